@@ -1,0 +1,8 @@
+//! PURE: what the warden decides.
+//!
+//! Everything here takes values and returns values: no I/O, no clock, no log.
+
+pub mod admission;
+pub mod daemon_set;
+pub mod field;
+pub mod policy;

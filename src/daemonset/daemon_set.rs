@@ -1,0 +1,105 @@
+//! A DaemonSet, reduced to what judging and placing it needs.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use serde::Deserialize;
+
+use crate::scheduling::object::{Metadata, or_default};
+use crate::scheduling::pod::PodSpec;
+
+/// The part of `DaemonSet` that is read, of any API group.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct DaemonSet {
+    /// Group and version, such as `apps/v1`; empty in the items of a list.
+    #[serde(deserialize_with = "or_default")]
+    pub api_version: String,
+    /// `DaemonSet`; empty in the items of a list.
+    #[serde(deserialize_with = "or_default")]
+    pub kind: String,
+    /// Its metadata.
+    #[serde(deserialize_with = "or_default")]
+    pub metadata: Metadata,
+    /// What its author asked for.
+    #[serde(deserialize_with = "or_default")]
+    pub spec: DaemonSetSpec,
+}
+
+/// The part of `DaemonSetSpec` that is read.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct DaemonSetSpec {
+    /// Which pods are its own.
+    pub selector: Option<LabelSelector>,
+    /// What its pods look like.
+    #[serde(deserialize_with = "or_default")]
+    pub template: PodTemplateSpec,
+    /// As written: DaemonSets of other groups have strategies of their own. See [`DaemonSetSpec::update_strategy`].
+    #[serde(rename = "updateStrategy", deserialize_with = "or_default")]
+    pub raw_update_strategy: serde_json::Value,
+    /// Seconds for which a pod must be Ready to be available.
+    #[serde(deserialize_with = "or_default")]
+    pub min_ready_seconds: i32,
+    /// How many ControllerRevisions are kept; 10 when absent.
+    pub revision_history_limit: Option<i32>,
+}
+
+impl DaemonSetSpec {
+    /// The strategy as apps/v1 reads it.
+    ///
+    /// # Errors
+    /// When it has another shape.
+    pub fn update_strategy(&self) -> Result<DaemonSetUpdateStrategy, serde_json::Error> {
+        or_default(&self.raw_update_strategy)
+    }
+
+    /// Whether rolling updates start the new pod beside the old one.
+    pub fn surges(&self) -> bool {
+        let strategy = self.update_strategy().unwrap_or_default();
+        let surge = strategy.rolling_update.and_then(|rolling_update| rolling_update.max_surge);
+        strategy.kind != ON_DELETE
+            && match surge {
+                None => false,
+                Some(IntOrString::Int(count)) => count != 0,
+                Some(IntOrString::String(text)) => text.trim_end_matches('%').parse() != Ok(0),
+            }
+    }
+}
+
+/// The strategy that replaces pods only when somebody deletes them.
+pub const ON_DELETE: &str = "OnDelete";
+/// The strategy that replaces pods by itself.
+pub const ROLLING_UPDATE: &str = "RollingUpdate";
+
+/// `PodTemplateSpec`.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct PodTemplateSpec {
+    /// Labels, annotations and finalizers of the pods.
+    #[serde(deserialize_with = "or_default")]
+    pub metadata: Metadata,
+    /// Their spec.
+    #[serde(deserialize_with = "or_default")]
+    pub spec: PodSpec,
+}
+
+/// `DaemonSetUpdateStrategy` of apps/v1.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct DaemonSetUpdateStrategy {
+    /// `RollingUpdate` (also when empty) or `OnDelete`.
+    #[serde(rename = "type", deserialize_with = "or_default")]
+    pub kind: String,
+    /// Read with RollingUpdate only.
+    pub rolling_update: Option<RollingUpdateDaemonSet>,
+}
+
+/// `RollingUpdateDaemonSet` of apps/v1.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct RollingUpdateDaemonSet {
+    /// 1 when absent.
+    pub max_unavailable: Option<IntOrString>,
+    /// 0 when absent.
+    pub max_surge: Option<IntOrString>,
+}

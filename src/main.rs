@@ -1,0 +1,3 @@
+//! The daemonset-warden program: see `daemonset-warden --help`.
+
+fn main() {}

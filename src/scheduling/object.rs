@@ -1,0 +1,123 @@
+//! What every Kubernetes object has, reduced to the fields that anything here reads.
+//!
+//! Objects are decoded straight into these lean types: a pod of 9 KB costs what we read of it. Go reads `null` as the zero
+//! value of any type, so every field here does too.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Deserializer};
+
+/// The part of `ObjectMeta` that is read.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Metadata {
+    /// Empty while only `generateName` is set: at mutating admission on CREATE.
+    #[serde(deserialize_with = "or_default")]
+    pub name: String,
+    /// The prefix of a name that the apiserver makes.
+    #[serde(deserialize_with = "or_default")]
+    pub generate_name: String,
+    /// Empty in a template and for kinds without namespaces.
+    #[serde(deserialize_with = "or_default")]
+    pub namespace: String,
+    /// Empty before the object is stored.
+    #[serde(deserialize_with = "or_default")]
+    pub uid: String,
+    /// Empty before the object is stored.
+    #[serde(deserialize_with = "or_default")]
+    pub resource_version: String,
+    /// Bumped by the apiserver when the spec changes.
+    #[serde(deserialize_with = "or_default")]
+    pub generation: i64,
+    /// RFC 3339, as the apiserver writes it; times of one cluster compare as text.
+    #[serde(deserialize_with = "or_default")]
+    pub creation_timestamp: String,
+    /// Present once the object is being deleted.
+    pub deletion_timestamp: Option<String>,
+    /// Key and value.
+    #[serde(deserialize_with = "or_default")]
+    pub labels: BTreeMap<String, String>,
+    /// Key and value.
+    #[serde(deserialize_with = "or_default")]
+    pub annotations: BTreeMap<String, String>,
+    /// At most one of them is the controller's.
+    #[serde(deserialize_with = "or_default")]
+    pub owner_references: Vec<OwnerReference>,
+    /// What must be removed before the object goes.
+    #[serde(deserialize_with = "or_default")]
+    pub finalizers: Vec<String>,
+}
+
+impl Metadata {
+    /// Whether the object is being deleted.
+    pub fn is_deleting(&self) -> bool {
+        self.deletion_timestamp.is_some()
+    }
+
+    /// The controller's reference (`metav1.GetControllerOf` upstream): the first with `controller: true`.
+    pub fn controller(&self) -> Option<&OwnerReference> {
+        self.owner_references.iter().find(|reference| reference.controller)
+    }
+
+    /// The name, or the prefix it will be made from: what to call the object in a log.
+    pub fn display_name(&self) -> &str {
+        if self.name.is_empty() { &self.generate_name } else { &self.name }
+    }
+}
+
+/// The part of `OwnerReference` that is read.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct OwnerReference {
+    /// Group and version, such as `apps/v1`.
+    #[serde(deserialize_with = "or_default")]
+    pub api_version: String,
+    /// Such as `DaemonSet`.
+    #[serde(deserialize_with = "or_default")]
+    pub kind: String,
+    /// The owner's name, in the namespace of the object that refers to it.
+    #[serde(deserialize_with = "or_default")]
+    pub name: String,
+    /// The owner's UID.
+    #[serde(deserialize_with = "or_default")]
+    pub uid: String,
+    /// Whether the owner is the managing controller.
+    #[serde(deserialize_with = "or_default")]
+    pub controller: bool,
+    /// Written by the DaemonSet controller; validated only.
+    pub block_owner_deletion: Option<bool>,
+}
+
+impl OwnerReference {
+    /// The API group: what stands before the `/` of `apiVersion`, empty for the core group.
+    pub fn group(&self) -> &str {
+        self.api_version.split_once('/').map_or("", |(group, _)| group)
+    }
+}
+
+/// Reads `null` as the default value, as Go's decoder does.
+///
+/// # Errors
+/// Whatever `T` makes of a value that is not `null`.
+pub fn or_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(from: D) -> Result<T, D::Error> {
+    Ok(Option::deserialize(from)?.unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn null_is_absent() {
+        let text = r#"{"name":null,"labels":null,"ownerReferences":null,"generation":null,"deletionTimestamp":null}"#;
+        assert_eq!(serde_json::from_str::<Metadata>(text).unwrap(), Metadata::default());
+    }
+
+    #[test]
+    fn the_controller_is_the_first_reference_that_says_so() {
+        let text = r#"{"ownerReferences":[{"name":"a"},{"name":"b","controller":true,"apiVersion":"apps/v1"},{"name":"c","controller":true}]}"#;
+        let metadata: Metadata = serde_json::from_str(text).unwrap();
+        let controller = metadata.controller().unwrap();
+        assert_eq!((controller.name.as_str(), controller.group()), ("b", "apps"));
+    }
+}

@@ -1,0 +1,294 @@
+//! What a pod asks for and what a node has, in the scheduler's units.
+//!
+//! After kubernetes v1.36.3 staging/src/k8s.io/component-helpers/resource/helpers.go (`PodRequests`,
+//! `AggregateContainerRequests`) and pkg/scheduler/framework/plugins/noderesources/fit.go (`fitsRequest`).
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::pod::{Container, ContainerStatus, Pod, PodSpec, PodStatus, ResourceList, ResourceRequirements};
+use super::quantity::Quantity;
+
+/// Amounts in the scheduler's units: thousandths of a CPU, bytes, pod slots, and whole units of everything else.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Resources {
+    /// Thousandths of a CPU.
+    pub milli_cpu: i64,
+    /// Bytes.
+    pub memory: i64,
+    /// Bytes.
+    pub ephemeral_storage: i64,
+    /// Pod slots.
+    pub pods: i64,
+    /// Extended resources, huge pages and attachable volumes, sorted by name, none of amount 0.
+    pub scalars: Vec<(Arc<str>, i64)>,
+}
+
+impl Resources {
+    /// Converts amounts by name; names that the scheduler does not count are left out.
+    pub fn from_list(list: &ResourceList) -> Self {
+        Self::from_amounts(list.iter().map(|(name, amount)| (name.as_str(), *amount)))
+    }
+
+    fn from_amounts<'a>(amounts: impl Iterator<Item = (&'a str, Quantity)>) -> Self {
+        let mut resources = Self::default();
+        for (name, amount) in amounts {
+            match name {
+                "cpu" => resources.milli_cpu = amount.milli_value(),
+                "memory" => resources.memory = amount.value(),
+                "ephemeral-storage" => resources.ephemeral_storage = amount.value(),
+                "pods" => resources.pods = amount.value(),
+                _ if is_scalar(name) => resources.add_scalar(name.into(), amount.value()),
+                _ => {}
+            }
+        }
+        resources
+    }
+
+    /// Adds `other`, saturating.
+    pub fn add(&mut self, other: &Self) {
+        self.combine(other, i64::saturating_add);
+    }
+
+    /// Takes `other` away, saturating; amounts may become negative.
+    pub fn subtract(&mut self, other: &Self) {
+        self.combine(other, i64::saturating_sub);
+    }
+
+    /// This less `other`, none below 0.
+    #[must_use]
+    pub fn less(&self, other: &Self) -> Self {
+        let mut rest = self.clone();
+        rest.subtract(other);
+        rest.milli_cpu = rest.milli_cpu.max(0);
+        rest.memory = rest.memory.max(0);
+        rest.ephemeral_storage = rest.ephemeral_storage.max(0);
+        rest.pods = rest.pods.max(0);
+        rest.scalars.retain(|(_, amount)| *amount > 0);
+        rest
+    }
+
+    /// The amount of an extended resource.
+    pub fn scalar(&self, name: &str) -> i64 {
+        self.scalars.iter().find(|(own, _)| &**own == name).map_or(0, |(_, amount)| *amount)
+    }
+
+    /// Whether nothing is asked for, not even a pod slot.
+    pub fn is_zero(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// The first resource that `request` asks for and that `self`, what is free, has too little of.
+    ///
+    /// A resource of which nothing is asked is not looked at: a node may be overcommitted in it (`fitsRequest`).
+    pub fn lacks<'a>(&self, request: &'a Self) -> Option<&'a str> {
+        let lacks = |asked: i64, free: i64| asked > 0 && asked > free;
+        if lacks(request.pods, self.pods) {
+            return Some("pods");
+        }
+        if lacks(request.milli_cpu, self.milli_cpu) {
+            return Some("cpu");
+        }
+        if lacks(request.memory, self.memory) {
+            return Some("memory");
+        }
+        if lacks(request.ephemeral_storage, self.ephemeral_storage) {
+            return Some("ephemeral-storage");
+        }
+        let scalar = request.scalars.iter().find(|(name, asked)| lacks(*asked, self.scalar(name)));
+        scalar.map(|(name, _)| &**name)
+    }
+
+    fn combine(&mut self, other: &Self, operation: fn(i64, i64) -> i64) {
+        self.milli_cpu = operation(self.milli_cpu, other.milli_cpu);
+        self.memory = operation(self.memory, other.memory);
+        self.ephemeral_storage = operation(self.ephemeral_storage, other.ephemeral_storage);
+        self.pods = operation(self.pods, other.pods);
+        for (name, amount) in &other.scalars {
+            self.add_scalar(name.clone(), operation(0, *amount));
+        }
+    }
+
+    fn add_scalar(&mut self, name: Arc<str>, amount: i64) {
+        match self.scalars.binary_search_by(|(own, _)| own.cmp(&name)) {
+            Ok(at) => {
+                self.scalars[at].1 = self.scalars[at].1.saturating_add(amount);
+                if self.scalars[at].1 == 0 {
+                    self.scalars.remove(at);
+                }
+            }
+            Err(at) if amount != 0 => self.scalars.insert(at, (name, amount)),
+            Err(_) => {}
+        }
+    }
+}
+
+/// Whether the scheduler counts a resource of this name (`schedutil.IsScalarResourceName`): one with a domain, huge pages
+/// or attachable volumes.
+fn is_scalar(name: &str) -> bool {
+    name.contains('/') || name.starts_with("hugepages-") || name.starts_with("attachable-volumes-")
+}
+
+/// What a pod holds of its node, one pod slot included.
+///
+/// While a pod is being resized in place that is the largest of what it asks for, was given and uses; what it asks for does
+/// not count once the node has called it infeasible.
+pub fn pod_requests(pod: &Pod) -> Resources {
+    requests(&pod.spec, &pod.status)
+}
+
+/// What a pod of this template will ask for, one pod slot included; the template must have been given its defaults.
+pub fn template_requests(spec: &PodSpec) -> Resources {
+    requests(spec, &PodStatus::default())
+}
+
+fn requests(spec: &PodSpec, status: &PodStatus) -> Resources {
+    let infeasible = resize_is_infeasible(status);
+    let mut total = Amounts::default();
+    for container in &spec.containers {
+        total.add(&container_requests(container, &status.container_statuses, infeasible));
+    }
+    // Init containers run one after the other, each beside the sidecars that were started before it.
+    let mut sidecars = Amounts::default();
+    let mut initializing = Amounts::default();
+    for container in &spec.init_containers {
+        if container.is_sidecar() {
+            let asked = container_requests(container, &status.init_container_statuses, infeasible);
+            total.add(&asked);
+            sidecars.add(&asked);
+            initializing.raise_to(&sidecars);
+        } else {
+            let mut asked = sidecars.clone();
+            asked.add(&Amounts::of(&container.resources.requests));
+            initializing.raise_to(&asked);
+        }
+    }
+    total.raise_to(&initializing);
+    total.replace_with_pod_level(spec, status, infeasible);
+    total.add(&Amounts::of(&spec.overhead));
+
+    let mut resources = Resources::from_amounts(total.0.iter().map(|(name, amount)| (*name, *amount)));
+    resources.pods = 1;
+    resources
+}
+
+fn container_requests<'p>(
+    container: &'p Container,
+    statuses: &'p [ContainerStatus],
+    infeasible: bool,
+) -> Amounts<'p> {
+    let status = statuses.iter().find(|status| status.name == container.name);
+    match status.and_then(|status| status.resources.as_ref().map(|actuated| (status, actuated))) {
+        None => Amounts::of(&container.resources.requests),
+        Some((status, actuated)) => effective_requests(
+            &container.resources.requests,
+            &actuated.requests,
+            &status.allocated_resources,
+            infeasible,
+        ),
+    }
+}
+
+/// `determineEffectiveRequests` upstream.
+fn effective_requests<'p>(
+    spec: &'p ResourceList,
+    actuated: &'p ResourceList,
+    allocated: &'p ResourceList,
+    infeasible: bool,
+) -> Amounts<'p> {
+    let mut largest = Amounts::of(actuated);
+    largest.raise_to(&Amounts::of(allocated));
+    if !infeasible {
+        largest.raise_to(&Amounts::of(spec));
+    }
+    largest
+}
+
+/// `IsPodResizeInfeasible` upstream.
+fn resize_is_infeasible(status: &PodStatus) -> bool {
+    let pending = status.conditions.iter().find(|condition| condition.kind == "PodResizePending");
+    pending.is_some_and(|condition| condition.reason == "Infeasible")
+}
+
+/// Exact amounts by name, so that sums are rounded once as upstream does.
+#[derive(Debug, Clone, Default)]
+struct Amounts<'p>(BTreeMap<&'p str, Quantity>);
+
+impl<'p> Amounts<'p> {
+    fn of(list: &'p ResourceList) -> Self {
+        Self(list.iter().map(|(name, amount)| (name.as_str(), *amount)).collect())
+    }
+
+    fn add(&mut self, other: &Self) {
+        for (name, amount) in &other.0 {
+            let own = self.0.entry(name).or_default();
+            *own = own.plus(*amount);
+        }
+    }
+
+    fn raise_to(&mut self, other: &Self) {
+        for (name, amount) in &other.0 {
+            let own = self.0.entry(name).or_insert(*amount);
+            *own = (*own).max(*amount);
+        }
+    }
+
+    /// Pod-level requests, where given, stand for the sum of the containers'.
+    fn replace_with_pod_level(&mut self, spec: &'p PodSpec, status: &'p PodStatus, infeasible: bool) {
+        let asked = &spec.resources.requests;
+        let effective = status.resources.as_ref().map(|actuated| {
+            effective_requests(asked, &actuated.requests, &status.allocated_resources, infeasible)
+        });
+        for (name, amount) in asked.iter().filter(|(name, _)| is_pod_level(name)) {
+            let amount =
+                effective.as_ref().and_then(|effective| effective.0.get(name.as_str())).unwrap_or(amount);
+            self.0.insert(name, *amount);
+        }
+    }
+}
+
+/// `IsSupportedPodLevelResource` upstream.
+fn is_pod_level(name: &str) -> bool {
+    matches!(name, "cpu" | "memory") || name.starts_with("hugepages-")
+}
+
+/// Gives a template what the apiserver gives only to pods, so that it weighs what its pods will weigh: requests from limits,
+/// the LimitRange's defaults, the RuntimeClass's overhead, and on the host's network a host port for each port.
+///
+/// After pkg/apis/core/v1/defaults.go (`SetDefaults_Pod`, `defaultHostNetworkPorts`), plugin/pkg/admission/limitranger
+/// and plugin/pkg/admission/runtimeclass.
+pub fn default_pod_spec(
+    spec: &mut PodSpec,
+    limit_range_defaults: &ResourceRequirements,
+    overhead: Option<&ResourceList>,
+) {
+    for container in spec.containers.iter_mut().chain(&mut spec.init_containers) {
+        requests_from_limits(&mut container.resources);
+        // LimitRanger runs after the API's own defaults and fills what is still absent.
+        let ResourceRequirements { requests, limits } = &mut container.resources;
+        fill(limits, &limit_range_defaults.limits);
+        fill(requests, &limit_range_defaults.requests);
+    }
+    if !spec.resources.limits.is_empty() {
+        requests_from_limits(&mut spec.resources);
+    }
+    if let Some(overhead) = overhead {
+        spec.overhead.clone_from(overhead);
+    }
+    if spec.host_network {
+        let containers = spec.containers.iter_mut().chain(&mut spec.init_containers);
+        for port in containers.flat_map(|container| &mut container.ports).filter(|port| port.host_port == 0) {
+            port.host_port = port.container_port;
+        }
+    }
+}
+
+fn requests_from_limits(resources: &mut ResourceRequirements) {
+    fill(&mut resources.requests, &resources.limits);
+}
+
+fn fill(list: &mut ResourceList, defaults: &ResourceList) {
+    for (name, amount) in defaults {
+        list.entry(name.clone()).or_insert(*amount);
+    }
+}
