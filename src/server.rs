@@ -17,7 +17,7 @@ pub mod tls;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::middleware::{from_fn, from_fn_with_state};
+use axum::middleware::from_fn_with_state;
 
 use crate::daemonset::policy::Policy;
 

@@ -31,6 +31,7 @@ use tokio_rustls::server::TlsStream;
 use tower::ServiceExt;
 
 use super::limits::{self, Limits};
+use super::listener::drained;
 use super::metrics::{Cut, Metrics};
 
 /// What is known of a request's client.
@@ -188,7 +189,7 @@ async fn follow(
                 activity.leave();
                 connection.as_mut().end_gracefully();
             }
-            _ = drain.wait_for(|drain| *drain), if !ending => {
+            () = drained(&mut drain), if !ending => {
                 ending = true;
                 activity.leave();
                 connection.as_mut().end_gracefully();

@@ -101,7 +101,7 @@ impl Listener {
         let mut draining = drain.clone();
         loop {
             tokio::select! {
-                _ = draining.wait_for(|drain| *drain) => break,
+                () = drained(&mut draining) => break,
                 Some(_) = connections.join_next(), if !connections.is_empty() => {}
                 accepted = socket.accept() => match accepted {
                     Ok((stream, from)) => self.accept(stream, from, &mut connections, &drain),
@@ -185,6 +185,12 @@ impl Listener {
         tracing::error!(%error, port = self.port.as_str(), "failed to accept a connection");
         tokio::time::sleep(ACCEPT_PAUSE).await;
     }
+}
+
+/// Waits until `drain` turns true, or nobody is left who could turn it.
+pub(super) async fn drained(drain: &mut watch::Receiver<bool>) {
+    // The guard of the value is dropped here; it must not be held across an await.
+    drop(drain.wait_for(|drain| *drain).await);
 }
 
 /// Long enough not to burn a core or flood the log, short enough for a probe not to fail.
