@@ -3,6 +3,9 @@
 //! Everything here takes values and returns values: no I/O, no clock, no log.
 
 pub mod admission;
+pub mod daemon_pod;
 pub mod daemon_set;
 pub mod field;
+pub mod mutation;
+pub mod placement;
 pub mod policy;

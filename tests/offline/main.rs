@@ -1,1 +1,6 @@
 //! Tests without a cluster: the real router, the real binary, golden outputs, and the shape of the code.
+
+// The whole crate is tests: a failed unwrap is a failed test.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, clippy::print_stderr)]
+
+mod conformance_pods;
