@@ -11,4 +11,10 @@
 
 mod harness;
 
+mod admission;
 mod control_plane;
+mod extender;
+mod lifecycle;
+mod manifests;
+mod placement;
+mod rejections;
