@@ -3,9 +3,11 @@
 //! Everything here takes values and returns values: no I/O, no clock, no log.
 
 pub mod admission;
+pub mod cluster;
 pub mod daemon_pod;
 pub mod daemon_set;
 pub mod field;
 pub mod mutation;
 pub mod placement;
 pub mod policy;
+pub mod reservation;
