@@ -21,8 +21,8 @@ use axum::middleware::from_fn_with_state;
 
 use crate::daemonset::policy::Policy;
 
-pub use self::connection::Peer;
 use self::body::Budget;
+pub use self::connection::Peer;
 use self::health::Readiness;
 use self::limits::Limits;
 use self::metrics::Metrics;
@@ -84,8 +84,7 @@ impl std::ops::Deref for AppState {
 
 /// Every route of the secure port.
 pub fn router(state: AppState) -> Router {
-    let guarded = Router::new()
-        .route_layer(from_fn_with_state(state.clone(), guard::guard));
+    let guarded = Router::new().route_layer(from_fn_with_state(state.clone(), guard::guard));
     finish(guarded.merge(health::probes()), state)
 }
 

@@ -29,8 +29,7 @@ pub(super) fn run(args: ServeArgs, log: &LogArgs) -> anyhow::Result<()> {
             tls.context("no certificate to serve with, and none could be made in --cert-dir")?
         }
     });
-    let state =
-        AppState::with_metrics(policy, Limits::default(), args.client_ca_file.is_some(), metrics);
+    let state = AppState::with_metrics(policy, Limits::default(), args.client_ca_file.is_some(), metrics);
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -40,8 +39,7 @@ pub(super) fn run(args: ServeArgs, log: &LogArgs) -> anyhow::Result<()> {
 
 async fn serve(args: &ServeArgs, state: AppState, tls: Arc<Tls>) -> anyhow::Result<()> {
     let mut signals = Signals::new()?;
-    let ports =
-        Ports::bind(SocketAddr::new(args.bind_address, args.secure_port), args.metrics_bind_address)?;
+    let ports = Ports::bind(SocketAddr::new(args.bind_address, args.secure_port), args.metrics_bind_address)?;
     announce(&ports, &tls)?;
     let (drain, draining) = watch::channel(false);
     let mut serving = tokio::spawn(ports.serve(state.clone(), tls.clone(), draining));
