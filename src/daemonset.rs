@@ -5,7 +5,10 @@
 pub mod admission;
 pub mod daemon_pod;
 pub mod daemon_set;
+pub mod extender;
 pub mod field;
+pub mod filter;
+pub mod json;
 pub mod mutation;
 pub mod placement;
 pub mod policy;
