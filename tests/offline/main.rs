@@ -6,6 +6,7 @@
 mod certificates;
 mod config;
 mod conformance_pods;
+mod extender_wire;
 mod layering;
 mod limits;
 mod metrics;

@@ -139,7 +139,6 @@ fn addresses(line: &str) -> Option<(SocketAddr, SocketAddr)> {
 pub struct Local {
     pub address: SocketAddr,
     pub metrics: SocketAddr,
-    pub state: AppState,
     pub directory: tempfile::TempDir,
     pub drain: watch::Sender<bool>,
     pub serving: JoinHandle<bool>,
@@ -158,7 +157,7 @@ impl Local {
         let (drain, draining) = watch::channel(false);
         let serving = tokio::spawn(ports.serve(state.clone(), Arc::new(tls), draining));
         state.readiness.set(true);
-        Self { address, metrics, state, directory, drain, serving }
+        Self { address, metrics, directory, drain, serving }
     }
 
     pub fn ca(&self) -> PathBuf {
