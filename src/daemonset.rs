@@ -9,3 +9,4 @@ pub mod field;
 pub mod mutation;
 pub mod placement;
 pub mod policy;
+pub mod validation;
