@@ -14,3 +14,4 @@ pub mod mutation;
 pub mod placement;
 pub mod policy;
 pub mod reservation;
+pub mod validation;
