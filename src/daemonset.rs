@@ -12,3 +12,5 @@ pub mod json;
 pub mod mutation;
 pub mod placement;
 pub mod policy;
+pub mod preemption;
+pub mod preemption_args;
