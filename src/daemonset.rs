@@ -15,3 +15,5 @@ pub mod placement;
 pub mod policy;
 pub mod reservation;
 pub mod validation;
+pub mod preemption;
+pub mod preemption_args;
