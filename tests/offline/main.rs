@@ -5,10 +5,12 @@
 
 mod certificates;
 mod config;
+mod conformance;
 mod conformance_pods;
 mod extender_wire;
 mod layering;
 mod limits;
 mod metrics;
+mod rules_doc;
 mod serve;
 mod support;
