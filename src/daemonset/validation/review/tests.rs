@@ -1,3 +1,5 @@
+//! From a request as a caller writes it to what is answered.
+
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
