@@ -3,10 +3,17 @@
 //! Everything here takes values and returns values: no I/O, no clock, no log.
 
 pub mod admission;
+pub mod cluster;
 pub mod daemon_pod;
 pub mod daemon_set;
+pub mod extender;
 pub mod field;
+pub mod filter;
+pub mod json;
 pub mod mutation;
 pub mod placement;
 pub mod policy;
+pub mod reservation;
 pub mod validation;
+pub mod preemption;
+pub mod preemption_args;
