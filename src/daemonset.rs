@@ -3,6 +3,7 @@
 //! Everything here takes values and returns values: no I/O, no clock, no log.
 
 pub mod admission;
+pub mod cluster;
 pub mod daemon_pod;
 pub mod daemon_set;
 pub mod extender;
@@ -14,3 +15,4 @@ pub mod placement;
 pub mod policy;
 pub mod preemption;
 pub mod preemption_args;
+pub mod reservation;

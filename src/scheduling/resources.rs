@@ -99,6 +99,17 @@ impl Resources {
         scalar.map(|(name, _)| &**name)
     }
 
+    /// Whether a node with `self` to give, of which `used` is taken, has enough left of all that `request` asks for:
+    /// [`Resources::lacks`] of the difference, without working that out.
+    pub fn has_room_beside(&self, used: &Self, request: &Self) -> bool {
+        let fits = |asked: i64, all: i64, used: i64| asked <= 0 || asked <= all.saturating_sub(used);
+        fits(request.milli_cpu, self.milli_cpu, used.milli_cpu)
+            && fits(request.memory, self.memory, used.memory)
+            && fits(request.ephemeral_storage, self.ephemeral_storage, used.ephemeral_storage)
+            && fits(request.pods, self.pods, used.pods)
+            && request.scalars.iter().all(|(name, asked)| fits(*asked, self.scalar(name), used.scalar(name)))
+    }
+
     fn combine(&mut self, other: &Self, operation: fn(i64, i64) -> i64) {
         self.milli_cpu = operation(self.milli_cpu, other.milli_cpu);
         self.memory = operation(self.memory, other.memory);

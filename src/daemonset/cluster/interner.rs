@@ -1,0 +1,57 @@
+//! One copy of values that many objects share, such as the labels of a DaemonSet's pods.
+
+use std::borrow::Borrow;
+use std::hash::Hash;
+use std::sync::Arc;
+
+use hashbrown::HashSet;
+
+/// Shared values; those that nobody else holds any more are swept as it grows.
+#[derive(Debug)]
+pub struct Interner<T: ?Sized> {
+    values: HashSet<Arc<T>>,
+    sweep_at: usize,
+}
+
+/// Below this many values a sweep is not worth its time.
+const SMALL: usize = 1024;
+
+impl<T: ?Sized> Default for Interner<T> {
+    fn default() -> Self {
+        Self { values: HashSet::new(), sweep_at: SMALL }
+    }
+}
+
+impl<T: ?Sized + Eq + Hash> Interner<T> {
+    /// The shared copy of `value`.
+    pub fn intern<'v, Q>(&mut self, value: &'v Q) -> Arc<T>
+    where
+        Q: ?Sized + Eq + Hash,
+        Arc<T>: Borrow<Q> + From<&'v Q>,
+    {
+        if let Some(shared) = self.values.get(value) {
+            return shared.clone();
+        }
+        self.insert(value.into())
+    }
+
+    /// The shared copy of a value that is not cheap to make twice.
+    pub fn intern_owned(&mut self, value: T) -> Arc<T>
+    where
+        T: Sized,
+    {
+        match self.values.get(&value) {
+            Some(shared) => shared.clone(),
+            None => self.insert(Arc::new(value)),
+        }
+    }
+
+    fn insert(&mut self, shared: Arc<T>) -> Arc<T> {
+        if self.values.len() >= self.sweep_at {
+            self.values.retain(|value| Arc::strong_count(value) > 1);
+            self.sweep_at = (self.values.len() * 2).max(SMALL);
+        }
+        self.values.insert(shared.clone());
+        shared
+    }
+}

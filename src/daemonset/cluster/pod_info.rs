@@ -1,0 +1,75 @@
+//! A pod of the cluster, reduced to what keeping room needs: a cluster has many.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::{DaemonSetId, NodeId};
+use crate::scheduling::host_ports::HostPort;
+use crate::scheduling::resources::Resources;
+
+/// A pod of the cluster.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PodInfo {
+    /// Its UID.
+    pub uid: Arc<str>,
+    /// Its namespace.
+    pub namespace: Arc<str>,
+    /// Its name.
+    pub name: Box<str>,
+    /// The node it is bound to.
+    pub node: Option<NodeId>,
+    /// The node on which preemption makes room for it, while it is not bound.
+    pub nominated: Option<NodeId>,
+    /// Its priority.
+    pub priority: i32,
+    /// What it holds of its node.
+    pub requests: Resources,
+    /// Ports of the host that it takes.
+    pub host_ports: Box<[HostPort]>,
+    /// How far it is.
+    pub phase: Phase,
+    /// Whether it is being deleted.
+    pub is_terminating: bool,
+    /// Whether it is Ready.
+    pub is_ready: bool,
+    /// Only for pods that a DaemonSet controls, by their own word.
+    pub daemon: Option<Box<DaemonPodInfo>>,
+}
+
+/// How far a pod is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// Pending, Running or Unknown: it holds what it asked for.
+    Live,
+    /// Ended well.
+    Succeeded,
+    /// Ended badly, or evicted.
+    Failed,
+}
+
+impl PodInfo {
+    /// Whether it holds something of the node it is bound to.
+    pub fn is_live(&self) -> bool {
+        self.phase == Phase::Live
+    }
+}
+
+/// What only daemon pods have.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DaemonPodInfo {
+    /// The UID of the DaemonSet that it names as its controller.
+    pub owner_uid: Arc<str>,
+    /// The DaemonSet, once it is known and only if it is in the pod's namespace and its selector matches: a forged reference
+    /// never gets this far.
+    pub daemon_set: Option<DaemonSetId>,
+    /// The node that it is for.
+    pub target: Option<NodeId>,
+    /// The generation of the template that it was made from.
+    pub generation: Option<i64>,
+    /// Its labels.
+    pub labels: Arc<BTreeMap<String, String>>,
+    /// When it was created; times of one cluster compare as text.
+    pub created: Box<str>,
+    /// Why it is not scheduled, or why it failed, in the words of whoever said so.
+    pub message: Box<str>,
+}

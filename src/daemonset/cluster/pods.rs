@@ -1,0 +1,250 @@
+//! Pods come, change and go.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::node_state::remove_id;
+use super::pod_info::{DaemonPodInfo, Phase, PodInfo};
+use super::{Cluster, Effect, NodeId, PodId};
+use crate::daemonset::daemon_pod::{GENERATION_LABEL, daemon_set_reference, target_node_name};
+use crate::scheduling::host_ports::host_ports;
+use crate::scheduling::label_selector;
+use crate::scheduling::pod::Pod;
+use crate::scheduling::resources::pod_requests;
+
+/// A pod that was refused less than this before its obstacle went may have been tried too early: the scheduler can see an event
+/// before we do.
+pub(in crate::daemonset) const EARLY_RETRY: std::time::Duration = std::time::Duration::from_secs(3);
+
+impl Cluster {
+    /// A pod was added or changed.
+    pub fn apply_pod(&mut self, pod: &Pod, now: Instant) {
+        let known = self.pod_ids.get_key_value(pod.metadata.uid.as_str()).map(|(uid, id)| (uid.clone(), *id));
+        let Some((uid, id)) = known else {
+            let uid: Arc<str> = pod.metadata.uid.as_str().into();
+            let info = self.pod_info(uid.clone(), pod);
+            let id = self.pods.insert(info);
+            self.pod_ids.insert(uid, id);
+            self.attach(id, now);
+            return;
+        };
+        let mut info = self.pod_info(uid, pod);
+        if let Some(daemon) = &mut info.daemon {
+            daemon.daemon_set = self.pods[id].daemon.as_ref().and_then(|daemon| daemon.daemon_set);
+        }
+        // Most changes are of the status, which says little here.
+        if self.pods[id] == info {
+            return;
+        }
+        self.detach(id, now);
+        if let Some(daemon) = &mut info.daemon {
+            daemon.daemon_set = None;
+        }
+        let old = std::mem::replace(&mut self.pods[id], info);
+        self.attach(id, now);
+        self.forget_nodes_of(&old);
+    }
+
+    /// A pod is gone.
+    pub fn delete_pod(&mut self, uid: &str, now: Instant) {
+        let Some(id) = self.pod_ids.remove(uid) else { return };
+        self.detach(id, now);
+        let pod = self.pods.remove(id);
+        self.waiting.remove(&pod.uid);
+        self.drop_charge(&pod.uid, now);
+        self.forget_nodes_of(&pod);
+    }
+
+    /// Forgets names of nodes that only this pod mentioned.
+    fn forget_nodes_of(&mut self, pod: &PodInfo) {
+        let target = pod.daemon.as_ref().and_then(|daemon| daemon.target);
+        for node in [pod.node, pod.nominated, target].into_iter().flatten() {
+            if self.nodes.contains(node) {
+                self.forget_node_if_unused(node);
+            }
+        }
+    }
+
+    /// The UIDs of all pods: what a relist did not bring is gone.
+    pub fn pod_uids(&self) -> Vec<Arc<str>> {
+        self.pod_ids.keys().cloned().collect()
+    }
+
+    fn pod_info(&mut self, uid: Arc<str>, pod: &Pod) -> PodInfo {
+        let spec = &pod.spec;
+        let phase = match pod.status.phase.as_str() {
+            "Succeeded" => Phase::Succeeded,
+            "Failed" => Phase::Failed,
+            _ => Phase::Live,
+        };
+        let policy = self.policy.clone();
+        let owner = daemon_set_reference(&policy.daemon_set_kinds, &pod.metadata);
+        // A pod refers to nodes only while it is on their lists, so that an id is never kept that may be given away.
+        let is_live = phase == Phase::Live;
+        let bound_to = Some(spec.node_name.as_str()).filter(|name| !name.is_empty());
+        let node = bound_to.filter(|_| is_live || owner.is_some()).map(|name| self.node_id_or_new(name));
+        let nominated = Some(pod.status.nominated_node_name.as_str()).filter(|name| !name.is_empty());
+        let nominated = nominated.filter(|_| is_live && node.is_none()).map(|name| self.node_id_or_new(name));
+        let daemon = owner.map(|owner| {
+            let target = target_node_name(spec).map(|name| self.node_id_or_new(name));
+            Box::new(DaemonPodInfo {
+                owner_uid: self.texts.intern(owner.uid.as_str()),
+                daemon_set: None,
+                target,
+                generation: pod.metadata.labels.get(GENERATION_LABEL).and_then(|text| text.parse().ok()),
+                labels: self.labels.intern_owned(pod.metadata.labels.clone()),
+                created: pod.metadata.creation_timestamp.as_str().into(),
+                message: why_it_does_not_run(pod).into(),
+            })
+        });
+        PodInfo {
+            uid,
+            namespace: self.texts.intern(pod.metadata.namespace.as_str()),
+            name: pod.metadata.name.as_str().into(),
+            node,
+            nominated,
+            priority: pod.priority(),
+            requests: pod_requests(pod),
+            host_ports: host_ports(spec),
+            phase,
+            is_terminating: pod.metadata.is_deleting(),
+            is_ready: pod.has_condition("Ready"),
+            daemon,
+        }
+    }
+
+    fn attach(&mut self, id: PodId, now: Instant) {
+        let pod = &self.pods[id];
+        let (node, nominated) = (pod.node, pod.nominated);
+        let target = pod.daemon.as_ref().and_then(|daemon| daemon.target);
+        let is_live = pod.is_live();
+        if let (Some(node), true) = (node, is_live) {
+            let state = &mut self.nodes[node];
+            state.used.add(&pod.requests);
+            state.pods.push(id);
+        }
+        if let (Some(node), true) = (nominated, is_live) {
+            self.nodes[node].nominated.push(id);
+        }
+        if pod.daemon.is_some() {
+            if let Some(node) = node.or(target) {
+                self.nodes[node].daemon_pods.push(id);
+            }
+            let owner = self.pods[id].daemon.as_ref().map(|daemon| daemon.owner_uid.clone());
+            if let Some(owner) = owner {
+                self.pods_by_owner.entry(owner).or_default().insert(id);
+            }
+            self.link_pod(id);
+        }
+        if node.is_some() || !is_live {
+            let uid = self.pods[id].uid.clone();
+            self.waiting.remove(&uid);
+            self.drop_charge(&uid, now);
+        }
+        self.touch(node.or(nominated).or(target));
+    }
+
+    fn detach(&mut self, id: PodId, now: Instant) {
+        let pod = &self.pods[id];
+        let (node, nominated, is_live) = (pod.node, pod.nominated, pod.is_live());
+        if let (Some(node), true) = (node, is_live) {
+            let state = &mut self.nodes[node];
+            state.used.subtract(&pod.requests);
+            remove_id(&mut state.pods, &id);
+        }
+        if let Some(node) = nominated {
+            remove_id(&mut self.nodes[node].nominated, &id);
+        }
+        let mut place = node.or(nominated);
+        if let Some(daemon) = &pod.daemon {
+            place = place.or(daemon.target);
+            if let Some(node) = node.or(daemon.target) {
+                remove_id(&mut self.nodes[node].daemon_pods, &id);
+            }
+            let owner = daemon.owner_uid.clone();
+            let linked = daemon.daemon_set;
+            if let Some(pods) = self.pods_by_owner.get_mut(&owner) {
+                pods.remove(&id);
+                if pods.is_empty() {
+                    self.pods_by_owner.remove(&owner);
+                }
+            }
+            if let Some(daemon_set) = linked {
+                let info = &mut self.daemon_sets[daemon_set];
+                info.pods.remove(&id);
+                if info.newest == Some(id) {
+                    self.find_newest(daemon_set);
+                    self.weigh(daemon_set);
+                }
+            }
+        }
+        self.touch(place);
+        if let Some(node) = place {
+            self.opened(node, now);
+        }
+    }
+
+    /// Joins a pod with the DaemonSet that it names, if that is real: it exists with that UID in the pod's namespace, and its
+    /// selector matches the pod's labels.
+    pub(super) fn link_pod(&mut self, id: PodId) {
+        let pod = &self.pods[id];
+        let Some(daemon) = &pod.daemon else { return };
+        let Some((daemon_set, info)) = self.daemon_set(&daemon.owner_uid) else { return };
+        let selector = info.daemon_set.spec.selector.as_ref();
+        let is_genuine = info.daemon_set.metadata.namespace == *pod.namespace
+            && label_selector::matches(selector, &daemon.labels) == Some(true);
+        if !is_genuine {
+            return;
+        }
+        let node = pod.node.or(daemon.target);
+        if let Some(daemon) = &mut self.pods[id].daemon {
+            daemon.daemon_set = Some(daemon_set);
+        }
+        self.daemon_sets[daemon_set].pods.insert(id);
+        let info = &self.daemon_sets[daemon_set];
+        let is_newest = self.is_current(id, info)
+            && info.newest.is_none_or(|newest| self.created(newest) <= self.created(id));
+        if is_newest {
+            self.daemon_sets[daemon_set].newest = Some(id);
+            self.weigh(daemon_set);
+        }
+        self.touch(node);
+    }
+
+    /// Marks a node whose pods have changed, if that can mean anything there.
+    fn touch(&mut self, node: Option<NodeId>) {
+        if let Some(node) = node.filter(|node| !self.nodes[*node].wanted.is_empty()) {
+            self.mark_dirty(node);
+        }
+    }
+
+    /// A pod is not on its way any more: what was refused for it may be tried again.
+    pub(super) fn drop_charge(&mut self, uid: &str, now: Instant) {
+        if self.ledger.drop_pod(uid) {
+            self.charge_ended(now);
+        }
+    }
+
+    /// Room may have come free on a node: if a pod was refused there a moment ago, it may have been tried too early.
+    pub(super) fn opened(&mut self, node: NodeId, now: Instant) {
+        let state = &self.nodes[node];
+        let recently = |at: Instant| now.saturating_duration_since(at) < EARLY_RETRY;
+        if state.last_refused.is_some_and(recently) && !self.waiting.is_empty() {
+            self.effects.push(Effect::Wake(state.name.clone()));
+        }
+    }
+}
+
+/// Why a pod does not run, in the words of the scheduler or the kubelet; empty when nobody says so.
+fn why_it_does_not_run(pod: &Pod) -> &str {
+    if pod.is_terminal() {
+        return &pod.status.reason;
+    }
+    let unscheduled = |kind: &str, status: &str| kind == "PodScheduled" && status == "False";
+    let condition =
+        pod.status.conditions.iter().find(|condition| unscheduled(&condition.kind, &condition.status));
+    condition.map_or(
+        "",
+        |condition| if condition.message.is_empty() { &condition.reason } else { &condition.message },
+    )
+}

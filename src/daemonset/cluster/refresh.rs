@@ -1,0 +1,361 @@
+//! What has changed on a node is worked out once, between the event and the next call of the scheduler.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::daemon_set_info::GateKind;
+use super::node_state::Staleness;
+use super::pods::EARLY_RETRY;
+use super::{Cluster, DaemonSetId, Effect, NodeId, PodId};
+use crate::daemonset::reservation::gate::{Gate, first_ready_annotation};
+use crate::daemonset::reservation::hold::{EndReason, Hold, HoldState};
+use crate::daemonset::reservation::judge::STALE_TIMEOUT;
+use crate::daemonset::reservation::{Bound, Missing, Outlook, outlooks};
+use crate::scheduling::host_ports::HostPort;
+use crate::scheduling::resources::Resources;
+
+/// A daemon pod that a node lacks.
+struct MissingPod {
+    daemon_set: DaemonSetId,
+    pending: Option<PodId>,
+    priority: i32,
+    need: Resources,
+    reserve: Resources,
+    host_ports: Box<[HostPort]>,
+}
+
+impl Cluster {
+    /// Works out every node that has changed.
+    pub fn refresh_all(&mut self, now: Instant) {
+        while self.refresh_some(usize::MAX, now) {}
+    }
+
+    /// Works out at most `limit` nodes that have changed; whether any are left. Callers that hold a lock let go of it between.
+    pub fn refresh_some(&mut self, limit: usize, now: Instant) -> bool {
+        for _ in 0..limit {
+            match self.dirty.pop() {
+                Some(id) => self.refresh(id, now),
+                None => return false,
+            }
+        }
+        !self.dirty.is_empty()
+    }
+
+    /// Works out one node, if it has changed.
+    pub(in crate::daemonset) fn refresh(&mut self, id: NodeId, now: Instant) {
+        // The name may have been forgotten since it was marked, and its id given away.
+        let Some(state) = self.nodes.get_mut(id) else { return };
+        if !std::mem::replace(&mut state.is_dirty, false) {
+            return;
+        }
+        let priorities = self.nodes[id].wanted.iter().map(|id| self.daemon_sets[*id].weight.priority);
+        self.nodes[id].highest_wanted_priority = priorities.max();
+        self.refresh_holds(id, now);
+        self.refresh_gates(id, now);
+        let state = &mut self.nodes[id];
+        state.is_kept = state.holds.iter().any(|hold| hold.state == HoldState::Held)
+            || state.gates.iter().any(|gate| gate.is_closed);
+    }
+
+    fn refresh_holds(&mut self, id: NodeId, now: Instant) {
+        let mut missing = self.missing_on(id);
+        // The most important first; among equals the order must not change from one time to the next.
+        missing.sort_by(|a, b| {
+            let uid = |daemon: &MissingPod| self.daemon_sets[daemon.daemon_set].uid.clone();
+            b.priority.cmp(&a.priority).then_with(|| uid(a).cmp(&uid(b)))
+        });
+        if missing.is_empty() && self.nodes[id].holds.is_empty() {
+            return;
+        }
+        let mut holds = std::mem::take(&mut self.nodes[id].holds);
+        let mut kept = Vec::with_capacity(missing.len());
+        for daemon in missing {
+            let info = &self.daemon_sets[daemon.daemon_set];
+            let at = holds.iter().position(|hold| hold.daemon_set == daemon.daemon_set);
+            let known = at.map(|at| holds.swap_remove(at));
+            let mut hold = known
+                .filter(|hold| hold.template_version == info.template_version)
+                .unwrap_or_else(|| Hold::new(daemon.daemon_set, info.uid.clone(), info.template_version));
+            hold.priority = daemon.priority;
+            hold.need = daemon.need;
+            hold.reserve = daemon.reserve;
+            hold.host_ports = daemon.host_ports;
+            hold.pending = daemon.pending;
+            kept.push(hold);
+        }
+        let outlooks = self.outlooks_on(id, &kept);
+        for (hold, outlook) in kept.iter_mut().zip(outlooks) {
+            hold.set_suffices(outlook.suffices, now);
+            if hold.state != HoldState::Expired {
+                let state = if outlook.can_fit { HoldState::Held } else { HoldState::CannotFit };
+                if hold.state == HoldState::Held && state == HoldState::CannotFit {
+                    self.end_hold(id, hold, EndReason::CannotFit, now);
+                }
+                hold.state = state;
+            }
+        }
+        // What is left is not missing any more: landed, or not wanted.
+        for mut hold in holds {
+            let landed = self.has_landed(id, hold.daemon_set);
+            if hold.state == HoldState::Held {
+                let reason = if landed { EndReason::Landed } else { EndReason::NotWanted };
+                self.end_hold(id, &mut hold, reason, now);
+            }
+            if !landed && !hold.is_fresh() {
+                if hold.state != HoldState::Expired {
+                    hold.state = HoldState::NotMissing;
+                }
+                kept.push(hold);
+            }
+        }
+        self.nodes[id].holds = kept;
+    }
+
+    /// The daemon pods that a node lacks: wanted, and none of the DaemonSet is bound that is neither terminal nor terminating;
+    /// or, where updates surge, the new one is not bound yet.
+    fn missing_on(&self, id: NodeId) -> Vec<MissingPod> {
+        let state = &self.nodes[id];
+        state.wanted.iter().filter_map(|daemon_set| self.missing_pod(id, *daemon_set)).collect()
+    }
+
+    fn missing_pod(&self, id: NodeId, daemon_set: DaemonSetId) -> Option<MissingPod> {
+        let info = &self.daemon_sets[daemon_set];
+        let mut has_bound = false;
+        let mut pending = None;
+        let mut still_held = Resources::default();
+        for pod_id in &self.nodes[id].daemon_pods {
+            let pod = &self.pods[*pod_id];
+            let is_own = pod.daemon.as_ref().is_some_and(|daemon| daemon.daemon_set == Some(daemon_set));
+            if !is_own || !pod.is_live() {
+                continue;
+            }
+            match (pod.node.is_some(), pod.is_terminating) {
+                (true, true) => still_held.add(&pod.requests),
+                (true, false) => has_bound = true,
+                (false, true) => {}
+                (false, false) => pending = Some(*pod_id),
+            }
+        }
+        if has_bound && !(info.surges && pending.is_some()) {
+            return None;
+        }
+        let (priority, need, host_ports) = match pending {
+            Some(pod) => {
+                let pod = &self.pods[pod];
+                (pod.priority, pod.requests.clone(), pod.host_ports.clone())
+            }
+            None => (info.weight.priority, info.weight.requests.clone(), info.weight.host_ports.clone()),
+        };
+        let reserve = need.less(&still_held);
+        Some(MissingPod { daemon_set, pending, priority, need, reserve, host_ports })
+    }
+
+    /// What can become of `holds`, which are in order; those whose time is up take nothing from the others.
+    fn outlooks_on(&self, id: NodeId, holds: &[Hold]) -> Vec<Outlook> {
+        let state = &self.nodes[id];
+        let bound: Vec<Bound<'_>> = state
+            .pods
+            .iter()
+            .map(|pod| &self.pods[*pod])
+            .map(|pod| Bound {
+                priority: pod.priority,
+                requests: &pod.requests,
+                host_ports: &pod.host_ports,
+                is_terminating: pod.is_terminating,
+            })
+            .collect();
+        let nothing = Resources::default();
+        let missing: Vec<Missing<'_>> = holds
+            .iter()
+            .map(|hold| {
+                let counts = hold.state != HoldState::Expired;
+                Missing {
+                    priority: hold.priority,
+                    need: if counts { &hold.need } else { &nothing },
+                    reserve: if counts { &hold.reserve } else { &nothing },
+                    host_ports: if counts { &hold.host_ports } else { &[] },
+                }
+            })
+            .collect();
+        outlooks(&state.allocatable, &bound, &missing)
+    }
+
+    fn has_landed(&self, id: NodeId, daemon_set: DaemonSetId) -> bool {
+        self.nodes[id].daemon_pods.iter().map(|pod| &self.pods[*pod]).any(|pod| {
+            pod.daemon.as_ref().is_some_and(|daemon| daemon.daemon_set == Some(daemon_set))
+                && pod.node.is_some()
+                && pod.is_live()
+                && !pod.is_terminating
+        })
+    }
+
+    /// Says that a hold that was in force is over, and wakes those that it kept off.
+    fn end_hold(&mut self, id: NodeId, hold: &mut Hold, reason: EndReason, now: Instant) {
+        let hold_ref = self.hold_ref(id, hold.daemon_set, std::mem::take(&mut hold.has_refused));
+        self.effects.push(Effect::HoldEnded(hold_ref, reason));
+        match reason {
+            // These come with an event of the cluster, which wakes the refused pods unless they were tried before we saw it.
+            EndReason::Landed | EndReason::NotWanted | EndReason::NodeGone => self.opened(id, now),
+            EndReason::CannotFit | EndReason::HoldTimeout | EndReason::WaitTimeout => self.wake(id),
+        }
+    }
+
+    fn wake(&mut self, id: NodeId) {
+        if !self.waiting.is_empty() {
+            self.effects.push(Effect::Wake(self.nodes[id].name.clone()));
+        }
+    }
+
+    /// Ends all that is kept on a node and forgets what was spent: the next Node of the name is another.
+    pub(super) fn end_holds(&mut self, id: NodeId, reason: EndReason, now: Instant) {
+        let holds = std::mem::take(&mut self.nodes[id].holds);
+        for mut hold in holds {
+            if hold.state == HoldState::Held {
+                self.end_hold(id, &mut hold, reason, now);
+            }
+        }
+        self.nodes[id].gates.clear();
+    }
+
+    fn refresh_gates(&mut self, id: NodeId, now: Instant) {
+        let gated = |daemon_set: &&DaemonSetId| self.daemon_sets[**daemon_set].gate.is_some();
+        let wanted: Vec<DaemonSetId> = self.nodes[id].wanted.iter().filter(gated).copied().collect();
+        if wanted.is_empty() && self.nodes[id].gates.is_empty() {
+            return;
+        }
+        let mut gates = std::mem::take(&mut self.nodes[id].gates);
+        let was_closed = gates.iter().any(|gate| gate.is_closed);
+        let mut kept = Vec::with_capacity(wanted.len());
+        for daemon_set in wanted {
+            let info = &self.daemon_sets[daemon_set];
+            let at = gates.iter().position(|gate| gate.daemon_set == daemon_set);
+            let known = at.map(|at| gates.swap_remove(at));
+            let mut gate = known
+                .filter(|gate| gate.template_version == info.template_version)
+                .unwrap_or_else(|| Gate::new(daemon_set, info.uid.clone(), info.template_version));
+            let is_ready = self.is_ready_on(id, daemon_set);
+            let first_only = info.gate == Some(GateKind::FirstReady);
+            let is_remembered = first_only && self.is_remembered(id, &info.uid);
+            if is_ready || is_remembered {
+                gate.opened();
+            } else {
+                gate.is_closed = !gate.is_expired;
+            }
+            if is_ready && first_only && !is_remembered && gate.asks_to_remember(now) {
+                let (node, daemon_set_uid) = (self.nodes[id].name.clone(), info.uid.clone());
+                self.effects.push(Effect::RememberReady { node, daemon_set_uid });
+            }
+            kept.push(gate);
+        }
+        let is_closed = kept.iter().any(|gate| gate.is_closed);
+        self.nodes[id].gates = kept;
+        if was_closed && !is_closed {
+            self.opened(id, now);
+        }
+    }
+
+    fn is_ready_on(&self, id: NodeId, daemon_set: DaemonSetId) -> bool {
+        self.nodes[id].daemon_pods.iter().map(|pod| &self.pods[*pod]).any(|pod| {
+            pod.daemon.as_ref().is_some_and(|daemon| daemon.daemon_set == Some(daemon_set))
+                && pod.node.is_some()
+                && pod.is_live()
+                && pod.is_ready
+                && !pod.is_terminating
+        })
+    }
+
+    fn is_remembered(&self, id: NodeId, daemon_set_uid: &Arc<str>) -> bool {
+        let node = self.nodes[id].node.as_ref();
+        let key = first_ready_annotation(daemon_set_uid);
+        node.is_some_and(|node| node.metadata.annotations.contains_key(&key))
+    }
+
+    /// Time passes: holds, gates and charges whose time is up end, and pods that sleep on are woken.
+    pub fn tick(&mut self, now: Instant) {
+        let reservation = self.policy.reservation.clone();
+        let running: Vec<NodeId> = self
+            .nodes
+            .iter()
+            .filter(|(_, node)| {
+                node.holds.iter().any(Hold::is_running) || node.gates.iter().any(Gate::is_running)
+            })
+            .map(|(id, _)| id)
+            .collect();
+        for id in running {
+            let mut holds = std::mem::take(&mut self.nodes[id].holds);
+            for hold in &mut holds {
+                let waits = |uid: &str| self.is_waiting(uid);
+                let ended = hold.tick(now, reservation.hold_timeout, reservation.wait_timeout, waits);
+                if let Some(reason) = ended {
+                    hold.state = HoldState::Expired;
+                    self.end_hold(id, hold, reason, now);
+                    self.mark_dirty(id);
+                }
+            }
+            self.nodes[id].holds = holds;
+            self.tick_gates(id, now);
+        }
+        self.give_up_on_stale_views(now);
+        if self.ledger.expire(now) {
+            self.charge_ended(now);
+        }
+        self.forget_waiting(now);
+        self.refresh_all(now);
+    }
+
+    /// Lets pods onto nodes again of which our view has been behind for too long.
+    fn give_up_on_stale_views(&mut self, now: Instant) {
+        let mut given_up = Vec::new();
+        for (id, node) in &mut self.nodes {
+            if let Staleness::Behind(since) = node.staleness
+                && now.saturating_duration_since(since) >= STALE_TIMEOUT
+            {
+                node.staleness = Staleness::GaveUp;
+                given_up.push(id);
+            }
+        }
+        for id in given_up {
+            self.wake(id);
+        }
+    }
+
+    fn tick_gates(&mut self, id: NodeId, now: Instant) {
+        let timeout = self.policy.reservation.hold_timeout;
+        let mut gates = std::mem::take(&mut self.nodes[id].gates);
+        for gate in &mut gates {
+            if gate.tick(now, timeout, |uid| self.is_waiting(uid)) {
+                let hold_ref = self.hold_ref(id, gate.daemon_set, true);
+                self.effects.push(Effect::GateExpired(hold_ref));
+                self.wake(id);
+                self.mark_dirty(id);
+            }
+        }
+        self.nodes[id].gates = gates;
+    }
+
+    /// A charge is over: whoever was refused for it a moment ago may be tried again.
+    pub(super) fn charge_ended(&mut self, now: Instant) {
+        let recently = |at: Instant| {
+            now.saturating_duration_since(at) < EARLY_RETRY.max(std::time::Duration::from_secs(6))
+        };
+        if self.last_refused_by_charge.is_some_and(recently) && !self.waiting.is_empty() {
+            // Any node will do: every change of one wakes all pods that an extender has refused.
+            let node = self.nodes.iter().find(|(_, node)| node.node.is_some());
+            if let Some(name) = node.map(|(_, node)| node.name.clone()) {
+                self.effects.push(Effect::Wake(name));
+            }
+            if self.ledger.is_empty() {
+                self.last_refused_by_charge = None;
+            }
+        }
+    }
+
+    /// Forgets pods that were refused and that nobody has told us of since: they are gone, or never were.
+    fn forget_waiting(&mut self, now: Instant) {
+        let pods = &self.pod_ids;
+        self.waiting.retain(|uid, refused_at| {
+            pods.contains_key(uid)
+                || now.saturating_duration_since(*refused_at) < std::time::Duration::from_secs(30)
+        });
+    }
+}

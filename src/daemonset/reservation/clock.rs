@@ -1,0 +1,101 @@
+//! How long a hold or a gate has been in somebody's way.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Adds up the time in which something is refused.
+///
+/// It runs from a refusal on for as long as the pod that was refused last is still waiting: time in which nobody waits does
+/// not count. A refused pod is tried again at every event of the cluster, so a single witness is enough.
+#[derive(Debug, Clone, Default)]
+pub struct Clock {
+    witness: Option<Witness>,
+    spent: Duration,
+}
+
+#[derive(Debug, Clone)]
+struct Witness {
+    uid: Arc<str>,
+    refused_at: Instant,
+    counted_until: Instant,
+}
+
+/// A pod may be offered to us before our own watch has told us of it.
+const UNKNOWN_POD_GRACE: Duration = Duration::from_secs(5);
+
+impl Clock {
+    /// A pod was refused.
+    pub fn refused(&mut self, uid: &Arc<str>, now: Instant) {
+        self.count(now);
+        self.witness = Some(Witness { uid: uid.clone(), refused_at: now, counted_until: now });
+    }
+
+    /// Counts the time until `now` and stops when nobody waits any more. `is_waiting` says of a pod whether it exists and is
+    /// not bound; `None` when it is not known.
+    pub fn tick(&mut self, now: Instant, is_waiting: impl Fn(&str) -> Option<bool>) {
+        let Some(witness) = &self.witness else { return };
+        let waits = match is_waiting(&witness.uid) {
+            Some(waits) => waits,
+            None => now.saturating_duration_since(witness.refused_at) < UNKNOWN_POD_GRACE,
+        };
+        self.count(now);
+        if !waits {
+            self.witness = None;
+        }
+    }
+
+    /// What it has added up to.
+    pub fn spent(&self) -> Duration {
+        self.spent
+    }
+
+    /// Whether somebody waits.
+    pub fn is_running(&self) -> bool {
+        self.witness.is_some()
+    }
+
+    /// Goes on from this clock's witness with nothing spent, as when what is waited for has changed.
+    #[must_use]
+    pub fn handed_over(&mut self, now: Instant) -> Option<(Arc<str>, Instant)> {
+        self.count(now);
+        self.witness.take().map(|witness| (witness.uid, witness.refused_at))
+    }
+
+    /// Takes over what [`Clock::handed_over`] gave.
+    pub fn take_over(&mut self, witness: Option<(Arc<str>, Instant)>, now: Instant) {
+        self.witness = witness.map(|(uid, refused_at)| Witness { uid, refused_at, counted_until: now });
+    }
+
+    fn count(&mut self, now: Instant) {
+        if let Some(witness) = &mut self.witness {
+            self.spent += now.saturating_duration_since(witness.counted_until);
+            witness.counted_until = now.max(witness.counted_until);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_time_in_which_somebody_waits_counts() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let pod: Arc<str> = "p".into();
+        let mut clock = Clock::default();
+        clock.tick(at(100), |_| Some(true));
+        assert_eq!(clock.spent(), Duration::ZERO);
+        clock.refused(&pod, at(100));
+        clock.tick(at(103), |_| Some(true));
+        clock.refused(&pod, at(104));
+        clock.tick(at(105), |_| Some(false));
+        clock.tick(at(200), |_| Some(true));
+        assert_eq!((clock.spent(), clock.is_running()), (Duration::from_secs(5), false));
+        clock.refused(&pod, at(300));
+        clock.tick(at(302), |_| None);
+        assert!(clock.is_running());
+        clock.tick(at(306), |_| None);
+        assert_eq!((clock.spent(), clock.is_running()), (Duration::from_secs(11), false));
+    }
+}

@@ -1,0 +1,279 @@
+//! One call of the scheduler: may this pod go on these nodes?
+//!
+//! ```text
+//! let mut call = cluster.judge(&pod, now);       what the pod asks for, worked out once
+//! for name in names { call.refuse(name, None) }  one look-up each
+//! let tally = call.finish();                     the pod is entered into the ledger
+//! ```
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::ledger::NodeSet;
+use crate::daemonset::cluster::node_state::{NodeState, Staleness};
+use crate::daemonset::cluster::{Cluster, DaemonSetId, Effect, NodeId};
+use crate::daemonset::daemon_pod::{daemon_set_reference, target_node_name};
+use crate::daemonset::mutation::is_ignored;
+use crate::daemonset::policy::ReservationMode;
+use crate::scheduling::host_ports::{HostPort, any_conflict, host_ports};
+use crate::scheduling::label_selector;
+use crate::scheduling::pod::{Pod, SYSTEM_CRITICAL_PRIORITY};
+use crate::scheduling::resources::{Resources, pod_requests};
+
+/// For how long a node is refused because our view of it is behind: a difference in accounting must not block it for good.
+pub(in crate::daemonset) const STALE_TIMEOUT: Duration = Duration::from_secs(2);
+/// The label by which the warden's own pods are known in its namespace.
+const OWN_LABEL: (&str, &str) = ("app.kubernetes.io/name", "daemonset-warden");
+/// How many refused pods are remembered at most; more would only be woken together with these.
+const MAX_WAITING: usize = 100_000;
+
+/// Why a pod may not go on a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Kept {
+    /// A missing daemon pod needs the room.
+    Room,
+    /// A daemon pod is to be Ready first.
+    Gate,
+    /// Somebody has left that we still see there.
+    Stale,
+}
+
+/// A pod that the scheduler asks about.
+#[derive(Debug)]
+pub struct Call<'c> {
+    cluster: &'c mut Cluster,
+    now: Instant,
+    asking: Asking,
+    passed: NodeSet,
+    passed_any: bool,
+    refused_any: bool,
+    /// How often something would have been refused in Audit mode.
+    audited: u64,
+}
+
+/// What is to be known of the pod.
+#[derive(Debug)]
+pub(super) struct Asking {
+    uid: Arc<str>,
+    pub(super) role: Role,
+    pub(super) priority: i32,
+    pub(super) requests: Resources,
+    pub(super) host_ports: Box<[HostPort]>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Role {
+    /// Nothing is kept from it.
+    Exempt,
+    Ordinary,
+    /// A pod of a real DaemonSet: room is kept only for more important ones.
+    Daemon(DaemonSetId),
+}
+
+/// What came of a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tally {
+    /// How many nodes would have been refused in Audit mode.
+    pub audited: u64,
+}
+
+impl Cluster {
+    /// Takes up a pod that the scheduler asks about.
+    pub fn judge(&mut self, pod: &Pod, now: Instant) -> Call<'_> {
+        let asking = Asking::of(self, pod);
+        let passed = NodeSet::with_capacity(self.node_capacity());
+        Call { cluster: self, now, asking, passed, passed_any: false, refused_any: false, audited: 0 }
+    }
+
+    /// The node that a pod is for, if it is a pod of a real DaemonSet: that exists with the UID that the pod names, in its
+    /// namespace, and whose selector matches the pod.
+    pub fn genuine_target<'p>(&self, pod: &'p Pod) -> Option<&'p str> {
+        self.genuine_daemon_set(pod)?;
+        target_node_name(&pod.spec)
+    }
+
+    fn genuine_daemon_set(&self, pod: &Pod) -> Option<DaemonSetId> {
+        let kinds = &self.policy().daemon_set_kinds;
+        let owner = daemon_set_reference(kinds, &pod.metadata)?;
+        let (id, info) = self.daemon_set(&owner.uid)?;
+        let selector = info.daemon_set.spec.selector.as_ref();
+        let is_genuine = info.daemon_set.metadata.namespace == pod.metadata.namespace
+            && info.daemon_set.metadata.name == owner.name
+            && label_selector::matches(selector, &pod.metadata.labels) == Some(true);
+        is_genuine.then_some(id)
+    }
+
+    fn role_of(&self, pod: &Pod) -> Role {
+        let metadata = &pod.metadata;
+        let namespace = self.namespace(&metadata.namespace);
+        let is_own = self.own_namespace() == Some(&metadata.namespace)
+            && metadata.labels.get(OWN_LABEL.0).is_some_and(|value| value == OWN_LABEL.1);
+        let is_exempt = self.policy().reservation.mode == ReservationMode::Off
+            || pod.priority() >= SYSTEM_CRITICAL_PRIORITY
+            || is_own
+            || is_ignored(&metadata.labels)
+            || namespace.is_some_and(|namespace| is_ignored(&namespace.metadata.labels));
+        if is_exempt {
+            return Role::Exempt;
+        }
+        self.genuine_daemon_set(pod).map_or(Role::Ordinary, Role::Daemon)
+    }
+}
+
+impl Asking {
+    pub(super) fn of(cluster: &Cluster, pod: &Pod) -> Self {
+        Self {
+            uid: pod.metadata.uid.as_str().into(),
+            role: cluster.role_of(pod),
+            priority: pod.priority(),
+            requests: pod_requests(pod),
+            host_ports: host_ports(&pod.spec),
+        }
+    }
+}
+
+impl Call<'_> {
+    /// Whether the pod may not go on the node of this name, and why. A node that is not known passes.
+    pub fn refuse(&mut self, name: &str) -> Option<Kept> {
+        if self.asking.role == Role::Exempt {
+            return None;
+        }
+        let id = self.cluster.node_id(name)?;
+        if self.cluster.node_by_id(id).is_dirty {
+            self.cluster.refresh(id, self.now);
+        }
+        let kept = self.judge_node(id);
+        match kept {
+            Some(_) if self.cluster.policy().reservation.mode == ReservationMode::Audit => {
+                self.audited += 1;
+                None
+            }
+            Some(kept) => {
+                self.note_refusal(id, kept);
+                Some(kept)
+            }
+            None => {
+                self.passed.insert(id);
+                self.passed_any = true;
+                None
+            }
+        }
+    }
+
+    /// Enters the pod into the ledger, in place of what it was charged before.
+    pub fn finish(self) -> Tally {
+        let Self { cluster, now, asking, passed, passed_any, refused_any, audited } = self;
+        match asking.role {
+            Role::Exempt => {}
+            // What a daemon pod will take is what is kept for it: charging it too would count it twice.
+            Role::Daemon(_) => {}
+            Role::Ordinary => cluster.ledger.charge(asking.uid.clone(), asking.requests, passed, now),
+        }
+        if passed_any {
+            cluster.waiting.remove(&asking.uid);
+        } else if refused_any && cluster.waiting.len() < MAX_WAITING {
+            cluster.waiting.insert(asking.uid, now);
+        }
+        Tally { audited }
+    }
+
+    fn judge_node(&mut self, id: NodeId) -> Option<Kept> {
+        let node = self.cluster.node_by_id(id);
+        if node.is_kept {
+            if let Some(by_charge) = self.room_is_kept(id, node) {
+                if by_charge {
+                    self.cluster.last_refused_by_charge = Some(self.now);
+                }
+                return Some(Kept::Room);
+            }
+            if self.asking.role == Role::Ordinary && node.gates.iter().any(|gate| gate.is_closed) {
+                return Some(Kept::Gate);
+            }
+        }
+        self.view_is_stale(id).then_some(Kept::Stale)
+    }
+
+    /// Whether the pod would take room or ports of a missing daemon pod that is important enough; and if so whether only
+    /// because of pods that are on their way.
+    fn room_is_kept(&self, id: NodeId, node: &NodeState) -> Option<bool> {
+        let asking = &self.asking;
+        let mut holds = node.holds.iter().filter(|hold| asking.is_held_by(hold)).peekable();
+        holds.peek()?;
+        let mut free = node.allocatable.clone();
+        free.subtract(&node.used);
+        let mut ports_collide = false;
+        for hold in holds {
+            free.subtract(&hold.reserve);
+            ports_collide |= any_conflict(&asking.host_ports, &hold.host_ports);
+        }
+        if ports_collide {
+            return Some(false);
+        }
+        for pod_id in &node.nominated {
+            let pod = self.cluster.pod_by_id(*pod_id);
+            // What is kept for a missing daemon pod is not counted again where preemption makes room for it.
+            let is_reserved = node.holds.iter().any(|hold| hold.pending == Some(*pod_id));
+            if pod.uid != asking.uid && pod.priority >= asking.priority && !is_reserved {
+                free.subtract(&pod.requests);
+            }
+        }
+        if free.lacks(&asking.requests).is_some() {
+            return Some(false);
+        }
+        self.cluster.ledger.subtract_from(&mut free, id, &asking.uid);
+        free.lacks(&asking.requests).is_some().then_some(true)
+    }
+
+    /// Whether the scheduler has offered a node where the pod does not fit in our own view: a pod has just left that we still
+    /// count, maybe a daemon's, whose room is not to be given away before we have seen it.
+    fn view_is_stale(&mut self, id: NodeId) -> bool {
+        if self.asking.role != Role::Ordinary {
+            return false;
+        }
+        let now = self.now;
+        let priority = self.asking.priority;
+        let node = self.cluster.node_by_id(id);
+        if node.node.is_none() || node.highest_wanted_priority.is_none_or(|wanted| wanted < priority) {
+            return false;
+        }
+        let fits = node.allocatable.has_room_beside(&node.used, &self.asking.requests);
+        let staleness = match node.staleness {
+            _ if fits => Staleness::UpToDate,
+            Staleness::UpToDate => Staleness::Behind(now),
+            Staleness::Behind(since) if now.saturating_duration_since(since) < STALE_TIMEOUT => {
+                Staleness::Behind(since)
+            }
+            Staleness::Behind(_) | Staleness::GaveUp => Staleness::GaveUp,
+        };
+        self.cluster.node_mut(id).staleness = staleness;
+        matches!(staleness, Staleness::Behind(_))
+    }
+
+    fn note_refusal(&mut self, id: NodeId, kept: Kept) {
+        self.refused_any = true;
+        let Self { now, asking, cluster, .. } = self;
+        let now = *now;
+        let node = cluster.node_mut(id);
+        node.last_refused = Some(now);
+        let mut first = Vec::new();
+        match kept {
+            Kept::Room => {
+                for hold in node.holds.iter_mut().filter(|hold| asking.is_held_by(hold)) {
+                    if hold.refused(&asking.uid, now) {
+                        first.push(hold.daemon_set);
+                    }
+                }
+            }
+            Kept::Gate => {
+                for gate in node.gates.iter_mut().filter(|gate| gate.is_closed) {
+                    gate.refused(&asking.uid, now);
+                }
+            }
+            Kept::Stale => {}
+        }
+        for daemon_set in first {
+            let hold_ref = cluster.hold_ref(id, daemon_set, true);
+            cluster.effects.push(Effect::HoldingRoom(hold_ref));
+        }
+    }
+}

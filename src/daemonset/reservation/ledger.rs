@@ -1,0 +1,134 @@
+//! Pods that were let through and whose binding has not been seen yet.
+//!
+//! The scheduler decides faster than our watch tells us: without the ledger two pods pass into the same room. Each is charged
+//! to every node that it was offered and let onto, because only one of them is the one it went to and nobody has said which.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::scheduling::resources::Resources;
+
+/// For how long a pod is charged whose binding does not show: a binding takes milliseconds, but for volumes that are made first.
+const CHARGE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The pods that are on their way to a node.
+#[derive(Debug, Default)]
+pub struct Ledger {
+    entries: Vec<Entry>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    uid: Arc<str>,
+    requests: Resources,
+    until: Instant,
+    nodes: NodeSet,
+}
+
+impl Ledger {
+    /// Enters a pod, in place of what it was charged before.
+    pub fn charge(&mut self, uid: Arc<str>, requests: Resources, nodes: NodeSet, now: Instant) {
+        self.drop_pod(&uid);
+        if !nodes.is_empty() {
+            self.entries.push(Entry { uid, requests, until: now + CHARGE_TIMEOUT, nodes });
+        }
+    }
+
+    /// Takes a pod out: its binding was seen, it was deleted, or it was refused. Whether it was there.
+    pub fn drop_pod(&mut self, uid: &str) -> bool {
+        let at = self.entries.iter().position(|entry| &*entry.uid == uid);
+        if let Some(at) = at {
+            self.entries.swap_remove(at);
+        }
+        at.is_some()
+    }
+
+    /// Takes out the pods that have not been bound in time. Whether there were any.
+    pub fn expire(&mut self, now: Instant) -> bool {
+        let before = self.entries.len();
+        self.entries.retain(|entry| entry.until > now);
+        self.entries.len() < before
+    }
+
+    /// Takes what is charged to a node from what is free on it, but for the pod `uid` itself. Whether there was anything.
+    pub fn subtract_from(&self, free: &mut Resources, node: usize, uid: &str) -> bool {
+        let mut any = false;
+        for entry in self.entries.iter().filter(|entry| entry.nodes.contains(node) && &*entry.uid != uid) {
+            free.subtract(&entry.requests);
+            any = true;
+        }
+        any
+    }
+
+    /// How many pods are charged.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether nothing is charged.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+}
+
+/// A set of node ids, a bit each.
+#[derive(Debug, Default, Clone)]
+pub struct NodeSet {
+    bits: Vec<u64>,
+}
+
+impl NodeSet {
+    /// An empty set with room for ids below `nodes`.
+    pub fn with_capacity(nodes: usize) -> Self {
+        Self { bits: Vec::with_capacity(nodes.div_ceil(64)) }
+    }
+
+    /// Puts an id in.
+    pub fn insert(&mut self, id: usize) {
+        if id / 64 >= self.bits.len() {
+            self.bits.resize(id / 64 + 1, 0);
+        }
+        self.bits[id / 64] |= 1 << (id % 64);
+    }
+
+    /// Whether an id is in.
+    pub fn contains(&self, id: usize) -> bool {
+        self.bits.get(id / 64).is_some_and(|word| word & (1 << (id % 64)) != 0)
+    }
+
+    /// Whether nothing is in.
+    pub fn is_empty(&self) -> bool {
+        self.bits.iter().all(|word| *word == 0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cpu(milli_cpu: i64) -> Resources {
+        Resources { milli_cpu, ..Resources::default() }
+    }
+
+    #[test]
+    fn charges_once_and_never_the_pod_itself() {
+        let now = Instant::now();
+        let mut nodes = NodeSet::with_capacity(100);
+        nodes.insert(3);
+        nodes.insert(70);
+        let mut ledger = Ledger::default();
+        ledger.charge("a".into(), cpu(100), nodes.clone(), now);
+        ledger.charge("a".into(), cpu(200), nodes.clone(), now);
+        let free = |ledger: &Ledger, node, uid| {
+            let mut free = cpu(1000);
+            ledger.subtract_from(&mut free, node, uid);
+            free.milli_cpu
+        };
+        assert_eq!((free(&ledger, 3, "b"), free(&ledger, 4, "b"), free(&ledger, 70, "a")), (800, 1000, 1000));
+        assert!(!ledger.expire(now + CHARGE_TIMEOUT / 2));
+        assert!(ledger.expire(now + CHARGE_TIMEOUT));
+        assert!(ledger.is_empty() && !ledger.drop_pod("a"));
+        ledger.charge("a".into(), cpu(1), NodeSet::default(), now);
+        assert!(ledger.is_empty());
+    }
+}
