@@ -10,5 +10,6 @@ mod extender_wire;
 mod layering;
 mod limits;
 mod metrics;
+mod mutation;
 mod serve;
 mod support;
