@@ -14,6 +14,8 @@ pub mod mutation;
 pub mod patch;
 pub mod placement;
 pub mod policy;
+pub mod reservation;
+pub mod validation;
 pub mod preemption;
 pub mod preemption_args;
 pub mod reservation;

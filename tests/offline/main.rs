@@ -5,11 +5,13 @@
 
 mod certificates;
 mod config;
+mod conformance;
 mod conformance_pods;
 mod extender_wire;
 mod layering;
 mod limits;
 mod metrics;
 mod mutation;
+mod rules_doc;
 mod serve;
 mod support;
