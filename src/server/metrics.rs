@@ -43,7 +43,7 @@ macro_rules! label {
         pub enum $name { $($(#[$variant_doc])* $variant,)+ }
 
         impl $name {
-            const LABEL: (&'static str, &'static [&'static str]) = ($label, &[$($value),+]);
+            pub(super) const LABEL: (&'static str, &'static [&'static str]) = ($label, &[$($value),+]);
 
             /// The label's value.
             pub fn as_str(self) -> &'static str {
@@ -52,6 +52,8 @@ macro_rules! label {
         }
     };
 }
+
+pub mod cluster;
 
 label!(
     /// Which webhook.
@@ -180,6 +182,9 @@ label!(
     }
 );
 
+use self::cluster::ClusterMetrics;
+pub use self::cluster::Resource;
+
 /// The status codes of answers that are errors.
 const CODES: [u16; 11] = [400, 401, 403, 404, 405, 408, 413, 415, 500, 503, 504];
 const CODE_LABEL: (&str, &[&str]) =
@@ -207,6 +212,21 @@ pub static TABLE: &[Definition] = &[
     CERTIFICATE_EXPIRATION,
     CERTIFICATE_RELOADS,
     CERTIFICATE_RELOAD_FAILURES,
+    cluster::BELIEVED,
+    cluster::SYNCED,
+    cluster::OBJECTS,
+    cluster::HEARD,
+    cluster::WATCH_ERRORS,
+    cluster::RELISTS,
+    cluster::UNREADABLE,
+    cluster::HOLDS,
+    cluster::HOLDS_REFUSING,
+    cluster::HOLDS_ENDED,
+    cluster::GATES_CLOSED,
+    cluster::GATES_EXPIRED,
+    cluster::LEDGER,
+    cluster::WAITING,
+    cluster::EFFECTS,
     LOG_LINES_DROPPED,
     READY,
     BUILD_INFO,
@@ -328,6 +348,8 @@ pub struct Metrics {
     connections: Vec<IntGauge>,
     connections_cut: Vec<IntCounter>,
     certificate_expiration: Vec<Gauge>,
+    /// What the watches and the effects count.
+    pub cluster: ClusterMetrics,
     /// See [`TABLE`], as for the others.
     pub http_in_flight: IntGauge,
     /// See [`TABLE`].
@@ -362,6 +384,7 @@ impl Default for Metrics {
             connections: int_gauges(new, &CONNECTIONS),
             connections_cut: counters(new, &CONNECTIONS_CUT),
             certificate_expiration: gauges(new, &CERTIFICATE_EXPIRATION),
+            cluster: ClusterMetrics::new(new),
             http_in_flight: int_gauges(new, &HTTP_IN_FLIGHT).remove(0),
             accept_errors: counters(new, &ACCEPT_ERRORS).remove(0),
             panics: counters(new, &PANICS).remove(0),
