@@ -21,8 +21,8 @@ use tokio::task::JoinSet;
 
 use self::notes::Note;
 use crate::daemonset::cluster::Effect;
-use crate::server::metrics::Metrics;
-use crate::server::metrics::cluster::{Deed, Fate};
+use crate::metrics::Metrics;
+use crate::metrics::cluster::{Deed, Fate};
 
 /// Who the apiserver is told writes.
 const FIELD_MANAGER: &str = "daemonset-warden";

@@ -10,6 +10,7 @@ pub mod daemonset;
 pub mod events;
 pub mod live;
 pub mod logs;
+pub mod metrics;
 pub mod scheduling;
 pub mod server;
 pub mod watch;

@@ -24,7 +24,7 @@ use tokio::sync::watch;
 
 use self::source::Source;
 use crate::daemonset::cluster::{Cluster, Effect};
-use crate::server::metrics::Metrics;
+use crate::metrics::Metrics;
 
 /// For how long a watch may fail before what it told is not believed any more.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -194,7 +194,7 @@ impl std::fmt::Debug for SharedCluster {
 mod tests {
     use super::*;
     use crate::daemonset::policy::Policy;
-    use crate::server::metrics::Resource;
+    use crate::metrics::Resource;
 
     #[test]
     fn believed_only_while_every_source_works() {

@@ -11,7 +11,7 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
 use crate::cli::{LogArgs, LogFormat};
-use crate::server::metrics::Metrics;
+use crate::metrics::Metrics;
 
 /// Lines that wait for a slow reader of stderr; more are dropped and counted. At 300 bytes a line, 1.2 MB.
 const QUEUE: usize = 4_096;

@@ -33,9 +33,9 @@ use crate::daemonset::policy::{GroupKind, Policy};
 use crate::live::SharedCluster;
 use crate::live::source::Source;
 use crate::logs::{Shown, chain};
+use crate::metrics::{Metrics, Resource};
 use crate::scheduling::node::Node;
 use crate::scheduling::pod::Pod;
-use crate::server::metrics::{Metrics, Resource};
 
 /// How often time passes for the cluster: holds, gates and charges end at most this much late.
 const TICK: Duration = Duration::from_millis(250);
@@ -88,7 +88,7 @@ impl Watches {
     ///
     /// # Errors
     /// When no client can be made.
-    pub async fn start(self) -> Result<JoinSet<()>, ConnectError> {
+    pub fn start(self) -> Result<JoinSet<()>, ConnectError> {
         let mut tasks = JoinSet::new();
         tasks.spawn(keep_time(self.cluster.clone()));
         let streams_lists = StreamsLists::new(self.config.clone())?;
@@ -162,7 +162,7 @@ impl Starter<'_> {
         let source = self.watches.sources[source].clone();
         let metrics = self.watches.metrics.clone();
         let hearing = HearingLayer { source: source.clone(), metrics: metrics.clone() };
-        let builder = ClientBuilder::try_from(self.watches.config.clone()).map_err(client_error)?;
+        let builder = ClientBuilder::try_from(self.watches.config.clone()).map_err(ConnectError::client)?;
         let client = builder.with_layer(&hearing).build();
         Ok(Stream {
             client,
@@ -184,7 +184,7 @@ struct StreamsLists {
 
 impl StreamsLists {
     fn new(config: Config) -> Result<Self, ConnectError> {
-        let client = Client::try_from(config).map_err(client_error)?;
+        let client = connect::client(config)?;
         Ok(Self { client, answer: Arc::default() })
     }
 
@@ -198,10 +198,6 @@ impl StreamsLists {
         };
         *self.answer.get_or_init(|| async { ask().await.unwrap_or(false) }).await
     }
-}
-
-fn client_error(error: kube::Error) -> ConnectError {
-    ConnectError::Client(Box::new(error))
 }
 
 /// Looks for a kind until the server has it.

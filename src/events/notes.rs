@@ -16,8 +16,8 @@ use tokio::time::timeout;
 use super::{WRITE_TIME, WriteError};
 use crate::daemonset::cluster::{Effect, HoldRef};
 use crate::logs::chain;
-use crate::server::metrics::Metrics;
-use crate::server::metrics::cluster::{Deed, Fate};
+use crate::metrics::Metrics;
+use crate::metrics::cluster::{Deed, Fate};
 
 /// How many Events can be written at once, and how many a second after that.
 const BURST: u32 = 50;

@@ -14,8 +14,8 @@ use tokio::time::sleep;
 use super::wake::annotate;
 use crate::daemonset::reservation::gate::first_ready_annotation;
 use crate::logs::chain;
-use crate::server::metrics::Metrics;
-use crate::server::metrics::cluster::{Deed, Fate};
+use crate::metrics::Metrics;
+use crate::metrics::cluster::{Deed, Fate};
 
 /// From one write to the next: a big cluster that starts all at once writes for minutes, and gates are open meanwhile.
 const PAUSE: Duration = Duration::from_millis(100);

@@ -13,8 +13,8 @@ use tokio::time::{sleep, timeout};
 
 use super::{FIELD_MANAGER, WRITE_TIME, WriteError};
 use crate::logs::chain;
-use crate::server::metrics::Metrics;
-use crate::server::metrics::cluster::{Deed, Fate};
+use crate::metrics::Metrics;
+use crate::metrics::cluster::{Deed, Fate};
 
 /// The Node annotation whose change wakes.
 const WAKE_ANNOTATION: &str = "daemonset-warden.io/wake";

@@ -6,7 +6,7 @@ use std::time::Instant;
 use parking_lot::Mutex;
 
 use super::PATIENCE;
-use crate::server::metrics::Resource;
+use crate::metrics::Resource;
 
 /// One kind that is watched.
 #[derive(Debug)]

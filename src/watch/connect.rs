@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use kube::Config;
 use kube::config::{InClusterError, KubeConfigOptions, Kubeconfig, KubeconfigError};
+use kube::{Client, Config};
 
 /// Where the kubelet puts a pod's service account.
 const TOKEN: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";
@@ -54,6 +54,20 @@ pub async fn config(kubeconfig: Option<&Path>) -> Result<Option<Config>, Connect
     config.read_timeout = Some(READ_TIMEOUT);
     config.write_timeout = Some(WRITE_TIMEOUT);
     Ok(Some(config))
+}
+
+/// A client for the cluster behind `config`.
+///
+/// # Errors
+/// When none can be made, as for certificates that cannot be read.
+pub fn client(config: Config) -> Result<Client, ConnectError> {
+    Client::try_from(config).map_err(ConnectError::client)
+}
+
+impl ConnectError {
+    pub(super) fn client(error: kube::Error) -> Self {
+        Self::Client(Box::new(error))
+    }
 }
 
 /// The namespace that this process runs in: what the pod's manifest says, or else its service account. A kubeconfig's

@@ -15,7 +15,7 @@ use hyper::body::{Body as HttpBody, Bytes, Frame};
 use tower::{Layer, Service};
 
 use crate::live::source::Source;
-use crate::server::metrics::Metrics;
+use crate::metrics::Metrics;
 
 /// Adds [`Hearing`] to a client.
 #[derive(Clone)]

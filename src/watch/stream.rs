@@ -21,7 +21,7 @@ use super::lean::Lean;
 use crate::live::SharedCluster;
 use crate::live::source::Source;
 use crate::logs::{Shown, chain};
-use crate::server::metrics::Metrics;
+use crate::metrics::Metrics;
 
 /// How long a watch lasts before it is resumed: a connection that died without a word is noticed 5 s after. The apiserver ends
 /// each with a bookmark, so that resuming costs it next to nothing.

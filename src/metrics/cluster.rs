@@ -137,6 +137,16 @@ pub(super) const LEDGER: Definition = gauge(
 );
 pub(super) const WAITING: Definition =
     gauge("daemonset_warden_waiting_pods", &[], "Pods that were refused on every node they were offered.");
+pub(super) const FAIL_OPEN: Definition = counter(
+    "daemonset_warden_extender_fail_open_total",
+    &[],
+    "Calls of the filter verb that were answered without keeping room, because the cluster was not believed.",
+);
+pub(super) const AUDITED: Definition = counter(
+    "daemonset_warden_extender_audited_nodes_total",
+    &[],
+    "Nodes that a pod would have been kept from, in Audit mode.",
+);
 pub(super) const EFFECTS: Definition = counter(
     "daemonset_warden_effects_total",
     &[Deed::LABEL, Fate::LABEL],
@@ -161,6 +171,9 @@ pub struct ClusterMetrics {
     gates_expired: IntCounter,
     ledger: IntGauge,
     waiting: IntGauge,
+    /// See the table.
+    pub fail_open: IntCounter,
+    audited: IntCounter,
     effects: Vec<IntCounter>,
 }
 
@@ -181,6 +194,8 @@ impl ClusterMetrics {
             gates_expired: counters(new, &GATES_EXPIRED).remove(0),
             ledger: int_gauges(new, &LEDGER).remove(0),
             waiting: int_gauges(new, &WAITING).remove(0),
+            fail_open: counters(new, &FAIL_OPEN).remove(0),
+            audited: counters(new, &AUDITED).remove(0),
             effects: counters(new, &EFFECTS),
         }
     }
@@ -209,6 +224,11 @@ impl ClusterMetrics {
     /// Counts an object that could not be understood.
     pub fn unreadable(&self, resource: Resource) {
         self.unreadable[resource as usize].inc();
+    }
+
+    /// Counts nodes that would have been refused.
+    pub fn audited(&self, nodes: u64) {
+        self.audited.inc_by(nodes);
     }
 
     /// Counts what the cluster wants done outside.

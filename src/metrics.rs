@@ -233,6 +233,8 @@ pub static TABLE: &[Definition] = &[
     cluster::GATES_EXPIRED,
     cluster::LEDGER,
     cluster::WAITING,
+    cluster::FAIL_OPEN,
+    cluster::AUDITED,
     cluster::EFFECTS,
     LOG_LINES_DROPPED,
     READY,
@@ -478,7 +480,7 @@ impl Metrics {
 pub fn markdown() -> String {
     let mut page = String::from(
         "# Metrics\n\n`GET /metrics` on the metrics port. Labels have no values but these, and every series exists from the \
-         start. This page is made from the table in `src/server/metrics.rs`:\n`UPDATE_GOLDEN=1 cargo test --test offline \
+         start. This page is made from the table in `src/metrics.rs`:\n`UPDATE_GOLDEN=1 cargo test --test offline \
          metrics` writes it.\n\n| name | kind | labels | meaning |\n|---|---|---|---|\n",
     );
     for metric in TABLE {
