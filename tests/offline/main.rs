@@ -7,8 +7,6 @@ mod certificates;
 mod config;
 mod conformance;
 mod conformance_pods;
-mod conformance_pods;
-mod extender_wire;
 mod extender_wire;
 mod layering;
 mod limits;
