@@ -31,7 +31,7 @@ const PAGE: u32 = 500;
 /// What is tried again: first at once, then with longer and longer pauses. Short ones, because while the apiserver is away no
 /// room is kept, and each replica has nine watches at most.
 const PAUSES: std::ops::RangeInclusive<Duration> = Duration::from_millis(200)..=Duration::from_secs(5);
-/// A kind that is not there, or not shown to us, changes only when an administrator does something.
+/// A kind that we can go on without and that is not there, or not shown to us: somebody would have to do something.
 const PAUSE_AFTER_REFUSAL: Duration = Duration::from_secs(30);
 
 /// Everything that one watch needs.
@@ -106,7 +106,7 @@ impl Stream {
         }
     }
 
-    /// Counts and tells what went wrong, once; whether the server has refused and will go on to do so.
+    /// Counts and tells what went wrong, once; whether it need not be tried again soon.
     fn note(&self, error: &watcher::Error, told: &mut Told) -> bool {
         self.metrics.cluster.watch_error(self.source.resource);
         let code = status(error).map_or(0, |status| status.code);
@@ -141,7 +141,7 @@ impl Stream {
                 }
             }
         }
-        refused
+        refused && !self.source.is_required
     }
 }
 
