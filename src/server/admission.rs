@@ -9,16 +9,17 @@ use serde::Serialize;
 use super::AppState;
 use super::answer::{ErrorAnswer, json};
 use super::body;
-use super::metrics::{Operation, Outcome, Webhook};
 use crate::daemonset::admission::{self, AdmissionRequest, BadReview};
 use crate::daemonset::mutation;
 use crate::daemonset::patch::Patch;
 use crate::logs::Shown;
+use crate::metrics::{Operation, Outcome, Webhook};
 
 /// Gives daemon pods what they need to be placed by the scheduler.
 pub(super) async fn mutate(state: State<AppState>, request: Request) -> Response {
     answer(state, request, Webhook::Mutate, |state, review| {
-        let patch = mutation::review(&state.policy, review, None)?;
+        let labels = state.cluster.as_ref().and_then(|cluster| cluster.namespace_labels(&review.namespace));
+        let patch = mutation::review(&state.policy, review, labels.as_ref())?;
         Ok(if patch.is_empty() { Verdict::default() } else { Verdict { patch, ..Verdict::default() } })
     })
     .await

@@ -8,10 +8,10 @@ use axum::response::{IntoResponse, Response};
 use super::AppState;
 use super::answer::{ErrorAnswer, json};
 use super::body;
-use super::metrics::{Filtered, Verb};
 use crate::daemonset::extender::ExtenderArgs;
-use crate::daemonset::filter::DaemonPodJudge;
+use crate::daemonset::filter;
 use crate::logs::Shown;
+use crate::metrics::{Filtered, Verb};
 
 /// Says which of the nodes that the scheduler has found a pod may not go to.
 pub(super) async fn filter(State(state): State<AppState>, request: Request) -> Response {
@@ -28,8 +28,20 @@ pub(super) async fn filter(State(state): State<AppState>, request: Request) -> R
             return ErrorAnswer::bad_request(error).into_response();
         }
     };
-    let judge = DaemonPodJudge::new(&state.policy, &args.pod);
-    let result = args.filter(|name, node| judge.as_ref()?.refuse(name, node));
+    let result = match &state.cluster {
+        None => filter::alone(&state.policy, &args),
+        Some(cluster) => match cluster.believed() {
+            Some(mut cluster) => {
+                let (result, tally) = filter::in_cluster(&mut cluster, &args, begin);
+                state.metrics.cluster.audited(tally.audited);
+                result
+            }
+            None => {
+                state.metrics.cluster.fail_open.inc();
+                filter::alone(&state.policy, &args)
+            }
+        },
+    };
     let took = begin.elapsed();
     let refused: usize = result.refused.iter().sum();
     let outcome = if refused == 0 { Filtered::Passed } else { Filtered::Refused };

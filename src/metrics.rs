@@ -45,7 +45,7 @@ macro_rules! label {
         pub enum $name { $($(#[$variant_doc])* $variant,)+ }
 
         impl $name {
-            const LABEL: (&'static str, &'static [&'static str]) = ($label, &[$($value),+]);
+            pub(super) const LABEL: (&'static str, &'static [&'static str]) = ($label, &[$($value),+]);
 
             /// The label's value.
             pub fn as_str(self) -> &'static str {
@@ -54,6 +54,8 @@ macro_rules! label {
         }
     };
 }
+
+pub mod cluster;
 
 label!(
     /// Which webhook.
@@ -186,6 +188,9 @@ label!(
     }
 );
 
+use self::cluster::ClusterMetrics;
+pub use self::cluster::Resource;
+
 /// The status codes of answers that are errors.
 const CODES: [u16; 11] = [400, 401, 403, 404, 405, 408, 413, 415, 500, 503, 504];
 const CODE_LABEL: (&str, &[&str]) =
@@ -214,6 +219,23 @@ pub static TABLE: &[Definition] = &[
     CERTIFICATE_EXPIRATION,
     CERTIFICATE_RELOADS,
     CERTIFICATE_RELOAD_FAILURES,
+    cluster::BELIEVED,
+    cluster::SYNCED,
+    cluster::OBJECTS,
+    cluster::HEARD,
+    cluster::WATCH_ERRORS,
+    cluster::RELISTS,
+    cluster::UNREADABLE,
+    cluster::HOLDS,
+    cluster::HOLDS_REFUSING,
+    cluster::HOLDS_ENDED,
+    cluster::GATES_CLOSED,
+    cluster::GATES_EXPIRED,
+    cluster::LEDGER,
+    cluster::WAITING,
+    cluster::FAIL_OPEN,
+    cluster::AUDITED,
+    cluster::EFFECTS,
     LOG_LINES_DROPPED,
     READY,
     BUILD_INFO,
@@ -342,6 +364,8 @@ pub struct Metrics {
     connections: Vec<IntGauge>,
     connections_cut: Vec<IntCounter>,
     certificate_expiration: Vec<Gauge>,
+    /// What the watches and the effects count.
+    pub cluster: ClusterMetrics,
     /// See [`TABLE`], as for the others.
     pub http_in_flight: IntGauge,
     /// See [`TABLE`].
@@ -377,6 +401,7 @@ impl Default for Metrics {
             connections: int_gauges(new, &CONNECTIONS),
             connections_cut: counters(new, &CONNECTIONS_CUT),
             certificate_expiration: gauges(new, &CERTIFICATE_EXPIRATION),
+            cluster: ClusterMetrics::new(new),
             http_in_flight: int_gauges(new, &HTTP_IN_FLIGHT).remove(0),
             accept_errors: counters(new, &ACCEPT_ERRORS).remove(0),
             panics: counters(new, &PANICS).remove(0),
@@ -455,7 +480,7 @@ impl Metrics {
 pub fn markdown() -> String {
     let mut page = String::from(
         "# Metrics\n\n`GET /metrics` on the metrics port. Labels have no values but these, and every series exists from the \
-         start. This page is made from the table in `src/server/metrics.rs`:\n`UPDATE_GOLDEN=1 cargo test --test offline \
+         start. This page is made from the table in `src/metrics.rs`:\n`UPDATE_GOLDEN=1 cargo test --test offline \
          metrics` writes it.\n\n| name | kind | labels | meaning |\n|---|---|---|---|\n",
     );
     for metric in TABLE {
