@@ -184,11 +184,7 @@ impl Course {
 
     async fn create_backlog(&self, replicas: usize, cpu: &str) {
         self.arena.create(&self.arena.deployment("web", replicas, cpu, self.by_own_scheduler())).await;
-        eventually_within(LONG, "the backlog exists", async || match self.arena.pods("web").await.len() {
-            there if there == replicas => Ok(()),
-            there => Err(format!("{there} pods of {replicas}")),
-        })
-        .await;
+        self.arena.pods_exist("web", replicas).await;
     }
 
     fn by_own_scheduler(&self) -> Value {
