@@ -11,6 +11,7 @@ pub mod field;
 pub mod filter;
 pub mod json;
 pub mod mutation;
+pub mod patch;
 pub mod placement;
 pub mod policy;
 pub mod preemption;

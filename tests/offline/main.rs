@@ -11,6 +11,7 @@ mod extender_wire;
 mod layering;
 mod limits;
 mod metrics;
+mod mutation;
 mod rules_doc;
 mod serve;
 mod support;
