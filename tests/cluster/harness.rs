@@ -10,6 +10,7 @@ mod metrics;
 mod nodes;
 mod process;
 mod recorder;
+mod rights;
 mod run;
 mod scheduler;
 mod served;

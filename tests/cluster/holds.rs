@@ -147,7 +147,7 @@ async fn a_warden_that_is_killed_fails_open_and_comes_back_in_force() {
 async fn an_apiserver_that_restarts_loses_no_daemon_pod() {
     let plane = tokio::task::spawn_blocking(|| ControlPlane::start("restarted")).await.unwrap();
     let arena = Arena::on(&plane, "restarted").await;
-    let kubeconfig = Some(plane.kubeconfig());
+    let kubeconfig = Some(arena.warden_kubeconfig().await);
     let warden = Warden::start(WardenOptions { kubeconfig, ..WardenOptions::default() }).await;
     let options = SchedulerOptions { extenders: vec![warden.extender()], ..SchedulerOptions::default() };
     let _scheduler = tokio::task::block_in_place(|| plane.scheduler(&options));

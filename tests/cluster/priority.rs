@@ -17,7 +17,7 @@ async fn trusted_controllers_get_the_default_class_and_forgers_do_not() {
     arena.node().await;
     let class = arena.priority_class("agents", 1000).await;
     let config = json!({ "admission": { "defaultPriorityClassName": class } });
-    let kubeconfig = Some(arena.plane.kubeconfig());
+    let kubeconfig = Some(arena.warden_kubeconfig().await);
     let warden = Warden::start(WardenOptions { config, kubeconfig }).await;
     arena.register(&warden, "Fail").await;
 

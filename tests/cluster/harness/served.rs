@@ -18,7 +18,7 @@ pub(crate) struct Served {
 impl Served {
     pub(crate) async fn start(name: &str, config: Value) -> Self {
         let arena = Arena::shared(name).await;
-        let kubeconfig = Some(arena.plane.kubeconfig());
+        let kubeconfig = Some(arena.warden_kubeconfig().await);
         let warden = Warden::start(WardenOptions { config, kubeconfig }).await;
         let mut extender = warden.extender();
         extender.preempts = true;

@@ -64,7 +64,7 @@ impl Course {
         let mut options = SchedulerOptions { name: name.to_owned(), ..SchedulerOptions::default() };
         let mut warden = None;
         if with_warden {
-            let kubeconfig = Some(arena.plane.kubeconfig());
+            let kubeconfig = Some(arena.warden_kubeconfig().await);
             let started = Warden::start(WardenOptions { kubeconfig, ..WardenOptions::default() }).await;
             let mut extender = started.extender();
             extender.preempts = true;
