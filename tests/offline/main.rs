@@ -7,6 +7,7 @@ mod certificates;
 mod config;
 mod conformance;
 mod conformance_pods;
+mod extender;
 mod extender_wire;
 mod layering;
 mod limits;

@@ -505,7 +505,7 @@ fn rejects_what_is_no_pod() {
     assert!(mutate_text(&Policy::default(), &review_of(&many)).unwrap_err().contains("too many tolerations"));
 }
 
-/// Whole reviews and their patches; `UPDATE_GOLDEN=1` writes the patches anew.
+/// Whole reviews and their patches.
 #[test]
 fn golden_reviews() {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/mutate");
@@ -517,11 +517,7 @@ fn golden_reviews() {
         let actual = serde_json::to_string_pretty(&serde_json::from_str::<Value>(&patch.to_json()).unwrap())
             .unwrap()
             + "\n";
-        let golden = format!("{stem}.patch.json");
-        if std::env::var_os("UPDATE_GOLDEN").is_some() {
-            std::fs::write(&golden, &actual).unwrap();
-        }
-        assert_eq!(actual, std::fs::read_to_string(&golden).unwrap(), "{golden}");
+        super::support::golden(&format!("{stem}.patch.json"), &actual);
         count += 1;
     }
     assert_eq!(count, 3);

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use super::judge::{Asking, Role};
 use crate::daemonset::cluster::Cluster;
+use crate::daemonset::preemption::{self, Candidate, Facts};
 use crate::daemonset::reservation::hold::Hold;
 use crate::scheduling::host_ports::any_conflict;
 use crate::scheduling::pod::Pod;
@@ -78,6 +79,28 @@ impl Preemptor<'_> {
             }
         }
         any && free.lacks(&self.asking.requests).is_none()
+    }
+}
+
+impl Facts for Preemptor<'_> {
+    fn preemptor(&mut self) -> preemption::Preemptor {
+        match self.asking.role {
+            Role::Exempt => preemption::Preemptor::Exempt,
+            Role::Ordinary => preemption::Preemptor::Ordinary,
+            Role::Daemon(_) => preemption::Preemptor::Daemon,
+        }
+    }
+
+    fn is_daemon_pod(&mut self, uid: &str) -> bool {
+        self.is_daemon_victim(uid)
+    }
+
+    fn ends_in_kept_room(&mut self, candidate: &Candidate<'_>) -> bool {
+        self.would_take_kept_room(&candidate.node, candidate.victims.iter().map(|uid| &**uid))
+    }
+
+    fn predecessor_leaves_room(&mut self, candidate: &Candidate<'_>) -> bool {
+        self.predecessor_makes_room(&candidate.node)
     }
 }
 
