@@ -261,3 +261,6 @@ impl Cluster {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

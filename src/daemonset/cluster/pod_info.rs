@@ -71,7 +71,7 @@ impl PodInfo {
 
     /// Whether it is as much a pod of its DaemonSet, and as new, as `other`.
     pub(super) fn has_same_identity(&self, other: &Self) -> bool {
-        match (&self.daemon, &other.daemon) {
+        let same_daemon = match (&self.daemon, &other.daemon) {
             (None, None) => true,
             (Some(own), Some(other)) => {
                 own.owner_uid == other.owner_uid
@@ -80,7 +80,8 @@ impl PodInfo {
                     && own.created == other.created
             }
             _ => false,
-        }
+        };
+        same_daemon && self.namespace == other.namespace
     }
 }
 

@@ -15,12 +15,12 @@ use crate::scheduling::host_ports::HostPort;
 use crate::scheduling::resources::Resources;
 
 /// A daemon pod that a node lacks.
-struct MissingPod {
-    daemon_set: DaemonSetId,
-    pending: Option<PodId>,
-    priority: i32,
-    need: Resources,
-    reserve: Resources,
+pub(super) struct MissingPod {
+    pub(super) daemon_set: DaemonSetId,
+    pub(super) pending: Option<PodId>,
+    pub(super) priority: i32,
+    pub(super) need: Resources,
+    pub(super) reserve: Resources,
     host_ports: Box<[HostPort]>,
 }
 
@@ -115,6 +115,7 @@ impl Cluster {
                 if hold.state != HoldState::Expired {
                     hold.enter(HoldState::NotMissing, now);
                 }
+                hold.pending = None;
                 kept.push(hold);
             }
         }
@@ -126,7 +127,7 @@ impl Cluster {
 
     /// The daemon pods that a node lacks: wanted, and none of the DaemonSet is bound that is neither terminal nor terminating;
     /// or, where updates surge, the new one is not bound yet.
-    fn missing_on(&self, id: NodeId) -> Vec<MissingPod> {
+    pub(super) fn missing_on(&self, id: NodeId) -> Vec<MissingPod> {
         let state = &self.nodes[id];
         let holding = state.wanted.iter().filter(|daemon_set| self.daemon_sets[**daemon_set].may_hold);
         holding.filter_map(|daemon_set| self.missing_pod(id, *daemon_set)).collect()

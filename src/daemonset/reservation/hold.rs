@@ -36,7 +36,7 @@ pub struct Hold {
     pub reserve: Resources,
     /// Ports of the host that the pod takes.
     pub host_ports: Box<[HostPort]>,
-    /// The pod, when it exists already.
+    /// The pod, when it exists already; only to be looked up while the node is not dirty.
     pub pending: Option<PodId>,
     /// How far it is.
     pub state: HoldState,
