@@ -3,5 +3,10 @@
 //! Data flows one way: `command -> {server, watch, events, config} -> daemonset -> scheduling`.
 //! See ARCHITECTURE.md for the path of a request.
 
+pub mod cli;
+pub mod command;
+pub mod config;
 pub mod daemonset;
+pub mod logs;
 pub mod scheduling;
+pub mod server;

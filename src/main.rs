@@ -1,3 +1,29 @@
 //! The daemonset-warden program: see `daemonset-warden --help`.
+#![expect(clippy::print_stderr, reason = "the last words of a program that failed")]
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::Parser;
+use daemonset_warden::cli::{self, Cli};
+use daemonset_warden::command;
+
+fn main() -> ExitCode {
+    // Fails only when one is installed already, and nothing has run before this line.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        // --help and --version are no errors, and go to stdout.
+        Err(answer) if !answer.use_stderr() => answer.exit(),
+        Err(error) => {
+            eprintln!("{}", cli::one_line(&error));
+            return ExitCode::FAILURE;
+        }
+    };
+    match command::run(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

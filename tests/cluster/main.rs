@@ -1,1 +1,21 @@
-//! Tests against a real control plane.
+//! Tests against a real control plane: etcd, kube-apiserver, kube-controller-manager, kube-scheduler, KWOK nodes.
+//!
+//! The first run builds these from Go modules (about five minutes on two cores); later runs start them in seconds.
+//! Tests share one control plane and run side by side: each has its own namespace, and its own nodes, which only its
+//! own pods select. A test that stops or slows a component starts its own (a second scheduler, a second warden).
+//!
+//! When a test fails, the logs of everything stay in a folder that is printed.
+
+// clippy.toml allows these in `#[test]` functions only; what they call is test code too.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod harness;
+
+mod admission;
+mod control_plane;
+mod extender;
+mod lifecycle;
+mod manifests;
+mod placement;
+mod rejections;
+mod scenarios;

@@ -53,18 +53,18 @@ pub struct Call<'c> {
 
 /// What is to be known of the pod.
 #[derive(Debug)]
-struct Asking {
+pub(super) struct Asking {
     uid: Arc<str>,
-    role: Role,
+    pub(super) role: Role,
     /// Where it is at home, if it is a daemon pod: nowhere else does it have the rights of one.
     target: Option<NodeId>,
-    priority: i32,
-    requests: Resources,
-    host_ports: Box<[HostPort]>,
+    pub(super) priority: i32,
+    pub(super) requests: Resources,
+    pub(super) host_ports: Box<[HostPort]>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Role {
+pub(super) enum Role {
     /// Nothing is kept from it.
     Exempt,
     Ordinary,
@@ -82,14 +82,7 @@ pub struct Tally {
 impl Cluster {
     /// Takes up a pod that the scheduler asks about.
     pub fn judge(&mut self, pod: &Pod, now: Instant) -> Call<'_> {
-        let asking = Asking {
-            uid: pod.metadata.uid.as_str().into(),
-            role: self.role_of(pod),
-            target: target_node_name(&pod.spec).and_then(|name| self.node_id(name)),
-            priority: pod.priority(),
-            requests: pod_requests(pod),
-            host_ports: host_ports(&pod.spec),
-        };
+        let asking = Asking::of(self, pod);
         let passed = NodeSet::with_capacity(self.node_capacity());
         Call { cluster: self, now, asking, passed, passed_any: false, refused_any: false, audited: 0 }
     }
@@ -126,6 +119,22 @@ impl Cluster {
 }
 
 impl Asking {
+    pub(super) fn of(cluster: &Cluster, pod: &Pod) -> Self {
+        Self {
+            uid: pod.metadata.uid.as_str().into(),
+            role: cluster.role_of(pod),
+            target: target_node_name(&pod.spec).and_then(|name| cluster.node_id(name)),
+            priority: pod.priority(),
+            requests: pod_requests(pod),
+            host_ports: host_ports(&pod.spec),
+        }
+    }
+
+    /// Whether a hold on this node keeps room from the pod: one that is important enough, and so never its own.
+    pub(super) fn is_held_by(&self, node: NodeId, hold: &Hold) -> bool {
+        self.role != Role::Exempt && hold.is_held_against(self.priority, self.daemon_set_on(node).is_some())
+    }
+
     /// The DaemonSet of a pod that is a daemon pod on this node.
     fn daemon_set_on(&self, node: NodeId) -> Option<DaemonSetId> {
         match self.role {
@@ -205,9 +214,7 @@ impl Call<'_> {
     /// because of pods that are on their way.
     fn room_is_kept(&self, id: NodeId, node: &NodeState) -> Option<bool> {
         let asking = &self.asking;
-        let own = asking.daemon_set_on(id);
-        // Strictly less important than any of these, a daemon pod never meets its own.
-        let counts = |hold: &Hold| hold.is_held_against(asking.priority, own.is_some());
+        let counts = |hold: &Hold| asking.is_held_by(id, hold);
         let mut holds = node.holds.iter().filter(|hold| counts(hold)).peekable();
         holds.peek()?;
         let mut free = node.allocatable.clone();
@@ -272,29 +279,29 @@ impl Call<'_> {
 
     fn note_refusal(&mut self, id: NodeId, kept: Kept) {
         self.refused_any = true;
-        let (now, uid, priority) = (self.now, self.asking.uid.clone(), self.asking.priority);
-        let strictly = self.asking.daemon_set_on(id).is_some();
-        let node = self.cluster.node_mut(id);
+        let Self { now, asking, cluster, .. } = self;
+        let now = *now;
+        let node = cluster.node_mut(id);
         node.last_refused = Some(now);
         let mut first = Vec::new();
         match kept {
             Kept::Room => {
-                for hold in node.holds.iter_mut().filter(|hold| hold.is_held_against(priority, strictly)) {
-                    if hold.refused(&uid, now) {
+                for hold in node.holds.iter_mut().filter(|hold| asking.is_held_by(id, hold)) {
+                    if hold.refused(&asking.uid, now) {
                         first.push(hold.daemon_set);
                     }
                 }
             }
             Kept::Gate => {
                 for gate in node.gates.iter_mut().filter(|gate| gate.is_closed) {
-                    gate.refused(&uid, now);
+                    gate.refused(&asking.uid, now);
                 }
             }
             Kept::Stale => {}
         }
         for daemon_set in first {
-            let hold_ref = self.cluster.hold_ref(id, daemon_set, true);
-            self.cluster.effects.push(Effect::HoldingRoom(hold_ref));
+            let hold_ref = cluster.hold_ref(id, daemon_set, true);
+            cluster.effects.push(Effect::HoldingRoom(hold_ref));
         }
     }
 }

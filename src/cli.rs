@@ -1,0 +1,146 @@
+//! The command line: what can be typed, its defaults, and its help.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+use clap::error::ErrorKind;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Daemon pods always land.
+///
+/// Validates DaemonSets, mutates daemon pods so that the default scheduler places them, and answers kube-scheduler as an
+/// extender.
+#[derive(Debug, Parser)]
+#[command(name = "daemonset-warden", version, propagate_version = true, max_term_width = 100)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+    /// How much and how to log.
+    #[command(flatten)]
+    pub log: LogArgs,
+}
+
+/// What the program can do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Serve admission webhooks and the scheduler extender over HTTPS
+    ///
+    /// Without a kubeconfig, and outside of a cluster, it runs standalone: it talks to nobody and needs nothing. Without a
+    /// certificate it makes a development CA and certificate in --cert-dir and says where.
+    ///
+    /// Routes of the secure port: POST /validate, /mutate, /scheduler/filter; GET /livez, /readyz.
+    /// Routes of the metrics port: GET /metrics, /livez, /readyz.
+    ///
+    /// SIGTERM or SIGINT ends it once the requests in work are answered.
+    #[command(after_help = SERVE_EXAMPLES)]
+    Serve(ServeArgs),
+}
+
+const SERVE_EXAMPLES: &str = "\
+Examples:
+  Try it out, with certificates made in ./certs:
+    daemonset-warden serve
+    curl --cacert certs/ca.crt https://127.0.0.1:8443/readyz
+
+  With a certificate of your own, on all addresses, and with rules set in a file:
+    daemonset-warden serve --bind-address 0.0.0.0 --config warden.yaml \\
+      --tls-cert-file tls.crt --tls-private-key-file tls.key --client-ca-file scheduler-ca.crt";
+
+/// The flags of `serve`, named after those of Kubernetes' own components.
+#[derive(Debug, Args)]
+pub struct ServeArgs {
+    /// DaemonSetWardenConfiguration to read, in YAML; without it, every default holds
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Address to serve HTTPS on; 0.0.0.0 or :: for all
+    #[arg(long, value_name = "IP", default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
+    pub bind_address: IpAddr,
+    /// Port to serve HTTPS on; 0 takes a free one and prints it
+    #[arg(long, value_name = "PORT", default_value_t = 8443)]
+    pub secure_port: u16,
+    /// Folder for the development CA and certificate, used when no --tls-cert-file is given
+    #[arg(long, value_name = "DIR", default_value = "certs")]
+    pub cert_dir: PathBuf,
+    /// Certificate to serve with, in PEM, followed by what leads to its CA; read again when it changes
+    #[arg(long, value_name = "FILE", requires = "tls_private_key_file")]
+    pub tls_cert_file: Option<PathBuf>,
+    /// Private key of --tls-cert-file, in PEM (PKCS#8, PKCS#1 or SEC1)
+    #[arg(long, value_name = "FILE", requires = "tls_cert_file")]
+    pub tls_private_key_file: Option<PathBuf>,
+    /// CA of the clients that may call /scheduler/*; without it, anybody may
+    ///
+    /// The webhooks stay open to clients without a certificate, because that is what apiservers are.
+    #[arg(long, value_name = "FILE")]
+    pub client_ca_file: Option<PathBuf>,
+    /// Address and port to serve metrics and health on, in plain HTTP; port 0 takes a free one
+    #[arg(long, value_name = "IP:PORT", default_value_t = SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)))]
+    pub metrics_bind_address: SocketAddr,
+}
+
+/// Logging, in the words of Kubernetes' own components.
+#[derive(Debug, Args)]
+pub struct LogArgs {
+    /// How much to log: 0 warnings, 2 what was refused or changed too, 4 every request, 6 what libraries do
+    ///
+    /// RUST_LOG, if set, decides instead, as in RUST_LOG=daemonset_warden=debug,h2=trace.
+    #[arg(short, long = "v", global = true, value_name = "LEVEL", default_value_t = 2)]
+    pub verbosity: u8,
+    /// How to log; by default text on a terminal and JSON elsewhere
+    #[arg(long, global = true, value_name = "FORMAT")]
+    pub logging_format: Option<LogFormat>,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One object a line, for programs.
+    Json,
+}
+
+/// clap's error without the usage, in one line: what is wrong, and its hint.
+pub fn one_line(error: &clap::Error) -> String {
+    let text = error.to_string();
+    if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        return text;
+    }
+    let mut parts =
+        text.split("\n\n").filter(|part| part.starts_with("error:") || part.trim_start().starts_with("tip:"));
+    let joined = |part: &str| part.split_whitespace().collect::<Vec<_>>().join(" ");
+    let first = parts.next().map(joined).unwrap_or_default();
+    parts.map(joined).fold(first, |line, tip| format!("{line} ({tip})"))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_flags_are_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn usage_errors_are_one_line() {
+        let line = |args: &[&str]| {
+            let args = [&["daemonset-warden"], args].concat();
+            one_line(&Cli::try_parse_from(args).unwrap_err())
+        };
+        assert_eq!(
+            line(&["serve", "--secure-prt", "1"]),
+            "error: unexpected argument '--secure-prt' found (tip: a similar argument exists: '--secure-port')"
+        );
+        assert_eq!(
+            line(&["serve", "--tls-cert-file", "a"]),
+            "error: the following required arguments were not provided: --tls-private-key-file <FILE>"
+        );
+        assert_eq!(
+            line(&["serve", "--secure-port", "70000"]),
+            "error: invalid value '70000' for '--secure-port <PORT>': 70000 is not in 0..=65535"
+        );
+    }
+}

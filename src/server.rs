@@ -1,0 +1,124 @@
+//! EDGE out: HTTPS for the apiserver and the scheduler, plain HTTP for metrics and health.
+//!
+//! ```text
+//! listener -> connection (TLS, timers) -> router -> guard (limits, panics) -> admission | extender -> pure function
+//! ```
+
+mod admission;
+mod answer;
+mod body;
+mod connection;
+mod extender;
+mod guard;
+pub mod health;
+pub mod limits;
+pub mod listener;
+pub mod metrics;
+pub mod tls;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::middleware::from_fn_with_state;
+use axum::routing::post;
+
+use crate::daemonset::policy::Policy;
+
+use self::body::{Allowance, Budget};
+pub use self::connection::Peer;
+use self::health::Readiness;
+use self::limits::Limits;
+use self::metrics::Metrics;
+
+/// What every request may read; cheap to clone.
+#[derive(Clone)]
+pub struct AppState(Arc<Shared>);
+
+/// What is behind [`AppState`].
+pub struct Shared {
+    /// What the operator decided.
+    pub policy: Policy,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// What requests may cost.
+    pub limits: Limits,
+    /// Whether requests should come here.
+    pub readiness: Readiness,
+    /// Whether `/scheduler/*` is only for clients with a certificate.
+    pub scheduler_needs_certificate: bool,
+    requests: tokio::sync::Semaphore,
+    admission_memory: Budget,
+    scheduler_memory: Budget,
+}
+
+impl AppState {
+    /// The state of a server with this policy.
+    pub fn new(policy: Policy, limits: Limits, scheduler_needs_certificate: bool) -> Self {
+        Self::with_metrics(policy, limits, scheduler_needs_certificate, Arc::default())
+    }
+
+    /// As [`Self::new`], with metrics that exist already.
+    pub fn with_metrics(
+        policy: Policy,
+        limits: Limits,
+        scheduler_needs_certificate: bool,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self(Arc::new(Shared {
+            policy,
+            requests: tokio::sync::Semaphore::new(limits.requests),
+            admission_memory: Budget::new(limits.admission_memory),
+            scheduler_memory: Budget::new(limits.scheduler_memory),
+            readiness: Readiness::new(metrics.clone()),
+            metrics,
+            limits,
+            scheduler_needs_certificate,
+        }))
+    }
+}
+
+impl Shared {
+    /// What the body of an admission review may cost.
+    fn admission_allowance(&self) -> Allowance<'_> {
+        let Limits { admission_body: size, free_body: free, body_time: time, .. } = self.limits;
+        Allowance { size, free, memory: &self.admission_memory, time }
+    }
+
+    /// What the body of a call by the scheduler may cost.
+    fn scheduler_allowance(&self) -> Allowance<'_> {
+        let Limits { scheduler_body: size, free_body: free, body_time: time, .. } = self.limits;
+        Allowance { size, free, memory: &self.scheduler_memory, time }
+    }
+}
+
+impl std::ops::Deref for AppState {
+    type Target = Shared;
+
+    fn deref(&self) -> &Shared {
+        &self.0
+    }
+}
+
+/// Every route of the secure port.
+pub fn router(state: AppState) -> Router {
+    let webhooks = Router::new().route("/mutate", post(admission::mutate));
+    let scheduler = Router::new()
+        .route("/scheduler/filter", post(extender::filter))
+        .route_layer(from_fn_with_state(state.clone(), guard::require_certificate));
+    let guarded = webhooks.merge(scheduler).route_layer(from_fn_with_state(state.clone(), guard::guard));
+    finish(guarded.merge(health::probes()), state)
+}
+
+/// Every route of the metrics port.
+pub fn metrics_router(state: AppState) -> Router {
+    finish(health::metrics_routes().merge(health::probes()), state)
+}
+
+/// Answers in JSON where there is no route, and counts answers that are errors.
+fn finish(routes: Router<AppState>, state: AppState) -> Router {
+    routes
+        .fallback(answer::not_found)
+        .method_not_allowed_fallback(answer::method_not_allowed)
+        .layer(from_fn_with_state(state.clone(), guard::count_errors))
+        .with_state(state)
+}

@@ -1,0 +1,72 @@
+//! Answers that are errors: a status and `{"error": "..."}`.
+
+use std::fmt::Display;
+
+use axum::body::Body;
+use axum::http::{HeaderValue, StatusCode, Uri, header};
+use axum::response::{IntoResponse, Response};
+
+/// Why a request has no other answer.
+#[derive(Debug)]
+pub(crate) struct ErrorAnswer {
+    status: StatusCode,
+    message: String,
+    /// Whether the connection ends with it.
+    close: bool,
+}
+
+impl ErrorAnswer {
+    /// An error with its text.
+    pub(crate) fn new(status: StatusCode, message: impl Display) -> Self {
+        Self { status, message: message.to_string(), close: false }
+    }
+
+    /// The caller sent something that is no question.
+    pub(crate) fn bad_request(message: impl Display) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, message)
+    }
+
+    /// A limit is reached. Without `Retry-After`, which would make an apiserver come back ten times within its timeout
+    /// (upstream.md, case 95).
+    pub(crate) fn overloaded(message: impl Display) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, message)
+    }
+
+    /// Ends the connection too.
+    #[must_use]
+    pub(crate) fn and_close(mut self) -> Self {
+        self.close = true;
+        self
+    }
+}
+
+impl IntoResponse for ErrorAnswer {
+    fn into_response(self) -> Response {
+        let body = serde_json::json!({ "error": self.message }).to_string();
+        let mut response = json(body.into_bytes());
+        *response.status_mut() = self.status;
+        if self.close {
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
+    }
+}
+
+/// 200 with JSON; the length is known, so it is sent, and no client needs to wait for the end of a chunk.
+pub(crate) fn json(body: Vec<u8>) -> Response {
+    let mut response = Response::new(Body::from(body));
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+/// No such route.
+pub(crate) async fn not_found(uri: Uri) -> ErrorAnswer {
+    // The path is the client's text: as much of it as helps to find a typing error.
+    let path: String = uri.path().chars().take(100).collect();
+    ErrorAnswer::new(StatusCode::NOT_FOUND, format!("there is no {path:?} here"))
+}
+
+/// The route exists, for another method.
+pub(crate) async fn method_not_allowed() -> ErrorAnswer {
+    ErrorAnswer::new(StatusCode::METHOD_NOT_ALLOWED, "the method is not allowed here; see the Allow header")
+}

@@ -1,0 +1,401 @@
+//! One connection: its timers, and HTTP on it.
+//!
+//! hyper's own `header_read_timeout` also runs while a kept-alive connection is idle, so with it a head could not be limited
+//! to 5 s and idleness to 120 s. Here the stream tells when bytes come, the service when a request begins and ends, and
+//! one timer a connection follows from both:
+//!
+//! ```text
+//! idle --first byte--> head --request--> in work --answer--> idle      (HTTP/2 has no `head`: its frames are no heads)
+//! ```
+
+use std::convert::Infallible;
+use std::future::poll_fn;
+use std::io;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use parking_lot::Mutex;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::time::{Instant, Sleep, sleep_until};
+use tokio_rustls::server::TlsStream;
+use tower::ServiceExt;
+
+use super::limits::{self, Limits};
+use super::listener::drained;
+use super::metrics::{Cut, Metrics};
+
+/// What is known of a request's client.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Peer {
+    /// Whether it showed a certificate that the client CA has signed.
+    pub certificate: bool,
+    /// Whether it came when there were too many connections already.
+    pub surplus: bool,
+}
+
+/// Which HTTP a connection speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Version {
+    Http1,
+    Http2,
+}
+
+/// A stream whose TCP connection can be reached.
+pub(super) trait Transport: AsyncRead + AsyncWrite + Unpin + Send + 'static {
+    fn tcp(&mut self) -> &mut TcpStream;
+}
+
+impl Transport for TcpStream {
+    fn tcp(&mut self) -> &mut TcpStream {
+        self
+    }
+}
+
+impl Transport for TlsStream<TcpStream> {
+    fn tcp(&mut self) -> &mut TcpStream {
+        self.get_mut().0
+    }
+}
+
+/// Serves requests on `stream` until it ends, is cut off, or `drain` says to end it.
+pub(super) async fn serve(
+    stream: impl Transport,
+    version: Version,
+    peer: Peer,
+    router: Router,
+    limits: &Limits,
+    metrics: &Metrics,
+    drain: watch::Receiver<bool>,
+) {
+    let activity = Arc::new(Activity::new(version));
+    let io =
+        TokioIo::new(Watched { stream, activity: activity.clone(), limits: limits.clone(), linger: None });
+    let service_activity = activity.clone();
+    let service = service_fn(move |request: Request<Incoming>| {
+        answer(router.clone(), request, peer, service_activity.clone())
+    });
+    let cut = match version {
+        Version::Http1 => {
+            let connection = http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(None)
+                // Also what a connection may buffer of a body: a TLS record is no longer than that.
+                .max_buf_size(limits::HEAD)
+                .serve_connection(io, service);
+            follow(connection, &activity, limits, drain).await
+        }
+        Version::Http2 => {
+            let connection = http2::Builder::new(TokioExecutor::new())
+                .timer(TokioTimer::new())
+                .max_concurrent_streams(limits::STREAMS)
+                .max_header_list_size(limits::HEAD as u32)
+                .initial_stream_window_size(limits::STREAM_WINDOW)
+                .initial_connection_window_size(limits::CONNECTION_WINDOW)
+                .max_pending_accept_reset_streams(limits::PENDING_RESETS)
+                .max_local_error_reset_streams(limits::LOCAL_RESETS)
+                .serve_connection(io, service);
+            follow(connection, &activity, limits, drain).await
+        }
+    };
+    if let Some(reason) = cut {
+        metrics.cut(reason);
+    }
+}
+
+/// Lets the router answer.
+async fn answer(
+    router: Router,
+    request: Request<Incoming>,
+    peer: Peer,
+    activity: Arc<Activity>,
+) -> Result<Response<Body>, Infallible> {
+    activity.request_begins();
+    let in_work = Arc::new(InWork(activity.clone()));
+    let mut request = request.map(Body::new);
+    request.extensions_mut().insert(peer);
+    let mut response = router.oneshot(request).await?;
+    if response.status().is_client_error() || response.status().is_server_error() {
+        activity.refused();
+    }
+    // Dropped with the head, when the answer is on its way; what then remains is for the write timer.
+    response.extensions_mut().insert(in_work);
+    Ok(response)
+}
+
+/// hyper's connections, which have the same method twice.
+trait Graceful: Future<Output = hyper::Result<()>> {
+    fn end_gracefully(self: Pin<&mut Self>);
+}
+
+impl<I, S> Graceful for http1::Connection<I, S>
+where
+    Self: Future<Output = hyper::Result<()>>,
+    I: hyper::rt::Read + hyper::rt::Write + Unpin,
+    S: hyper::service::HttpService<Incoming, ResBody = Body, Error = Infallible>,
+{
+    fn end_gracefully(self: Pin<&mut Self>) {
+        self.graceful_shutdown();
+    }
+}
+
+impl<I, S> Graceful for http2::Connection<I, S, TokioExecutor>
+where
+    Self: Future<Output = hyper::Result<()>>,
+    I: hyper::rt::Read + hyper::rt::Write + Unpin,
+    S: hyper::service::HttpService<Incoming, ResBody = Body, Error = Infallible>,
+    TokioExecutor: hyper::rt::bounds::Http2ServerConnExec<S::Future, Body>,
+{
+    fn end_gracefully(self: Pin<&mut Self>) {
+        self.graceful_shutdown();
+    }
+}
+
+/// Drives a connection to its end, and says if and why it was cut off.
+async fn follow(
+    connection: impl Graceful,
+    activity: &Activity,
+    limits: &Limits,
+    mut drain: watch::Receiver<bool>,
+) -> Option<Cut> {
+    let mut connection = pin!(connection);
+    let mut timer = pin!(sleep_until(Instant::now() + limits.idle_time));
+    let mut ending = false;
+    let mut cut = None;
+    loop {
+        tokio::select! {
+            // The connection first: what it has just read decides for when the timer is set.
+            biased;
+            result = connection.as_mut() => {
+                if let Err(error) = result {
+                    tracing::debug!(%error, "connection ended with an error");
+                }
+                return cut;
+            }
+            reason = poll_fn(|context| activity.poll_late(timer.as_mut(), limits, context)) => {
+                cut = Some(reason);
+                if reason != Cut::Idle || ending {
+                    return cut;
+                }
+                ending = true;
+                activity.leave();
+                connection.as_mut().end_gracefully();
+            }
+            () = drained(&mut drain), if !ending => {
+                ending = true;
+                activity.leave();
+                connection.as_mut().end_gracefully();
+            }
+        }
+    }
+}
+
+/// What a connection is doing, and since when.
+#[derive(Debug)]
+struct Activity {
+    version: Version,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    /// Since when it is idle or reads a head.
+    since: Instant,
+    /// Whether bytes of a head have come.
+    in_head: bool,
+    /// Requests in work.
+    requests: usize,
+    /// Since when the client takes no byte.
+    stalled: Option<Instant>,
+    /// Whether an answer was an error, so that there may be a body that nobody reads.
+    refused: bool,
+    /// Whether it is about to end, and idleness is no longer waited for.
+    leaving: bool,
+}
+
+/// A request in work.
+struct InWork(Arc<Activity>);
+
+impl Drop for InWork {
+    fn drop(&mut self) {
+        self.0.request_ends();
+    }
+}
+
+impl Activity {
+    fn new(version: Version) -> Self {
+        let state = State {
+            since: Instant::now(),
+            in_head: false,
+            requests: 0,
+            stalled: None,
+            refused: false,
+            leaving: false,
+        };
+        Self { version, state: Mutex::new(state) }
+    }
+
+    fn bytes_came(&self) {
+        if self.version == Version::Http2 {
+            return;
+        }
+        let mut state = self.state.lock();
+        if state.requests == 0 && !state.in_head {
+            state.in_head = true;
+            state.since = Instant::now();
+        }
+    }
+
+    fn request_begins(&self) {
+        let mut state = self.state.lock();
+        state.requests += 1;
+        state.in_head = false;
+    }
+
+    fn request_ends(&self) {
+        let mut state = self.state.lock();
+        state.requests -= 1;
+        state.since = Instant::now();
+    }
+
+    fn refused(&self) {
+        self.state.lock().refused = true;
+    }
+
+    fn leave(&self) {
+        let mut state = self.state.lock();
+        state.leaving = true;
+        state.since = Instant::now();
+    }
+
+    fn writes(&self, stalled: bool) {
+        let mut state = self.state.lock();
+        if !stalled {
+            state.stalled = None;
+        } else if state.stalled.is_none() {
+            state.stalled = Some(Instant::now());
+        }
+    }
+
+    /// When it is late, if nothing more happens, and for what. A request in work has the guard's timers.
+    fn deadline(&self, limits: &Limits) -> (Instant, Cut) {
+        let state = self.state.lock();
+        let reading = match (state.requests, state.in_head, state.leaving) {
+            (0, true, _) => (state.since + limits.header_time, Cut::HeaderTime),
+            (0, false, false) => (state.since + limits.idle_time, Cut::Idle),
+            (0, false, true) => (state.since + limits.write_time, Cut::Idle),
+            // The guard answers after handler_time at the latest; then requests is 0 or the write stalls.
+            _ => (Instant::now() + limits.idle_time, Cut::Idle),
+        };
+        let writing = state.stalled.map(|since| (since + limits.write_time, Cut::WriteTime));
+        writing.filter(|writing| writing.0 < reading.0).unwrap_or(reading)
+    }
+
+    /// Ready when the deadline has passed. The timer is only touched when the deadline comes nearer than it is set, so
+    /// that a request which is answered at once costs none.
+    fn poll_late(&self, mut timer: Pin<&mut Sleep>, limits: &Limits, context: &mut Context<'_>) -> Poll<Cut> {
+        loop {
+            let (deadline, reason) = self.deadline(limits);
+            if deadline < timer.deadline() {
+                timer.as_mut().reset(deadline);
+            }
+            ready!(timer.as_mut().poll(context));
+            if deadline <= Instant::now() {
+                // For who goes on nevertheless: the next look is later.
+                timer.as_mut().reset(Instant::now() + limits.write_time);
+                return Poll::Ready(reason);
+            }
+            timer.as_mut().reset(deadline);
+        }
+    }
+}
+
+/// A stream that reports what passes.
+struct Watched<T> {
+    stream: T,
+    activity: Arc<Activity>,
+    limits: Limits,
+    linger: Option<Pin<Box<Sleep>>>,
+}
+
+impl<T: Transport> AsyncRead for Watched<T> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
+        if buffer.filled().len() > before {
+            self.activity.bytes_came();
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<T: Transport> AsyncWrite for Watched<T> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let result = Pin::new(&mut self.stream).poll_write(context, bytes);
+        self.activity.writes(result.is_pending());
+        result
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let result = Pin::new(&mut self.stream).poll_write_vectored(context, bytes);
+        self.activity.writes(result.is_pending());
+        result
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let result = Pin::new(&mut self.stream).poll_flush(context);
+        self.activity.writes(result.is_pending());
+        result
+    }
+
+    /// Ends the stream; after a refusal it throws away what still comes for a moment, undecrypted, because closing a TCP
+    /// connection with unread bytes resets it, and the client may lose the answer that says why.
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        if this.linger.is_none() {
+            ready!(Pin::new(&mut this.stream).poll_shutdown(context))?;
+            if !this.activity.state.lock().refused {
+                return Poll::Ready(Ok(()));
+            }
+        }
+        let until = this
+            .linger
+            .get_or_insert_with(|| Box::pin(sleep_until(Instant::now() + this.limits.linger_time)));
+        if until.as_mut().poll(context).is_ready() {
+            return Poll::Ready(Ok(()));
+        }
+        let mut thrown_away = [0; 16 * 1024];
+        loop {
+            let mut buffer = ReadBuf::new(&mut thrown_away);
+            ready!(Pin::new(this.stream.tcp()).poll_read(context, &mut buffer))?;
+            if buffer.filled().is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! What every request passes on its way in: limits, the client's certificate, and a net below bugs.
+
+use std::panic::AssertUnwindSafe;
+
+use axum::extract::{Request, State};
+use axum::http::StatusCode;
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use futures::FutureExt;
+
+use super::answer::ErrorAnswer;
+use super::metrics::Shed;
+use super::{AppState, Peer};
+
+/// Sheds what is too much, and turns a panic into a 500 for this request alone.
+pub(crate) async fn guard(State(state): State<AppState>, request: Request, next: Next) -> Response {
+    if request.extensions().get::<Peer>().is_some_and(|peer| peer.surplus) {
+        state.metrics.shed(Shed::Connections);
+        return ErrorAnswer::overloaded("too many connections").and_close().into_response();
+    }
+    // Not a queue: who waits in one has given up before it is their turn, and is served nevertheless.
+    let Ok(_permit) = state.requests.try_acquire() else {
+        state.metrics.shed(Shed::Requests);
+        return ErrorAnswer::overloaded("too many requests at once").into_response();
+    };
+    state.metrics.http_in_flight.inc();
+    let answered =
+        tokio::time::timeout(state.limits.handler_time, AssertUnwindSafe(next.run(request)).catch_unwind())
+            .await;
+    state.metrics.http_in_flight.dec();
+    match answered {
+        Ok(Ok(response)) => response,
+        // The panic hook has logged where. Handlers share only counters and immutable values, so nothing is half done.
+        Ok(Err(_)) => {
+            state.metrics.panics.inc();
+            ErrorAnswer::new(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "this request met a bug; see the server's log",
+            )
+            .into_response()
+        }
+        Err(_) => ErrorAnswer::overloaded("the request took too long").and_close().into_response(),
+    }
+}
+
+/// Lets only clients with a certificate through, if the operator asked for that.
+///
+/// The TLS handshake has verified it; it cannot insist on one, since apiservers call the webhooks without.
+pub(crate) async fn require_certificate(
+    State(state): State<AppState>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let shown = request.extensions().get::<Peer>().is_some_and(|peer| peer.certificate);
+    if state.scheduler_needs_certificate && !shown {
+        return ErrorAnswer::new(
+            StatusCode::UNAUTHORIZED,
+            "a client certificate that --client-ca-file has signed is required here",
+        )
+        .and_close()
+        .into_response();
+    }
+    next.run(request).await
+}
+
+/// Counts answers that are errors.
+pub(crate) async fn count_errors(State(state): State<AppState>, request: Request, next: Next) -> Response {
+    let response = next.run(request).await;
+    if response.status().as_u16() >= 400 {
+        state.metrics.http_error(response.status().as_u16());
+    }
+    response
+}

@@ -1,0 +1,195 @@
+//! The ports: binding, accepting within limits, and ending in good order.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::connection::{self, Peer, Version};
+use super::limits;
+use super::metrics::{Cut, Port, Shed};
+use super::tls::Tls;
+use super::{AppState, metrics_router, router};
+
+/// Two open ports that nobody listens on yet.
+#[derive(Debug)]
+pub struct Ports {
+    secure: TcpListener,
+    metrics: TcpListener,
+}
+
+/// Why a port could not be opened.
+#[derive(Debug, thiserror::Error)]
+#[error("failed to listen on {address}")]
+pub struct BindError {
+    address: SocketAddr,
+    source: io::Error,
+}
+
+impl Ports {
+    /// Opens both ports; port 0 is any free one.
+    ///
+    /// # Errors
+    /// When one is in use, or the address is not this machine's.
+    pub fn bind(secure: SocketAddr, metrics: SocketAddr) -> Result<Self, BindError> {
+        Ok(Self { secure: bind(secure)?, metrics: bind(metrics)? })
+    }
+
+    /// The addresses of the secure port and of the metrics port.
+    ///
+    /// # Errors
+    /// When the system does not know them.
+    pub fn addresses(&self) -> io::Result<(SocketAddr, SocketAddr)> {
+        Ok((self.secure.local_addr()?, self.metrics.local_addr()?))
+    }
+
+    /// Serves until `drain` turns true, then until no request is in work, or [`limits::Limits::drain_time`] is over.
+    ///
+    /// True when everything was answered.
+    pub async fn serve(self, state: AppState, tls: Arc<Tls>, drain: watch::Receiver<bool>) -> bool {
+        let secure = Listener {
+            port: Port::Secure,
+            router: router(state.clone()),
+            tls: Some(tls),
+            handshakes: Arc::new(Semaphore::new(state.limits.handshakes)),
+            state: state.clone(),
+        };
+        let metrics = Listener {
+            port: Port::Metrics,
+            router: metrics_router(state.clone()),
+            tls: None,
+            handshakes: Arc::new(Semaphore::new(0)),
+            state,
+        };
+        let (secure, metrics) =
+            tokio::join!(secure.run(self.secure, drain.clone()), metrics.run(self.metrics, drain),);
+        secure && metrics
+    }
+}
+
+fn bind(address: SocketAddr) -> Result<TcpListener, BindError> {
+    let open = || {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        // A restart must not wait for the connections before it to be forgotten.
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        socket.listen(limits::BACKLOG)
+    };
+    open().map_err(|source| BindError { address, source })
+}
+
+/// One port at work.
+struct Listener {
+    port: Port,
+    router: Router,
+    tls: Option<Arc<Tls>>,
+    handshakes: Arc<Semaphore>,
+    state: AppState,
+}
+
+impl Listener {
+    async fn run(self, socket: TcpListener, drain: watch::Receiver<bool>) -> bool {
+        let mut connections = JoinSet::new();
+        let mut draining = drain.clone();
+        loop {
+            tokio::select! {
+                () = drained(&mut draining) => break,
+                Some(_) = connections.join_next(), if !connections.is_empty() => {}
+                accepted = socket.accept() => match accepted {
+                    Ok((stream, from)) => self.accept(stream, from, &mut connections, &drain),
+                    Err(error) => self.not_accepted(&error).await,
+                },
+            }
+            self.state.metrics.connections(self.port).set(connections.len() as i64);
+        }
+        drop(socket);
+        let end = Instant::now() + self.state.limits.drain_time;
+        let all = async { while connections.join_next().await.is_some() {} };
+        let answered = timeout_at(end, all).await.is_ok();
+        self.state.metrics.connections(self.port).set(0);
+        answered
+    }
+
+    fn accept(
+        &self,
+        stream: TcpStream,
+        from: SocketAddr,
+        connections: &mut JoinSet<()>,
+        drain: &watch::Receiver<bool>,
+    ) {
+        let limits = &self.state.limits;
+        let surplus = connections.len() >= limits.connections;
+        if connections.len() >= limits.connections + limits.surplus_connections {
+            self.state.metrics.shed(Shed::Connections);
+            return;
+        }
+        // Answers are whole when they are written: waiting for more would only delay them.
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, %from, "connection was gone before it was served");
+            return;
+        }
+        let (state, router, drain) = (self.state.clone(), self.router.clone(), drain.clone());
+        let Some(tls) = &self.tls else {
+            connections.spawn(async move {
+                let peer = Peer { certificate: false, surplus };
+                connection::serve(stream, Version::Http1, peer, router, &state.limits, &state.metrics, drain)
+                    .await;
+            });
+            return;
+        };
+        let Ok(permit) = self.handshakes.clone().try_acquire_owned() else {
+            self.state.metrics.shed(Shed::Handshakes);
+            return;
+        };
+        let acceptor = tls.acceptor();
+        connections.spawn(async move {
+            let (limits, metrics) = (&state.limits, &state.metrics);
+            let stream = match timeout(limits.handshake_time, acceptor.accept(stream)).await {
+                Ok(Ok(stream)) => stream,
+                Ok(Err(error)) => {
+                    // Not above debug: a port scan would fill the log. The metric tells.
+                    tracing::debug!(%error, %from, "TLS handshake failed");
+                    metrics.cut(Cut::HandshakeFailed);
+                    return;
+                }
+                Err(_) => {
+                    metrics.cut(Cut::HandshakeTime);
+                    return;
+                }
+            };
+            drop(permit);
+            let session = stream.get_ref().1;
+            let version =
+                if session.alpn_protocol() == Some(b"h2") { Version::Http2 } else { Version::Http1 };
+            // The verifier refuses bad certificates, so one that is here is good.
+            let peer = Peer { certificate: session.peer_certificates().is_some(), surplus };
+            connection::serve(stream, version, peer, router, limits, metrics, drain).await;
+        });
+    }
+
+    /// Waits a little: without file descriptors the next attempt would fail too, at once, and for ever.
+    async fn not_accepted(&self, error: &io::Error) {
+        use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
+        if matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset) {
+            return;
+        }
+        self.state.metrics.accept_errors.inc();
+        tracing::error!(%error, port = self.port.as_str(), "failed to accept a connection");
+        tokio::time::sleep(ACCEPT_PAUSE).await;
+    }
+}
+
+/// Waits until `drain` turns true, or nobody is left who could turn it.
+pub(super) async fn drained(drain: &mut watch::Receiver<bool>) {
+    // The guard of the value is dropped here; it must not be held across an await.
+    drop(drain.wait_for(|drain| *drain).await);
+}
+
+/// Long enough not to burn a core or flood the log, short enough for a probe not to fail.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(250);

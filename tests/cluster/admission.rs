@@ -1,0 +1,166 @@
+//! The webhooks as a real apiserver calls them: which requests reach them, and what the answers do.
+
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
+use kube::api::PostParams;
+use serde_json::{Value, json};
+
+use crate::harness::{
+    Arena, HttpsServer, Warden, WardenOptions, eventually, is_bound, mutating_webhook, owned_by_daemon_set,
+};
+
+#[tokio::test]
+async fn only_daemon_pods_and_daemon_sets_reach_the_warden() {
+    let arena = Arena::shared("reach").await;
+    let node = arena.node().await;
+    let warden = Warden::start(WardenOptions::default()).await;
+    arena.register(&warden, "Fail").await;
+    let webhook = "reach-warden";
+    let before = (arena.mutating_calls(webhook).await, arena.validating_calls().await);
+
+    arena.create(&arena.deployment("web", 2, "100m", json!({}))).await;
+    arena.bound("web", 2).await;
+    arena.create(&arena.pod("plain", "100m", json!({}))).await;
+    let mirror = json!({
+        "metadata": { "annotations": { "kubernetes.io/config.mirror": "x" } },
+        "spec": { "nodeName": node },
+    });
+    arena.create(&arena.pod("mirror", "100m", mirror)).await;
+    let mut mirror_of_daemon_set = owned_by_daemon_set("gone", "00000000");
+    mirror_of_daemon_set["metadata"]["annotations"] = json!({ "kubernetes.io/config.mirror": "x" });
+    mirror_of_daemon_set["spec"] = json!({ "nodeName": node });
+    let dry_run = PostParams { dry_run: true, ..PostParams::default() };
+    arena.api().create(&dry_run, &arena.pod("mirror-too", "100m", mirror_of_daemon_set)).await.unwrap();
+    let mut guest = owned_by_daemon_set("gone", "00000000");
+    guest["metadata"]["ownerReferences"][0]["controller"] = json!(false);
+    arena.api().create(&dry_run, &arena.pod("guest", "100m", guest)).await.unwrap();
+    arena.kubectl.succeed(&["delete", "pod", "plain", "--wait=false"]).await;
+    let after = (arena.mutating_calls(webhook).await, arena.validating_calls().await);
+    assert_eq!(
+        after, before,
+        "Deployments, plain pods, mirror pods and guests are none of the warden's business"
+    );
+
+    arena.create(&arena.daemon_set("agent", json!({}))).await;
+    arena.settled("agent", 1).await;
+    let after = (arena.mutating_calls(webhook).await, arena.validating_calls().await);
+    assert_eq!(
+        after,
+        (before.0 + 1, before.1 + 1),
+        "one daemon pod, one DaemonSet; its status updates do not count"
+    );
+}
+
+#[tokio::test]
+async fn a_dry_run_is_answered_and_leaves_nothing() {
+    let arena = Arena::shared("dry-run").await;
+    let node = arena.node().await;
+    let warden = Warden::start(WardenOptions::default()).await;
+    arena.register(&warden, "Fail").await;
+
+    let mut pod = owned_by_daemon_set("agent", "00000000");
+    pod["spec"] = json!({ "nodeName": node });
+    let dry_run = PostParams { dry_run: true, ..PostParams::default() };
+    let pod: Pod = arena.api().create(&dry_run, &arena.pod("agent-x", "100m", pod)).await.unwrap();
+    assert_eq!(pod.spec.as_ref().unwrap().node_name, None, "given to the scheduler");
+    assert_eq!(names_of_required_terms(&pod), [node]);
+
+    let manifest = serde_json::to_string(&arena.daemon_set("agent", json!({}))).unwrap();
+    let applied = arena.kubectl.run_with_input(&["apply", "--dry-run=server", "-f", "-"], &manifest).await;
+    assert!(applied.success, "{applied:?}");
+    assert!(applied.stdout.contains("daemonset.apps/agent created (server dry run)"), "{applied:?}");
+    assert!(arena.pods("agent").await.is_empty());
+    assert_eq!(arena.kubectl.succeed(&["get", "daemonsets", "-o", "name"]).await, "");
+}
+
+#[tokio::test]
+async fn warnings_are_what_kubectl_prints() {
+    let arena = Arena::shared("warnings").await;
+    let warden = Warden::start(WardenOptions::default()).await;
+    arena.register(&warden, "Fail").await;
+    let node_bound = json!({ "spec": { "template": { "spec": { "nodeName": "somewhere" } } } });
+    let manifest = serde_json::to_string(&arena.daemon_set("bound", node_bound)).unwrap();
+    let applied = arena.kubectl.apply(&manifest).await;
+    assert!(applied.success, "{applied:?}");
+    let warnings: Vec<_> = applied.stderr.lines().filter(|line| line.starts_with("Warning: ")).collect();
+    assert!(warnings.iter().any(|warning| warning.contains("spec.template.spec.nodeName")), "{applied:?}");
+    assert!(warnings.iter().all(|warning| warning.len() <= "Warning: ".len() + 256), "{applied:?}");
+}
+
+/// Somebody else's webhook, called after ours, undoes what ours did: ours is called again, and does it again.
+#[tokio::test]
+async fn a_second_mutating_webhook_has_the_warden_called_again() {
+    let arena = Arena::shared("reinvocation").await;
+    let node = arena.node().await;
+    let warden = Warden::start(WardenOptions::default()).await;
+    let foreign = HttpsServer::start(mutating_webhook(widen)).await;
+    arena.register_mutating("reinvocation-1-warden", &warden, "Fail").await;
+    let second = "reinvocation-2-foreign";
+    arena.register_foreign(second, &format!("{}/mutate", foreign.url), &foreign.ca).await;
+
+    let before = arena.mutating_calls("reinvocation-1-warden").await;
+    let bound = json!({ "spec": { "template": { "spec": { "nodeName": node } } } });
+    arena.create(&arena.daemon_set("agent", bound)).await;
+    arena.settled("agent", 1).await;
+    let pods = arena.bound("agent", 1).await;
+    let affinity = pods[0].spec.as_ref().unwrap().affinity.as_ref().unwrap().node_affinity.as_ref().unwrap();
+    let required = affinity.required_during_scheduling_ignored_during_execution.as_ref().unwrap();
+    assert_eq!(required.node_selector_terms.len(), 1, "{required:?}");
+    assert_eq!(names_of_required_terms(&pods[0]), [node]);
+    assert_eq!(arena.mutating_calls("reinvocation-1-warden").await - before, 2, "once, and once again");
+    assert_eq!(arena.recorder.created_by("agent"), 1);
+    // The other's own change is still there: it is a label, and none of the warden's business.
+    assert_eq!(pods[0].labels().get("foreign").map(String::as_str), Some("true"));
+}
+
+/// Lets the pod go to every node of the test besides its own, as a careless policy would. Once.
+fn widen(pod: &Value) -> Vec<Value> {
+    let terms =
+        "/spec/affinity/nodeAffinity/requiredDuringSchedulingIgnoredDuringExecution/nodeSelectorTerms";
+    if pod["metadata"]["labels"].get("foreign").is_some() || pod.pointer(terms).is_none() {
+        return Vec::new();
+    }
+    let anywhere = json!({ "matchExpressions": [{ "key": "kubernetes.io/os", "operator": "Exists" }] });
+    vec![
+        json!({ "op": "add", "path": "/metadata/labels/foreign", "value": "true" }),
+        json!({ "op": "add", "path": format!("{terms}/0"), "value": anywhere }),
+    ]
+}
+
+/// With `failurePolicy: Ignore` and nobody there, everything goes through as if the warden had never been.
+#[tokio::test]
+async fn a_dead_warden_blocks_nothing() {
+    let arena = Arena::shared("dead-webhooks").await;
+    let node = arena.node().await;
+    let mut warden = Warden::start(WardenOptions::default()).await;
+    arena.register(&warden, "Ignore").await;
+    warden.kill();
+    arena.create(&arena.daemon_set("orphan", json!({}))).await;
+    arena.settled("orphan", 1).await;
+    let bound = json!({ "spec": { "template": { "spec": { "nodeName": node } } } });
+    arena.create(&arena.daemon_set("bound", bound.clone())).await;
+    arena.settled("bound", 1).await;
+
+    warden.restart();
+    arena.create(&arena.daemon_set("again", bound)).await;
+    eventually("the warden is asked again", async || {
+        let pods = arena.pods("again").await;
+        let ours = pods.iter().any(|pod| is_bound(pod) && !names_of_required_terms(pod).is_empty());
+        if ours && warden.log().contains("again") { Ok(()) } else { Err(warden.log()) }
+    })
+    .await;
+}
+
+/// The node names of the required node affinity, in order.
+fn names_of_required_terms(pod: &Pod) -> Vec<String> {
+    let affinity = pod.spec.as_ref().and_then(|spec| spec.affinity.as_ref()?.node_affinity.as_ref());
+    let required =
+        affinity.and_then(|node| node.required_during_scheduling_ignored_during_execution.as_ref());
+    let terms = required.map(|selector| selector.node_selector_terms.clone()).unwrap_or_default();
+    terms
+        .into_iter()
+        .flat_map(|term| term.match_fields.unwrap_or_default())
+        .filter(|field| field.key == "metadata.name")
+        .flat_map(|field| field.values.unwrap_or_default())
+        .collect()
+}

@@ -1,0 +1,127 @@
+//! The harness itself: if these fail, no other test means anything.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use k8s_openapi::api::core::v1::{Node, Pod};
+use kube::Api;
+use serde_json::json;
+
+use crate::harness::{Arena, NodeOptions, consistently, eventually};
+
+#[tokio::test]
+async fn a_daemon_pod_lands_on_a_node() {
+    let arena = Arena::shared("smoke").await;
+    let node = arena.node().await;
+    arena.create(&arena.daemon_set("agent", json!({}))).await;
+    arena.settled("agent", 1).await;
+    let pods = arena.bound("agent", 1).await;
+    assert_eq!(pods[0].spec.as_ref().unwrap().node_name, Some(node));
+    assert_eq!(arena.recorder.created_by("agent"), 1);
+    assert!(arena.recorder.preempted().is_empty());
+}
+
+#[tokio::test]
+async fn kubectl_speaks_the_servers_version() {
+    let arena = Arena::shared("versions").await;
+    let versions = arena.kubectl.succeed(&["version", "--output=json"]).await;
+    let versions: serde_json::Value = serde_json::from_str(&versions).unwrap();
+    assert_eq!(
+        versions["clientVersion"]["gitVersion"], versions["serverVersion"]["gitVersion"],
+        "{versions}"
+    );
+    assert!(versions["serverVersion"]["gitVersion"].as_str().unwrap().starts_with("v1.36."), "{versions}");
+}
+
+#[tokio::test]
+async fn nodes_and_pods_take_their_time() {
+    let arena = Arena::shared("delays").await;
+    let options = NodeOptions { ready_after: Some("3s"), ..NodeOptions::default() };
+    let started = Instant::now();
+    let node = arena.nodes(1, 1, &options).await.remove(0);
+    let api: Api<Node> = Api::all(arena.client.clone());
+    eventually("the node is Ready", async || {
+        let status = api.get(&node).await.unwrap().status.unwrap_or_default();
+        let conditions = status.conditions.unwrap_or_default();
+        let ready =
+            conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True");
+        if ready { Ok(()) } else { Err(format!("{conditions:?}")) }
+    })
+    .await;
+    assert!(started.elapsed() > Duration::from_millis(2500), "Ready after {:?}", started.elapsed());
+
+    let slow = json!({ "metadata": { "annotations": { "daemonset-warden.test/gone-after": "3s" } } });
+    arena.create(&arena.pod("slow", "100m", slow)).await;
+    arena.bound("slow", 1).await;
+    let started = Instant::now();
+    arena.delete::<Pod>("slow").await;
+    eventually("the pod is gone", async || match arena.pods("slow").await.len() {
+        0 => Ok(()),
+        _ => Err("it is there".to_owned()),
+    })
+    .await;
+    assert!(started.elapsed() > Duration::from_millis(2500), "gone after {:?}", started.elapsed());
+
+    let never = NodeOptions { ready_after: Some(crate::harness::NEVER), ..NodeOptions::default() };
+    let node = arena.nodes(2, 1, &never).await.remove(0);
+    consistently(Duration::from_secs(3), "the node is not Ready", async || {
+        let taints = api.get(&node).await.unwrap().spec.unwrap().taints.unwrap_or_default();
+        match taints.iter().any(|taint| taint.key == "node.kubernetes.io/not-ready") {
+            true => Ok(()),
+            false => Err(format!("{taints:?}")),
+        }
+    })
+    .await;
+}
+
+/// The promise that a run makes to the machine it runs on: this test starts a run of its own, and kills it.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_killed_run_leaves_nothing_behind() {
+    let temporary = tempfile::tempdir().unwrap();
+    let mut run = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "control_plane::nodes_and_pods_take_their_time"])
+        .env("TMPDIR", temporary.path())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let started = Instant::now();
+    let pids = loop {
+        let pids = pids_in(temporary.path());
+        // etcd, kube-apiserver, kube-controller-manager, kwok, kube-scheduler
+        if pids.len() == 5 {
+            break pids;
+        }
+        assert!(started.elapsed() < Duration::from_secs(120), "only {pids:?} started");
+        std::thread::sleep(Duration::from_millis(100));
+    };
+    assert!(pids.iter().all(|pid| runs(*pid)), "{pids:?}");
+
+    run.kill().unwrap();
+    run.wait().unwrap();
+    let killed = Instant::now();
+    while pids.iter().any(|pid| runs(*pid)) || std::fs::read_dir(temporary.path()).unwrap().next().is_some() {
+        assert!(killed.elapsed() < Duration::from_secs(20), "{pids:?} or their folder are still there");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+/// The process ids that the components of a run have written down.
+fn pids_in(folder: &Path) -> Vec<u32> {
+    let inside =
+        |folder: &Path| std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    inside(folder)
+        .flat_map(|run| inside(&run).collect::<Vec<_>>())
+        .flat_map(|plane| inside(&plane).collect::<Vec<_>>())
+        .filter(|file| file.extension().is_some_and(|extension| extension == "pid"))
+        .filter_map(|file| std::fs::read_to_string(file).ok()?.parse().ok())
+        .collect()
+}
+
+/// Whether it runs: a process that waits for nobody to ask for its exit code does not.
+fn runs(pid: u32) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    !status.is_empty() && !status.contains(") Z ")
+}

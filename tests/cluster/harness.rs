@@ -1,0 +1,30 @@
+//! What the tests stand on: components as processes on a leash, a control plane made of them, and one namespace a test.
+
+mod arena;
+mod certificates;
+mod components;
+mod control_plane;
+mod https;
+mod kubectl;
+mod metrics;
+mod nodes;
+mod process;
+mod recorder;
+mod run;
+mod scheduler;
+mod stages;
+mod tools;
+mod wait;
+mod warden;
+mod webhooks;
+
+pub(crate) use arena::{Arena, POOL, describe, is_bound, node_of, object};
+pub(crate) use control_plane::ControlPlane;
+pub(crate) use https::{HttpsServer, mutating_webhook};
+pub(crate) use nodes::NodeOptions;
+pub(crate) use scheduler::{Scheduler, SchedulerOptions};
+pub(crate) use stages::{GONE_AFTER, NEVER};
+pub(crate) use tools::say;
+pub(crate) use wait::{consistently, eventually, eventually_within};
+pub(crate) use warden::{Warden, WardenOptions};
+pub(crate) use webhooks::{PERMISSIVE, owned_by_daemon_set};

@@ -1,0 +1,153 @@
+//! The flags of each component: what a cluster on loopback needs, and why.
+
+use std::path::{Path, PathBuf};
+
+use super::process::{Component, free_port};
+use super::tools::tools;
+
+/// Where the parts of one control plane meet.
+pub(crate) struct Layout {
+    pub(crate) folder: PathBuf,
+    pub(crate) etcd_port: u16,
+    pub(crate) etcd_peer_port: u16,
+    pub(crate) apiserver_port: u16,
+}
+
+impl Layout {
+    pub(crate) fn new(folder: PathBuf) -> Self {
+        Self { folder, etcd_port: free_port(), etcd_peer_port: free_port(), apiserver_port: free_port() }
+    }
+
+    /// The kubeconfig of the cluster's administrator.
+    pub(crate) fn kubeconfig(&self) -> PathBuf {
+        self.folder.join("kubeconfig")
+    }
+
+    /// One line a user.
+    pub(crate) fn tokens(&self) -> PathBuf {
+        self.folder.join("tokens.csv")
+    }
+
+    /// Signs the tokens of service accounts.
+    pub(crate) fn service_account_key(&self) -> PathBuf {
+        self.folder.join("service-account.key")
+    }
+
+    /// Checks them.
+    pub(crate) fn service_account_public_key(&self) -> PathBuf {
+        self.folder.join("service-account.pub")
+    }
+
+    /// Where the apiserver puts the certificate that it makes for itself: leaf first, then its CA.
+    pub(crate) fn apiserver_certificate(&self) -> PathBuf {
+        self.folder.join("apiserver").join("apiserver.crt")
+    }
+
+    pub(crate) fn etcd(&self) -> Component {
+        let client = format!("http://127.0.0.1:{}", self.etcd_port);
+        let peer = format!("http://127.0.0.1:{}", self.etcd_peer_port);
+        let data = self.folder.join("etcd");
+        let mut etcd = self.component(
+            "etcd",
+            &[
+                &format!("--listen-client-urls={client}"),
+                &format!("--advertise-client-urls={client}"),
+                &format!("--listen-peer-urls={peer}"),
+                &format!("--initial-advertise-peer-urls={peer}"),
+                &format!("--initial-cluster=default={peer}"),
+                &format!("--data-dir={}", data.display()),
+                // The data lives no longer than the process: waiting for the disk buys nothing.
+                "--unsafe-no-fsync",
+                "--log-level=warn",
+            ],
+        );
+        etcd.discard = Some(data);
+        etcd
+    }
+
+    pub(crate) fn apiserver(&self) -> Component {
+        self.component(
+            "kube-apiserver",
+            &[
+                &format!("--etcd-servers=http://127.0.0.1:{}", self.etcd_port),
+                &format!("--secure-port={}", self.apiserver_port),
+                "--bind-address=127.0.0.1",
+                "--advertise-address=127.0.0.1",
+                &format!("--cert-dir={}", self.folder.join("apiserver").display()),
+                &format!("--token-auth-file={}", self.tokens().display()),
+                "--authorization-mode=Node,RBAC",
+                "--service-account-issuer=https://kubernetes.default.svc",
+                &format!("--service-account-key-file={}", self.service_account_public_key().display()),
+                &format!("--service-account-signing-key-file={}", self.service_account_key().display()),
+                "--service-cluster-ip-range=10.0.0.0/24",
+                "--endpoint-reconciler-type=none",
+                // People's node agents are privileged, so the tests' are.
+                "--allow-privileged=true",
+                // The tests measure the scheduler and the warden, not the apiserver's fairness.
+                "--max-requests-inflight=0",
+                "--max-mutating-requests-inflight=0",
+                "--enable-priority-and-fairness=false",
+                "--profiling=false",
+            ],
+        )
+    }
+
+    pub(crate) fn controller_manager(&self) -> Component {
+        self.component(
+            "kube-controller-manager",
+            &[
+                &format!("--kubeconfig={}", self.kubeconfig().display()),
+                "--leader-elect=false",
+                &format!("--secure-port={}", free_port()),
+                "--bind-address=127.0.0.1",
+                &format!("--cert-dir={}", self.folder.join("controller-manager").display()),
+                &format!("--service-account-private-key-file={}", self.service_account_key().display()),
+                // The DaemonSet controller comes as its own user, as in every real cluster: admission looks at it.
+                "--use-service-account-credentials=true",
+                "--kube-api-qps=2000",
+                "--kube-api-burst=4000",
+                "--profiling=false",
+            ],
+        )
+    }
+
+    pub(crate) fn scheduler(&self, name: &str, port: u16, config: &Path) -> Component {
+        self.component(
+            name,
+            &[
+                &format!("--config={}", config.display()),
+                &format!("--secure-port={port}"),
+                "--bind-address=127.0.0.1",
+                &format!("--cert-dir={}", self.folder.join(name).display()),
+                "--authorization-always-allow-paths=/healthz,/readyz,/livez,/metrics",
+                // Without these it asks for, and waits for, a kubeconfig to delegate to.
+                &format!("--authentication-kubeconfig={}", self.kubeconfig().display()),
+                &format!("--authorization-kubeconfig={}", self.kubeconfig().display()),
+            ],
+        )
+    }
+
+    pub(crate) fn kwok(&self, port: u16, stages: &Path) -> Component {
+        self.component(
+            "kwok",
+            &[
+                &format!("--config={}", stages.display()),
+                &format!("--kubeconfig={}", self.kubeconfig().display()),
+                "--manage-all-nodes=true",
+                "--node-lease-duration-seconds=40",
+                &format!("--server-address=127.0.0.1:{port}"),
+            ],
+        )
+    }
+
+    fn component(&self, name: &str, args: &[&str]) -> Component {
+        let program = if name.starts_with("kube-scheduler") { "kube-scheduler" } else { name };
+        Component {
+            name: name.to_owned(),
+            program: tools().program(program),
+            args: args.iter().map(|&arg| arg.to_owned()).collect(),
+            folder: self.folder.clone(),
+            discard: None,
+        }
+    }
+}

@@ -1,0 +1,204 @@
+//! A control plane: etcd, kube-apiserver, kube-controller-manager and KWOK, and schedulers by the test's choice.
+
+use std::fs;
+use std::net::{Ipv4Addr, TcpStream};
+use std::path::PathBuf;
+use std::sync::{Mutex, OnceLock};
+use std::time::{Duration, Instant};
+
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Client, Config};
+use serde_json::json;
+
+use super::components::Layout;
+use super::process::{Process, free_port, random};
+use super::scheduler::{Scheduler, SchedulerOptions};
+use super::{run, stages};
+
+/// How long a component may take to start. Generous: the machine may be busy, and only a failure waits this long.
+const START: Duration = Duration::from_secs(60);
+
+/// Users besides the administrator, each with a kubeconfig of its own: name, user, groups.
+const USERS: [(&str, &str, &str); 2] = [
+    // As the chart's ServiceAccount is seen, so that the chart's RBAC can be tried.
+    (
+        "warden",
+        "system:serviceaccount:daemonset-warden:daemonset-warden",
+        "system:serviceaccounts,system:serviceaccounts:daemonset-warden",
+    ),
+    // May do what a test allows: somebody who writes pods in one namespace.
+    ("developer", "developer", ""),
+];
+
+/// The processes of one cluster. Dropped: all killed.
+pub(crate) struct ControlPlane {
+    layout: Layout,
+    // In the order in which they are to end: nobody logs that its server has gone.
+    kwok: Mutex<Option<Process>>,
+    controller_manager: Mutex<Option<Process>>,
+    apiserver: Mutex<Option<Process>>,
+    _etcd: Process,
+}
+
+impl ControlPlane {
+    /// The one that most tests share, with a default scheduler without extenders. Started by whoever asks first.
+    pub(crate) fn shared() -> &'static Self {
+        static SHARED: OnceLock<Option<(ControlPlane, Scheduler)>> = OnceLock::new();
+        let shared = SHARED.get_or_init(|| {
+            std::panic::catch_unwind(|| {
+                let plane = ControlPlane::start("shared");
+                let scheduler = plane.scheduler(&SchedulerOptions::default());
+                (plane, scheduler)
+            })
+            .ok()
+        });
+        // Tried once: every further test would wait as long, and fail in the same way.
+        let Some((plane, _)) = shared else {
+            panic!("the shared control plane did not start: see the first failure")
+        };
+        plane
+    }
+
+    /// One of the test's own: to stop parts of it, or to measure it undisturbed.
+    pub(crate) fn start(name: &str) -> Self {
+        let started = Instant::now();
+        let layout = Layout::new(run::folder(name));
+        write_credentials(&layout);
+
+        let mut etcd = layout.etcd().start();
+        etcd.ready(START, || listens(layout.etcd_port));
+        let mut apiserver = layout.apiserver().start();
+        apiserver.ready(START, || layout.apiserver_certificate().exists() && listens(layout.apiserver_port));
+        write_kubeconfigs(&layout);
+        let kubeconfig = layout.kubeconfig();
+        apiserver.ready(START, || block_on(async { https_get(&kubeconfig, "/readyz").await.is_ok() }));
+
+        let controller_manager = layout.controller_manager().start();
+        let stages = layout.folder.join("stages.yaml");
+        stages::write(&stages);
+        let kwok_port = free_port();
+        let mut kwok = layout.kwok(kwok_port, &stages).start();
+        kwok.ready(START, || listens(kwok_port));
+        super::tools::say(&format!("{name} is up after {:.1} s", started.elapsed().as_secs_f32()));
+        Self {
+            layout,
+            kwok: Mutex::new(Some(kwok)),
+            controller_manager: Mutex::new(Some(controller_manager)),
+            apiserver: Mutex::new(Some(apiserver)),
+            _etcd: etcd,
+        }
+    }
+
+    /// Starts a scheduler. Several can run side by side: each serves the pods that name it.
+    pub(crate) fn scheduler(&self, options: &SchedulerOptions) -> Scheduler {
+        Scheduler::start(&self.layout, options)
+    }
+
+    /// The administrator's.
+    pub(crate) fn kubeconfig(&self) -> PathBuf {
+        self.layout.kubeconfig()
+    }
+
+    /// That of `warden` or `developer`, who may do nothing until a test binds a role to them.
+    pub(crate) fn kubeconfig_of(&self, user: &str) -> PathBuf {
+        self.layout.folder.join(format!("kubeconfig-{user}"))
+    }
+
+    /// A new client: a client belongs to the runtime that made it, and each test has its own.
+    pub(crate) async fn client(&self) -> Client {
+        client(&self.kubeconfig()).await
+    }
+
+    /// Kills the apiserver, leaves it away for a while, and starts it again on the same port.
+    pub(crate) fn restart_apiserver(&self, away: Duration) {
+        let mut running = self.apiserver.lock().unwrap();
+        drop(running.take());
+        std::thread::sleep(away);
+        let mut apiserver = self.layout.apiserver().start();
+        let kubeconfig = self.kubeconfig();
+        apiserver.ready(START, || block_on(async { https_get(&kubeconfig, "/readyz").await.is_ok() }));
+        *running = Some(apiserver);
+    }
+
+    /// Stops the controllers: what they would do next does not happen until they are started again.
+    pub(crate) fn stop_controller_manager(&self) {
+        drop(self.controller_manager.lock().unwrap().take());
+    }
+
+    /// Starts the controllers again.
+    pub(crate) fn start_controller_manager(&self) {
+        *self.controller_manager.lock().unwrap() = Some(self.layout.controller_manager().start());
+    }
+
+    /// Stops KWOK: no node gets Ready, no pod starts or ends.
+    pub(crate) fn stop_kwok(&self) {
+        drop(self.kwok.lock().unwrap().take());
+    }
+}
+
+/// A client of the cluster and user that the kubeconfig names.
+pub(crate) async fn client(kubeconfig: &std::path::Path) -> Client {
+    Client::try_from(config(kubeconfig).await).expect("a client")
+}
+
+/// GET as the kubeconfig's user.
+async fn https_get(kubeconfig: &std::path::Path, path: &str) -> Result<String, kube::Error> {
+    let request = axum::http::Request::get(path).body(Vec::new()).expect("a request");
+    client(kubeconfig).await.request_text(request).await
+}
+
+async fn config(kubeconfig: &std::path::Path) -> Config {
+    let read = Kubeconfig::read_from(kubeconfig).expect("a kubeconfig");
+    Config::from_custom_kubeconfig(read, &KubeConfigOptions::default()).await.expect("a usable kubeconfig")
+}
+
+/// A runtime for one question, on a thread of its own: the caller may be inside a runtime or not.
+pub(crate) fn block_on<T: Send>(future: impl Future<Output = T> + Send) -> T {
+    std::thread::scope(|scope| {
+        let asked = scope.spawn(|| {
+            tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .expect("a runtime")
+                .block_on(future)
+        });
+        asked.join().expect("no panic")
+    })
+}
+
+/// Whether something accepts connections there.
+pub(crate) fn listens(port: u16) -> bool {
+    TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok()
+}
+
+fn write_credentials(layout: &Layout) {
+    let key = rcgen::KeyPair::generate().expect("a key pair");
+    fs::write(layout.service_account_key(), key.serialize_pem()).expect("the key can be written");
+    fs::write(layout.service_account_public_key(), key.public_key_pem()).expect("the key can be written");
+    let mut tokens = format!("{},admin,1,\"system:masters\"\n", random());
+    for (name, user, groups) in USERS {
+        tokens += &format!("{},{user},{name},\"{groups}\"\n", random());
+    }
+    fs::write(layout.tokens(), tokens).expect("tokens can be written");
+}
+
+fn write_kubeconfigs(layout: &Layout) {
+    let tokens = fs::read_to_string(layout.tokens()).expect("written before");
+    let files = std::iter::once("kubeconfig".to_owned())
+        .chain(USERS.iter().map(|(name, ..)| format!("kubeconfig-{name}")));
+    for (line, file) in tokens.lines().zip(files) {
+        let token = line.split(',').next().unwrap_or_default();
+        let kubeconfig = json!({
+            "apiVersion": "v1",
+            "kind": "Config",
+            "current-context": "test",
+            "contexts": [{ "name": "test", "context": { "cluster": "test", "user": "test" } }],
+            "clusters": [{ "name": "test", "cluster": {
+                "server": format!("https://127.0.0.1:{}", layout.apiserver_port),
+                "certificate-authority": layout.apiserver_certificate(),
+            } }],
+            "users": [{ "name": "test", "user": { "token": token } }],
+        });
+        fs::write(layout.folder.join(file), kubeconfig.to_string()).expect("a kubeconfig can be written");
+    }
+}

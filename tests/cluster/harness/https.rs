@@ -1,0 +1,80 @@
+//! Somebody else's HTTPS server: a second webhook, an extender to compare with.
+
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::routing::post;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto::Builder;
+use hyper_util::service::TowerToHyperService;
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
+
+use super::certificates::Certificate;
+
+/// Serves until the test's runtime ends.
+pub(crate) struct HttpsServer {
+    /// Without a path.
+    pub(crate) url: String,
+    /// PEM.
+    pub(crate) ca: String,
+}
+
+impl HttpsServer {
+    pub(crate) async fn start(router: Router) -> Self {
+        let Certificate { ca, certificate, key } = Certificate::issue();
+        let chain = vec![CertificateDer::from_pem_slice(certificate.as_bytes()).expect("a certificate")];
+        let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).expect("a key");
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let mut config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("versions that the provider has")
+            .with_no_client_auth()
+            .with_single_cert(chain, key)
+            .expect("a certificate and its key");
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        let acceptor = TlsAcceptor::from(Arc::new(config));
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a free port");
+        let url = format!("https://{}", listener.local_addr().expect("an address"));
+        tokio::spawn(async move {
+            while let Ok((connection, _)) = listener.accept().await {
+                let (acceptor, router) = (acceptor.clone(), router.clone());
+                tokio::spawn(async move {
+                    // A client that goes away is the client's business.
+                    let Ok(connection) = acceptor.accept(connection).await else { return };
+                    let service = TowerToHyperService::new(router);
+                    let builder = Builder::new(TokioExecutor::new());
+                    let _ = builder.serve_connection(TokioIo::new(connection), service).await;
+                });
+            }
+        });
+        Self { url, ca }
+    }
+}
+
+/// A mutating webhook at `/mutate`: `patch` gives the operations for an object, none for none.
+pub(crate) fn mutating_webhook(
+    patch: impl Fn(&Value) -> Vec<Value> + Clone + Send + Sync + 'static,
+) -> Router {
+    let answer = move |body: String| {
+        let review: Value = serde_json::from_str(&body).expect("an apiserver sends reviews");
+        let request = &review["request"];
+        let mut response = json!({ "uid": request["uid"], "allowed": true });
+        let operations = patch(&request["object"]);
+        if !operations.is_empty() {
+            response["patchType"] = json!("JSONPatch");
+            response["patch"] = json!(STANDARD.encode(Value::Array(operations).to_string()));
+        }
+        let review = json!({
+            "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "response": response,
+        });
+        std::future::ready(review.to_string())
+    };
+    Router::new().route("/mutate", post(answer))
+}

@@ -1,0 +1,175 @@
+//! A component as a process: on a leash, with a log, restartable by starting it again.
+
+use std::collections::hash_map::RandomState;
+use std::fs::{self, OpenOptions};
+use std::hash::{BuildHasher, Hasher};
+use std::io::Write;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use super::tools::tools;
+
+/// What to run, and where its log goes. Kept by whoever wants to start it again.
+#[derive(Clone)]
+pub(crate) struct Component {
+    /// Of the log file, too.
+    pub(crate) name: String,
+    pub(crate) program: PathBuf,
+    pub(crate) args: Vec<String>,
+    pub(crate) folder: PathBuf,
+    /// Removed when the process has ended: data that nobody wants to read, not even after a failure.
+    pub(crate) discard: Option<PathBuf>,
+}
+
+/// A running component. Dropped: killed, and waited for.
+pub(crate) struct Process {
+    name: String,
+    leash: Child,
+    input: Option<ChildStdin>,
+    log: PathBuf,
+    pid_file: PathBuf,
+}
+
+impl Component {
+    pub(crate) fn start(&self) -> Process {
+        let log = self.folder.join(format!("{}.log", self.name));
+        let pid_file = self.folder.join(format!("{}.pid", self.name));
+        let _ = fs::remove_file(&pid_file);
+        let output = OpenOptions::new().create(true).append(true).open(&log).expect("a log file");
+        let mut command = Command::new(tools().leash());
+        command.arg("-pid-file").arg(&pid_file);
+        if let Some(folder) = &self.discard {
+            command.arg("-remove").arg(folder);
+        }
+        let mut leash = command
+            .arg("--")
+            .arg(&self.program)
+            .args(&self.args)
+            .current_dir(&self.folder)
+            .stdin(Stdio::piped())
+            .stdout(output.try_clone().expect("a second handle of the log"))
+            .stderr(output)
+            .spawn()
+            .unwrap_or_else(|e| panic!("failed to start {}: {e}", self.name));
+        let input = leash.stdin.take();
+        Process { name: self.name.clone(), leash, input, log, pid_file }
+    }
+}
+
+impl Process {
+    /// The component's own process id, not the leash's.
+    pub(crate) fn pid(&self) -> u32 {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        loop {
+            if let Some(pid) = fs::read_to_string(&self.pid_file).ok().and_then(|text| text.parse().ok()) {
+                return pid;
+            }
+            assert!(Instant::now() < deadline, "{} has no process id", self.name);
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// SIGTERM.
+    pub(crate) fn terminate(&mut self) {
+        self.send("TERM");
+    }
+
+    /// SIGKILL, and waits for the end.
+    pub(crate) fn kill(&mut self) {
+        self.send("KILL");
+        self.wait(Duration::from_secs(10));
+    }
+
+    /// SIGSTOP: alive, and answering nothing.
+    pub(crate) fn freeze(&mut self) {
+        self.send("STOP");
+    }
+
+    /// SIGCONT.
+    pub(crate) fn thaw(&mut self) {
+        self.send("CONT");
+    }
+
+    fn send(&mut self, signal: &str) {
+        if let Some(input) = &mut self.input {
+            // A closed pipe means that it has ended already.
+            let _ = writeln!(input, "{signal}");
+        }
+    }
+
+    /// Waits for the component's end. Panics if it does not come.
+    pub(crate) fn wait(&mut self, at_most: Duration) -> ExitStatus {
+        let deadline = Instant::now() + at_most;
+        loop {
+            if let Some(status) = self.ended() {
+                return status;
+            }
+            assert!(Instant::now() < deadline, "{} still runs after {at_most:?}", self.name);
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// How it ended, if it has.
+    pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
+        self.leash.try_wait().expect("the leash can be waited for")
+    }
+
+    /// All that it has written so far.
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// Waits until `probe` says yes; panics with the end of the log if the component ends first, or takes too long.
+    pub(crate) fn ready(&mut self, at_most: Duration, mut probe: impl FnMut() -> bool) {
+        let deadline = Instant::now() + at_most;
+        while !probe() {
+            if let Some(status) = self.ended() {
+                panic!("{} ended with {status} before it was ready:\n{}", self.name, tail(&self.log));
+            }
+            assert!(
+                Instant::now() < deadline,
+                "{} was not ready after {at_most:?}:\n{}",
+                self.name,
+                tail(&self.log)
+            );
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        drop(self.input.take());
+        let _ = self.leash.wait();
+    }
+}
+
+/// The end of a log: what a failure message needs.
+fn tail(log: &Path) -> String {
+    let text = fs::read_to_string(log).unwrap_or_default();
+    let lines: Vec<_> = text.lines().collect();
+    format!("{}\n({})", lines[lines.len().saturating_sub(15)..].join("\n"), log.display())
+}
+
+/// A port that nobody listens on. Below the range from which the kernel picks ports for connections, so that nobody
+/// gets it by chance before the component listens; never the same twice in one process.
+pub(crate) fn free_port() -> u16 {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let offset = u32::from(RandomState::new().build_hasher().finish() as u16);
+    let _ = NEXT.compare_exchange(0, 1 + offset % 12_000, Ordering::Relaxed, Ordering::Relaxed);
+    for _ in 0..1000 {
+        let port = 20_000 + (NEXT.fetch_add(1, Ordering::Relaxed) % 12_000) as u16;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+    panic!("no free port between 20000 and 32000");
+}
+
+/// Text that no other process guesses: a token, the end of a name.
+pub(crate) fn random() -> String {
+    format!("{:016x}", RandomState::new().build_hasher().finish())
+}

@@ -1,0 +1,134 @@
+//! kube-schedulers, each with the extenders and the profile that a test wants.
+
+use std::time::Duration;
+
+use axum::http::Request;
+use kube::{Client, Config};
+use serde_json::{Value, json};
+
+use super::components::Layout;
+use super::control_plane::block_on;
+use super::process::{Component, Process, free_port};
+
+/// One entry of `extenders`.
+#[derive(Clone)]
+pub(crate) struct Extender {
+    /// Ends in `/scheduler`.
+    pub(crate) url_prefix: String,
+    /// PEM. Empty for a plain HTTP extender.
+    pub(crate) ca: String,
+    pub(crate) node_cache_capable: bool,
+    pub(crate) ignorable: bool,
+    pub(crate) http_timeout: &'static str,
+    /// Whether preemption asks it, too.
+    pub(crate) preempts: bool,
+}
+
+/// What a test chooses about its scheduler.
+#[derive(Clone)]
+pub(crate) struct SchedulerOptions {
+    /// The `schedulerName` of the pods that it serves.
+    pub(crate) name: String,
+    pub(crate) extenders: Vec<Extender>,
+    pub(crate) percentage_of_nodes_to_score: Option<u32>,
+}
+
+impl Default for SchedulerOptions {
+    fn default() -> Self {
+        Self {
+            name: "default-scheduler".to_owned(),
+            extenders: Vec::new(),
+            percentage_of_nodes_to_score: None,
+        }
+    }
+}
+
+/// A running scheduler. Dropped: killed.
+pub(crate) struct Scheduler {
+    component: Component,
+    process: Process,
+    port: u16,
+}
+
+impl Scheduler {
+    pub(crate) fn start(layout: &Layout, options: &SchedulerOptions) -> Self {
+        let port = free_port();
+        let name = format!("kube-scheduler-{}", options.name);
+        let file = layout.folder.join(format!("{name}.yaml"));
+        // JSON is YAML.
+        std::fs::write(&file, configuration(layout, options).to_string())
+            .expect("the configuration is written");
+        let component = layout.scheduler(&name, port, &file);
+        let process = component.start();
+        let mut scheduler = Self { component, process, port };
+        scheduler.wait_until_ready();
+        scheduler
+    }
+
+    /// Kills it and starts it again, with the same configuration.
+    pub(crate) fn restart(&mut self) {
+        self.process.kill();
+        self.process = self.component.start();
+        self.wait_until_ready();
+    }
+
+    /// What it measures, as text.
+    pub(crate) async fn metrics(&self) -> String {
+        get(self.port, "/metrics").await.expect("a scheduler's metrics")
+    }
+
+    /// All that it has logged.
+    pub(crate) fn log(&self) -> String {
+        self.process.log()
+    }
+
+    fn wait_until_ready(&mut self) {
+        let port = self.port;
+        self.process
+            .ready(Duration::from_secs(60), || block_on(async { get(port, "/readyz").await.is_ok() }));
+    }
+}
+
+fn configuration(layout: &Layout, options: &SchedulerOptions) -> Value {
+    let mut configuration = json!({
+        "apiVersion": "kubescheduler.config.k8s.io/v1",
+        "kind": "KubeSchedulerConfiguration",
+        "leaderElection": { "leaderElect": false },
+        "clientConnection": { "kubeconfig": layout.kubeconfig(), "qps": 2000, "burst": 4000 },
+        "profiles": [{ "schedulerName": options.name }],
+        "extenders": options.extenders.iter().map(extender).collect::<Vec<_>>(),
+    });
+    if let Some(percentage) = options.percentage_of_nodes_to_score {
+        configuration["percentageOfNodesToScore"] = json!(percentage);
+    }
+    configuration
+}
+
+fn extender(extender: &Extender) -> Value {
+    use base64::Engine;
+    let mut value = json!({
+        "urlPrefix": extender.url_prefix,
+        "filterVerb": "filter",
+        "nodeCacheCapable": extender.node_cache_capable,
+        "ignorable": extender.ignorable,
+        "httpTimeout": extender.http_timeout,
+    });
+    if extender.preempts {
+        value["preemptVerb"] = json!("preempt");
+    }
+    if !extender.ca.is_empty() {
+        value["enableHTTPS"] = json!(true);
+        // Without a CA, `enableHTTPS` means that any certificate will do.
+        value["tlsConfig"] =
+            json!({ "caData": base64::engine::general_purpose::STANDARD.encode(&extender.ca) });
+    }
+    value
+}
+
+/// GET from a component that signed its own certificate.
+async fn get(port: u16, path: &str) -> Result<String, kube::Error> {
+    let mut config = Config::new(format!("https://127.0.0.1:{port}").parse().expect("a URL"));
+    config.accept_invalid_certs = true;
+    config.default_retry = false;
+    Client::try_from(config)?.request_text(Request::get(path).body(Vec::new()).expect("a request")).await
+}

@@ -1,0 +1,164 @@
+//! The warden itself: the real binary, as a process.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
+use std::time::Duration;
+
+use kube::{Client, Config};
+use serde_json::{Value, json};
+
+use super::certificates::Certificate;
+use super::control_plane::{block_on, listens};
+use super::metrics;
+use super::process::{Component, Process, free_port};
+use super::run;
+use super::scheduler::Extender;
+
+/// What a test chooses about its warden.
+#[derive(Default)]
+pub(crate) struct WardenOptions {
+    /// Merged into an empty DaemonSetWardenConfiguration.
+    pub(crate) config: Value,
+    /// Without one it runs standalone.
+    pub(crate) kubeconfig: Option<PathBuf>,
+}
+
+/// A running warden. Dropped: killed.
+pub(crate) struct Warden {
+    component: Component,
+    process: Process,
+    port: u16,
+    metrics_port: u16,
+    /// PEM, of the CA of its certificate.
+    pub(crate) ca: String,
+}
+
+impl Warden {
+    /// Starts it, and waits until it says that it is ready.
+    pub(crate) async fn start(options: WardenOptions) -> Self {
+        // All of this blocks, and none of it belongs to the caller's runtime.
+        tokio::task::spawn_blocking(move || Self::start_blocking(&options))
+            .await
+            .unwrap_or_else(|e| std::panic::resume_unwind(e.into_panic()))
+    }
+
+    fn start_blocking(options: &WardenOptions) -> Self {
+        let folder = run::folder("warden");
+        let certificate = Certificate::issue();
+        certificate.write(&folder);
+        let (port, metrics_port) = (free_port(), free_port());
+        let mut args = vec![
+            "serve".to_owned(),
+            "--bind-address=127.0.0.1".to_owned(),
+            format!("--secure-port={port}"),
+            format!("--metrics-bind-address=127.0.0.1:{metrics_port}"),
+            format!("--tls-cert-file={}", folder.join("tls.crt").display()),
+            format!("--tls-private-key-file={}", folder.join("tls.key").display()),
+            format!("--config={}", write_configuration(&folder, &options.config).display()),
+        ];
+        args.extend(options.kubeconfig.iter().map(|file| format!("--kubeconfig={}", file.display())));
+        let component = Component {
+            name: "daemonset-warden".to_owned(),
+            program: PathBuf::from(env!("CARGO_BIN_EXE_daemonset-warden")),
+            args,
+            folder,
+            discard: None,
+        };
+        let process = component.start();
+        let mut warden = Self { component, process, port, metrics_port, ca: certificate.ca };
+        warden.wait_until_ready();
+        warden
+    }
+
+    /// `https://127.0.0.1:PORT`.
+    pub(crate) fn url(&self) -> String {
+        format!("https://127.0.0.1:{}", self.port)
+    }
+
+    /// As the design wants it registered in a scheduler.
+    pub(crate) fn extender(&self) -> Extender {
+        Extender {
+            url_prefix: format!("{}/scheduler", self.url()),
+            ca: self.ca.clone(),
+            node_cache_capable: true,
+            ignorable: true,
+            http_timeout: "300ms",
+            preempts: false,
+        }
+    }
+
+    /// SIGKILL: nothing is finished.
+    pub(crate) fn kill(&mut self) {
+        self.process.kill();
+    }
+
+    /// SIGTERM: gives its exit code.
+    pub(crate) fn terminate(&mut self) -> ExitStatus {
+        self.process.terminate();
+        self.process.wait(Duration::from_secs(60))
+    }
+
+    /// SIGSTOP: connections are accepted by the kernel, and nobody answers.
+    pub(crate) fn freeze(&mut self) {
+        self.process.freeze();
+    }
+
+    /// SIGCONT.
+    pub(crate) fn thaw(&mut self) {
+        self.process.thaw();
+    }
+
+    /// Starts it again after its end, on the same ports.
+    pub(crate) fn restart(&mut self) {
+        self.process = self.component.start();
+        self.wait_until_ready();
+    }
+
+    /// The sum of a metric over all label sets that contain `labels`.
+    pub(crate) async fn metric(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
+        let text = get(self.metrics_port, "/metrics").await.expect("the warden's metrics");
+        metrics::sum(&text, name, labels)
+    }
+
+    /// Resident memory, in bytes.
+    pub(crate) fn resident(&self) -> u64 {
+        let status =
+            std::fs::read_to_string(format!("/proc/{}/status", self.process.pid())).unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap_or_default() * 1024
+    }
+
+    /// All that it has logged.
+    pub(crate) fn log(&self) -> String {
+        self.process.log()
+    }
+
+    fn wait_until_ready(&mut self) {
+        let (port, metrics_port) = (self.port, self.metrics_port);
+        self.process.ready(Duration::from_secs(30), || {
+            listens(port) && block_on(async { get(metrics_port, "/readyz").await.is_ok() })
+        });
+    }
+}
+
+fn write_configuration(folder: &Path, changes: &Value) -> PathBuf {
+    let mut configuration = json!({
+        "apiVersion": "config.daemonset-warden.io/v1alpha1",
+        "kind": "DaemonSetWardenConfiguration",
+    });
+    if !changes.is_null() {
+        json_patch::merge(&mut configuration, changes);
+    }
+    let file = folder.join("config.yaml");
+    // JSON is YAML.
+    std::fs::write(&file, configuration.to_string()).expect("the configuration can be written");
+    file
+}
+
+/// GET from the plain HTTP port.
+async fn get(port: u16, path: &str) -> Result<String, kube::Error> {
+    let mut config = Config::new(format!("http://127.0.0.1:{port}").parse().expect("a URL"));
+    config.default_retry = false;
+    let request = axum::http::Request::get(path).body(Vec::new()).expect("a request");
+    Client::try_from(config)?.request_text(request).await
+}

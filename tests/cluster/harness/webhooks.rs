@@ -1,0 +1,147 @@
+//! The warden's webhooks, registered by URL for one namespace, with the match conditions that the chart uses.
+
+use std::ops::Deref;
+use std::path::Path;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use k8s_openapi::api::admissionregistration::v1::{
+    MutatingWebhookConfiguration, ValidatingWebhookConfiguration,
+};
+use k8s_openapi::api::apps::v1::DaemonSet;
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::PostParams;
+use kube::{Api, Client};
+use serde_json::{Value, json};
+
+use super::arena::{Arena, object};
+use super::control_plane::ControlPlane;
+use super::metrics;
+use super::wait::eventually;
+use super::warden::Warden;
+
+/// The API group of the tests' permissive kind: a DaemonSet that the apiserver does not check itself.
+pub(crate) const PERMISSIVE: &str = "permissive.daemonset-warden.test";
+
+impl<P: Deref<Target = ControlPlane>> Arena<P> {
+    /// Registers both webhooks for the test's namespace, and waits until the apiserver calls them.
+    pub(crate) async fn register(&self, warden: &Warden, failure_policy: &str) {
+        self.register_mutating(&format!("{}-warden", self.namespace), warden, failure_policy).await;
+        let conditions = match_conditions("validating");
+        let rules = json!([{
+            "apiGroups": ["apps", PERMISSIVE], "apiVersions": ["*"], "resources": ["daemonsets"],
+            "operations": ["CREATE", "UPDATE"], "scope": "Namespaced",
+        }]);
+        let name = format!("{}-warden", self.namespace);
+        let mut webhook =
+            self.webhook(&name, &format!("{}/validate", warden.url()), &warden.ca, failure_policy);
+        webhook["matchConditions"] = conditions;
+        webhook["rules"] = rules;
+        let configuration: ValidatingWebhookConfiguration =
+            object(json!({ "metadata": { "name": name }, "webhooks": [webhook] }));
+        let api = Api::all(self.client.clone());
+        api.create(&PostParams::default(), &configuration).await.expect("a webhook configuration");
+
+        let probe: DaemonSet = self.daemon_set("probe", json!({}));
+        let ask = || async { self.dry_run(&probe).await };
+        self.called(&name, "validating", ask).await;
+    }
+
+    /// Registers only the mutating webhook, under a name of the test's choice: they are called in order of their names.
+    pub(crate) async fn register_mutating(&self, name: &str, warden: &Warden, failure_policy: &str) {
+        let mut webhook = self.webhook(name, &format!("{}/mutate", warden.url()), &warden.ca, failure_policy);
+        webhook["matchConditions"] = match_conditions("mutating");
+        self.register_webhook(name, webhook).await;
+    }
+
+    /// Registers somebody else's mutating webhook for pods of DaemonSets.
+    pub(crate) async fn register_foreign(&self, name: &str, url: &str, ca: &str) {
+        let webhook = self.webhook(name, url, ca, "Fail");
+        self.register_webhook(name, webhook).await;
+    }
+
+    async fn register_webhook(&self, name: &str, mut webhook: Value) {
+        webhook["rules"] = json!([{
+            "apiGroups": [""], "apiVersions": ["v1"], "resources": ["pods"],
+            "operations": ["CREATE"], "scope": "Namespaced",
+        }]);
+        webhook["reinvocationPolicy"] = json!("IfNeeded");
+        let configuration: MutatingWebhookConfiguration =
+            object(json!({ "metadata": { "name": name }, "webhooks": [webhook] }));
+        let api = Api::all(self.client.clone());
+        api.create(&PostParams::default(), &configuration).await.expect("a webhook configuration");
+        let probe: Pod = self.pod("probe", "1m", owned_by_daemon_set("probe", "00000000"));
+        let ask = || async { self.dry_run(&probe).await };
+        self.called(name, "admit", ask).await;
+    }
+
+    fn webhook(&self, name: &str, url: &str, ca: &str, failure_policy: &str) -> Value {
+        json!({
+            "name": webhook_name(name),
+            "admissionReviewVersions": ["v1"],
+            "clientConfig": { "url": url, "caBundle": STANDARD.encode(ca) },
+            "sideEffects": "None",
+            "failurePolicy": failure_policy,
+            "timeoutSeconds": 5,
+            "namespaceSelector": { "matchLabels": { "kubernetes.io/metadata.name": self.namespace } },
+        })
+    }
+
+    /// Asks until the apiserver has called the webhook: it learns of a new configuration a little later.
+    async fn called<F: Future<Output = ()>>(&self, name: &str, kind: &str, ask: impl Fn() -> F) {
+        eventually(&format!("the apiserver calls {name}"), async || {
+            ask().await;
+            if calls(&self.client, name, kind).await > 0 { Ok(()) } else { Err("it does not".to_owned()) }
+        })
+        .await;
+    }
+
+    /// Creates it as far as it goes without being stored; refused or not.
+    async fn dry_run<K>(&self, object: &K)
+    where
+        K: kube::Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>,
+        K: Clone + std::fmt::Debug + serde::Serialize + serde::de::DeserializeOwned,
+    {
+        let _ = self.api::<K>().create(&PostParams { dry_run: true, ..PostParams::default() }, object).await;
+    }
+
+    /// How often the apiserver has called the mutating webhook of that name.
+    pub(crate) async fn mutating_calls(&self, name: &str) -> u64 {
+        calls(&self.client, name, "admit").await
+    }
+
+    /// How often the apiserver has called the test's validating webhook.
+    pub(crate) async fn validating_calls(&self) -> u64 {
+        calls(&self.client, &format!("{}-warden", self.namespace), "validating").await
+    }
+}
+
+/// The owner reference that makes a pod a daemon pod, as changes to a pod.
+pub(crate) fn owned_by_daemon_set(name: &str, uid: &str) -> Value {
+    json!({ "metadata": { "ownerReferences": [{
+        "apiVersion": "apps/v1", "kind": "DaemonSet", "name": name, "uid": uid, "controller": true,
+        "blockOwnerDeletion": true,
+    }] } })
+}
+
+/// The apiserver's own count: what it says does not depend on the warden's metrics.
+async fn calls(client: &Client, name: &str, kind: &str) -> u64 {
+    let request = axum::http::Request::get("/metrics").body(Vec::new()).expect("a request");
+    let text = client.request_text(request).await.expect("the apiserver's metrics");
+    let labels = [("name", &*webhook_name(name)), ("type", kind)].map(|(k, v)| (k, v.to_owned()));
+    let labels: Vec<_> = labels.iter().map(|(key, value)| (*key, value.as_str())).collect();
+    metrics::sum(&text, "apiserver_admission_webhook_request_total", &labels) as u64
+}
+
+/// A webhook's name needs three parts.
+fn webhook_name(name: &str) -> String {
+    format!("{name}.daemonset-warden.test")
+}
+
+fn match_conditions(kind: &str) -> Value {
+    let file =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("charts/daemonset-warden/files/match-conditions.yaml");
+    let text = std::fs::read_to_string(&file).expect("the chart's match conditions");
+    let conditions: Value = serde_saphyr::from_str(&text).expect("YAML");
+    conditions[kind].clone()
+}

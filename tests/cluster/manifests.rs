@@ -1,0 +1,73 @@
+//! DaemonSets as people write them: accepted without a change, and running where they should.
+
+use std::path::Path;
+
+use k8s_openapi::api::core::v1::Taint;
+use serde_json::json;
+
+use crate::harness::{Arena, ControlPlane, NodeOptions, Warden, WardenOptions};
+
+/// A manifest of tests/data, for the nodes of one test.
+fn manifest(name: &str, pool: &str) -> String {
+    let file =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/manifests").join(format!("{name}.yaml"));
+    std::fs::read_to_string(file).unwrap().replace("POOL", pool)
+}
+
+/// Three nodes: one of the control plane, one with an SSD, one plain.
+async fn cluster(name: &str) -> (Arena<&'static ControlPlane>, Warden) {
+    let arena = Arena::shared(name).await;
+    let control_plane = Taint {
+        key: "node-role.kubernetes.io/control-plane".to_owned(),
+        effect: "NoSchedule".to_owned(),
+        ..Taint::default()
+    };
+    arena.nodes(1, 1, &NodeOptions { taints: vec![control_plane], ..NodeOptions::default() }).await;
+    let labels = [("disk".to_owned(), "ssd".to_owned())].into();
+    arena.nodes(2, 1, &NodeOptions { labels, ..NodeOptions::default() }).await;
+    arena.nodes(3, 1, &NodeOptions::default()).await;
+    let warden = Warden::start(WardenOptions::default()).await;
+    arena.register(&warden, "Fail").await;
+    (arena, warden)
+}
+
+async fn apply(arena: &Arena<&'static ControlPlane>, name: &str) {
+    let outcome = arena.kubectl.apply(&manifest(name, &arena.namespace)).await;
+    assert!(outcome.success, "{outcome:?}");
+    assert_eq!(outcome.stdout.trim_end(), format!("daemonset.apps/{name} created"));
+}
+
+#[tokio::test]
+async fn accepts_the_agents_that_people_run() {
+    let (arena, _warden) = cluster("agents").await;
+    for name in ["fluentd-elasticsearch", "node-problem-detector", "node-exporter"] {
+        apply(&arena, name).await;
+    }
+    for name in ["fluentd-elasticsearch", "node-problem-detector", "node-exporter"] {
+        arena.settled(name, 3).await;
+        assert_eq!(arena.recorder.created_by(name), 3);
+    }
+    assert!(arena.recorder.preempted().is_empty());
+}
+
+#[tokio::test]
+async fn the_pods_of_an_ssd_monitor_come_and_go_with_the_label() {
+    let (arena, _warden) = cluster("ssd").await;
+    apply(&arena, "ssd-monitor").await;
+    arena.settled("ssd-monitor", 1).await;
+    arena.change_node("ssd-3", &json!({ "metadata": { "labels": { "disk": "ssd" } } })).await;
+    arena.settled("ssd-monitor", 2).await;
+    arena.change_node("ssd-2", &json!({ "metadata": { "labels": { "disk": "hdd" } } })).await;
+    arena.settled("ssd-monitor", 1).await;
+    arena.bound("ssd-monitor", 1).await;
+    assert_eq!(arena.recorder.created_by("ssd-monitor"), 2);
+}
+
+#[tokio::test]
+async fn a_namespace_with_an_empty_openshift_selector_changes_nothing() {
+    let (arena, _warden) = cluster("openshift").await;
+    let outcome = arena.kubectl.apply(&manifest("openshift-namespace", "openshift")).await;
+    assert!(outcome.success, "{outcome:?}");
+    apply(&arena, "fluentd-elasticsearch").await;
+    arena.settled("fluentd-elasticsearch", 3).await;
+}

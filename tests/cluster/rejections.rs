@@ -1,0 +1,163 @@
+//! Denials as people see them. The apiserver refuses a wrong `apps/v1` DaemonSet before it calls any validating webhook,
+//! so most of these use a kind that it does not check: a CRD of the same shape.
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::Api;
+use kube::api::PostParams;
+use serde_json::{Value, json};
+
+use crate::harness::{Arena, ControlPlane, PERMISSIVE, Warden, WardenOptions, eventually, object};
+
+/// With the permissive kind served, and a warden that takes it for a DaemonSet.
+async fn judged(name: &str) -> (Arena<&'static ControlPlane>, Warden) {
+    let arena = Arena::shared(name).await;
+    serve_permissive_kind(&arena).await;
+    let kinds = json!({ "daemonSetKinds": [
+        { "apiGroup": "apps", "kind": "DaemonSet" },
+        { "apiGroup": PERMISSIVE, "kind": "DaemonSet" },
+    ] });
+    let warden = Warden::start(WardenOptions { config: kinds, ..WardenOptions::default() }).await;
+    arena.register(&warden, "Fail").await;
+    (arena, warden)
+}
+
+async fn serve_permissive_kind(arena: &Arena<&'static ControlPlane>) {
+    let definition: CustomResourceDefinition = object(json!({
+        "metadata": { "name": format!("daemonsets.{PERMISSIVE}") },
+        "spec": {
+            "group": PERMISSIVE,
+            "names": { "kind": "DaemonSet", "plural": "daemonsets" },
+            "scope": "Namespaced",
+            "versions": [{ "name": "v1", "served": true, "storage": true, "schema": { "openAPIV3Schema": {
+                "type": "object", "x-kubernetes-preserve-unknown-fields": true,
+            } } }],
+        },
+    }));
+    let api: Api<CustomResourceDefinition> = Api::all(arena.client.clone());
+    // Another test may have been first.
+    let _ = api.create(&PostParams::default(), &definition).await;
+    eventually("the permissive kind is served", async || {
+        let outcome = arena.kubectl.run(&["get", &format!("daemonsets.{PERMISSIVE}")]).await;
+        if outcome.success { Ok(()) } else { Err(outcome.stderr) }
+    })
+    .await;
+}
+
+/// A DaemonSet of the permissive kind.
+fn permissive(arena: &Arena<&'static ControlPlane>, name: &str, changes: &Value) -> String {
+    let mut value = serde_json::to_value(arena.daemon_set(name, json!({}))).unwrap();
+    value["apiVersion"] = json!(format!("{PERMISSIVE}/v1"));
+    json_patch::merge(&mut value, changes);
+    value.to_string()
+}
+
+fn on_failure() -> Value {
+    json!({ "spec": { "template": { "spec": { "restartPolicy": "OnFailure" } } } })
+}
+
+#[tokio::test]
+async fn rejects_what_people_get_wrong_with_upstreams_causes() {
+    let (arena, _warden) = judged("wrong").await;
+    let no_selector = json!({ "spec": { "selector": null } });
+    let mismatch = json!({ "spec": { "selector": { "matchLabels": { "app": "other" } } } });
+    let labels = r#"{"app":"agent"}"#;
+    let does_not_match = format!(
+        "spec.template.metadata.labels: Invalid value: {labels}: `selector` does not match template `labels`"
+    );
+    let cases = [
+        (
+            on_failure(),
+            r#"spec.template.spec.restartPolicy: Unsupported value: "OnFailure": supported values: "Always""#,
+        ),
+        (no_selector, does_not_match.as_str()),
+        (mismatch, does_not_match.as_str()),
+    ];
+    for (changes, cause) in cases {
+        let outcome = arena.kubectl.apply(&permissive(&arena, "agent", &changes)).await;
+        assert!(!outcome.success, "{changes}: {outcome:?}");
+        assert_eq!(
+            outcome.stderr.trim_end(),
+            format!("The DaemonSet \"agent\" is invalid: {cause}"),
+            "{changes}"
+        );
+    }
+    let several = json!({ "spec": {
+        "selector": { "matchLabels": { "app": "other" } },
+        "template": { "spec": { "restartPolicy": "OnFailure" } },
+    } });
+    let outcome = arena.kubectl.apply(&permissive(&arena, "agent", &several)).await;
+    let lines: Vec<_> = outcome.stderr.trim_end().lines().collect();
+    assert_eq!(
+        lines,
+        [
+            "The DaemonSet \"agent\" is invalid: ",
+            &format!("* {does_not_match}"),
+            r#"* spec.template.spec.restartPolicy: Unsupported value: "OnFailure": supported values: "Always""#,
+        ],
+        "every fault at once, in upstream's order"
+    );
+}
+
+#[tokio::test]
+async fn accepts_a_right_one_and_rejects_a_changed_selector() {
+    let (arena, _warden) = judged("immutable").await;
+    let created = arena.kubectl.apply(&permissive(&arena, "agent", &json!({}))).await;
+    assert!(created.success, "{created:?}");
+    let moved = json!({ "spec": {
+        "selector": { "matchLabels": { "app": "moved" } },
+        "template": { "metadata": { "labels": { "app": "moved" } } },
+    } });
+    let outcome = arena.kubectl.apply(&permissive(&arena, "agent", &moved)).await;
+    assert!(!outcome.success, "{outcome:?}");
+    let stderr = &outcome.stderr;
+    assert!(
+        stderr.contains("The DaemonSet \"agent\" is invalid: spec.selector: Invalid value: "),
+        "{stderr}"
+    );
+    assert!(stderr.trim_end().ends_with("field is immutable"), "{stderr}");
+
+    // Nothing of what is judged has changed: labels of the object itself are free.
+    let labelled = json!({ "metadata": { "labels": { "team": "storage" } } });
+    let outcome = arena.kubectl.apply(&permissive(&arena, "agent", &labelled)).await;
+    assert!(outcome.success, "{outcome:?}");
+}
+
+#[tokio::test]
+async fn the_apiserver_refuses_wrong_apps_v1_before_it_asks() {
+    let arena = Arena::shared("builtin").await;
+    let warden = Warden::start(WardenOptions::default()).await;
+    arena.register(&warden, "Fail").await;
+    let before = arena.validating_calls().await;
+    let mut wrong = serde_json::to_value(arena.daemon_set("agent", json!({}))).unwrap();
+    json_patch::merge(&mut wrong, &on_failure());
+    let outcome = arena.kubectl.apply(&wrong.to_string()).await;
+    assert!(!outcome.success, "{outcome:?}");
+    assert!(outcome.stderr.contains("spec.template.spec.restartPolicy: Unsupported value"), "{outcome:?}");
+
+    let mut ancient = serde_json::to_value(arena.daemon_set("agent", json!({}))).unwrap();
+    ancient["apiVersion"] = json!("extensions/v1beta1");
+    let outcome = arena.kubectl.apply(&ancient.to_string()).await;
+    assert!(!outcome.success, "{outcome:?}");
+    assert!(outcome.stderr.contains("no matches for kind \"DaemonSet\" in version \"extensions/v1beta1\""));
+    assert_eq!(arena.validating_calls().await, before);
+}
+
+/// Our own rules: 403, which kubectl prints with the webhook's name and the causes.
+#[tokio::test]
+async fn rejects_pods_without_end() {
+    let arena = Arena::shared("endless").await;
+    let warden = Warden::start(WardenOptions::default()).await;
+    arena.register(&warden, "Fail").await;
+    let labels = json!({ "app": "agent", "controller-revision-hash": "fixed" });
+    let endless = json!({ "spec": {
+        "selector": { "matchLabels": labels },
+        "template": { "metadata": { "labels": labels } },
+    } });
+    let manifest = serde_json::to_string(&arena.daemon_set("agent", endless)).unwrap();
+    let outcome = arena.kubectl.apply(&manifest).await;
+    assert!(!outcome.success, "{outcome:?}");
+    assert!(outcome.stderr.contains("Error from server (Forbidden)"), "{outcome:?}");
+    assert!(outcome.stderr.contains("denied the request"), "{outcome:?}");
+    assert!(outcome.stderr.contains("controller-revision-hash"), "{outcome:?}");
+    assert!(arena.pods("agent").await.is_empty());
+}
