@@ -106,7 +106,8 @@ pub fn one_line(error: &clap::Error) -> String {
     if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
         return text;
     }
-    let mut parts = text.split("\n\n").filter(|part| part.starts_with("error:") || part.trim_start().starts_with("tip:"));
+    let mut parts =
+        text.split("\n\n").filter(|part| part.starts_with("error:") || part.trim_start().starts_with("tip:"));
     let joined = |part: &str| part.split_whitespace().collect::<Vec<_>>().join(" ");
     let first = parts.next().map(joined).unwrap_or_default();
     parts.map(joined).fold(first, |line, tip| format!("{line} ({tip})"))

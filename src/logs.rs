@@ -45,9 +45,7 @@ pub fn start(args: &LogArgs, metrics: Arc<Metrics>) -> Result<Flush, LogError> {
         .with_writer(Queue { sender: sender.clone(), metrics });
     // Fails only when a subscriber is set already, as when tests start twice in one process; then that one stays.
     let _ = match format {
-        LogFormat::Text => {
-            builder.with_ansi(terminal && std::env::var_os("NO_COLOR").is_none()).try_init()
-        }
+        LogFormat::Text => builder.with_ansi(terminal && std::env::var_os("NO_COLOR").is_none()).try_init(),
         LogFormat::Json => builder.json().flatten_event(true).with_current_span(false).try_init(),
     };
     panic::set_hook(Box::new(|panic| {
@@ -96,7 +94,11 @@ impl std::fmt::Display for Shown<'_> {
             return f.write_str(self.0);
         }
         for character in self.0.chars().take(SHOWN) {
-            if character.is_control() { write!(f, "{}", character.escape_default()) } else { write!(f, "{character}") }?;
+            if character.is_control() {
+                write!(f, "{}", character.escape_default())
+            } else {
+                write!(f, "{character}")
+            }?;
         }
         if self.0.chars().nth(SHOWN).is_some() { f.write_str("...") } else { Ok(()) }
     }

@@ -4,6 +4,7 @@
 //! listener -> connection (TLS, timers) -> router -> guard (limits, panics) -> admission | extender -> pure function
 //! ```
 
+mod admission;
 mod answer;
 mod body;
 mod connection;
@@ -18,11 +19,12 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::middleware::from_fn_with_state;
+use axum::routing::post;
 
 use crate::daemonset::policy::Policy;
 
+use self::body::{Allowance, Budget};
 pub use self::connection::Peer;
-use self::body::Budget;
 use self::health::Readiness;
 use self::limits::Limits;
 use self::metrics::Metrics;
@@ -74,6 +76,20 @@ impl AppState {
     }
 }
 
+impl Shared {
+    /// What the body of an admission review may cost.
+    fn admission_allowance(&self) -> Allowance<'_> {
+        let Limits { admission_body: size, free_body: free, body_time: time, .. } = self.limits;
+        Allowance { size, free, memory: &self.admission_memory, time }
+    }
+
+    /// What the body of a call by the scheduler may cost.
+    fn scheduler_allowance(&self) -> Allowance<'_> {
+        let Limits { scheduler_body: size, free_body: free, body_time: time, .. } = self.limits;
+        Allowance { size, free, memory: &self.scheduler_memory, time }
+    }
+}
+
 impl std::ops::Deref for AppState {
     type Target = Shared;
 
@@ -84,8 +100,8 @@ impl std::ops::Deref for AppState {
 
 /// Every route of the secure port.
 pub fn router(state: AppState) -> Router {
-    let guarded = Router::new()
-        .route_layer(from_fn_with_state(state.clone(), guard::guard));
+    let webhooks = Router::new().route("/mutate", post(admission::mutate));
+    let guarded = webhooks.route_layer(from_fn_with_state(state.clone(), guard::guard));
     finish(guarded.merge(health::probes()), state)
 }
 

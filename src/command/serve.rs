@@ -10,6 +10,7 @@ use tokio::sync::watch;
 
 use crate::cli::{LogArgs, ServeArgs};
 use crate::config;
+use crate::daemonset::policy::Policy;
 use crate::logs;
 use crate::server::AppState;
 use crate::server::limits::Limits;
@@ -21,27 +22,19 @@ pub(super) fn run(args: ServeArgs, log: &LogArgs) -> anyhow::Result<()> {
     let metrics = Arc::new(Metrics::default());
     let _flush = logs::start(log, metrics.clone())?;
     let policy = args.config.as_deref().map(config::load).transpose()?.unwrap_or_default();
-    let source = certificate_source(&args);
-    let tls = Tls::load(source.clone(), args.client_ca_file.clone(), metrics.clone());
-    let tls = Arc::new(match source {
-        Source::Files { .. } => tls?,
-        Source::Development { .. } => {
-            tls.context("no certificate to serve with, and none could be made in --cert-dir")?
-        }
-    });
-    let state =
-        AppState::with_metrics(policy, Limits::default(), args.client_ca_file.is_some(), metrics);
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .context("failed to start the runtime")?
-        .block_on(serve(&args, state, tls))
+        .block_on(serve(&args, policy, metrics))
 }
 
-async fn serve(args: &ServeArgs, state: AppState, tls: Arc<Tls>) -> anyhow::Result<()> {
+async fn serve(args: &ServeArgs, policy: Policy, metrics: Arc<Metrics>) -> anyhow::Result<()> {
     let mut signals = Signals::new()?;
-    let ports =
-        Ports::bind(SocketAddr::new(args.bind_address, args.secure_port), args.metrics_bind_address)?;
+    // Ports first: a second server on the same ones should not make certificates.
+    let ports = Ports::bind(SocketAddr::new(args.bind_address, args.secure_port), args.metrics_bind_address)?;
+    let tls = Arc::new(load_tls(args, metrics.clone())?);
+    let state = AppState::with_metrics(policy, Limits::default(), args.client_ca_file.is_some(), metrics);
     announce(&ports, &tls)?;
     let (drain, draining) = watch::channel(false);
     let mut serving = tokio::spawn(ports.serve(state.clone(), tls.clone(), draining));
@@ -66,14 +59,16 @@ async fn serve(args: &ServeArgs, state: AppState, tls: Arc<Tls>) -> anyhow::Resu
     }
 }
 
-fn certificate_source(args: &ServeArgs) -> Source {
-    match (&args.tls_cert_file, &args.tls_private_key_file) {
-        (Some(certificate), Some(key)) => {
-            Source::Files { certificate: certificate.clone(), key: key.clone() }
-        }
-        // clap has made sure that it is both or neither.
-        _ => Source::Development { directory: args.cert_dir.clone(), address: args.bind_address },
+fn load_tls(args: &ServeArgs, metrics: Arc<Metrics>) -> anyhow::Result<Tls> {
+    let client_ca = args.client_ca_file.clone();
+    // clap has made sure that it is both or neither.
+    if let (Some(certificate), Some(key)) = (&args.tls_cert_file, &args.tls_private_key_file) {
+        let source = Source::Files { certificate: certificate.clone(), key: key.clone() };
+        return Ok(Tls::load(source, client_ca, metrics)?);
     }
+    let source = Source::Development { directory: args.cert_dir.clone(), address: args.bind_address };
+    Tls::load(source, client_ca, metrics)
+        .context("no --tls-cert-file was given, and --cert-dir cannot be used either")
 }
 
 /// Prints where the server listens; the only line on stdout, for people and for programs that chose port 0.

@@ -164,7 +164,11 @@ impl<'a> Reader<'a> {
         }
         let path = self.at(name);
         let items = values.iter().enumerate();
-        Some(items.map(|(index, value)| read(Reader::new(format!("{path}[{index}]"), value, self.faults))).collect())
+        Some(
+            items
+                .map(|(index, value)| read(Reader::new(format!("{path}[{index}]"), value, self.faults)))
+                .collect(),
+        )
     }
 
     /// An object.
@@ -230,8 +234,7 @@ impl<'a> Reader<'a> {
             let path = self.at("key");
             note(self.faults, &path, key, names::label_key_faults(key));
         }
-        let operators =
-            ["In", "NotIn", "Exists", "DoesNotExist"].map(|operator| (operator, operator));
+        let operators = ["In", "NotIn", "Exists", "DoesNotExist"].map(|operator| (operator, operator));
         let operator = self.choice("operator", &operators);
         self.required("operator", operator.is_some());
         let mut texts = Vec::new();
@@ -311,7 +314,9 @@ fn text_of(value: &Value, path: &str, faults: &mut Vec<Fault>) -> Option<String>
 
 fn note(faults: &mut Vec<Fault>, path: &str, text: &str, found: Vec<String>) {
     let path = path.to_owned();
-    faults.extend(found.into_iter().map(|fault| Fault { path: path.clone(), message: format!("{text:?}: {fault}") }));
+    faults.extend(
+        found.into_iter().map(|fault| Fault { path: path.clone(), message: format!("{text:?}: {fault}") }),
+    );
 }
 
 /// What should be there, and what is.

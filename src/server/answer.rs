@@ -38,11 +38,6 @@ impl ErrorAnswer {
         self.close = true;
         self
     }
-
-    /// What the client is told.
-    pub(crate) fn message(&self) -> &str {
-        &self.message
-    }
 }
 
 impl IntoResponse for ErrorAnswer {

@@ -157,7 +157,8 @@ mod tests {
     async fn read_text(body: Body, memory: &Budget) -> Result<usize, StatusCode> {
         let allowance = Allowance { size: 1_000, free: 10, memory, time: Duration::from_millis(20) };
         let read = read(Request::new(body), allowance, &Metrics::default()).await;
-        read.map(|body| body.len()).map_err(|answer| axum::response::IntoResponse::into_response(answer).status())
+        read.map(|body| body.len())
+            .map_err(|answer| axum::response::IntoResponse::into_response(answer).status())
     }
 
     fn chunks(chunks: Vec<Vec<u8>>) -> Body {
@@ -172,7 +173,10 @@ mod tests {
         assert_eq!(read_text(Body::from(vec![0; 511]), &memory).await, Err(StatusCode::SERVICE_UNAVAILABLE));
         assert_eq!(read_text(Body::from(vec![0; 1_001]), &memory).await, Err(StatusCode::PAYLOAD_TOO_LARGE));
         assert_eq!(read_text(chunks(vec![vec![0; 100]; 4]), &memory).await, Ok(400));
-        assert_eq!(read_text(chunks(vec![vec![0; 100]; 6]), &memory).await, Err(StatusCode::SERVICE_UNAVAILABLE));
+        assert_eq!(
+            read_text(chunks(vec![vec![0; 100]; 6]), &memory).await,
+            Err(StatusCode::SERVICE_UNAVAILABLE)
+        );
         let stuck = Body::from_stream(futures::stream::pending::<Result<Vec<u8>, std::io::Error>>());
         assert_eq!(read_text(stuck, &memory).await, Err(StatusCode::REQUEST_TIMEOUT));
         assert_eq!(memory.0.load(Ordering::Relaxed), 500, "everything is given back");

@@ -78,7 +78,8 @@ pub(super) async fn serve(
     drain: watch::Receiver<bool>,
 ) {
     let activity = Arc::new(Activity::new(version));
-    let io = TokioIo::new(Watched { stream, activity: activity.clone(), limits: limits.clone(), linger: None });
+    let io =
+        TokioIo::new(Watched { stream, activity: activity.clone(), limits: limits.clone(), linger: None });
     let service_activity = activity.clone();
     let service = service_fn(move |request: Request<Incoming>| {
         answer(router.clone(), request, peer, service_activity.clone())

@@ -25,15 +25,19 @@ pub(crate) async fn guard(State(state): State<AppState>, request: Request, next:
     };
     state.metrics.http_in_flight.inc();
     let answered =
-        tokio::time::timeout(state.limits.handler_time, AssertUnwindSafe(next.run(request)).catch_unwind()).await;
+        tokio::time::timeout(state.limits.handler_time, AssertUnwindSafe(next.run(request)).catch_unwind())
+            .await;
     state.metrics.http_in_flight.dec();
     match answered {
         Ok(Ok(response)) => response,
         // The panic hook has logged where. Handlers share only counters and immutable values, so nothing is half done.
         Ok(Err(_)) => {
             state.metrics.panics.inc();
-            ErrorAnswer::new(StatusCode::INTERNAL_SERVER_ERROR, "this request met a bug; see the server's log")
-                .into_response()
+            ErrorAnswer::new(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "this request met a bug; see the server's log",
+            )
+            .into_response()
         }
         Err(_) => ErrorAnswer::overloaded("the request took too long").and_close().into_response(),
     }
@@ -42,7 +46,11 @@ pub(crate) async fn guard(State(state): State<AppState>, request: Request, next:
 /// Lets only clients with a certificate through, if the operator asked for that.
 ///
 /// The TLS handshake has verified it; it cannot insist on one, since apiservers call the webhooks without.
-pub(crate) async fn require_certificate(State(state): State<AppState>, request: Request, next: Next) -> Response {
+pub(crate) async fn require_certificate(
+    State(state): State<AppState>,
+    request: Request,
+    next: Next,
+) -> Response {
     let shown = request.extensions().get::<Peer>().is_some_and(|peer| peer.certificate);
     if state.scheduler_needs_certificate && !shown {
         return ErrorAnswer::new(

@@ -67,10 +67,8 @@ impl Ports {
             handshakes: Arc::new(Semaphore::new(0)),
             state,
         };
-        let (secure, metrics) = tokio::join!(
-            secure.run(self.secure, drain.clone()),
-            metrics.run(self.metrics, drain),
-        );
+        let (secure, metrics) =
+            tokio::join!(secure.run(self.secure, drain.clone()), metrics.run(self.metrics, drain),);
         secure && metrics
     }
 }

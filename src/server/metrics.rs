@@ -6,7 +6,9 @@
 use std::time::Duration;
 
 use prometheus::core::Collector;
-use prometheus::{Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec};
+use prometheus::{
+    Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec,
+};
 use prometheus::{IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
 
 /// What kind of metric it is, in Prometheus' words.
@@ -185,8 +187,8 @@ const CODE_LABEL: (&str, &[&str]) =
 
 /// 25 µs to 5 s: an answer takes tens of microseconds, the apiserver and the scheduler wait for 10 s at most.
 const DURATION_BUCKETS: [f64; 17] = [
-    0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
-    5.0,
+    0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25,
+    0.5, 1.0, 2.5, 5.0,
 ];
 
 /// The table.
@@ -449,7 +451,12 @@ pub fn markdown() -> String {
                 label => format!("`{label}`: {}", values.join(", ")),
             })
             .collect();
-        page.push_str(&format!("| `{}` | {kind} | {} | {} |\n", metric.name, labels.join("<br>"), metric.help));
+        page.push_str(&format!(
+            "| `{}` | {kind} | {} | {} |\n",
+            metric.name,
+            labels.join("<br>"),
+            metric.help
+        ));
     }
     page
 }

@@ -132,11 +132,7 @@ impl Tls {
     ///
     /// # Errors
     /// When there is none that could be served with.
-    pub fn load(
-        source: Source,
-        client_ca: Option<PathBuf>,
-        metrics: Arc<Metrics>,
-    ) -> Result<Self, TlsError> {
+    pub fn load(source: Source, client_ca: Option<PathBuf>, metrics: Arc<Metrics>) -> Result<Self, TlsError> {
         let material = read(&source, client_ca.as_ref())?;
         let config = server_config(&source, client_ca.as_ref(), &material, &metrics)?;
         let seen = Mutex::new(Seen { material, fault: None });
@@ -241,9 +237,7 @@ fn server_config(
         .with_safe_default_protocol_versions()
         .map_err(TlsError::Setup)?;
     let builder = match (client_ca, &material.client_ca) {
-        (Some(path), Some(pem)) => {
-            builder.with_client_cert_verifier(client_verifier(path, pem, provider)?)
-        }
+        (Some(path), Some(pem)) => builder.with_client_cert_verifier(client_verifier(path, pem, provider)?),
         _ => builder.with_no_client_auth(),
     };
     let mut config = builder.with_cert_resolver(Arc::new(rustls::sign::SingleCertAndKey::from(pair)));

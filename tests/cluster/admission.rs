@@ -87,13 +87,13 @@ async fn warnings_are_what_kubectl_prints() {
     assert!(warnings.iter().all(|warning| warning.len() <= "Warning: ".len() + 256), "{applied:?}");
 }
 
-/// Somebody else's webhook, called after ours, takes our affinity away: ours is called again, and puts it back.
+/// Somebody else's webhook, called after ours, undoes what ours did: ours is called again, and does it again.
 #[tokio::test]
 async fn a_second_mutating_webhook_has_the_warden_called_again() {
     let arena = Arena::shared("reinvocation").await;
     let node = arena.node().await;
     let warden = Warden::start(WardenOptions::default()).await;
-    let foreign = HttpsServer::start(mutating_webhook(prefer_elsewhere)).await;
+    let foreign = HttpsServer::start(mutating_webhook(widen)).await;
     arena.register_mutating("reinvocation-1-warden", &warden, "Fail").await;
     let second = "reinvocation-2-foreign";
     arena.register_foreign(second, &format!("{}/mutate", foreign.url), &foreign.ca).await;
@@ -103,6 +103,9 @@ async fn a_second_mutating_webhook_has_the_warden_called_again() {
     arena.create(&arena.daemon_set("agent", bound)).await;
     arena.settled("agent", 1).await;
     let pods = arena.bound("agent", 1).await;
+    let affinity = pods[0].spec.as_ref().unwrap().affinity.as_ref().unwrap().node_affinity.as_ref().unwrap();
+    let required = affinity.required_during_scheduling_ignored_during_execution.as_ref().unwrap();
+    assert_eq!(required.node_selector_terms.len(), 1, "{required:?}");
     assert_eq!(names_of_required_terms(&pods[0]), [node]);
     assert_eq!(arena.mutating_calls("reinvocation-1-warden").await - before, 2, "once, and once again");
     assert_eq!(arena.recorder.created_by("agent"), 1);
@@ -110,16 +113,17 @@ async fn a_second_mutating_webhook_has_the_warden_called_again() {
     assert_eq!(pods[0].labels().get("foreign").map(String::as_str), Some("true"));
 }
 
-/// Replaces the required node affinity by one that fits every node of the test, as a careless policy would. Once.
-fn prefer_elsewhere(pod: &Value) -> Vec<Value> {
-    let required = "/spec/affinity/nodeAffinity/requiredDuringSchedulingIgnoredDuringExecution";
-    if pod["metadata"]["labels"].get("foreign").is_some() || pod.pointer(required).is_none() {
+/// Lets the pod go to every node of the test besides its own, as a careless policy would. Once.
+fn widen(pod: &Value) -> Vec<Value> {
+    let terms =
+        "/spec/affinity/nodeAffinity/requiredDuringSchedulingIgnoredDuringExecution/nodeSelectorTerms";
+    if pod["metadata"]["labels"].get("foreign").is_some() || pod.pointer(terms).is_none() {
         return Vec::new();
     }
-    let terms = json!([{ "matchExpressions": [{ "key": "kubernetes.io/os", "operator": "Exists" }] }]);
+    let anywhere = json!({ "matchExpressions": [{ "key": "kubernetes.io/os", "operator": "Exists" }] });
     vec![
         json!({ "op": "add", "path": "/metadata/labels/foreign", "value": "true" }),
-        json!({ "op": "replace", "path": format!("{required}/nodeSelectorTerms"), "value": terms }),
+        json!({ "op": "add", "path": format!("{terms}/0"), "value": anywhere }),
     ]
 }
 

@@ -1,5 +1,7 @@
 //! The harness itself: if these fail, no other test means anything.
 
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::{Node, Pod};
@@ -71,4 +73,55 @@ async fn nodes_and_pods_take_their_time() {
         }
     })
     .await;
+}
+
+/// The promise that a run makes to the machine it runs on: this test starts a run of its own, and kills it.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_killed_run_leaves_nothing_behind() {
+    let temporary = tempfile::tempdir().unwrap();
+    let mut run = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "control_plane::nodes_and_pods_take_their_time"])
+        .env("TMPDIR", temporary.path())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let started = Instant::now();
+    let pids = loop {
+        let pids = pids_in(temporary.path());
+        // etcd, kube-apiserver, kube-controller-manager, kwok, kube-scheduler
+        if pids.len() == 5 {
+            break pids;
+        }
+        assert!(started.elapsed() < Duration::from_secs(120), "only {pids:?} started");
+        std::thread::sleep(Duration::from_millis(100));
+    };
+    assert!(pids.iter().all(|pid| runs(*pid)), "{pids:?}");
+
+    run.kill().unwrap();
+    run.wait().unwrap();
+    let killed = Instant::now();
+    while pids.iter().any(|pid| runs(*pid)) || std::fs::read_dir(temporary.path()).unwrap().next().is_some() {
+        assert!(killed.elapsed() < Duration::from_secs(20), "{pids:?} or their folder are still there");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+/// The process ids that the components of a run have written down.
+fn pids_in(folder: &Path) -> Vec<u32> {
+    let inside =
+        |folder: &Path| std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    inside(folder)
+        .flat_map(|run| inside(&run).collect::<Vec<_>>())
+        .flat_map(|plane| inside(&plane).collect::<Vec<_>>())
+        .filter(|file| file.extension().is_some_and(|extension| extension == "pid"))
+        .filter_map(|file| std::fs::read_to_string(file).ok()?.parse().ok())
+        .collect()
+}
+
+/// Whether it runs: a process that waits for nobody to ask for its exit code does not.
+fn runs(pid: u32) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    !status.is_empty() && !status.contains(") Z ")
 }

@@ -18,12 +18,13 @@ mod wait;
 mod warden;
 mod webhooks;
 
-pub(crate) use arena::{Arena, describe, is_bound, node_of, object};
+pub(crate) use arena::{Arena, POOL, describe, is_bound, node_of, object};
 pub(crate) use control_plane::ControlPlane;
 pub(crate) use https::{HttpsServer, mutating_webhook};
 pub(crate) use nodes::NodeOptions;
 pub(crate) use scheduler::{Scheduler, SchedulerOptions};
 pub(crate) use stages::{GONE_AFTER, NEVER};
+pub(crate) use tools::say;
 pub(crate) use wait::{consistently, eventually, eventually_within};
 pub(crate) use warden::{Warden, WardenOptions};
 pub(crate) use webhooks::{PERMISSIVE, owned_by_daemon_set};

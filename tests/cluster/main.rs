@@ -18,3 +18,4 @@ mod lifecycle;
 mod manifests;
 mod placement;
 mod rejections;
+mod scenarios;

@@ -79,8 +79,12 @@ pub(super) fn ensure(
 /// What the certificate must name: how people and clusters reach a server that they try out.
 fn names(address: IpAddr) -> Vec<SanType> {
     let mut names = Vec::new();
-    for name in ["localhost", "daemonset-warden", "daemonset-warden.daemonset-warden.svc", "daemonset-warden.kube-system.svc"]
-    {
+    for name in [
+        "localhost",
+        "daemonset-warden",
+        "daemonset-warden.daemonset-warden.svc",
+        "daemonset-warden.kube-system.svc",
+    ] {
         // ASCII always converts.
         names.extend(name.try_into().map(SanType::DnsName));
     }
@@ -111,7 +115,8 @@ fn usable(
     let (Some(leaf), Some(ca)) = (leaf, ca) else {
         return Err(TlsError::NotOurs(certificate_path));
     };
-    let (Ok((_, leaf)), Ok((_, ca))) = (X509Certificate::from_der(&leaf[0]), X509Certificate::from_der(&ca[0]))
+    let (Ok((_, leaf)), Ok((_, ca))) =
+        (X509Certificate::from_der(&leaf[0]), X509Certificate::from_der(&ca[0]))
     else {
         return Err(TlsError::NotOurs(certificate_path));
     };
@@ -133,10 +138,7 @@ fn usable(
 }
 
 /// The CA in the folder, if it may sign.
-fn existing_ca(
-    directory: &Path,
-    now: SystemTime,
-) -> Result<Option<Issuer<'static, KeyPair>>, TlsError> {
+fn existing_ca(directory: &Path, now: SystemTime) -> Result<Option<Issuer<'static, KeyPair>>, TlsError> {
     let path = directory.join(CA_CERTIFICATE);
     let Some(pem) = read_if_there(&path)? else {
         // A key without its certificate is nothing that we leave behind.
@@ -149,7 +151,9 @@ fn existing_ca(
         return Err(TlsError::NotOurs(path));
     }
     let Some(key) = read_if_there(&directory.join(CA_KEY))? else {
-        tracing::warn!("the development CA's key is gone, so there will be a new CA: clients need the new {CA_CERTIFICATE}");
+        tracing::warn!(
+            "the development CA's key is gone, so there will be a new CA: clients need the new {CA_CERTIFICATE}"
+        );
         return Ok(None);
     };
     let lasts = ca.validity().not_after.timestamp() > seconds(now + CA_RENEWAL)
@@ -159,7 +163,9 @@ fn existing_ca(
     match (lasts, key) {
         (true, Some(key)) => Issuer::from_ca_cert_der(&chain[0], key).map(Some).map_err(TlsError::Make),
         _ => {
-            tracing::warn!("the development CA is about to expire or lost its key, so there will be a new one: clients need the new {CA_CERTIFICATE}");
+            tracing::warn!(
+                "the development CA is about to expire or lost its key, so there will be a new one: clients need the new {CA_CERTIFICATE}"
+            );
             Ok(None)
         }
     }

@@ -41,9 +41,7 @@ pub(super) fn private_key(path: &Path, pem: &[u8]) -> Result<PrivateKeyDer<'stat
 
 /// When a certificate expires, in Unix time.
 pub(super) fn expires(path: &Path, certificate: &CertificateDer<'_>) -> Result<i64, TlsError> {
-    let (_, parsed) = X509Certificate::from_der(certificate).map_err(|error| TlsError::BadCertificate {
-        path: path.to_owned(),
-        reason: error.to_string(),
-    })?;
+    let (_, parsed) = X509Certificate::from_der(certificate)
+        .map_err(|error| TlsError::BadCertificate { path: path.to_owned(), reason: error.to_string() })?;
     Ok(parsed.validity().not_after.timestamp())
 }

@@ -72,27 +72,37 @@ impl<P: Deref<Target = ControlPlane>> Arena<P> {
         Kubectl { kubeconfig, namespace: self.namespace.clone() }
     }
 
-    /// Makes nodes, numbered from `first`, and waits until they are Ready, unless they are to be Ready late.
-    pub(crate) async fn nodes(&self, first: usize, count: usize, options: &NodeOptions) -> Vec<String> {
+    /// Makes nodes, numbered from `first`, all at once.
+    pub(crate) async fn add_nodes(&self, first: usize, count: usize, options: &NodeOptions) -> Vec<String> {
         let api: Api<Node> = Api::all(self.client.clone());
-        let mut names = Vec::new();
-        for number in first..first + count {
-            let name = format!("{}-{number}", self.namespace);
-            let mut node = options.node(&name);
+        let names: Vec<_> =
+            (first..first + count).map(|number| format!("{}-{number}", self.namespace)).collect();
+        let parameters = PostParams::default();
+        let requests = names.iter().map(|name| {
+            let mut node = options.node(name);
             node.labels_mut().insert(POOL.to_owned(), self.namespace.clone());
-            created(api.create(&PostParams::default(), &node).await);
-            names.push(name);
+            let (api, parameters) = (&api, &parameters);
+            async move { created(api.create(parameters, &node).await) }
+        });
+        futures::future::join_all(requests).await;
+        names
+    }
+
+    /// Makes nodes, and waits until they are Ready, unless they are to be Ready late.
+    pub(crate) async fn nodes(&self, first: usize, count: usize, options: &NodeOptions) -> Vec<String> {
+        let names = self.add_nodes(first, count, options).await;
+        if options.ready_after.is_some() {
+            return names;
         }
-        if options.ready_after.is_none() {
-            for name in &names {
-                eventually(&format!("node {name} is Ready"), async || {
-                    let node = api.get(name).await.map_err(|e| e.to_string())?;
-                    let taints = node.spec.and_then(|spec| spec.taints).unwrap_or_default();
-                    let waiting = taints.iter().any(|taint| taint.key == "node.kubernetes.io/not-ready");
-                    if waiting { Err(format!("{taints:?}")) } else { Ok(()) }
-                })
-                .await;
-            }
+        let api: Api<Node> = Api::all(self.client.clone());
+        for name in &names {
+            eventually(&format!("node {name} is Ready"), async || {
+                let node = api.get(name).await.map_err(|e| e.to_string())?;
+                let taints = node.spec.and_then(|spec| spec.taints).unwrap_or_default();
+                let waiting = taints.iter().any(|taint| taint.key == "node.kubernetes.io/not-ready");
+                if waiting { Err(format!("{taints:?}")) } else { Ok(()) }
+            })
+            .await;
         }
         names
     }

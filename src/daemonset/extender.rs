@@ -1,0 +1,433 @@
+//! The wire of a kube-scheduler extender's `filter` verb: arguments borrowed from the request's body, the answer written
+//! from their text.
+//!
+//! After kubernetes v1.36.3 staging/src/k8s.io/kube-scheduler/extender/v1/types.go and pkg/scheduler/extender.go. The types
+//! have no JSON tags, so the scheduler writes Go's field names; it reads them in any case, and so is it done here. Every
+//! pod of the cluster passes here: nothing is decoded or copied for a node but its name, and what was sent is echoed.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashSet};
+
+use k8s_openapi::api::core::v1::Taint;
+
+use super::filter::Refusal;
+use super::json::{Fault, Scanner, Text};
+use crate::scheduling::pod::Pod;
+
+/// More nodes than any cluster has; without it, a body of 64 MiB of `{}` would cost a hundred times as much memory.
+const MAX_NODES: usize = 200_000;
+
+/// Why arguments cannot be answered: a 400, because no scheduler sends such a thing.
+#[derive(Debug, thiserror::Error)]
+pub enum BadArgs {
+    /// Not even text.
+    #[error("the body is no {kind}: it is not UTF-8: {source}")]
+    NotText {
+        /// What was expected.
+        kind: &'static str,
+        /// Where.
+        source: std::str::Utf8Error,
+    },
+    /// No JSON, or JSON of another shape.
+    #[error("the body is no {kind}: {source}")]
+    NotArgs {
+        /// What was expected.
+        kind: &'static str,
+        /// What is wrong and where.
+        source: Fault,
+    },
+    /// Nobody to place.
+    #[error("the {0} have no Pod")]
+    NoPod(&'static str),
+    /// The pod is not of the shape that pods have.
+    #[error("Pod cannot be handled as a Pod: {0}")]
+    BadPod(#[source] serde_json::Error),
+    /// Nowhere to place it.
+    #[error("the ExtenderArgs have neither NodeNames nor Nodes")]
+    NoNodes,
+    /// Nothing to choose from.
+    #[error("the ExtenderPreemptionArgs have neither NodeNameToMetaVictims nor NodeNameToVictims")]
+    NoCandidates,
+}
+
+/// What the scheduler asks: where may this pod go?
+#[derive(Debug)]
+pub struct ExtenderArgs<'a> {
+    /// The pod to be placed.
+    pub pod: Pod,
+    nodes: Nodes<'a>,
+}
+
+/// The nodes in question, in one of the two modes.
+#[derive(Debug)]
+enum Nodes<'a> {
+    /// By name: `nodeCacheCapable: true`.
+    Names { sent: &'a str, names: Vec<Text<'a>> },
+    /// As a NodeList: `nodeCacheCapable: false`.
+    Whole(NodeList<'a>),
+}
+
+#[derive(Debug, Default)]
+struct NodeList<'a> {
+    items: Vec<Item<'a>>,
+    /// The list's own text before, with and after its items, if it can be echoed around fewer of them.
+    around: Option<[&'a str; 3]>,
+}
+
+/// An item of a NodeList: its text, and what is read of it.
+#[derive(Debug)]
+struct Item<'a> {
+    sent: &'a str,
+    name: Option<Text<'a>>,
+    node: FullNode<'a>,
+}
+
+/// What is read of a Node that was sent whole; decoded only when asked for.
+#[derive(Debug, Default, Clone)]
+pub struct FullNode<'a> {
+    labels: Option<&'a str>,
+    taints: Option<&'a str>,
+}
+
+impl<'a> FullNode<'a> {
+    /// A node with the JSON of its labels and taints.
+    pub fn new(labels: Option<&'a str>, taints: Option<&'a str>) -> Self {
+        Self { labels, taints }
+    }
+
+    /// Its labels; `None` when they cannot be read.
+    pub fn labels(&self) -> Option<BTreeMap<String, String>> {
+        decode(self.labels)
+    }
+
+    /// Its taints; `None` when they cannot be read.
+    pub fn taints(&self) -> Option<Vec<Taint>> {
+        decode(self.taints)
+    }
+}
+
+fn decode<T: Default + for<'de> serde::Deserialize<'de>>(sent: Option<&str>) -> Option<T> {
+    let Some(sent) = sent else { return Some(T::default()) };
+    serde_json::from_str::<Option<T>>(sent).ok().map(Option::unwrap_or_default)
+}
+
+/// The answer and what it says, for the metrics.
+#[derive(Debug)]
+pub struct FilterResult {
+    /// An ExtenderFilterResult in the mode asked.
+    pub body: Vec<u8>,
+    /// How many nodes were sent.
+    pub nodes: usize,
+    /// How many of them were refused, by [`Refusal::index`].
+    pub refused: [usize; Refusal::ALL.len()],
+}
+
+impl<'a> ExtenderArgs<'a> {
+    const KIND: &'static str = "ExtenderArgs";
+
+    /// Reads what a scheduler sent.
+    ///
+    /// # Errors
+    /// When it is no ExtenderArgs that can be answered.
+    pub fn parse(body: &'a [u8]) -> Result<Self, BadArgs> {
+        let (mut pod, mut names, mut list) = (None, None, None);
+        parse_object(Self::KIND, body, |scanner, key| {
+            // The last of several keys counts, as it does for Go.
+            if key.is_key("Pod") {
+                pod = object_text(scanner)?;
+            } else if key.is_key("NodeNames") {
+                names = parse_names(scanner)?;
+            } else if key.is_key("Nodes") {
+                list = parse_list(scanner)?;
+            } else {
+                scanner.value()?;
+            }
+            Ok(())
+        })?;
+        let pod = parse_pod(Self::KIND, pod)?;
+        let nodes = match (names, list) {
+            (Some(names), _) => names,
+            (None, Some(list)) => Nodes::Whole(list),
+            (None, None) => return Err(BadArgs::NoNodes),
+        };
+        Ok(Self { pod, nodes })
+    }
+
+    /// How many nodes were sent.
+    pub fn node_count(&self) -> usize {
+        match &self.nodes {
+            Nodes::Names { names, .. } => names.len(),
+            Nodes::Whole(list) => list.items.len(),
+        }
+    }
+
+    /// The answer for what `refuse` says about each node: its name, and what was sent of it where nodes are sent whole.
+    /// About one name it must always say the same.
+    pub fn filter(&self, refuse: impl FnMut(&str, Option<&FullNode<'_>>) -> Option<Refusal>) -> FilterResult {
+        match &self.nodes {
+            Nodes::Names { sent, names } => filter_names(sent, names, refuse),
+            Nodes::Whole(list) => filter_list(list, refuse),
+        }
+    }
+}
+
+fn filter_names(
+    sent: &str,
+    names: &[Text<'_>],
+    mut refuse: impl FnMut(&str, Option<&FullNode<'_>>) -> Option<Refusal>,
+) -> FilterResult {
+    let mut writer = Writer::new(sent.len() + 200);
+    let mut refused = [0; Refusal::ALL.len()];
+    let mut judge = |name: &Text<'_>| refuse(&decoded(name), None);
+    // Most calls refuse nothing: then all is echoed with one copy.
+    let first = names.iter().enumerate().find_map(|(index, name)| Some((index, judge(name)?)));
+    writer.text(r#"{"Nodes":null,"NodeNames":"#);
+    let Some((passed, refusal)) = first else {
+        writer.text(sent);
+        return writer.finish(names.len(), refused);
+    };
+    writer.text("[");
+    names[..passed].iter().for_each(|name| writer.item(name.quoted()));
+    writer.refuse(names[passed], refusal, &mut refused);
+    for name in &names[passed + 1..] {
+        match judge(name) {
+            None => writer.item(name.quoted()),
+            Some(refusal) => writer.refuse(*name, refusal, &mut refused),
+        }
+    }
+    writer.text("]");
+    writer.finish(names.len(), refused)
+}
+
+fn filter_list(
+    list: &NodeList<'_>,
+    mut refuse: impl FnMut(&str, Option<&FullNode<'_>>) -> Option<Refusal>,
+) -> FilterResult {
+    let mut refused = [0; Refusal::ALL.len()];
+    // A node that cannot be named cannot be refused either.
+    let judge = |item: &Item<'_>| item.name.and_then(|name| refuse(&decoded(&name), Some(&item.node)));
+    let mut verdicts: Vec<Option<Refusal>> = list.items.iter().map(judge).collect();
+    let any = verdicts.iter().any(Option::is_some);
+    if any {
+        pass_what_passes_once(&list.items, &mut verdicts);
+    }
+    let passing = || list.items.iter().zip(&verdicts).filter(|(_, verdict)| verdict.is_none());
+    let size: usize = passing().map(|(item, _)| item.sent.len() + 1).sum();
+    let mut writer = Writer::new(size + 500);
+    writer.text(r#"{"Nodes":"#);
+    match list.around {
+        Some([before, items, after]) if !any => {
+            [before, items, after].iter().for_each(|text| writer.text(text))
+        }
+        around => {
+            let [before, _, after] = around.unwrap_or([r#"{"metadata":{},"items":"#, "", "}"]);
+            writer.text(before);
+            writer.text("[");
+            passing().for_each(|(item, _)| writer.item(item.sent));
+            writer.text("]");
+            writer.text(after);
+        }
+    }
+    writer.text(r#","NodeNames":null"#);
+    for (item, verdict) in list.items.iter().zip(&verdicts) {
+        if let Some((name, refusal)) = item.name.zip(*verdict) {
+            writer.refuse(name, refusal, &mut refused);
+        }
+    }
+    writer.finish(list.items.len(), refused)
+}
+
+/// Two Nodes of one name can differ, and a name must not be both passed and refused: it then passes.
+fn pass_what_passes_once(items: &[Item<'_>], verdicts: &mut [Option<Refusal>]) {
+    let named = |item: &Item<'_>| item.name.map(|name| decoded(&name).into_owned());
+    let passed = items.iter().zip(verdicts.iter()).filter(|(_, verdict)| verdict.is_none());
+    let passed: HashSet<String> = passed.filter_map(|(item, _)| named(item)).collect();
+    if passed.is_empty() {
+        return;
+    }
+    for (item, verdict) in items.iter().zip(verdicts).filter(|(_, verdict)| verdict.is_some()) {
+        if named(item).is_some_and(|name| passed.contains(&name)) {
+            *verdict = None;
+        }
+    }
+}
+
+/// The text of a name that [`name`] has let through.
+fn decoded<'a>(name: &Text<'a>) -> Cow<'a, str> {
+    name.decode().unwrap_or_default()
+}
+
+/// Writes an answer into one buffer.
+struct Writer {
+    body: Vec<u8>,
+    failed: Vec<u8>,
+    is_first: bool,
+}
+
+impl Writer {
+    fn new(capacity: usize) -> Self {
+        Self { body: Vec::with_capacity(capacity), failed: Vec::new(), is_first: true }
+    }
+
+    fn text(&mut self, text: &str) {
+        self.body.extend_from_slice(text.as_bytes());
+    }
+
+    /// An item of the list that passes.
+    fn item(&mut self, text: &str) {
+        if !std::mem::take(&mut self.is_first) {
+            self.text(",");
+        }
+        self.text(text);
+    }
+
+    fn refuse(&mut self, name: Text<'_>, refusal: Refusal, refused: &mut [usize; Refusal::ALL.len()]) {
+        refused[refusal.index()] += 1;
+        if !self.failed.is_empty() {
+            self.failed.push(b',');
+        }
+        // The texts need no escapes; a test in filter.rs says so.
+        for part in [name.quoted(), ":\"", refusal.message(), "\""] {
+            self.failed.extend_from_slice(part.as_bytes());
+        }
+    }
+
+    /// Refusals are unresolvable: a FailedNodes entry would make the scheduler try preemption where it cannot help
+    /// (upstream.md, 3.7).
+    fn finish(mut self, nodes: usize, refused: [usize; Refusal::ALL.len()]) -> FilterResult {
+        self.text(r#","FailedNodes":{},"FailedAndUnresolvableNodes":{"#);
+        self.body.append(&mut self.failed);
+        self.text(r#"},"Error":""}"#);
+        FilterResult { body: self.body, nodes, refused }
+    }
+}
+
+/// Reads the object that is the whole body.
+pub(super) fn parse_object<'a>(
+    kind: &'static str,
+    body: &'a [u8],
+    member: impl FnMut(&mut Scanner<'a>, Text<'a>) -> Result<(), Fault>,
+) -> Result<(), BadArgs> {
+    let text = std::str::from_utf8(body).map_err(|source| BadArgs::NotText { kind, source })?;
+    let mut scanner = Scanner::new(text);
+    scanner.object(member).and_then(|()| scanner.end()).map_err(|source| BadArgs::NotArgs { kind, source })
+}
+
+/// The text of an object; `None` for `null`.
+pub(super) fn object_text<'a>(scanner: &mut Scanner<'a>) -> Result<Option<&'a str>, Fault> {
+    match scanner.peek() {
+        _ if scanner.null() => Ok(None),
+        Some(b'{') => scanner.value().map(Some),
+        _ => Err(scanner.fault("expected an object")),
+    }
+}
+
+/// Decodes the pod of the arguments.
+pub(super) fn parse_pod(kind: &'static str, pod: Option<&str>) -> Result<Pod, BadArgs> {
+    serde_json::from_str(pod.ok_or(BadArgs::NoPod(kind))?).map_err(BadArgs::BadPod)
+}
+
+/// A string that can be compared with a node's name.
+pub(super) fn name<'a>(scanner: &mut Scanner<'a>) -> Result<Text<'a>, Fault> {
+    let name = scanner.string()?;
+    match name.decode() {
+        Some(_) => Ok(name),
+        None => Err(scanner.fault("half a surrogate pair in a name")),
+    }
+}
+
+fn parse_names<'a>(scanner: &mut Scanner<'a>) -> Result<Option<Nodes<'a>>, Fault> {
+    if scanner.null() {
+        return Ok(None);
+    }
+    let mut names = Vec::new();
+    scanner.peek();
+    let start = scanner.position();
+    scanner.array(|scanner| {
+        check_count(scanner, names.len())?;
+        names.push(name(scanner)?);
+        Ok(())
+    })?;
+    Ok(Some(Nodes::Names { sent: scanner.text_since(start), names }))
+}
+
+fn parse_list<'a>(scanner: &mut Scanner<'a>) -> Result<Option<NodeList<'a>>, Fault> {
+    if scanner.null() {
+        return Ok(None);
+    }
+    let mut list = NodeList::default();
+    let mut place = None;
+    let mut is_plain = true;
+    scanner.peek();
+    let start = scanner.position();
+    scanner.object(|scanner, key| {
+        if !key.is_key("items") {
+            scanner.value()?;
+            return Ok(());
+        }
+        // Echoed around other items only where nobody could read it differently.
+        is_plain &= place.is_none() && key.quoted() == r#""items""#;
+        scanner.peek();
+        let from = scanner.position();
+        list.items.clear();
+        if scanner.null() {
+            is_plain = false;
+        } else {
+            scanner.array(|scanner| {
+                check_count(scanner, list.items.len())?;
+                list.items.push(parse_item(scanner)?);
+                Ok(())
+            })?;
+        }
+        place = Some((from, scanner.position()));
+        Ok(())
+    })?;
+    if let Some((from, to)) = place.filter(|_| is_plain) {
+        let sent = scanner.text_since(start);
+        let (before, rest) = sent.split_at(from - start);
+        let (items, after) = rest.split_at(to - from);
+        list.around = Some([before, items, after]);
+    }
+    Ok(Some(list))
+}
+
+fn parse_item<'a>(scanner: &mut Scanner<'a>) -> Result<Item<'a>, Fault> {
+    scanner.peek();
+    let start = scanner.position();
+    let mut found = None;
+    let mut node = FullNode::default();
+    if !scanner.null() {
+        scanner.object(|scanner, key| match key.quoted() {
+            r#""metadata""# => optional_object(scanner, |scanner, key| {
+                match key.quoted() {
+                    r#""name""# if scanner.null() => found = None,
+                    r#""name""# => found = Some(name(scanner)?),
+                    r#""labels""# => node.labels = Some(scanner.value()?),
+                    _ => drop(scanner.value()?),
+                }
+                Ok(())
+            }),
+            r#""spec""# => optional_object(scanner, |scanner, key| {
+                let value = scanner.value()?;
+                if key.quoted() == r#""taints""# {
+                    node.taints = Some(value);
+                }
+                Ok(())
+            }),
+            _ => scanner.value().map(drop),
+        })?;
+    }
+    let name = found.filter(|name| name.quoted() != r#""""#);
+    Ok(Item { sent: scanner.text_since(start), name, node })
+}
+
+fn optional_object<'a>(
+    scanner: &mut Scanner<'a>,
+    member: impl FnMut(&mut Scanner<'a>, Text<'a>) -> Result<(), Fault>,
+) -> Result<(), Fault> {
+    if scanner.null() { Ok(()) } else { scanner.object(member) }
+}
+
+fn check_count(scanner: &Scanner<'_>, count: usize) -> Result<(), Fault> {
+    if count < MAX_NODES { Ok(()) } else { Err(scanner.fault("too many nodes")) }
+}

@@ -1,0 +1,154 @@
+//! `POST /validate` and `POST /mutate`: read the review, ask one pure function, answer.
+
+use std::time::Instant;
+
+use axum::extract::{Request, State};
+use axum::response::{IntoResponse, Response};
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use serde::Serialize;
+
+use super::AppState;
+use super::answer::{ErrorAnswer, json};
+use super::body;
+use super::metrics::{Operation, Outcome, Webhook};
+use crate::daemonset::admission::{self, AdmissionRequest, BadReview};
+use crate::daemonset::mutation;
+use crate::logs::Shown;
+
+/// Gives daemon pods what they need to be placed by the scheduler.
+pub(super) async fn mutate(state: State<AppState>, request: Request) -> Response {
+    answer(state, request, Webhook::Mutate, |state, review| {
+        let patch = mutation::review(&state.policy, review, None)?;
+        Ok(if patch.is_empty() { Verdict::default() } else { Verdict { patch, ..Verdict::default() } })
+    })
+    .await
+}
+
+/// What the pure functions say, as the answer needs it.
+struct Verdict {
+    allowed: bool,
+    status: Option<serde_json::Value>,
+    warnings: Vec<String>,
+    patch: Vec<json_patch::PatchOperation>,
+}
+
+impl Default for Verdict {
+    fn default() -> Self {
+        Self { allowed: true, status: None, warnings: Vec::new(), patch: Vec::new() }
+    }
+}
+
+impl Verdict {
+    fn outcome(&self) -> Outcome {
+        match (self.allowed, self.patch.is_empty(), self.warnings.is_empty()) {
+            (false, _, _) => Outcome::Denied,
+            (true, false, _) => Outcome::Patched,
+            (true, true, false) => Outcome::Warned,
+            (true, true, true) => Outcome::Allowed,
+        }
+    }
+}
+
+/// Reads a review, lets `judge` say what becomes of it, counts, logs and answers.
+async fn answer(
+    State(state): State<AppState>,
+    request: Request,
+    webhook: Webhook,
+    judge: impl FnOnce(&AppState, &AdmissionRequest<'_>) -> Result<Verdict, BadReview>,
+) -> Response {
+    let body = match body::read(request, state.admission_allowance(), &state.metrics).await {
+        Ok(body) => body,
+        Err(error) => return error.into_response(),
+    };
+    let begin = Instant::now();
+    let parsed = admission::parse(&body);
+    let operation =
+        parsed.as_ref().map_or(Operation::Other, |review| Operation::from_review(&review.operation));
+    let judged = parsed.and_then(|review| {
+        let verdict = judge(&state, &review)?;
+        let body = encode(&review, &verdict);
+        Ok((review, verdict, body))
+    });
+    match judged {
+        Ok((review, verdict, body)) => {
+            let took = begin.elapsed();
+            let outcome = verdict.outcome();
+            state.metrics.admission(webhook, operation, outcome, took);
+            // Plain answers are most, and say nothing: only -v=4 shows them. The others change or refuse something.
+            macro_rules! log {
+                ($level:ident) => {
+                    tracing::$level!(
+                        webhook = webhook.as_str(),
+                        uid = %Shown(&review.uid),
+                        operation = operation.as_str(),
+                        kind = %Shown(&review.kind.kind),
+                        namespace = %Shown(&review.namespace),
+                        name = %Shown(&review.name),
+                        verdict = outcome.as_str(),
+                        duration_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
+                        "reviewed"
+                    )
+                };
+            }
+            if outcome == Outcome::Allowed {
+                log!(debug)
+            } else {
+                log!(info)
+            }
+            json(body)
+        }
+        Err(error) => {
+            state.metrics.admission(webhook, operation, Outcome::Bad, begin.elapsed());
+            tracing::debug!(webhook = webhook.as_str(), error = %Shown(&error.to_string()), "refused a bad review");
+            ErrorAnswer::bad_request(error).into_response()
+        }
+    }
+}
+
+/// An `AdmissionReview` with a response, after kubernetes v1.36.3 staging/src/k8s.io/api/admission/v1/types.go.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Review<'a> {
+    api_version: &'static str,
+    kind: &'static str,
+    response: ReviewResponse<'a>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ReviewResponse<'a> {
+    uid: &'a str,
+    allowed: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    status: Option<&'a serde_json::Value>,
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    warnings: &'a [String],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    patch_type: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    patch: Option<String>,
+}
+
+fn encode(review: &AdmissionRequest<'_>, verdict: &Verdict) -> Vec<u8> {
+    let patch = (!verdict.patch.is_empty()).then(|| BASE64_STANDARD.encode(to_json(&verdict.patch)));
+    to_json(&Review {
+        api_version: admission::API_VERSION,
+        kind: admission::KIND,
+        response: ReviewResponse {
+            uid: &review.uid,
+            allowed: verdict.allowed,
+            status: verdict.status.as_ref(),
+            warnings: &verdict.warnings,
+            // Both or neither: the apiserver refuses one without the other.
+            patch_type: patch.is_some().then_some("JSONPatch"),
+            patch,
+        },
+    })
+}
+
+// Serialising fails for maps with keys that are no text, and there are none in an answer.
+#[expect(clippy::expect_used, reason = "an answer has only text for keys")]
+fn to_json(value: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(value).expect("an answer is JSON")
+}

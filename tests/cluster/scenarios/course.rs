@@ -1,0 +1,244 @@
+//! The course of a scenario: a cluster with three DaemonSets and a backlog, one thing that happens, and what comes of it.
+
+use std::time::{Duration, Instant};
+
+use k8s_openapi::api::apps::v1::DaemonSet;
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
+use kube::api::DeleteParams;
+use serde_json::{Value, json};
+
+use crate::harness::{
+    Arena, ControlPlane, GONE_AFTER, NodeOptions, POOL, Scheduler, SchedulerOptions, Warden, WardenOptions,
+    eventually_within, is_bound, node_of,
+};
+
+/// 300m each: together 0.9 of a node's 4 CPU.
+const DAEMONS: [&str; 3] = ["cni", "csi", "logs"];
+/// Waits for a whole cluster to fill.
+const LONG: Duration = Duration::from_secs(300);
+
+/// What happens.
+#[derive(Clone, Copy)]
+pub(crate) enum Scenario {
+    /// A, and with pods that take their time: every template changes, on full nodes with a backlog.
+    Rollout { gone_after: &'static str },
+    /// B and C: nodes join a cluster with a backlog, Ready at once or later.
+    Join { ready_after: Option<&'static str> },
+    /// D: daemon pods are deleted on full nodes with a backlog, one DaemonSet after the other.
+    Deleted { times: usize, gone_after: &'static str },
+    /// E: DaemonSets come to full nodes, and then one ordinary pod ends on each.
+    Late,
+}
+
+/// What came of it, once nothing changed any more.
+#[derive(Debug, Default)]
+pub(crate) struct Outcome {
+    /// Daemon pods bound and not terminating.
+    pub(crate) daemons: usize,
+    /// Daemon pods that there should be.
+    pub(crate) wanted: usize,
+    /// Of these, the ones of the new template.
+    pub(crate) updated: usize,
+    pub(crate) ordinary: usize,
+    /// Ordinary pods that fit beside all daemon pods.
+    pub(crate) ordinary_possible: usize,
+    pub(crate) evicted: Vec<String>,
+    /// From the event to the last change.
+    pub(crate) took: Duration,
+}
+
+/// A namespace, a scheduler of its own name, and the warden or not.
+pub(crate) struct Course {
+    arena: Arena<&'static ControlPlane>,
+    nodes: usize,
+    /// How long nothing must change before it counts as the end.
+    quiet: Duration,
+    _scheduler: Scheduler,
+    _warden: Option<Warden>,
+}
+
+impl Course {
+    pub(crate) async fn new(name: &str, nodes: usize, with_warden: bool) -> Self {
+        let arena = Arena::shared(name).await;
+        let mut options = SchedulerOptions { name: name.to_owned(), ..SchedulerOptions::default() };
+        let mut warden = None;
+        if with_warden {
+            let kubeconfig = Some(arena.plane.kubeconfig());
+            let started = Warden::start(WardenOptions { kubeconfig, ..WardenOptions::default() }).await;
+            let mut extender = started.extender();
+            extender.preempts = true;
+            options.extenders.push(extender);
+            warden = Some(started);
+        }
+        let plane = arena.plane;
+        let scheduler =
+            tokio::task::spawn_blocking(move || plane.scheduler(&options)).await.expect("a scheduler");
+        // Twice the scheduler's longest back-off would be better, and is what the full sizes take.
+        let quiet = Duration::from_secs(if nodes > 20 { 20 } else { 6 });
+        Self { arena, nodes, quiet, _scheduler: scheduler, _warden: warden }
+    }
+
+    pub(crate) async fn run(&self, scenario: Scenario) -> Outcome {
+        match scenario {
+            Scenario::Rollout { gone_after } => self.rollout(gone_after).await,
+            Scenario::Join { ready_after } => self.join(ready_after).await,
+            Scenario::Deleted { times, gone_after } => self.deleted(times, gone_after).await,
+            Scenario::Late => self.late().await,
+        }
+    }
+
+    /// Deletes all that the scenario made.
+    pub(crate) async fn clear(self) {
+        let pool = format!("{POOL}={}", self.arena.namespace);
+        self.arena.kubectl.succeed(&["delete", "daemonsets,deployments", "--all", "--wait=false"]).await;
+        self.arena.kubectl.succeed(&["delete", "nodes", "-l", &pool, "--wait=false"]).await;
+        self.arena
+            .kubectl
+            .succeed(&["delete", "pods", "--all", "--grace-period=0", "--force", "--wait=false"])
+            .await;
+    }
+
+    async fn rollout(&self, gone_after: &str) -> Outcome {
+        self.fill_with_small_pods(gone_after).await;
+        let happened = Instant::now();
+        let image = json!({ "spec": { "template": { "metadata": { "labels": { "version": "2" } } } } });
+        for name in DAEMONS {
+            self.arena.change::<DaemonSet>(name, &image).await;
+        }
+        self.outcome(happened, 10).await
+    }
+
+    async fn join(&self, ready_after: Option<&'static str>) -> Outcome {
+        self.create_daemon_sets("0s").await;
+        self.create_backlog(8 * self.nodes, "1").await;
+        let happened = Instant::now();
+        self.arena.add_nodes(1, self.nodes, &NodeOptions { ready_after, ..NodeOptions::default() }).await;
+        self.outcome(happened, 3).await
+    }
+
+    async fn deleted(&self, times: usize, gone_after: &str) -> Outcome {
+        self.fill_with_small_pods(gone_after).await;
+        let happened = Instant::now();
+        let mut outcome = Outcome::default();
+        for time in 0..times {
+            let app = DAEMONS[time % DAEMONS.len()];
+            for pod in self.arena.pods(app).await {
+                self.arena.delete::<Pod>(&pod.name_any()).await;
+            }
+            outcome = self.outcome(happened, 10).await;
+            if outcome.daemons < outcome.wanted {
+                break;
+            }
+        }
+        outcome
+    }
+
+    async fn late(&self) -> Outcome {
+        self.arena.nodes(1, self.nodes, &NodeOptions::default()).await;
+        self.create_backlog(6 * self.nodes, "1").await;
+        self.wait_for_bound("web", 4 * self.nodes).await;
+        self.create_daemon_sets("0s").await;
+        eventually_within(LONG, "all daemon pods exist", async || {
+            let mut there = 0;
+            for name in DAEMONS {
+                there += self.arena.pods(name).await.len();
+            }
+            if there == DAEMONS.len() * self.nodes { Ok(()) } else { Err(format!("{there} pods")) }
+        })
+        .await;
+
+        let happened = Instant::now();
+        let mut freed = std::collections::BTreeSet::new();
+        for pod in self.arena.pods("web").await {
+            if let Some(node) = node_of(&pod).map(str::to_owned)
+                && freed.insert(node)
+            {
+                let now = DeleteParams::default().grace_period(0);
+                let _ = self.arena.api::<Pod>().delete(&pod.name_any(), &now).await;
+            }
+        }
+        self.outcome(happened, 3).await
+    }
+
+    /// DaemonSets settled on nodes that are full of ordinary pods of the same size, and more of these waiting.
+    async fn fill_with_small_pods(&self, gone_after: &str) {
+        self.arena.nodes(1, self.nodes, &NodeOptions::default()).await;
+        self.create_daemon_sets(gone_after).await;
+        for name in DAEMONS {
+            self.arena.settled(name, self.nodes as i32).await;
+        }
+        self.create_backlog(12 * self.nodes + 4 * self.nodes, "300m").await;
+        self.wait_for_bound("web", 10 * self.nodes).await;
+    }
+
+    async fn create_daemon_sets(&self, gone_after: &str) {
+        for name in DAEMONS {
+            let mut changes = self.by_own_scheduler();
+            changes["spec"]["template"]["metadata"] = json!({ "annotations": { GONE_AFTER: gone_after } });
+            changes["spec"]["updateStrategy"] =
+                json!({ "type": "RollingUpdate", "rollingUpdate": { "maxUnavailable": "10%" } });
+            self.arena.create(&self.arena.daemon_set(name, changes)).await;
+        }
+    }
+
+    async fn create_backlog(&self, replicas: usize, cpu: &str) {
+        self.arena.create(&self.arena.deployment("web", replicas, cpu, self.by_own_scheduler())).await;
+        eventually_within(LONG, "the backlog exists", async || match self.arena.pods("web").await.len() {
+            there if there == replicas => Ok(()),
+            there => Err(format!("{there} pods of {replicas}")),
+        })
+        .await;
+    }
+
+    fn by_own_scheduler(&self) -> Value {
+        json!({ "spec": { "template": { "spec": { "schedulerName": self.arena.namespace } } } })
+    }
+
+    async fn wait_for_bound(&self, app: &str, count: usize) {
+        eventually_within(LONG, &format!("{count} pods of {app} are bound"), async || {
+            match self.arena.pods(app).await.iter().filter(|pod| is_bound(pod)).count() {
+                bound if bound >= count => Ok(()),
+                bound => Err(bound.to_string()),
+            }
+        })
+        .await;
+    }
+
+    /// Counts until nothing has changed for a while.
+    async fn outcome(&self, happened: Instant, ordinary_a_node: usize) -> Outcome {
+        let mut counted = Outcome::default();
+        let mut changed = Instant::now();
+        loop {
+            let now = self.count().await;
+            if (now.daemons, now.updated, now.ordinary)
+                != (counted.daemons, counted.updated, counted.ordinary)
+            {
+                changed = Instant::now();
+                counted = now;
+            }
+            if changed.elapsed() > self.quiet {
+                break;
+            }
+            assert!(happened.elapsed() < 2 * LONG, "still changing: {counted:?}");
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+        counted.wanted = DAEMONS.len() * self.nodes;
+        counted.ordinary_possible = ordinary_a_node * self.nodes;
+        counted.evicted = self.arena.recorder.preempted();
+        counted.took = changed.duration_since(happened);
+        counted
+    }
+
+    async fn count(&self) -> Outcome {
+        let mut outcome = Outcome::default();
+        for name in DAEMONS {
+            for pod in self.arena.pods(name).await.iter().filter(|pod| is_bound(pod)) {
+                outcome.daemons += 1;
+                outcome.updated += usize::from(pod.labels().get("version").is_some());
+            }
+        }
+        outcome.ordinary = self.arena.pods("web").await.iter().filter(|pod| is_bound(pod)).count();
+        outcome
+    }
+}

@@ -1,0 +1,47 @@
+//! The scenarios at full size, as a table: `cargo test --release --test cluster full_size -- --ignored --nocapture`.
+
+use super::course::{Course, Scenario};
+use crate::harness::say;
+
+#[tokio::test]
+#[ignore = "several minutes, and alone: see the head of this file"]
+async fn full_size() {
+    let scenarios = [
+        ("A", "rolling update, 50 full nodes", 50, Scenario::Rollout { gone_after: "0s" }),
+        ("A2", "the same, pods take 1 s to end", 50, Scenario::Rollout { gone_after: "1s" }),
+        ("B", "100 nodes join", 100, Scenario::Join { ready_after: None }),
+        ("C", "the same, Ready after 5 s", 100, Scenario::Join { ready_after: Some("5s") }),
+        (
+            "D",
+            "daemon pods deleted 20 times, 10 full nodes",
+            10,
+            Scenario::Deleted { times: 20, gone_after: "0s" },
+        ),
+        ("E", "room comes late, 40 full nodes", 40, Scenario::Late),
+    ];
+    say("| scenario | warden | daemon pods | updated | ordinary pods | evicted | seconds |");
+    say("|---|---|---|---|---|---|---|");
+    for (id, what, nodes, scenario) in scenarios {
+        for with_warden in [false, true] {
+            let name = format!("{}-{}", id.to_lowercase(), if with_warden { "with" } else { "without" });
+            let course = Course::new(&name, nodes, with_warden).await;
+            let outcome = course.run(scenario).await;
+            say(&format!(
+                "| {id}. {what} | {} | {} of {} | {} | {} of {} | {} | {:.1} |",
+                if with_warden { "yes" } else { "no" },
+                outcome.daemons,
+                outcome.wanted,
+                outcome.updated,
+                outcome.ordinary,
+                outcome.ordinary_possible,
+                outcome.evicted.len(),
+                outcome.took.as_secs_f32(),
+            ));
+            if with_warden {
+                super::assert_all_run(&outcome);
+            }
+            // The nodes of this scenario would be in the way of the next: the scheduler looks at all of them.
+            course.clear().await;
+        }
+    }
+}
