@@ -17,3 +17,4 @@ pub mod placement;
 pub mod policy;
 pub mod reservation;
 pub mod shortage;
+pub mod validation;
