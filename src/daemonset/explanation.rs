@@ -87,9 +87,10 @@ pub fn explain<'c>(
 ) -> impl Iterator<Item = Row<'c>> + use<'c> {
     let is_asked = |info: &DaemonSetInfo| {
         let metadata = &info.daemon_set.metadata;
-        filter.daemon_set.as_ref().is_none_or(|(namespace, name)| {
-            *namespace == metadata.namespace && *name == metadata.name
-        })
+        filter
+            .daemon_set
+            .as_ref()
+            .is_none_or(|(namespace, name)| *namespace == metadata.namespace && *name == metadata.name)
     };
     let mut daemon_sets: Vec<_> = cluster.daemon_sets().filter(|(_, info)| is_asked(info)).collect();
     daemon_sets.sort_by(|(_, a), (_, b)| key(a).cmp(&key(b)));
@@ -143,7 +144,8 @@ impl<'c> Subject<'c> {
     /// (kubernetes v1.36.3 pkg/controller/daemon/daemon_controller.go `podByCreationTimestampAndPhase`).
     fn pod(&self) -> Option<&'c PodInfo> {
         let pods = self.state.daemon_pods.iter().map(|id| self.cluster.pod_by_id(*id));
-        let own = pods.filter(|pod| pod.daemon.as_ref().is_some_and(|daemon| daemon.daemon_set == Some(self.id)));
+        let own =
+            pods.filter(|pod| pod.daemon.as_ref().is_some_and(|daemon| daemon.daemon_set == Some(self.id)));
         own.min_by(|a, b| {
             let standing = |pod: &PodInfo| match (pod.is_live(), pod.is_terminating) {
                 (true, false) => 0,

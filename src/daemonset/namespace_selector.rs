@@ -40,7 +40,8 @@ pub fn selectors_of(namespace: &Namespace) -> impl Iterator<Item = NamespaceSele
 /// `key=value,key=value` (`labels.ConvertSelectorToLabelsMap`); what is none is left to the plugin to refuse.
 fn parse(text: &str) -> BTreeMap<String, String> {
     let pairs = text.split(',').filter_map(|pair| pair.split_once('='));
-    let trimmed = pairs.map(|(key, value)| (key.trim().to_owned(), value.trim_start_matches('=').trim().to_owned()));
+    let trimmed =
+        pairs.map(|(key, value)| (key.trim().to_owned(), value.trim_start_matches('=').trim().to_owned()));
     trimmed.filter(|(key, _)| !key.is_empty()).collect()
 }
 
@@ -50,7 +51,10 @@ mod tests {
 
     #[test]
     fn selectors_are_pairs() {
-        assert_eq!(parse(" a=b, c = d ,, e,=f"), BTreeMap::from([("a", "b"), ("c", "d")].map(|(key, value)| (key.into(), value.into()))));
+        assert_eq!(
+            parse(" a=b, c = d ,, e,=f"),
+            BTreeMap::from([("a", "b"), ("c", "d")].map(|(key, value)| (key.into(), value.into())))
+        );
         let namespace: Namespace = serde_json::from_str(
             r#"{"metadata":{"annotations":{"openshift.io/node-selector":"","scheduler.alpha.kubernetes.io/node-selector":"zone=a"}}}"#,
         )

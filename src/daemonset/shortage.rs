@@ -109,7 +109,8 @@ mod tests {
     fn every_shortage_is_found_and_none_where_nothing_is_asked() {
         let gpus = |count| vec![("example.com/gpu".into(), count)];
         let request = Resources { milli_cpu: 300, pods: 1, scalars: gpus(2), ..Resources::default() };
-        let free = Resources { milli_cpu: 100, memory: -5, pods: 1, scalars: gpus(1), ..Resources::default() };
+        let free =
+            Resources { milli_cpu: 100, memory: -5, pods: 1, scalars: gpus(1), ..Resources::default() };
         let all = Resources { milli_cpu: 4000, pods: 110, scalars: gpus(4), ..Resources::default() };
         let texts: Vec<String> = shortages(&request, &free, &all).iter().map(ToString::to_string).collect();
         assert_eq!(texts, ["cpu: asks 300m, 100m of 4 free", "example.com/gpu: asks 2, 1 of 4 free"]);

@@ -6,9 +6,7 @@ use std::time::Instant;
 use serde::Deserialize;
 
 use super::failures::{CreateFailures, Event};
-use crate::daemonset::cluster::{
-    Cluster, LimitRange, Namespace, PriorityClass, ResourceQuota, RuntimeClass,
-};
+use crate::daemonset::cluster::{Cluster, LimitRange, Namespace, PriorityClass, ResourceQuota, RuntimeClass};
 use crate::daemonset::daemon_set::DaemonSet;
 use crate::daemonset::policy::Policy;
 use crate::scheduling::node::Node;

@@ -170,11 +170,7 @@ impl Subject<'_> {
 }
 
 fn running(pod: &PodInfo) -> String {
-    if pod.is_ready {
-        "bound and Ready".to_owned()
-    } else {
-        format!("bound but not Ready{}", said_by(pod))
-    }
+    if pod.is_ready { "bound and Ready".to_owned() } else { format!("bound but not Ready{}", said_by(pod)) }
 }
 
 fn pending(pod: &PodInfo) -> String {
@@ -193,11 +189,8 @@ fn said_by(pod: &PodInfo) -> String {
 
 /// One line of printable text, of bounded length: others' words must not move a terminal's cursor.
 fn plain(message: &str) -> String {
-    let mut text: String = message
-        .chars()
-        .take(MAX_MESSAGE)
-        .map(|char| if char.is_control() { ' ' } else { char })
-        .collect();
+    let mut text: String =
+        message.chars().take(MAX_MESSAGE).map(|char| if char.is_control() { ' ' } else { char }).collect();
     if message.chars().nth(MAX_MESSAGE).is_some() {
         text.push('…');
     }
