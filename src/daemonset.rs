@@ -18,3 +18,6 @@ pub mod policy;
 pub mod reservation;
 pub mod shortage;
 pub mod validation;
+pub mod validation;
+pub mod preemption;
+pub mod preemption_args;

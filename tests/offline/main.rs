@@ -3,7 +3,15 @@
 // The whole crate is tests: a failed unwrap is a failed test.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, clippy::print_stderr)]
 
+mod certificates;
+mod config;
 mod conformance;
 mod conformance_pods;
 mod extender_wire;
 mod rules_doc;
+mod layering;
+mod limits;
+mod metrics;
+mod rules_doc;
+mod serve;
+mod support;
