@@ -101,6 +101,6 @@ pub struct DaemonPodInfo {
     pub labels: Arc<BTreeMap<String, String>>,
     /// When it was created; times of one cluster compare as text.
     pub created: Box<str>,
-    /// Why it is not scheduled, or why it failed, in the words of whoever said so.
+    /// Why it is not scheduled or not Ready, or why it failed, in the words of whoever said so.
     pub message: Box<str>,
 }

@@ -259,14 +259,15 @@ impl Cluster {
     }
 }
 
-/// Why a pod does not run, in the words of the scheduler or the kubelet; empty when nobody says so.
+/// Why a pod does not run or is not Ready, in the words of the scheduler or the kubelet; empty when nobody says so.
 fn why_it_does_not_run(pod: &Pod) -> &str {
     if pod.is_terminal() {
         return &pod.status.reason;
     }
-    let unscheduled = |kind: &str, status: &str| kind == "PodScheduled" && status == "False";
-    let condition =
-        pod.status.conditions.iter().find(|condition| unscheduled(&condition.kind, &condition.status));
+    // While it is not bound its readiness says nothing.
+    let kind = if pod.spec.node_name.is_empty() { "PodScheduled" } else { "Ready" };
+    let is_it = |own: &str, status: &str| own == kind && status == "False";
+    let condition = pod.status.conditions.iter().find(|condition| is_it(&condition.kind, &condition.status));
     condition.map_or(
         "",
         |condition| if condition.message.is_empty() { &condition.reason } else { &condition.message },
