@@ -4,17 +4,16 @@ use std::time::Instant;
 
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
-use base64::Engine;
-use base64::prelude::BASE64_STANDARD;
 use serde::Serialize;
 
 use super::AppState;
 use super::answer::{ErrorAnswer, json};
 use super::body;
-use super::metrics::{Operation, Outcome, Webhook};
 use crate::daemonset::admission::{self, AdmissionRequest, BadReview};
+use crate::daemonset::patch::Patch;
 use crate::daemonset::{mutation, validation};
 use crate::logs::Shown;
+use crate::metrics::{Operation, Outcome, Webhook};
 
 /// Says whether a DaemonSet is right.
 pub(super) async fn validate(state: State<AppState>, request: Request) -> Response {
@@ -23,7 +22,7 @@ pub(super) async fn validate(state: State<AppState>, request: Request) -> Respon
         Ok(Verdict {
             status: verdict.refusal().map(|refusal| status(&verdict, refusal)),
             warnings: verdict.warnings(),
-            patch: Vec::new(),
+            patch: Patch::default(),
         })
     })
     .await
@@ -32,7 +31,8 @@ pub(super) async fn validate(state: State<AppState>, request: Request) -> Respon
 /// Gives daemon pods what they need to be placed by the scheduler.
 pub(super) async fn mutate(state: State<AppState>, request: Request) -> Response {
     answer(state, request, Webhook::Mutate, |state, review| {
-        let patch = mutation::review(&state.policy, review, None)?;
+        let labels = state.cluster.as_ref().and_then(|cluster| cluster.namespace_labels(&review.namespace));
+        let patch = mutation::review(&state.policy, review, labels.as_ref())?;
         Ok(Verdict { status: None, warnings: Vec::new(), patch })
     })
     .await
@@ -43,7 +43,7 @@ struct Verdict {
     /// Why not, if it is refused.
     status: Option<Status>,
     warnings: Vec<String>,
-    patch: Vec<json_patch::PatchOperation>,
+    patch: Patch,
 }
 
 impl Verdict {
@@ -183,7 +183,7 @@ fn status(verdict: &validation::Verdict, refusal: validation::Refusal) -> Status
 }
 
 fn encode(review: &AdmissionRequest<'_>, verdict: &Verdict) -> Vec<u8> {
-    let patch = (!verdict.patch.is_empty()).then(|| BASE64_STANDARD.encode(to_json(&verdict.patch)));
+    let patch = (!verdict.patch.is_empty()).then(|| verdict.patch.to_base64());
     to_json(&Review {
         api_version: admission::API_VERSION,
         kind: admission::KIND,

@@ -16,7 +16,7 @@ use rustls::server::{ServerConfig, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
 use tokio_rustls::TlsAcceptor;
 
-use super::metrics::{Certificate, Metrics};
+use crate::metrics::{Certificate, Metrics};
 
 /// Where the certificate comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
