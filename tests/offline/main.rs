@@ -9,7 +9,6 @@ mod conformance;
 mod conformance_pods;
 mod extender;
 mod extender_wire;
-mod rules_doc;
 mod layering;
 mod limits;
 mod metrics;
