@@ -1,6 +1,9 @@
 //! Wiring only, no decisions: what each subcommand starts, and how it ends.
 
+mod explain;
 mod serve;
+
+use std::process::ExitCode;
 
 use crate::cli::{Cli, Command};
 
@@ -8,8 +11,9 @@ use crate::cli::{Cli, Command};
 ///
 /// # Errors
 /// When it cannot be done.
-pub fn run(cli: Cli) -> anyhow::Result<()> {
+pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
-        Command::Serve(args) => serve::run(args, &cli.log),
+        Command::Serve(args) => serve::run(args, &cli.log).map(|()| ExitCode::SUCCESS),
+        Command::Explain(args) => explain::run(&args),
     }
 }

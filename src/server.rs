@@ -118,6 +118,7 @@ pub fn router(state: AppState) -> Router {
     let webhooks = Router::new().route("/mutate", post(admission::mutate));
     let scheduler = Router::new()
         .route("/scheduler/filter", post(extender::filter))
+        .route("/scheduler/preempt", post(extender::preempt))
         .route_layer(from_fn_with_state(state.clone(), guard::require_certificate));
     let guarded = webhooks.merge(scheduler).route_layer(from_fn_with_state(state.clone(), guard::guard));
     finish(guarded.merge(health::probes()), state)

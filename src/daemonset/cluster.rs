@@ -263,3 +263,6 @@ impl Cluster {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -182,7 +182,7 @@ fn names(code: &str, word: &str) -> bool {
         let after = code[at + word.len()..].chars().next().is_some_and(is_part);
         let open = word.starts_with(is_part);
         let close = word.ends_with(is_part);
-        !(open && before) && !(close && after)
+        !(open && before || close && after)
     })
 }
 
