@@ -278,6 +278,10 @@ fn read_owner_reference(scanner: &mut Scanner<'_>) -> Result<OwnerReference, Fau
             reference.api_version = optional_text(scanner)?.into_owned();
         } else if key.says("kind") {
             reference.kind = optional_text(scanner)?.into_owned();
+        } else if key.says("name") {
+            reference.name = optional_text(scanner)?.into_owned();
+        } else if key.says("uid") {
+            reference.uid = optional_text(scanner)?.into_owned();
         } else if key.says("controller") {
             reference.controller = optional_bool(scanner)?;
         } else {

@@ -485,6 +485,8 @@ fn rejects_what_is_no_pod() {
         wrong("/metadata/ownerReferences/0", json!(["apps/v1", "DaemonSet"])),
         wrong("/metadata/ownerReferences/0/controller", json!("true")),
         wrong("/metadata/ownerReferences/0/kind", json!({})),
+        wrong("/metadata/ownerReferences/0/name", json!({})),
+        wrong("/metadata/ownerReferences/0/uid", json!(7)),
         wrong("/spec", json!([])),
         wrong("/spec/nodeName", json!(5)),
         wrong("/spec/affinity", json!([])),
