@@ -14,6 +14,5 @@ mod layering;
 mod limits;
 mod metrics;
 mod mutation;
-mod rules_doc;
 mod serve;
 mod support;
