@@ -12,6 +12,7 @@ mod extender;
 mod extender_wire;
 mod layering;
 mod limits;
+mod live;
 mod metrics;
 mod mutation;
 mod rules_doc;
