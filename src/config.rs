@@ -236,6 +236,14 @@ const RULES: &[&str] = &[
     "toleration-seconds",
     "on-delete-rolling-update",
     "tolerates-everything",
+    "no-matching-node",
+    "does-not-fit",
+    "overlapping-selector",
+    "missing-priority-class",
+    "critical-class-quota",
+    "namespace-node-selector",
+    "wedged-rollout",
+    "virtual-nodes",
 ];
 
 impl Reader<'_> {

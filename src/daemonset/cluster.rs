@@ -24,6 +24,7 @@ use std::sync::Arc;
 use hashbrown::{HashMap, HashSet};
 use slab::Slab;
 
+pub(super) use self::nodes::goes_by_itself;
 pub use self::settings::{
     LimitRange, Namespace, PriorityClass, ResourceQuota, RuntimeClass, ScopeSelectorRequirement,
 };
