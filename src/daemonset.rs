@@ -6,6 +6,7 @@ pub mod admission;
 pub mod cluster;
 pub mod daemon_pod;
 pub mod daemon_set;
+pub mod default_priority;
 pub mod explanation;
 pub mod extender;
 pub mod field;
