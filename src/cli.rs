@@ -140,6 +140,9 @@ pub struct ServeArgs {
     /// DaemonSetWardenConfiguration to read, in YAML; without it, every default holds
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
+    /// How to reach the cluster; without it, the service account of the pod, and outside of a pod no cluster at all
+    #[arg(long, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
     /// Address to serve HTTPS on; 0.0.0.0 or :: for all
     #[arg(long, value_name = "IP", default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
     pub bind_address: IpAddr,

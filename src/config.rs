@@ -14,6 +14,9 @@ use crate::daemonset::policy::{
     AdmissionPolicy, GroupKind, Level, Policy, ProtectDaemonPods, ReservationMode, ReservationPolicy,
 };
 
+use crate::daemonset::validation::live::LIVE_RULES;
+use crate::daemonset::validation::rules::RULES;
+
 use self::reader::Reader;
 
 const API_VERSION: &str = "config.daemonset-warden.io/v1alpha1";
@@ -179,9 +182,12 @@ fn admission(mut admission: Reader<'_>) -> AdmissionPolicy {
         rules: admission
             .object("rules", |mut rules| {
                 let levels = [("Deny", Level::Deny), ("Warn", Level::Warn), ("Off", Level::Off)];
+                let live = LIVE_RULES.iter().map(|rule| rule.id);
                 let found = RULES
                     .iter()
-                    .filter_map(|id| Some(((*id).to_owned(), rules.choice(id, &levels)?)))
+                    .map(|rule| rule.id)
+                    .chain(live)
+                    .filter_map(|id| Some((id.to_owned(), rules.choice(id, &levels)?)))
                     .collect();
                 rules.end_of("rule");
                 found
@@ -221,30 +227,6 @@ fn reservation(mut reservation: Reader<'_>) -> ReservationPolicy {
     reservation.end();
     policy
 }
-
-/// The ids of the policy rules.
-const RULES: &[&str] = &[
-    "managed-label-selector",
-    "name-too-long",
-    "node-name-in-template",
-    "host-port-surge",
-    "no-requests",
-    "no-priority-class",
-    "scheduling-gates",
-    "host-network-dns",
-    "affinity-names-node",
-    "toleration-seconds",
-    "on-delete-rolling-update",
-    "tolerates-everything",
-    "no-matching-node",
-    "does-not-fit",
-    "overlapping-selector",
-    "missing-priority-class",
-    "critical-class-quota",
-    "namespace-node-selector",
-    "wedged-rollout",
-    "virtual-nodes",
-];
 
 impl Reader<'_> {
     fn group_kind(mut self) -> Option<GroupKind> {

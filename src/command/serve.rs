@@ -7,16 +7,22 @@ use std::sync::Arc;
 use anyhow::Context;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 
 use crate::cli::{LogArgs, ServeArgs};
 use crate::config;
 use crate::daemonset::policy::Policy;
+use crate::events;
+use crate::live::SharedCluster;
 use crate::logs;
+use crate::metrics::Metrics;
 use crate::server::AppState;
 use crate::server::limits::Limits;
 use crate::server::listener::Ports;
-use crate::server::metrics::Metrics;
+
 use crate::server::tls::{Source, Tls};
+use crate::watch::Watches;
+use crate::watch::connect;
 
 pub(super) fn run(args: ServeArgs, log: &LogArgs) -> anyhow::Result<()> {
     let metrics = Arc::new(Metrics::default());
@@ -34,20 +40,33 @@ async fn serve(args: &ServeArgs, policy: Policy, metrics: Arc<Metrics>) -> anyho
     // Ports first: a second server on the same ones should not make certificates.
     let ports = Ports::bind(SocketAddr::new(args.bind_address, args.secure_port), args.metrics_bind_address)?;
     let tls = Arc::new(load_tls(args, metrics.clone())?);
-    let state = AppState::with_metrics(policy, Limits::default(), args.client_ca_file.is_some(), metrics);
+    let live = Live::start(args, &policy, metrics.clone()).await?;
+    let cluster = live.as_ref().map(|live| live.cluster.clone());
+    let needs_certificate = args.client_ca_file.is_some();
+    let state =
+        AppState::with_cluster(policy, Limits::default(), needs_certificate, metrics, cluster.clone());
     announce(&ports, &tls)?;
     let (drain, draining) = watch::channel(false);
     let mut serving = tokio::spawn(ports.serve(state.clone(), tls.clone(), draining));
     tokio::spawn(tls.watch());
-    state.readiness.set(true);
+    let get_ready = async {
+        if let Some(cluster) = &cluster {
+            cluster.wait_until_synced().await;
+        }
+        state.readiness.set(true);
+        std::future::pending().await
+    };
 
     let signal = tokio::select! {
         signal = signals.next() => signal,
         ended = &mut serving => anyhow::bail!("the server ended by itself: {ended:?}"),
+        never = get_ready => never,
     };
     tracing::info!(signal, "ending: no new connections, requests in work are answered");
     state.readiness.set(false);
     drain.send_replace(true);
+    // Watched to the end: the last answers are as good as the first.
+    let _live = live;
     tokio::select! {
         answered = serving => {
             if !answered.context("the server failed while ending")? {
@@ -56,6 +75,33 @@ async fn serve(args: &ServeArgs, policy: Policy, metrics: Arc<Metrics>) -> anyho
             Ok(())
         }
         signal = signals.next() => anyhow::bail!("ended at once by a second {signal}"),
+    }
+}
+
+/// The cluster and what keeps it up to date; dropped, it stops.
+struct Live {
+    cluster: SharedCluster,
+    _watches: JoinSet<()>,
+    _deeds: JoinSet<()>,
+}
+
+impl Live {
+    /// Starts to watch the cluster, if there is one.
+    async fn start(args: &ServeArgs, policy: &Policy, metrics: Arc<Metrics>) -> anyhow::Result<Option<Self>> {
+        let Some(config) = connect::config(args.kubeconfig.as_deref()).await? else {
+            tracing::info!("running standalone: no --kubeconfig, and no service account of a pod");
+            return Ok(None);
+        };
+        tracing::info!(apiserver = %config.cluster_url, "watching the cluster");
+        let client = connect::client(config.clone())?;
+        let (outbox, deeds) = events::outbox(metrics.clone());
+        let own_namespace = connect::own_namespace();
+        let post = move |effect| outbox.post(effect);
+        let watches = Watches::new(config, Arc::new(policy.clone()), own_namespace, metrics, post);
+        let cluster = watches.cluster().clone();
+        let _watches = watches.start()?;
+        let _deeds = deeds.start(client, std::env::var("POD_NAME").ok());
+        Ok(Some(Self { cluster, _watches, _deeds }))
     }
 }
 

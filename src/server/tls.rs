@@ -4,7 +4,7 @@ mod development;
 mod files;
 
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -16,7 +16,7 @@ use rustls::server::{ServerConfig, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
 use tokio_rustls::TlsAcceptor;
 
-use super::metrics::{Certificate, Metrics};
+use crate::metrics::{Certificate, Metrics};
 
 /// Where the certificate comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -203,7 +203,8 @@ fn read(source: &Source, client_ca: Option<&PathBuf>) -> Result<Material, TlsErr
     let (certificate, key) = match source {
         Source::Files { certificate, key } => (files::read(certificate)?, files::read(key)?),
         Source::Development { directory, address } => {
-            development::ensure(directory, *address, SystemTime::now())?
+            let pair = development::ensure(directory, *address, SystemTime::now())?;
+            (pair.certificate, pair.key)
         }
     };
     let client_ca = client_ca.map(|path| files::read(path)).transpose()?;
@@ -260,11 +261,11 @@ fn server_config(
 
 /// Verifies a certificate if one is shown; whether one must be shown depends on the route.
 fn client_verifier(
-    path: &PathBuf,
+    path: &Path,
     pem: &[u8],
     provider: Arc<rustls::crypto::CryptoProvider>,
 ) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
-    let bad = |reason: String| TlsError::BadClientCa { path: path.clone(), reason };
+    let bad = |reason: String| TlsError::BadClientCa { path: path.to_owned(), reason };
     let mut roots = rustls::RootCertStore::empty();
     for certificate in files::chain(path, pem)? {
         roots.add(certificate).map_err(|error| bad(error.to_string()))?;

@@ -3,15 +3,18 @@
 // The whole crate is tests: a failed unwrap is a failed test.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, clippy::print_stderr)]
 
+mod bad_input;
 mod certificates;
 mod config;
 mod conformance;
 mod conformance_pods;
 mod explain;
+mod extender;
 mod extender_wire;
 mod layering;
 mod limits;
 mod metrics;
+mod mutation;
 mod rules_doc;
 mod serve;
 mod support;
