@@ -26,6 +26,7 @@ use hashbrown::{HashMap, HashSet};
 use slab::Slab;
 
 pub use self::census::Census;
+pub(super) use self::nodes::goes_by_itself;
 pub use self::settings::{
     LimitRange, Namespace, PriorityClass, ResourceQuota, RuntimeClass, ScopeSelectorRequirement,
 };

@@ -8,6 +8,7 @@ mod certificates;
 mod config;
 mod conformance;
 mod conformance_pods;
+mod explain;
 mod extender;
 mod extender_wire;
 mod layering;
