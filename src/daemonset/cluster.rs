@@ -17,7 +17,9 @@ mod nodes;
 pub mod pod_info;
 mod pods;
 mod refresh;
+mod refresh_gates;
 mod settings;
+mod time;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
