@@ -40,6 +40,7 @@ use self::pod_info::PodInfo;
 use super::policy::Policy;
 use super::reservation::hold::EndReason;
 use super::reservation::ledger::Ledger;
+use super::reservation::sight::Sight;
 
 /// The id of a node, stable while anything mentions its name.
 pub type NodeId = usize;
@@ -74,6 +75,7 @@ pub struct Cluster {
     pub(super) ledger: Ledger,
     pub(super) waiting: HashMap<Arc<str>, std::time::Instant>,
     pub(super) last_refused_by_charge: Option<std::time::Instant>,
+    pub(super) sight: Sight,
     pub(super) effects: Vec<Effect>,
 }
 
@@ -141,6 +143,7 @@ impl Cluster {
             ledger: Ledger::default(),
             waiting: HashMap::new(),
             last_refused_by_charge: None,
+            sight: Sight::default(),
             effects: Vec::new(),
         }
     }

@@ -223,6 +223,14 @@ impl Cluster {
         }
     }
 
+    /// Wakes all that wait, by whichever node there is.
+    pub(in crate::daemonset) fn wake_any(&mut self) {
+        let node = self.nodes.iter().find(|(_, node)| node.node.is_some());
+        if let Some(id) = node.map(|(id, _)| id) {
+            self.wake(id);
+        }
+    }
+
     /// Any change of any node wakes all pods that an extender has refused: one at a time is enough.
     pub(super) fn push_wake(&mut self, id: NodeId) {
         if !self.effects.iter().any(|effect| matches!(effect, Effect::Wake(_))) {

@@ -44,6 +44,7 @@ impl Cluster {
             self.tick_gates(id, now);
         }
         self.give_up_on_stale_views(now);
+        self.give_up_on_sight(now);
         if self.ledger.expire(now) {
             self.charge_ended(now);
         }
@@ -85,11 +86,7 @@ impl Cluster {
     pub(in crate::daemonset) fn charge_ended(&mut self, now: Instant) {
         let recently = |at: Instant| now.saturating_duration_since(at) < EARLY_RETRY.max(CHARGED);
         if self.last_refused_by_charge.is_some_and(recently) && !self.waiting.is_empty() {
-            // Any node will do: every change of one wakes all pods that an extender has refused.
-            let node = self.nodes.iter().find(|(_, node)| node.node.is_some());
-            if let Some(id) = node.map(|(id, _)| id) {
-                self.push_wake(id);
-            }
+            self.wake_any();
             if self.ledger.is_empty() {
                 self.last_refused_by_charge = None;
             }
