@@ -6,7 +6,7 @@
 //!               └────────────▶ DaemonSetInfo ◀───────────────┘ ◀── [DaemonSet], [PriorityClass], [LimitRange], ...
 //! ```
 //! Events may come in any order: a pod before its node or its DaemonSet. What a change means for a node is worked out once, in
-//! [`Cluster::refresh`], so that a call of the scheduler only looks it up.
+//! `Cluster::refresh`, so that a call of the scheduler only looks it up.
 
 mod census;
 pub mod daemon_set_info;
