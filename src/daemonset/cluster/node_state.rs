@@ -10,40 +10,44 @@ use crate::scheduling::node::Node;
 use crate::scheduling::resources::Resources;
 
 /// A node of the cluster, or a name that a pod mentions and that has no Node (yet, or any more).
+///
+/// In this order: what every call of the scheduler reads of every node comes first and lies together, and the rest, which is
+/// many times as long, is not fetched with it.
 #[derive(Debug)]
+#[repr(C)]
 pub struct NodeState {
-    /// Its name.
-    pub name: Arc<str>,
-    /// The object, while it exists.
-    pub node: Option<Node>,
+    /// Whether it waits to be worked out again.
+    pub is_dirty: bool,
+    /// Whether a hold or a gate is in force: the one thing that the hot path looks at first.
+    pub is_kept: bool,
+    /// The highest priority among `wanted` of those that may hold; none where there is no Node.
+    pub highest_wanted_priority: Option<i32>,
+    /// Whether our view of the node is behind the scheduler's.
+    pub staleness: Staleness,
     /// What pods may ask for in all.
     pub allocatable: Resources,
     /// What the pods bound to it hold, terminating ones too.
     pub used: Resources,
-    /// Pods bound to it that hold something.
-    pub pods: Vec<PodId>,
-    /// Pods that are not bound and for which preemption makes room here.
-    pub nominated: Vec<PodId>,
-    /// Daemon pods bound to it, or for it and not bound; terminal ones too.
-    pub daemon_pods: Vec<PodId>,
-    /// DaemonSets that want a pod here and may hold.
-    pub wanted: Vec<DaemonSetId>,
-    /// The highest priority among `wanted`.
-    pub highest_wanted_priority: Option<i32>,
+    /// Its name.
+    pub name: Arc<str>,
     /// Room kept here.
     pub holds: Vec<Hold>,
     /// Daemons that ordinary pods wait for here.
     pub gates: Vec<Gate>,
-    /// Whether a hold or a gate is in force: the one thing that the hot path looks at first.
-    pub is_kept: bool,
-    /// Whether our view of the node is behind the scheduler's.
-    pub staleness: Staleness,
-    /// What the pod asked for that the scheduler offered the node to although it does not fit in our view.
-    pub(in crate::daemonset) offered: Resources,
+    /// Pods that are not bound and for which preemption makes room here.
+    pub nominated: Vec<PodId>,
     /// When a pod was last refused here for want of room.
     pub last_refused: Option<Instant>,
-    /// Whether it waits to be worked out again.
-    pub is_dirty: bool,
+    /// Pods bound to it that hold something.
+    pub pods: Vec<PodId>,
+    /// Daemon pods bound to it, or for it and not bound; terminal ones too.
+    pub daemon_pods: Vec<PodId>,
+    /// DaemonSets that want a pod here and may hold, or gate.
+    pub wanted: Vec<DaemonSetId>,
+    /// What the pod asked for that the scheduler offered the node to although it does not fit in our view.
+    pub(in crate::daemonset) offered: Resources,
+    /// The object, while it exists.
+    pub node: Option<Node>,
 }
 
 /// What is known about the age of our view of a node.

@@ -271,7 +271,7 @@ impl Call<'_> {
         let now = self.now;
         let Asking { priority, requests, .. } = &self.asking;
         let node = self.cluster.node_by_id(id);
-        if node.node.is_none() || node.highest_wanted_priority.is_none_or(|wanted| wanted < *priority) {
+        if node.highest_wanted_priority.is_none_or(|wanted| wanted < *priority) {
             return false;
         }
         let fits = node.allocatable.has_room_beside(&node.used, requests);
