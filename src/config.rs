@@ -223,7 +223,20 @@ fn reservation(mut reservation: Reader<'_>) -> ReservationPolicy {
 }
 
 /// The ids of the policy rules.
-const RULES: &[&str] = &["no-requests"];
+const RULES: &[&str] = &[
+    "managed-label-selector",
+    "name-too-long",
+    "node-name-in-template",
+    "host-port-surge",
+    "no-requests",
+    "no-priority-class",
+    "scheduling-gates",
+    "host-network-dns",
+    "affinity-names-node",
+    "toleration-seconds",
+    "on-delete-rolling-update",
+    "tolerates-everything",
+];
 
 impl Reader<'_> {
     fn group_kind(mut self) -> Option<GroupKind> {

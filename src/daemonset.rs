@@ -14,3 +14,6 @@ pub mod mutation;
 pub mod placement;
 pub mod policy;
 pub mod reservation;
+pub mod validation;
+pub mod preemption;
+pub mod preemption_args;

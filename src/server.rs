@@ -8,6 +8,7 @@ mod admission;
 mod answer;
 mod body;
 mod connection;
+mod extender;
 mod guard;
 pub mod health;
 pub mod limits;
@@ -101,7 +102,10 @@ impl std::ops::Deref for AppState {
 /// Every route of the secure port.
 pub fn router(state: AppState) -> Router {
     let webhooks = Router::new().route("/mutate", post(admission::mutate));
-    let guarded = webhooks.route_layer(from_fn_with_state(state.clone(), guard::guard));
+    let scheduler = Router::new()
+        .route("/scheduler/filter", post(extender::filter))
+        .route_layer(from_fn_with_state(state.clone(), guard::require_certificate));
+    let guarded = webhooks.merge(scheduler).route_layer(from_fn_with_state(state.clone(), guard::guard));
     finish(guarded.merge(health::probes()), state)
 }
 

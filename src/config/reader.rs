@@ -52,7 +52,8 @@ impl<'a> Reader<'a> {
 
     /// Notes that a field is missing, unless it is there with a fault that is noted already.
     pub(super) fn required(&mut self, name: &'static str, found: bool) {
-        if !found && self.take(name).is_none() {
+        let absent = self.fields.is_some_and(|fields| fields.get(name).is_none_or(|value| value.is_null()));
+        if !found && absent {
             self.fault(name, "is missing".to_owned());
         }
     }

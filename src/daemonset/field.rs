@@ -102,7 +102,7 @@ pub struct Error {
     pub kind: ErrorKind,
     /// Where it is.
     pub field: Path,
-    /// The value as upstream prints it: JSON, which for a string is also what Go's `%q` gives but for control characters.
+    /// The value as upstream prints it: JSON, but `%q` for what is a plain string in Go.
     pub bad_value: String,
     /// What is wrong with it; may be empty.
     pub detail: String,
@@ -117,6 +117,11 @@ impl Error {
     /// A value that breaks a rule.
     pub fn invalid(field: Path, value: &impl Serialize, detail: impl Into<String>) -> Self {
         Self { kind: ErrorKind::Invalid, field, bad_value: json(value), detail: detail.into() }
+    }
+
+    /// A value that breaks a rule and is a plain string in Go, whose `%q` differs from JSON in characters nobody can see.
+    pub fn invalid_text(field: Path, value: &str, detail: impl Into<String>) -> Self {
+        Self { kind: ErrorKind::Invalid, field, bad_value: quote(value), detail: detail.into() }
     }
 
     /// A value outside an enumeration; `supported` in upstream's order.
@@ -166,9 +171,66 @@ impl fmt::Display for Error {
 /// The faults of one object, in the order in which the rules found them.
 pub type ErrorList = Vec<Error>;
 
+/// Whether Go takes a character for printable (`unicode.IsPrint`).
+pub fn is_printable(char: char) -> bool {
+    if char.is_ascii() {
+        return matches!(char, ' '..='~');
+    }
+    // Behind another character, because a combining mark on its own is escaped by Rust and not by Go.
+    let mut buffer = [b'a', 0, 0, 0, 0];
+    let length = char.encode_utf8(&mut buffer[1..]).len();
+    let text = std::str::from_utf8(&buffer[..=length]).unwrap_or_default();
+    text.escape_debug().nth(1) == Some(char)
+}
+
+/// JSON as Go writes it: fit to stand in HTML.
 fn json(value: &impl Serialize) -> String {
     // Only maps with keys that are no strings and failing Serialize implementations fail, and no value here is either.
-    serde_json::to_string(value).unwrap_or_else(|_| "null".to_owned())
+    let text = serde_json::to_string(value).unwrap_or_else(|_| "null".to_owned());
+    if !text.contains(['<', '>', '&', '\u{2028}', '\u{2029}']) {
+        return text;
+    }
+    // All of these stand only inside strings.
+    let mut escaped = String::with_capacity(text.len() + 16);
+    for char in text.chars() {
+        match char {
+            '<' | '>' | '&' | '\u{2028}' | '\u{2029}' => {
+                escaped.push_str(&format!("\\u{:04x}", u32::from(char)));
+            }
+            _ => escaped.push(char),
+        }
+    }
+    escaped
+}
+
+/// A string as Go's `%q` writes it (strconv.Quote).
+fn quote(text: &str) -> String {
+    let mut quoted = String::with_capacity(text.len() + 2);
+    quoted.push('"');
+    for char in text.chars() {
+        match char {
+            '"' => quoted.push_str("\\\""),
+            '\\' => quoted.push_str("\\\\"),
+            '\x07' => quoted.push_str("\\a"),
+            '\x08' => quoted.push_str("\\b"),
+            '\x0c' => quoted.push_str("\\f"),
+            '\n' => quoted.push_str("\\n"),
+            '\r' => quoted.push_str("\\r"),
+            '\t' => quoted.push_str("\\t"),
+            '\x0b' => quoted.push_str("\\v"),
+            _ if is_printable(char) => quoted.push(char),
+            _ => {
+                let code = u32::from(char);
+                quoted.push_str(&match code {
+                    0..0x80 => format!("\\x{code:02x}"),
+                    0x80..0x1_0000 => format!("\\u{code:04x}"),
+                    _ => format!("\\U{code:08x}"),
+                });
+            }
+        }
+    }
+    quoted.push('"');
+    quoted
 }
 
 #[cfg(test)]
@@ -195,5 +257,21 @@ mod tests {
         for (error, text) in cases {
             assert_eq!(error.to_string(), text);
         }
+    }
+
+    #[test]
+    fn values_are_printed_as_go_prints_them() {
+        let path = Path::new("a");
+        for (text, quoted) in [
+            ("a\"b\\", r#""a\"b\\""#),
+            ("\x07\x00\n\x7f", r#""\a\x00\n\x7f""#),
+            ("ä\u{301}<\u{200b}\u{e0001}", "\"ä\u{301}<\\u200b\\U000e0001\""),
+        ] {
+            assert_eq!(Error::invalid_text(path.clone(), text, "").bad_value, quoted);
+        }
+        assert_eq!(
+            Error::invalid(path, &"<&>\u{2028}\x00", "").bad_value,
+            r#""\u003c\u0026\u003e\u2028\u0000""#
+        );
     }
 }

@@ -8,6 +8,7 @@ pub mod gate;
 pub mod hold;
 pub mod judge;
 pub mod ledger;
+pub mod preempting;
 
 use crate::scheduling::host_ports::{HostPort, any_conflict};
 use crate::scheduling::resources::Resources;

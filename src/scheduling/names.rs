@@ -89,6 +89,17 @@ pub fn dns_1123_subdomain_faults(value: &str) -> Vec<String> {
     faults
 }
 
+/// The faults of an object's name or namespace: upstream counts the same bytes there but calls them characters
+/// (staging/src/k8s.io/apimachinery/pkg/util/validation/validation.go `MaxLenError`).
+pub fn in_characters(mut faults: Vec<String>) -> Vec<String> {
+    for fault in &mut faults {
+        if let Some(start) = fault.strip_suffix(" bytes") {
+            *fault = format!("{start} characters");
+        }
+    }
+    faults
+}
+
 /// `([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]`
 fn is_label_text(text: &str) -> bool {
     is_bounded(text, |byte| byte.is_ascii_alphanumeric(), |byte| matches!(byte, b'-' | b'_' | b'.'))

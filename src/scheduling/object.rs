@@ -4,7 +4,11 @@
 //! value of any type, so every field here does too.
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::marker::PhantomData;
 
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 /// The part of `ObjectMeta` that is read.
@@ -34,11 +38,13 @@ pub struct Metadata {
     pub creation_timestamp: String,
     /// Present once the object is being deleted.
     pub deletion_timestamp: Option<String>,
+    /// Seconds that a pod had to end in when it was deleted.
+    pub deletion_grace_period_seconds: Option<i64>,
     /// Key and value.
-    #[serde(deserialize_with = "or_default")]
+    #[serde(deserialize_with = "string_map")]
     pub labels: BTreeMap<String, String>,
     /// Key and value.
-    #[serde(deserialize_with = "or_default")]
+    #[serde(deserialize_with = "string_map")]
     pub annotations: BTreeMap<String, String>,
     /// At most one of them is the controller's.
     #[serde(deserialize_with = "or_default")]
@@ -103,6 +109,62 @@ pub fn or_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(from
     Ok(Option::deserialize(from)?.unwrap_or_default())
 }
 
+/// Reads an object, or nothing for `null`; unlike serde's own structs, no list of an object's values in order.
+///
+/// # Errors
+/// When it is neither, or whatever `T` makes of it.
+pub fn object<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<Option<T>, D::Error> {
+    struct Object<T>(PhantomData<T>);
+    impl<'de, T: Deserialize<'de>> Visitor<'de> for Object<T> {
+        type Value = Option<T>;
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an object")
+        }
+        fn visit_unit<E>(self) -> Result<Self::Value, E> {
+            Ok(None)
+        }
+        fn visit_map<A: MapAccess<'de>>(self, from: A) -> Result<Self::Value, A::Error> {
+            T::deserialize(MapAccessDeserializer::new(from)).map(Some)
+        }
+    }
+    from.deserialize_any(Object(PhantomData))
+}
+
+/// As [`object`], and `null` as the default value.
+///
+/// # Errors
+/// As [`object`].
+pub fn object_or_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(
+    from: D,
+) -> Result<T, D::Error> {
+    Ok(object(from)?.unwrap_or_default())
+}
+
+/// Reads a map of strings in which `null` is the empty string, as in YAML's `app:` with nothing behind it.
+///
+/// # Errors
+/// When it is no such map.
+pub fn string_map<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap<String, String>, D::Error> {
+    struct Entries;
+    impl<'de> Visitor<'de> for Entries {
+        type Value = BTreeMap<String, String>;
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a map of strings")
+        }
+        fn visit_unit<E>(self) -> Result<Self::Value, E> {
+            Ok(BTreeMap::new())
+        }
+        fn visit_map<A: MapAccess<'de>>(self, mut from: A) -> Result<Self::Value, A::Error> {
+            let mut map = BTreeMap::new();
+            while let Some((key, value)) = from.next_entry::<String, Option<String>>()? {
+                map.insert(key, value.unwrap_or_default());
+            }
+            Ok(map)
+        }
+    }
+    from.deserialize_any(Entries)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -111,6 +173,8 @@ mod tests {
     fn null_is_absent() {
         let text = r#"{"name":null,"labels":null,"ownerReferences":null,"generation":null,"deletionTimestamp":null}"#;
         assert_eq!(serde_json::from_str::<Metadata>(text).unwrap(), Metadata::default());
+        let metadata: Metadata = serde_json::from_str(r#"{"labels":{"app":null}}"#).unwrap();
+        assert_eq!(metadata.labels["app"], "");
     }
 
     #[test]

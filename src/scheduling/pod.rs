@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::{NodeSelector, Toleration};
 use serde::Deserialize;
 
-use super::object::{Metadata, or_default};
+use super::object::{Metadata, or_default, string_map};
 use super::quantity::Quantity;
 
 /// Amounts by resource name.
@@ -79,7 +79,7 @@ pub struct PodSpec {
     /// Seconds after which the pod is ended.
     pub active_deadline_seconds: Option<i64>,
     /// Labels that its node must have.
-    #[serde(deserialize_with = "or_default")]
+    #[serde(deserialize_with = "string_map")]
     pub node_selector: BTreeMap<String, String>,
     /// Only its node affinity is read.
     #[serde(deserialize_with = "or_default")]

@@ -11,6 +11,8 @@ use prometheus::{
 };
 use prometheus::{IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
 
+use crate::daemonset::filter::Refusal;
+
 /// What kind of metric it is, in Prometheus' words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -119,16 +121,20 @@ label!(
 );
 
 label!(
-    /// Why a node was refused.
-    Refusal, "reason", {
-        /// It was not the daemon pod's target.
-        NotTarget = "not_target",
-        /// It did not match the daemon pod's node selector or affinity.
-        NodeSelector = "node_selector",
-        /// It had a taint the daemon pod did not tolerate.
-        Taint = "taint",
+    /// What the extender answered.
+    Filtered, "outcome", {
+        /// Nothing was refused.
+        Passed = "passed",
+        /// Some nodes were refused.
+        Refused = "refused",
+        /// No arguments that could be answered: a 400.
+        Bad = "bad",
     }
 );
+
+/// Why a node was refused, by `daemonset::filter::Refusal::index`.
+const REFUSALS: (&str, &[&str]) =
+    ("reason", &["not_target", "node_selector", "taint", "kept_room", "not_ready", "stale"]);
 
 label!(
     /// Why a request or a connection was shed.
@@ -195,6 +201,7 @@ const DURATION_BUCKETS: [f64; 17] = [
 pub static TABLE: &[Definition] = &[
     ADMISSION_REQUESTS,
     ADMISSION_DURATION,
+    EXTENDER_REQUESTS,
     EXTENDER_DURATION,
     EXTENDER_REFUSED_NODES,
     HTTP_ERRORS,
@@ -224,6 +231,12 @@ const ADMISSION_DURATION: Definition = Definition {
     labels: &[Webhook::LABEL],
     help: "From the whole body to the answer.",
 };
+const EXTENDER_REQUESTS: Definition = Definition {
+    name: "daemonset_warden_extender_requests_total",
+    kind: Kind::Counter,
+    labels: &[Verb::LABEL, Filtered::LABEL],
+    help: "Calls by the scheduler answered.",
+};
 const EXTENDER_DURATION: Definition = Definition {
     name: "daemonset_warden_extender_duration_seconds",
     kind: Kind::Histogram,
@@ -233,7 +246,7 @@ const EXTENDER_DURATION: Definition = Definition {
 const EXTENDER_REFUSED_NODES: Definition = Definition {
     name: "daemonset_warden_extender_refused_nodes_total",
     kind: Kind::Counter,
-    labels: &[Refusal::LABEL],
+    labels: &[REFUSALS],
     help: "Nodes that a pod was kept from.",
 };
 const HTTP_ERRORS: Definition = Definition {
@@ -321,6 +334,7 @@ pub struct Metrics {
     registry: Registry,
     admission_requests: Vec<IntCounter>,
     admission_duration: Vec<Histogram>,
+    extender_requests: Vec<IntCounter>,
     extender_duration: Vec<Histogram>,
     extender_refused_nodes: Vec<IntCounter>,
     http_errors: Vec<IntCounter>,
@@ -355,6 +369,7 @@ impl Default for Metrics {
         Self {
             admission_requests: counters(new, &ADMISSION_REQUESTS),
             admission_duration: histograms(new, &ADMISSION_DURATION),
+            extender_requests: counters(new, &EXTENDER_REQUESTS),
             extender_duration: histograms(new, &EXTENDER_DURATION),
             extender_refused_nodes: counters(new, &EXTENDER_REFUSED_NODES),
             http_errors: counters(new, &HTTP_ERRORS),
@@ -384,14 +399,20 @@ impl Metrics {
         self.admission_duration[webhook as usize].observe(took.as_secs_f64());
     }
 
-    /// Counts the time of a call by the scheduler.
-    pub fn extender(&self, verb: Verb, took: Duration) {
+    /// Counts a call by the scheduler and its time.
+    pub fn extender(&self, verb: Verb, outcome: Filtered, took: Duration) {
+        self.extender_requests[verb as usize * Filtered::LABEL.1.len() + outcome as usize].inc();
         self.extender_duration[verb as usize].observe(took.as_secs_f64());
     }
 
-    /// Counts nodes that a pod was kept from.
-    pub fn refused_nodes(&self, reason: Refusal, count: usize) {
-        self.extender_refused_nodes[reason as usize].inc_by(count as u64);
+    /// Counts nodes that a pod was kept from, by `Refusal::index`.
+    pub fn refused_nodes(&self, counts: &[usize; Refusal::ALL.len()]) {
+        for (series, count) in self.extender_refused_nodes.iter().zip(counts) {
+            // Most are 0, and an atomic write is not free.
+            if *count > 0 {
+                series.inc_by(*count as u64);
+            }
+        }
     }
 
     /// Counts an answer of 400 or above.
@@ -514,6 +535,11 @@ fn histograms(registry: &Registry, definition: &Definition) -> Vec<Histogram> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn refusals_are_in_the_order_of_their_index() {
+        assert_eq!(REFUSALS.1, Refusal::ALL.map(Refusal::label));
+    }
 
     #[test]
     fn every_metric_is_there_from_the_start() {

@@ -53,16 +53,16 @@ pub struct Call<'c> {
 
 /// What is to be known of the pod.
 #[derive(Debug)]
-struct Asking {
+pub(super) struct Asking {
     uid: Arc<str>,
-    role: Role,
-    priority: i32,
-    requests: Resources,
-    host_ports: Box<[HostPort]>,
+    pub(super) role: Role,
+    pub(super) priority: i32,
+    pub(super) requests: Resources,
+    pub(super) host_ports: Box<[HostPort]>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Role {
+pub(super) enum Role {
     /// Nothing is kept from it.
     Exempt,
     Ordinary,
@@ -80,13 +80,7 @@ pub struct Tally {
 impl Cluster {
     /// Takes up a pod that the scheduler asks about.
     pub fn judge(&mut self, pod: &Pod, now: Instant) -> Call<'_> {
-        let asking = Asking {
-            uid: pod.metadata.uid.as_str().into(),
-            role: self.role_of(pod),
-            priority: pod.priority(),
-            requests: pod_requests(pod),
-            host_ports: host_ports(&pod.spec),
-        };
+        let asking = Asking::of(self, pod);
         let passed = NodeSet::with_capacity(self.node_capacity());
         Call { cluster: self, now, asking, passed, passed_any: false, refused_any: false, audited: 0 }
     }
@@ -123,6 +117,18 @@ impl Cluster {
             return Role::Exempt;
         }
         self.genuine_daemon_set(pod).map_or(Role::Ordinary, Role::Daemon)
+    }
+}
+
+impl Asking {
+    pub(super) fn of(cluster: &Cluster, pod: &Pod) -> Self {
+        Self {
+            uid: pod.metadata.uid.as_str().into(),
+            role: cluster.role_of(pod),
+            priority: pod.priority(),
+            requests: pod_requests(pod),
+            host_ports: host_ports(&pod.spec),
+        }
     }
 }
 
@@ -191,14 +197,7 @@ impl Call<'_> {
     /// because of pods that are on their way.
     fn room_is_kept(&self, id: NodeId, node: &NodeState) -> Option<bool> {
         let asking = &self.asking;
-        let own = match &asking.role {
-            Role::Daemon(daemon_set) => Some(*daemon_set),
-            Role::Ordinary | Role::Exempt => None,
-        };
-        let counts = |hold: &&super::hold::Hold| {
-            hold.is_held_against(asking.priority, own.is_some()) && own != Some(hold.daemon_set)
-        };
-        let mut holds = node.holds.iter().filter(counts).peekable();
+        let mut holds = node.holds.iter().filter(|hold| asking.is_held_by(hold)).peekable();
         holds.peek()?;
         let mut free = node.allocatable.clone();
         free.subtract(&node.used);
@@ -252,29 +251,29 @@ impl Call<'_> {
 
     fn note_refusal(&mut self, id: NodeId, kept: Kept) {
         self.refused_any = true;
-        let (now, uid, priority) = (self.now, self.asking.uid.clone(), self.asking.priority);
-        let strictly = self.asking.role != Role::Ordinary;
-        let node = self.cluster.node_mut(id);
+        let Self { now, asking, cluster, .. } = self;
+        let now = *now;
+        let node = cluster.node_mut(id);
         node.last_refused = Some(now);
         let mut first = Vec::new();
         match kept {
             Kept::Room => {
-                for hold in node.holds.iter_mut().filter(|hold| hold.is_held_against(priority, strictly)) {
-                    if hold.refused(&uid, now) {
+                for hold in node.holds.iter_mut().filter(|hold| asking.is_held_by(hold)) {
+                    if hold.refused(&asking.uid, now) {
                         first.push(hold.daemon_set);
                     }
                 }
             }
             Kept::Gate => {
                 for gate in node.gates.iter_mut().filter(|gate| gate.is_closed) {
-                    gate.refused(&uid, now);
+                    gate.refused(&asking.uid, now);
                 }
             }
             Kept::Stale => {}
         }
         for daemon_set in first {
-            let hold_ref = self.cluster.hold_ref(id, daemon_set, true);
-            self.cluster.effects.push(Effect::HoldingRoom(hold_ref));
+            let hold_ref = cluster.hold_ref(id, daemon_set, true);
+            cluster.effects.push(Effect::HoldingRoom(hold_ref));
         }
     }
 }

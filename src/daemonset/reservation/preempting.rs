@@ -1,0 +1,93 @@
+//! What only live data can tell of a preemption: which victims are daemon pods, whether the preemptor would end up in kept room,
+//! and whether a daemon pod need only wait for its own predecessor.
+
+use std::time::Instant;
+
+use super::judge::{Asking, Role};
+use crate::daemonset::cluster::Cluster;
+use crate::daemonset::reservation::hold::Hold;
+use crate::scheduling::host_ports::any_conflict;
+use crate::scheduling::pod::Pod;
+
+/// The preemptor of one call, taken up once for all candidates.
+#[derive(Debug)]
+pub struct Preemptor<'c> {
+    cluster: &'c mut Cluster,
+    asking: Asking,
+    now: Instant,
+}
+
+impl Cluster {
+    /// Takes up a pod that is about to preempt others.
+    pub fn preemptor(&mut self, pod: &Pod, now: Instant) -> Preemptor<'_> {
+        let asking = Asking::of(self, pod);
+        Preemptor { cluster: self, asking, now }
+    }
+}
+
+impl Preemptor<'_> {
+    /// Whether it is a pod of a real DaemonSet.
+    pub fn is_daemon_pod(&self) -> bool {
+        matches!(self.asking.role, Role::Daemon(_))
+    }
+
+    /// Whether the pod with this UID is one of a real DaemonSet.
+    pub fn is_daemon_victim(&self, uid: &str) -> bool {
+        let daemon = self.cluster.pod(uid).and_then(|pod| pod.daemon.as_ref());
+        daemon.is_some_and(|daemon| daemon.daemon_set.is_some())
+    }
+
+    /// Whether it would still be refused on `node`, for room that is kept there, once the victims have left.
+    pub fn would_take_kept_room<'v>(&mut self, node: &str, victims: impl Iterator<Item = &'v str>) -> bool {
+        if self.asking.role == Role::Exempt {
+            return false;
+        }
+        let Some(id) = self.cluster.node_id(node) else { return false };
+        self.cluster.refresh(id, self.now);
+        let state = self.cluster.node_by_id(id);
+        let mut holds = state.holds.iter().filter(|hold| self.asking.is_held_by(hold)).peekable();
+        if holds.peek().is_none() {
+            return false;
+        }
+        let mut free = state.allocatable.clone();
+        free.subtract(&state.used);
+        for victim in victims.filter_map(|uid| self.cluster.pod(uid)).filter(|pod| pod.node == Some(id)) {
+            free.add(&victim.requests);
+        }
+        let mut ports_collide = false;
+        for hold in holds {
+            free.subtract(&hold.reserve);
+            ports_collide |= any_conflict(&self.asking.host_ports, &hold.host_ports);
+        }
+        ports_collide || free.lacks(&self.asking.requests).is_some()
+    }
+
+    /// Whether it is a daemon pod for `node` that will fit there as soon as pods of its own DaemonSet that are terminating have
+    /// gone: then nobody has to be evicted for it (kubernetes#102382).
+    pub fn predecessor_makes_room(&self, node: &str) -> bool {
+        let Role::Daemon(daemon_set) = self.asking.role else { return false };
+        let Some((_, state)) = self.cluster.node(node) else { return false };
+        let mut free = state.allocatable.clone();
+        free.subtract(&state.used);
+        let mut any = false;
+        for pod in state.daemon_pods.iter().map(|pod| self.cluster.pod_by_id(*pod)) {
+            let is_own = pod.daemon.as_ref().is_some_and(|daemon| daemon.daemon_set == Some(daemon_set));
+            if is_own && pod.node.is_some() && pod.is_live() && pod.is_terminating {
+                free.add(&pod.requests);
+                any = true;
+            }
+        }
+        any && free.lacks(&self.asking.requests).is_none()
+    }
+}
+
+impl Asking {
+    /// Whether a hold keeps room from the pod: not its own, and important enough.
+    pub(super) fn is_held_by(&self, hold: &Hold) -> bool {
+        match self.role {
+            Role::Exempt => false,
+            Role::Ordinary => hold.is_held_against(self.priority, false),
+            Role::Daemon(own) => own != hold.daemon_set && hold.is_held_against(self.priority, true),
+        }
+    }
+}

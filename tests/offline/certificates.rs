@@ -1,0 +1,233 @@
+//! Certificates: made, kept, renewed and taken into use while the server runs; and who must show one.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use hyper::StatusCode;
+use rcgen::{CertificateParams, Issuer, KeyPair};
+use rustls::pki_types::CertificateDer;
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+use super::support::{self, Client, PATIENCE, Server, bound_daemon_pod, run};
+
+fn mode(path: &Path) -> u32 {
+    fs::metadata(path).unwrap().permissions().mode() & 0o777
+}
+
+/// The certificate that a server shows to somebody who trusts `ca`.
+async fn shown(server: &Server, ca: &Path) -> std::io::Result<CertificateDer<'static>> {
+    let stream = support::connect(server.address, support::tls_config(ca, None, &[])).await?;
+    Ok(stream.get_ref().1.peer_certificates().unwrap()[0].clone().into_owned())
+}
+
+/// A CA and certificates of somebody else.
+struct OtherCa {
+    issuer: Issuer<'static, KeyPair>,
+    certificate: String,
+}
+
+impl OtherCa {
+    fn new(name: &str) -> Self {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.distinguished_name.push(rcgen::DnType::CommonName, name);
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.self_signed(&key).unwrap().pem();
+        Self { issuer: Issuer::new(params, key), certificate }
+    }
+
+    fn sign(&self) -> (String, String) {
+        let params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        let key = KeyPair::generate().unwrap();
+        (params.signed_by(&key, &self.issuer).unwrap().pem(), key.serialize_pem())
+    }
+
+    /// Writes `ca.crt`, `tls.crt` and `tls.key`.
+    fn write(&self, directory: &Path) {
+        fs::create_dir_all(directory).unwrap();
+        let (certificate, key) = self.sign();
+        fs::write(directory.join("ca.crt"), &self.certificate).unwrap();
+        fs::write(directory.join("tls.crt"), certificate).unwrap();
+        fs::write(directory.join("tls.key"), key).unwrap();
+    }
+}
+
+fn files(directory: &Path) -> [String; 4] {
+    let path = |name| directory.join(name).to_str().unwrap().to_owned();
+    ["--tls-cert-file".to_owned(), path("tls.crt"), "--tls-private-key-file".to_owned(), path("tls.key")]
+}
+
+fn start_with_files(directory: &Path) -> Server {
+    Server::start(directory, &files(directory).each_ref().map(String::as_str))
+}
+
+/// Waits until the server shows another certificate to somebody who trusts `ca`.
+async fn shows_another(server: &Server, ca: &Path, before: &CertificateDer<'_>) {
+    let begin = Instant::now();
+    while shown(server, ca).await.is_ok_and(|now| now == *before) {
+        assert!(begin.elapsed() < PATIENCE, "still the old certificate");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    shown(server, ca).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_development_ca_is_made_kept_and_named() {
+    let directory = tempfile::tempdir().unwrap();
+    let certs = directory.path().join("new/certs");
+    let server = Server::start(&certs, &[]);
+    let first = shown(&server, &certs.join("ca.crt")).await.unwrap();
+    for (name, expected) in [("ca.crt", 0o644), ("tls.crt", 0o644), ("ca.key", 0o600), ("tls.key", 0o600)] {
+        assert_eq!(mode(&certs.join(name)), expected, "{name}");
+    }
+    let (_, certificate) = X509Certificate::from_der(&first).unwrap();
+    let names = format!("{:?}", certificate.subject_alternative_name().unwrap().unwrap().value.general_names);
+    for name in ["localhost", "[127, 0, 0, 1]", "daemonset-warden.kube-system.svc"] {
+        assert!(names.contains(name), "{names}");
+    }
+    let expires = r#"daemonset_warden_certificate_expiration_timestamp_seconds{certificate="serving"}"#;
+    assert_eq!(server.metric(expires).await, certificate.validity().not_after.timestamp() as f64);
+    server.stop();
+
+    let server = Server::start(&certs, &[]);
+    assert_eq!(shown(&server, &certs.join("ca.crt")).await.unwrap(), first, "reused");
+}
+
+#[tokio::test]
+async fn a_certificate_that_does_not_fit_is_replaced_and_the_ca_stays() {
+    let directory = tempfile::tempdir().unwrap();
+    let certs = directory.path();
+    Server::start(certs, &[]).stop();
+    let ca = fs::read(certs.join("ca.crt")).unwrap();
+    let leaf = fs::read(certs.join("tls.crt")).unwrap();
+    // Another server's key, as after a crash between two renames.
+    fs::write(certs.join("tls.key"), KeyPair::generate().unwrap().serialize_pem()).unwrap();
+    let server = Server::start(certs, &[]);
+    shown(&server, &certs.join("ca.crt")).await.unwrap();
+    assert_eq!(fs::read(certs.join("ca.crt")).unwrap(), ca);
+    assert_ne!(fs::read(certs.join("tls.crt")).unwrap(), leaf);
+    // While it runs, too.
+    let before = shown(&server, &certs.join("ca.crt")).await.unwrap();
+    fs::remove_file(certs.join("tls.crt")).unwrap();
+    shows_another(&server, &certs.join("ca.crt"), &before).await;
+}
+
+#[tokio::test]
+async fn two_servers_share_a_folder() {
+    let directory = tempfile::tempdir().unwrap();
+    let servers: Vec<Server> = std::thread::scope(|scope| {
+        let start = || scope.spawn(|| Server::start(directory.path(), &[]));
+        let started: Vec<_> = (0..4).map(|_| start()).collect();
+        started.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    for server in &servers {
+        shown(server, &directory.path().join("ca.crt")).await.unwrap();
+    }
+}
+
+#[test]
+fn files_of_others_are_left_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    OtherCa::new("kubernetes").write(directory.path());
+    let before = fs::read(directory.path().join("ca.crt")).unwrap();
+    let path = directory.path().to_str().unwrap();
+    let (code, _, stderr) =
+        run(&["serve", "--secure-port", "0", "--metrics-bind-address", "127.0.0.1:0", "--cert-dir", path]);
+    assert_eq!(code, Some(1));
+    assert!(stderr.contains("was not made by daemonset-warden and is left alone"), "{stderr}");
+    assert_eq!(fs::read(directory.path().join("ca.crt")).unwrap(), before);
+    assert!(!directory.path().join("ca.key").exists());
+}
+
+#[tokio::test]
+async fn a_swapped_secret_is_taken_into_use_and_a_bad_one_is_not() {
+    // As the kubelet mounts it: files are links into `..data`, a link to a folder, which is swapped in one step.
+    let directory = tempfile::tempdir().unwrap();
+    let mount = directory.path();
+    let swap = |version: &str| {
+        symlink(version, mount.join("..data_tmp")).unwrap();
+        fs::rename(mount.join("..data_tmp"), mount.join("..data")).unwrap();
+    };
+    let ca = OtherCa::new("other");
+    for version in ["..1", "..2", "..3"] {
+        ca.write(&mount.join(version));
+    }
+    fs::write(mount.join("..2/tls.crt"), "-----BEGIN CERTIFICATE-----\nAAAA").unwrap();
+    swap("..1");
+    for name in ["ca.crt", "tls.crt", "tls.key"] {
+        symlink(Path::new("..data").join(name), mount.join(name)).unwrap();
+    }
+    let server = start_with_files(mount);
+    let ca_file: PathBuf = mount.join("ca.crt");
+    let first = shown(&server, &ca_file).await.unwrap();
+
+    swap("..2");
+    let begin = Instant::now();
+    while server.metric("daemonset_warden_certificate_reload_failures_total").await == 0.0 {
+        assert!(begin.elapsed() < PATIENCE);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(shown(&server, &ca_file).await.unwrap(), first, "the good pair stays in use");
+
+    swap("..3");
+    shows_another(&server, &ca_file, &first).await;
+    assert_eq!(server.metric("daemonset_warden_certificate_reloads_total").await, 1.0);
+    let (_, log) = server.stop();
+    let told = log.lines().filter(|line| line.contains("kept the certificate in use")).count();
+    assert_eq!(told, 1, "once, not at each look: {log}");
+}
+
+#[test]
+fn a_certificate_and_a_key_of_different_pairs_are_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let ca = OtherCa::new("other");
+    ca.write(directory.path());
+    fs::write(directory.path().join("tls.key"), ca.sign().1).unwrap();
+    let [a, b, c, d] = files(directory.path());
+    let (code, _, stderr) =
+        run(&["serve", "--secure-port", "0", "--metrics-bind-address", "127.0.0.1:0", &a, &b, &c, &d]);
+    assert_eq!(code, Some(1));
+    assert!(stderr.contains("cannot be used together"), "{stderr}");
+}
+
+#[tokio::test]
+async fn only_the_scheduler_must_show_a_certificate() {
+    let directory = tempfile::tempdir().unwrap();
+    let clients = directory.path().join("clients");
+    OtherCa::new("clients").write(&clients);
+    OtherCa::new("strangers").write(&directory.path().join("strangers"));
+    let client_ca = clients.join("ca.crt");
+    let server = Server::start(directory.path(), &["--client-ca-file", client_ca.to_str().unwrap()]);
+    let ca = server.ca();
+    let args =
+        br#"{"Pod":{"metadata":{"name":"a"},"spec":{"containers":[]}},"Nodes":null,"NodeNames":["n1"]}"#;
+
+    for alpn in [&b"http/1.1"[..], b"h2"] {
+        let mut anonymous =
+            Client::with(server.address, support::tls_config(&ca, None, &[alpn])).await.unwrap();
+        assert_eq!(anonymous.post("/mutate", bound_daemon_pod()).await.status, StatusCode::OK);
+        assert_eq!(anonymous.get("/readyz").await.status, StatusCode::OK);
+        let answer = anonymous.post("/scheduler/filter", *args).await;
+        assert_eq!(answer.status, StatusCode::UNAUTHORIZED);
+        assert!(answer.json()["error"].as_str().unwrap().contains("client certificate"));
+
+        let identity = (clients.join("tls.crt"), clients.join("tls.key"));
+        let identity = Some((identity.0.as_path(), identity.1.as_path()));
+        let mut known =
+            Client::with(server.address, support::tls_config(&ca, identity, &[alpn])).await.unwrap();
+        assert_eq!(known.post("/scheduler/filter", *args).await.status, StatusCode::OK);
+        assert_eq!(known.post("/mutate", bound_daemon_pod()).await.status, StatusCode::OK);
+    }
+    let strangers = directory.path().join("strangers");
+    let identity = (strangers.join("tls.crt"), strangers.join("tls.key"));
+    let identity = Some((identity.0.as_path(), identity.1.as_path()));
+    let config = support::tls_config(&ca, identity, &[b"http/1.1"]);
+    // With TLS 1.3 a client learns of it only when it reads.
+    let answer = match Client::with(server.address, config).await {
+        Ok(mut client) => client.try_send(hyper::Method::GET, "/readyz", Vec::new()).await.is_ok(),
+        Err(_) => false,
+    };
+    assert!(!answer, "a certificate that nobody trusts is worse than none");
+}
