@@ -35,6 +35,11 @@ pub enum Command {
     /// SIGTERM or SIGINT ends it once the requests in work are answered.
     #[command(after_help = SERVE_EXAMPLES)]
     Serve(ServeArgs),
+    /// Print the KubeSchedulerConfiguration that makes kube-scheduler ask us
+    ///
+    /// The certificates are put into it, so the scheduler needs this one file, and reads it at its start only.
+    #[command(after_help = SCHEDULER_CONFIG_EXAMPLES)]
+    SchedulerConfig(SchedulerConfigArgs),
 }
 
 const SERVE_EXAMPLES: &str = "\
@@ -46,6 +51,35 @@ Examples:
   With a certificate of your own, on all addresses, and with rules set in a file:
     daemonset-warden serve --bind-address 0.0.0.0 --config warden.yaml \\
       --tls-cert-file tls.crt --tls-private-key-file tls.key --client-ca-file scheduler-ca.crt";
+
+const SCHEDULER_CONFIG_EXAMPLES: &str = "\
+Examples:
+  Through a Service with a fixed address:
+    daemonset-warden scheduler-config --url https://10.96.0.50/scheduler --ca-file warden-ca.crt > scheduler.yaml
+    kube-scheduler --config=scheduler.yaml
+
+  Through the host's loopback address, where the chart's extender DaemonSet answers:
+    daemonset-warden scheduler-config --url https://127.0.0.1:10643/scheduler --ca-file warden-ca.crt";
+
+/// The flags of `scheduler-config`.
+#[derive(Debug, Args)]
+pub struct SchedulerConfigArgs {
+    /// Where the scheduler reaches us: https, preferably an address, and /scheduler at the end
+    #[arg(long, value_name = "URL")]
+    pub url: String,
+    /// CA of our certificate, in PEM; required, because without one kube-scheduler verifies nothing
+    #[arg(long, value_name = "FILE")]
+    pub ca_file: PathBuf,
+    /// Certificate that the scheduler shows us, in PEM, if `serve` has a --client-ca-file
+    #[arg(long, value_name = "FILE", requires = "client_key_file")]
+    pub client_cert_file: Option<PathBuf>,
+    /// Private key of --client-cert-file, in PEM
+    #[arg(long, value_name = "FILE", requires = "client_cert_file")]
+    pub client_key_file: Option<PathBuf>,
+    /// The scheduler's own kubeconfig, as kube-scheduler finds it; the default is kubeadm's
+    #[arg(long, value_name = "FILE", default_value = "/etc/kubernetes/scheduler.conf")]
+    pub scheduler_kubeconfig: PathBuf,
+}
 
 /// The flags of `serve`, named after those of Kubernetes' own components.
 #[derive(Debug, Args)]

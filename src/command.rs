@@ -1,5 +1,6 @@
 //! Wiring only, no decisions: what each subcommand starts, and how it ends.
 
+mod scheduler_config;
 mod serve;
 
 use crate::cli::{Cli, Command};
@@ -11,5 +12,6 @@ use crate::cli::{Cli, Command};
 pub fn run(cli: Cli) -> anyhow::Result<()> {
     match cli.command {
         Command::Serve(args) => serve::run(args, &cli.log),
+        Command::SchedulerConfig(args) => scheduler_config::run(&args),
     }
 }

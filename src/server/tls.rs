@@ -17,9 +17,10 @@ use rustls::sign::CertifiedKey;
 use tokio_rustls::TlsAcceptor;
 
 use super::metrics::{Certificate, Metrics};
+use crate::certificates::keeper::Pair;
 
 /// Where the certificate comes from.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum Source {
     /// Files that somebody else makes and renews.
     Files {
@@ -35,6 +36,8 @@ pub enum Source {
         /// An address that the certificate must name, besides the loopback ones.
         address: IpAddr,
     },
+    /// A Secret that all replicas share.
+    Secret(Arc<Pair>),
 }
 
 /// Why there is no certificate to serve with.
@@ -148,7 +151,7 @@ impl Tls {
     pub fn development_ca(&self) -> Option<PathBuf> {
         match &self.source {
             Source::Development { directory, .. } => Some(directory.join(development::CA_CERTIFICATE)),
-            Source::Files { .. } => None,
+            Source::Files { .. } | Source::Secret(_) => None,
         }
     }
 
@@ -205,6 +208,7 @@ fn read(source: &Source, client_ca: Option<&PathBuf>) -> Result<Material, TlsErr
         Source::Development { directory, address } => {
             development::ensure(directory, *address, SystemTime::now())?
         }
+        Source::Secret(pair) => pair.get(),
     };
     let client_ca = client_ca.map(|path| files::read(path)).transpose()?;
     Ok(Material { certificate, key, client_ca })
@@ -222,6 +226,8 @@ fn server_config(
         Source::Development { directory, .. } => {
             (directory.join(development::CERTIFICATE), directory.join(development::KEY))
         }
+        // For messages only.
+        Source::Secret(_) => ("tls.crt of the Secret".into(), "tls.key of the Secret".into()),
     };
     let chain = files::chain(&certificate_path, &material.certificate)?;
     let key = files::private_key(&key_path, &material.key)?;

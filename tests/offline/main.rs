@@ -3,16 +3,14 @@
 // The whole crate is tests: a failed unwrap is a failed test.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, clippy::print_stderr)]
 
-mod conformance;
-mod conformance_pods;
-mod extender_wire;
-mod rules_doc;
 mod certificates;
 mod config;
+mod conformance;
 mod conformance_pods;
 mod extender_wire;
 mod layering;
 mod limits;
 mod metrics;
+mod rules_doc;
 mod serve;
 mod support;
