@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::certificates::secret::SecretName;
+
 /// Daemon pods always land.
 ///
 /// Validates DaemonSets, mutates daemon pods so that the default scheduler places them, and answers kube-scheduler as an
@@ -40,6 +42,93 @@ pub enum Command {
     /// The certificates are put into it, so the scheduler needs this one file, and reads it at its start only.
     #[command(after_help = SCHEDULER_CONFIG_EXAMPLES)]
     SchedulerConfig(SchedulerConfigArgs),
+    /// Say for every DaemonSet and node whether its pod should run there, whether it does, and if not, why
+    ///
+    /// Whether it should is what Kubernetes' own DaemonSet controller decides. The reason names the taint, the selector or the
+    /// resource, or repeats what the scheduler, the kubelet, a quota or a webhook said.
+    ///
+    /// Without -f and --kubeconfig it looks where kubectl looks: $KUBECONFIG, ~/.kube/config, then the pod's service account.
+    /// It only lists: nothing is written, and the service need not be installed.
+    ///
+    /// States: Running (bound; the reason says if it is not Ready), Pending (not scheduled), Missing (there is no pod, or it
+    /// failed or is being deleted), NotWanted, Misplaced (there is a pod and the controller will delete it).
+    ///
+    /// Exit code 0 if all could be read, 2 if not.
+    #[command(after_help = EXPLAIN_EXAMPLES)]
+    Explain(ExplainArgs),
+}
+
+const EXPLAIN_EXAMPLES: &str = "\
+Examples:
+  Every DaemonSet on every node:
+    daemonset-warden explain
+
+  One DaemonSet on one node:
+    daemonset-warden explain kube-system/cni --node worker-7
+
+  What a change would do, without a cluster:
+    kubectl get nodes,pods,daemonsets -A -o json > cluster.json
+    daemonset-warden explain -f cluster.json -f new-daemonset.yaml -o json";
+
+/// The flags of `explain`, named after kubectl's.
+#[derive(Debug, Args)]
+pub struct ExplainArgs {
+    /// The only DaemonSet to explain
+    #[arg(value_name = "NAMESPACE/NAME", value_parser = namespace_and_name)]
+    pub daemon_set: Option<(String, String)>,
+    /// The only node to explain
+    #[arg(long, value_name = "NODE")]
+    pub node: Option<String>,
+    /// Where the objects come from.
+    #[command(flatten)]
+    pub sources: SourceArgs,
+    /// How to print
+    #[arg(short, long, value_name = "FORMAT", default_value = "table")]
+    pub output: ExplainOutput,
+}
+
+/// Where objects come from: manifests or a cluster.
+#[derive(Debug, Args)]
+pub struct SourceArgs {
+    /// Cluster to look at
+    #[arg(long, value_name = "FILE", conflicts_with = "filename")]
+    pub kubeconfig: Option<PathBuf>,
+    /// Manifests to read instead of a cluster: a file, a folder or - for standard input; repeatable
+    ///
+    /// YAML or JSON, many documents in one, and lists such as kubectl prints. Of a folder, *.yaml, *.yml and *.json in it and
+    /// below it. Nodes, DaemonSets, Pods, Events, Namespaces, PriorityClasses, LimitRanges, ResourceQuotas and RuntimeClasses
+    /// are looked at, other kinds are passed over; the last of two objects of a name counts.
+    #[arg(short, long, value_name = "FILE|DIR|-")]
+    pub filename: Vec<PathBuf>,
+}
+
+/// How `explain` prints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ExplainOutput {
+    /// Columns, for people.
+    Table,
+    /// An array with a row for each DaemonSet and node, for programs.
+    Json,
+}
+
+fn namespace_and_name(text: &str) -> Result<(String, String), String> {
+    match text.split('/').collect::<Vec<_>>()[..] {
+        [namespace, name] if !namespace.is_empty() && !name.is_empty() => {
+            Ok((namespace.to_owned(), name.to_owned()))
+        }
+        _ => Err("expected NAMESPACE/NAME".to_owned()),
+    }
+}
+
+/// What the program ends with when it could not do what `args` ask: 2 for commands by whose 1 others know that something was
+/// found, else 1.
+pub fn failure_code(args: impl Iterator<Item = String>) -> u8 {
+    let names: Vec<String> = <Cli as clap::CommandFactory>::command()
+        .get_subcommands()
+        .map(|own| own.get_name().to_owned())
+        .collect();
+    let subcommand = args.skip(1).find(|arg| names.contains(arg));
+    if subcommand.is_some_and(|name| name != "serve") { 2 } else { 1 }
 }
 
 const SERVE_EXAMPLES: &str = "\
@@ -87,6 +176,9 @@ pub struct ServeArgs {
     /// DaemonSetWardenConfiguration to read, in YAML; without it, every default holds
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
+    /// How to reach the cluster; without it, the service account of the pod, and outside of a pod no cluster at all
+    #[arg(long, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
     /// Address to serve HTTPS on; 0.0.0.0 or :: for all
     #[arg(long, value_name = "IP", default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
     pub bind_address: IpAddr,
@@ -102,6 +194,20 @@ pub struct ServeArgs {
     /// Private key of --tls-cert-file, in PEM (PKCS#8, PKCS#1 or SEC1)
     #[arg(long, value_name = "FILE", requires = "tls_cert_file")]
     pub tls_private_key_file: Option<PathBuf>,
+    /// Secret that all replicas keep a CA and their certificate in; made and renewed by them
+    ///
+    /// Needs a cluster. Clients find the CA in it under ca.crt.
+    #[arg(long, value_name = "NAMESPACE/NAME", conflicts_with = "tls_cert_file", requires = "tls_names")]
+    pub tls_secret: Option<SecretName>,
+    /// What the certificate of --tls-secret names, such as NAME.NAMESPACE.svc; names and addresses, separated by commas
+    #[arg(long, value_name = "NAME,...", value_delimiter = ',', requires = "tls_secret")]
+    pub tls_names: Vec<String>,
+    /// ValidatingWebhookConfiguration that the CA of --tls-secret is written into
+    #[arg(long, value_name = "NAME", requires = "tls_secret")]
+    pub validating_webhook_configuration: Option<String>,
+    /// MutatingWebhookConfiguration that the CA of --tls-secret is written into
+    #[arg(long, value_name = "NAME", requires = "tls_secret")]
+    pub mutating_webhook_configuration: Option<String>,
     /// CA of the clients that may call /scheduler/*; without it, anybody may
     ///
     /// The webhooks stay open to clients without a certificate, because that is what apiservers are.
@@ -159,6 +265,14 @@ mod tests {
     }
 
     #[test]
+    fn failures_are_told_from_findings() {
+        let code = |args: &[&str]| failure_code(args.iter().map(|arg| (*arg).to_owned()));
+        assert_eq!(code(&["daemonset-warden", "-v", "4", "explain", "serve"]), 2);
+        assert_eq!(code(&["daemonset-warden", "serve", "--config", "explain"]), 1);
+        assert_eq!(code(&["daemonset-warden", "--nonsense"]), 1);
+    }
+
+    #[test]
     fn usage_errors_are_one_line() {
         let line = |args: &[&str]| {
             let args = [&["daemonset-warden"], args].concat();
@@ -176,5 +290,10 @@ mod tests {
             line(&["serve", "--secure-port", "70000"]),
             "error: invalid value '70000' for '--secure-port <PORT>': 70000 is not in 0..=65535"
         );
+        assert_eq!(
+            line(&["explain", "agent"]),
+            "error: invalid value 'agent' for '[NAMESPACE/NAME]': expected NAMESPACE/NAME"
+        );
+        assert!(line(&["explain", "--kubeconfig", "a", "-f", "b"]).contains("cannot be used with"));
     }
 }

@@ -1,7 +1,10 @@
 //! Wiring only, no decisions: what each subcommand starts, and how it ends.
 
+mod explain;
 mod scheduler_config;
 mod serve;
+
+use std::process::ExitCode;
 
 use crate::cli::{Cli, Command};
 
@@ -9,9 +12,10 @@ use crate::cli::{Cli, Command};
 ///
 /// # Errors
 /// When it cannot be done.
-pub fn run(cli: Cli) -> anyhow::Result<()> {
+pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
-        Command::Serve(args) => serve::run(args, &cli.log),
-        Command::SchedulerConfig(args) => scheduler_config::run(&args),
+        Command::Serve(args) => serve::run(args, &cli.log).map(|()| ExitCode::SUCCESS),
+        Command::Explain(args) => explain::run(&args),
+        Command::SchedulerConfig(args) => scheduler_config::run(&args).map(|()| ExitCode::SUCCESS),
     }
 }

@@ -11,7 +11,7 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
 use crate::cli::{LogArgs, LogFormat};
-use crate::server::metrics::Metrics;
+use crate::metrics::Metrics;
 
 /// Lines that wait for a slow reader of stderr; more are dropped and counted. At 300 bytes a line, 1.2 MB.
 const QUEUE: usize = 4_096;
@@ -107,8 +107,9 @@ impl std::fmt::Display for Shown<'_> {
 /// `-v` as a filter. Libraries stay at warnings, or their own doings would hide ours.
 fn directives(verbosity: u8) -> &'static str {
     match verbosity {
-        0..=1 => "warn",
-        2..=3 => "warn,daemonset_warden=info",
+        // What kube warns of, the watches say in one line, once.
+        0..=1 => "warn,kube_client=error,kube_runtime=error",
+        2..=3 => "warn,kube_client=error,kube_runtime=error,daemonset_warden=info",
         4..=5 => "info,daemonset_warden=debug",
         _ => "debug,daemonset_warden=trace",
     }

@@ -13,7 +13,6 @@ mod guard;
 pub mod health;
 pub mod limits;
 pub mod listener;
-pub mod metrics;
 pub mod tls;
 
 use std::sync::Arc;
@@ -23,12 +22,13 @@ use axum::middleware::from_fn_with_state;
 use axum::routing::post;
 
 use crate::daemonset::policy::Policy;
+use crate::live::SharedCluster;
+use crate::metrics::Metrics;
 
 use self::body::{Allowance, Budget};
 pub use self::connection::Peer;
 use self::health::Readiness;
 use self::limits::Limits;
-use self::metrics::Metrics;
 
 /// What every request may read; cheap to clone.
 #[derive(Clone)]
@@ -38,6 +38,8 @@ pub struct AppState(Arc<Shared>);
 pub struct Shared {
     /// What the operator decided.
     pub policy: Policy,
+    /// The cluster, unless the server runs standalone.
+    pub cluster: Option<SharedCluster>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// What requests may cost.
@@ -64,8 +66,20 @@ impl AppState {
         scheduler_needs_certificate: bool,
         metrics: Arc<Metrics>,
     ) -> Self {
+        Self::with_cluster(policy, limits, scheduler_needs_certificate, metrics, None)
+    }
+
+    /// As [`Self::with_metrics`], with a cluster to look at.
+    pub fn with_cluster(
+        policy: Policy,
+        limits: Limits,
+        scheduler_needs_certificate: bool,
+        metrics: Arc<Metrics>,
+        cluster: Option<SharedCluster>,
+    ) -> Self {
         Self(Arc::new(Shared {
             policy,
+            cluster,
             requests: tokio::sync::Semaphore::new(limits.requests),
             admission_memory: Budget::new(limits.admission_memory),
             scheduler_memory: Budget::new(limits.scheduler_memory),
@@ -104,6 +118,7 @@ pub fn router(state: AppState) -> Router {
     let webhooks = Router::new().route("/mutate", post(admission::mutate));
     let scheduler = Router::new()
         .route("/scheduler/filter", post(extender::filter))
+        .route("/scheduler/preempt", post(extender::preempt))
         .route_layer(from_fn_with_state(state.clone(), guard::require_certificate));
     let guarded = webhooks.merge(scheduler).route_layer(from_fn_with_state(state.clone(), guard::guard));
     finish(guarded.merge(health::probes()), state)

@@ -12,7 +12,7 @@ use super::issue::{Content, Names, provisional};
 use super::plan::{self, CaStep};
 use super::secret::{self, ApiError, Found, SecretName};
 use super::webhooks::{self, Configuration};
-use crate::server::metrics::{Certificate, Metrics};
+use crate::metrics::{Certificate, Metrics};
 
 /// Between looks: how long a wrong caBundle stays wrong, and how late a replica hears of another's renewal. Three small
 /// reads each time.

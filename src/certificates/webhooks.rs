@@ -7,7 +7,7 @@ use kube::Client;
 use serde_json::{Value, json};
 
 use super::secret::{self, ApiError};
-use crate::server::metrics::Webhook;
+use crate::metrics::Webhook;
 
 /// One webhook configuration of ours.
 #[derive(Debug, Clone, PartialEq, Eq)]

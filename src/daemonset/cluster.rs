@@ -8,6 +8,7 @@
 //! Events may come in any order: a pod before its node or its DaemonSet. What a change means for a node is worked out once, in
 //! [`Cluster::refresh`], so that a call of the scheduler only looks it up.
 
+mod census;
 pub mod daemon_set_info;
 mod daemon_sets;
 pub mod interner;
@@ -24,6 +25,7 @@ use std::sync::Arc;
 use hashbrown::{HashMap, HashSet};
 use slab::Slab;
 
+pub use self::census::Census;
 pub use self::settings::{
     LimitRange, Namespace, PriorityClass, ResourceQuota, RuntimeClass, ScopeSelectorRequirement,
 };
@@ -261,3 +263,6 @@ impl Cluster {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -396,36 +396,33 @@ fn parse_item<'a>(scanner: &mut Scanner<'a>) -> Result<Item<'a>, Fault> {
     let start = scanner.position();
     let mut found = None;
     let mut node = FullNode::default();
-    if !scanner.null() {
-        scanner.object(|scanner, key| match key.quoted() {
-            r#""metadata""# => optional_object(scanner, |scanner, key| {
-                match key.quoted() {
-                    r#""name""# if scanner.null() => found = None,
-                    r#""name""# => found = Some(name(scanner)?),
-                    r#""labels""# => node.labels = Some(scanner.value()?),
-                    _ => drop(scanner.value()?),
+    scanner.optional_object(|scanner, key| {
+        if key.says("metadata") {
+            scanner.optional_object(|scanner, key| {
+                if key.says("name") {
+                    found = if scanner.null() { None } else { Some(name(scanner)?) };
+                } else if key.says("labels") {
+                    node.labels = Some(scanner.value()?);
+                } else {
+                    scanner.value()?;
                 }
                 Ok(())
-            }),
-            r#""spec""# => optional_object(scanner, |scanner, key| {
+            })?;
+        } else if key.says("spec") {
+            scanner.optional_object(|scanner, key| {
                 let value = scanner.value()?;
-                if key.quoted() == r#""taints""# {
+                if key.says("taints") {
                     node.taints = Some(value);
                 }
                 Ok(())
-            }),
-            _ => scanner.value().map(drop),
-        })?;
-    }
+            })?;
+        } else {
+            scanner.value()?;
+        }
+        Ok(())
+    })?;
     let name = found.filter(|name| name.quoted() != r#""""#);
     Ok(Item { sent: scanner.text_since(start), name, node })
-}
-
-fn optional_object<'a>(
-    scanner: &mut Scanner<'a>,
-    member: impl FnMut(&mut Scanner<'a>, Text<'a>) -> Result<(), Fault>,
-) -> Result<(), Fault> {
-    if scanner.null() { Ok(()) } else { scanner.object(member) }
 }
 
 fn check_count(scanner: &Scanner<'_>, count: usize) -> Result<(), Fault> {

@@ -204,7 +204,7 @@ fn json(value: &impl Serialize) -> String {
 }
 
 /// A string as Go's `%q` writes it (strconv.Quote).
-fn quote(text: &str) -> String {
+pub fn quote(text: &str) -> String {
     let mut quoted = String::with_capacity(text.len() + 2);
     quoted.push('"');
     for char in text.chars() {

@@ -1,10 +1,14 @@
 //! Which nodes a pod may not go to, as `/scheduler/filter` answers: the texts, and the judgement of daemon pods that needs
 //! nothing but the pod itself.
 
+use std::time::Instant;
+
 use super::admission::IGNORE_LABEL;
+use super::cluster::Cluster;
 use super::daemon_pod::{daemon_set_reference, target_node_name};
-use super::extender::FullNode;
+use super::extender::{ExtenderArgs, FilterResult, FullNode};
 use super::policy::Policy;
+use super::reservation::judge::{Kept, Tally};
 use crate::scheduling::node_affinity::required_node_affinity_matches;
 use crate::scheduling::pod::{Pod, PodSpec};
 use crate::scheduling::toleration::find_untolerated_taint;
@@ -62,6 +66,35 @@ impl Refusal {
             Self::Stale => "stale",
         }
     }
+}
+
+impl From<Kept> for Refusal {
+    fn from(kept: Kept) -> Self {
+        match kept {
+            Kept::Room => Self::KeptRoom,
+            Kept::Gate => Self::NotReady,
+            Kept::Stale => Self::Stale,
+        }
+    }
+}
+
+/// The answer without a cluster to look at: daemon pods are judged by what they say of themselves, others pass.
+pub fn alone(policy: &Policy, args: &ExtenderArgs<'_>) -> FilterResult {
+    let judge = DaemonPodJudge::new(policy, &args.pod);
+    args.filter(|name, node| judge.as_ref()?.refuse(name, node))
+}
+
+/// The answer with a cluster: what calls itself a daemon pod and is none is an ordinary pod, and room is kept.
+pub fn in_cluster(cluster: &mut Cluster, args: &ExtenderArgs<'_>, now: Instant) -> (FilterResult, Tally) {
+    let policy = cluster.policy().clone();
+    let is_genuine = cluster.genuine_target(&args.pod).is_some();
+    let judge = is_genuine.then(|| DaemonPodJudge::new(&policy, &args.pod)).flatten();
+    let mut call = cluster.judge(&args.pod, now);
+    let result = args.filter(|name, node| {
+        let misplaced = judge.as_ref().and_then(|judge| judge.refuse(name, node));
+        misplaced.or_else(|| call.refuse(name).map(Refusal::from))
+    });
+    (result, call.finish())
 }
 
 /// Judges the nodes of one daemon pod.

@@ -49,6 +49,11 @@ impl<'a> Text<'a> {
         }
     }
 
+    /// Whether it says `text`.
+    pub fn says(&self, text: &str) -> bool {
+        self.decode().is_some_and(|own| own == text)
+    }
+
     /// Whether it says `key`, in any case, as Go's decoder compares keys.
     pub fn is_key(&self, key: &str) -> bool {
         self.decode().is_some_and(|text| text.eq_ignore_ascii_case(key))
@@ -140,6 +145,14 @@ impl<'a> Scanner<'a> {
             }
             self.expect(b',', "expected a comma or the end of the object")?;
         }
+    }
+
+    /// Passes an object or `null`, and says which it was.
+    pub fn optional_object(
+        &mut self,
+        member: impl FnMut(&mut Self, Text<'a>) -> Result<(), Fault>,
+    ) -> Result<bool, Fault> {
+        if self.null() { Ok(false) } else { self.object(member).map(|()| true) }
     }
 
     /// Passes an array; `item` must pass each of its values.

@@ -59,13 +59,13 @@ impl Dropped {
 /// What must be known of the cluster.
 pub trait Facts {
     /// Who wants room.
-    fn preemptor(&self) -> Preemptor;
+    fn preemptor(&mut self) -> Preemptor;
     /// Whether the pod with this UID is a genuine daemon pod: its DaemonSet exists, with that UID, and selects it.
-    fn is_daemon_pod(&self, uid: &str) -> bool;
-    /// Whether the preemptor, once the victims are gone, would take room that is kept on the node.
-    fn ends_in_kept_room(&self, candidate: &Candidate<'_>) -> bool;
+    fn is_daemon_pod(&mut self, uid: &str) -> bool;
+    /// Whether the preemptor, once the victims are gone, would take room that is kept on the node for another.
+    fn ends_in_kept_room(&mut self, candidate: &Candidate<'_>) -> bool;
     /// Whether the preemptor, a daemon pod, has a terminating predecessor on the node that will leave it enough room.
-    fn predecessor_leaves_room(&self, candidate: &Candidate<'_>) -> bool;
+    fn predecessor_leaves_room(&mut self, candidate: &Candidate<'_>) -> bool;
 }
 
 /// What is known without a cluster: nothing that would drop a node.
@@ -73,19 +73,19 @@ pub trait Facts {
 pub struct NoFacts;
 
 impl Facts for NoFacts {
-    fn preemptor(&self) -> Preemptor {
+    fn preemptor(&mut self) -> Preemptor {
         Preemptor::Exempt
     }
 
-    fn is_daemon_pod(&self, _: &str) -> bool {
+    fn is_daemon_pod(&mut self, _: &str) -> bool {
         false
     }
 
-    fn ends_in_kept_room(&self, _: &Candidate<'_>) -> bool {
+    fn ends_in_kept_room(&mut self, _: &Candidate<'_>) -> bool {
         false
     }
 
-    fn predecessor_leaves_room(&self, _: &Candidate<'_>) -> bool {
+    fn predecessor_leaves_room(&mut self, _: &Candidate<'_>) -> bool {
         false
     }
 }
@@ -93,19 +93,17 @@ impl Facts for NoFacts {
 /// Why each of `candidates` is dropped; `None` for those that stay.
 pub fn judge(
     protection: ProtectDaemonPods,
-    facts: &impl Facts,
+    facts: &mut impl Facts,
     candidates: &[Candidate<'_>],
 ) -> Vec<Option<Dropped>> {
     let preemptor = facts.preemptor();
     let mut verdicts: Vec<Option<Dropped>> = candidates
         .iter()
         .map(|candidate| match preemptor {
-            Preemptor::Daemon => {
-                facts.predecessor_leaves_room(candidate).then_some(Dropped::PredecessorLeaves)
-            }
-            // Also without victims: the node then is as good as empty, and filter would refuse it in the end.
-            Preemptor::Ordinary => facts.ends_in_kept_room(candidate).then_some(Dropped::KeptRoom),
             Preemptor::Exempt => None,
+            Preemptor::Daemon if facts.predecessor_leaves_room(candidate) => Some(Dropped::PredecessorLeaves),
+            // Also without victims: filter would refuse the node in the end.
+            _ => facts.ends_in_kept_room(candidate).then_some(Dropped::KeptRoom),
         })
         .collect();
     if preemptor != Preemptor::Ordinary || protection == ProtectDaemonPods::Never {
@@ -133,19 +131,19 @@ mod tests {
     struct Table(Preemptor);
 
     impl Facts for Table {
-        fn preemptor(&self) -> Preemptor {
+        fn preemptor(&mut self) -> Preemptor {
             self.0
         }
 
-        fn is_daemon_pod(&self, uid: &str) -> bool {
+        fn is_daemon_pod(&mut self, uid: &str) -> bool {
             uid.starts_with('d')
         }
 
-        fn ends_in_kept_room(&self, candidate: &Candidate<'_>) -> bool {
+        fn ends_in_kept_room(&mut self, candidate: &Candidate<'_>) -> bool {
             candidate.node.contains('k')
         }
 
-        fn predecessor_leaves_room(&self, candidate: &Candidate<'_>) -> bool {
+        fn predecessor_leaves_room(&mut self, candidate: &Candidate<'_>) -> bool {
             candidate.node.contains('p')
         }
     }
@@ -159,7 +157,7 @@ mod tests {
             node: (*node).into(),
             victims: victims.iter().map(|uid| (*uid).into()).collect(),
         };
-        judge(protection, &Table(preemptor), &candidates.iter().map(candidate).collect::<Vec<_>>())
+        judge(protection, &mut Table(preemptor), &candidates.iter().map(candidate).collect::<Vec<_>>())
     }
 
     const DAEMON: Option<Dropped> = Some(Dropped::DaemonPodVictim);
@@ -191,10 +189,10 @@ mod tests {
 
     #[test]
     fn issue_102382_a_daemon_pod_waits_for_its_predecessor_only() {
-        let candidates: &[(_, &[_])] = &[("kp1", &["d1", "a"]), ("k2", &["d2"])];
+        let candidates: &[(_, &[_])] = &[("kp1", &["d1", "a"]), ("k2", &["d2"]), ("3", &["d3"])];
         let always = ProtectDaemonPods::Always;
-        let waits = [Some(Dropped::PredecessorLeaves), None];
+        let waits = [Some(Dropped::PredecessorLeaves), KEPT, None];
         assert_eq!(verdicts(always, Preemptor::Daemon, candidates), waits);
-        assert_eq!(verdicts(always, Preemptor::Exempt, candidates), [None, None]);
+        assert_eq!(verdicts(always, Preemptor::Exempt, candidates), [None; 3]);
     }
 }

@@ -186,7 +186,7 @@ fn meta_uid<'a>(scanner: &mut Scanner<'a>) -> Result<Option<Text<'a>>, Fault> {
 fn pod_uid<'a>(scanner: &mut Scanner<'a>) -> Result<Option<Text<'a>>, Fault> {
     let mut uid = None;
     scanner.object(|scanner, key| {
-        if key.quoted() == r#""metadata""# {
+        if key.says("metadata") {
             uid = meta_uid_of(scanner)?;
         } else {
             scanner.value()?;

@@ -73,6 +73,13 @@ impl Resources {
         self.scalars.iter().find(|(own, _)| &**own == name).map_or(0, |(_, amount)| *amount)
     }
 
+    /// Whether a sum has met the end of what can be counted, and so cannot be taken apart again.
+    pub fn is_saturated(&self) -> bool {
+        let amounts = [self.milli_cpu, self.memory, self.ephemeral_storage, self.pods];
+        let scalars = self.scalars.iter().map(|(_, amount)| *amount);
+        amounts.into_iter().chain(scalars).any(|amount| amount == i64::MAX || amount == i64::MIN)
+    }
+
     /// Whether nothing is asked for, not even a pod slot.
     pub fn is_zero(&self) -> bool {
         *self == Self::default()

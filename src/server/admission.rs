@@ -4,22 +4,22 @@ use std::time::Instant;
 
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
-use base64::Engine;
-use base64::prelude::BASE64_STANDARD;
 use serde::Serialize;
 
 use super::AppState;
 use super::answer::{ErrorAnswer, json};
 use super::body;
-use super::metrics::{Operation, Outcome, Webhook};
 use crate::daemonset::admission::{self, AdmissionRequest, BadReview};
 use crate::daemonset::mutation;
+use crate::daemonset::patch::Patch;
 use crate::logs::Shown;
+use crate::metrics::{Operation, Outcome, Webhook};
 
 /// Gives daemon pods what they need to be placed by the scheduler.
 pub(super) async fn mutate(state: State<AppState>, request: Request) -> Response {
     answer(state, request, Webhook::Mutate, |state, review| {
-        let patch = mutation::review(&state.policy, review, None)?;
+        let labels = state.cluster.as_ref().and_then(|cluster| cluster.namespace_labels(&review.namespace));
+        let patch = mutation::review(&state.policy, review, labels.as_ref())?;
         Ok(if patch.is_empty() { Verdict::default() } else { Verdict { patch, ..Verdict::default() } })
     })
     .await
@@ -30,12 +30,12 @@ struct Verdict {
     allowed: bool,
     status: Option<serde_json::Value>,
     warnings: Vec<String>,
-    patch: Vec<json_patch::PatchOperation>,
+    patch: Patch,
 }
 
 impl Default for Verdict {
     fn default() -> Self {
-        Self { allowed: true, status: None, warnings: Vec::new(), patch: Vec::new() }
+        Self { allowed: true, status: None, warnings: Vec::new(), patch: Patch::default() }
     }
 }
 
@@ -131,7 +131,7 @@ struct ReviewResponse<'a> {
 }
 
 fn encode(review: &AdmissionRequest<'_>, verdict: &Verdict) -> Vec<u8> {
-    let patch = (!verdict.patch.is_empty()).then(|| BASE64_STANDARD.encode(to_json(&verdict.patch)));
+    let patch = (!verdict.patch.is_empty()).then(|| verdict.patch.to_base64());
     to_json(&Review {
         api_version: admission::API_VERSION,
         kind: admission::KIND,

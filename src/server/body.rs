@@ -10,7 +10,7 @@ use axum::http::{StatusCode, header};
 use http_body_util::BodyExt;
 
 use super::answer::ErrorAnswer;
-use super::metrics::{Metrics, Shed};
+use crate::metrics::{Metrics, Shed};
 
 /// What a body may cost.
 #[derive(Debug)]

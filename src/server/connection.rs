@@ -32,7 +32,7 @@ use tower::ServiceExt;
 
 use super::limits::{self, Limits};
 use super::listener::drained;
-use super::metrics::{Cut, Metrics};
+use crate::metrics::{Cut, Metrics};
 
 /// What is known of a request's client.
 #[derive(Debug, Clone, Copy, Default)]

@@ -1,4 +1,4 @@
-//! `POST /scheduler/filter`: read the arguments, ask one pure function, answer.
+//! `POST /scheduler/filter` and `POST /scheduler/preempt`: read the arguments, ask one pure function, answer.
 
 use std::time::Instant;
 
@@ -8,10 +8,12 @@ use axum::response::{IntoResponse, Response};
 use super::AppState;
 use super::answer::{ErrorAnswer, json};
 use super::body;
-use super::metrics::{Filtered, Verb};
-use crate::daemonset::extender::ExtenderArgs;
-use crate::daemonset::filter::DaemonPodJudge;
+use crate::daemonset::extender::{BadArgs, ExtenderArgs};
+use crate::daemonset::filter;
+use crate::daemonset::preemption::{self, NoFacts};
+use crate::daemonset::preemption_args::ExtenderPreemptionArgs;
 use crate::logs::Shown;
+use crate::metrics::{Filtered, Verb};
 
 /// Says which of the nodes that the scheduler has found a pod may not go to.
 pub(super) async fn filter(State(state): State<AppState>, request: Request) -> Response {
@@ -22,14 +24,22 @@ pub(super) async fn filter(State(state): State<AppState>, request: Request) -> R
     let begin = Instant::now();
     let args = match ExtenderArgs::parse(&body) {
         Ok(args) => args,
-        Err(error) => {
-            state.metrics.extender(Verb::Filter, Filtered::Bad, begin.elapsed());
-            tracing::debug!(error = %Shown(&error.to_string()), "refused bad extender arguments");
-            return ErrorAnswer::bad_request(error).into_response();
-        }
+        Err(error) => return bad(&state, Verb::Filter, begin, &error),
     };
-    let judge = DaemonPodJudge::new(&state.policy, &args.pod);
-    let result = args.filter(|name, node| judge.as_ref()?.refuse(name, node));
+    let result = match &state.cluster {
+        None => filter::alone(&state.policy, &args),
+        Some(cluster) => match cluster.believed() {
+            Some(mut cluster) => {
+                let (result, tally) = filter::in_cluster(&mut cluster, &args, begin);
+                state.metrics.cluster.audited(tally.audited);
+                result
+            }
+            None => {
+                state.metrics.cluster.fail_open.inc();
+                filter::alone(&state.policy, &args)
+            }
+        },
+    };
     let took = begin.elapsed();
     let refused: usize = result.refused.iter().sum();
     let outcome = if refused == 0 { Filtered::Passed } else { Filtered::Refused };
@@ -47,4 +57,54 @@ pub(super) async fn filter(State(state): State<AppState>, request: Request) -> R
         "filtered"
     );
     json(result.body)
+}
+
+/// Says on which of the nodes that the scheduler has picked a pod may evict others.
+pub(super) async fn preempt(State(state): State<AppState>, request: Request) -> Response {
+    let body = match body::read(request, state.scheduler_allowance(), &state.metrics).await {
+        Ok(body) => body,
+        Err(error) => return error.into_response(),
+    };
+    let begin = Instant::now();
+    let args = match ExtenderPreemptionArgs::parse(&body) {
+        Ok(args) => args,
+        Err(error) => return bad(&state, Verb::Preempt, begin, &error),
+    };
+    let protect = state.policy.protect_daemon_pods;
+    let candidates = args.candidates();
+    let verdicts = match state.cluster.as_ref().map(|cluster| cluster.believed()) {
+        Some(Some(mut cluster)) => {
+            let mut preemptor = cluster.preemptor(&args.pod, begin);
+            preemption::judge(protect, &mut preemptor, &candidates)
+        }
+        Some(None) => {
+            state.metrics.cluster.fail_open.inc();
+            preemption::judge(protect, &mut NoFacts, &candidates)
+        }
+        None => preemption::judge(protect, &mut NoFacts, &candidates),
+    };
+    let result = args.answer(&verdicts);
+    let took = begin.elapsed();
+    let dropped: usize = result.dropped.iter().sum();
+    let outcome = if dropped == 0 { Filtered::Passed } else { Filtered::Refused };
+    state.metrics.extender(Verb::Preempt, outcome, took);
+    state.metrics.dropped_nodes(&result.dropped);
+    tracing::debug!(
+        verb = Verb::Preempt.as_str(),
+        uid = %Shown(&args.pod.metadata.uid),
+        namespace = %Shown(&args.pod.metadata.namespace),
+        name = %Shown(&args.pod.metadata.name),
+        nodes = result.nodes,
+        dropped,
+        duration_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
+        "judged a preemption"
+    );
+    json(result.body)
+}
+
+/// Counts and answers arguments that are none.
+fn bad(state: &AppState, verb: Verb, begin: Instant, error: &BadArgs) -> Response {
+    state.metrics.extender(verb, Filtered::Bad, begin.elapsed());
+    tracing::debug!(verb = verb.as_str(), error = %Shown(&error.to_string()), "refused bad extender arguments");
+    ErrorAnswer::bad_request(error).into_response()
 }

@@ -13,9 +13,9 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::connection::{self, Peer, Version};
 use super::limits;
-use super::metrics::{Cut, Port, Shed};
 use super::tls::Tls;
 use super::{AppState, metrics_router, router};
+use crate::metrics::{Cut, Port, Shed};
 
 /// Two open ports that nobody listens on yet.
 #[derive(Debug)]

@@ -4,7 +4,7 @@ mod development;
 mod files;
 
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -16,8 +16,8 @@ use rustls::server::{ServerConfig, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
 use tokio_rustls::TlsAcceptor;
 
-use super::metrics::{Certificate, Metrics};
 use crate::certificates::keeper::Pair;
+use crate::metrics::{Certificate, Metrics};
 
 /// Where the certificate comes from.
 #[derive(Debug, Clone)]
@@ -159,11 +159,16 @@ impl Tls {
     pub async fn watch(self: Arc<Self>) {
         loop {
             tokio::time::sleep(LOOK_INTERVAL).await;
-            let tls = self.clone();
-            // Files may be on a disk that hangs.
-            if let Err(error) = tokio::task::spawn_blocking(move || tls.look()).await {
-                tracing::error!(%error, "failed to look at the certificate files");
-            }
+            self.look_now().await;
+        }
+    }
+
+    /// Looks once, for who knows that there is something to see.
+    pub async fn look_now(self: &Arc<Self>) {
+        let tls = self.clone();
+        // Files may be on a disk that hangs.
+        if let Err(error) = tokio::task::spawn_blocking(move || tls.look()).await {
+            tracing::error!(%error, "failed to look at the certificate files");
         }
     }
 
@@ -206,7 +211,8 @@ fn read(source: &Source, client_ca: Option<&PathBuf>) -> Result<Material, TlsErr
     let (certificate, key) = match source {
         Source::Files { certificate, key } => (files::read(certificate)?, files::read(key)?),
         Source::Development { directory, address } => {
-            development::ensure(directory, *address, SystemTime::now())?
+            let pair = development::ensure(directory, *address, SystemTime::now())?;
+            (pair.certificate, pair.key)
         }
         Source::Secret(pair) => pair.get(),
     };
@@ -266,11 +272,11 @@ fn server_config(
 
 /// Verifies a certificate if one is shown; whether one must be shown depends on the route.
 fn client_verifier(
-    path: &PathBuf,
+    path: &Path,
     pem: &[u8],
     provider: Arc<rustls::crypto::CryptoProvider>,
 ) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
-    let bad = |reason: String| TlsError::BadClientCa { path: path.clone(), reason };
+    let bad = |reason: String| TlsError::BadClientCa { path: path.to_owned(), reason };
     let mut roots = rustls::RootCertStore::empty();
     for certificate in files::chain(path, pem)? {
         roots.add(certificate).map_err(|error| bad(error.to_string()))?;

@@ -6,7 +6,7 @@ use kube::api::PostParams;
 use serde_json::{Value, json};
 
 use crate::harness::{
-    Arena, HttpsServer, Warden, WardenOptions, eventually, is_bound, mutating_webhook, owned_by_daemon_set,
+    Arena, HttpsServer, Warden, WardenOptions, eventually, mutating_webhook, owned_by_daemon_set,
 };
 
 #[tokio::test]
@@ -144,11 +144,12 @@ async fn a_dead_warden_blocks_nothing() {
     warden.restart();
     arena.create(&arena.daemon_set("again", bound)).await;
     eventually("the warden is asked again", async || {
-        let pods = arena.pods("again").await;
-        let ours = pods.iter().any(|pod| is_bound(pod) && !names_of_required_terms(pod).is_empty());
-        if ours && warden.log().contains("again") { Ok(()) } else { Err(warden.log()) }
+        let asked =
+            warden.metric("daemonset_warden_admission_requests_total", &[("webhook", "mutate")]).await;
+        if asked > 0.0 { Ok(()) } else { Err(warden.log()) }
     })
     .await;
+    arena.settled("again", 1).await;
 }
 
 /// The node names of the required node affinity, in order.

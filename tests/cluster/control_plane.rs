@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::Api;
 use serde_json::json;
 
-use crate::harness::{Arena, NodeOptions, consistently, eventually};
+use crate::harness::{Arena, ControlPlane, NodeOptions, SchedulerOptions, consistently, eventually};
 
 #[tokio::test]
 async fn a_daemon_pod_lands_on_a_node() {
@@ -73,6 +73,34 @@ async fn nodes_and_pods_take_their_time() {
         }
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn components_go_and_come_back() {
+    let plane = tokio::task::spawn_blocking(|| ControlPlane::start("restarts")).await.unwrap();
+    let mut scheduler = tokio::task::block_in_place(|| plane.scheduler(&SchedulerOptions::default()));
+    let arena = Arena::on(&plane, "restarts").await;
+    arena.node().await;
+    arena.create(&arena.daemon_set("before", json!({}))).await;
+    arena.settled("before", 1).await;
+    let scheduled = crate::harness::sum(&scheduler.metrics().await, "scheduler_schedule_attempts_total", &[]);
+    assert!(scheduled >= 1.0, "{scheduled}");
+
+    plane.stop_controller_manager();
+    arena.create(&arena.daemon_set("after", json!({}))).await;
+    consistently(Duration::from_secs(1), "nobody makes pods", async || {
+        match arena.pods("after").await.len() {
+            0 => Ok(()),
+            _ => Err("somebody does".to_owned()),
+        }
+    })
+    .await;
+    tokio::task::block_in_place(|| {
+        plane.restart_apiserver(Duration::from_millis(500));
+        plane.start_controller_manager();
+        scheduler.restart();
+    });
+    arena.settled("after", 1).await;
 }
 
 /// The promise that a run makes to the machine it runs on: this test starts a run of its own, and kills it.

@@ -55,7 +55,7 @@ async fn asks_the_warden(name: &str, node_cache_capable: bool) {
     on.sort_unstable();
     assert_eq!(on, nodes);
     assert_eq!(arena.recorder.created_by("wide"), NODES);
-    let asked = warden.metric("daemonset_warden_extender_filter_duration_seconds_count", &[]).await;
+    let asked = warden.filter_calls().await;
     assert!(asked >= (2 * NODES + 4) as f64, "asked {asked} times");
 }
 
@@ -102,10 +102,10 @@ async fn a_scheduler_goes_on_without_the_warden() {
     land(&arena, "agent", NODES).await;
 
     warden.restart();
-    let before = warden.metric("daemonset_warden_extender_filter_duration_seconds_count", &[]).await;
+    let before = warden.filter_calls().await;
     arena.create(&arena.deployment("back", 4, "100m", by("fail-open"))).await;
     land(&arena, "back", 4).await;
-    let after = warden.metric("daemonset_warden_extender_filter_duration_seconds_count", &[]).await;
+    let after = warden.filter_calls().await;
     assert!(after > before, "the scheduler asks again");
 
     warden.freeze();
@@ -121,4 +121,19 @@ async fn land(arena: &Arena<&'static ControlPlane>, app: &str, count: usize) {
         if bound == count { Ok(()) } else { Err(crate::harness::describe(&pods)) }
     })
     .await;
+}
+
+/// SIGTERM with an apiserver and a scheduler connected: both keep their connections open for 90 s.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_warden_that_is_told_to_stop_leaves_at_once() {
+    let arena = Arena::shared("drain").await;
+    arena.nodes(1, NODES, &NodeOptions::default()).await;
+    let (mut warden, _scheduler) = extended(&arena, true).await;
+    arena.register(&warden, "Fail").await;
+    arena.create(&arena.daemon_set("agent", by("drain"))).await;
+    arena.settled("agent", NODES as i32).await;
+    let told = std::time::Instant::now();
+    let status = tokio::task::block_in_place(|| warden.terminate());
+    assert!(status.success(), "{status}; {}", warden.log());
+    assert!(told.elapsed() < Duration::from_secs(20), "{:?}", told.elapsed());
 }

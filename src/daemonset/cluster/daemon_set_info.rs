@@ -1,5 +1,6 @@
 //! A DaemonSet of the cluster, with what is asked of it for every node worked out once.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use hashbrown::HashSet;
@@ -10,6 +11,7 @@ use crate::daemonset::daemon_pod::{GENERATION_ANNOTATION, with_daemon_toleration
 use crate::daemonset::daemon_set::DaemonSet;
 use crate::daemonset::placement::excluded;
 use crate::scheduling::host_ports::HostPort;
+use crate::scheduling::label_selector;
 use crate::scheduling::node::Node;
 use crate::scheduling::resources::Resources;
 use crate::scheduling::toleration::{any_tolerates, keeps_pods_off};
@@ -85,6 +87,19 @@ impl DaemonSetInfo {
     pub fn tolerations_of(daemon_set: &DaemonSet) -> Vec<Toleration> {
         let template = &daemon_set.spec.template.spec;
         with_daemon_tolerations(&template.tolerations, template.host_network)
+    }
+
+    /// Whether anything is kept from ordinary pods for it: room, or a node where it is not Ready.
+    pub fn takes_nodes(&self) -> bool {
+        self.may_hold || self.gate.is_some()
+    }
+
+    /// Whether a pod with these labels in this namespace, which names it as its controller, is one of its own: anybody can write
+    /// such a name.
+    pub fn owns(&self, namespace: &str, labels: &BTreeMap<String, String>) -> bool {
+        let selector = self.daemon_set.spec.selector.as_ref();
+        self.daemon_set.metadata.namespace == namespace
+            && label_selector::matches(selector, labels) == Some(true)
     }
 
     /// Whether a pod of it belongs on `node` once the taints that go by themselves have gone.

@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use hashbrown::HashSet;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
-use super::daemon_set_info::{DaemonSetInfo, Weight};
+use super::daemon_set_info::{DaemonSetInfo, GateKind, Weight};
 use super::{Cluster, DaemonSetId, PodId};
 use crate::daemonset::daemon_set::DaemonSet;
 use crate::daemonset::mutation::is_ignored;
-use crate::daemonset::policy::Policy;
 use crate::scheduling::host_ports::host_ports;
 use crate::scheduling::label_selector;
 use crate::scheduling::resources::{default_pod_spec, template_requests};
@@ -33,7 +33,7 @@ impl Cluster {
             template_version: self.new_template_version(),
             surges: daemon_set.spec.surges(),
             may_hold: self.may_hold(&daemon_set),
-            gate: DaemonSetInfo::gate_of(&daemon_set).filter(|_| self.may_gate(&daemon_set)),
+            gate: self.gate(&daemon_set),
             weight: Weight::default(),
             pods: HashSet::new(),
             newest: None,
@@ -41,18 +41,31 @@ impl Cluster {
         };
         let id = self.daemon_sets.insert(info);
         self.daemon_set_ids.insert(uid.clone(), id);
+        self.link_pods(id);
+        self.weigh(id);
+        self.work_out_wanted_by(id);
+    }
+
+    /// Joins a DaemonSet with those that name it as their controller, as far as they are its own.
+    fn link_pods(&mut self, id: DaemonSetId) {
+        for pod in std::mem::take(&mut self.daemon_sets[id].pods) {
+            if let Some(daemon) = &mut self.pods[pod].daemon {
+                daemon.daemon_set = None;
+            }
+        }
+        self.daemon_sets[id].newest = None;
+        let uid = self.daemon_sets[id].uid.clone();
         let pods: Vec<PodId> = self.pods_by_owner.get(&uid).into_iter().flatten().copied().collect();
         for pod in pods {
             self.link_pod(pod);
         }
         self.find_newest(id);
-        self.weigh(id);
-        self.work_out_wanted_by(id);
     }
 
     fn replace_daemon_set(&mut self, id: DaemonSetId, daemon_set: DaemonSet) {
         let may_hold = self.may_hold(&daemon_set);
-        let gate = DaemonSetInfo::gate_of(&daemon_set).filter(|_| self.may_gate(&daemon_set));
+        let gate = self.gate(&daemon_set);
+        let new_selector = self.daemon_sets[id].daemon_set.spec.selector != daemon_set.spec.selector;
         let info = &mut self.daemon_sets[id];
         // Most changes are of the status, which says nothing here.
         let unchanged = info.daemon_set.spec == daemon_set.spec
@@ -70,6 +83,9 @@ impl Cluster {
         info.surges = daemon_set.spec.surges();
         (info.may_hold, info.gate) = (may_hold, gate);
         info.daemon_set = daemon_set;
+        if new_selector {
+            self.link_pods(id);
+        }
         if new_template {
             let version = self.new_template_version();
             self.daemon_sets[id].template_version = version;
@@ -84,6 +100,7 @@ impl Cluster {
         let Some(id) = self.daemon_set_ids.remove(uid) else { return };
         // Its holds end while it can still be named.
         self.daemon_sets[id].may_hold = false;
+        self.daemon_sets[id].gate = None;
         self.work_out_wanted_by(id);
         self.refresh_all(now);
         let info = self.daemon_sets.remove(id);
@@ -114,9 +131,8 @@ impl Cluster {
             .collect();
         for id in ids {
             let may_hold = self.may_hold(&self.daemon_sets[id].daemon_set);
-            let may_gate = self.may_gate(&self.daemon_sets[id].daemon_set);
+            let gate = self.gate(&self.daemon_sets[id].daemon_set);
             let info = &mut self.daemon_sets[id];
-            let gate = DaemonSetInfo::gate_of(&info.daemon_set).filter(|_| may_gate);
             let changed = (info.may_hold, info.gate) != (may_hold, gate);
             (info.may_hold, info.gate) = (may_hold, gate);
             self.weigh(id);
@@ -171,7 +187,7 @@ impl Cluster {
     pub(super) fn find_newest(&mut self, id: DaemonSetId) {
         let info = &self.daemon_sets[id];
         let current = info.pods.iter().copied().filter(|pod| self.is_current(*pod, info));
-        let newest = current.max_by_key(|pod| self.created(*pod));
+        let newest = current.max_by_key(|pod| self.age_key(*pod));
         self.daemon_sets[id].newest = newest;
     }
 
@@ -181,41 +197,41 @@ impl Cluster {
         generation.is_none() || info.generation.is_none() || generation == info.generation
     }
 
-    pub(super) fn created(&self, pod: PodId) -> &str {
-        self.pods[pod].daemon.as_ref().map_or("", |daemon| &daemon.created)
+    /// Orders pods by age, the same each time: their times are whole seconds.
+    pub(super) fn age_key(&self, pod: PodId) -> (&str, &str) {
+        let pod = &self.pods[pod];
+        (pod.daemon.as_ref().map_or("", |daemon| &daemon.created), &pod.uid)
     }
 
     fn may_hold(&self, daemon_set: &DaemonSet) -> bool {
-        let policy: &Policy = &self.policy;
-        !daemon_set.metadata.is_deleting()
-            && !is_ignored(&daemon_set.metadata.labels)
-            && !is_ignored(&daemon_set.spec.template.metadata.labels)
-            && self.namespace_allows(
-                &daemon_set.metadata.namespace,
-                Some(&policy.reservation.namespace_selector),
-            )
+        let selector = &self.policy.reservation.namespace_selector;
+        !is_left_alone(daemon_set) && self.namespace_allows(&daemon_set.metadata.namespace, selector)
     }
 
-    fn may_gate(&self, daemon_set: &DaemonSet) -> bool {
-        let selector = Some(&self.policy.readiness_gate_namespaces);
-        self.namespace_allows(&daemon_set.metadata.namespace, selector)
+    fn gate(&self, daemon_set: &DaemonSet) -> Option<GateKind> {
+        let gate = DaemonSetInfo::gate_of(daemon_set).filter(|_| !is_left_alone(daemon_set))?;
+        let selector = &self.policy.readiness_gate_namespaces;
+        self.namespace_allows(&daemon_set.metadata.namespace, selector).then_some(gate)
     }
 
     /// Whether a namespace exists, is not being deleted or ignored, and is selected.
-    fn namespace_allows(
-        &self,
-        name: &str,
-        selector: Option<&k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector>,
-    ) -> bool {
+    fn namespace_allows(&self, name: &str, selector: &LabelSelector) -> bool {
         let Some(namespace) = self.namespaces.get(name) else { return false };
         let labels = &namespace.metadata.labels;
         !namespace.metadata.is_deleting()
             && !is_ignored(labels)
-            && label_selector::matches(selector, labels) == Some(true)
+            && label_selector::matches(Some(selector), labels) == Some(true)
     }
 
     fn new_template_version(&mut self) -> u64 {
         self.next_template_version += 1;
         self.next_template_version
     }
+}
+
+/// Whether a DaemonSet is on its way out, or somebody has opted out for it or its pods.
+fn is_left_alone(daemon_set: &DaemonSet) -> bool {
+    daemon_set.metadata.is_deleting()
+        || is_ignored(&daemon_set.metadata.labels)
+        || is_ignored(&daemon_set.spec.template.metadata.labels)
 }

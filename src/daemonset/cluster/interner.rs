@@ -36,13 +36,13 @@ impl<T: ?Sized + Eq + Hash> Interner<T> {
     }
 
     /// The shared copy of a value that is not cheap to make twice.
-    pub fn intern_owned(&mut self, value: T) -> Arc<T>
+    pub fn intern_cloned(&mut self, value: &T) -> Arc<T>
     where
-        T: Sized,
+        T: Clone,
     {
-        match self.values.get(&value) {
+        match self.values.get(value) {
             Some(shared) => shared.clone(),
-            None => self.insert(Arc::new(value)),
+            None => self.insert(Arc::new(value.clone())),
         }
     }
 

@@ -38,6 +38,8 @@ pub struct NodeState {
     pub is_kept: bool,
     /// Whether our view of the node is behind the scheduler's.
     pub staleness: Staleness,
+    /// What the pod asked for that the scheduler offered the node to although it does not fit in our view.
+    pub(in crate::daemonset) offered: Resources,
     /// When a pod was last refused here for want of room.
     pub last_refused: Option<Instant>,
     /// Whether it waits to be worked out again.
@@ -71,6 +73,7 @@ impl NodeState {
             gates: Vec::new(),
             is_kept: false,
             staleness: Staleness::UpToDate,
+            offered: Resources::default(),
             last_refused: None,
             is_dirty: false,
         }
@@ -82,6 +85,15 @@ impl NodeState {
             && self.pods.is_empty()
             && self.nominated.is_empty()
             && self.daemon_pods.is_empty()
+    }
+
+    /// Notes that something has changed: once what the scheduler offered fits in our view, that is not behind any more.
+    pub(super) fn catch_up(&mut self) {
+        if self.staleness != Staleness::UpToDate
+            && self.allocatable.has_room_beside(&self.used, &self.offered)
+        {
+            self.staleness = Staleness::UpToDate;
+        }
     }
 
     /// The Node's UID, empty while there is none.

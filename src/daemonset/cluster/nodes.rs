@@ -29,28 +29,36 @@ impl Cluster {
     /// A Node was added or changed.
     pub fn apply_node(&mut self, node: Node, now: Instant) {
         let id = self.node_id_or_new(&node.metadata.name);
+        let is_known = self.nodes[id].node.is_some();
+        if is_known && self.nodes[id].uid() != node.metadata.uid {
+            // While the one that is gone can still be named.
+            self.end_holds(id, EndReason::NodeGone, now);
+        }
         let state = &mut self.nodes[id];
         let old = state.node.replace(node);
         // Just replaced: it is there.
         let Some(node) = &state.node else { return };
         let is_another = old.as_ref().is_none_or(|old| old.metadata.uid != node.metadata.uid);
         let allocatable = Resources::from_list(node.allocatable());
-        let grew = state.allocatable != allocatable;
+        let resized = state.allocatable != allocatable;
         state.allocatable = allocatable;
+        if resized {
+            self.opened(id, now);
+        }
+        let state = &self.nodes[id];
+        let Some(node) = &state.node else { return };
         if let (Some(old), false) = (&old, is_another) {
             let same_place = old.metadata.labels == node.metadata.labels
                 && old.spec.taints == node.spec.taints
                 && old.metadata.is_deleting() == node.metadata.is_deleting();
             let same_gates = old.metadata.annotations == node.metadata.annotations;
-            if same_place && !grew && (same_gates || state.gates.is_empty()) {
+            if same_place && !resized && (same_gates || state.gates.is_empty()) {
                 return;
             }
             if same_place {
                 self.mark_dirty(id);
                 return;
             }
-        } else if old.is_some() {
-            self.end_holds(id, EndReason::NodeGone, now);
         }
         if is_another {
             self.nodes[id].staleness = Staleness::UpToDate;
@@ -103,7 +111,7 @@ impl Cluster {
         let mut wanted = Vec::new();
         if let Some(node) = self.nodes[id].node.as_ref().filter(|node| takes_part(node, &policy)) {
             let wants = |info: &super::daemon_set_info::DaemonSetInfo| {
-                info.may_hold && info.wants(node, |taint| goes_by_itself(taint, &policy))
+                info.takes_nodes() && info.wants(node, |taint| goes_by_itself(taint, &policy))
             };
             wanted = self.daemon_sets.iter().filter(|(_, info)| wants(info)).map(|(id, _)| id).collect();
         }
@@ -119,7 +127,7 @@ impl Cluster {
         for (id, state) in &mut self.nodes {
             let wants = match (&state.node, info) {
                 (Some(node), Some(info)) => {
-                    info.may_hold
+                    info.takes_nodes()
                         && takes_part(node, &policy)
                         && info.wants(node, |taint| goes_by_itself(taint, &policy))
                 }

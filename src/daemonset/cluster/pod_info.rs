@@ -52,6 +52,37 @@ impl PodInfo {
     pub fn is_live(&self) -> bool {
         self.phase == Phase::Live
     }
+
+    /// The node on which it counts as a daemon pod: where it is bound, else where it belongs.
+    pub(super) fn place(&self) -> Option<NodeId> {
+        let daemon = self.daemon.as_ref()?;
+        self.node.or(daemon.target)
+    }
+
+    /// The node of which it holds something, or will.
+    pub(super) fn holds_of(&self) -> Option<NodeId> {
+        self.node.or(self.nominated).filter(|_| self.is_live())
+    }
+
+    /// Whether it holds at least `requests` of `node`.
+    pub(super) fn still_holds(&self, node: NodeId, requests: &Resources) -> bool {
+        self.holds_of() == Some(node) && self.requests.lacks(requests).is_none()
+    }
+
+    /// Whether it is as much a pod of its DaemonSet, and as new, as `other`.
+    pub(super) fn has_same_identity(&self, other: &Self) -> bool {
+        let same_daemon = match (&self.daemon, &other.daemon) {
+            (None, None) => true,
+            (Some(own), Some(other)) => {
+                own.owner_uid == other.owner_uid
+                    && own.labels == other.labels
+                    && own.generation == other.generation
+                    && own.created == other.created
+            }
+            _ => false,
+        };
+        same_daemon && self.namespace == other.namespace
+    }
 }
 
 /// What only daemon pods have.
@@ -70,6 +101,6 @@ pub struct DaemonPodInfo {
     pub labels: Arc<BTreeMap<String, String>>,
     /// When it was created; times of one cluster compare as text.
     pub created: Box<str>,
-    /// Why it is not scheduled, or why it failed, in the words of whoever said so.
+    /// Why it is not scheduled or not Ready, or why it failed, in the words of whoever said so.
     pub message: Box<str>,
 }

@@ -5,12 +5,11 @@ use std::time::Instant;
 
 use super::node_state::remove_id;
 use super::pod_info::{DaemonPodInfo, Phase, PodInfo};
-use super::{Cluster, Effect, NodeId, PodId};
+use super::{Cluster, NodeId, PodId};
 use crate::daemonset::daemon_pod::{GENERATION_LABEL, daemon_set_reference, target_node_name};
 use crate::scheduling::host_ports::host_ports;
-use crate::scheduling::label_selector;
 use crate::scheduling::pod::Pod;
-use crate::scheduling::resources::pod_requests;
+use crate::scheduling::resources::{Resources, pod_requests};
 
 /// A pod that was refused less than this before its obstacle went may have been tried too early: the scheduler can see an event
 /// before we do.
@@ -25,33 +24,52 @@ impl Cluster {
             let info = self.pod_info(uid.clone(), pod);
             let id = self.pods.insert(info);
             self.pod_ids.insert(uid, id);
-            self.attach(id, now);
+            self.enter(id, now);
+            self.own(id);
             return;
         };
         let mut info = self.pod_info(uid, pod);
+        let linked = self.pods[id].daemon.as_ref().and_then(|daemon| daemon.daemon_set);
         if let Some(daemon) = &mut info.daemon {
-            daemon.daemon_set = self.pods[id].daemon.as_ref().and_then(|daemon| daemon.daemon_set);
+            daemon.daemon_set = linked;
         }
         // Most changes are of the status, which says little here.
         if self.pods[id] == info {
             return;
         }
-        self.detach(id, now);
-        if let Some(daemon) = &mut info.daemon {
-            daemon.daemon_set = None;
+        let same_identity = self.pods[id].has_same_identity(&info);
+        self.leave(id);
+        if !same_identity {
+            self.unlink_pod(id);
+            if let Some(daemon) = &mut info.daemon {
+                daemon.daemon_set = None;
+            }
         }
         let old = std::mem::replace(&mut self.pods[id], info);
-        self.attach(id, now);
+        self.enter(id, now);
+        if !same_identity {
+            self.own(id);
+        } else if let Some(daemon_set) = linked.filter(|linked| self.daemon_sets[*linked].newest == Some(id))
+        {
+            self.weigh(daemon_set);
+        }
+        if let Some(node) = old.holds_of().filter(|node| !self.pods[id].still_holds(*node, &old.requests)) {
+            self.opened(node, now);
+        }
         self.forget_nodes_of(&old);
     }
 
     /// A pod is gone.
     pub fn delete_pod(&mut self, uid: &str, now: Instant) {
         let Some(id) = self.pod_ids.remove(uid) else { return };
-        self.detach(id, now);
+        self.leave(id);
+        self.unlink_pod(id);
         let pod = self.pods.remove(id);
         self.waiting.remove(&pod.uid);
         self.drop_charge(&pod.uid, now);
+        if let Some(node) = pod.holds_of() {
+            self.opened(node, now);
+        }
         self.forget_nodes_of(&pod);
     }
 
@@ -92,7 +110,7 @@ impl Cluster {
                 daemon_set: None,
                 target,
                 generation: pod.metadata.labels.get(GENERATION_LABEL).and_then(|text| text.parse().ok()),
-                labels: self.labels.intern_owned(pod.metadata.labels.clone()),
+                labels: self.labels.intern_cloned(&pod.metadata.labels),
                 created: pod.metadata.creation_timestamp.as_str().into(),
                 message: why_it_does_not_run(pod).into(),
             })
@@ -113,74 +131,80 @@ impl Cluster {
         }
     }
 
-    fn attach(&mut self, id: PodId, now: Instant) {
+    /// Puts a pod on the lists of its nodes.
+    fn enter(&mut self, id: PodId, now: Instant) {
         let pod = &self.pods[id];
-        let (node, nominated) = (pod.node, pod.nominated);
-        let target = pod.daemon.as_ref().and_then(|daemon| daemon.target);
         let is_live = pod.is_live();
-        if let (Some(node), true) = (node, is_live) {
+        if let (Some(node), true) = (pod.node, is_live) {
             let state = &mut self.nodes[node];
             state.used.add(&pod.requests);
             state.pods.push(id);
         }
-        if let (Some(node), true) = (nominated, is_live) {
+        if let (Some(node), true) = (pod.nominated, is_live) {
             self.nodes[node].nominated.push(id);
         }
-        if pod.daemon.is_some() {
-            if let Some(node) = node.or(target) {
-                self.nodes[node].daemon_pods.push(id);
-            }
-            let owner = self.pods[id].daemon.as_ref().map(|daemon| daemon.owner_uid.clone());
-            if let Some(owner) = owner {
-                self.pods_by_owner.entry(owner).or_default().insert(id);
-            }
-            self.link_pod(id);
+        if let Some(node) = pod.place() {
+            self.nodes[node].daemon_pods.push(id);
         }
-        if node.is_some() || !is_live {
-            let uid = self.pods[id].uid.clone();
+        if pod.node.is_some() || !is_live {
+            let uid = pod.uid.clone();
             self.waiting.remove(&uid);
             self.drop_charge(&uid, now);
         }
-        self.touch(node.or(nominated).or(target));
+        self.touch(id);
     }
 
-    fn detach(&mut self, id: PodId, now: Instant) {
+    /// Takes a pod off the lists of its nodes.
+    fn leave(&mut self, id: PodId) {
         let pod = &self.pods[id];
-        let (node, nominated, is_live) = (pod.node, pod.nominated, pod.is_live());
-        if let (Some(node), true) = (node, is_live) {
+        if let (Some(node), true) = (pod.node, pod.is_live()) {
             let state = &mut self.nodes[node];
-            state.used.subtract(&pod.requests);
             remove_id(&mut state.pods, &id);
+            if state.used.is_saturated() {
+                // The sum says nothing any more: without this two absurd pods would leave it wrong for good.
+                state.used = Resources::default();
+                for pod in &state.pods {
+                    state.used.add(&self.pods[*pod].requests);
+                }
+            } else {
+                state.used.subtract(&pod.requests);
+            }
         }
-        if let Some(node) = nominated {
+        if let Some(node) = pod.nominated {
             remove_id(&mut self.nodes[node].nominated, &id);
         }
-        let mut place = node.or(nominated);
-        if let Some(daemon) = &pod.daemon {
-            place = place.or(daemon.target);
-            if let Some(node) = node.or(daemon.target) {
-                remove_id(&mut self.nodes[node].daemon_pods, &id);
-            }
+        if let Some(node) = pod.place() {
+            remove_id(&mut self.nodes[node].daemon_pods, &id);
+        }
+        self.touch(id);
+    }
+
+    /// Enters a pod under the DaemonSet that it names as its controller.
+    fn own(&mut self, id: PodId) {
+        if let Some(daemon) = &self.pods[id].daemon {
             let owner = daemon.owner_uid.clone();
-            let linked = daemon.daemon_set;
-            if let Some(pods) = self.pods_by_owner.get_mut(&owner) {
-                pods.remove(&id);
-                if pods.is_empty() {
-                    self.pods_by_owner.remove(&owner);
-                }
-            }
-            if let Some(daemon_set) = linked {
-                let info = &mut self.daemon_sets[daemon_set];
-                info.pods.remove(&id);
-                if info.newest == Some(id) {
-                    self.find_newest(daemon_set);
-                    self.weigh(daemon_set);
-                }
+            self.pods_by_owner.entry(owner).or_default().insert(id);
+            self.link_pod(id);
+        }
+    }
+
+    /// Takes a pod out from under the DaemonSet that it names as its controller.
+    fn unlink_pod(&mut self, id: PodId) {
+        let Some(daemon) = &self.pods[id].daemon else { return };
+        let (owner, linked) = (daemon.owner_uid.clone(), daemon.daemon_set);
+        if let Some(pods) = self.pods_by_owner.get_mut(&owner) {
+            pods.remove(&id);
+            if pods.is_empty() {
+                self.pods_by_owner.remove(&owner);
             }
         }
-        self.touch(place);
-        if let Some(node) = place {
-            self.opened(node, now);
+        if let Some(daemon_set) = linked {
+            let info = &mut self.daemon_sets[daemon_set];
+            info.pods.remove(&id);
+            if info.newest == Some(id) {
+                self.find_newest(daemon_set);
+                self.weigh(daemon_set);
+            }
         }
     }
 
@@ -190,31 +214,30 @@ impl Cluster {
         let pod = &self.pods[id];
         let Some(daemon) = &pod.daemon else { return };
         let Some((daemon_set, info)) = self.daemon_set(&daemon.owner_uid) else { return };
-        let selector = info.daemon_set.spec.selector.as_ref();
-        let is_genuine = info.daemon_set.metadata.namespace == *pod.namespace
-            && label_selector::matches(selector, &daemon.labels) == Some(true);
-        if !is_genuine {
+        if !info.owns(&pod.namespace, &daemon.labels) {
             return;
         }
-        let node = pod.node.or(daemon.target);
         if let Some(daemon) = &mut self.pods[id].daemon {
             daemon.daemon_set = Some(daemon_set);
         }
         self.daemon_sets[daemon_set].pods.insert(id);
         let info = &self.daemon_sets[daemon_set];
         let is_newest = self.is_current(id, info)
-            && info.newest.is_none_or(|newest| self.created(newest) <= self.created(id));
+            && info.newest.is_none_or(|newest| self.age_key(newest) < self.age_key(id));
         if is_newest {
             self.daemon_sets[daemon_set].newest = Some(id);
             self.weigh(daemon_set);
         }
-        self.touch(node);
+        self.touch(id);
     }
 
-    /// Marks a node whose pods have changed, if that can mean anything there.
-    fn touch(&mut self, node: Option<NodeId>) {
-        if let Some(node) = node.filter(|node| !self.nodes[*node].wanted.is_empty()) {
-            self.mark_dirty(node);
+    /// Marks the nodes of a pod that has changed, where that can mean anything.
+    fn touch(&mut self, id: PodId) {
+        let pod = &self.pods[id];
+        for node in [pod.node.filter(|_| pod.is_live()), pod.place()].into_iter().flatten() {
+            if !self.nodes[node].wanted.is_empty() {
+                self.mark_dirty(node);
+            }
         }
     }
 
@@ -227,22 +250,24 @@ impl Cluster {
 
     /// Room may have come free on a node: if a pod was refused there a moment ago, it may have been tried too early.
     pub(super) fn opened(&mut self, node: NodeId, now: Instant) {
-        let state = &self.nodes[node];
+        let state = &mut self.nodes[node];
+        state.catch_up();
         let recently = |at: Instant| now.saturating_duration_since(at) < EARLY_RETRY;
-        if state.last_refused.is_some_and(recently) && !self.waiting.is_empty() {
-            self.effects.push(Effect::Wake(state.name.clone()));
+        if state.last_refused.is_some_and(recently) {
+            self.wake(node);
         }
     }
 }
 
-/// Why a pod does not run, in the words of the scheduler or the kubelet; empty when nobody says so.
+/// Why a pod does not run or is not Ready, in the words of the scheduler or the kubelet; empty when nobody says so.
 fn why_it_does_not_run(pod: &Pod) -> &str {
     if pod.is_terminal() {
         return &pod.status.reason;
     }
-    let unscheduled = |kind: &str, status: &str| kind == "PodScheduled" && status == "False";
-    let condition =
-        pod.status.conditions.iter().find(|condition| unscheduled(&condition.kind, &condition.status));
+    // While it is not bound its readiness says nothing.
+    let kind = if pod.spec.node_name.is_empty() { "PodScheduled" } else { "Ready" };
+    let is_it = |own: &str, status: &str| own == kind && status == "False";
+    let condition = pod.status.conditions.iter().find(|condition| is_it(&condition.kind, &condition.status));
     condition.map_or(
         "",
         |condition| if condition.message.is_empty() { &condition.reason } else { &condition.message },

@@ -15,12 +15,12 @@ use crate::scheduling::host_ports::HostPort;
 use crate::scheduling::resources::Resources;
 
 /// A daemon pod that a node lacks.
-struct MissingPod {
-    daemon_set: DaemonSetId,
-    pending: Option<PodId>,
-    priority: i32,
-    need: Resources,
-    reserve: Resources,
+pub(super) struct MissingPod {
+    pub(super) daemon_set: DaemonSetId,
+    pub(super) pending: Option<PodId>,
+    pub(super) priority: i32,
+    pub(super) need: Resources,
+    pub(super) reserve: Resources,
     host_ports: Box<[HostPort]>,
 }
 
@@ -48,7 +48,8 @@ impl Cluster {
         if !std::mem::replace(&mut state.is_dirty, false) {
             return;
         }
-        let priorities = self.nodes[id].wanted.iter().map(|id| self.daemon_sets[*id].weight.priority);
+        let wanting = self.nodes[id].wanted.iter().map(|id| &self.daemon_sets[*id]);
+        let priorities = wanting.filter(|info| info.may_hold).map(|info| info.weight.priority);
         self.nodes[id].highest_wanted_priority = priorities.max();
         self.refresh_holds(id, now);
         self.refresh_gates(id, now);
@@ -69,13 +70,18 @@ impl Cluster {
         }
         let mut holds = std::mem::take(&mut self.nodes[id].holds);
         let mut kept = Vec::with_capacity(missing.len());
+        let mut is_loosened = false;
         for daemon in missing {
             let info = &self.daemon_sets[daemon.daemon_set];
             let at = holds.iter().position(|hold| hold.daemon_set == daemon.daemon_set);
-            let known = at.map(|at| holds.swap_remove(at));
-            let mut hold = known
-                .filter(|hold| hold.template_version == info.template_version)
-                .unwrap_or_else(|| Hold::new(daemon.daemon_set, info.uid.clone(), info.template_version));
+            let mut hold = match at {
+                Some(at) => holds.swap_remove(at),
+                None => Hold::new(daemon.daemon_set, info.uid.clone(), info.template_version),
+            };
+            if hold.template_version != info.template_version {
+                hold.rearm(info.template_version, now);
+            }
+            is_loosened |= hold.is_loosened_by(daemon.priority, &daemon.reserve, &daemon.host_ports);
             hold.priority = daemon.priority;
             hold.need = daemon.need;
             hold.reserve = daemon.reserve;
@@ -86,12 +92,16 @@ impl Cluster {
         let outlooks = self.outlooks_on(id, &kept);
         for (hold, outlook) in kept.iter_mut().zip(outlooks) {
             hold.set_suffices(outlook.suffices, now);
-            if hold.state != HoldState::Expired {
-                let state = if outlook.can_fit { HoldState::Held } else { HoldState::CannotFit };
-                if hold.state == HoldState::Held && state == HoldState::CannotFit {
+            if hold.state == HoldState::Expired {
+                continue;
+            }
+            if outlook.can_fit {
+                hold.enter(HoldState::Held, now);
+            } else {
+                if hold.state == HoldState::Held {
                     self.end_hold(id, hold, EndReason::CannotFit, now);
                 }
-                hold.state = state;
+                hold.enter(HoldState::CannotFit, now);
             }
         }
         // What is left is not missing any more: landed, or not wanted.
@@ -103,25 +113,30 @@ impl Cluster {
             }
             if !landed && !hold.is_fresh() {
                 if hold.state != HoldState::Expired {
-                    hold.state = HoldState::NotMissing;
+                    hold.enter(HoldState::NotMissing, now);
                 }
+                hold.pending = None;
                 kept.push(hold);
             }
         }
         self.nodes[id].holds = kept;
+        if is_loosened {
+            self.wake(id);
+        }
     }
 
     /// The daemon pods that a node lacks: wanted, and none of the DaemonSet is bound that is neither terminal nor terminating;
     /// or, where updates surge, the new one is not bound yet.
-    fn missing_on(&self, id: NodeId) -> Vec<MissingPod> {
+    pub(super) fn missing_on(&self, id: NodeId) -> Vec<MissingPod> {
         let state = &self.nodes[id];
-        state.wanted.iter().filter_map(|daemon_set| self.missing_pod(id, *daemon_set)).collect()
+        let holding = state.wanted.iter().filter(|daemon_set| self.daemon_sets[**daemon_set].may_hold);
+        holding.filter_map(|daemon_set| self.missing_pod(id, *daemon_set)).collect()
     }
 
     fn missing_pod(&self, id: NodeId, daemon_set: DaemonSetId) -> Option<MissingPod> {
         let info = &self.daemon_sets[daemon_set];
         let mut has_bound = false;
-        let mut pending = None;
+        let mut pending: Option<PodId> = None;
         let mut still_held = Resources::default();
         for pod_id in &self.nodes[id].daemon_pods {
             let pod = &self.pods[*pod_id];
@@ -133,7 +148,10 @@ impl Cluster {
                 (true, true) => still_held.add(&pod.requests),
                 (true, false) => has_bound = true,
                 (false, true) => {}
-                (false, false) => pending = Some(*pod_id),
+                (false, false) => {
+                    let is_newer = pending.is_none_or(|other| self.age_key(other) < self.age_key(*pod_id));
+                    pending = if is_newer { Some(*pod_id) } else { pending };
+                }
             }
         }
         if has_bound && !(info.surges && pending.is_some()) {
@@ -194,14 +212,26 @@ impl Cluster {
         let hold_ref = self.hold_ref(id, hold.daemon_set, std::mem::take(&mut hold.has_refused));
         self.effects.push(Effect::HoldEnded(hold_ref, reason));
         match reason {
-            // These come with an event of the cluster, which wakes the refused pods unless they were tried before we saw it.
-            EndReason::Landed | EndReason::NotWanted | EndReason::NodeGone => self.opened(id, now),
-            EndReason::CannotFit | EndReason::HoldTimeout | EndReason::WaitTimeout => self.wake(id),
+            // This comes with an event of the cluster, which wakes the refused pods unless they were tried before we saw it.
+            EndReason::Landed => self.opened(id, now),
+            // No room comes free by it.
+            EndReason::NodeGone => {}
+            // What is no longer wanted may come of a DaemonSet or a namespace, and the scheduler does not look at those.
+            EndReason::NotWanted | EndReason::CannotFit | EndReason::HoldTimeout | EndReason::WaitTimeout => {
+                self.wake(id)
+            }
         }
     }
 
-    fn wake(&mut self, id: NodeId) {
-        if !self.waiting.is_empty() {
+    pub(super) fn wake(&mut self, id: NodeId) {
+        if !self.waiting.is_empty() && self.nodes[id].node.is_some() {
+            self.push_wake(id);
+        }
+    }
+
+    /// Any change of any node wakes all pods that an extender has refused: one at a time is enough.
+    pub(super) fn push_wake(&mut self, id: NodeId) {
+        if !self.effects.iter().any(|effect| matches!(effect, Effect::Wake(_))) {
             self.effects.push(Effect::Wake(self.nodes[id].name.clone()));
         }
     }
@@ -226,31 +256,45 @@ impl Cluster {
         let mut gates = std::mem::take(&mut self.nodes[id].gates);
         let was_closed = gates.iter().any(|gate| gate.is_closed);
         let mut kept = Vec::with_capacity(wanted.len());
+        let mut any_is_ready = false;
         for daemon_set in wanted {
             let info = &self.daemon_sets[daemon_set];
             let at = gates.iter().position(|gate| gate.daemon_set == daemon_set);
-            let known = at.map(|at| gates.swap_remove(at));
-            let mut gate = known
-                .filter(|gate| gate.template_version == info.template_version)
-                .unwrap_or_else(|| Gate::new(daemon_set, info.uid.clone(), info.template_version));
+            let mut gate = match at {
+                Some(at) => gates.swap_remove(at),
+                None => Gate::new(daemon_set, info.uid.clone(), info.template_version),
+            };
+            if gate.template_version != info.template_version {
+                gate.rearm(info.template_version, now);
+            }
             let is_ready = self.is_ready_on(id, daemon_set);
+            any_is_ready |= is_ready;
+            gate.was_ready |= is_ready;
             let first_only = info.gate == Some(GateKind::FirstReady);
             let is_remembered = first_only && self.is_remembered(id, &info.uid);
-            if is_ready || is_remembered {
+            if is_ready || first_only && (is_remembered || gate.was_ready) {
                 gate.opened();
             } else {
                 gate.is_closed = !gate.is_expired;
             }
-            if is_ready && first_only && !is_remembered && gate.asks_to_remember(now) {
+            if first_only && gate.was_ready && !is_remembered && gate.asks_to_remember(now) {
                 let (node, daemon_set_uid) = (self.nodes[id].name.clone(), info.uid.clone());
                 self.effects.push(Effect::RememberReady { node, daemon_set_uid });
             }
             kept.push(gate);
         }
+        // What is left is not wanted: its record is kept for what it has spent, as a hold's.
+        for mut gate in gates.into_iter().filter(|gate| !gate.is_fresh() || gate.is_closed) {
+            gate.suspend(now);
+            if !gate.is_fresh() {
+                kept.push(gate);
+            }
+        }
         let is_closed = kept.iter().any(|gate| gate.is_closed);
         self.nodes[id].gates = kept;
         if was_closed && !is_closed {
-            self.opened(id, now);
+            // A pod that has become Ready is an event of the cluster; that nothing is waited for any more need not be.
+            if any_is_ready { self.opened(id, now) } else { self.wake(id) }
         }
     }
 
@@ -282,12 +326,14 @@ impl Cluster {
             .map(|(id, _)| id)
             .collect();
         for id in running {
+            // What has ended by itself must not be said to have run out of time.
+            self.refresh(id, now);
             let mut holds = std::mem::take(&mut self.nodes[id].holds);
             for hold in &mut holds {
                 let waits = |uid: &str| self.is_waiting(uid);
                 let ended = hold.tick(now, reservation.hold_timeout, reservation.wait_timeout, waits);
                 if let Some(reason) = ended {
-                    hold.state = HoldState::Expired;
+                    hold.enter(HoldState::Expired, now);
                     self.end_hold(id, hold, reason, now);
                     self.mark_dirty(id);
                 }
@@ -334,15 +380,15 @@ impl Cluster {
     }
 
     /// A charge is over: whoever was refused for it a moment ago may be tried again.
-    pub(super) fn charge_ended(&mut self, now: Instant) {
+    pub(in crate::daemonset) fn charge_ended(&mut self, now: Instant) {
         let recently = |at: Instant| {
             now.saturating_duration_since(at) < EARLY_RETRY.max(std::time::Duration::from_secs(6))
         };
         if self.last_refused_by_charge.is_some_and(recently) && !self.waiting.is_empty() {
             // Any node will do: every change of one wakes all pods that an extender has refused.
             let node = self.nodes.iter().find(|(_, node)| node.node.is_some());
-            if let Some(name) = node.map(|(_, node)| node.name.clone()) {
-                self.effects.push(Effect::Wake(name));
+            if let Some(id) = node.map(|(id, _)| id) {
+                self.push_wake(id);
             }
             if self.ledger.is_empty() {
                 self.last_refused_by_charge = None;

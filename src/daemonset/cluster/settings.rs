@@ -142,6 +142,31 @@ pub struct ScopeSelectorRequirement {
 }
 
 impl Cluster {
+    /// The names of all namespaces: here and below, what a relist did not bring is gone.
+    pub fn namespace_names(&self) -> impl Iterator<Item = &String> {
+        self.namespaces.keys()
+    }
+
+    /// The names of all priority classes.
+    pub fn priority_class_names(&self) -> impl Iterator<Item = &String> {
+        self.priority_classes.keys()
+    }
+
+    /// The namespaces and names of all limit ranges.
+    pub fn limit_range_names(&self) -> impl Iterator<Item = &(String, String)> {
+        self.limit_ranges.keys()
+    }
+
+    /// The names of all runtime classes.
+    pub fn runtime_class_names(&self) -> impl Iterator<Item = &String> {
+        self.runtime_classes.keys()
+    }
+
+    /// The namespaces and names of all quotas.
+    pub fn resource_quota_names(&self) -> impl Iterator<Item = &(String, String)> {
+        self.resource_quotas.keys()
+    }
+
     /// A namespace was added or changed.
     pub fn apply_namespace(&mut self, namespace: Namespace) {
         let name = namespace.metadata.name.clone();

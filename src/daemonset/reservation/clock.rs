@@ -54,16 +54,23 @@ impl Clock {
         self.witness.is_some()
     }
 
-    /// Goes on from this clock's witness with nothing spent, as when what is waited for has changed.
-    #[must_use]
-    pub fn handed_over(&mut self, now: Instant) -> Option<(Arc<str>, Instant)> {
+    /// What is refused from here on is refused for another reason: counts the time until `now` and gives the witness away,
+    /// for the clock of that reason. What was spent stays spent, so that a reason that comes and goes is not waited for anew.
+    pub fn hand_over(&mut self, to: &mut Self, now: Instant) {
         self.count(now);
-        self.witness.take().map(|witness| (witness.uid, witness.refused_at))
+        to.witness = self.witness.take();
     }
 
-    /// Takes over what [`Clock::handed_over`] gave.
-    pub fn take_over(&mut self, witness: Option<(Arc<str>, Instant)>, now: Instant) {
-        self.witness = witness.map(|(uid, refused_at)| Witness { uid, refused_at, counted_until: now });
+    /// Nothing is refused any more: stops.
+    pub fn stop(&mut self, now: Instant) {
+        self.count(now);
+        self.witness = None;
+    }
+
+    /// Forgets what was spent; whoever waits, waits on.
+    pub fn start_anew(&mut self, now: Instant) {
+        self.count(now);
+        self.spent = Duration::ZERO;
     }
 
     fn count(&mut self, now: Instant) {

@@ -27,6 +27,8 @@ pub struct Gate {
     pub is_closed: bool,
     /// Whether its time was up before the pod was Ready.
     pub is_expired: bool,
+    /// Whether the pod was Ready here once: `FirstReady` need not wait for the Node's annotation to come back.
+    pub was_ready: bool,
     clock: Clock,
     asked_to_remember: Option<Instant>,
 }
@@ -43,6 +45,7 @@ impl Gate {
             template_version,
             is_closed: false,
             is_expired: false,
+            was_ready: false,
             clock: Clock::default(),
             asked_to_remember: None,
         }
@@ -63,6 +66,24 @@ impl Gate {
         self.clock.refused(uid, now);
     }
 
+    /// Nothing waits for it for now; what was spent stays spent.
+    pub fn suspend(&mut self, now: Instant) {
+        self.is_closed = false;
+        self.clock.stop(now);
+    }
+
+    /// The template has changed: all the time is given again.
+    pub fn rearm(&mut self, template_version: u64, now: Instant) {
+        self.template_version = template_version;
+        self.is_expired = false;
+        self.clock.start_anew(now);
+    }
+
+    /// Whether nothing would be lost by forgetting it.
+    pub fn is_fresh(&self) -> bool {
+        !self.is_expired && !self.was_ready && self.clock.spent().is_zero()
+    }
+
     /// The daemon pod is Ready: the time starts anew when it is not again.
     pub fn opened(&mut self) {
         self.is_closed = false;
@@ -79,7 +100,7 @@ impl Gate {
     ) -> bool {
         self.clock.tick(now, is_waiting);
         if self.is_closed && self.clock.spent() >= timeout {
-            self.is_closed = false;
+            self.suspend(now);
             self.is_expired = true;
             return true;
         }

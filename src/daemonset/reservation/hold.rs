@@ -36,7 +36,7 @@ pub struct Hold {
     pub reserve: Resources,
     /// Ports of the host that the pod takes.
     pub host_ports: Box<[HostPort]>,
-    /// The pod, when it exists already.
+    /// The pod, when it exists already; only to be looked up while the node is not dirty.
     pub pending: Option<PodId>,
     /// How far it is.
     pub state: HoldState,
@@ -162,9 +162,35 @@ impl Hold {
             } else {
                 (&mut self.suffices_clock, &mut self.waits_clock)
             };
-            let witness = from.handed_over(now);
-            to.take_over(witness, now);
+            from.hand_over(to, now);
         }
+    }
+
+    /// Moves on; time runs only while room is kept.
+    pub fn enter(&mut self, state: HoldState, now: Instant) {
+        if state != HoldState::Held {
+            self.suffices_clock.stop(now);
+            self.waits_clock.stop(now);
+        }
+        self.state = state;
+    }
+
+    /// The template has changed: all the time is given again. What was said of it stays said while it goes on.
+    pub fn rearm(&mut self, template_version: u64, now: Instant) {
+        self.template_version = template_version;
+        self.suffices_clock.start_anew(now);
+        self.waits_clock.start_anew(now);
+        if self.state == HoldState::Expired {
+            self.state = HoldState::NotMissing;
+        }
+    }
+
+    /// Whether a pod that it kept off might have room where it asks for `reserve` and `host_ports` at `priority` instead.
+    pub fn is_loosened_by(&self, priority: i32, reserve: &Resources, host_ports: &[HostPort]) -> bool {
+        self.state == HoldState::Held
+            && (priority < self.priority
+                || reserve.lacks(&self.reserve).is_some()
+                || self.host_ports.iter().any(|port| !host_ports.contains(port)))
     }
 
     /// Counts the time until `now`; the reason when it is up.

@@ -2,13 +2,14 @@
 //!
 //! ```text
 //! let mut call = cluster.judge(&pod, now);       what the pod asks for, worked out once
-//! for name in names { call.refuse(name, None) }  one look-up each
+//! for name in names { call.refuse(name) }        one look-up each
 //! let tally = call.finish();                     the pod is entered into the ledger
 //! ```
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::hold::Hold;
 use super::ledger::NodeSet;
 use crate::daemonset::cluster::node_state::{NodeState, Staleness};
 use crate::daemonset::cluster::{Cluster, DaemonSetId, Effect, NodeId};
@@ -16,7 +17,6 @@ use crate::daemonset::daemon_pod::{daemon_set_reference, target_node_name};
 use crate::daemonset::mutation::is_ignored;
 use crate::daemonset::policy::ReservationMode;
 use crate::scheduling::host_ports::{HostPort, any_conflict, host_ports};
-use crate::scheduling::label_selector;
 use crate::scheduling::pod::{Pod, SYSTEM_CRITICAL_PRIORITY};
 use crate::scheduling::resources::{Resources, pod_requests};
 
@@ -56,6 +56,8 @@ pub struct Call<'c> {
 pub(super) struct Asking {
     uid: Arc<str>,
     pub(super) role: Role,
+    /// Where it is at home, if it is a daemon pod: nowhere else does it have the rights of one.
+    target: Option<NodeId>,
     pub(super) priority: i32,
     pub(super) requests: Resources,
     pub(super) host_ports: Box<[HostPort]>,
@@ -96,11 +98,7 @@ impl Cluster {
         let kinds = &self.policy().daemon_set_kinds;
         let owner = daemon_set_reference(kinds, &pod.metadata)?;
         let (id, info) = self.daemon_set(&owner.uid)?;
-        let selector = info.daemon_set.spec.selector.as_ref();
-        let is_genuine = info.daemon_set.metadata.namespace == pod.metadata.namespace
-            && info.daemon_set.metadata.name == owner.name
-            && label_selector::matches(selector, &pod.metadata.labels) == Some(true);
-        is_genuine.then_some(id)
+        info.owns(&pod.metadata.namespace, &pod.metadata.labels).then_some(id)
     }
 
     fn role_of(&self, pod: &Pod) -> Role {
@@ -125,9 +123,23 @@ impl Asking {
         Self {
             uid: pod.metadata.uid.as_str().into(),
             role: cluster.role_of(pod),
+            target: target_node_name(&pod.spec).and_then(|name| cluster.node_id(name)),
             priority: pod.priority(),
             requests: pod_requests(pod),
             host_ports: host_ports(&pod.spec),
+        }
+    }
+
+    /// Whether a hold on this node keeps room from the pod: one that is important enough, and so never its own.
+    pub(super) fn is_held_by(&self, node: NodeId, hold: &Hold) -> bool {
+        self.role != Role::Exempt && hold.is_held_against(self.priority, self.daemon_set_on(node).is_some())
+    }
+
+    /// The DaemonSet of a pod that is a daemon pod on this node.
+    fn daemon_set_on(&self, node: NodeId) -> Option<DaemonSetId> {
+        match self.role {
+            Role::Daemon(daemon_set) if self.target == Some(node) => Some(daemon_set),
+            Role::Daemon(_) | Role::Ordinary | Role::Exempt => None,
         }
     }
 }
@@ -146,6 +158,9 @@ impl Call<'_> {
         match kept {
             Some(_) if self.cluster.policy().reservation.mode == ReservationMode::Audit => {
                 self.audited += 1;
+                // It goes there all the same, so that the next one finds that much less.
+                self.passed.insert(id);
+                self.passed_any = true;
                 None
             }
             Some(kept) => {
@@ -163,11 +178,13 @@ impl Call<'_> {
     /// Enters the pod into the ledger, in place of what it was charged before.
     pub fn finish(self) -> Tally {
         let Self { cluster, now, asking, passed, passed_any, refused_any, audited } = self;
-        match asking.role {
-            Role::Exempt => {}
-            // What a daemon pod will take is what is kept for it: charging it too would count it twice.
-            Role::Daemon(_) => {}
-            Role::Ordinary => cluster.ledger.charge(asking.uid.clone(), asking.requests, passed, now),
+        let daemon_set = match asking.role {
+            Role::Daemon(daemon_set) => Some(daemon_set),
+            Role::Ordinary => None,
+            Role::Exempt => return Tally { audited },
+        };
+        if cluster.ledger.charge(asking.uid.clone(), asking.requests, daemon_set, passed, now) {
+            cluster.charge_ended(now);
         }
         if passed_any {
             cluster.waiting.remove(&asking.uid);
@@ -186,7 +203,7 @@ impl Call<'_> {
                 }
                 return Some(Kept::Room);
             }
-            if self.asking.role == Role::Ordinary && node.gates.iter().any(|gate| gate.is_closed) {
+            if self.asking.daemon_set_on(id).is_none() && node.gates.iter().any(|gate| gate.is_closed) {
                 return Some(Kept::Gate);
             }
         }
@@ -197,7 +214,8 @@ impl Call<'_> {
     /// because of pods that are on their way.
     fn room_is_kept(&self, id: NodeId, node: &NodeState) -> Option<bool> {
         let asking = &self.asking;
-        let mut holds = node.holds.iter().filter(|hold| asking.is_held_by(hold)).peekable();
+        let counts = |hold: &Hold| asking.is_held_by(id, hold);
+        let mut holds = node.holds.iter().filter(|hold| counts(hold)).peekable();
         holds.peek()?;
         let mut free = node.allocatable.clone();
         free.subtract(&node.used);
@@ -212,7 +230,8 @@ impl Call<'_> {
         for pod_id in &node.nominated {
             let pod = self.cluster.pod_by_id(*pod_id);
             // What is kept for a missing daemon pod is not counted again where preemption makes room for it.
-            let is_reserved = node.holds.iter().any(|hold| hold.pending == Some(*pod_id));
+            let is_reserved = node.holds.iter().any(|hold| hold.pending == Some(*pod_id) && counts(hold))
+                || self.cluster.ledger.is_charged(&pod.uid, id);
             if pod.uid != asking.uid && pod.priority >= asking.priority && !is_reserved {
                 free.subtract(&pod.requests);
             }
@@ -220,33 +239,42 @@ impl Call<'_> {
         if free.lacks(&asking.requests).is_some() {
             return Some(false);
         }
-        self.cluster.ledger.subtract_from(&mut free, id, &asking.uid);
+        let is_kept_for =
+            |daemon_set| node.holds.iter().any(|hold| hold.daemon_set == daemon_set && counts(hold));
+        self.cluster.ledger.subtract_from(&mut free, id, &asking.uid, is_kept_for);
         free.lacks(&asking.requests).is_some().then_some(true)
     }
 
     /// Whether the scheduler has offered a node where the pod does not fit in our own view: a pod has just left that we still
     /// count, maybe a daemon's, whose room is not to be given away before we have seen it.
     fn view_is_stale(&mut self, id: NodeId) -> bool {
-        if self.asking.role != Role::Ordinary {
+        if self.asking.daemon_set_on(id).is_some() {
             return false;
         }
         let now = self.now;
-        let priority = self.asking.priority;
+        let Asking { priority, requests, .. } = &self.asking;
         let node = self.cluster.node_by_id(id);
-        if node.node.is_none() || node.highest_wanted_priority.is_none_or(|wanted| wanted < priority) {
+        if node.node.is_none() || node.highest_wanted_priority.is_none_or(|wanted| wanted < *priority) {
             return false;
         }
-        let fits = node.allocatable.has_room_beside(&node.used, &self.asking.requests);
+        let fits = node.allocatable.has_room_beside(&node.used, requests);
         let staleness = match node.staleness {
-            _ if fits => Staleness::UpToDate,
+            Staleness::UpToDate if fits => return false,
             Staleness::UpToDate => Staleness::Behind(now),
-            Staleness::Behind(since) if now.saturating_duration_since(since) < STALE_TIMEOUT => {
-                Staleness::Behind(since)
-            }
+            // Only what asks for as much tells that we have caught up: a smaller pod would fit anyway.
+            _ if fits && requests.lacks(&node.offered).is_none() => Staleness::UpToDate,
+            _ if fits => return false,
+            Staleness::Behind(since) if now.saturating_duration_since(since) < STALE_TIMEOUT => return true,
             Staleness::Behind(_) | Staleness::GaveUp => Staleness::GaveUp,
         };
-        self.cluster.node_mut(id).staleness = staleness;
-        matches!(staleness, Staleness::Behind(_))
+        let is_behind = matches!(staleness, Staleness::Behind(_));
+        let offered = is_behind.then(|| requests.clone());
+        let node = self.cluster.node_mut(id);
+        node.staleness = staleness;
+        if let Some(offered) = offered {
+            node.offered = offered;
+        }
+        is_behind
     }
 
     fn note_refusal(&mut self, id: NodeId, kept: Kept) {
@@ -258,7 +286,7 @@ impl Call<'_> {
         let mut first = Vec::new();
         match kept {
             Kept::Room => {
-                for hold in node.holds.iter_mut().filter(|hold| asking.is_held_by(hold)) {
+                for hold in node.holds.iter_mut().filter(|hold| asking.is_held_by(id, hold)) {
                     if hold.refused(&asking.uid, now) {
                         first.push(hold.daemon_set);
                     }

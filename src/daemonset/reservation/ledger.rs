@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::daemonset::cluster::DaemonSetId;
 use crate::scheduling::resources::Resources;
 
 /// For how long a pod is charged whose binding does not show: a binding takes milliseconds, but for volumes that are made first.
@@ -21,17 +22,28 @@ pub struct Ledger {
 struct Entry {
     uid: Arc<str>,
     requests: Resources,
+    daemon_set: Option<DaemonSetId>,
     until: Instant,
     nodes: NodeSet,
 }
 
 impl Ledger {
-    /// Enters a pod, in place of what it was charged before.
-    pub fn charge(&mut self, uid: Arc<str>, requests: Resources, nodes: NodeSet, now: Instant) {
-        self.drop_pod(&uid);
-        if !nodes.is_empty() {
-            self.entries.push(Entry { uid, requests, until: now + CHARGE_TIMEOUT, nodes });
+    /// Enters a pod, of a DaemonSet or of none, in place of what it was charged before. Whether a charge ended by that: it
+    /// was let through before, and now nowhere.
+    pub fn charge(
+        &mut self,
+        uid: Arc<str>,
+        requests: Resources,
+        daemon_set: Option<DaemonSetId>,
+        nodes: NodeSet,
+        now: Instant,
+    ) -> bool {
+        let was_there = self.drop_pod(&uid);
+        if nodes.is_empty() {
+            return was_there;
         }
+        self.entries.push(Entry { uid, requests, daemon_set, until: now + CHARGE_TIMEOUT, nodes });
+        false
     }
 
     /// Takes a pod out: its binding was seen, it was deleted, or it was refused. Whether it was there.
@@ -50,14 +62,25 @@ impl Ledger {
         self.entries.len() < before
     }
 
-    /// Takes what is charged to a node from what is free on it, but for the pod `uid` itself. Whether there was anything.
-    pub fn subtract_from(&self, free: &mut Resources, node: usize, uid: &str) -> bool {
-        let mut any = false;
+    /// Takes what is charged to a node from what is free on it, but for the pod `uid` itself, and for daemon pods that room is
+    /// kept for anyway: theirs has been taken off already.
+    pub fn subtract_from(
+        &self,
+        free: &mut Resources,
+        node: usize,
+        uid: &str,
+        is_kept_for: impl Fn(DaemonSetId) -> bool,
+    ) {
         for entry in self.entries.iter().filter(|entry| entry.nodes.contains(node) && &*entry.uid != uid) {
-            free.subtract(&entry.requests);
-            any = true;
+            if !entry.daemon_set.is_some_and(&is_kept_for) {
+                free.subtract(&entry.requests);
+            }
         }
-        any
+    }
+
+    /// Whether a pod is charged to a node.
+    pub fn is_charged(&self, uid: &str, node: usize) -> bool {
+        self.entries.iter().any(|entry| &*entry.uid == uid && entry.nodes.contains(node))
     }
 
     /// How many pods are charged.
@@ -117,18 +140,25 @@ mod tests {
         nodes.insert(3);
         nodes.insert(70);
         let mut ledger = Ledger::default();
-        ledger.charge("a".into(), cpu(100), nodes.clone(), now);
-        ledger.charge("a".into(), cpu(200), nodes.clone(), now);
-        let free = |ledger: &Ledger, node, uid| {
+        ledger.charge("a".into(), cpu(100), None, nodes.clone(), now);
+        ledger.charge("a".into(), cpu(200), Some(7), nodes.clone(), now);
+        let free = |ledger: &Ledger, node, uid, kept| {
             let mut free = cpu(1000);
-            ledger.subtract_from(&mut free, node, uid);
+            ledger.subtract_from(&mut free, node, uid, |daemon_set| daemon_set == kept);
             free.milli_cpu
         };
-        assert_eq!((free(&ledger, 3, "b"), free(&ledger, 4, "b"), free(&ledger, 70, "a")), (800, 1000, 1000));
+        assert_eq!(
+            (free(&ledger, 3, "b", 8), free(&ledger, 4, "b", 8), free(&ledger, 70, "a", 8)),
+            (800, 1000, 1000)
+        );
+        assert_eq!(free(&ledger, 3, "b", 7), 1000);
+        assert!(ledger.is_charged("a", 70) && !ledger.is_charged("a", 71) && !ledger.is_charged("b", 70));
         assert!(!ledger.expire(now + CHARGE_TIMEOUT / 2));
         assert!(ledger.expire(now + CHARGE_TIMEOUT));
         assert!(ledger.is_empty() && !ledger.drop_pod("a"));
-        ledger.charge("a".into(), cpu(1), NodeSet::default(), now);
+        assert!(!ledger.charge("a".into(), cpu(1), None, NodeSet::default(), now));
+        assert!(!ledger.charge("a".into(), cpu(1), None, nodes, now));
+        assert!(ledger.charge("a".into(), cpu(1), None, NodeSet::default(), now));
         assert!(ledger.is_empty());
     }
 }

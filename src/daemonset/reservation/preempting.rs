@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::judge::{Asking, Role};
 use crate::daemonset::cluster::Cluster;
-use crate::daemonset::reservation::hold::Hold;
+use crate::daemonset::preemption::{self, Candidate, Facts};
 use crate::scheduling::host_ports::any_conflict;
 use crate::scheduling::pod::Pod;
 
@@ -45,7 +45,7 @@ impl Preemptor<'_> {
         let Some(id) = self.cluster.node_id(node) else { return false };
         self.cluster.refresh(id, self.now);
         let state = self.cluster.node_by_id(id);
-        let mut holds = state.holds.iter().filter(|hold| self.asking.is_held_by(hold)).peekable();
+        let mut holds = state.holds.iter().filter(|hold| self.asking.is_held_by(id, hold)).peekable();
         if holds.peek().is_none() {
             return false;
         }
@@ -81,13 +81,24 @@ impl Preemptor<'_> {
     }
 }
 
-impl Asking {
-    /// Whether a hold keeps room from the pod: not its own, and important enough.
-    pub(super) fn is_held_by(&self, hold: &Hold) -> bool {
-        match self.role {
-            Role::Exempt => false,
-            Role::Ordinary => hold.is_held_against(self.priority, false),
-            Role::Daemon(own) => own != hold.daemon_set && hold.is_held_against(self.priority, true),
+impl Facts for Preemptor<'_> {
+    fn preemptor(&mut self) -> preemption::Preemptor {
+        match self.asking.role {
+            Role::Exempt => preemption::Preemptor::Exempt,
+            Role::Ordinary => preemption::Preemptor::Ordinary,
+            Role::Daemon(_) => preemption::Preemptor::Daemon,
         }
+    }
+
+    fn is_daemon_pod(&mut self, uid: &str) -> bool {
+        self.is_daemon_victim(uid)
+    }
+
+    fn ends_in_kept_room(&mut self, candidate: &Candidate<'_>) -> bool {
+        self.would_take_kept_room(&candidate.node, candidate.victims.iter().map(|uid| &**uid))
+    }
+
+    fn predecessor_leaves_room(&mut self, candidate: &Candidate<'_>) -> bool {
+        self.predecessor_makes_room(&candidate.node)
     }
 }

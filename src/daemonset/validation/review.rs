@@ -12,6 +12,7 @@ use super::{RuleFault, Validation, semantic, validate};
 use crate::daemonset::admission::{AdmissionRequest, BadReview};
 use crate::daemonset::daemon_pod::GENERATION_ANNOTATION;
 use crate::daemonset::daemon_set::{DaemonSet, ManagedFieldsEntry, ValidatedOnly};
+use crate::daemonset::field::quote;
 use crate::daemonset::mutation::is_ignored;
 use crate::daemonset::policy::{GroupKind, Policy};
 use crate::scheduling::object::{Metadata, object_or_default, or_default};
@@ -106,8 +107,7 @@ impl Verdict {
     /// `DaemonSet.apps "name"`
     fn object(&self) -> String {
         let dot = if self.group.is_empty() { "" } else { "." };
-        // As Go quotes it; a name with other characters than letters, digits, dashes and dots is a fault of its own.
-        format!("{}{dot}{} {:?}", self.kind, self.group, self.name)
+        format!("{}{dot}{} {}", self.kind, self.group, quote(&self.name))
     }
 }
 
@@ -330,5 +330,4 @@ fn warning(fault: &RuleFault) -> String {
 }
 
 #[cfg(test)]
-#[path = "review_tests.rs"]
 mod tests;

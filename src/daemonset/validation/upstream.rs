@@ -31,21 +31,30 @@ pub(super) fn faults(kind: &GroupKind, old: Option<&DaemonSet>, new: &DaemonSet)
     if let Some(old) = old {
         selector::check_immutable(old.spec.selector.as_ref(), new.spec.selector.as_ref(), &mut faults);
     }
-    let check = if kind.is_builtin() { check_spec } else { check_common_spec };
-    check(&new.spec, allows_invalid_values(old), &mut faults);
+    let allow_invalid_values = allows_invalid_values(old);
+    if kind.is_builtin() {
+        check_spec(old.map(|old| &old.spec), &new.spec, allow_invalid_values, &mut faults);
+    } else {
+        check_common_spec(&new.spec, allow_invalid_values, &mut faults);
+    }
     faults
 }
 
 /// `ValidateDaemonSetSpec`. The template's generation is not looked at: clients cannot set it (strategy.go `PrepareForCreate`,
 /// `PrepareForUpdate`), so neither can it be wrong.
-fn check_spec(spec: &DaemonSetSpec, allow_invalid_values: bool, faults: &mut ErrorList) {
+fn check_spec(
+    old: Option<&DaemonSetSpec>,
+    spec: &DaemonSetSpec,
+    allow_invalid_values: bool,
+    faults: &mut ErrorList,
+) {
     check_selector(spec, allow_invalid_values, faults);
     template::check_labels(&spec.template, faults);
-    template::check_annotations(&spec.template, faults);
+    template::check_annotations(old.map(|old| &old.template), &spec.template, faults);
     template::check_spec(&spec.template.spec, faults);
     check_not_negative(i64::from(spec.min_ready_seconds), "spec.minReadySeconds", faults);
     // A strategy of another shape does not get past decoding.
-    update_strategy::check(&spec.update_strategy().unwrap_or_default(), faults);
+    update_strategy::check(&spec.update_strategy().unwrap_or_default(), old.is_some(), faults);
     if let Some(limit) = spec.revision_history_limit {
         check_not_negative(i64::from(limit), "spec.revisionHistoryLimit", faults);
     }

@@ -215,6 +215,15 @@ impl<P: Deref<Target = ControlPlane>> Arena<P> {
         self.api::<Pod>().list(&of_app).await.expect("pods can be listed").items
     }
 
+    /// Waits until that many pods of the app exist, bound or not.
+    pub(crate) async fn pods_exist(&self, app: &str, count: usize) {
+        eventually(&format!("{count} pods of {app} exist"), async || match self.pods(app).await.len() {
+            there if there == count => Ok(()),
+            there => Err(format!("{there} do")),
+        })
+        .await;
+    }
+
     /// Waits until exactly `count` pods of the app are bound and not terminating, and nothing else is there.
     pub(crate) async fn bound(&self, app: &str, count: usize) -> Vec<Pod> {
         eventually(&format!("{count} pods of {app} are bound"), async || {

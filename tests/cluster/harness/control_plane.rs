@@ -34,7 +34,7 @@ const USERS: [(&str, &str, &str); 2] = [
 pub(crate) struct ControlPlane {
     layout: Layout,
     // In the order in which they are to end: nobody logs that its server has gone.
-    kwok: Mutex<Option<Process>>,
+    _kwok: Process,
     controller_manager: Mutex<Option<Process>>,
     apiserver: Mutex<Option<Process>>,
     _etcd: Process,
@@ -46,7 +46,7 @@ impl ControlPlane {
         static SHARED: OnceLock<Option<(ControlPlane, Scheduler)>> = OnceLock::new();
         let shared = SHARED.get_or_init(|| {
             std::panic::catch_unwind(|| {
-                let plane = ControlPlane::start("shared");
+                let plane = Self::start("shared");
                 let scheduler = plane.scheduler(&SchedulerOptions::default());
                 (plane, scheduler)
             })
@@ -82,7 +82,7 @@ impl ControlPlane {
         super::tools::say(&format!("{name} is up after {:.1} s", started.elapsed().as_secs_f32()));
         Self {
             layout,
-            kwok: Mutex::new(Some(kwok)),
+            _kwok: kwok,
             controller_manager: Mutex::new(Some(controller_manager)),
             apiserver: Mutex::new(Some(apiserver)),
             _etcd: etcd,
@@ -128,11 +128,6 @@ impl ControlPlane {
     /// Starts the controllers again.
     pub(crate) fn start_controller_manager(&self) {
         *self.controller_manager.lock().unwrap() = Some(self.layout.controller_manager().start());
-    }
-
-    /// Stops KWOK: no node gets Ready, no pod starts or ends.
-    pub(crate) fn stop_kwok(&self) {
-        drop(self.kwok.lock().unwrap().take());
     }
 }
 

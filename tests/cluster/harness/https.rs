@@ -7,14 +7,15 @@ use axum::Router;
 use axum::routing::post;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use hyper_util::rt::{TokioExecutor, TokioIo};
-use hyper_util::server::conn::auto::Builder;
-use hyper_util::service::TowerToHyperService;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
+use tower::ServiceExt;
 
 use super::certificates::Certificate;
 
@@ -38,7 +39,7 @@ impl HttpsServer {
             .with_no_client_auth()
             .with_single_cert(chain, key)
             .expect("a certificate and its key");
-        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
         let acceptor = TlsAcceptor::from(Arc::new(config));
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a free port");
         let url = format!("https://{}", listener.local_addr().expect("an address"));
@@ -48,9 +49,8 @@ impl HttpsServer {
                 tokio::spawn(async move {
                     // A client that goes away is the client's business.
                     let Ok(connection) = acceptor.accept(connection).await else { return };
-                    let service = TowerToHyperService::new(router);
-                    let builder = Builder::new(TokioExecutor::new());
-                    let _ = builder.serve_connection(TokioIo::new(connection), service).await;
+                    let service = service_fn(move |request| router.clone().oneshot(request));
+                    let _ = http1::Builder::new().serve_connection(TokioIo::new(connection), service).await;
                 });
             }
         });

@@ -30,7 +30,6 @@ pub(crate) struct Process {
     leash: Child,
     input: Option<ChildStdin>,
     log: PathBuf,
-    pid_file: PathBuf,
 }
 
 impl Component {
@@ -55,23 +54,11 @@ impl Component {
             .spawn()
             .unwrap_or_else(|e| panic!("failed to start {}: {e}", self.name));
         let input = leash.stdin.take();
-        Process { name: self.name.clone(), leash, input, log, pid_file }
+        Process { name: self.name.clone(), leash, input, log }
     }
 }
 
 impl Process {
-    /// The component's own process id, not the leash's.
-    pub(crate) fn pid(&self) -> u32 {
-        let deadline = Instant::now() + Duration::from_secs(10);
-        loop {
-            if let Some(pid) = fs::read_to_string(&self.pid_file).ok().and_then(|text| text.parse().ok()) {
-                return pid;
-            }
-            assert!(Instant::now() < deadline, "{} has no process id", self.name);
-            std::thread::sleep(Duration::from_millis(10));
-        }
-    }
-
     /// SIGTERM.
     pub(crate) fn terminate(&mut self) {
         self.send("TERM");

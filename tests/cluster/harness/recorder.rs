@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::{Event, Pod};
-use kube::runtime::watcher;
+use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, ResourceExt};
 
 /// Sees everything from its creation on; start it before the objects that it shall see.
@@ -26,7 +26,9 @@ impl Recorder {
     pub(crate) fn start(client: &Client, namespace: &str) -> Self {
         let seen = Arc::new(Mutex::new(Seen::default()));
 
-        let pods = watcher(Api::<Pod>::namespaced(client.clone(), namespace), watcher::Config::default());
+        let pods = watcher(Api::<Pod>::namespaced(client.clone(), namespace), watcher::Config::default())
+            // Without pauses, a watch of an apiserver that has gone never gives its thread back.
+            .default_backoff();
         let record = Arc::clone(&seen);
         tokio::spawn(pods.for_each(move |event| {
             if let Ok(watcher::Event::Apply(pod) | watcher::Event::InitApply(pod)) = event {
@@ -39,7 +41,8 @@ impl Recorder {
         }));
 
         let preemptions = watcher::Config::default().fields("reason=Preempted");
-        let events = watcher(Api::<Event>::namespaced(client.clone(), namespace), preemptions);
+        let events =
+            watcher(Api::<Event>::namespaced(client.clone(), namespace), preemptions).default_backoff();
         let record = Arc::clone(&seen);
         tokio::spawn(events.for_each(move |event| {
             if let Ok(watcher::Event::Apply(event) | watcher::Event::InitApply(event)) = event {

@@ -64,7 +64,7 @@ impl Course {
         let mut options = SchedulerOptions { name: name.to_owned(), ..SchedulerOptions::default() };
         let mut warden = None;
         if with_warden {
-            let kubeconfig = Some(arena.plane.kubeconfig());
+            let kubeconfig = Some(arena.warden_kubeconfig().await);
             let started = Warden::start(WardenOptions { kubeconfig, ..WardenOptions::default() }).await;
             let mut extender = started.extender();
             extender.preempts = true;
@@ -184,11 +184,7 @@ impl Course {
 
     async fn create_backlog(&self, replicas: usize, cpu: &str) {
         self.arena.create(&self.arena.deployment("web", replicas, cpu, self.by_own_scheduler())).await;
-        eventually_within(LONG, "the backlog exists", async || match self.arena.pods("web").await.len() {
-            there if there == replicas => Ok(()),
-            there => Err(format!("{there} pods of {replicas}")),
-        })
-        .await;
+        self.arena.pods_exist("web", replicas).await;
     }
 
     fn by_own_scheduler(&self) -> Value {

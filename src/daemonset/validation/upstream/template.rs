@@ -18,8 +18,12 @@ pub(super) fn check_labels(template: &PodTemplateSpec, faults: &mut ErrorList) {
     selector::check_labels(&template.metadata.labels, "spec.template.labels", faults);
 }
 
-/// Checks the annotations. Upstream leaves `metadata` out of the path.
-pub(super) fn check_annotations(template: &PodTemplateSpec, faults: &mut ErrorList) {
+/// Checks the annotations. Upstream leaves `metadata` out of the path, and lets a bad deletion cost be where one is stored.
+pub(super) fn check_annotations(
+    old: Option<&PodTemplateSpec>,
+    template: &PodTemplateSpec,
+    faults: &mut ErrorList,
+) {
     let annotations = &template.metadata.annotations;
     let path = || Path::new("spec.template.annotations");
     metadata::check_annotations(annotations.iter(), path, faults);
@@ -29,8 +33,8 @@ pub(super) fn check_annotations(template: &PodTemplateSpec, faults: &mut ErrorLi
         let detail = "must set spec.nodeName if mirror pod annotation is set";
         faults.push(Error::invalid_text(path().key(MIRROR_ANNOTATION), value, detail));
     }
-    if let Some(cost) = annotations.get(DELETION_COST_ANNOTATION)
-        && !is_deletion_cost(cost)
+    if let Some(cost) = bad_deletion_cost(template)
+        && old.and_then(bad_deletion_cost).is_none()
     {
         let path = path().key(DELETION_COST_ANNOTATION);
         faults.push(Error::invalid_text(path, cost, "must be a 32bit integer"));
@@ -59,8 +63,11 @@ pub(super) fn check_spec(spec: &PodSpec, faults: &mut ErrorList) {
     }
 }
 
-/// A 32-bit integer without plus sign and leading zeros (pkg/apis/core/helper/helpers.go `GetDeletionCostFromPodAnnotations`).
-fn is_deletion_cost(text: &str) -> bool {
+/// The deletion cost that is no 32-bit integer, or has a plus sign or leading zeros (pkg/apis/core/helper/helpers.go
+/// `GetDeletionCostFromPodAnnotations`).
+fn bad_deletion_cost(template: &PodTemplateSpec) -> Option<&str> {
+    let text = template.metadata.annotations.get(DELETION_COST_ANNOTATION)?.as_str();
     let starts_well = text == "0" || text.starts_with(|first| matches!(first, '-' | '1'..='9'));
-    starts_well && text.parse::<i32>().is_ok()
+    let is_good = starts_well && text.parse::<i32>().is_ok();
+    (!is_good).then_some(text)
 }

@@ -12,6 +12,7 @@ use prometheus::{
 use prometheus::{IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
 
 use crate::daemonset::filter::Refusal;
+use crate::daemonset::preemption::Dropped;
 
 /// What kind of metric it is, in Prometheus' words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,7 +46,7 @@ macro_rules! label {
         pub enum $name { $($(#[$variant_doc])* $variant,)+ }
 
         impl $name {
-            const LABEL: (&'static str, &'static [&'static str]) = ($label, &[$($value),+]);
+            pub(super) const LABEL: (&'static str, &'static [&'static str]) = ($label, &[$($value),+]);
 
             /// The label's value.
             pub fn as_str(self) -> &'static str {
@@ -54,6 +55,8 @@ macro_rules! label {
         }
     };
 }
+
+pub mod cluster;
 
 label!(
     /// Which webhook.
@@ -136,6 +139,9 @@ label!(
 const REFUSALS: (&str, &[&str]) =
     ("reason", &["not_target", "node_selector", "taint", "kept_room", "not_ready", "stale"]);
 
+/// Why a node was dropped from a preemption, by `daemonset::preemption::Dropped::index`.
+const DROPS: (&str, &[&str]) = ("reason", &["predecessor_leaves", "kept_room", "daemon_pod_victim"]);
+
 label!(
     /// Why a request or a connection was shed.
     Shed, "reason", {
@@ -188,6 +194,9 @@ label!(
     }
 );
 
+use self::cluster::ClusterMetrics;
+pub use self::cluster::Resource;
+
 /// The status codes of answers that are errors.
 const CODES: [u16; 11] = [400, 401, 403, 404, 405, 408, 413, 415, 500, 503, 504];
 const CODE_LABEL: (&str, &[&str]) =
@@ -206,6 +215,7 @@ pub static TABLE: &[Definition] = &[
     EXTENDER_REQUESTS,
     EXTENDER_DURATION,
     EXTENDER_REFUSED_NODES,
+    EXTENDER_DROPPED_NODES,
     HTTP_ERRORS,
     HTTP_SHED,
     HTTP_IN_FLIGHT,
@@ -220,6 +230,23 @@ pub static TABLE: &[Definition] = &[
     TLS_SECRET_FAILURES,
     WEBHOOK_CONFIGURATION_PATCHES,
     WEBHOOK_CONFIGURATION_MISSING,
+    cluster::BELIEVED,
+    cluster::SYNCED,
+    cluster::OBJECTS,
+    cluster::HEARD,
+    cluster::WATCH_ERRORS,
+    cluster::RELISTS,
+    cluster::UNREADABLE,
+    cluster::HOLDS,
+    cluster::HOLDS_REFUSING,
+    cluster::HOLDS_ENDED,
+    cluster::GATES_CLOSED,
+    cluster::GATES_EXPIRED,
+    cluster::LEDGER,
+    cluster::WAITING,
+    cluster::FAIL_OPEN,
+    cluster::AUDITED,
+    cluster::EFFECTS,
     LOG_LINES_DROPPED,
     READY,
     BUILD_INFO,
@@ -254,6 +281,12 @@ const EXTENDER_REFUSED_NODES: Definition = Definition {
     kind: Kind::Counter,
     labels: &[REFUSALS],
     help: "Nodes that a pod was kept from.",
+};
+const EXTENDER_DROPPED_NODES: Definition = Definition {
+    name: "daemonset_warden_extender_dropped_nodes_total",
+    kind: Kind::Counter,
+    labels: &[DROPS],
+    help: "Nodes where a pod was kept from evicting others.",
 };
 const HTTP_ERRORS: Definition = Definition {
     name: "daemonset_warden_http_errors_total",
@@ -367,6 +400,7 @@ pub struct Metrics {
     extender_requests: Vec<IntCounter>,
     extender_duration: Vec<Histogram>,
     extender_refused_nodes: Vec<IntCounter>,
+    extender_dropped_nodes: Vec<IntCounter>,
     http_errors: Vec<IntCounter>,
     http_shed: Vec<IntCounter>,
     connections: Vec<IntGauge>,
@@ -379,6 +413,8 @@ pub struct Metrics {
     pub tls_secret_failures: IntCounter,
     /// See [`TABLE`].
     pub webhook_configuration_patches: IntCounter,
+    /// What the watches and the effects count.
+    pub cluster: ClusterMetrics,
     /// See [`TABLE`], as for the others.
     pub http_in_flight: IntGauge,
     /// See [`TABLE`].
@@ -409,6 +445,7 @@ impl Default for Metrics {
             extender_requests: counters(new, &EXTENDER_REQUESTS),
             extender_duration: histograms(new, &EXTENDER_DURATION),
             extender_refused_nodes: counters(new, &EXTENDER_REFUSED_NODES),
+            extender_dropped_nodes: counters(new, &EXTENDER_DROPPED_NODES),
             http_errors: counters(new, &HTTP_ERRORS),
             http_shed: counters(new, &HTTP_SHED),
             connections: int_gauges(new, &CONNECTIONS),
@@ -418,6 +455,7 @@ impl Default for Metrics {
             tls_secret_writes: counters(new, &TLS_SECRET_WRITES).remove(0),
             tls_secret_failures: counters(new, &TLS_SECRET_FAILURES).remove(0),
             webhook_configuration_patches: counters(new, &WEBHOOK_CONFIGURATION_PATCHES).remove(0),
+            cluster: ClusterMetrics::new(new),
             http_in_flight: int_gauges(new, &HTTP_IN_FLIGHT).remove(0),
             accept_errors: counters(new, &ACCEPT_ERRORS).remove(0),
             panics: counters(new, &PANICS).remove(0),
@@ -448,12 +486,12 @@ impl Metrics {
 
     /// Counts nodes that a pod was kept from, by `Refusal::index`.
     pub fn refused_nodes(&self, counts: &[usize; Refusal::ALL.len()]) {
-        for (series, count) in self.extender_refused_nodes.iter().zip(counts) {
-            // Most are 0, and an atomic write is not free.
-            if *count > 0 {
-                series.inc_by(*count as u64);
-            }
-        }
+        add(&self.extender_refused_nodes, counts);
+    }
+
+    /// Counts nodes where a pod was kept from evicting others, by `Dropped::index`.
+    pub fn dropped_nodes(&self, counts: &[usize; Dropped::ALL.len()]) {
+        add(&self.extender_dropped_nodes, counts);
     }
 
     /// Counts an answer of 400 or above.
@@ -501,7 +539,7 @@ impl Metrics {
 pub fn markdown() -> String {
     let mut page = String::from(
         "# Metrics\n\n`GET /metrics` on the metrics port. Labels have no values but these, and every series exists from the \
-         start. This page is made from the table in `src/server/metrics.rs`:\n`UPDATE_GOLDEN=1 cargo test --test offline \
+         start. This page is made from the table in `src/metrics.rs`:\n`UPDATE_GOLDEN=1 cargo test --test offline \
          metrics` writes it.\n\n| name | kind | labels | meaning |\n|---|---|---|---|\n",
     );
     for metric in TABLE {
@@ -578,6 +616,16 @@ fn histograms(registry: &Registry, definition: &Definition) -> Vec<Histogram> {
     series(definition, |values| metric.with_label_values(values))
 }
 
+/// Counts by index.
+fn add(series: &[IntCounter], counts: &[usize]) {
+    for (series, count) in series.iter().zip(counts) {
+        // Most are 0, and an atomic write is not free.
+        if *count > 0 {
+            series.inc_by(*count as u64);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -585,6 +633,7 @@ mod tests {
     #[test]
     fn refusals_are_in_the_order_of_their_index() {
         assert_eq!(REFUSALS.1, Refusal::ALL.map(Refusal::label));
+        assert_eq!(DROPS.1, Dropped::ALL.map(Dropped::label));
     }
 
     #[test]

@@ -1,0 +1,39 @@
+//! `/mutate` without the server: from the body of a review to the patch.
+
+// A failed unwrap ends the benchmark, as it should.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::hint::black_box;
+
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use daemonset_warden::daemonset::admission;
+use daemonset_warden::daemonset::mutation;
+use daemonset_warden::daemonset::policy::Policy;
+
+/// Daemon pods of 4 to 5 KB: one needs its target and all six tolerations, one more than that, one nothing.
+const REVIEWS: [(&str, &str); 3] = [
+    ("bound by its controller", include_str!("../tests/data/mutate/bound-by-its-controller.review.json")),
+    ("legacy, host network", include_str!("../tests/data/mutate/legacy-host-network.review.json")),
+    ("nothing to do", include_str!("../tests/data/mutate/of-kubernetes-own-controller.review.json")),
+];
+
+fn mutate(criterion: &mut Criterion) {
+    let policy = Policy::default();
+    let mut group = criterion.benchmark_group("mutate");
+    for (label, review) in REVIEWS {
+        group.throughput(Throughput::Bytes(review.len() as u64));
+        group.bench_function(label, |bencher| {
+            bencher.iter(|| {
+                let request = admission::parse(black_box(review.as_bytes())).unwrap();
+                mutation::review(&policy, &request, None).unwrap().to_base64()
+            });
+        });
+    }
+    group.bench_function("reading the review alone", |bencher| {
+        bencher.iter(|| admission::parse(black_box(REVIEWS[0].1.as_bytes())).unwrap().object.is_some());
+    });
+    group.finish();
+}
+
+criterion_group!(benches, mutate);
+criterion_main!(benches);

@@ -1,0 +1,173 @@
+//! What keeping room costs: a call of the scheduler, an event of a pod, and working out a node.
+
+// A failed unwrap ends the benchmark, as it should.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::hint::black_box;
+use std::sync::Arc;
+use std::time::Instant;
+
+use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use daemonset_warden::daemonset::cluster::Cluster;
+use daemonset_warden::daemonset::policy::Policy;
+use daemonset_warden::scheduling::pod::Pod;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+const NODES: usize = 5_000;
+const SETS: usize = 30;
+
+fn judging(criterion: &mut Criterion) {
+    let names: Vec<String> = (0..NODES).map(node_name).collect();
+    let mut group = criterion.benchmark_group("judge 5,000 names, 30 DaemonSets");
+    group.throughput(Throughput::Elements(NODES as u64));
+    let pod: Pod = object(ordinary("asking", "500m"));
+    for (label, lacking) in [("all landed", 0), ("missing on 100 nodes", 100)] {
+        let mut cluster = cluster(NODES);
+        let now = Instant::now();
+        for node in 0..lacking {
+            cluster.delete_pod(&format!("d3-{node}"), now);
+        }
+        cluster.refresh_all(now);
+        group.bench_function(label, |bencher| {
+            bencher.iter(|| {
+                let mut call = cluster.judge(black_box(&pod), now);
+                let refused = names.iter().filter(|name| call.refuse(name).is_some()).count();
+                call.finish();
+                refused
+            });
+        });
+        cluster.take_effects();
+    }
+    group.finish();
+}
+
+fn events(criterion: &mut Criterion) {
+    let mut cluster = cluster(1_000);
+    let now = Instant::now();
+    let mut group = criterion.benchmark_group("events");
+    let bound: Pod = object(on(ordinary("event", "100m"), 500));
+    group.bench_function("ordinary pod bound and gone", |bencher| {
+        bencher.iter(|| {
+            cluster.apply_pod(&bound, now);
+            cluster.delete_pod("event", now);
+            cluster.refresh_all(now);
+        });
+    });
+    let ready = json!([{"type": "Ready", "status": "True"}]);
+    let states: [Pod; 2] =
+        [object(daemon(3, 500)), object(with(daemon(3, 500), json!({"status": {"conditions": ready}})))];
+    group.bench_function("daemon pod gets Ready or not", |bencher| {
+        let mut turn = 0;
+        bencher.iter(|| {
+            turn ^= 1;
+            cluster.apply_pod(&states[turn], now);
+            cluster.refresh_all(now);
+        });
+    });
+    let gone = with(daemon(3, 500), json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}}));
+    let states: [Pod; 2] = [object(daemon(3, 500)), object(gone)];
+    group.bench_function("node with 30 DaemonSets lacks one or not", |bencher| {
+        let mut turn = 0;
+        bencher.iter(|| {
+            turn ^= 1;
+            cluster.apply_pod(&states[turn], now);
+            cluster.refresh_all(now);
+            cluster.take_effects();
+        });
+    });
+    group.bench_function("the newest pod of a DaemonSet comes and goes", |bencher| {
+        let newest = json!({"metadata": {"uid": "newest", "creationTimestamp": "2026-02-01T00:00:00Z"}});
+        let newest: Pod = object(with(daemon(3, 500), newest));
+        bencher.iter_batched(
+            || newest.clone(),
+            |newest| {
+                cluster.apply_pod(&newest, now);
+                cluster.delete_pod("newest", now);
+                cluster.refresh_all(now);
+                cluster.take_effects();
+            },
+            BatchSize::SmallInput,
+        );
+    });
+    group.finish();
+}
+
+/// Nodes with all their daemons and ten ordinary pods each.
+fn cluster(nodes: usize) -> Cluster {
+    let now = Instant::now();
+    let mut cluster = Cluster::new(Arc::new(Policy::default()), None);
+    cluster.apply_namespace(object(json!({"metadata": {"name": "default"}})));
+    for set in 0..SETS {
+        cluster.apply_daemon_set("apps", object(daemon_set(set)));
+    }
+    for node in 0..nodes {
+        let metadata =
+            json!({"name": node_name(node), "uid": format!("node-{node}"), "labels": {"zone": "a"}});
+        let allocatable = json!({"cpu": "16", "memory": "64Gi", "pods": "110", "ephemeral-storage": "100Gi"});
+        cluster
+            .apply_node(object(json!({"metadata": metadata, "status": {"allocatable": allocatable}})), now);
+        for set in 0..SETS {
+            cluster.apply_pod(&object(daemon(set, node)), now);
+        }
+        for pod in 0..10 {
+            cluster.apply_pod(&object(on(ordinary(&format!("p{pod}-{node}"), "500m"), node)), now);
+        }
+    }
+    cluster.refresh_all(now);
+    cluster.take_effects();
+    cluster
+}
+
+fn node_name(index: usize) -> String {
+    format!("ip-10-{}-{}-7.eu-central-1.compute.internal", index / 250, index % 250)
+}
+
+fn daemon_set(set: usize) -> Value {
+    let name = format!("d{set}");
+    let labels = json!({"app": name});
+    let container = json!({"name": "c", "resources": {"requests": {"cpu": "100m", "memory": "64Mi"}}});
+    json!({
+        "metadata": {"name": name, "namespace": "default", "uid": format!("ds-{set}")},
+        "spec": {
+            "selector": {"matchLabels": labels},
+            "template": {"metadata": {"labels": labels}, "spec": {"containers": [container]}},
+        },
+    })
+}
+
+fn daemon(set: usize, node: usize) -> Value {
+    let owner = json!({
+        "apiVersion": "apps/v1", "kind": "DaemonSet", "name": format!("d{set}"), "uid": format!("ds-{set}"), "controller": true,
+    });
+    let metadata = json!({
+        "name": format!("d{set}-{node}"), "uid": format!("d{set}-{node}"), "labels": {"app": format!("d{set}")},
+        "creationTimestamp": "2026-01-01T00:00:00Z", "ownerReferences": [owner],
+    });
+    on(with(ordinary("", "100m"), json!({"metadata": metadata})), node)
+}
+
+fn ordinary(name: &str, cpu: &str) -> Value {
+    let container = json!({"name": "c", "resources": {"requests": {"cpu": cpu, "memory": "64Mi"}}});
+    json!({
+        "metadata": {"name": name, "namespace": "default", "uid": name, "labels": {"app": "web"}},
+        "spec": {"containers": [container], "priority": 0},
+        "status": {"phase": "Pending"},
+    })
+}
+
+fn on(pod: Value, node: usize) -> Value {
+    with(pod, json!({"spec": {"nodeName": node_name(node)}, "status": {"phase": "Running"}}))
+}
+
+fn with(mut object: Value, change: Value) -> Value {
+    json_patch::merge(&mut object, &change);
+    object
+}
+
+fn object<T: DeserializeOwned>(value: Value) -> T {
+    serde_json::from_value(value).unwrap()
+}
+
+criterion_group!(benches, judging, events);
+criterion_main!(benches);

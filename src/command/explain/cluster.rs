@@ -1,0 +1,154 @@
+//! Objects of a live cluster, listed once, page by page: nothing is watched and nothing is written.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, anyhow};
+use kube::api::ListParams;
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::core::Request;
+use kube::{Client, Config};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use crate::daemonset::explanation::observed::{Observed, TypeMeta};
+
+/// Objects a page: what kubectl asks for.
+const PAGE: u32 = 500;
+/// Pages of one kind at most, should a server never come to an end.
+const MAX_PAGES: usize = 20_000;
+/// How often a list is begun anew because the server has forgotten where we were.
+const MAX_RESTARTS: usize = 3;
+/// For one page.
+const TIMEOUT: Duration = Duration::from_secs(60);
+
+/// A kind that is listed.
+struct Listed {
+    path: &'static str,
+    api_version: &'static str,
+    kind: &'static str,
+    field_selector: Option<&'static str>,
+    /// Without it only reasons get poorer.
+    is_optional: bool,
+}
+
+/// What is listed; what others refer to comes before them.
+fn listed() -> [Listed; 9] {
+    let listed = |path, api_version, kind, is_optional| Listed {
+        path,
+        api_version,
+        kind,
+        field_selector: None,
+        is_optional,
+    };
+    [
+        listed("/api/v1/namespaces", "v1", "Namespace", true),
+        listed("/apis/scheduling.k8s.io/v1/priorityclasses", "scheduling.k8s.io/v1", "PriorityClass", true),
+        listed("/apis/node.k8s.io/v1/runtimeclasses", "node.k8s.io/v1", "RuntimeClass", true),
+        listed("/api/v1/limitranges", "v1", "LimitRange", true),
+        listed("/api/v1/resourcequotas", "v1", "ResourceQuota", true),
+        Listed {
+            field_selector: Some("involvedObject.kind=DaemonSet,reason=FailedCreate"),
+            ..listed("/api/v1/events", "v1", "Event", true)
+        },
+        listed("/api/v1/nodes", "v1", "Node", false),
+        listed("/apis/apps/v1/daemonsets", "apps/v1", "DaemonSet", false),
+        listed("/api/v1/pods", "v1", "Pod", false),
+    ]
+}
+
+/// Lists everything that is looked at.
+///
+/// # Errors
+/// When there is no configuration, or Nodes, DaemonSets or Pods cannot be listed.
+pub(super) fn read(kubeconfig: Option<&Path>, observed: &mut Observed) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("failed to start the runtime")?;
+    runtime.block_on(async {
+        let client = Client::try_from(config(kubeconfig).await?).context("failed to set up a client")?;
+        for listed in listed() {
+            match list(&client, &listed, observed).await {
+                Ok(()) => {}
+                Err(error) if listed.is_optional && is_refused(&error) => note(&listed, &error),
+                Err(error) => return Err(error.context(format!("failed to list {}", listed.path))),
+            }
+        }
+        Ok(())
+    })
+}
+
+async fn config(kubeconfig: Option<&Path>) -> anyhow::Result<Config> {
+    let mut config = match kubeconfig {
+        Some(path) => {
+            let file = Kubeconfig::read_from(path)
+                .with_context(|| format!("failed to read --kubeconfig {}", path.display()))?;
+            Config::from_custom_kubeconfig(file, &KubeConfigOptions::default())
+                .await
+                .with_context(|| format!("failed to use --kubeconfig {}", path.display()))?
+        }
+        None => Config::infer().await.context(
+            "no cluster to look at: give --kubeconfig or -f, or set KUBECONFIG (a ~/.kube/config or a service account would do too)",
+        )?,
+    };
+    config.connect_timeout = Some(TIMEOUT);
+    config.read_timeout = Some(TIMEOUT);
+    Ok(config)
+}
+
+/// One page of a list; the items stay as they are until each is decoded into what is read of it.
+#[derive(Deserialize)]
+struct Page<'t> {
+    #[serde(default)]
+    metadata: PageMetadata,
+    #[serde(borrow, default)]
+    items: Option<Vec<&'t RawValue>>,
+}
+
+#[derive(Default, Deserialize)]
+struct PageMetadata {
+    #[serde(rename = "continue", default)]
+    next: Option<String>,
+}
+
+async fn list(client: &Client, listed: &Listed, observed: &mut Observed) -> anyhow::Result<()> {
+    let kind = TypeMeta { api_version: listed.api_version.to_owned(), kind: listed.kind.to_owned() };
+    let mut params = ListParams::default().limit(PAGE);
+    params.field_selector = listed.field_selector.map(str::to_owned);
+    let mut restarts = 0;
+    for _ in 0..MAX_PAGES {
+        let request = Request::new(listed.path).list(&params)?;
+        let text = match client.request_text(request).await {
+            Ok(text) => text,
+            // What has been taken in stays: objects are known by their UIDs.
+            Err(kube::Error::Api(status)) if status.code == 410 && restarts < MAX_RESTARTS => {
+                restarts += 1;
+                params.continue_token = None;
+                continue;
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let page: Page<'_> = serde_json::from_str(&text).context("the answer is no list")?;
+        for item in page.items.unwrap_or_default() {
+            observed
+                .apply(&kind, item.get())
+                .with_context(|| format!("a {} has another shape", kind.kind))?;
+        }
+        match page.metadata.next.filter(|next| !next.is_empty()) {
+            Some(next) => params.continue_token = Some(next),
+            None => return Ok(()),
+        }
+    }
+    Err(anyhow!("more than {MAX_PAGES} pages of {PAGE}"))
+}
+
+/// Whether the server does not let us, or does not know the kind.
+fn is_refused(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(kube::Error::Api(status)) if matches!(status.code, 401 | 403 | 404))
+}
+
+#[expect(clippy::print_stderr, reason = "a command's word to its user, beside the output")]
+fn note(listed: &Listed, error: &anyhow::Error) {
+    eprintln!("warning: without {}s, reasons may be incomplete: {error}", listed.kind);
+}

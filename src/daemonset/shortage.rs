@@ -1,0 +1,120 @@
+//! What a pod asks for and a node has too little of, said in words.
+
+use std::fmt;
+
+use crate::scheduling::resources::Resources;
+
+/// One resource of which there is too little.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shortage<'a> {
+    /// Its name.
+    pub resource: &'a str,
+    /// How much is asked for.
+    pub asked: i64,
+    /// How much is free; negative where a node is overcommitted.
+    pub free: i64,
+    /// How much there is in all.
+    pub all: i64,
+}
+
+impl Shortage<'_> {
+    /// By how much it falls short.
+    pub fn missing(&self) -> i64 {
+        self.asked.saturating_sub(self.free)
+    }
+
+    /// An amount of this resource as Kubernetes writes it.
+    pub fn amount(&self, amount: i64) -> String {
+        format_amount(self.resource, amount)
+    }
+}
+
+impl fmt::Display for Shortage<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { resource, asked, free, all } = *self;
+        let amount = |amount| format_amount(resource, amount);
+        write!(f, "{resource}: asks {}, {} of {} free", amount(asked), amount(free), amount(all))
+    }
+}
+
+/// Every resource that `request` asks for and of which `free`, of `all`, is too little; in the scheduler's order.
+///
+/// As [`Resources::lacks`], which stops at the first.
+pub fn shortages<'a>(request: &'a Resources, free: &Resources, all: &Resources) -> Vec<Shortage<'a>> {
+    let fixed = [
+        ("pods", request.pods, free.pods, all.pods),
+        ("cpu", request.milli_cpu, free.milli_cpu, all.milli_cpu),
+        ("memory", request.memory, free.memory, all.memory),
+        ("ephemeral-storage", request.ephemeral_storage, free.ephemeral_storage, all.ephemeral_storage),
+    ];
+    let scalars =
+        request.scalars.iter().map(|(name, asked)| (&**name, *asked, free.scalar(name), all.scalar(name)));
+    let lacks = |(_, asked, free, _): &(&str, i64, i64, i64)| *asked > 0 && asked > free;
+    fixed
+        .into_iter()
+        .chain(scalars)
+        .filter(lacks)
+        .map(|(resource, asked, free, all)| Shortage { resource, asked, free, all })
+        .collect()
+}
+
+/// How much of a resource there is, by its name.
+pub fn amount_of(resources: &Resources, resource: &str) -> i64 {
+    match resource {
+        "pods" => resources.pods,
+        "cpu" => resources.milli_cpu,
+        "memory" => resources.memory,
+        "ephemeral-storage" => resources.ephemeral_storage,
+        _ => resources.scalar(resource),
+    }
+}
+
+/// An amount in the scheduler's units as Kubernetes writes it: exactly, with the largest suffix that does.
+fn format_amount(resource: &str, amount: i64) -> String {
+    if resource == "cpu" {
+        return if amount % 1000 == 0 { format!("{}", amount / 1000) } else { format!("{amount}m") };
+    }
+    let is_bytes = matches!(resource, "memory" | "ephemeral-storage") || resource.starts_with("hugepages-");
+    let suffixes = [("Ti", 40), ("Gi", 30), ("Mi", 20), ("Ki", 10)];
+    let fits = |(_, shift): &&(&str, u32)| is_bytes && amount != 0 && amount % (1_i64 << shift) == 0;
+    match suffixes.iter().find(fits) {
+        Some((suffix, shift)) => format!("{}{suffix}", amount >> shift),
+        None => format!("{amount}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn amounts_read_as_kubernetes_writes_them() {
+        let cases = [
+            ("cpu", 300, "300m"),
+            ("cpu", 4000, "4"),
+            ("cpu", -50, "-50m"),
+            ("memory", 0, "0"),
+            ("memory", 512 << 20, "512Mi"),
+            ("memory", -(3 << 30), "-3Gi"),
+            ("memory", 1000, "1000"),
+            ("pods", 1024, "1024"),
+            ("example.com/gpu", 2, "2"),
+        ];
+        for (resource, amount, text) in cases {
+            assert_eq!(format_amount(resource, amount), text);
+        }
+    }
+
+    #[test]
+    fn every_shortage_is_found_and_none_where_nothing_is_asked() {
+        let gpus = |count| vec![("example.com/gpu".into(), count)];
+        let request = Resources { milli_cpu: 300, pods: 1, scalars: gpus(2), ..Resources::default() };
+        let free =
+            Resources { milli_cpu: 100, memory: -5, pods: 1, scalars: gpus(1), ..Resources::default() };
+        let all = Resources { milli_cpu: 4000, pods: 110, scalars: gpus(4), ..Resources::default() };
+        let texts: Vec<String> = shortages(&request, &free, &all).iter().map(ToString::to_string).collect();
+        assert_eq!(texts, ["cpu: asks 300m, 100m of 4 free", "example.com/gpu: asks 2, 1 of 4 free"]);
+        assert_eq!(free.lacks(&request), Some("cpu"));
+        assert_eq!(shortages(&request, &free, &all)[1].missing(), 1);
+    }
+}

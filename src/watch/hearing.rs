@@ -1,0 +1,82 @@
+//! Notes every sign of life of a watch.
+//!
+//! kube's watcher keeps bookmarks to itself, and says nothing when it has reconnected: a watch of a quiet kind would look dead.
+//! So the bytes are listened to, below it.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use axum::http::{Request, Response};
+use http_body_util::BodyExt;
+use http_body_util::combinators::MapFrame;
+use hyper::body::{Body as HttpBody, Bytes, Frame};
+use tower::{Layer, Service};
+
+use crate::live::source::Source;
+use crate::metrics::Metrics;
+
+/// Adds [`Hearing`] to a client.
+#[derive(Clone)]
+pub(super) struct HearingLayer {
+    pub(super) source: Arc<Source>,
+    pub(super) metrics: Arc<Metrics>,
+}
+
+/// A client's service that notes what comes.
+pub(super) struct Hearing<S> {
+    inner: S,
+    layer: HearingLayer,
+}
+
+impl HearingLayer {
+    fn heard(&self) {
+        self.source.heard();
+        self.metrics.cluster.heard(self.source.resource);
+    }
+}
+
+impl<S> Layer<S> for HearingLayer {
+    type Service = Hearing<S>;
+
+    fn layer(&self, inner: S) -> Hearing<S> {
+        Hearing { inner, layer: self.clone() }
+    }
+}
+
+type OnFrame = Box<dyn FnMut(Frame<Bytes>) -> Frame<Bytes> + Send>;
+
+impl<S, In, Out> Service<Request<In>> for Hearing<S>
+where
+    S: Service<Request<In>, Response = Response<Out>>,
+    S::Future: Send + 'static,
+    Out: HttpBody<Data = Bytes>,
+{
+    type Response = Response<MapFrame<Out, OnFrame>>;
+    type Error = S::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, S::Error>> + Send>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, request: Request<In>) -> Self::Future {
+        let answering = self.inner.call(request);
+        let layer = self.layer.clone();
+        Box::pin(async move {
+            let response = answering.await?;
+            let is_good = response.status().is_success();
+            if is_good {
+                layer.heard();
+            }
+            let listen = move |frame| {
+                if is_good {
+                    layer.heard();
+                }
+                frame
+            };
+            Ok(response.map(|body| body.map_frame(Box::new(listen) as OnFrame)))
+        })
+    }
+}
