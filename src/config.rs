@@ -14,6 +14,8 @@ use crate::daemonset::policy::{
     AdmissionPolicy, GroupKind, Level, Policy, ProtectDaemonPods, ReservationMode, ReservationPolicy,
 };
 
+use crate::daemonset::validation::rules::RULES;
+
 use self::reader::Reader;
 
 const API_VERSION: &str = "config.daemonset-warden.io/v1alpha1";
@@ -181,7 +183,7 @@ fn admission(mut admission: Reader<'_>) -> AdmissionPolicy {
                 let levels = [("Deny", Level::Deny), ("Warn", Level::Warn), ("Off", Level::Off)];
                 let found = RULES
                     .iter()
-                    .filter_map(|id| Some(((*id).to_owned(), rules.choice(id, &levels)?)))
+                    .filter_map(|rule| Some((rule.id.to_owned(), rules.choice(rule.id, &levels)?)))
                     .collect();
                 rules.end_of("rule");
                 found
@@ -221,22 +223,6 @@ fn reservation(mut reservation: Reader<'_>) -> ReservationPolicy {
     reservation.end();
     policy
 }
-
-/// The ids of the policy rules.
-const RULES: &[&str] = &[
-    "managed-label-selector",
-    "name-too-long",
-    "node-name-in-template",
-    "host-port-surge",
-    "no-requests",
-    "no-priority-class",
-    "scheduling-gates",
-    "host-network-dns",
-    "affinity-names-node",
-    "toleration-seconds",
-    "on-delete-rolling-update",
-    "tolerates-everything",
-];
 
 impl Reader<'_> {
     fn group_kind(mut self) -> Option<GroupKind> {

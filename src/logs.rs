@@ -107,9 +107,9 @@ impl std::fmt::Display for Shown<'_> {
 /// `-v` as a filter. Libraries stay at warnings, or their own doings would hide ours.
 fn directives(verbosity: u8) -> &'static str {
     match verbosity {
-        // What kube warns of, the watches say in one line, once.
-        0..=1 => "warn,kube_client=error,kube_runtime=error",
-        2..=3 => "warn,kube_client=error,kube_runtime=error,daemonset_warden=info",
+        // What kube says of errors, whoever gets them says in one line, once.
+        0..=1 => "warn,kube_client=off,kube_runtime=off",
+        2..=3 => "warn,kube_client=off,kube_runtime=off,daemonset_warden=info",
         4..=5 => "info,daemonset_warden=debug",
         _ => "debug,daemonset_warden=trace",
     }

@@ -115,7 +115,8 @@ impl std::ops::Deref for AppState {
 
 /// Every route of the secure port.
 pub fn router(state: AppState) -> Router {
-    let webhooks = Router::new().route("/mutate", post(admission::mutate));
+    let webhooks =
+        Router::new().route("/validate", post(admission::validate)).route("/mutate", post(admission::mutate));
     let scheduler = Router::new()
         .route("/scheduler/filter", post(extender::filter))
         .route("/scheduler/preempt", post(extender::preempt))

@@ -10,38 +10,45 @@ use super::AppState;
 use super::answer::{ErrorAnswer, json};
 use super::body;
 use crate::daemonset::admission::{self, AdmissionRequest, BadReview};
-use crate::daemonset::mutation;
 use crate::daemonset::patch::Patch;
+use crate::daemonset::{mutation, validation};
 use crate::logs::Shown;
 use crate::metrics::{Operation, Outcome, Webhook};
+
+/// Says whether a DaemonSet is right.
+pub(super) async fn validate(state: State<AppState>, request: Request) -> Response {
+    answer(state, request, Webhook::Validate, |state, review| {
+        let verdict = validation::review(&state.policy, review)?;
+        Ok(Verdict {
+            status: verdict.refusal().map(|refusal| status(&verdict, refusal)),
+            warnings: verdict.warnings(),
+            patch: Patch::default(),
+        })
+    })
+    .await
+}
 
 /// Gives daemon pods what they need to be placed by the scheduler.
 pub(super) async fn mutate(state: State<AppState>, request: Request) -> Response {
     answer(state, request, Webhook::Mutate, |state, review| {
         let labels = state.cluster.as_ref().and_then(|cluster| cluster.namespace_labels(&review.namespace));
         let patch = mutation::review(&state.policy, review, labels.as_ref())?;
-        Ok(if patch.is_empty() { Verdict::default() } else { Verdict { patch, ..Verdict::default() } })
+        Ok(Verdict { status: None, warnings: Vec::new(), patch })
     })
     .await
 }
 
 /// What the pure functions say, as the answer needs it.
 struct Verdict {
-    allowed: bool,
-    status: Option<serde_json::Value>,
+    /// Why not, if it is refused.
+    status: Option<Status>,
     warnings: Vec<String>,
     patch: Patch,
 }
 
-impl Default for Verdict {
-    fn default() -> Self {
-        Self { allowed: true, status: None, warnings: Vec::new(), patch: Patch::default() }
-    }
-}
-
 impl Verdict {
     fn outcome(&self) -> Outcome {
-        match (self.allowed, self.patch.is_empty(), self.warnings.is_empty()) {
+        match (self.status.is_none(), self.patch.is_empty(), self.warnings.is_empty()) {
             (false, _, _) => Outcome::Denied,
             (true, false, _) => Outcome::Patched,
             (true, true, false) => Outcome::Warned,
@@ -121,13 +128,58 @@ struct ReviewResponse<'a> {
     uid: &'a str,
     allowed: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
-    status: Option<&'a serde_json::Value>,
+    status: Option<&'a Status>,
     #[serde(skip_serializing_if = "<[String]>::is_empty")]
     warnings: &'a [String],
     #[serde(skip_serializing_if = "Option::is_none")]
     patch_type: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     patch: Option<String>,
+}
+
+/// What kubectl shows of a refusal, after kubernetes v1.36.3
+/// staging/src/k8s.io/apimachinery/pkg/apis/meta/v1/types.go (`Status`, `StatusDetails`, `StatusCause`).
+#[derive(Serialize)]
+struct Status {
+    status: &'static str,
+    message: String,
+    reason: &'static str,
+    details: StatusDetails,
+    code: u16,
+}
+
+#[derive(Serialize)]
+struct StatusDetails {
+    name: String,
+    group: String,
+    kind: String,
+    causes: Vec<StatusCause>,
+}
+
+#[derive(Serialize)]
+struct StatusCause {
+    reason: &'static str,
+    message: String,
+    field: String,
+}
+
+fn status(verdict: &validation::Verdict, refusal: validation::Refusal) -> Status {
+    let causes = refusal.causes.into_iter();
+    let causes =
+        causes.map(|cause| StatusCause { reason: cause.reason, message: cause.message, field: cause.field });
+    let validation::Verdict { name, group, kind, .. } = verdict;
+    Status {
+        status: "Failure",
+        message: refusal.message,
+        reason: refusal.reason,
+        details: StatusDetails {
+            name: name.clone(),
+            group: group.clone(),
+            kind: kind.clone(),
+            causes: causes.collect(),
+        },
+        code: refusal.code,
+    }
 }
 
 fn encode(review: &AdmissionRequest<'_>, verdict: &Verdict) -> Vec<u8> {
@@ -137,7 +189,7 @@ fn encode(review: &AdmissionRequest<'_>, verdict: &Verdict) -> Vec<u8> {
         kind: admission::KIND,
         response: ReviewResponse {
             uid: &review.uid,
-            allowed: verdict.allowed,
+            allowed: verdict.status.is_none(),
             status: verdict.status.as_ref(),
             warnings: &verdict.warnings,
             // Both or neither: the apiserver refuses one without the other.

@@ -3,13 +3,13 @@
 // The whole crate is tests: a failed unwrap is a failed test.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, clippy::print_stderr)]
 
+mod bad_input;
 mod certificates;
 mod config;
 mod conformance;
 mod conformance_pods;
 mod extender;
 mod extender_wire;
-mod rules_doc;
 mod layering;
 mod limits;
 mod metrics;
