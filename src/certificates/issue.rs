@@ -299,3 +299,102 @@ fn alternative_names(certificate: &X509Certificate<'_>) -> Names {
     };
     Names(names.value.general_names.iter().filter_map(name).collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use rustls::client::WebPkiServerVerifier;
+    use rustls::client::danger::ServerCertVerifier;
+    use rustls_pki_types::{ServerName, UnixTime};
+
+    use super::super::plan::{CA_NOTICE, CA_SWITCH, DAY, decide};
+    use super::*;
+
+    const NOW: i64 = 1_800_000_000;
+
+    fn names() -> Names {
+        Names::parse(&["a.b.svc".to_owned(), "10.96.0.50".to_owned(), "fd00::1".to_owned()])
+    }
+
+    /// Follows plans until there is nothing to do.
+    fn settle(mut content: Content, now: i64) -> Content {
+        for _ in 0..3 {
+            let plan = decide(&content.facts(), None, &names(), now);
+            if !plan.writes() {
+                return content;
+            }
+            content = content.follow(&plan, now).unwrap();
+        }
+        panic!("never settles: {:?}", decide(&content.facts(), None, &names(), now));
+    }
+
+    /// Whether somebody who trusts `bundle` would connect, at `now`.
+    fn verifies(bundle: &[u8], content: &Content, now: i64) -> bool {
+        let mut roots = rustls::RootCertStore::empty();
+        for ca in CertificateDer::pem_slice_iter(bundle) {
+            roots.add(ca.unwrap()).unwrap();
+        }
+        let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
+        let verifier = WebPkiServerVerifier::builder_with_provider(roots.into(), provider).build().unwrap();
+        let leaf = certificates(content.data.get(CERTIFICATE)).remove(0);
+        ["a.b.svc", "10.96.0.50", "fd00::1"].into_iter().all(|name| {
+            let name = ServerName::try_from(name).unwrap();
+            let now = UnixTime::since_unix_epoch(Duration::from_secs(now.unsigned_abs()));
+            verifier.verify_server_cert(&leaf, &[], &name, &[], now).is_ok()
+        })
+    }
+
+    #[test]
+    fn what_is_made_from_nothing_verifies_and_is_left_alone() {
+        let content = settle(Content::read(Data::new()), NOW);
+        assert!(verifies(&content.bundle(), &content, NOW));
+        let again = Content::read(content.data.clone());
+        assert!(!decide(&again.facts(), None, &names(), NOW + DAY).writes());
+    }
+
+    #[test]
+    fn a_roll_over_never_shows_clients_what_they_do_not_trust() {
+        let mut now = NOW;
+        let mut content = settle(Content::read(Data::new()), now);
+        let scheduler = content.bundle();
+        // A scheduler with the first bundle is good until the switch, one with the second from the roll-over on.
+        let end = NOW + CA_LIFETIME;
+        let mut second = None;
+        while now < end - CA_SWITCH {
+            assert!(verifies(&scheduler, &content, now), "{} days before the end", (end - now) / DAY);
+            now += 10 * DAY;
+            content = settle(content, now);
+            if second.is_none() && content.bundle() != scheduler {
+                second = Some(content.bundle());
+            }
+        }
+        let second = second.unwrap();
+        while now < end + 400 * DAY {
+            now += CA_NOTICE;
+            content = settle(content, now);
+            assert!(verifies(&second, &content, now), "{} days after the end", (now - end) / DAY);
+        }
+        assert_eq!(certificates(Some(&content.bundle())).len(), 1, "the first CA has expired, and is gone");
+    }
+
+    #[test]
+    fn a_lost_ca_key_means_a_new_ca_beside_the_old_one() {
+        let before = settle(Content::read(Data::new()), NOW);
+        let mut data = before.data.clone();
+        data.insert(CA_KEY.to_owned(), b"no key".to_vec());
+        let after = settle(Content::read(data), NOW);
+        assert!(verifies(&after.bundle(), &before, NOW) && verifies(&after.bundle(), &after, NOW));
+        assert!(!verifies(&before.bundle(), &after, NOW));
+        assert!(!after.is_trusted_by(&before.bundle()));
+    }
+
+    #[test]
+    fn spoilt_bytes_are_as_good_as_missing_and_foreign_keys_survive() {
+        let data = |key: &str, bytes: &[u8]| Data::from([(key.to_owned(), bytes.to_vec())]);
+        for key in [CA_CERTIFICATES, CA_KEY, NEXT_CA_KEY, CERTIFICATE, KEY] {
+            let content = settle(Content::read(data(key, b"\xff-----BEGIN CERTIFICATE-----\nAAAA\n")), NOW);
+            assert!(verifies(&content.bundle(), &content, NOW), "{key}");
+        }
+        let content = settle(Content::read(data("theirs", b"x")), NOW);
+        assert_eq!(content.data["theirs"], b"x");
+    }
+}

@@ -244,3 +244,18 @@ httpGet:
   host: {{ . }}
   {{- end }}
 {{- end }}
+
+{{- /* Who the pod is: the name under which it reports Events, and the namespace that is its own. */}}
+{{- define "daemonset-warden.env" -}}
+- name: POD_NAME
+  valueFrom:
+    fieldRef:
+      fieldPath: metadata.name
+- name: POD_NAMESPACE
+  valueFrom:
+    fieldRef:
+      fieldPath: metadata.namespace
+{{- with .Values.pod.env }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
