@@ -40,7 +40,8 @@ impl Names {
     pub fn faults(&self) -> Vec<&str> {
         let good = |name: &str| {
             name.parse::<IpAddr>().is_ok()
-                || crate::scheduling::names::dns_1123_subdomain_faults(name.trim_start_matches("*.")).is_empty()
+                || crate::scheduling::names::dns_1123_subdomain_faults(name.trim_start_matches("*."))
+                    .is_empty()
         };
         self.0.iter().map(String::as_str).filter(|name| !good(name)).collect()
     }
@@ -118,8 +119,7 @@ impl Content {
         let ca = self.ca.as_ref().and_then(|ca| parse(&ca.certificate));
         Some(Leaf {
             validity: validity(&certificate),
-            is_signed_by_ca: ca
-                .is_some_and(|ca| certificate.verify_signature(Some(ca.public_key())).is_ok()),
+            is_signed_by_ca: ca.is_some_and(|ca| certificate.verify_signature(Some(ca.public_key())).is_ok()),
             has_key: key
                 .and_then(|pem| KeyPair::from_pem(pem).ok())
                 .is_some_and(|key| is_key_of(&key, &certificate)),
@@ -177,7 +177,8 @@ impl Content {
         // and schedulers hear of a change at different times.
         cas.extend(signer.iter().chain(&next).map(|ca| ca.certificate.clone()));
         for former in &self.cas {
-            let lasts = parse(former).is_some_and(|parsed| parsed.is_ca() && validity(&parsed).not_after > now);
+            let lasts =
+                parse(former).is_some_and(|parsed| parsed.is_ca() && validity(&parsed).not_after > now);
             if lasts && !cas.contains(former) && cas.len() < MAX_CAS {
                 cas.push(former.clone());
             }

@@ -201,9 +201,9 @@ impl Keeper {
         let is_new = pair != self.pair.get();
         if is_new && self.held.is_some() {
             // Those that were there before this look are what apiservers know for certain.
-            let known = found
-                .iter()
-                .all(|object| object.as_ref().is_some_and(|object| content.is_trusted_by(&webhooks::trusted(object))));
+            let known = found.iter().all(|object| {
+                object.as_ref().is_some_and(|object| content.is_trusted_by(&webhooks::trusted(object)))
+            });
             let same_ca = self.held.as_ref().is_some_and(|held| content.is_trusted_by(&held.bundle()));
             let since = self.announced.as_ref().map_or(Duration::ZERO, |(_, since)| since.elapsed());
             let patient = since >= if in_force { NOTICE } else { BLIND_NOTICE };
@@ -239,7 +239,10 @@ impl Keeper {
     fn compare_clocks(&mut self, found: &Found) {
         let off = secret::our_clock() - found.now;
         if off.abs() > CLOCK_TOLERANCE && !std::mem::replace(&mut self.told_of_clock, true) {
-            tracing::warn!(seconds = off, "this node's clock differs from the apiserver's, which is used for certificates");
+            tracing::warn!(
+                seconds = off,
+                "this node's clock differs from the apiserver's, which is used for certificates"
+            );
         }
     }
 }

@@ -120,7 +120,9 @@ pub fn decide(facts: &Facts, held: Option<&Facts>, names: &Names, now: i64) -> P
     let usable = |ca: Option<Validity>| ca.filter(|ca| !ca.is_over(now));
     let ca = if let Some(ca) = usable(facts.ca) {
         let may_switch = facts.next.is_some_and(|next| {
-            !next.is_over(now) && now - next.not_before - CLOCK_SKEW >= CA_NOTICE && next.left(now) > ca.left(now)
+            !next.is_over(now)
+                && now - next.not_before - CLOCK_SKEW >= CA_NOTICE
+                && next.left(now) > ca.left(now)
         });
         if ca.left(now) < CA_SWITCH && may_switch {
             why.push("the CA is about to expire, and its successor is known to clients");
@@ -169,13 +171,7 @@ pub fn decide(facts: &Facts, held: Option<&Facts>, names: &Names, now: i64) -> P
     Plan { ca, make_next, leaf, why }
 }
 
-fn leaf(
-    leaf: Option<&Leaf>,
-    ca_left: i64,
-    names: &Names,
-    now: i64,
-    why: &mut Vec<&'static str>,
-) -> LeafStep {
+fn leaf(leaf: Option<&Leaf>, ca_left: i64, names: &Names, now: i64, why: &mut Vec<&'static str>) -> LeafStep {
     let fault = match leaf {
         None => Some("the certificate is missing or spoilt"),
         Some(leaf) if !leaf.has_key => Some("the certificate's key is missing or of another certificate"),
@@ -263,7 +259,14 @@ mod tests {
         row("emptied while we serve", &empty, Some(&good()), Restore, false, false);
         row("spoilt, first start", &spoilt, None, Make, false, true);
         row("spoilt while we serve", &spoilt, Some(&good()), Restore, false, false);
-        row("the CA's key is gone, its successor is there", &Facts { ca: None, next: Some(left(3000)), ..good() }, None, Promote, false, true);
+        row(
+            "the CA's key is gone, its successor is there",
+            &Facts { ca: None, next: Some(left(3000)), ..good() },
+            None,
+            Promote,
+            false,
+            true,
+        );
         row("the CA expired", &ca(-1, None), None, Make, false, true);
         row("the CA expired, and so did what we hold", &ca(-1, None), Some(&ca(-1, None)), Make, false, true);
         row("the CA expired, its successor is there", &ca(-1, Some(3000)), None, Promote, false, true);
@@ -276,7 +279,14 @@ mod tests {
         row("successor that ends as soon", &ca(179, Some(100)), None, Keep, true, false);
         row("the certificate is gone", &Facts { leaf: None, ..good() }, None, Keep, false, true);
         row("the key is of another one", &with_leaf(|leaf| leaf.has_key = false), None, Keep, false, true);
-        row("signed by somebody else", &with_leaf(|leaf| leaf.is_signed_by_ca = false), None, Keep, false, true);
+        row(
+            "signed by somebody else",
+            &with_leaf(|leaf| leaf.is_signed_by_ca = false),
+            None,
+            Keep,
+            false,
+            true,
+        );
         row("a month and a day left", &with_leaf(|leaf| leaf.validity = left(31)), None, Keep, false, false);
         row("less than a month left", &with_leaf(|leaf| leaf.validity = left(29)), None, Keep, false, true);
         row("expired", &with_leaf(|leaf| leaf.validity = left(-1)), None, Keep, false, true);
@@ -297,7 +307,14 @@ mod tests {
             false,
         );
         row("another name", &with_leaf(|leaf| leaf.names = names(&["c.d.svc"])), None, Keep, false, true);
-        row("more names", &with_leaf(|leaf| leaf.names = names(&["c.d.svc", "a.b.svc"])), None, Keep, false, false);
+        row(
+            "more names",
+            &with_leaf(|leaf| leaf.names = names(&["c.d.svc", "a.b.svc"])),
+            None,
+            Keep,
+            false,
+            false,
+        );
     }
 
     #[test]

@@ -102,7 +102,9 @@ pub(super) async fn write(
         return Ok(call(client, doing, request, Some(("application/json", object))).await?.object.is_some());
     };
     // A merge patch: fields that we do not know stay as they are. Null removes a key.
-    data.extend(found.data.keys().filter(|key| !after.contains_key(*key)).map(|key| (key.clone(), Value::Null)));
+    data.extend(
+        found.data.keys().filter(|key| !after.contains_key(*key)).map(|key| (key.clone(), Value::Null)),
+    );
     let patch = json!({ "metadata": { "resourceVersion": version }, "data": data });
     let request = Request::patch(format!("{path}/{name}?fieldManager={MANAGER}"));
     let doing = format!("write Secret {namespace}/{name}");
@@ -175,8 +177,12 @@ mod tests {
     #[test]
     fn reads_the_apiservers_clock() {
         assert_eq!(http_date("Sun, 06 Nov 1994 08:49:37 GMT"), Some(784_111_777));
-        for bad in ["", "Sunday, 06-Nov-94 08:49:37 GMT", "Sun, 06 Nov 1994 08:49:37", "Sun, 36 Nov 1994 08:49:37 GMT"]
-        {
+        for bad in [
+            "",
+            "Sunday, 06-Nov-94 08:49:37 GMT",
+            "Sun, 06 Nov 1994 08:49:37",
+            "Sun, 36 Nov 1994 08:49:37 GMT",
+        ] {
             assert_eq!(http_date(bad), None, "{bad}");
         }
     }

@@ -41,7 +41,12 @@ impl Configuration {
     }
 
     /// Puts `bundle` into the configuration. `false` if somebody else has written to it since: look again.
-    pub(super) async fn patch(&self, client: &Client, found: &Value, bundle: &[u8]) -> Result<bool, ApiError> {
+    pub(super) async fn patch(
+        &self,
+        client: &Client,
+        found: &Value,
+        bundle: &[u8],
+    ) -> Result<bool, ApiError> {
         let doing = format!("patch {} {}", self.kind(), self.name);
         let request = Request::patch(format!("{}?fieldManager={}", self.path(), secret::MANAGER));
         // Strategic: webhooks are merged by name, and nothing else in them is touched.
@@ -77,9 +82,11 @@ fn patch(configuration: &Value, bundle: &[u8]) -> Value {
 
 /// Webhooks by URL are somebody's own doing, with a CA of their own.
 fn ours(configuration: &Value) -> impl Iterator<Item = &Value> {
-    configuration["webhooks"].as_array().into_iter().flatten().filter(|webhook| {
-        webhook["clientConfig"].get("service").is_some_and(|service| !service.is_null())
-    })
+    configuration["webhooks"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter(|webhook| webhook["clientConfig"].get("service").is_some_and(|service| !service.is_null()))
 }
 
 #[cfg(test)]

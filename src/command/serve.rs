@@ -129,7 +129,8 @@ async fn keeper(args: &ServeArgs, metrics: Arc<Metrics>) -> anyhow::Result<Optio
         anyhow::bail!("--tls-names: neither a name nor an address: {}", faults.join(", "));
     }
     let config = connect::config(args.kubeconfig.as_deref()).await?;
-    let config = config.context("--tls-secret needs a cluster: --kubeconfig, or the service account of a pod")?;
+    let config =
+        config.context("--tls-secret needs a cluster: --kubeconfig, or the service account of a pod")?;
     let configuration = |webhook, name: &Option<String>| {
         name.as_ref().map(|name| Configuration { webhook, name: name.clone() })
     };

@@ -23,22 +23,41 @@ const MATRIX: &[(&str, &[&str])] = &[
     ),
     (
         "extender",
-        &["--set=schedulerExtender.daemonSet.enabled=true,schedulerExtender.clientCASecretName=scheduler-ca,service.clusterIP=10.96.0.50"],
+        &[
+            "--set=schedulerExtender.daemonSet.enabled=true,schedulerExtender.clientCASecretName=scheduler-ca,service.clusterIP=10.96.0.50",
+        ],
     ),
     ("cert-manager", &["--set=tls.source=certManager,tls.extraNames={192.0.2.1,warden.example}"]),
-    ("cert-manager-issuer", &["--set=tls.source=certManager,tls.certManager.issuerRef.name=corporate,tls.certManager.issuerRef.kind=ClusterIssuer"]),
-    ("secret", &["--set=tls.source=secret,tls.secret.name=mine", "--set-string=tls.secret.caBundle=-----BEGIN CERTIFICATE-----"]),
+    (
+        "cert-manager-issuer",
+        &[
+            "--set=tls.source=certManager,tls.certManager.issuerRef.name=corporate,tls.certManager.issuerRef.kind=ClusterIssuer",
+        ],
+    ),
+    (
+        "secret",
+        &[
+            "--set=tls.source=secret,tls.secret.name=mine",
+            "--set-string=tls.secret.caBundle=-----BEGIN CERTIFICATE-----",
+        ],
+    ),
     (
         "observed",
-        &["--set=metrics.serviceMonitor.enabled=true,metrics.prometheusRule.enabled=true,metrics.dashboard.enabled=true,networkPolicy.enabled=true,priorityClass.create=true"],
+        &[
+            "--set=metrics.serviceMonitor.enabled=true,metrics.prometheusRule.enabled=true,metrics.dashboard.enabled=true,networkPolicy.enabled=true,priorityClass.create=true",
+        ],
     ),
     (
         "little",
-        &["--set=rbac.create=false,serviceAccount.create=false,podDisruptionBudget.enabled=false,validatingWebhook.enabled=false,tests.enabled=false,metrics.service.enabled=false,resourceQuota.enabled=false"],
+        &[
+            "--set=rbac.create=false,serviceAccount.create=false,podDisruptionBudget.enabled=false,validatingWebhook.enabled=false,tests.enabled=false,metrics.service.enabled=false,resourceQuota.enabled=false",
+        ],
     ),
     (
         "configured",
-        &["--set=config.daemonSetKinds[0].apiGroup=apps,config.daemonSetKinds[0].kind=DaemonSet,config.daemonSetKinds[1].apiGroup=apps.kruise.io,config.daemonSetKinds[1].kind=DaemonSet,config.reservation.mode=Audit,config.reservation.holdTimeout=5m,mutatingWebhook.failurePolicy=Fail,mutatingWebhook.namespaceSelector.matchLabels.team=a"],
+        &[
+            "--set=config.daemonSetKinds[0].apiGroup=apps,config.daemonSetKinds[0].kind=DaemonSet,config.daemonSetKinds[1].apiGroup=apps.kruise.io,config.daemonSetKinds[1].kind=DaemonSet,config.reservation.mode=Audit,config.reservation.holdTimeout=5m,mutatingWebhook.failurePolicy=Fail,mutatingWebhook.namespaceSelector.matchLabels.team=a",
+        ],
     ),
 ];
 
@@ -98,9 +117,12 @@ fn what_it_renders_is_what_the_program_takes() {
             if let Some(text) = object["data"]["config.yaml"].as_str() {
                 assert!(config::parse(text).is_ok(), "{name}: {:?}", config::parse(text).err());
             }
-            for container in object["spec"]["template"]["spec"]["containers"].as_array().into_iter().flatten() {
-                let args: Vec<_> = container["args"].as_array().unwrap().iter().map(|arg| arg.as_str().unwrap()).collect();
-                Cli::try_parse_from([&["daemonset-warden"], &*args].concat()).unwrap_or_else(|e| panic!("{name}: {e}"));
+            for container in object["spec"]["template"]["spec"]["containers"].as_array().into_iter().flatten()
+            {
+                let args: Vec<_> =
+                    container["args"].as_array().unwrap().iter().map(|arg| arg.as_str().unwrap()).collect();
+                Cli::try_parse_from([&["daemonset-warden"], &*args].concat())
+                    .unwrap_or_else(|e| panic!("{name}: {e}"));
             }
         }
     }
@@ -110,7 +132,8 @@ fn what_it_renders_is_what_the_program_takes() {
 fn every_pod_passes_the_restricted_pod_security_standard_but_for_the_hosts_network() {
     for (name, args) in MATRIX {
         for object in objects(&render(args)) {
-            let pod = if object["kind"] == "Pod" { &object["spec"] } else { &object["spec"]["template"]["spec"] };
+            let pod =
+                if object["kind"] == "Pod" { &object["spec"] } else { &object["spec"]["template"]["spec"] };
             for container in pod["containers"].as_array().into_iter().flatten() {
                 let (of_pod, of_container) = (&pod["securityContext"], &container["securityContext"]);
                 assert_eq!(of_pod["runAsNonRoot"], true, "{name}");
@@ -206,7 +229,9 @@ fn rows(values: &str) -> Vec<Row> {
             // What is below a described mapping is its default.
             let above: Vec<_> = path.iter().map(|(_, key)| *key).collect();
             path.push((indent, key));
-            if rows.iter().any(|row| above.join(".") == row.path) || rows.iter().any(|row| above.join(".").starts_with(&format!("{}.", row.path))) {
+            if rows.iter().any(|row| above.join(".") == row.path)
+                || rows.iter().any(|row| above.join(".").starts_with(&format!("{}.", row.path)))
+            {
                 continue;
             }
             let keys: Vec<_> = path.iter().map(|(_, key)| *key).collect();
