@@ -16,6 +16,7 @@ mod limits;
 mod metrics;
 mod mutation;
 mod rules_doc;
+mod scheduler_config;
 mod serve;
 mod support;
 
