@@ -25,7 +25,7 @@ fn mutate(criterion: &mut Criterion) {
         group.bench_function(label, |bencher| {
             bencher.iter(|| {
                 let request = admission::parse(black_box(review.as_bytes())).unwrap();
-                mutation::review(&policy, &request, None).unwrap().to_base64()
+                mutation::review(&policy, &request, None, None).unwrap().to_base64()
             });
         });
     }

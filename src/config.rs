@@ -14,6 +14,7 @@ use crate::daemonset::policy::{
     AdmissionPolicy, GroupKind, Level, Policy, ProtectDaemonPods, ReservationMode, ReservationPolicy,
 };
 
+use crate::daemonset::validation::live::LIVE_RULES;
 use crate::daemonset::validation::rules::RULES;
 
 use self::reader::Reader;
@@ -181,9 +182,12 @@ fn admission(mut admission: Reader<'_>) -> AdmissionPolicy {
         rules: admission
             .object("rules", |mut rules| {
                 let levels = [("Deny", Level::Deny), ("Warn", Level::Warn), ("Off", Level::Off)];
+                let live = LIVE_RULES.iter().map(|rule| rule.id);
                 let found = RULES
                     .iter()
-                    .filter_map(|rule| Some((rule.id.to_owned(), rules.choice(rule.id, &levels)?)))
+                    .map(|rule| rule.id)
+                    .chain(live)
+                    .filter_map(|id| Some((id.to_owned(), rules.choice(id, &levels)?)))
                     .collect();
                 rules.end_of("rule");
                 found

@@ -119,7 +119,13 @@ impl SharedCluster {
         }
         // In batches first, so that the tick itself has little to work out under the lock.
         self.work_out();
-        self.lock().tick(now);
+        let sees = !self.0.sources.iter().any(|source| source.is_required && source.fails());
+        let mut cluster = self.lock();
+        if sees {
+            cluster.regain_sight();
+        }
+        cluster.tick(now);
+        drop(cluster);
         self.decide_belief(now);
     }
 

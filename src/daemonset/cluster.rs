@@ -6,7 +6,7 @@
 //!               └────────────▶ DaemonSetInfo ◀───────────────┘ ◀── [DaemonSet], [PriorityClass], [LimitRange], ...
 //! ```
 //! Events may come in any order: a pod before its node or its DaemonSet. What a change means for a node is worked out once, in
-//! [`Cluster::refresh`], so that a call of the scheduler only looks it up.
+//! `Cluster::refresh`, so that a call of the scheduler only looks it up.
 
 mod census;
 pub mod daemon_set_info;
@@ -17,7 +17,9 @@ mod nodes;
 pub mod pod_info;
 mod pods;
 mod refresh;
+mod refresh_gates;
 mod settings;
+mod time;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -26,6 +28,7 @@ use hashbrown::{HashMap, HashSet};
 use slab::Slab;
 
 pub use self::census::Census;
+pub(super) use self::nodes::goes_by_itself;
 pub use self::settings::{
     LimitRange, Namespace, PriorityClass, ResourceQuota, RuntimeClass, ScopeSelectorRequirement,
 };
@@ -37,6 +40,7 @@ use self::pod_info::PodInfo;
 use super::policy::Policy;
 use super::reservation::hold::EndReason;
 use super::reservation::ledger::Ledger;
+use super::reservation::sight::Sight;
 
 /// The id of a node, stable while anything mentions its name.
 pub type NodeId = usize;
@@ -71,6 +75,7 @@ pub struct Cluster {
     pub(super) ledger: Ledger,
     pub(super) waiting: HashMap<Arc<str>, std::time::Instant>,
     pub(super) last_refused_by_charge: Option<std::time::Instant>,
+    pub(super) sight: Sight,
     pub(super) effects: Vec<Effect>,
 }
 
@@ -138,6 +143,7 @@ impl Cluster {
             ledger: Ledger::default(),
             waiting: HashMap::new(),
             last_refused_by_charge: None,
+            sight: Sight::default(),
             effects: Vec::new(),
         }
     }

@@ -12,9 +12,11 @@ use k8s_openapi::api::core::v1::NodeSelector;
 use serde::de::Error as _;
 
 use super::admission::{AdmissionRequest, BadReview, IGNORE_LABEL};
+use super::cluster::Cluster;
 use super::daemon_pod::{
     LEGACY_SCHEDULER_NAME, daemon_set_reference, daemon_tolerations, is_target_affinity, target_node_name,
 };
+use super::default_priority;
 use super::json::{Fault, Scanner, Text};
 use super::patch::{Patch, push_string};
 use super::policy::Policy;
@@ -29,7 +31,8 @@ const MAX_TOLERATIONS: usize = 50_000;
 
 /// The patch for the pod that `request` creates; empty for anything else.
 ///
-/// `namespace_labels` are those of the request's namespace, if they are known.
+/// `namespace_labels` are those of the request's namespace, if they are known; `cluster` is given only while it is known in
+/// full, and no priority class without it.
 ///
 /// # Errors
 /// When the object is no pod.
@@ -37,6 +40,7 @@ pub fn review(
     policy: &Policy,
     request: &AdmissionRequest<'_>,
     namespace_labels: Option<&BTreeMap<String, String>>,
+    cluster: Option<&Cluster>,
 ) -> Result<Patch, BadReview> {
     // All that is changed here is immutable once the pod is stored.
     if !request.is_pod() || request.operation != "CREATE" {
@@ -54,7 +58,11 @@ pub fn review(
             &default_labels
         }
     };
-    patch(policy, pod, namespace_labels).map_err(bad_pod)
+    let mut patch = patch(policy, pod, namespace_labels).map_err(bad_pod)?;
+    if let Some(cluster) = cluster.filter(|_| !is_ignored(namespace_labels)) {
+        default_priority::add(policy, request, object.get(), cluster, &mut patch);
+    }
+    Ok(patch)
 }
 
 /// Whether labels opt out of everything.
@@ -278,6 +286,10 @@ fn read_owner_reference(scanner: &mut Scanner<'_>) -> Result<OwnerReference, Fau
             reference.api_version = optional_text(scanner)?.into_owned();
         } else if key.says("kind") {
             reference.kind = optional_text(scanner)?.into_owned();
+        } else if key.says("name") {
+            reference.name = optional_text(scanner)?.into_owned();
+        } else if key.says("uid") {
+            reference.uid = optional_text(scanner)?.into_owned();
         } else if key.says("controller") {
             reference.controller = optional_bool(scanner)?;
         } else {

@@ -9,6 +9,7 @@ pub mod hold;
 pub mod judge;
 pub mod ledger;
 pub mod preempting;
+pub mod sight;
 
 use crate::scheduling::host_ports::{HostPort, any_conflict};
 use crate::scheduling::resources::Resources;

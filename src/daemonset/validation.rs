@@ -2,6 +2,7 @@
 //!
 //! [`review`] is all that `/validate` calls; [`validate`] is what it shares with `check`.
 
+pub mod live;
 mod review;
 pub mod rules;
 mod semantic;
@@ -9,6 +10,8 @@ mod upstream;
 
 pub use review::{Cause, Refusal, Verdict, decode, review};
 
+use self::live::Live;
+use super::cluster::Cluster;
 use super::daemon_set::DaemonSet;
 use super::field::{Error, ErrorList};
 use super::policy::{GroupKind, Level, Policy};
@@ -49,29 +52,50 @@ pub fn validate(policy: &Policy, kind: &GroupKind, old: Option<&DaemonSet>, new:
     let mut validation = Validation { errors: upstream::faults(kind, old, new), ..Validation::default() };
     if kind.is_builtin() {
         for rule in rules::RULES {
-            judge(rule, policy, old, new, &mut validation);
+            judge(rule, rule.check, policy, old, new, &mut validation);
         }
     }
     validation
 }
 
-fn judge(
-    rule: &rules::Rule,
+/// [`validate`], and the rules that only live data can judge by; `cluster` must be known in full.
+pub fn validate_live(
     policy: &Policy,
+    kind: &GroupKind,
     old: Option<&DaemonSet>,
     new: &DaemonSet,
+    cluster: &Cluster,
+) -> Validation {
+    let mut validation = validate(policy, kind, old, new);
+    if kind.is_builtin() {
+        let view = Live::new(cluster, &kind.group, new);
+        // What the old one is told of counts only where a rule refuses, which none does by default.
+        let old_view = old.map(|old| Live::new(cluster, &kind.group, old));
+        for rule in live::LIVE_RULES {
+            judge(rule, rule.check, policy, old_view.as_ref(), &view, &mut validation);
+        }
+    }
+    validation
+}
+
+fn judge<Check, Subject>(
+    rule: &rules::Rule<Check>,
+    check: impl Fn(&Subject) -> ErrorList,
+    policy: &Policy,
+    old: Option<&Subject>,
+    new: &Subject,
     found: &mut Validation,
 ) {
     let level = policy.admission.rules.get(rule.id).copied().unwrap_or(rule.default);
     if level == Level::Off {
         return;
     }
-    let errors = (rule.check)(new);
+    let errors = check(new);
     if errors.is_empty() {
         return;
     }
     // What was let in before the rule was set must stay changeable. Indices move as lists grow, so only the text tells.
-    let known = old.filter(|_| level == Level::Deny).map(rule.check).unwrap_or_default();
+    let known = old.filter(|_| level == Level::Deny).map(check).unwrap_or_default();
     for error in errors {
         let is_known = known.iter().any(|known| known.kind == error.kind && known.body() == error.body());
         let fault = RuleFault { rule: rule.id, error };

@@ -64,6 +64,11 @@ impl Source {
         self.is_listed() || self.absent.load(Ordering::Acquire)
     }
 
+    /// Whether it does not work right now.
+    pub fn fails(&self) -> bool {
+        self.failing_since.lock().is_some()
+    }
+
     /// Whether it has failed for so long that what it told is not believed any more.
     pub fn fails_for_long(&self, now: Instant) -> bool {
         self.failing_since.lock().is_some_and(|since| now.saturating_duration_since(since) >= PATIENCE)

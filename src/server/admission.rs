@@ -18,7 +18,8 @@ use crate::metrics::{Operation, Outcome, Webhook};
 /// Says whether a DaemonSet is right.
 pub(super) async fn validate(state: State<AppState>, request: Request) -> Response {
     answer(state, request, Webhook::Validate, |state, review| {
-        let verdict = validation::review(&state.policy, review)?;
+        let cluster = state.cluster.as_ref().and_then(|cluster| cluster.believed());
+        let verdict = validation::review(&state.policy, review, cluster.as_deref())?;
         Ok(Verdict {
             status: verdict.refusal().map(|refusal| status(&verdict, refusal)),
             warnings: verdict.warnings(),
@@ -32,7 +33,11 @@ pub(super) async fn validate(state: State<AppState>, request: Request) -> Respon
 pub(super) async fn mutate(state: State<AppState>, request: Request) -> Response {
     answer(state, request, Webhook::Mutate, |state, review| {
         let labels = state.cluster.as_ref().and_then(|cluster| cluster.namespace_labels(&review.namespace));
-        let patch = mutation::review(&state.policy, review, labels.as_ref())?;
+        // Nothing else needs it, and the scheduler's calls wait for whoever has it.
+        let gives_priority = !state.policy.admission.default_priority_class_name.is_empty();
+        let cluster =
+            state.cluster.as_ref().filter(|_| gives_priority).and_then(|cluster| cluster.believed());
+        let patch = mutation::review(&state.policy, review, labels.as_ref(), cluster.as_deref())?;
         Ok(Verdict { status: None, warnings: Vec::new(), patch })
     })
     .await

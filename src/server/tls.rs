@@ -203,7 +203,7 @@ impl Tls {
     }
 }
 
-/// How soon a new certificate is in use. A certificate is renewed days before it expires; five seconds are for people and
+/// How soon a new certificate is in use. A certificate is renewed days before it expires; two seconds are for people and
 /// tests that watch it happen. Polled, because a watch on a mounted Secret misses the kubelet's swap of a symbolic link.
 const LOOK_INTERVAL: Duration = Duration::from_secs(2);
 
@@ -255,7 +255,7 @@ fn server_config(
     let mut config = builder.with_cert_resolver(Arc::new(rustls::sign::SingleCertAndKey::from(pair)));
     // Both, or an apiserver that calls a service could not connect: it offers http/1.1 only (upstream.md, case 97).
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    // Resumed handshakes cost a fifth; tickets keep nothing here, however many clients come.
+    // A resumed handshake needs no signature; tickets keep nothing here, however many clients come.
     config.ticketer = ring::Ticketer::new().map_err(TlsError::Setup)?;
 
     if expires <= now() {

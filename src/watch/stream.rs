@@ -30,7 +30,7 @@ const WATCH_SECONDS: u32 = 60;
 const PAGE: u32 = 500;
 /// What is tried again: first at once, then with longer and longer pauses. Short ones, because while the apiserver is away no
 /// room is kept, and each replica has nine watches at most.
-const PAUSES: std::ops::RangeInclusive<Duration> = Duration::from_millis(200)..=Duration::from_secs(5);
+const PAUSES: std::ops::RangeInclusive<Duration> = Duration::from_millis(200)..=Duration::from_secs(2);
 /// A kind that we can go on without and that is not there, or not shown to us: somebody would have to do something.
 const PAUSE_AFTER_REFUSAL: Duration = Duration::from_secs(30);
 
@@ -118,6 +118,9 @@ impl Stream {
             return false;
         }
         self.source.failed(Instant::now());
+        if self.source.is_required {
+            self.cluster.lock().lose_sight();
+        }
         if refused && !self.source.is_required {
             self.source.absent();
         }
@@ -308,6 +311,6 @@ mod tests {
     #[test]
     fn pauses_grow_and_are_bounded() {
         let pauses: Vec<u128> = Pauses::default().take(7).map(|pause| pause.as_millis()).collect();
-        assert_eq!(pauses, [200, 400, 800, 1600, 3200, 5000, 5000]);
+        assert_eq!(pauses, [200, 400, 800, 1600, 2000, 2000, 2000]);
     }
 }

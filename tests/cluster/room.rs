@@ -9,7 +9,9 @@ use kube::api::{DeleteParams, Patch, PatchParams};
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 
-use crate::harness::{NodeOptions, Served, consistently, describe, eventually, is_bound, node_of};
+use crate::harness::{
+    NodeOptions, Served, consistently, describe, eventually, eventually_within, is_bound, node_of,
+};
 
 /// Long enough to see a pod that should wait go somewhere all the same.
 const A_WHILE: Duration = Duration::from_secs(4);
@@ -75,10 +77,8 @@ async fn room_is_kept_for_the_highest_daemons_that_fit_together() {
     served.ordinary("web", 3, json!({})).await;
     bound_and_no_more(&served, "web", 1).await;
     // Against these only the first counts: 1.5 kept, 1 used, so that one more fits.
-    let between = served.arena.priority_class("between", 250).await;
-    served
-        .ordinary("important", 3, json!({ "priorityClassName": between, "preemptionPolicy": "Never" }))
-        .await;
+    let between = served.arena.class_that_never_preempts("between", 250).await;
+    served.ordinary("important", 3, json!({ "priorityClassName": between })).await;
     bound_and_no_more(&served, "important", 1).await;
 }
 
@@ -162,6 +162,12 @@ async fn a_node_that_is_drained_and_deleted_holds_nothing() {
     bound_and_no_more(&served, "web", 3).await;
     let nodes: Api<Node> = Api::all(served.client());
     nodes.delete(&first, &DeleteParams::default()).await.unwrap();
+    // The controllers collect the pods of a Node that is gone after a minute, and only then count anew.
+    eventually_within(Duration::from_secs(150), "the node's pods are gone", async || {
+        let pods = served.arena.pods("agent").await;
+        if pods.len() == 1 { Ok(()) } else { Err(describe(&pods)) }
+    })
+    .await;
     served.arena.settled("agent", 1).await;
     let pods = served.arena.pods("web").await;
     assert!(

@@ -39,7 +39,7 @@ fn review(operation: &str, object: &Value, old: &Value) -> Verdict {
         "request": {"uid": "1", "kind": kind, "operation": operation, "object": object, "oldObject": old},
     });
     let body = serde_json::to_vec(&body).unwrap();
-    validation::review(&Policy::default(), &admission::parse(&body).unwrap()).unwrap()
+    validation::review(&Policy::default(), &admission::parse(&body).unwrap(), None).unwrap()
 }
 
 fn cases(op: &str) -> Vec<Value> {

@@ -48,7 +48,7 @@ fn mutate(mut pod: Value) -> Value {
     });
     let body = serde_json::to_vec(&review).unwrap();
     let request = admission::parse(&body).unwrap();
-    let patch = mutation::review(&Policy::default(), &request, None).unwrap();
+    let patch = mutation::review(&Policy::default(), &request, None, None).unwrap();
     json_patch::patch(&mut pod, &serde_json::from_str::<json_patch::Patch>(&patch.to_json()).unwrap())
         .unwrap();
     pod

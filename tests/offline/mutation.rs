@@ -21,7 +21,7 @@ fn review_of(pod: &str) -> String {
 
 fn mutate_text(policy: &Policy, review: &str) -> Result<Patch, String> {
     let request = admission::parse(review.as_bytes()).map_err(|error| error.to_string())?;
-    mutation::review(policy, &request, None).map_err(|error| error.to_string())
+    mutation::review(policy, &request, None, None).map_err(|error| error.to_string())
 }
 
 fn mutate(pod: &Value) -> Patch {
@@ -343,7 +343,7 @@ fn case_57_no_tolerations_where_a_whitelist_would_refuse_them() {
     assert_eq!(operations(&elsewhere).len(), 3);
     // Labels that are known count, the name alone where they are not.
     let request = admission::parse(review.as_bytes()).unwrap();
-    let unlabelled = mutation::review(&policy, &request, Some(&BTreeMap::new())).unwrap();
+    let unlabelled = mutation::review(&policy, &request, Some(&BTreeMap::new()), None).unwrap();
     assert_eq!(operations(&unlabelled).len(), 3);
 }
 
@@ -441,7 +441,7 @@ fn ignored_pods_and_namespaces_are_left_alone() {
     let review = review_of(&pod(&json!({"nodeName": "n1"})).to_string());
     let request = admission::parse(review.as_bytes()).unwrap();
     let labels = BTreeMap::from([("daemonset-warden.io/ignore".to_owned(), "true".to_owned())]);
-    assert!(mutation::review(&Policy::default(), &request, Some(&labels)).unwrap().is_empty());
+    assert!(mutation::review(&Policy::default(), &request, Some(&labels), None).unwrap().is_empty());
 }
 
 #[test]
@@ -485,6 +485,8 @@ fn rejects_what_is_no_pod() {
         wrong("/metadata/ownerReferences/0", json!(["apps/v1", "DaemonSet"])),
         wrong("/metadata/ownerReferences/0/controller", json!("true")),
         wrong("/metadata/ownerReferences/0/kind", json!({})),
+        wrong("/metadata/ownerReferences/0/name", json!({})),
+        wrong("/metadata/ownerReferences/0/uid", json!(7)),
         wrong("/spec", json!([])),
         wrong("/spec/nodeName", json!(5)),
         wrong("/spec/affinity", json!([])),
@@ -609,7 +611,7 @@ proptest! {
     #[test]
     fn arbitrary_bytes_never_panic(body in prop::collection::vec(any::<u8>(), 0..200)) {
         if let Ok(request) = admission::parse(&body) {
-            let _ = mutation::review(&Policy::default(), &request, None);
+            let _ = mutation::review(&Policy::default(), &request, None, None);
         }
     }
 }

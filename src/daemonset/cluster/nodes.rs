@@ -171,6 +171,6 @@ fn takes_part(node: &Node, policy: &Policy) -> bool {
 }
 
 /// Whether a taint goes without anybody's doing, so that the daemon pod will be wanted once it has.
-fn goes_by_itself(taint: &Taint, policy: &Policy) -> bool {
+pub(in crate::daemonset) fn goes_by_itself(taint: &Taint, policy: &Policy) -> bool {
     STARTUP_TAINTS.contains(&taint.key.as_str()) || policy.reservation.startup_taints.contains(&taint.key)
 }

@@ -1,15 +1,9 @@
 //! What has changed on a node is worked out once, between the event and the next call of the scheduler.
 
-use std::sync::Arc;
 use std::time::Instant;
 
-use super::daemon_set_info::GateKind;
-use super::node_state::Staleness;
-use super::pods::EARLY_RETRY;
 use super::{Cluster, DaemonSetId, Effect, NodeId, PodId};
-use crate::daemonset::reservation::gate::{Gate, first_ready_annotation};
 use crate::daemonset::reservation::hold::{EndReason, Hold, HoldState};
-use crate::daemonset::reservation::judge::STALE_TIMEOUT;
 use crate::daemonset::reservation::{Bound, Missing, Outlook, outlooks};
 use crate::scheduling::host_ports::HostPort;
 use crate::scheduling::resources::Resources;
@@ -208,7 +202,7 @@ impl Cluster {
     }
 
     /// Says that a hold that was in force is over, and wakes those that it kept off.
-    fn end_hold(&mut self, id: NodeId, hold: &mut Hold, reason: EndReason, now: Instant) {
+    pub(super) fn end_hold(&mut self, id: NodeId, hold: &mut Hold, reason: EndReason, now: Instant) {
         let hold_ref = self.hold_ref(id, hold.daemon_set, std::mem::take(&mut hold.has_refused));
         self.effects.push(Effect::HoldEnded(hold_ref, reason));
         match reason {
@@ -229,6 +223,14 @@ impl Cluster {
         }
     }
 
+    /// Wakes all that wait, by whichever node there is.
+    pub(in crate::daemonset) fn wake_any(&mut self) {
+        let node = self.nodes.iter().find(|(_, node)| node.node.is_some());
+        if let Some(id) = node.map(|(id, _)| id) {
+            self.wake(id);
+        }
+    }
+
     /// Any change of any node wakes all pods that an extender has refused: one at a time is enough.
     pub(super) fn push_wake(&mut self, id: NodeId) {
         if !self.effects.iter().any(|effect| matches!(effect, Effect::Wake(_))) {
@@ -245,163 +247,5 @@ impl Cluster {
             }
         }
         self.nodes[id].gates.clear();
-    }
-
-    fn refresh_gates(&mut self, id: NodeId, now: Instant) {
-        let gated = |daemon_set: &&DaemonSetId| self.daemon_sets[**daemon_set].gate.is_some();
-        let wanted: Vec<DaemonSetId> = self.nodes[id].wanted.iter().filter(gated).copied().collect();
-        if wanted.is_empty() && self.nodes[id].gates.is_empty() {
-            return;
-        }
-        let mut gates = std::mem::take(&mut self.nodes[id].gates);
-        let was_closed = gates.iter().any(|gate| gate.is_closed);
-        let mut kept = Vec::with_capacity(wanted.len());
-        let mut any_is_ready = false;
-        for daemon_set in wanted {
-            let info = &self.daemon_sets[daemon_set];
-            let at = gates.iter().position(|gate| gate.daemon_set == daemon_set);
-            let mut gate = match at {
-                Some(at) => gates.swap_remove(at),
-                None => Gate::new(daemon_set, info.uid.clone(), info.template_version),
-            };
-            if gate.template_version != info.template_version {
-                gate.rearm(info.template_version, now);
-            }
-            let is_ready = self.is_ready_on(id, daemon_set);
-            any_is_ready |= is_ready;
-            gate.was_ready |= is_ready;
-            let first_only = info.gate == Some(GateKind::FirstReady);
-            let is_remembered = first_only && self.is_remembered(id, &info.uid);
-            if is_ready || first_only && (is_remembered || gate.was_ready) {
-                gate.opened();
-            } else {
-                gate.is_closed = !gate.is_expired;
-            }
-            if first_only && gate.was_ready && !is_remembered && gate.asks_to_remember(now) {
-                let (node, daemon_set_uid) = (self.nodes[id].name.clone(), info.uid.clone());
-                self.effects.push(Effect::RememberReady { node, daemon_set_uid });
-            }
-            kept.push(gate);
-        }
-        // What is left is not wanted: its record is kept for what it has spent, as a hold's.
-        for mut gate in gates.into_iter().filter(|gate| !gate.is_fresh() || gate.is_closed) {
-            gate.suspend(now);
-            if !gate.is_fresh() {
-                kept.push(gate);
-            }
-        }
-        let is_closed = kept.iter().any(|gate| gate.is_closed);
-        self.nodes[id].gates = kept;
-        if was_closed && !is_closed {
-            // A pod that has become Ready is an event of the cluster; that nothing is waited for any more need not be.
-            if any_is_ready { self.opened(id, now) } else { self.wake(id) }
-        }
-    }
-
-    fn is_ready_on(&self, id: NodeId, daemon_set: DaemonSetId) -> bool {
-        self.nodes[id].daemon_pods.iter().map(|pod| &self.pods[*pod]).any(|pod| {
-            pod.daemon.as_ref().is_some_and(|daemon| daemon.daemon_set == Some(daemon_set))
-                && pod.node.is_some()
-                && pod.is_live()
-                && pod.is_ready
-                && !pod.is_terminating
-        })
-    }
-
-    fn is_remembered(&self, id: NodeId, daemon_set_uid: &Arc<str>) -> bool {
-        let node = self.nodes[id].node.as_ref();
-        let key = first_ready_annotation(daemon_set_uid);
-        node.is_some_and(|node| node.metadata.annotations.contains_key(&key))
-    }
-
-    /// Time passes: holds, gates and charges whose time is up end, and pods that sleep on are woken.
-    pub fn tick(&mut self, now: Instant) {
-        let reservation = self.policy.reservation.clone();
-        let running: Vec<NodeId> = self
-            .nodes
-            .iter()
-            .filter(|(_, node)| {
-                node.holds.iter().any(Hold::is_running) || node.gates.iter().any(Gate::is_running)
-            })
-            .map(|(id, _)| id)
-            .collect();
-        for id in running {
-            // What has ended by itself must not be said to have run out of time.
-            self.refresh(id, now);
-            let mut holds = std::mem::take(&mut self.nodes[id].holds);
-            for hold in &mut holds {
-                let waits = |uid: &str| self.is_waiting(uid);
-                let ended = hold.tick(now, reservation.hold_timeout, reservation.wait_timeout, waits);
-                if let Some(reason) = ended {
-                    hold.enter(HoldState::Expired, now);
-                    self.end_hold(id, hold, reason, now);
-                    self.mark_dirty(id);
-                }
-            }
-            self.nodes[id].holds = holds;
-            self.tick_gates(id, now);
-        }
-        self.give_up_on_stale_views(now);
-        if self.ledger.expire(now) {
-            self.charge_ended(now);
-        }
-        self.forget_waiting(now);
-        self.refresh_all(now);
-    }
-
-    /// Lets pods onto nodes again of which our view has been behind for too long.
-    fn give_up_on_stale_views(&mut self, now: Instant) {
-        let mut given_up = Vec::new();
-        for (id, node) in &mut self.nodes {
-            if let Staleness::Behind(since) = node.staleness
-                && now.saturating_duration_since(since) >= STALE_TIMEOUT
-            {
-                node.staleness = Staleness::GaveUp;
-                given_up.push(id);
-            }
-        }
-        for id in given_up {
-            self.wake(id);
-        }
-    }
-
-    fn tick_gates(&mut self, id: NodeId, now: Instant) {
-        let timeout = self.policy.reservation.hold_timeout;
-        let mut gates = std::mem::take(&mut self.nodes[id].gates);
-        for gate in &mut gates {
-            if gate.tick(now, timeout, |uid| self.is_waiting(uid)) {
-                let hold_ref = self.hold_ref(id, gate.daemon_set, true);
-                self.effects.push(Effect::GateExpired(hold_ref));
-                self.wake(id);
-                self.mark_dirty(id);
-            }
-        }
-        self.nodes[id].gates = gates;
-    }
-
-    /// A charge is over: whoever was refused for it a moment ago may be tried again.
-    pub(in crate::daemonset) fn charge_ended(&mut self, now: Instant) {
-        let recently = |at: Instant| {
-            now.saturating_duration_since(at) < EARLY_RETRY.max(std::time::Duration::from_secs(6))
-        };
-        if self.last_refused_by_charge.is_some_and(recently) && !self.waiting.is_empty() {
-            // Any node will do: every change of one wakes all pods that an extender has refused.
-            let node = self.nodes.iter().find(|(_, node)| node.node.is_some());
-            if let Some(id) = node.map(|(id, _)| id) {
-                self.push_wake(id);
-            }
-            if self.ledger.is_empty() {
-                self.last_refused_by_charge = None;
-            }
-        }
-    }
-
-    /// Forgets pods that were refused and that nobody has told us of since: they are gone, or never were.
-    fn forget_waiting(&mut self, now: Instant) {
-        let pods = &self.pod_ids;
-        self.waiting.retain(|uid, refused_at| {
-            pods.contains_key(uid)
-                || now.saturating_duration_since(*refused_at) < std::time::Duration::from_secs(30)
-        });
     }
 }

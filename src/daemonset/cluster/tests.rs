@@ -82,6 +82,7 @@ impl World {
 
     /// Time passes, with a tick each second.
     fn pass(&mut self, seconds: u64) {
+        self.cluster.refresh_all(self.now);
         for _ in 0..seconds {
             self.now += Duration::from_secs(1);
             self.cluster.tick(self.now);

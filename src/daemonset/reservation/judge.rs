@@ -150,7 +150,13 @@ impl Call<'_> {
         if self.asking.role == Role::Exempt {
             return None;
         }
-        let id = self.cluster.node_id(name)?;
+        if self.asking.role == Role::Ordinary && self.cluster.is_blind_to(self.asking.priority, self.now) {
+            return self.refuse_blindly();
+        }
+        let Some(id) = self.cluster.node_id(name) else {
+            self.passed_any = true;
+            return None;
+        };
         if self.cluster.node_by_id(id).is_dirty {
             self.cluster.refresh(id, self.now);
         }
@@ -173,6 +179,17 @@ impl Call<'_> {
                 None
             }
         }
+    }
+
+    /// Refuses any node, known or not, because we know that we do not see.
+    fn refuse_blindly(&mut self) -> Option<Kept> {
+        if self.cluster.policy().reservation.mode == ReservationMode::Audit {
+            self.audited += 1;
+            self.passed_any = true;
+            return None;
+        }
+        self.refused_any = true;
+        Some(Kept::Stale)
     }
 
     /// Enters the pod into the ledger, in place of what it was charged before.

@@ -8,8 +8,9 @@ use serde::Deserialize;
 use serde::de::Error as _;
 use serde_json::value::RawValue;
 
-use super::{RuleFault, Validation, semantic, validate};
+use super::{RuleFault, Validation, semantic, validate, validate_live};
 use crate::daemonset::admission::{AdmissionRequest, BadReview};
+use crate::daemonset::cluster::Cluster;
 use crate::daemonset::daemon_pod::GENERATION_ANNOTATION;
 use crate::daemonset::daemon_set::{DaemonSet, ManagedFieldsEntry, ValidatedOnly};
 use crate::daemonset::field::quote;
@@ -114,9 +115,15 @@ impl Verdict {
 /// Judges a request. What is no creation or update of a DaemonSet itself is allowed unseen; so is what is being deleted, what
 /// opted out, and an update that leaves the spec as it is, whatever is wrong with it.
 ///
+/// `cluster` is given only while it is known in full; rules that need it are silent without.
+///
 /// # Errors
 /// When there is no object, or one that is no DaemonSet: a 400.
-pub fn review(policy: &Policy, request: &AdmissionRequest<'_>) -> Result<Verdict, BadReview> {
+pub fn review(
+    policy: &Policy,
+    request: &AdmissionRequest<'_>,
+    cluster: Option<&Cluster>,
+) -> Result<Verdict, BadReview> {
     let Some(kind) = request.daemon_set_kind(policy) else { return Ok(Verdict::default()) };
     let is_update = match &*request.operation {
         "CREATE" => false,
@@ -146,7 +153,10 @@ pub fn review(policy: &Policy, request: &AdmissionRequest<'_>) -> Result<Verdict
         // As the apiserver does.
         new.metadata.namespace = request.namespace.to_string();
     }
-    let validation = validate(policy, kind, old.as_ref(), &new);
+    let validation = match cluster {
+        Some(cluster) => validate_live(policy, kind, old.as_ref(), &new, cluster),
+        None => validate(policy, kind, old.as_ref(), &new),
+    };
     // Most updates are fine, so what costs more is asked last.
     if !validation.is_empty() && raw_specs.is_some_and(|(old, new)| semantic::equal(old, new)) {
         return Ok(Verdict::default());

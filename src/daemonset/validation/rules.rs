@@ -18,10 +18,11 @@ mod toleration_seconds;
 use super::super::daemon_set::DaemonSet;
 use super::super::field::Error;
 use super::super::policy::Level;
+use super::live::LIVE_RULES;
 
-/// One policy rule.
+/// One policy rule; `Check` is what finds its faults.
 #[derive(Debug)]
-pub struct Rule {
+pub struct Rule<Check = fn(&DaemonSet) -> Vec<Error>> {
     /// Public: configurations name it.
     pub id: &'static str,
     /// What its faults lead to unless the configuration says otherwise.
@@ -33,7 +34,7 @@ pub struct Rule {
     /// Where Kubernetes does what the rule says it does.
     pub source: &'static str,
     /// The faults of a DaemonSet.
-    pub check: fn(&DaemonSet) -> Vec<Error>,
+    pub check: Check,
 }
 
 /// All rules, those that refuse first; faults are reported in this order.
@@ -68,16 +69,27 @@ pub fn markdown() -> String {
          | id | default | finds |\n|---|---|---|\n",
     );
     for rule in RULES {
-        text += &format!("| [`{0}`](#{0}) | {1:?} | {2} |\n", rule.id, rule.default, rule.what);
+        text += &rule.table_row("");
     }
-    for rule in RULES {
-        let Rule { id, what, why, source, .. } = rule;
-        text += &format!(
-            "\n## {id}\n\nDefault: {:?}. Finds {what}.\n\n{why}\n\nSource: {source}.\n",
-            rule.default
-        );
+    for rule in LIVE_RULES {
+        text += &rule.table_row(" (live data)");
     }
+    text += "\nRules marked *live data* compare with what the cluster holds at the time of the request: they are silent while the\n\
+             server runs standalone or does not know the whole cluster yet, and in `check`.\n";
+    text.extend(RULES.iter().map(Rule::section));
+    text.extend(LIVE_RULES.iter().map(Rule::section));
     text
+}
+
+impl<Check> Rule<Check> {
+    fn table_row(&self, mark: &str) -> String {
+        format!("| [`{0}`](#{0}) | {1:?} | {2}{mark} |\n", self.id, self.default, self.what)
+    }
+
+    fn section(&self) -> String {
+        let Self { id, default, what, why, source, .. } = self;
+        format!("\n## {id}\n\nDefault: {default:?}. Finds {what}.\n\n{why}\n\nSource: {source}.\n")
+    }
 }
 
 #[cfg(test)]

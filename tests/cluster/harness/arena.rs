@@ -203,8 +203,18 @@ impl<P: Deref<Target = ControlPlane>> Arena<P> {
 
     /// A PriorityClass. Cluster-wide: its name is the test's, with `name` after it.
     pub(crate) async fn priority_class(&self, name: &str, value: i32) -> String {
+        self.create_class(name, json!({ "value": value })).await
+    }
+
+    /// The same, for pods that wait rather than evict.
+    pub(crate) async fn class_that_never_preempts(&self, name: &str, value: i32) -> String {
+        self.create_class(name, json!({ "value": value, "preemptionPolicy": "Never" })).await
+    }
+
+    async fn create_class(&self, name: &str, mut class: Value) -> String {
         let name = format!("{}-{name}", self.namespace);
-        let class: PriorityClass = object(json!({ "metadata": { "name": name }, "value": value }));
+        class["metadata"] = json!({ "name": name });
+        let class: PriorityClass = object(class);
         created(Api::all(self.client.clone()).create(&PostParams::default(), &class).await);
         name
     }

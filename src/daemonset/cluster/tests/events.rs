@@ -327,7 +327,7 @@ fn check_ids(cluster: &Cluster) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: if cfg!(debug_assertions) { 100 } else { 2000 }, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn events_in_any_order_give_what_the_objects_give(events in prop::collection::vec((0_u8..20, any::<u64>()), 1..80)) {

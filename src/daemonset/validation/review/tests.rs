@@ -18,7 +18,7 @@ fn request(operation: &str, object: &Value, old: &Value) -> Value {
 fn ask(policy: &Policy, request: &Value) -> Result<Verdict, BadReview> {
     let body = json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": request});
     let body = serde_json::to_vec(&body).unwrap();
-    review(policy, &admission::parse(&body).unwrap())
+    review(policy, &admission::parse(&body).unwrap(), None)
 }
 
 /// A DaemonSet without a fault, changed by a merge patch.
