@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::certificates::secret::SecretName;
+
 /// Daemon pods always land.
 ///
 /// Validates DaemonSets, mutates daemon pods so that the default scheduler places them, and answers kube-scheduler as an
@@ -35,6 +37,11 @@ pub enum Command {
     /// SIGTERM or SIGINT ends it once the requests in work are answered.
     #[command(after_help = SERVE_EXAMPLES)]
     Serve(ServeArgs),
+    /// Print the KubeSchedulerConfiguration that makes kube-scheduler ask us
+    ///
+    /// The certificates are put into it, so the scheduler needs this one file, and reads it at its start only.
+    #[command(after_help = SCHEDULER_CONFIG_EXAMPLES)]
+    SchedulerConfig(SchedulerConfigArgs),
     /// Say for every DaemonSet and node whether its pod should run there, whether it does, and if not, why
     ///
     /// Whether it should is what Kubernetes' own DaemonSet controller decides. The reason names the taint, the selector or the
@@ -134,6 +141,35 @@ Examples:
     daemonset-warden serve --bind-address 0.0.0.0 --config warden.yaml \\
       --tls-cert-file tls.crt --tls-private-key-file tls.key --client-ca-file scheduler-ca.crt";
 
+const SCHEDULER_CONFIG_EXAMPLES: &str = "\
+Examples:
+  Through a Service with a fixed address:
+    daemonset-warden scheduler-config --url https://10.96.0.50/scheduler --ca-file warden-ca.crt > scheduler.yaml
+    kube-scheduler --config=scheduler.yaml
+
+  Through the host's loopback address, where the chart's extender DaemonSet answers:
+    daemonset-warden scheduler-config --url https://127.0.0.1:10643/scheduler --ca-file warden-ca.crt";
+
+/// The flags of `scheduler-config`.
+#[derive(Debug, Args)]
+pub struct SchedulerConfigArgs {
+    /// Where the scheduler reaches us: https, preferably an address, and /scheduler at the end
+    #[arg(long, value_name = "URL")]
+    pub url: String,
+    /// CA of our certificate, in PEM; required, because without one kube-scheduler verifies nothing
+    #[arg(long, value_name = "FILE")]
+    pub ca_file: PathBuf,
+    /// Certificate that the scheduler shows us, in PEM, if `serve` has a --client-ca-file
+    #[arg(long, value_name = "FILE", requires = "client_key_file")]
+    pub client_cert_file: Option<PathBuf>,
+    /// Private key of --client-cert-file, in PEM
+    #[arg(long, value_name = "FILE", requires = "client_cert_file")]
+    pub client_key_file: Option<PathBuf>,
+    /// The scheduler's own kubeconfig, as kube-scheduler finds it; the default is kubeadm's
+    #[arg(long, value_name = "FILE", default_value = "/etc/kubernetes/scheduler.conf")]
+    pub scheduler_kubeconfig: PathBuf,
+}
+
 /// The flags of `serve`, named after those of Kubernetes' own components.
 #[derive(Debug, Args)]
 pub struct ServeArgs {
@@ -158,6 +194,20 @@ pub struct ServeArgs {
     /// Private key of --tls-cert-file, in PEM (PKCS#8, PKCS#1 or SEC1)
     #[arg(long, value_name = "FILE", requires = "tls_cert_file")]
     pub tls_private_key_file: Option<PathBuf>,
+    /// Secret that all replicas keep a CA and their certificate in; made and renewed by them
+    ///
+    /// Needs a cluster. Clients find the CA in it under ca.crt.
+    #[arg(long, value_name = "NAMESPACE/NAME", conflicts_with = "tls_cert_file", requires = "tls_names")]
+    pub tls_secret: Option<SecretName>,
+    /// What the certificate of --tls-secret names, such as NAME.NAMESPACE.svc; names and addresses, separated by commas
+    #[arg(long, value_name = "NAME,...", value_delimiter = ',', requires = "tls_secret")]
+    pub tls_names: Vec<String>,
+    /// ValidatingWebhookConfiguration that the CA of --tls-secret is written into
+    #[arg(long, value_name = "NAME", requires = "tls_secret")]
+    pub validating_webhook_configuration: Option<String>,
+    /// MutatingWebhookConfiguration that the CA of --tls-secret is written into
+    #[arg(long, value_name = "NAME", requires = "tls_secret")]
+    pub mutating_webhook_configuration: Option<String>,
     /// CA of the clients that may call /scheduler/*; without it, anybody may
     ///
     /// The webhooks stay open to clients without a certificate, because that is what apiservers are.

@@ -1,6 +1,7 @@
 //! Wiring only, no decisions: what each subcommand starts, and how it ends.
 
 mod explain;
+mod scheduler_config;
 mod serve;
 
 use std::process::ExitCode;
@@ -15,5 +16,6 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
         Command::Serve(args) => serve::run(args, &cli.log).map(|()| ExitCode::SUCCESS),
         Command::Explain(args) => explain::run(&args),
+        Command::SchedulerConfig(args) => scheduler_config::run(&args).map(|()| ExitCode::SUCCESS),
     }
 }

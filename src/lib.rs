@@ -3,6 +3,7 @@
 //! Data flows one way: `command -> {server, watch, events, config} -> daemonset -> scheduling`.
 //! See ARCHITECTURE.md for the path of a request.
 
+pub mod certificates;
 pub mod cli;
 pub mod command;
 pub mod config;

@@ -189,6 +189,8 @@ label!(
         Serving = "serving",
         /// The development CA; 0 if there is none.
         DevelopmentCa = "development_ca",
+        /// The CA that replicas share in a Secret; 0 if there is none.
+        Ca = "ca",
     }
 );
 
@@ -224,6 +226,10 @@ pub static TABLE: &[Definition] = &[
     CERTIFICATE_EXPIRATION,
     CERTIFICATE_RELOADS,
     CERTIFICATE_RELOAD_FAILURES,
+    TLS_SECRET_WRITES,
+    TLS_SECRET_FAILURES,
+    WEBHOOK_CONFIGURATION_PATCHES,
+    WEBHOOK_CONFIGURATION_MISSING,
     cluster::BELIEVED,
     cluster::SYNCED,
     cluster::OBJECTS,
@@ -342,6 +348,30 @@ const CERTIFICATE_RELOAD_FAILURES: Definition = Definition {
     labels: &[],
     help: "Looks at the certificate files that failed; the pair before stays in use. Grows for as long as they are bad.",
 };
+const TLS_SECRET_WRITES: Definition = Definition {
+    name: "daemonset_warden_tls_secret_writes_total",
+    kind: Kind::Counter,
+    labels: &[],
+    help: "Times that this replica wrote the Secret of --tls-secret: made, renewed, rolled over or repaired it.",
+};
+const TLS_SECRET_FAILURES: Definition = Definition {
+    name: "daemonset_warden_tls_secret_failures_total",
+    kind: Kind::Counter,
+    labels: &[],
+    help: "Looks at the Secret of --tls-secret or at the webhook configurations that failed; what is served stays.",
+};
+const WEBHOOK_CONFIGURATION_PATCHES: Definition = Definition {
+    name: "daemonset_warden_webhook_configuration_patches_total",
+    kind: Kind::Counter,
+    labels: &[],
+    help: "Times that the CA in a webhook configuration was missing or wrong, and written.",
+};
+const WEBHOOK_CONFIGURATION_MISSING: Definition = Definition {
+    name: "daemonset_warden_webhook_configuration_missing",
+    kind: Kind::Gauge,
+    labels: &[Webhook::LABEL],
+    help: "1 if the webhook configuration that we should keep is gone.",
+};
 const LOG_LINES_DROPPED: Definition = Definition {
     name: "daemonset_warden_log_lines_dropped_total",
     kind: Kind::Counter,
@@ -376,6 +406,13 @@ pub struct Metrics {
     connections: Vec<IntGauge>,
     connections_cut: Vec<IntCounter>,
     certificate_expiration: Vec<Gauge>,
+    webhook_configuration_missing: Vec<IntGauge>,
+    /// See [`TABLE`].
+    pub tls_secret_writes: IntCounter,
+    /// See [`TABLE`].
+    pub tls_secret_failures: IntCounter,
+    /// See [`TABLE`].
+    pub webhook_configuration_patches: IntCounter,
     /// What the watches and the effects count.
     pub cluster: ClusterMetrics,
     /// See [`TABLE`], as for the others.
@@ -414,6 +451,10 @@ impl Default for Metrics {
             connections: int_gauges(new, &CONNECTIONS),
             connections_cut: counters(new, &CONNECTIONS_CUT),
             certificate_expiration: gauges(new, &CERTIFICATE_EXPIRATION),
+            webhook_configuration_missing: int_gauges(new, &WEBHOOK_CONFIGURATION_MISSING),
+            tls_secret_writes: counters(new, &TLS_SECRET_WRITES).remove(0),
+            tls_secret_failures: counters(new, &TLS_SECRET_FAILURES).remove(0),
+            webhook_configuration_patches: counters(new, &WEBHOOK_CONFIGURATION_PATCHES).remove(0),
             cluster: ClusterMetrics::new(new),
             http_in_flight: int_gauges(new, &HTTP_IN_FLIGHT).remove(0),
             accept_errors: counters(new, &ACCEPT_ERRORS).remove(0),
@@ -472,6 +513,11 @@ impl Metrics {
     /// The number of open connections of a port.
     pub fn connections(&self, port: Port) -> &IntGauge {
         &self.connections[port as usize]
+    }
+
+    /// Whether a webhook configuration that should be there is gone.
+    pub fn webhook_configuration_missing(&self, webhook: Webhook, missing: bool) {
+        self.webhook_configuration_missing[webhook as usize].set(i64::from(missing));
     }
 
     /// When a certificate expires, in Unix time.

@@ -9,13 +9,16 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use crate::certificates::issue::Names;
+use crate::certificates::keeper::{Keeper, Settings};
+use crate::certificates::webhooks::Configuration;
 use crate::cli::{LogArgs, ServeArgs};
 use crate::config;
 use crate::daemonset::policy::Policy;
 use crate::events;
 use crate::live::SharedCluster;
 use crate::logs;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Webhook};
 use crate::server::AppState;
 use crate::server::limits::Limits;
 use crate::server::listener::Ports;
@@ -39,7 +42,8 @@ async fn serve(args: &ServeArgs, policy: Policy, metrics: Arc<Metrics>) -> anyho
     let mut signals = Signals::new()?;
     // Ports first: a second server on the same ones should not make certificates.
     let ports = Ports::bind(SocketAddr::new(args.bind_address, args.secure_port), args.metrics_bind_address)?;
-    let tls = Arc::new(load_tls(args, metrics.clone())?);
+    let keeper = keeper(args, metrics.clone()).await?;
+    let tls = Arc::new(load_tls(args, keeper.as_ref(), metrics.clone())?);
     let live = Live::start(args, &policy, metrics.clone()).await?;
     let cluster = live.as_ref().map(|live| live.cluster.clone());
     let needs_certificate = args.client_ca_file.is_some();
@@ -48,8 +52,19 @@ async fn serve(args: &ServeArgs, policy: Policy, metrics: Arc<Metrics>) -> anyho
     announce(&ports, &tls)?;
     let (drain, draining) = watch::channel(false);
     let mut serving = tokio::spawn(ports.serve(state.clone(), tls.clone(), draining));
-    tokio::spawn(tls.watch());
+    tokio::spawn(tls.clone().watch());
+    let obtained = keeper.map(|keeper| {
+        let obtained = keeper.obtained();
+        tokio::spawn(keeper.run());
+        obtained
+    });
     let get_ready = async {
+        if let Some(mut obtained) = obtained {
+            // Fails only once the keeper is gone, and it never ends.
+            let _ = obtained.wait_for(|obtained| *obtained).await;
+            // Until then it is shown a pair that nobody trusts; TLS looks every other second.
+            tls.look_now().await;
+        }
         if let Some(cluster) = &cluster {
             cluster.wait_until_synced().await;
         }
@@ -105,8 +120,35 @@ impl Live {
     }
 }
 
-fn load_tls(args: &ServeArgs, metrics: Arc<Metrics>) -> anyhow::Result<Tls> {
+/// Who looks after the Secret of --tls-secret.
+async fn keeper(args: &ServeArgs, metrics: Arc<Metrics>) -> anyhow::Result<Option<Keeper>> {
+    let Some(secret) = args.tls_secret.clone() else { return Ok(None) };
+    let names = Names::parse(&args.tls_names);
+    let faults = names.faults();
+    if !faults.is_empty() {
+        anyhow::bail!("--tls-names: neither a name nor an address: {}", faults.join(", "));
+    }
+    let config = connect::config(args.kubeconfig.as_deref()).await?;
+    let config =
+        config.context("--tls-secret needs a cluster: --kubeconfig, or the service account of a pod")?;
+    let configuration = |webhook, name: &Option<String>| {
+        name.as_ref().map(|name| Configuration { webhook, name: name.clone() })
+    };
+    let configurations = [
+        configuration(Webhook::Validate, &args.validating_webhook_configuration),
+        configuration(Webhook::Mutate, &args.mutating_webhook_configuration),
+    ];
+    let configurations = configurations.into_iter().flatten().collect();
+    let settings = Settings { secret, names, configurations };
+    let keeper = Keeper::new(connect::client(config)?, settings, metrics);
+    keeper.map(Some).context("failed to make a certificate to start with")
+}
+
+fn load_tls(args: &ServeArgs, keeper: Option<&Keeper>, metrics: Arc<Metrics>) -> anyhow::Result<Tls> {
     let client_ca = args.client_ca_file.clone();
+    if let Some(keeper) = keeper {
+        return Ok(Tls::load(Source::Secret(keeper.pair()), client_ca, metrics)?);
+    }
     // clap has made sure that it is both or neither.
     if let (Some(certificate), Some(key)) = (&args.tls_cert_file, &args.tls_private_key_file) {
         let source = Source::Files { certificate: certificate.clone(), key: key.clone() };

@@ -16,10 +16,11 @@ use rustls::server::{ServerConfig, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
 use tokio_rustls::TlsAcceptor;
 
+use crate::certificates::keeper::Pair;
 use crate::metrics::{Certificate, Metrics};
 
 /// Where the certificate comes from.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum Source {
     /// Files that somebody else makes and renews.
     Files {
@@ -35,6 +36,8 @@ pub enum Source {
         /// An address that the certificate must name, besides the loopback ones.
         address: IpAddr,
     },
+    /// A Secret that all replicas share.
+    Secret(Arc<Pair>),
 }
 
 /// Why there is no certificate to serve with.
@@ -148,7 +151,7 @@ impl Tls {
     pub fn development_ca(&self) -> Option<PathBuf> {
         match &self.source {
             Source::Development { directory, .. } => Some(directory.join(development::CA_CERTIFICATE)),
-            Source::Files { .. } => None,
+            Source::Files { .. } | Source::Secret(_) => None,
         }
     }
 
@@ -156,11 +159,16 @@ impl Tls {
     pub async fn watch(self: Arc<Self>) {
         loop {
             tokio::time::sleep(LOOK_INTERVAL).await;
-            let tls = self.clone();
-            // Files may be on a disk that hangs.
-            if let Err(error) = tokio::task::spawn_blocking(move || tls.look()).await {
-                tracing::error!(%error, "failed to look at the certificate files");
-            }
+            self.look_now().await;
+        }
+    }
+
+    /// Looks once, for who knows that there is something to see.
+    pub async fn look_now(self: &Arc<Self>) {
+        let tls = self.clone();
+        // Files may be on a disk that hangs.
+        if let Err(error) = tokio::task::spawn_blocking(move || tls.look()).await {
+            tracing::error!(%error, "failed to look at the certificate files");
         }
     }
 
@@ -206,6 +214,7 @@ fn read(source: &Source, client_ca: Option<&PathBuf>) -> Result<Material, TlsErr
             let pair = development::ensure(directory, *address, SystemTime::now())?;
             (pair.certificate, pair.key)
         }
+        Source::Secret(pair) => pair.get(),
     };
     let client_ca = client_ca.map(|path| files::read(path)).transpose()?;
     Ok(Material { certificate, key, client_ca })
@@ -223,6 +232,8 @@ fn server_config(
         Source::Development { directory, .. } => {
             (directory.join(development::CERTIFICATE), directory.join(development::KEY))
         }
+        // For messages only.
+        Source::Secret(_) => ("tls.crt of the Secret".into(), "tls.key of the Secret".into()),
     };
     let chain = files::chain(&certificate_path, &material.certificate)?;
     let key = files::private_key(&key_path, &material.key)?;

@@ -35,6 +35,7 @@ const IMPURE: &[&str] = &[
     "rand::",
     "env!",
     "crate::server",
+    "crate::certificates",
     "crate::config",
     "crate::command",
     "crate::cli",

@@ -5,6 +5,7 @@
 
 mod bad_input;
 mod certificates;
+mod chart;
 mod config;
 mod conformance;
 mod conformance_pods;
@@ -17,5 +18,11 @@ mod live;
 mod metrics;
 mod mutation;
 mod rules_doc;
+mod scheduler_config;
 mod serve;
 mod support;
+
+// Helm comes from the same build as the control plane of tests/cluster.
+#[path = "../cluster/harness/tools.rs"]
+#[allow(dead_code, reason = "the cluster's tests use more of it")]
+mod tools;

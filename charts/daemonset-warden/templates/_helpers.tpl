@@ -1,0 +1,261 @@
+{{- define "daemonset-warden.name" -}}
+{{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" }}
+{{- end }}
+
+{{- /* 45 characters leave room for the longest ending, so that no two names are cut to the same one. */}}
+{{- define "daemonset-warden.fullname" -}}
+{{- if .Values.fullnameOverride }}
+{{- .Values.fullnameOverride | trunc 45 | trimSuffix "-" }}
+{{- else }}
+{{- $name := default .Chart.Name .Values.nameOverride }}
+{{- if contains $name .Release.Name }}
+{{- .Release.Name | trunc 45 | trimSuffix "-" }}
+{{- else }}
+{{- printf "%s-%s" .Release.Name $name | trunc 45 | trimSuffix "-" }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{- /* Cluster-wide objects of two releases must differ: the namespace is in the name unless it says nothing new. */}}
+{{- define "daemonset-warden.clusterName" -}}
+{{- $fullname := include "daemonset-warden.fullname" . }}
+{{- if eq $fullname .Release.Namespace }}{{ $fullname }}{{ else }}{{ printf "%s-%s" $fullname .Release.Namespace }}{{ end }}
+{{- end }}
+
+{{- define "daemonset-warden.selectorLabels" -}}
+app.kubernetes.io/name: {{ include "daemonset-warden.name" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end }}
+
+{{- define "daemonset-warden.labels" -}}
+{{- with .Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
+{{ include "daemonset-warden.selectorLabels" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+{{- end }}
+
+{{- define "daemonset-warden.serviceAccountName" -}}
+{{- if .Values.serviceAccount.create }}
+{{- default (include "daemonset-warden.fullname" .) .Values.serviceAccount.name }}
+{{- else }}
+{{- default "default" .Values.serviceAccount.name }}
+{{- end }}
+{{- end }}
+
+{{- define "daemonset-warden.image" -}}
+{{- $tag := default .Chart.AppVersion .Values.image.tag }}
+{{- if .Values.image.digest }}
+{{- printf "%s@%s" .Values.image.repository .Values.image.digest }}
+{{- else }}
+{{- printf "%s:%s" .Values.image.repository $tag }}
+{{- end }}
+{{- end }}
+
+{{- define "daemonset-warden.tlsSecretName" -}}
+{{- $own := printf "%s-tls" (include "daemonset-warden.fullname" .) }}
+{{- if eq .Values.tls.source "secret" }}
+{{- required "tls.secret.name: required with tls.source secret" .Values.tls.secret.name }}
+{{- else if eq .Values.tls.source "self" }}
+{{- default $own .Values.tls.self.secretName }}
+{{- else }}
+{{- $own }}
+{{- end }}
+{{- end }}
+
+{{- /* Every name that a client may use, one a line. */}}
+{{- define "daemonset-warden.tlsNames" -}}
+{{- $fullname := include "daemonset-warden.fullname" . }}
+{{- $names := list (printf "%s.%s.svc" $fullname .Release.Namespace) (printf "%s.%s" $fullname .Release.Namespace) $fullname }}
+{{- if and .Values.service.clusterIP (ne .Values.service.clusterIP "None") }}
+{{- $names = append $names .Values.service.clusterIP }}
+{{- end }}
+{{- if .Values.schedulerExtender.daemonSet.enabled }}
+{{- $names = append $names "127.0.0.1" }}
+{{- end }}
+{{- range .Values.tls.extraNames }}
+{{- $names = append $names . }}
+{{- end }}
+{{- join "\n" ($names | uniq) }}
+{{- end }}
+
+{{- /* Groups whose DaemonSets are validated, from config.daemonSetKinds. */}}
+{{- define "daemonset-warden.otherGroups" -}}
+{{- $groups := list }}
+{{- range (default (list) .Values.config.daemonSetKinds) }}
+{{- if and (eq .kind "DaemonSet") (ne .apiGroup "apps") }}
+{{- $groups = append $groups .apiGroup }}
+{{- end }}
+{{- end }}
+{{- join "\n" ($groups | uniq | sortAlpha) }}
+{{- end }}
+
+{{- /* A caller's selector and what is never sent. The release's own namespace is not excluded where it is kube-system,
+       whose daemons are the ones that matter most; the release's own objects carry the opt-out label everywhere. */}}
+{{- define "daemonset-warden.namespaceSelector" -}}
+{{- $root := index . 0 }}
+{{- $selector := index . 1 }}
+{{- with $selector.matchLabels }}
+matchLabels:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+matchExpressions:
+  - key: daemonset-warden.io/ignore
+    operator: NotIn
+    values: ["true"]
+  {{- if ne $root.Release.Namespace "kube-system" }}
+  - key: kubernetes.io/metadata.name
+    operator: NotIn
+    values: [{{ $root.Release.Namespace | quote }}]
+  {{- end }}
+  {{- with $selector.matchExpressions }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+{{- end }}
+
+{{- define "daemonset-warden.objectSelector" -}}
+{{- with .matchLabels }}
+matchLabels:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+matchExpressions:
+  - key: daemonset-warden.io/ignore
+    operator: NotIn
+    values: ["true"]
+  {{- with .matchExpressions }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+{{- end }}
+
+{{- define "daemonset-warden.clientConfig" -}}
+{{- $root := index . 0 }}
+service:
+  namespace: {{ $root.Release.Namespace }}
+  name: {{ include "daemonset-warden.fullname" $root }}
+  path: {{ index . 1 }}
+  port: {{ $root.Values.service.port }}
+{{- if eq $root.Values.tls.source "secret" }}
+caBundle: {{ required "tls.secret.caBundle: required with tls.source secret" $root.Values.tls.secret.caBundle | b64enc }}
+{{- end }}
+{{- end }}
+
+{{- define "daemonset-warden.webhookAnnotations" -}}
+{{- $root := index . 0 }}
+{{- $annotations := index . 1 }}
+{{- if eq $root.Values.tls.source "certManager" }}
+{{- $annotations = merge (dict "cert-manager.io/inject-ca-from" (printf "%s/%s" $root.Release.Namespace (include "daemonset-warden.tlsSecretName" $root))) $annotations }}
+{{- end }}
+{{- with $annotations }}
+annotations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+
+{{- define "daemonset-warden.podSecurityContext" -}}
+runAsNonRoot: true
+runAsUser: 65532
+runAsGroup: 65532
+fsGroup: 65532
+seccompProfile:
+  type: RuntimeDefault
+{{- end }}
+
+{{- define "daemonset-warden.containerSecurityContext" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities:
+  drop: [ALL]
+{{- end }}
+
+{{- /* What `serve` is told wherever it runs. */}}
+{{- define "daemonset-warden.commonArgs" -}}
+- --config=/etc/daemonset-warden/config.yaml
+{{- if eq .Values.tls.source "self" }}
+- --tls-secret={{ .Release.Namespace }}/{{ include "daemonset-warden.tlsSecretName" . }}
+- --tls-names={{ include "daemonset-warden.tlsNames" . | splitList "\n" | join "," }}
+{{- if or .Values.validatingWebhook.enabled .Values.mutatingWebhook.enabled }}
+{{- if .Values.validatingWebhook.enabled }}
+- --validating-webhook-configuration={{ include "daemonset-warden.clusterName" . }}
+{{- end }}
+{{- if .Values.mutatingWebhook.enabled }}
+- --mutating-webhook-configuration={{ include "daemonset-warden.clusterName" . }}
+{{- end }}
+{{- end }}
+{{- else }}
+- --tls-cert-file=/etc/daemonset-warden-tls/tls.crt
+- --tls-private-key-file=/etc/daemonset-warden-tls/tls.key
+{{- end }}
+{{- if .Values.schedulerExtender.clientCASecretName }}
+- --client-ca-file=/etc/daemonset-warden-client-ca/ca.crt
+{{- end }}
+{{- with .Values.pod.extraArgs }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{- define "daemonset-warden.volumeMounts" -}}
+- name: config
+  mountPath: /etc/daemonset-warden
+  readOnly: true
+{{- if ne .Values.tls.source "self" }}
+- name: tls
+  mountPath: /etc/daemonset-warden-tls
+  readOnly: true
+{{- end }}
+{{- if .Values.schedulerExtender.clientCASecretName }}
+- name: client-ca
+  mountPath: /etc/daemonset-warden-client-ca
+  readOnly: true
+{{- end }}
+{{- with .Values.pod.extraVolumeMounts }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{- define "daemonset-warden.volumes" -}}
+- name: config
+  configMap:
+    name: {{ include "daemonset-warden.fullname" . }}
+{{- if ne .Values.tls.source "self" }}
+- name: tls
+  secret:
+    secretName: {{ include "daemonset-warden.tlsSecretName" . }}
+{{- end }}
+{{- if .Values.schedulerExtender.clientCASecretName }}
+- name: client-ca
+  secret:
+    secretName: {{ .Values.schedulerExtender.clientCASecretName }}
+    items:
+      - key: ca.crt
+        path: ca.crt
+{{- end }}
+{{- with .Values.pod.extraVolumes }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{- define "daemonset-warden.probe" -}}
+httpGet:
+  path: {{ .path }}
+  port: metrics
+  {{- with .host }}
+  host: {{ . }}
+  {{- end }}
+{{- end }}
+
+{{- /* Who the pod is: the name under which it reports Events, and the namespace that is its own. */}}
+{{- define "daemonset-warden.env" -}}
+- name: POD_NAME
+  valueFrom:
+    fieldRef:
+      fieldPath: metadata.name
+- name: POD_NAMESPACE
+  valueFrom:
+    fieldRef:
+      fieldPath: metadata.namespace
+{{- with .Values.pod.env }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}

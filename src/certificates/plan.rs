@@ -1,0 +1,340 @@
+//! What to do about the Secret, given what it holds and the time: no clock, no key, no cluster.
+//!
+//! A life of a CA, ten years, of which clients need warning because schedulers are configured by hand:
+//! ```text
+//! made ───────────────────────────────────┬──────────────────────┬───────────────────▶ expired
+//!                                         │ ROLL_OVER: the next   │ SWITCH: the next one signs,
+//!                                         │ CA joins the bundle   │ this one stays in the bundle
+//! ```
+
+use super::issue::Names;
+
+/// Schedulers read their CA once, at their start, from a file that people wrote: so rarely.
+pub const CA_LIFETIME: i64 = 10 * 365 * DAY;
+/// With this much left of a CA, its successor joins the bundle that clients trust.
+pub const CA_ROLL_OVER: i64 = 365 * DAY;
+/// With this much left, the successor signs. Between the two, half a year, people take the bundle to their schedulers.
+pub const CA_SWITCH: i64 = 180 * DAY;
+/// A successor is in the bundle for at least this long before it signs, whatever was missed.
+pub const CA_NOTICE: i64 = DAY;
+/// Short, so that renewal is a thing that happens.
+pub const LEAF_LIFETIME: i64 = 90 * DAY;
+/// A third of its life, as cert-manager does.
+pub const LEAF_RENEWAL: i64 = 30 * DAY;
+/// Clocks of a cluster differ: certificates are valid from a little before they are made.
+pub const CLOCK_SKEW: i64 = 60 * 60;
+/// Seconds.
+pub const DAY: i64 = 24 * 60 * 60;
+
+/// From when to when, in Unix time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Validity {
+    /// The first second.
+    pub not_before: i64,
+    /// The last second.
+    pub not_after: i64,
+}
+
+impl Validity {
+    fn is_over(self, now: i64) -> bool {
+        now >= self.not_after
+    }
+
+    fn left(self, now: i64) -> i64 {
+        self.not_after - now
+    }
+}
+
+/// What a Secret holds, as far as it can be used.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Facts {
+    /// The CA that signs: its certificate and key are there and belong together.
+    pub ca: Option<Validity>,
+    /// The one that will sign next, likewise.
+    pub next: Option<Validity>,
+    /// The certificate that is served.
+    pub leaf: Option<Leaf>,
+    /// Whether anything is there at all; a Secret fresh from the chart is empty.
+    pub is_empty: bool,
+}
+
+/// What is known of the certificate that is served.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Leaf {
+    /// Its validity.
+    pub validity: Validity,
+    /// Whether the CA that signs has signed it.
+    pub is_signed_by_ca: bool,
+    /// Whether its key is there and belongs to it.
+    pub has_key: bool,
+    /// The names in it.
+    pub names: Names,
+}
+
+/// What to do about the CA that signs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CaStep {
+    /// It is good.
+    Keep,
+    /// Write back what this replica still holds: somebody has emptied or spoilt the Secret.
+    Restore,
+    /// The next one takes its place; the old certificate stays trusted.
+    Promote,
+    /// There is none that could be used: a new one.
+    Make,
+}
+
+/// What to do about the certificate that is served.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LeafStep {
+    /// It is good.
+    Keep,
+    /// A new one, with these names.
+    Sign(Names),
+}
+
+/// What to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plan {
+    /// About the CA that signs.
+    pub ca: CaStep,
+    /// Whether to make the CA that will sign next.
+    pub make_next: bool,
+    /// About the certificate that is served.
+    pub leaf: LeafStep,
+    /// Why, for the log; empty if nothing is to be done.
+    pub why: Vec<&'static str>,
+}
+
+impl Plan {
+    /// Whether the Secret has to be written.
+    pub fn writes(&self) -> bool {
+        self.ca != CaStep::Keep || self.make_next || self.leaf != LeafStep::Keep
+    }
+}
+
+/// Decides. `held` is what this replica last served from, `names` what the certificate must name, `now` the apiserver's
+/// clock: it is the one that certificates are verified by, and it is the same for all replicas.
+pub fn decide(facts: &Facts, held: Option<&Facts>, names: &Names, now: i64) -> Plan {
+    let mut why = Vec::new();
+    let usable = |ca: Option<Validity>| ca.filter(|ca| !ca.is_over(now));
+    let ca = if let Some(ca) = usable(facts.ca) {
+        let may_switch = facts.next.is_some_and(|next| {
+            !next.is_over(now)
+                && now - next.not_before - CLOCK_SKEW >= CA_NOTICE
+                && next.left(now) > ca.left(now)
+        });
+        if ca.left(now) < CA_SWITCH && may_switch {
+            why.push("the CA is about to expire, and its successor is known to clients");
+            CaStep::Promote
+        } else {
+            CaStep::Keep
+        }
+    } else {
+        why.push(match (facts.is_empty, facts.ca) {
+            (true, _) => "the Secret is empty",
+            (false, Some(_)) => "the CA has expired",
+            (false, None) => "the CA or its key is missing or spoilt",
+        });
+        if held.is_some_and(|held| usable(held.ca).is_some()) {
+            CaStep::Restore
+        } else if usable(facts.next).is_some() {
+            CaStep::Promote
+        } else {
+            CaStep::Make
+        }
+    };
+
+    let ca_left = match ca {
+        CaStep::Keep => facts.ca,
+        CaStep::Restore => held.and_then(|held| held.ca),
+        CaStep::Promote => facts.next,
+        CaStep::Make => None,
+    }
+    .map_or(CA_LIFETIME, |ca| ca.left(now));
+    let next = match ca {
+        CaStep::Keep => usable(facts.next),
+        CaStep::Restore => held.and_then(|held| usable(held.next)),
+        CaStep::Promote | CaStep::Make => None,
+    };
+    let make_next = ca_left < CA_ROLL_OVER && next.is_none_or(|next| next.left(now) < CA_ROLL_OVER);
+    if make_next {
+        why.push("the CA expires within a year: its successor joins the bundle");
+    }
+
+    let leaf = match ca {
+        // What is written back has its own certificate; the next look judges it.
+        CaStep::Restore => LeafStep::Keep,
+        CaStep::Promote | CaStep::Make => LeafStep::Sign(names.clone()),
+        CaStep::Keep => leaf(facts.leaf.as_ref(), ca_left, names, now, &mut why),
+    };
+    Plan { ca, make_next, leaf, why }
+}
+
+fn leaf(leaf: Option<&Leaf>, ca_left: i64, names: &Names, now: i64, why: &mut Vec<&'static str>) -> LeafStep {
+    let fault = match leaf {
+        None => Some("the certificate is missing or spoilt"),
+        Some(leaf) if !leaf.has_key => Some("the certificate's key is missing or of another certificate"),
+        Some(leaf) if !leaf.is_signed_by_ca => Some("the certificate was not signed by the CA"),
+        Some(leaf) if leaf.validity.is_over(now) => Some("the certificate has expired"),
+        Some(leaf) if leaf.validity.not_before > now => Some("the certificate is not valid yet"),
+        // Near the CA's own end a new certificate would not last longer either.
+        Some(leaf) if leaf.validity.left(now) < LEAF_RENEWAL && leaf.validity.left(now) < ca_left => {
+            Some("the certificate expires within a month")
+        }
+        Some(_) => None,
+    };
+    if let Some(fault) = fault {
+        why.push(fault);
+        return LeafStep::Sign(names.clone());
+    }
+    match leaf {
+        // Both lists: during a rolling update replicas want different names, and must not undo each other's.
+        Some(leaf) if !leaf.names.contains_all(names) => {
+            why.push("the certificate lacks a name");
+            LeafStep::Sign(leaf.names.with(names))
+        }
+        _ => LeafStep::Keep,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: i64 = 1_800_000_000;
+
+    fn names(list: &[&str]) -> Names {
+        Names::parse(&list.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>())
+    }
+
+    fn left(days: i64) -> Validity {
+        Validity { not_before: NOW - 30 * DAY, not_after: NOW + days * DAY }
+    }
+
+    fn good() -> Facts {
+        Facts {
+            ca: Some(left(3000)),
+            next: None,
+            leaf: Some(Leaf {
+                validity: left(60),
+                is_signed_by_ca: true,
+                has_key: true,
+                names: names(&["a.b.svc"]),
+            }),
+            is_empty: false,
+        }
+    }
+
+    fn with_leaf(change: impl FnOnce(&mut Leaf)) -> Facts {
+        let mut facts = good();
+        change(facts.leaf.as_mut().unwrap());
+        facts
+    }
+
+    /// One row: what there is, what is held, what is done.
+    fn row(case: &str, facts: &Facts, held: Option<&Facts>, ca: CaStep, make_next: bool, signs: bool) {
+        let plan = decide(facts, held, &names(&["a.b.svc"]), NOW);
+        assert_eq!(
+            (plan.ca, plan.make_next, plan.leaf != LeafStep::Keep),
+            (ca, make_next, signs),
+            "{case}: {plan:?}"
+        );
+        assert_eq!(plan.why.is_empty(), !plan.writes(), "{case}: whatever is done has a reason: {plan:?}");
+    }
+
+    #[test]
+    fn the_decision_table() {
+        use CaStep::{Keep, Make, Promote, Restore};
+        let empty = Facts { is_empty: true, ..Facts::default() };
+        let spoilt = Facts::default();
+        let ca = |days, next: Option<i64>| Facts { ca: Some(left(days)), next: next.map(left), ..good() };
+        let fresh_next = |days| Facts {
+            next: Some(Validity { not_before: NOW - CLOCK_SKEW - 60, not_after: NOW + 3650 * DAY }),
+            ..ca(days, None)
+        };
+
+        row("all is well", &good(), None, Keep, false, false);
+        row("fresh from the chart", &empty, None, Make, false, true);
+        row("emptied while we serve", &empty, Some(&good()), Restore, false, false);
+        row("spoilt, first start", &spoilt, None, Make, false, true);
+        row("spoilt while we serve", &spoilt, Some(&good()), Restore, false, false);
+        row(
+            "the CA's key is gone, its successor is there",
+            &Facts { ca: None, next: Some(left(3000)), ..good() },
+            None,
+            Promote,
+            false,
+            true,
+        );
+        row("the CA expired", &ca(-1, None), None, Make, false, true);
+        row("the CA expired, and so did what we hold", &ca(-1, None), Some(&ca(-1, None)), Make, false, true);
+        row("the CA expired, its successor is there", &ca(-1, Some(3000)), None, Promote, false, true);
+        row("a year and a day left", &ca(366, None), None, Keep, false, false);
+        row("less than a year left", &ca(364, None), None, Keep, true, false);
+        row("less than a year left, successor there", &ca(364, Some(3000)), None, Keep, false, false);
+        row("less than half a year left, successor known", &ca(179, Some(3000)), None, Promote, false, true);
+        row("less than half a year left, successor new", &fresh_next(179), None, Keep, false, false);
+        row("a day left, no successor", &ca(1, None), None, Keep, true, false);
+        row("successor that ends as soon", &ca(179, Some(100)), None, Keep, true, false);
+        row("the certificate is gone", &Facts { leaf: None, ..good() }, None, Keep, false, true);
+        row("the key is of another one", &with_leaf(|leaf| leaf.has_key = false), None, Keep, false, true);
+        row(
+            "signed by somebody else",
+            &with_leaf(|leaf| leaf.is_signed_by_ca = false),
+            None,
+            Keep,
+            false,
+            true,
+        );
+        row("a month and a day left", &with_leaf(|leaf| leaf.validity = left(31)), None, Keep, false, false);
+        row("less than a month left", &with_leaf(|leaf| leaf.validity = left(29)), None, Keep, false, true);
+        row("expired", &with_leaf(|leaf| leaf.validity = left(-1)), None, Keep, false, true);
+        row(
+            "made by a clock that is ahead",
+            &with_leaf(|leaf| leaf.validity = Validity { not_before: NOW + DAY, not_after: NOW + 90 * DAY }),
+            None,
+            Keep,
+            false,
+            true,
+        );
+        row(
+            "a CA made by a clock that is ahead is kept: schedulers have it",
+            &Facts { ca: Some(Validity { not_before: NOW + DAY, not_after: NOW + 3000 * DAY }), ..good() },
+            None,
+            Keep,
+            false,
+            false,
+        );
+        row("another name", &with_leaf(|leaf| leaf.names = names(&["c.d.svc"])), None, Keep, false, true);
+        row(
+            "more names",
+            &with_leaf(|leaf| leaf.names = names(&["c.d.svc", "a.b.svc"])),
+            None,
+            Keep,
+            false,
+            false,
+        );
+    }
+
+    #[test]
+    fn a_certificate_that_lasts_as_long_as_its_ca_is_not_signed_again_and_again() {
+        let mut facts = good();
+        facts.ca = Some(left(10));
+        facts.leaf.as_mut().unwrap().validity = left(10);
+        assert_eq!(decide(&facts, None, &names(&["a.b.svc"]), NOW).leaf, LeafStep::Keep);
+    }
+
+    #[test]
+    fn replicas_that_want_different_names_do_not_undo_each_other() {
+        let facts = with_leaf(|leaf| leaf.names = names(&["old.svc"]));
+        let LeafStep::Sign(signed) = decide(&facts, None, &names(&["new.svc"]), NOW).leaf else {
+            panic!("a name is missing");
+        };
+        assert_eq!(signed, names(&["new.svc", "old.svc"]));
+        let after = with_leaf(|leaf| leaf.names = signed);
+        for wanted in ["old.svc", "new.svc"] {
+            assert!(!decide(&after, None, &names(&[wanted]), NOW).writes(), "{wanted}");
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! `scheduler-config`: the KubeSchedulerConfiguration that makes kube-scheduler ask us.
+//!
+//! Written as text, because the comments are half of its worth to whoever pastes it. Certificates are put in rather than
+//! named: kube-scheduler mostly is a static pod, and every file that it reads needs a mount of its own.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::io::Write as _;
+use std::net::IpAddr;
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context, bail};
+use axum::http::Uri;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use rustls::crypto::ring;
+use rustls::sign::CertifiedKey;
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+
+use crate::cli::SchedulerConfigArgs;
+
+pub(super) fn run(args: &SchedulerConfigArgs) -> anyhow::Result<()> {
+    let text = render(args)?;
+    std::io::stdout().write_all(text.as_bytes()).context("failed to write to stdout")
+}
+
+fn render(args: &SchedulerConfigArgs) -> anyhow::Result<String> {
+    let host = host(&args.url)?;
+    let ca = fs::read(&args.ca_file).with_context(|| failed_to_read(&args.ca_file))?;
+    let cas = certificates(&args.ca_file, &ca)?.len();
+    // clap has made sure that it is both or neither.
+    let client = match (&args.client_cert_file, &args.client_key_file) {
+        (Some(certificate), Some(key)) => Some(client_pair(certificate, key)?),
+        _ => None,
+    };
+    let mut text = String::from(
+        "# For `kube-scheduler --config=FILE`: it asks daemonset-warden about every pod. Read once, at its start.\n",
+    );
+    if client.is_some() {
+        text += "# Holds a private key: readable to the scheduler's user only.\n";
+    }
+    if host.parse::<IpAddr>().is_err() {
+        text += "# The URL has a name in it. kube-scheduler runs in the host's network, and there often without cluster DNS: then use\n\
+                 # an address.\n";
+    }
+    text += "apiVersion: kubescheduler.config.k8s.io/v1\nkind: KubeSchedulerConfiguration\n";
+    text += "# The flag --kubeconfig is ignored beside --config.\nclientConnection:\n";
+    let _ = writeln!(text, "  kubeconfig: {}", quoted(&args.scheduler_kubeconfig.display().to_string()));
+    text += "# The default, said because some distributions pass it by flag: one of several schedulers works, the others wait.\n\
+             leaderElection:\n  leaderElect: true\nextenders:\n";
+    let _ = writeln!(text, "  - urlPrefix: {}", quoted(args.url.trim_end_matches('/')));
+    text += "    filterVerb: filter\n    preemptVerb: preempt\n    enableHTTPS: true\n    tlsConfig:\n";
+    let _ = writeln!(
+        text,
+        "      # {}. Without a CA, kube-scheduler would take any certificate for good.",
+        if cas == 1 { "The CA of daemonset-warden's certificate".to_owned() } else { format!("{cas} CAs") }
+    );
+    let _ = writeln!(text, "      caData: {}", STANDARD.encode(&ca));
+    if let Some((certificate, key)) = client {
+        text += "      # Shown by the scheduler, because daemonset-warden asks for it (--client-ca-file).\n";
+        let _ = writeln!(text, "      certData: {}", STANDARD.encode(certificate));
+        let _ = writeln!(text, "      keyData: {}", STANDARD.encode(key));
+    }
+    text += "    # How long a pod waits for an answer that does not come. Answers take less than a millisecond.\n    httpTimeout: 300ms\n";
+    text += "    # Names of nodes instead of whole nodes: small calls, and scores stay right (kubernetes#141781).\n    nodeCacheCapable: true\n";
+    text += "    # With daemonset-warden down, pods are scheduled without it.\n    ignorable: true\n";
+    Ok(text)
+}
+
+/// The URL's host, if the URL is one that the scheduler can use and we answer.
+fn host(url: &str) -> anyhow::Result<String> {
+    let wrong = |what: &str| format!("--url {url}: {what}");
+    let uri: Uri = url.parse().with_context(|| wrong("not a URL"))?;
+    if uri.scheme_str() != Some("https") {
+        bail!(wrong("must start with https://, because certificates are how each side knows the other"));
+    }
+    if uri.query().is_some() || url.contains('#') || url.contains('@') {
+        bail!(wrong("must have no user, query or fragment: the scheduler appends `/filter`"));
+    }
+    if uri.path().trim_end_matches('/') != "/scheduler" {
+        bail!(wrong("must end in /scheduler, as in https://10.96.0.50/scheduler"));
+    }
+    let host = uri.host().filter(|host| !host.is_empty()).with_context(|| wrong("has no host"))?;
+    Ok(host.trim_start_matches('[').trim_end_matches(']').to_owned())
+}
+
+fn certificates(path: &Path, pem: &[u8]) -> anyhow::Result<Vec<CertificateDer<'static>>> {
+    let found: Vec<_> = CertificateDer::pem_slice_iter(pem)
+        .collect::<Result<_, _>>()
+        .ok()
+        .filter(|found: &Vec<_>| !found.is_empty())
+        .with_context(|| format!("{} holds no certificate in PEM form", path.display()))?;
+    let mut roots = rustls::RootCertStore::empty();
+    for certificate in &found {
+        roots
+            .add(certificate.clone())
+            .with_context(|| format!("{} holds a certificate that cannot be used", path.display()))?;
+    }
+    Ok(found)
+}
+
+/// The pair, if it is one: the scheduler would not start with another.
+fn client_pair(certificate: &Path, key: &Path) -> anyhow::Result<(Vec<u8>, Vec<u8>)> {
+    let certificate_pem = fs::read(certificate).with_context(|| failed_to_read(certificate))?;
+    let key_pem = fs::read(key).with_context(|| failed_to_read(key))?;
+    let chain = certificates(certificate, &certificate_pem)?;
+    // The parser's own error may quote what it read, which here is a secret.
+    let parsed = PrivateKeyDer::from_pem_slice(&key_pem)
+        .map_err(|_| anyhow::anyhow!("{} holds no private key in PEM form", key.display()))?;
+    CertifiedKey::from_der(chain, parsed, &Arc::new(ring::default_provider())).with_context(|| {
+        format!("{} and {} cannot be used together", certificate.display(), key.display())
+    })?;
+    Ok((certificate_pem, key_pem))
+}
+
+fn failed_to_read(path: &Path) -> String {
+    format!("failed to read {}", path.display())
+}
+
+/// A YAML scalar of any text: JSON is YAML.
+fn quoted(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(url: &str) -> String {
+        format!("{:#}", host(url).unwrap_err())
+    }
+
+    #[test]
+    fn accepts_addresses_names_and_a_slash_at_the_end() {
+        assert_eq!(host("https://10.96.0.50/scheduler").unwrap(), "10.96.0.50");
+        assert_eq!(host("https://[fd00::1]:443/scheduler/").unwrap(), "fd00::1");
+        assert_eq!(host("https://warden.example:8443/scheduler").unwrap(), "warden.example");
+    }
+
+    #[test]
+    fn rejects_urls_that_would_fail_in_the_scheduler() {
+        assert!(refused("http://10.96.0.50/scheduler").contains("must start with https://"));
+        assert!(refused("https://10.96.0.50").contains("must end in /scheduler"));
+        assert!(refused("https://10.96.0.50/scheduler/filter").contains("must end in /scheduler"));
+        assert!(refused("https://a:b@10.96.0.50/scheduler").contains("no user"));
+        assert!(refused("https://10.96.0.50/scheduler?x=1").contains("no user, query"));
+        assert!(refused("10.96.0.50").contains("must start with https://"));
+        assert!(refused("https:// /scheduler").contains("not a URL"));
+    }
+}

@@ -1,0 +1,265 @@
+//! The chart, rendered by the real Helm: what comes out is golden, what is out of schema is refused by name, and what it
+//! says of the program is true of the program.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use clap::Parser;
+use daemonset_warden::cli::Cli;
+use daemonset_warden::{config, metrics};
+use serde_json::Value;
+
+use super::support::golden;
+use super::tools::tools;
+
+/// Values that change what is rendered, by the name of the golden file.
+const MATRIX: &[(&str, &[&str])] = &[
+    ("default", &[]),
+    ("kube-system", &["--namespace=kube-system"]),
+    (
+        "host-network",
+        &["--set=hostNetwork=true,securePort=8443,replicas=3,bindAddress=::,pod.priorityClassName="],
+    ),
+    (
+        "extender",
+        &[
+            "--set=schedulerExtender.daemonSet.enabled=true,schedulerExtender.clientCASecretName=scheduler-ca,service.clusterIP=10.96.0.50",
+        ],
+    ),
+    ("cert-manager", &["--set=tls.source=certManager,tls.extraNames={192.0.2.1,warden.example}"]),
+    (
+        "cert-manager-issuer",
+        &[
+            "--set=tls.source=certManager,tls.certManager.issuerRef.name=corporate,tls.certManager.issuerRef.kind=ClusterIssuer",
+        ],
+    ),
+    (
+        "secret",
+        &[
+            "--set=tls.source=secret,tls.secret.name=mine",
+            "--set-string=tls.secret.caBundle=-----BEGIN CERTIFICATE-----",
+        ],
+    ),
+    (
+        "observed",
+        &[
+            "--set=metrics.serviceMonitor.enabled=true,metrics.prometheusRule.enabled=true,metrics.dashboard.enabled=true,networkPolicy.enabled=true,priorityClass.create=true",
+        ],
+    ),
+    (
+        "little",
+        &[
+            "--set=rbac.create=false,serviceAccount.create=false,podDisruptionBudget.enabled=false,validatingWebhook.enabled=false,tests.enabled=false,metrics.service.enabled=false,resourceQuota.enabled=false",
+        ],
+    ),
+    (
+        "configured",
+        &[
+            "--set=config.daemonSetKinds[0].apiGroup=apps,config.daemonSetKinds[0].kind=DaemonSet,config.daemonSetKinds[1].apiGroup=apps.kruise.io,config.daemonSetKinds[1].kind=DaemonSet,config.reservation.mode=Audit,config.reservation.holdTimeout=5m,mutatingWebhook.failurePolicy=Fail,mutatingWebhook.namespaceSelector.matchLabels.team=a",
+        ],
+    ),
+];
+
+fn chart() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("charts/daemonset-warden")
+}
+
+fn helm(args: &[&str]) -> Output {
+    let home = tempfile::tempdir().unwrap();
+    let mut helm = Command::new(tools().program("helm"));
+    // Helm writes caches and reads somebody's settings otherwise.
+    for name in ["HELM_CACHE_HOME", "HELM_CONFIG_HOME", "HELM_DATA_HOME", "HOME"] {
+        helm.env(name, home.path());
+    }
+    helm.env_remove("KUBECONFIG").args(args).output().unwrap()
+}
+
+fn render(args: &[&str]) -> String {
+    let chart = chart();
+    let mut all = vec!["template", "warden", chart.to_str().unwrap()];
+    if !args.iter().any(|arg| arg.starts_with("--namespace")) {
+        all.push("--namespace=daemonset-warden");
+    }
+    all.extend(args);
+    let output = helm(&all);
+    assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn objects(text: &str) -> Vec<Value> {
+    text.split("\n---\n")
+        .filter(|document| document.lines().any(|line| line.starts_with("kind:")))
+        .map(|document| serde_saphyr::from_str(document).unwrap_or_else(|e| panic!("{e}:\n{document}")))
+        .collect()
+}
+
+#[test]
+fn helm_has_nothing_to_say() {
+    let output = helm(&["lint", "--strict", chart().to_str().unwrap()]);
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success() && !text.contains("[WARNING]"), "{text}");
+}
+
+#[test]
+fn renders_what_it_rendered() {
+    for (name, args) in MATRIX {
+        let text = render(args);
+        assert_eq!(text, render(args), "{name}: nothing is random");
+        golden(&format!("tests/data/chart/{name}.golden"), &text);
+    }
+}
+
+#[test]
+fn what_it_renders_is_what_the_program_takes() {
+    for (name, args) in MATRIX {
+        for object in objects(&render(args)) {
+            if let Some(text) = object["data"]["config.yaml"].as_str() {
+                assert!(config::parse(text).is_ok(), "{name}: {:?}", config::parse(text).err());
+            }
+            for container in object["spec"]["template"]["spec"]["containers"].as_array().into_iter().flatten()
+            {
+                let args: Vec<_> =
+                    container["args"].as_array().unwrap().iter().map(|arg| arg.as_str().unwrap()).collect();
+                Cli::try_parse_from([&["daemonset-warden"], &*args].concat())
+                    .unwrap_or_else(|e| panic!("{name}: {e}"));
+            }
+        }
+    }
+}
+
+#[test]
+fn every_pod_passes_the_restricted_pod_security_standard_but_for_the_hosts_network() {
+    for (name, args) in MATRIX {
+        for object in objects(&render(args)) {
+            let pod =
+                if object["kind"] == "Pod" { &object["spec"] } else { &object["spec"]["template"]["spec"] };
+            for container in pod["containers"].as_array().into_iter().flatten() {
+                let (of_pod, of_container) = (&pod["securityContext"], &container["securityContext"]);
+                assert_eq!(of_pod["runAsNonRoot"], true, "{name}");
+                assert_eq!(of_pod["seccompProfile"]["type"], "RuntimeDefault", "{name}");
+                assert_eq!(of_container["allowPrivilegeEscalation"], false, "{name}");
+                assert_eq!(of_container["readOnlyRootFilesystem"], true, "{name}");
+                assert_eq!(of_container["capabilities"]["drop"][0], "ALL", "{name}");
+            }
+        }
+    }
+}
+
+#[test]
+fn rejects_values_that_are_none_and_names_them() {
+    for (value, named) in [
+        ("replica=3", "replica"),
+        ("replicas=0", "/replicas"),
+        ("replicas=two", "/replicas"),
+        ("validatingWebhook.failurePolicy=ignore", "/validatingWebhook/failurePolicy"),
+        ("mutatingWebhook.timeoutSeconds=31", "/mutatingWebhook/timeoutSeconds"),
+        ("mutatingWebhook.timeout=3", "timeout"),
+        ("hostNetwork=true", "/securePort"),
+        ("tls.source=helm", "/tls/source"),
+        ("tls.source=secret", "/tls/secret/name"),
+        ("config.reservation.mode=enforce", "/config/reservation/mode"),
+        ("config.reservations.mode=Enforce", "reservations"),
+        ("config.admission.rules.no-requests=Error", "/config/admission/rules/no-requests"),
+        ("image.digest=latest", "/image/digest"),
+        ("service.clusterIP=warden", "/service/clusterIP"),
+        ("priorityClass.value=2000000000", "/priorityClass/value"),
+        ("pod.resources.request.cpu=1", "request"),
+        ("deployment.terminationGracePeriodSeconds=5", "/deployment/terminationGracePeriodSeconds"),
+    ] {
+        let output = helm(&["template", "warden", chart().to_str().unwrap(), "--set", value]);
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && text.contains(named), "{value}: {text}");
+    }
+}
+
+#[test]
+fn alerts_and_panels_ask_for_metrics_that_there_are() {
+    let known: BTreeSet<_> = metrics::TABLE.iter().map(|metric| metric.name).collect();
+    for file in ["files/alerts.yaml", "files/dashboard.json"] {
+        let text = std::fs::read_to_string(chart().join(file)).unwrap();
+        let is_part = |c: char| c.is_ascii_lowercase() || c == '_';
+        for (start, _) in text.match_indices("daemonset_warden_") {
+            let name = text[start..].split(|c| !is_part(c)).next().unwrap();
+            assert!(known.contains(name.trim_end_matches("_bucket")), "{file}: {name}");
+        }
+    }
+}
+
+#[test]
+fn the_readme_is_made_from_the_values() {
+    let values = std::fs::read_to_string(chart().join("values.yaml")).unwrap();
+    golden("charts/daemonset-warden/README.md", &readme(&values));
+}
+
+#[test]
+fn every_value_is_described_and_in_the_schema() {
+    let values = std::fs::read_to_string(chart().join("values.yaml")).unwrap();
+    let schema: Value =
+        serde_json::from_str(&std::fs::read_to_string(chart().join("values.schema.json")).unwrap()).unwrap();
+    for row in rows(&values) {
+        let property = row.path.split('.').fold(&schema, |schema, key| &schema["properties"][key]);
+        assert!(property.is_object(), "{} is not in values.schema.json", row.path);
+        assert!(!row.what.is_empty(), "{} has no description", row.path);
+    }
+}
+
+/// A value of values.yaml.
+struct Row {
+    path: String,
+    default: String,
+    what: String,
+}
+
+/// The values: each leaf, and each mapping or list that has a comment of its own.
+fn rows(values: &str) -> Vec<Row> {
+    let parsed: Value = serde_saphyr::from_str(values).unwrap();
+    let mut path: Vec<(usize, &str)> = Vec::new();
+    let mut rows: Vec<Row> = Vec::new();
+    let mut comment: Vec<&str> = Vec::new();
+    for line in values.lines() {
+        let indent = line.len() - line.trim_start().len();
+        let text = line.trim();
+        if let Some(said) = text.strip_prefix('#') {
+            comment.push(said.trim());
+        } else if text.is_empty() {
+            comment.clear();
+        } else if let Some((key, _)) = text.split_once(':').filter(|_| !text.starts_with("- ")) {
+            path.retain(|(of, _)| *of < indent);
+            // What is below a described mapping is its default.
+            let above: Vec<_> = path.iter().map(|(_, key)| *key).collect();
+            path.push((indent, key));
+            if rows.iter().any(|row| above.join(".") == row.path)
+                || rows.iter().any(|row| above.join(".").starts_with(&format!("{}.", row.path)))
+            {
+                continue;
+            }
+            let keys: Vec<_> = path.iter().map(|(_, key)| *key).collect();
+            let default = keys.iter().fold(&parsed, |value, key| &value[*key]);
+            if comment.is_empty() && default.as_object().is_some_and(|default| !default.is_empty()) {
+                continue;
+            }
+            rows.push(Row { path: keys.join("."), default: default.to_string(), what: comment.join(" ") });
+            comment.clear();
+        }
+    }
+    rows
+}
+
+fn readme(values: &str) -> String {
+    let mut page = String::from(
+        "# daemonset-warden: Helm chart\n\n\
+         ```sh\nhelm install daemonset-warden charts/daemonset-warden --namespace daemonset-warden --create-namespace \\\n  \
+         --set image.repository=YOUR-REGISTRY/daemonset-warden\n```\n\n\
+         Both webhooks work from then on. Room is kept once kube-scheduler asks: `docs/install.md` shows how, for each distribution.\n\n\
+         Kubernetes 1.30 or newer. Nothing in it is random, so that `helm template` and Argo CD render the same each time; the\n\
+         certificates are made by the program itself.\n\n\
+         This page is made from `values.yaml`: `UPDATE_GOLDEN=1 cargo test --test offline chart` writes it.\n\n\
+         ## Values\n\n| value | default | what and why |\n|---|---|---|\n",
+    );
+    for row in rows(values) {
+        let what = row.what.replace('|', "\\|");
+        page += &format!("| `{}` | `{}` | {what} |\n", row.path, row.default);
+    }
+    page
+}

@@ -1,0 +1,100 @@
+//! `scheduler-config`, by the real binary: what it prints is golden, and what could not work is refused.
+
+use std::path::Path;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
+use super::support::{golden, run};
+
+fn data(name: &str) -> String {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/scheduler-config");
+    folder.join(name).to_str().unwrap().to_owned()
+}
+
+/// A certificate and its key, made anew each time: no key is kept in the repository.
+struct Client {
+    _folder: tempfile::TempDir,
+    certificate: String,
+    key: String,
+}
+
+impl Client {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let made = rcgen::generate_simple_self_signed(vec!["scheduler".to_owned()]).unwrap();
+        let write = |name: &str, text: String| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            path.to_str().unwrap().to_owned()
+        };
+        let certificate = write("client.crt", made.cert.pem());
+        let key = write("client.key", made.signing_key.serialize_pem());
+        Self { _folder: folder, certificate, key }
+    }
+
+    /// The text with words where the files' content is.
+    fn masked(&self, text: &str) -> String {
+        let encoded = |path: &str| STANDARD.encode(std::fs::read(path).unwrap());
+        text.replace(&encoded(&self.certificate), "CERTIFICATE").replace(&encoded(&self.key), "KEY")
+    }
+}
+
+fn config(args: &[&str]) -> (Option<i32>, String, String) {
+    run(&[&["scheduler-config"], args].concat())
+}
+
+#[test]
+fn prints_what_it_printed() {
+    let made = Client::new();
+    let (ca, certificate, key) = (data("ca.crt"), &made.certificate, &made.key);
+    let address: &[&str] = &["--url", "https://10.96.0.50/scheduler", "--ca-file", &ca];
+    let client: &[&str] = &[
+        "--url=https://warden.example:8443/scheduler/",
+        "--ca-file",
+        &ca,
+        "--client-cert-file",
+        certificate,
+        "--client-key-file",
+        key,
+        "--scheduler-kubeconfig=/etc/rancher/k3s/scheduler.kubeconfig",
+    ];
+    for (name, args) in [("address", address), ("client-certificate", client)] {
+        let (code, text, errors) = config(args);
+        assert_eq!((code, errors.as_str()), (Some(0), ""));
+        golden(&format!("tests/data/scheduler-config/{name}.golden"), &made.masked(&text));
+        let parsed: serde_json::Value = serde_saphyr::from_str(&text).unwrap();
+        let extender = &parsed["extenders"][0];
+        // What would be dangerous to lose, whoever updates the golden file.
+        assert_eq!(extender["enableHTTPS"], true);
+        assert_eq!(extender["ignorable"], true);
+        assert_eq!(extender["nodeCacheCapable"], true);
+        assert!(extender["tlsConfig"]["caData"].as_str().is_some_and(|ca| !ca.is_empty()));
+    }
+}
+
+#[test]
+fn rejects_what_the_scheduler_could_not_use() {
+    let made = Client::new();
+    let (ca, certificate, key) = (data("ca.crt"), &made.certificate, &made.key);
+    let url = "--url=https://10.96.0.50/scheduler";
+    for (args, says) in [
+        (&["--url=http://10.96.0.50/scheduler", "--ca-file", &ca] as &[&str], "must start with https://"),
+        (&[url], "--ca-file"),
+        (&[url, "--ca-file", "/nowhere"], "failed to read /nowhere"),
+        (&[url, "--ca-file", key], "holds no certificate"),
+        (&[url, "--ca-file", &ca, "--client-cert-file", certificate], "--client-key-file"),
+        (
+            &[url, "--ca-file", &ca, "--client-cert-file", &ca, "--client-key-file", key],
+            "cannot be used together",
+        ),
+        (
+            &[url, "--ca-file", &ca, "--client-cert-file", certificate, "--client-key-file", &ca],
+            "no private key",
+        ),
+    ] {
+        let (code, text, errors) = config(args);
+        assert_eq!((code, text.as_str()), (Some(2), ""), "{args:?}");
+        assert!(errors.contains(says), "{args:?}: {errors}");
+    }
+}
