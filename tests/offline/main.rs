@@ -17,6 +17,7 @@ mod limits;
 mod live;
 mod metrics;
 mod mutation;
+mod readme;
 mod rules_doc;
 mod scheduler_config;
 mod serve;
