@@ -6,7 +6,7 @@
 //!          └─▶ notes (bounded)                    ──▶ Events, five a second at most
 //! ```
 //! Nothing here ever waits on behalf of the caller: what does not fit is dropped and counted. A wake-up is never dropped, only
-//! merged with others: waking one refused pod wakes all (upstream.md, 3.9).
+//! merged with others: waking one refused pod wakes all (kubernetes v1.36.3 pkg/scheduler/framework/types.go, the events of the pseudo plugin "Extender").
 
 mod notes;
 mod remember;

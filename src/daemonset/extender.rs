@@ -292,8 +292,7 @@ impl Writer {
         }
     }
 
-    /// Refusals are unresolvable: a FailedNodes entry would make the scheduler try preemption where it cannot help
-    /// (upstream.md, 3.7).
+    /// Refusals are unresolvable: a FailedNodes entry would make the scheduler try preemption where it cannot help.
     fn finish(mut self, nodes: usize, refused: [usize; Refusal::ALL.len()]) -> FilterResult {
         self.text(r#","FailedNodes":{},"FailedAndUnresolvableNodes":{"#);
         self.body.append(&mut self.failed);

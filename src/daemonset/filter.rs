@@ -16,7 +16,7 @@ use crate::scheduling::toleration::find_untolerated_taint;
 /// Why a pod may not go to a node.
 ///
 /// The texts are constant: the scheduler groups nodes by them, and a text that changes from attempt to attempt would make it
-/// retry the pod forever (upstream.md, 3.9).
+/// retry the pod forever.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Refusal {
     /// The daemon pod is for another node.

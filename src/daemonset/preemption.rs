@@ -1,7 +1,7 @@
 //! Which nodes a preemption may empty, as `/scheduler/preempt` answers.
 //!
 //! The scheduler proposes nodes with the victims that it would pick there. A node is left as it is or dropped, never changed:
-//! a victim that the scheduler did not pick, or one of another node, would end its attempt (upstream.md, 3.7).
+//! a victim that the scheduler did not pick, or one of another node, would end its attempt (kubernetes v1.36.3 pkg/scheduler/extender.go `convertToVictims`).
 
 use super::policy::ProtectDaemonPods;
 

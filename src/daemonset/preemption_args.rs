@@ -3,7 +3,7 @@
 //! After kubernetes v1.36.3 staging/src/k8s.io/kube-scheduler/extender/v1/types.go (`ExtenderPreemptionArgs`, `Victims`,
 //! `MetaVictims`) and pkg/scheduler/extender.go (`convertToVictims`). The answer names victims by UID in both modes, each
 //! with the order and the numbers that were sent: the first victim must be the one of the highest priority, and a `null`
-//! anywhere would crash the scheduler (upstream.md, 3.7).
+//! anywhere would crash the scheduler (kubernetes v1.36.3 pkg/scheduler/extender.go `convertToVictims`).
 
 use super::extender::{BadArgs, name, object_text, parse_object, parse_pod};
 use super::json::{Fault, Scanner, Text};

@@ -27,7 +27,7 @@ impl ErrorAnswer {
     }
 
     /// A limit is reached. Without `Retry-After`, which would make an apiserver come back ten times within its timeout
-    /// (upstream.md, case 95).
+    /// (kubernetes v1.36.3 staging/src/k8s.io/client-go/rest/with_retry.go).
     pub(crate) fn overloaded(message: impl Display) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, message)
     }

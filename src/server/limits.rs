@@ -78,8 +78,8 @@ impl Default for Limits {
             // Progress, not completion: only who has stopped reading is cut off.
             write_time: Duration::from_secs(10),
             // Go's clients drop an idle connection after 90 s. Whoever closes first wins the race against the next POST,
-            // which Go does not repeat (upstream.md, case 98): it must be them. Also holds for a connection without a
-            // first request, since Go opens more of them than it uses.
+            // which Go does not repeat: it must be them. Also holds for a connection without a first request, since Go opens
+            // more of them than it uses.
             idle_time: Duration::from_secs(120),
             // Closing at once would reset the connection and with it lose the 413 on its way. The bytes are not decrypted.
             linger_time: Duration::from_secs(1),

@@ -1,4 +1,4 @@
-//! `/mutate`, case by case: upstream.md 6B, cases 35 to 67 but for priority (54 to 56), through the review as it is sent.
+//! `/mutate`, case by case, but for priority, through the review as it is sent.
 
 use std::collections::BTreeMap;
 
@@ -96,7 +96,7 @@ fn required(pod: &Value) -> &Value {
 }
 
 #[test]
-fn case_35_the_owner_is_the_controller_of_kind_daemon_set_in_apps() {
+fn the_owner_is_the_controller_of_kind_daemon_set_in_apps() {
     let is_touched = |policy: &Policy, owners: Value| {
         let mut pod = pod(&json!({"nodeName": "n1"}));
         pod["metadata"]["ownerReferences"] = owners;
@@ -125,20 +125,20 @@ fn case_35_the_owner_is_the_controller_of_kind_daemon_set_in_apps() {
 }
 
 #[test]
-fn case_36_a_forged_owner_gains_what_any_author_could_write() {
+fn a_forged_owner_gains_what_any_author_could_write() {
     let patch = mutate(&pod(&json!({"nodeName": "n1"})));
     assert_eq!(operations(&patch), ["add /spec/affinity", "add /spec/tolerations", "remove /spec/nodeName"]);
     assert!(!patch.to_json().contains("riority"));
 }
 
 #[test]
-fn case_37_a_pod_that_has_it_all_gets_no_patch() {
+fn a_pod_that_has_it_all_gets_no_patch() {
     let pod = placed("", &json!({"nodeAffinity": {REQUIRED: target("n1")}}));
     assert!(mutate(&pod).is_empty());
 }
 
 #[test]
-fn case_38_node_name_becomes_affinity() {
+fn node_name_becomes_affinity() {
     for affinity in [
         json!(null),
         json!({}),
@@ -157,20 +157,20 @@ fn case_38_node_name_becomes_affinity() {
 }
 
 #[test]
-fn case_39_node_name_wins_over_affinity() {
+fn node_name_wins_over_affinity() {
     let pod = mutated(&placed("n1", &json!({"nodeAffinity": {REQUIRED: target("n2")}})));
     assert_eq!(required(&pod), &target("n1"));
 }
 
 #[test]
-fn case_40_terms_that_allow_other_nodes_are_replaced() {
+fn terms_that_allow_other_nodes_are_replaced() {
     let expression = json!({"matchExpressions": [{"key": "a", "operator": "Exists"}]});
     let pod = mutated(&placed("", &terms(&json!([expression, target("n1")["nodeSelectorTerms"][0]]))));
     assert_eq!(required(&pod), &target("n1"));
 }
 
 #[test]
-fn case_41_the_first_of_two_targets_counts() {
+fn the_first_of_two_targets_counts() {
     let two = json!([target("n1")["nodeSelectorTerms"][0], target("n2")["nodeSelectorTerms"][0]]);
     assert_eq!(required(&mutated(&placed("", &terms(&two)))), &target("n1"));
 }
@@ -194,7 +194,7 @@ fn cases_42_and_44_no_target_is_invented() {
 }
 
 #[test]
-fn case_43_not_in_is_skipped() {
+fn not_in_is_skipped() {
     let fields = json!([{"matchFields": [
         {"key": "metadata.name", "operator": "NotIn", "values": ["n0"]},
         {"key": "metadata.name", "operator": "In", "values": ["n1"]},
@@ -203,7 +203,7 @@ fn case_43_not_in_is_skipped() {
 }
 
 #[test]
-fn case_45_everything_beside_it_survives() {
+fn everything_beside_it_survives() {
     let before = json!({
         "future": {"a": [1.50, "x"]}, "podAffinity": {"p": 1}, "podAntiAffinity": {"q": null},
         "nodeAffinity": {
@@ -230,7 +230,7 @@ fn case_45_everything_beside_it_survives() {
 }
 
 #[test]
-fn case_45_the_deepest_missing_level_is_set() {
+fn the_deepest_missing_level_is_set() {
     let path = |affinity: Value| operations(&mutate(&placed("n1", &affinity)))[0].clone();
     assert_eq!(path(json!(null)), "add /spec/affinity");
     assert_eq!(path(json!({"podAffinity": {}})), "add /spec/affinity/nodeAffinity");
@@ -245,7 +245,7 @@ fn tolerations_after(spec: Value) -> Value {
 }
 
 #[test]
-fn case_46_tolerations_that_are_absent_are_added_whole() {
+fn tolerations_that_are_absent_are_added_whole() {
     for spec in [json!({}), json!({"tolerations": null}), json!({"tolerations": []})] {
         assert_eq!(tolerations_after(spec), json!(daemon_tolerations()));
     }
@@ -254,7 +254,7 @@ fn case_46_tolerations_that_are_absent_are_added_whole() {
 }
 
 #[test]
-fn case_47_seconds_are_dropped_in_place() {
+fn seconds_are_dropped_in_place() {
     let mut timed = toleration("not-ready", "NoExecute");
     timed["tolerationSeconds"] = json!(300);
     let other = json!({"key": "a", "operator": "Exists"});
@@ -291,7 +291,7 @@ fn cases_48_and_49_only_the_same_toleration_counts() {
 }
 
 #[test]
-fn case_50_the_hosts_network_needs_one_more() {
+fn the_hosts_network_needs_one_more() {
     let mut expected = daemon_tolerations();
     expected.push(toleration("network-unavailable", "NoSchedule"));
     assert_eq!(tolerations_after(json!({"hostNetwork": true})), json!(expected));
@@ -301,7 +301,7 @@ fn case_50_the_hosts_network_needs_one_more() {
 }
 
 #[test]
-fn case_51_only_the_legacy_scheduler_is_replaced() {
+fn only_the_legacy_scheduler_is_replaced() {
     let scheduler = |policy: &Policy, name: &str| {
         let pod = pod(&json!({"nodeName": "n1", "schedulerName": name}));
         let patch = mutate_text(policy, &review_of(&pod.to_string())).unwrap();
@@ -315,7 +315,7 @@ fn case_51_only_the_legacy_scheduler_is_replaced() {
 }
 
 #[test]
-fn case_52_mirror_pods_are_the_kubelets() {
+fn mirror_pods_are_the_kubelets() {
     let mut mirror = pod(&json!({"nodeName": "n1"}));
     mirror["metadata"]["annotations"] = json!({"kubernetes.io/config.mirror": ""});
     assert!(mutate(&mirror).is_empty());
@@ -325,14 +325,14 @@ fn case_52_mirror_pods_are_the_kubelets() {
 }
 
 #[test]
-fn case_53_gates_stay() {
+fn gates_stay() {
     let pod = mutated(&pod(&json!({"nodeName": "n1", "schedulingGates": [{"name": "g"}]})));
     assert_eq!(pod["spec"]["schedulingGates"], json!([{"name": "g"}]));
     assert!(pod["spec"].get("nodeName").is_none());
 }
 
 #[test]
-fn case_57_no_tolerations_where_a_whitelist_would_refuse_them() {
+fn no_tolerations_where_a_whitelist_would_refuse_them() {
     let mut policy = Policy::default();
     let selector = json!({"matchLabels": {"kubernetes.io/metadata.name": "agents"}});
     policy.admission.skip_tolerations = Some(serde_json::from_value(selector).unwrap());
@@ -348,7 +348,7 @@ fn case_57_no_tolerations_where_a_whitelist_would_refuse_them() {
 }
 
 #[test]
-fn case_58_a_dry_run_gets_the_same() {
+fn a_dry_run_gets_the_same() {
     let review = review_of(&pod(&json!({"nodeName": "n1"})).to_string());
     let dry = review.replace("\"uid\":\"1\"", "\"uid\":\"1\",\"dryRun\":true");
     let policy = Policy::default();
@@ -356,7 +356,7 @@ fn case_58_a_dry_run_gets_the_same() {
 }
 
 #[test]
-fn case_59_other_requests_are_allowed_without_a_patch() {
+fn other_requests_are_allowed_without_a_patch() {
     let review = review_of(&pod(&json!({"nodeName": "n1"})).to_string());
     let policy = Policy::default();
     let others = [
@@ -377,7 +377,7 @@ fn case_59_other_requests_are_allowed_without_a_patch() {
 }
 
 #[test]
-fn case_60_a_pod_without_a_name_yet() {
+fn a_pod_without_a_name_yet() {
     let mut pod = pod(&json!({"nodeName": "n1"}));
     pod["metadata"]["generateName"] = json!("d-");
     pod["metadata"].as_object_mut().unwrap().remove("name");
@@ -385,7 +385,7 @@ fn case_60_a_pod_without_a_name_yet() {
 }
 
 #[test]
-fn case_61_another_webhooks_terms_are_mended_again() {
+fn another_webhooks_terms_are_mended_again() {
     let mut pod = mutated(&pod(&json!({"nodeName": "n1"})));
     let term = pod["spec"]["affinity"]["nodeAffinity"][REQUIRED]["nodeSelectorTerms"][0].clone();
     pod["spec"]["affinity"]["nodeAffinity"][REQUIRED]["nodeSelectorTerms"] =
@@ -397,7 +397,7 @@ fn case_61_another_webhooks_terms_are_mended_again() {
 }
 
 #[test]
-fn case_62_node_names_that_cannot_be() {
+fn node_names_that_cannot_be() {
     let all: String = (1..128_u8).map(char::from).collect();
     for name in ["N1", &"n".repeat(300), "n\u{e9}\"\\/~\n", &all] {
         let pod = mutated(&placed(name, &json!(null)));
@@ -406,7 +406,7 @@ fn case_62_node_names_that_cannot_be() {
 }
 
 #[test]
-fn case_64_an_empty_node_name_is_none() {
+fn an_empty_node_name_is_none() {
     let mut pod = placed("", &json!({"nodeAffinity": {REQUIRED: target("n1")}}));
     for empty in [json!(""), json!(null)] {
         pod["spec"]["nodeName"] = empty;
@@ -415,14 +415,14 @@ fn case_64_an_empty_node_name_is_none() {
 }
 
 #[test]
-fn case_65_the_patch_is_standard_base64() {
+fn the_patch_is_standard_base64() {
     let patch = mutate(&pod(&json!({"nodeName": "n>>>???"})));
     let decoded = BASE64_STANDARD.decode(patch.to_base64()).unwrap();
     assert_eq!(String::from_utf8(decoded).unwrap(), patch.to_json());
 }
 
 #[test]
-fn case_66_order_alone_is_no_reason_to_patch() {
+fn order_alone_is_no_reason_to_patch() {
     let mut tolerations = daemon_tolerations();
     tolerations.reverse();
     tolerations.insert(3, json!({"key": "a", "operator": "Exists"}));

@@ -19,10 +19,12 @@ async fn the_answers_are_those_of_the_readme() {
     for example in examples {
         let (command, rest) = example.split_once("\n```\n```json\n").expect("an answer after each command");
         let (expected, _) = rest.split_once("\n```").expect("an end");
-        let path = command.split("127.0.0.1:8443").nth(1).and_then(|rest| rest.split(' ').next()).expect("a URL");
+        let path =
+            command.split("127.0.0.1:8443").nth(1).and_then(|rest| rest.split(' ').next()).expect("a URL");
         let body = command.split('\'').nth(1).expect("a body").to_owned();
         let answer = post(path, body).await;
-        let expected: Value = serde_json::from_str(expected).unwrap_or_else(|error| panic!("{error}: {expected}"));
+        let expected: Value =
+            serde_json::from_str(expected).unwrap_or_else(|error| panic!("{error}: {expected}"));
         assert_eq!(in_the_clear(answer), expected, "{path}");
     }
 }
