@@ -127,6 +127,7 @@ mod tests {
             namespace: "kube-system".into(),
             name: "cni".into(),
             api_version: "apps/v1".into(),
+            kind: "DaemonSet".into(),
             uid: "uid".into(),
             has_refused,
         }

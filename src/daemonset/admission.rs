@@ -88,6 +88,20 @@ pub struct UserInfo<'a> {
 }
 
 impl AdmissionRequest<'_> {
+    /// The name, or the prefix that the apiserver will make it from: what to call the object in a log.
+    pub fn display_name(&self) -> Cow<'_, str> {
+        #[derive(Default, Deserialize)]
+        #[serde(default)]
+        struct Named {
+            metadata: crate::scheduling::object::Metadata,
+        }
+        if !self.name.is_empty() {
+            return Cow::Borrowed(&self.name);
+        }
+        let named = self.object.and_then(|object| serde_json::from_str::<Named>(object.get()).ok());
+        Cow::Owned(named.unwrap_or_default().metadata.generate_name)
+    }
+
     /// Whether it is about a pod itself, not one of its subresources.
     pub fn is_pod(&self) -> bool {
         self.kind.group.is_empty() && self.kind.kind == "Pod" && self.sub_resource.is_empty()
@@ -175,6 +189,9 @@ mod tests {
         assert!(request.is_pod() && request.old_object.is_none() && request.name.is_empty());
         assert!(matches!(request.uid, Cow::Borrowed("1")));
         assert_eq!(request.object.map(RawValue::get), Some(r#"{"a":1}"#));
+
+        let body = br#"{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":{"uid":"1","object":{"metadata":{"generateName":"d-"}}}}"#;
+        assert_eq!(parse(body).unwrap().display_name(), "d-");
 
         let faults: [(&[u8], &str); 7] = [
             (b"", "the body is no AdmissionReview"),

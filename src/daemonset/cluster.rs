@@ -112,6 +112,8 @@ pub struct HoldRef {
     pub name: String,
     /// The DaemonSet's API version.
     pub api_version: String,
+    /// The DaemonSet's kind.
+    pub kind: String,
     /// The DaemonSet's UID.
     pub uid: Arc<str>,
     /// Whether anything was refused for it: only then is it worth an Event.
@@ -264,6 +266,7 @@ impl Cluster {
             namespace: info.daemon_set.metadata.namespace.clone(),
             name: info.daemon_set.metadata.name.clone(),
             api_version: info.daemon_set.api_version.clone(),
+            kind: info.daemon_set.kind.clone(),
             uid: info.uid.clone(),
             has_refused,
         }

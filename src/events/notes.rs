@@ -100,7 +100,7 @@ impl Note {
     fn daemon_set(&self) -> ObjectReference {
         ObjectReference {
             api_version: Some(self.about.api_version.clone()),
-            kind: Some("DaemonSet".to_owned()),
+            kind: Some(self.about.kind.clone()),
             namespace: Some(self.about.namespace.clone()),
             name: Some(self.about.name.clone()),
             uid: Some(self.about.uid.to_string()),

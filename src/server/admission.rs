@@ -96,7 +96,7 @@ async fn answer(
                         operation = operation.as_str(),
                         kind = %Shown(&review.kind.kind),
                         namespace = %Shown(&review.namespace),
-                        name = %Shown(&review.name),
+                        name = %Shown(&review.display_name()),
                         verdict = outcome.as_str(),
                         duration_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
                         "reviewed"

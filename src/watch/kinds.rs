@@ -127,7 +127,7 @@ impl Watched for DaemonSet {
     }
 
     fn known(cluster: &Cluster, kind: &ApiResource) -> HashSet<Arc<str>> {
-        cluster.daemon_set_uids(&kind.group).into_iter().collect()
+        cluster.daemon_set_uids(&kind.group, &kind.kind).into_iter().collect()
     }
 
     fn apply(mut self, cluster: &mut Cluster, kind: &ApiResource, _: Instant) {

@@ -115,10 +115,11 @@ impl Cluster {
         }
     }
 
-    /// The UIDs of all DaemonSets of a group: what a relist did not bring is gone.
-    pub fn daemon_set_uids(&self, group: &str) -> Vec<Arc<str>> {
-        let of_group = self.daemon_sets.iter().filter(|(_, info)| &*info.group == group);
-        of_group.map(|(_, info)| info.uid.clone()).collect()
+    /// The UIDs of all DaemonSets of a group and kind: what a relist did not bring is gone.
+    pub fn daemon_set_uids(&self, group: &str, kind: &str) -> Vec<Arc<str>> {
+        let is_of = |info: &DaemonSetInfo| &*info.group == group && info.daemon_set.kind == kind;
+        let of_kind = self.daemon_sets.iter().filter(|(_, info)| is_of(info));
+        of_kind.map(|(_, info)| info.uid.clone()).collect()
     }
 
     /// Looks again at the DaemonSets for which `concerns` holds, after something about them has changed elsewhere.
@@ -180,8 +181,14 @@ impl Cluster {
         Weight {
             requests: template_requests(&spec),
             host_ports: host_ports(&spec),
-            priority: spec.priority.unwrap_or_else(|| self.priority_of_class(&spec.priority_class_name)),
+            priority: spec.priority.unwrap_or_else(|| self.priority_of_class(self.class_of(&spec.priority_class_name))),
         }
+    }
+
+    /// The class that a pod whose template names `class` will have: `/mutate` may give it a default one.
+    fn class_of<'a>(&'a self, class: &'a str) -> &'a str {
+        let default = &self.policy.admission.default_priority_class_name;
+        if class.is_empty() && self.priority_class(default).is_some() { default } else { class }
     }
 
     pub(super) fn find_newest(&mut self, id: DaemonSetId) {

@@ -347,7 +347,7 @@ proptest! {
         for name in world.cluster.node_names() {
             world.cluster.delete_node(&name, world.now);
         }
-        for uid in world.cluster.daemon_set_uids("apps") {
+        for uid in world.cluster.daemon_set_uids("apps", "") {
             world.cluster.delete_daemon_set(&uid, world.now);
         }
         for uid in world.cluster.pod_uids() {
