@@ -9,6 +9,7 @@ mod chart;
 mod config;
 mod conformance;
 mod conformance_pods;
+mod differential;
 mod explain;
 mod extender;
 mod extender_wire;
