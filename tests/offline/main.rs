@@ -13,6 +13,7 @@ mod differential;
 mod explain;
 mod extender;
 mod extender_wire;
+mod fuzz;
 mod layering;
 mod limits;
 mod live;
