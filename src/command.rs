@@ -1,6 +1,6 @@
 //! Wiring only, no decisions: what each subcommand starts, and how it ends.
 
-mod explain;
+pub mod explain;
 mod scheduler_config;
 mod serve;
 

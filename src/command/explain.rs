@@ -1,7 +1,7 @@
 //! `explain`: objects from manifests or a cluster, then a row for every DaemonSet and node.
 
 mod cluster;
-mod manifests;
+pub mod manifests;
 mod output;
 
 use std::io::{BufWriter, Write};

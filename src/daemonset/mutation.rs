@@ -268,7 +268,7 @@ impl<'a> RawPod<'a> {
             optional_array(scanner, |scanner| {
                 let reference = read_owner_reference(scanner)?;
                 // The first that says so is the controller's, and nobody asks for the others.
-                if reference.controller && references.is_empty() {
+                if reference.controller == Some(true) && references.is_empty() {
                     references.push(reference);
                 }
                 Ok(())
@@ -291,7 +291,7 @@ fn read_owner_reference(scanner: &mut Scanner<'_>) -> Result<OwnerReference, Fau
         } else if key.says("uid") {
             reference.uid = optional_text(scanner)?.into_owned();
         } else if key.says("controller") {
-            reference.controller = optional_bool(scanner)?;
+            reference.controller = Some(optional_bool(scanner)?);
         } else {
             scanner.value()?;
         }

@@ -62,7 +62,7 @@ impl Metadata {
 
     /// The controller's reference (`metav1.GetControllerOf` upstream): the first with `controller: true`.
     pub fn controller(&self) -> Option<&OwnerReference> {
-        self.owner_references.iter().find(|reference| reference.controller)
+        self.owner_references.iter().find(|reference| reference.controller == Some(true))
     }
 
     /// The name, or the prefix it will be made from: what to call the object in a log.
@@ -87,9 +87,8 @@ pub struct OwnerReference {
     /// The owner's UID.
     #[serde(deserialize_with = "or_default")]
     pub uid: String,
-    /// Whether the owner is the managing controller.
-    #[serde(deserialize_with = "or_default")]
-    pub controller: bool,
+    /// Whether the owner is the managing controller. Refusals tell `false` from none, as upstream's do.
+    pub controller: Option<bool>,
     /// Written by the DaemonSet controller; validated only.
     pub block_owner_deletion: Option<bool>,
 }

@@ -41,7 +41,7 @@ fn mutation_is_upstreams_and_idempotent() {
     }
 }
 
-fn mutate(mut pod: Value) -> Value {
+pub(crate) fn mutate(mut pod: Value) -> Value {
     let review = json!({
         "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview",
         "request": {"uid": "1", "kind": {"group": "", "version": "v1", "kind": "Pod"}, "operation": "CREATE", "object": pod},

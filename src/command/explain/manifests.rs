@@ -84,7 +84,10 @@ fn text_of(from: impl Read) -> std::io::Result<String> {
 }
 
 /// Takes in every object of one text.
-fn parse(text: &str, observed: &mut Observed) -> anyhow::Result<()> {
+///
+/// # Errors
+/// When it is no YAML, or an object is not of its kind's shape.
+pub fn parse(text: &str, observed: &mut Observed) -> anyhow::Result<()> {
     let text = text.trim_start_matches('\u{feff}');
     if !text.trim_start().starts_with(['{', '[']) {
         return parse_yaml(text, observed);

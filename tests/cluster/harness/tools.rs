@@ -30,6 +30,10 @@ const STAGES: [&str; 5] = [
     "kustomize/stage/pod/fast/pod-delete.yaml",
 ];
 
+/// What the oracle is made of.
+const ORACLE: [&str; 5] =
+    ["go.mod", "go.sum", "cmd/oracle/main.go", "cmd/oracle/place.go", "cmd/oracle/validation.go"];
+
 /// Where the built programs are.
 pub(crate) struct Tools {
     control_plane: PathBuf,
@@ -68,6 +72,28 @@ pub(crate) fn tools() -> &'static Tools {
         Ok(tools) => tools,
         Err(why) => panic!("the control plane's programs could not be built: {why}"),
     }
+}
+
+/// The program that asks Kubernetes' own code, built if need be. Panics with what to do about it if it cannot be.
+#[allow(dead_code, reason = "the offline tests use it")]
+pub(crate) fn oracle() -> &'static Path {
+    static ORACLE: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    match ORACLE.get_or_init(build_oracle) {
+        Ok(program) => program,
+        Err(why) => panic!("the oracle could not be built: {why}"),
+    }
+}
+
+fn build_oracle() -> Result<PathBuf, String> {
+    let module = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/control-plane");
+    let read = |name: &&str| fs::read_to_string(module.join(name)).map_err(|e| format!("{name}: {e}"));
+    let sources = ORACLE.iter().map(read).collect::<Result<Vec<_>, _>>()?;
+    let key = hash(&sources.iter().map(String::as_str).collect::<Vec<_>>());
+    let folder = entry(&cache_folder()?.join("oracle").join(key), |into| {
+        say("building the oracle out of Kubernetes' own packages: once");
+        go_build(&module, into, "-s -w", &["./cmd/oracle"])
+    })?;
+    Ok(folder.join("oracle"))
 }
 
 fn build() -> Result<Tools, String> {

@@ -138,7 +138,7 @@ fn check_owner_references(references: &[OwnerReference], faults: &mut ErrorList)
     let mut first_controller = None;
     for reference in references {
         check_owner_reference(reference, faults);
-        if !reference.controller {
+        if reference.controller != Some(true) {
             continue;
         }
         let name = format!("{}/{}", reference.kind, reference.name);
@@ -199,7 +199,7 @@ fn written(reference: &OwnerReference) -> impl serde::Serialize + use<'_> {
         kind: &reference.kind,
         name: &reference.name,
         uid: &reference.uid,
-        controller: reference.controller.then_some(true),
+        controller: reference.controller,
         block_owner_deletion: reference.block_owner_deletion,
     }
 }

@@ -1,5 +1,5 @@
 // Command oracle asks Kubernetes' own code: it makes random cases from a seed, and answers them with the functions that the
-// DaemonSet controller itself calls. One JSON object a line, as in tests/data/conformance.jsonl.
+// apiserver (create, update) and the DaemonSet controller (place, run) themselves call. One JSON object a line, as in tests/data/conformance.jsonl.
 //
 //	go run ./cmd/oracle -op run -seed 7 -count 4000
 package main
@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"flag"
 	"fmt"
+	"io"
 	"math/rand"
 	"os"
 
@@ -20,19 +21,29 @@ import (
 )
 
 func main() {
-	op := flag.String("op", "run", "which cases: run")
+	op := flag.String("op", "run", "which cases: create, update, place, run")
 	seed := flag.Int64("seed", 1, "the same seed makes the same cases")
 	count := flag.Int("count", 100, "how many")
 	flag.Parse()
-	if *op != "run" {
-		fmt.Fprintf(os.Stderr, "unknown -op %q; there is: run\n", *op)
+	// Upstream logs each fault that it finds twice.
+	klog.LogToStderr(false)
+	klog.SetOutput(io.Discard)
+	g := generator{rand.New(rand.NewSource(*seed))}
+	answers := map[string]func() any{
+		"create": func() any { return g.create() },
+		"update": func() any { return g.update() },
+		"place":  func() any { return g.place() },
+		"run":    func() any { return g.run() },
+	}
+	answer, known := answers[*op]
+	if !known {
+		fmt.Fprintf(os.Stderr, "unknown -op %q; there are: create, update, place, run\n", *op)
 		os.Exit(2)
 	}
-	g := generator{rand.New(rand.NewSource(*seed))}
 	out := bufio.NewWriter(os.Stdout)
 	encoder := json.NewEncoder(out)
 	for range *count {
-		if err := encoder.Encode(g.run()); err != nil {
+		if err := encoder.Encode(answer()); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}

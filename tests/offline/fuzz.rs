@@ -1,0 +1,247 @@
+//! Every parser of outside bytes, with inputs that are nearly right: nothing panics, hangs or answers rubbish.
+//!
+//! The corpus is in tests/data/fuzz; `fuzz/mutator.rs` spoils it. Each run has another seed, which it prints; `SEED=...` runs
+//! it again. A million inputs: `COUNT=125000 cargo test --test offline fuzz:: -- --nocapture`; not with `--release`, which
+//! would not look for overflows.
+
+mod mutator;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use axum::body::Body;
+use axum::http::{Request, StatusCode};
+use daemonset_warden::command::explain::manifests;
+use daemonset_warden::config::{self, ParseError};
+use daemonset_warden::daemonset::admission;
+use daemonset_warden::daemonset::explanation::observed::Observed;
+use daemonset_warden::daemonset::explanation::{Filter, explain};
+use daemonset_warden::daemonset::extender::ExtenderArgs;
+use daemonset_warden::daemonset::json::Scanner;
+use daemonset_warden::daemonset::policy::{Level, Policy};
+use daemonset_warden::daemonset::preemption_args::ExtenderPreemptionArgs;
+use daemonset_warden::daemonset::{filter, mutation, preemption, validation};
+use daemonset_warden::server::limits::Limits;
+use daemonset_warden::server::{AppState, router};
+use http_body_util::BodyExt;
+use serde_json::Value;
+use serde_json::value::RawValue;
+use tower::ServiceExt;
+
+use self::mutator::{Random, mutate};
+
+const ADMISSION: &str = include_str!("../data/fuzz/admission.jsonl");
+const FILTER: &str = include_str!("../data/fuzz/filter.jsonl");
+const PREEMPT: &str = include_str!("../data/fuzz/preempt.jsonl");
+const CONFIG: &str = include_str!("../data/fuzz/config.yaml");
+const CLUSTER: &str = include_str!("../data/explain/cluster.yaml");
+
+/// A second or two for each target.
+const COUNT: u64 = 2_000;
+/// Far beyond what anything here takes, on a machine that is busy with other tests.
+const SLOW: Duration = Duration::from_secs(5);
+
+#[test]
+fn reviews_and_their_answers() {
+    let server = Server::new();
+    fuzz("admission", &lines(ADMISSION), |input| {
+        for path in ["/validate", "/mutate"] {
+            let (status, answer) = server.post(path, input);
+            assert!(matches!(status, StatusCode::OK | StatusCode::BAD_REQUEST), "{path} {status} {answer}");
+            if let Ok(request) = admission::parse(input)
+                && status == StatusCode::OK
+            {
+                assert_eq!(answer["response"]["uid"], *request.uid, "{path}");
+                assert!(answer["response"]["allowed"].is_boolean(), "{path} {answer}");
+            }
+        }
+    });
+}
+
+#[test]
+fn every_rule_on_any_daemon_set() {
+    let mut strict = Policy::default();
+    for rule in validation::rules::RULES {
+        strict.admission.rules.insert(rule.id.into(), Level::Deny);
+    }
+    fuzz("validate", &lines(ADMISSION), |input| {
+        let Ok(request) = admission::parse(input) else { return };
+        let Ok(verdict) = validation::review(&strict, &request, None) else { return };
+        assert_eq!(verdict.refusal().is_none(), verdict.is_allowed());
+        assert!(verdict.warnings().iter().all(|warning| warning.chars().count() <= 256));
+    });
+}
+
+#[test]
+fn patches_apply_and_leave_nothing_to_do() {
+    let policy = Policy::default();
+    fuzz("mutate", &lines(ADMISSION), |input| {
+        let Ok(request) = admission::parse(input) else { return };
+        let Ok(patch) = mutation::review(&policy, &request, None, None) else { return };
+        // What a Value cannot hold (1e999) is nobody's pod.
+        let Ok(mut review) = serde_json::from_slice::<Value>(input) else { return };
+        let patch: json_patch::Patch = serde_json::from_str(&patch.to_json()).unwrap();
+        json_patch::patch(&mut review["request"]["object"], &patch).unwrap();
+        let again = serde_json::to_vec(&review).unwrap();
+        let request = admission::parse(&again).unwrap();
+        let patch = mutation::review(&policy, &request, None, None).unwrap();
+        assert!(patch.is_empty(), "{}", patch.to_json());
+    });
+}
+
+#[test]
+fn filter_arguments() {
+    let server = Server::new();
+    let mut cluster = cluster().cluster;
+    fuzz("filter", &lines(FILTER), |input| {
+        let (status, _) = server.post("/scheduler/filter", input);
+        let parsed = ExtenderArgs::parse(input);
+        assert_eq!(status, if parsed.is_ok() { StatusCode::OK } else { StatusCode::BAD_REQUEST });
+        let Ok(args) = parsed else { return };
+        assert!(serde_json::from_slice::<&RawValue>(input).is_ok(), "accepted what is no JSON");
+        let (result, _) = filter::in_cluster(&mut cluster, &args, Instant::now());
+        assert!(serde_json::from_slice::<&RawValue>(&result.body).is_ok(), "answered what is no JSON");
+        assert!(result.refused.iter().sum::<usize>() <= result.nodes);
+    });
+}
+
+#[test]
+fn preemption_arguments() {
+    let server = Server::new();
+    let mut cluster = cluster().cluster;
+    fuzz("preempt", &lines(PREEMPT), |input| {
+        let (status, _) = server.post("/scheduler/preempt", input);
+        let parsed = ExtenderPreemptionArgs::parse(input);
+        assert_eq!(status, if parsed.is_ok() { StatusCode::OK } else { StatusCode::BAD_REQUEST });
+        let Ok(args) = parsed else { return };
+        let candidates = args.candidates();
+        let mut preemptor = cluster.preemptor(&args.pod, Instant::now());
+        let verdicts = preemption::judge(Policy::default().protect_daemon_pods, &mut preemptor, &candidates);
+        let answer: Value = serde_json::from_slice(&args.answer(&verdicts).body).unwrap();
+        let nodes = answer["NodeNameToMetaVictims"].as_object().unwrap();
+        assert!(nodes.values().all(|victims| victims["Pods"].is_array()), "{answer}");
+    });
+}
+
+#[test]
+fn configurations() {
+    fuzz("config", &[CONFIG.as_bytes()], |input| match config::parse(&String::from_utf8_lossy(input)) {
+        Ok(_) => {}
+        Err(ParseError::NotYaml(reason)) => assert!(!reason.is_empty()),
+        Err(ParseError::Faults(faults)) => assert!(faults.iter().all(|fault| !fault.message.is_empty())),
+    });
+}
+
+#[test]
+fn manifests_to_explain() {
+    let documents: Vec<&[u8]> = CLUSTER.split("\n---\n").map(str::as_bytes).collect();
+    let mut all = documents.clone();
+    all.extend([CLUSTER.as_bytes()]);
+    fuzz("explain", &all, |input| {
+        let mut observed = Observed::new(Arc::new(Policy::default()), Instant::now());
+        // Whatever was taken in before the fault is explained too.
+        let _ = manifests::parse(&String::from_utf8_lossy(input), &mut observed);
+        for row in explain(&observed.cluster, &observed.failures, &Filter::default()) {
+            assert!(serde_json::to_string(&row).is_ok());
+        }
+    });
+}
+
+#[test]
+fn the_scanner_and_serde_json_agree() {
+    let seeds: Vec<&[u8]> = [ADMISSION, FILTER, PREEMPT].into_iter().flat_map(lines).collect();
+    fuzz("scanner", &seeds, |input| {
+        let Ok(text) = std::str::from_utf8(input) else { return };
+        let mut scanner = Scanner::new(text);
+        let ours = scanner.value().and_then(|value| scanner.end().map(|()| value));
+        let theirs = serde_json::from_str::<&RawValue>(text).map(RawValue::get);
+        // Ours stops at a depth that no object has.
+        if !ours.is_err_and(|fault| fault.to_string().contains("deep")) {
+            assert_eq!(ours.ok(), theirs.ok());
+        }
+    });
+}
+
+/// Puts inputs made of `seeds` to `judge`; one that panics or is slow is shown.
+fn fuzz(target: &str, seeds: &[&[u8]], judge: impl FnMut(&[u8]) + Send) {
+    // As large as the main thread's, where files are read; a test's own is a quarter of it.
+    std::thread::scope(|scope| {
+        let run = std::thread::Builder::new().stack_size(8 << 20);
+        let run = run.spawn_scoped(scope, || fuzz_here(target, seeds, judge)).unwrap();
+        run.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+    });
+}
+
+fn fuzz_here(target: &str, seeds: &[&[u8]], mut judge: impl FnMut(&[u8])) {
+    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    let since_1970 = u64::from(since_1970.subsec_nanos()) + since_1970.as_secs();
+    let seed = from_environment("SEED").unwrap_or(since_1970);
+    let count = from_environment("COUNT").unwrap_or(COUNT);
+    let mut random = Random(seed);
+    let begin = Instant::now();
+    for number in 0..count {
+        let input = mutate(&mut random, seeds);
+        let _shown = ShownInPanic { target, seed, number, input: &input };
+        let begin = Instant::now();
+        judge(&input);
+        assert!(begin.elapsed() < SLOW, "took {:?}", begin.elapsed());
+    }
+    println!("{target}: {count} inputs in {:.0?}, SEED={seed}", begin.elapsed());
+}
+
+fn from_environment(name: &str) -> Option<u64> {
+    Some(std::env::var(name).ok()?.parse().unwrap_or_else(|e| panic!("{name}: {e}")))
+}
+
+/// Says what the input was, if it was the last.
+struct ShownInPanic<'a> {
+    target: &'a str,
+    seed: u64,
+    number: u64,
+    input: &'a [u8],
+}
+
+impl Drop for ShownInPanic<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let Self { target, seed, number, input } = self;
+            println!("{target}, SEED={seed}, input {number}: {}", input.escape_ascii());
+        }
+    }
+}
+
+fn lines(text: &'static str) -> Vec<&'static [u8]> {
+    text.lines().map(str::as_bytes).collect()
+}
+
+fn cluster() -> Observed {
+    let mut observed = Observed::new(Arc::new(Policy::default()), Instant::now());
+    manifests::parse(CLUSTER, &mut observed).unwrap();
+    observed
+}
+
+/// The real router, without a cluster and with the default policy.
+struct Server {
+    runtime: tokio::runtime::Runtime,
+    router: axum::Router,
+}
+
+impl Server {
+    fn new() -> Self {
+        let state = AppState::new(Policy::default(), Limits::default(), false);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        Self { runtime, router: router(state) }
+    }
+
+    /// The answer, which is always JSON; null where a Value cannot hold what was echoed.
+    fn post(&self, path: &str, body: &[u8]) -> (StatusCode, Value) {
+        let request = Request::post(path).body(Body::from(body.to_vec())).unwrap();
+        self.runtime.block_on(async {
+            let response = self.router.clone().oneshot(request).await.unwrap();
+            let status = response.status();
+            let body = response.into_body().collect().await.unwrap().to_bytes();
+            assert!(serde_json::from_slice::<&RawValue>(&body).is_ok(), "{path} answered what is no JSON");
+            (status, serde_json::from_slice(&body).unwrap_or_default())
+        })
+    }
+}
