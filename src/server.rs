@@ -9,6 +9,7 @@ mod answer;
 mod body;
 mod connection;
 mod extender;
+pub mod files;
 mod guard;
 pub mod health;
 pub mod limits;

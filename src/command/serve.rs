@@ -20,6 +20,7 @@ use crate::live::SharedCluster;
 use crate::logs;
 use crate::metrics::{Metrics, Webhook};
 use crate::server::AppState;
+use crate::server::files;
 use crate::server::limits::Limits;
 use crate::server::listener::Ports;
 
@@ -47,8 +48,8 @@ async fn serve(args: &ServeArgs, policy: Policy, metrics: Arc<Metrics>) -> anyho
     let live = Live::start(args, &policy, metrics.clone()).await?;
     let cluster = live.as_ref().map(|live| live.cluster.clone());
     let needs_certificate = args.client_ca_file.is_some();
-    let state =
-        AppState::with_cluster(policy, Limits::default(), needs_certificate, metrics, cluster.clone());
+    let limits = limits_of_this_process();
+    let state = AppState::with_cluster(policy, limits, needs_certificate, metrics, cluster.clone());
     announce(&ports, &tls)?;
     let (drain, draining) = watch::channel(false);
     let mut serving = tokio::spawn(ports.serve(state.clone(), tls.clone(), draining));
@@ -91,6 +92,22 @@ async fn serve(args: &ServeArgs, policy: Policy, metrics: Arc<Metrics>) -> anyho
         }
         signal = signals.next() => anyhow::bail!("ended at once by a second {signal}"),
     }
+}
+
+/// The limits, and less where the system does not give us as many files.
+fn limits_of_this_process() -> Limits {
+    let (limits, files) = (Limits::default(), files::raise());
+    let fitting = limits.clone().within_files(files);
+    if fitting.connections < limits.connections {
+        let (usual, connections) = (limits.connections, fitting.connections);
+        tracing::warn!(
+            files,
+            connections,
+            usual,
+            "too few open files are allowed (ulimit -n): fewer connections are served"
+        );
+    }
+    fitting
 }
 
 /// The cluster and what keeps it up to date; dropped, it stops.

@@ -89,6 +89,22 @@ impl Default for Limits {
     }
 }
 
+impl Limits {
+    /// As many connections as a process with `files` open files at most can serve on both ports: without a file left, the
+    /// next connection could not even be told that it is one too many.
+    #[must_use]
+    pub fn within_files(mut self, files: u64) -> Self {
+        let a_port = usize::try_from(files).unwrap_or(usize::MAX).saturating_sub(OWN_FILES) / 2;
+        // Surplus ones are a courtesy.
+        self.surplus_connections = self.surplus_connections.min(a_port / 4);
+        self.connections = self.connections.min(a_port - self.surplus_connections).max(1);
+        self
+    }
+}
+
+/// What we open besides connections of clients: logs, certificates, watches.
+const OWN_FILES: usize = 64;
+
 /// The longest head of an HTTP/1.1 request or header list of an HTTP/2 one: ours are below 1 KiB.
 pub const HEAD: usize = 16 * KIB;
 
@@ -113,3 +129,21 @@ pub const BACKLOG: u32 = 1_024;
 
 const KIB: usize = 1_024;
 const MIB: usize = 1_024 * KIB;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_fit_into_the_files() {
+        let fitting = |files| {
+            let limits = Limits::default().within_files(files);
+            (limits.connections, limits.surplus_connections)
+        };
+        assert_eq!(fitting(u64::MAX), (2_560, 64));
+        assert_eq!(fitting(8_192), (2_560, 64));
+        assert_eq!(fitting(1_024), (416, 64));
+        assert_eq!(fitting(128), (24, 8));
+        assert_eq!(fitting(0), (1, 0));
+    }
+}

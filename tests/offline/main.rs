@@ -13,6 +13,7 @@ mod differential;
 mod explain;
 mod extender;
 mod extender_wire;
+mod faults;
 mod fuzz;
 mod layering;
 mod limits;

@@ -68,7 +68,24 @@ impl Server {
         let mut all =
             vec!["serve", "--secure-port", "0", "--metrics-bind-address", "127.0.0.1:0", "--cert-dir", certs];
         all.extend(args);
-        let mut child = warden(&all).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        Self::spawn(directory, warden(&all))
+    }
+
+    /// As [`Self::start`], by a shell that first does something to itself, such as `ulimit -n 64`.
+    pub fn start_after(shell: &str, directory: &Path, args: &[&str]) -> Self {
+        let certs = directory.to_str().unwrap();
+        let serve =
+            ["serve", "--secure-port", "0", "--metrics-bind-address", "127.0.0.1:0", "--cert-dir", certs];
+        let mut command = Command::new("sh");
+        command
+            .args(["-c", &format!("{shell}; exec \"$0\" \"$@\"")])
+            .arg(env!("CARGO_BIN_EXE_daemonset-warden"));
+        command.args(serve).args(args).env_remove("RUST_LOG").stdin(Stdio::null());
+        Self::spawn(directory, command)
+    }
+
+    fn spawn(directory: &Path, mut command: Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let mut log = child.stderr.take().unwrap();
@@ -90,6 +107,13 @@ impl Server {
 
     pub async fn client(&self) -> Client {
         Client::http1(self.address, &self.ca()).await.unwrap()
+    }
+
+    /// The most memory that it has had so far.
+    pub fn peak_mib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() / 1_024
     }
 
     pub fn signal(&self, name: &str) {
