@@ -25,7 +25,7 @@ pub(crate) use control_plane::ControlPlane;
 pub(crate) use https::{HttpsServer, mutating_webhook};
 pub(crate) use metrics::sum;
 pub(crate) use nodes::NodeOptions;
-pub(crate) use scheduler::{Scheduler, SchedulerOptions};
+pub(crate) use scheduler::{Extender, Scheduler, SchedulerOptions};
 pub(crate) use served::Served;
 pub(crate) use stages::{GONE_AFTER, NEVER};
 pub(crate) use tools::say;

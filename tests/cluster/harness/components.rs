@@ -146,6 +146,7 @@ impl Layout {
             name: name.to_owned(),
             program: tools().program(program),
             args: args.iter().map(|&arg| arg.to_owned()).collect(),
+            environment: Vec::new(),
             folder: self.folder.clone(),
             discard: None,
         }

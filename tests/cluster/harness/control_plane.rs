@@ -34,7 +34,7 @@ const USERS: [(&str, &str, &str); 2] = [
 pub(crate) struct ControlPlane {
     layout: Layout,
     // In the order in which they are to end: nobody logs that its server has gone.
-    _kwok: Process,
+    kwok: Mutex<Option<Process>>,
     controller_manager: Mutex<Option<Process>>,
     apiserver: Mutex<Option<Process>>,
     _etcd: Process,
@@ -82,7 +82,7 @@ impl ControlPlane {
         super::tools::say(&format!("{name} is up after {:.1} s", started.elapsed().as_secs_f32()));
         Self {
             layout,
-            _kwok: kwok,
+            kwok: Mutex::new(Some(kwok)),
             controller_manager: Mutex::new(Some(controller_manager)),
             apiserver: Mutex::new(Some(apiserver)),
             _etcd: etcd,
@@ -123,6 +123,12 @@ impl ControlPlane {
     /// Stops the controllers: what they would do next does not happen until they are started again.
     pub(crate) fn stop_controller_manager(&self) {
         drop(self.controller_manager.lock().unwrap().take());
+    }
+
+    /// Stops KWOK, for good: nodes and pods stay as they are. What a large cluster would do by itself costs the two cores
+    /// that something else is measured on.
+    pub(crate) fn stop_kwok(&self) {
+        drop(self.kwok.lock().unwrap().take());
     }
 
     /// Starts the controllers again.

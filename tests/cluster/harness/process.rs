@@ -19,6 +19,8 @@ pub(crate) struct Component {
     pub(crate) name: String,
     pub(crate) program: PathBuf,
     pub(crate) args: Vec<String>,
+    /// Beside what this process has.
+    pub(crate) environment: Vec<(&'static str, &'static str)>,
     pub(crate) folder: PathBuf,
     /// Removed when the process has ended: data that nobody wants to read, not even after a failure.
     pub(crate) discard: Option<PathBuf>,
@@ -47,6 +49,7 @@ impl Component {
             .arg("--")
             .arg(&self.program)
             .args(&self.args)
+            .envs(self.environment.iter().copied())
             .current_dir(&self.folder)
             .stdin(Stdio::piped())
             .stdout(output.try_clone().expect("a second handle of the log"))
@@ -59,6 +62,12 @@ impl Component {
 }
 
 impl Process {
+    /// Of the component itself, not of its leash.
+    pub(crate) fn id(&self) -> u32 {
+        let text = fs::read_to_string(self.log.with_extension("pid")).expect("the leash writes it");
+        text.trim().parse().expect("a process id")
+    }
+
     /// SIGTERM.
     pub(crate) fn terminate(&mut self) {
         self.send("TERM");

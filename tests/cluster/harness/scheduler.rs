@@ -31,6 +31,8 @@ pub(crate) struct SchedulerOptions {
     pub(crate) name: String,
     pub(crate) extenders: Vec<Extender>,
     pub(crate) percentage_of_nodes_to_score: Option<u32>,
+    /// Of its process, beside what this one has.
+    pub(crate) environment: Vec<(&'static str, &'static str)>,
 }
 
 impl Default for SchedulerOptions {
@@ -39,6 +41,7 @@ impl Default for SchedulerOptions {
             name: "default-scheduler".to_owned(),
             extenders: Vec::new(),
             percentage_of_nodes_to_score: None,
+            environment: Vec::new(),
         }
     }
 }
@@ -58,7 +61,8 @@ impl Scheduler {
         // JSON is YAML.
         std::fs::write(&file, configuration(layout, options).to_string())
             .expect("the configuration is written");
-        let component = layout.scheduler(&name, port, &file);
+        let mut component = layout.scheduler(&name, port, &file);
+        component.environment.clone_from(&options.environment);
         let process = component.start();
         let mut scheduler = Self { component, process, port };
         scheduler.wait_until_ready();

@@ -61,6 +61,7 @@ impl Warden {
             name: "daemonset-warden".to_owned(),
             program: PathBuf::from(env!("CARGO_BIN_EXE_daemonset-warden")),
             args,
+            environment: Vec::new(),
             folder,
             discard: None,
         };
@@ -123,6 +124,11 @@ impl Warden {
     /// How many questions of schedulers it has answered.
     pub(crate) async fn filter_calls(&self) -> f64 {
         self.metric("daemonset_warden_extender_duration_seconds_count", &[("verb", "filter")]).await
+    }
+
+    /// Of its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.process.id()
     }
 
     /// All that it has logged.

@@ -1,0 +1,198 @@
+//! A large cluster that costs little to make: pods are created on their nodes, and nobody runs them.
+//!
+//! The controllers and KWOK are stopped once the namespace exists, because they would spend minutes of both cores on
+//! what no measurement looks at. So each daemon pod is created as its controller and the scheduler leave it (owner
+//! reference, labels, affinity, `nodeName`), by this program instead of by them. To a scheduler and to the warden it is
+//! the same: neither looks at a bound pod's phase, unless it has ended.
+
+use std::time::Instant;
+
+use axum::http::Request;
+use axum::http::header::{ACCEPT, CONTENT_TYPE};
+use futures::StreamExt;
+use k8s_openapi::api::apps::v1::DaemonSet;
+use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
+use kube::api::PostParams;
+use kube::{Api, Client, ResourceExt};
+use serde_json::{Value, json};
+
+use crate::cluster::harness::{Arena, ControlPlane, NodeOptions, eventually, object};
+
+/// Requests under way at once: enough to keep the apiserver busy.
+const AT_ONCE: usize = 64;
+pub(crate) const DAEMON_SETS: usize = 30;
+/// Where the pods are. Not the arena's own namespace, whose every pod the harness records.
+pub(crate) const NAMESPACE: &str = "large";
+
+/// A control plane with nodes, DaemonSets and their pods.
+pub(crate) struct Large {
+    pub(crate) arena: Arena<Box<ControlPlane>>,
+    pub(crate) client: Client,
+    nodes: usize,
+}
+
+impl Large {
+    /// `wanted_on`: how many of every three nodes each DaemonSet wants.
+    pub(crate) async fn start(name: &str, nodes: usize, wanted_on: usize) -> Self {
+        let owned = name.to_owned();
+        let plane = tokio::task::spawn_blocking(move || ControlPlane::start(&owned)).await;
+        let arena = Arena::on(Box::new(plane.expect("no panic")), name).await;
+        let client = arena.client.clone();
+        let large = Self { arena, client, nodes };
+        large.make_namespace().await;
+        tokio::task::block_in_place(|| {
+            large.arena.plane.stop_kwok();
+            large.arena.plane.stop_controller_manager();
+        });
+
+        let begin = Instant::now();
+        large.make_nodes().await;
+        let mut pods = Vec::new();
+        for index in 0..DAEMON_SETS {
+            let uid = large.make_daemon_set(index, wanted_on).await;
+            let on = (0..nodes).filter(|node| wants(index, *node, wanted_on));
+            pods.extend(on.map(|node| daemon_pod(index, node, &uid)));
+        }
+        let count = pods.len();
+        large.create_pods(pods).await;
+        println!(
+            "{nodes} nodes, {DAEMON_SETS} DaemonSets and {count} daemon pods made in {:.0} s",
+            begin.elapsed().as_secs_f64()
+        );
+        large
+    }
+
+    /// Creates pods, in no order.
+    pub(crate) async fn create_pods(&self, pods: impl IntoIterator<Item = Value>) {
+        let path = format!("/api/v1/namespaces/{NAMESPACE}/pods");
+        let create = |pod: Value| self.send("POST", &path, "application/json", pod);
+        futures::stream::iter(pods).map(create).buffer_unordered(AT_ONCE).count().await;
+    }
+
+    /// Deletes the pods of an app at once: nobody is there to end them.
+    pub(crate) async fn delete_pods(&self, app: &str) {
+        let path =
+            format!("/api/v1/namespaces/{NAMESPACE}/pods?labelSelector=app%3D{app}&gracePeriodSeconds=0");
+        self.send("DELETE", &path, "application/json", json!({})).await;
+    }
+
+    /// A pod that no DaemonSet owns.
+    pub(crate) fn ordinary_pod(&self, app: &str, number: usize, spec: Value) -> Value {
+        let mut pod = pod(&format!("{app}-{number}"), app, "100m");
+        json_patch::merge(&mut pod["spec"], &spec);
+        pod
+    }
+
+    /// The node of that number.
+    pub(crate) fn node(&self, number: usize) -> String {
+        node_name(number % self.nodes)
+    }
+
+    /// One request, whose answer matters only if it is an error.
+    pub(crate) async fn send(&self, method: &str, path: &str, content: &str, body: Value) {
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(CONTENT_TYPE, content)
+            // What comes back is not read: let it be short.
+            .header(ACCEPT, "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json")
+            .body(body.to_string().into_bytes())
+            .expect("a request");
+        self.client.request_text(request).await.unwrap_or_else(|e| panic!("{method} {path}: {e}"));
+    }
+
+    async fn make_namespace(&self) {
+        let namespace: Namespace = object(json!({ "metadata": { "name": NAMESPACE } }));
+        let created = Api::all(self.client.clone()).create(&PostParams::default(), &namespace).await;
+        created.expect("a namespace");
+        let accounts: Api<ServiceAccount> = Api::namespaced(self.client.clone(), NAMESPACE);
+        eventually("the namespace has its service account", async || {
+            accounts.get("default").await.map_err(|e| e.to_string())
+        })
+        .await;
+    }
+
+    async fn make_nodes(&self) {
+        let make = async |number: usize| {
+            let mut node = NodeOptions::default().node(&node_name(number));
+            node.labels_mut().insert("third".to_owned(), (number % 3).to_string());
+            self.send("POST", "/api/v1/nodes", "application/json", json!(node)).await;
+            // Admission puts the not-ready taint on, and a controller that is stopped would take it off.
+            let path = format!("/api/v1/nodes/{}", node_name(number));
+            let untainted = json!({ "spec": { "taints": null } });
+            self.send("PATCH", &path, "application/merge-patch+json", untainted).await;
+        };
+        futures::stream::iter(0..self.nodes).map(make).buffer_unordered(AT_ONCE).count().await;
+    }
+
+    /// Gives its uid.
+    async fn make_daemon_set(&self, index: usize, wanted_on: usize) -> String {
+        let app = daemon_app(index);
+        let mut template = pod(&app, &app, "50m");
+        if wanted_on < 3 {
+            template["spec"]["affinity"] = affinity(json!({ "matchExpressions": [
+                { "key": "third", "operator": "NotIn", "values": [(index % 3).to_string()] },
+            ] }));
+        }
+        let metadata = json!({ "labels": template["metadata"]["labels"] });
+        let daemon_set: DaemonSet = object(json!({
+            "metadata": { "name": app },
+            "spec": {
+                "selector": { "matchLabels": { "app": app } },
+                "template": { "metadata": metadata, "spec": template["spec"] },
+            },
+        }));
+        let api = Api::namespaced(self.client.clone(), NAMESPACE);
+        api.create(&PostParams::default(), &daemon_set).await.expect("a DaemonSet").uid().expect("it has one")
+    }
+}
+
+/// Every node, or all but the nodes of one third.
+fn wants(daemon_set: usize, node: usize, wanted_on: usize) -> bool {
+    wanted_on == 3 || node % 3 != daemon_set % 3
+}
+
+fn node_name(number: usize) -> String {
+    format!("ip-10-{}-{}-{}.eu-central-1.compute.internal", number >> 16, number >> 8 & 255, number & 255)
+}
+
+fn daemon_app(index: usize) -> String {
+    format!("agent-{index}")
+}
+
+fn affinity(term: Value) -> Value {
+    json!({ "nodeAffinity": { "requiredDuringSchedulingIgnoredDuringExecution": { "nodeSelectorTerms": [term] } } })
+}
+
+fn daemon_pod(index: usize, node: usize, uid: &str) -> Value {
+    let app = daemon_app(index);
+    let mut pod = pod(&format!("{app}-{node}"), &app, "50m");
+    pod["metadata"]["ownerReferences"] = json!([{
+        "apiVersion": "apps/v1", "kind": "DaemonSet", "name": app, "uid": uid,
+        "controller": true, "blockOwnerDeletion": true,
+    }]);
+    pod["spec"]["affinity"] = affinity(json!({ "matchFields": [
+        { "key": "metadata.name", "operator": "In", "values": [node_name(node)] },
+    ] }));
+    pod["spec"]["nodeName"] = json!(node_name(node));
+    pod
+}
+
+/// With as much in it as ordinary pods have that nobody has tuned.
+fn pod(name: &str, app: &str, cpu: &str) -> Value {
+    let env: Vec<_> = (0..8)
+        .map(|number| json!({ "name": format!("SETTING_{number}"), "value": "https://service.example/path" }))
+        .collect();
+    json!({
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": { "name": name, "labels": { "app": app, "team": "platform" } },
+        "spec": {
+            "automountServiceAccountToken": false,
+            "containers": [{
+                "name": "main", "image": "registry.example/team/image:v1", "env": env,
+                "resources": { "requests": { "cpu": cpu, "memory": "64Mi" }, "limits": { "memory": "128Mi" } },
+            }],
+        },
+    })
+}

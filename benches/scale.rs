@@ -1,0 +1,138 @@
+//! `cargo bench --bench scale [-- nodes=N] [-- seconds=N]`: the warden beside a real apiserver with a large cluster: how
+//! long until it is synced, how much memory it takes, and how much of a core a pod event costs.
+//!
+//! 5,000 nodes, 30 DaemonSets that each want two thirds of them and have landed there, and half as many ordinary pods
+//! again: 150,000 pods (how: `large/population.rs`). The events are lives of pods, each an ADDED pod on a node, a MODIFIED
+//! one (its status, as a kubelet writes it) and a DELETED one, all as fast as the apiserver takes them. The cost is CPU time
+//! of the process over the events sent, less what the process takes when nothing happens; so it does not depend on how fast
+//! the machine is at making them.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    reason = "a benchmark ends where it fails"
+)]
+#![allow(dead_code, reason = "the tests' harness can do more than a benchmark needs")]
+
+#[path = "../tests/cluster"]
+mod cluster {
+    pub(crate) mod harness;
+}
+mod large {
+    pub(crate) mod population;
+}
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use futures::StreamExt;
+use serde_json::json;
+
+use cluster::harness::{Warden, WardenOptions};
+use large::population::{Large, NAMESPACE};
+
+/// Pods that live at once while events are made.
+const AT_ONCE: usize = 16;
+
+struct Asked {
+    nodes: usize,
+    seconds: u64,
+}
+
+fn asked() -> Asked {
+    let mut asked = Asked { nodes: 5000, seconds: 30 };
+    for arg in std::env::args().skip(1).filter(|arg| !arg.starts_with('-')) {
+        match arg.split_once('=') {
+            Some(("nodes", number)) => asked.nodes = number.parse().expect("a number"),
+            Some(("seconds", number)) => asked.seconds = number.parse().expect("a number"),
+            _ => panic!("neither nodes=N nor seconds=N: {arg}"),
+        }
+    }
+    asked
+}
+
+#[tokio::main(flavor = "multi_thread", worker_threads = 2)]
+async fn main() {
+    let Asked { nodes, seconds } = asked();
+    let large = Large::start("scale", nodes, 2).await;
+    let begin = Instant::now();
+    let on = |number: usize| json!({ "nodeName": large.node(number) });
+    let ordinary = (0..nodes * 10).map(|number| large.ordinary_pod("web", number, on(number)));
+    large.create_pods(ordinary).await;
+    println!("{} ordinary pods made in {:.0} s", nodes * 10, begin.elapsed().as_secs_f64());
+
+    let kubeconfig = Some(large.arena.warden_kubeconfig().await);
+    let begin = Instant::now();
+    let warden = Warden::start(WardenOptions { kubeconfig, ..WardenOptions::default() }).await;
+    let synced = begin.elapsed();
+    let pods = warden.metric("daemonset_warden_cache_objects", &[("resource", "pods")]).await;
+    println!("| what | measured |\n|---|---|");
+    println!("| objects | {nodes} nodes, {pods} pods |");
+    println!("| synced after | {:.1} s, {:.1} s of CPU |", synced.as_secs_f64(), cpu(warden.id()));
+    println!(
+        "| resident once synced | {:.0} MiB, {:.0} MiB at most |",
+        mib(warden.id(), "VmRSS"),
+        mib(warden.id(), "VmHWM")
+    );
+
+    let span = Duration::from_secs(seconds);
+    let before = cpu(warden.id());
+    tokio::time::sleep(span).await;
+    let idle = cpu(warden.id()) - before;
+    println!("| when nothing happens | {:.2}% of a core |", 100.0 * idle / span.as_secs_f64());
+
+    let before = cpu(warden.id());
+    let begin = Instant::now();
+    let lives = futures::stream::iter(0..)
+        .take_while(|_| std::future::ready(begin.elapsed() < span))
+        .map(|number| live(&large, number))
+        .buffer_unordered(AT_ONCE)
+        .count()
+        .await;
+    let took = begin.elapsed().as_secs_f64();
+    let events = (3 * lives) as f64;
+    let spent = cpu(warden.id()) - before - idle / span.as_secs_f64() * took;
+    println!(
+        "| {:.0} pod events a second | {:.1} us of CPU an event: 1,000 a second take {:.1}% of a core |",
+        events / took,
+        1e6 * spent / events,
+        1e5 * spent / events
+    );
+    println!("| resident afterwards | {:.0} MiB |", mib(warden.id(), "VmRSS"));
+    let there = warden.metric("daemonset_warden_cache_objects", &[("resource", "pods")]).await;
+    println!("| pods known afterwards | {there} |");
+}
+
+/// A pod is there, is Ready, and is gone.
+async fn live(large: &Large, number: usize) {
+    let pod = large.ordinary_pod("brief", number, json!({ "nodeName": large.node(number) }));
+    large.create_pods([pod]).await;
+    let path = format!("/api/v1/namespaces/{NAMESPACE}/pods/brief-{number}");
+    let ready = json!({ "status": {
+        "phase": "Running",
+        "podIP": "10.1.2.3",
+        "conditions": [{ "type": "Ready", "status": "True" }, { "type": "ContainersReady", "status": "True" }],
+        "containerStatuses": [{
+            "name": "main", "ready": true, "restartCount": 0,
+            "image": "registry.example/team/image:v1", "imageID": "sha256:0000000000000000",
+        }],
+    } });
+    large.send("PATCH", &format!("{path}/status"), "application/merge-patch+json", ready).await;
+    large.send("DELETE", &format!("{path}?gracePeriodSeconds=0"), "application/json", json!({})).await;
+}
+
+/// Seconds of CPU that the process has taken, in user and kernel mode.
+fn cpu(process: u32) -> f64 {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).expect("it runs");
+    // Fields 14 and 15, in hundredths on every Linux; the second field, in parentheses, may hold blanks.
+    let fields = stat.rsplit(')').next().expect("after the name").split_whitespace();
+    fields.skip(11).take(2).map(|ticks| ticks.parse::<f64>().expect("ticks")).sum::<f64>() / 100.0
+}
+
+/// A line of the process's status, in MiB.
+fn mib(process: u32, key: &str) -> f64 {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).expect("it runs");
+    let line = status.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':')).expect("a line");
+    line.trim().trim_end_matches(" kB").parse::<f64>().expect("a number") / 1024.0
+}
