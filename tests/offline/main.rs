@@ -20,6 +20,7 @@ mod limits;
 mod live;
 mod metrics;
 mod mutation;
+mod overload;
 mod rules_doc;
 mod scheduler_config;
 mod serve;
