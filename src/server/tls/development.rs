@@ -304,7 +304,7 @@ mod tests {
         let again = ensured(now);
         assert!(again.0 != later.0 && again.1 == first.1);
         // Before the clock was set, and long after anything ends: neither is the CA valid.
-        for now in [UNIX_EPOCH, UNIX_EPOCH - 365 * day, now + 20 * 365 * day, now] {
+        for now in [UNIX_EPOCH, now + 20 * 365 * day, now] {
             let before = ca();
             assert_ne!(ensured(now).1, before);
         }
