@@ -196,9 +196,14 @@ impl StreamsLists {
             let digits: String = version.minor.chars().take_while(char::is_ascii_digit).collect();
             Some(version.major != "1" || digits.parse::<u32>().ok()? >= STREAMS_LISTS)
         };
-        *self.answer.get_or_init(|| async { ask().await.unwrap_or(false) }).await
+        // All watches wait for it, so it may not take as long as theirs may.
+        let ask = || tokio::time::timeout(VERSION_TIME, ask());
+        *self.answer.get_or_init(|| async { ask().await.ok().flatten().unwrap_or(false) }).await
     }
 }
+
+/// For the question whether lists are streamed: one object of a few bytes, and plain lists are a good answer too.
+const VERSION_TIME: Duration = Duration::from_secs(5);
 
 /// Looks for a kind until the server has it.
 async fn discover(stream: &Stream, wanted: &GroupKind) -> ApiResource {

@@ -9,6 +9,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 use super::policy::{GroupKind, Policy};
+use crate::scheduling::object::{object, object_or_default};
 
 /// The only version that is answered; the webhook configurations ask for it.
 pub const API_VERSION: &str = "admission.k8s.io/v1";
@@ -18,7 +19,7 @@ pub const KIND: &str = "AdmissionReview";
 pub const IGNORE_LABEL: &str = "daemonset-warden.io/ignore";
 
 /// What the apiserver asks.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct AdmissionReview<'a> {
     /// [`API_VERSION`].
@@ -28,7 +29,7 @@ pub struct AdmissionReview<'a> {
     #[serde(borrow, default)]
     pub kind: Cow<'a, str>,
     /// Always there in a request.
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "object")]
     pub request: Option<AdmissionRequest<'a>>,
 }
 
@@ -40,7 +41,7 @@ pub struct AdmissionRequest<'a> {
     #[serde(borrow, default, deserialize_with = "text")]
     pub uid: Cow<'a, str>,
     /// The kind of `object` and `old_object`.
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "object_or_default")]
     pub kind: GroupVersionKind<'a>,
     /// Such as `status`; empty for the object itself.
     #[serde(borrow, default, deserialize_with = "text")]
@@ -55,7 +56,7 @@ pub struct AdmissionRequest<'a> {
     #[serde(borrow, default, deserialize_with = "text")]
     pub operation: Cow<'a, str>,
     /// Who asks.
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "object_or_default")]
     pub user_info: UserInfo<'a>,
     /// Absent on DELETE.
     #[serde(borrow, default)]
@@ -157,7 +158,11 @@ pub enum BadReview {
 /// # Errors
 /// When the body is no review that can be answered.
 pub fn parse(body: &[u8]) -> Result<AdmissionRequest<'_>, BadReview> {
-    let review: AdmissionReview<'_> = serde_json::from_slice(body).map_err(BadReview::NotAReview)?;
+    // serde would read a list as the fields in their order.
+    let mut json = serde_json::Deserializer::from_slice(body);
+    let review: Option<AdmissionReview<'_>> = object(&mut json).map_err(BadReview::NotAReview)?;
+    json.end().map_err(BadReview::NotAReview)?;
+    let review = review.unwrap_or_default();
     if review.api_version != API_VERSION || review.kind != KIND {
         return Err(BadReview::WrongKind {
             api_version: review.api_version.into_owned(),
@@ -193,7 +198,12 @@ mod tests {
         let body = br#"{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":{"uid":"1","object":{"metadata":{"generateName":"d-"}}}}"#;
         assert_eq!(parse(body).unwrap().display_name(), "d-");
 
-        let faults: [(&[u8], &str); 7] = [
+        let faults: [(&[u8], &str); 9] = [
+            (br#"["admission.k8s.io/v1","AdmissionReview",{"uid":"1"}]"#, "the body is no AdmissionReview"),
+            (
+                br#"{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":["1"]}"#,
+                "is no Adm",
+            ),
             (b"", "the body is no AdmissionReview"),
             (b"[1]", "the body is no AdmissionReview"),
             (b"\xff\xfe", "the body is no AdmissionReview"),

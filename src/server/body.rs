@@ -91,13 +91,17 @@ async fn collect(
             return Err(too_large(size));
         }
         if needed > bytes.capacity() {
-            // What has come is doubled, not what was announced: an announcement costs nothing.
-            let capacity = (bytes.capacity() * 2).min(expected.unwrap_or(size)).max(needed);
-            if !charge.extend_to(capacity.saturating_sub(free)) {
+            // What has come is doubled, not what was announced: an announcement costs nothing. An eighth of it is earnest.
+            let announced = expected.filter(|expected| bytes.capacity() >= expected / 8);
+            let capacity =
+                announced.unwrap_or(bytes.capacity() * 2).min(expected.unwrap_or(size)).max(needed);
+            // To grow may be to copy: then both are there for a moment.
+            if !charge.extend_to((bytes.capacity() + capacity).saturating_sub(free)) {
                 metrics.shed(Shed::Memory);
                 return Err(ErrorAnswer::overloaded("too many large bodies at once").and_close());
             }
             bytes.reserve_exact(capacity - bytes.len());
+            charge.shrink_to(capacity.saturating_sub(free));
         }
         bytes.extend_from_slice(&data);
     }
@@ -140,6 +144,13 @@ impl Charge {
         }
         taken
     }
+
+    /// Gives back what is held beyond `bytes`.
+    fn shrink_to(&mut self, bytes: usize) {
+        let less = self.held.saturating_sub(bytes);
+        self.left.fetch_add(less, Ordering::Relaxed);
+        self.held -= less;
+    }
 }
 
 impl Drop for Charge {
@@ -172,7 +183,7 @@ mod tests {
         assert_eq!(read_text(Body::from(vec![0; 500]), &memory).await, Ok(500));
         assert_eq!(read_text(Body::from(vec![0; 511]), &memory).await, Err(StatusCode::SERVICE_UNAVAILABLE));
         assert_eq!(read_text(Body::from(vec![0; 1_001]), &memory).await, Err(StatusCode::PAYLOAD_TOO_LARGE));
-        assert_eq!(read_text(chunks(vec![vec![0; 100]; 4]), &memory).await, Ok(400));
+        assert_eq!(read_text(chunks(vec![vec![0; 100]; 2]), &memory).await, Ok(200));
         assert_eq!(
             read_text(chunks(vec![vec![0; 100]; 6]), &memory).await,
             Err(StatusCode::SERVICE_UNAVAILABLE)

@@ -57,8 +57,9 @@ impl Default for Limits {
             // Four of the largest. Anybody who reaches the port may call these routes, so they must not use up what the
             // scheduler's calls need: hence two budgets.
             admission_memory: 32 * MIB,
-            // One of the largest, or seven for 1,000 full Nodes: a scheduler calls for one pod at a time.
-            scheduler_memory: 64 * MIB,
+            // One of the largest, with the eighth of it that it grows from, or seven for 1,000 full Nodes: a scheduler calls for
+            // one pod at a time. One without Content-Length, which no scheduler sends, may be 48 MiB.
+            scheduler_memory: 72 * MIB,
             // A request is microseconds of work, so only slow bodies fill this; times free_body it is 16 MiB.
             requests: 512,
             // An apiserver keeps at most 25 idle ones a webhook, a scheduler 2 an extender: enough for any control plane

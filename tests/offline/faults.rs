@@ -42,10 +42,16 @@ fn a_folder_that_cannot_be_written_is_an_error_in_one_line() {
 
 #[tokio::test]
 async fn a_full_disk_leaves_no_half_certificate() {
+    full_disk(DISK_FULL).await;
+    // Enough room for a key, and too little for a certificate.
+    full_disk("trap '' XFSZ; ulimit -f 1").await;
+}
+
+async fn full_disk(shell: &str) {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().to_str().unwrap();
     let serve = format!(
-        "{DISK_FULL}; exec {} serve --secure-port 0 --metrics-bind-address 127.0.0.1:0 --cert-dir {path}",
+        "{shell}; exec {} serve --secure-port 0 --metrics-bind-address 127.0.0.1:0 --cert-dir {path}",
         env!("CARGO_BIN_EXE_daemonset-warden")
     );
     let output = std::process::Command::new("sh").args(["-c", &serve]).output().unwrap();

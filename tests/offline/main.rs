@@ -21,6 +21,7 @@ mod live;
 mod metrics;
 mod mutation;
 mod readme;
+mod overload;
 mod rules_doc;
 mod scheduler_config;
 mod serve;

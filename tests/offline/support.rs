@@ -278,7 +278,11 @@ impl Client {
             .unwrap();
         let exchange = async {
             let response = match self {
-                Self::Http1(sender) => sender.send_request(request).await?,
+                Self::Http1(sender) => {
+                    // The answer before this request may not have been seen to its end yet.
+                    sender.ready().await?;
+                    sender.send_request(request).await?
+                }
                 Self::Http2(sender) => sender.send_request(request).await?,
             };
             let (head, body) = response.into_parts();

@@ -176,8 +176,9 @@ fn new_ca(directory: &Path, now: SystemTime) -> Result<Issuer<'static, KeyPair>,
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     let key = KeyPair::generate().map_err(TlsError::Make)?;
     let certificate = params.self_signed(&key).map_err(TlsError::Make)?;
-    write(&directory.join(CA_KEY), key.serialize_pem().as_bytes(), 0o600)?;
+    // In this order: a certificate whose key is missing is known to be ours, a key alone could be anybody's.
     write(&directory.join(CA_CERTIFICATE), certificate.pem().as_bytes(), 0o644)?;
+    write(&directory.join(CA_KEY), key.serialize_pem().as_bytes(), 0o600)?;
     tracing::info!(ca = %directory.join(CA_CERTIFICATE).display(), "made a development CA");
     Ok(Issuer::new(params, key))
 }
@@ -275,4 +276,37 @@ fn is_same(found: &GeneralName<'_>, name: &SanType) -> bool {
 
 fn seconds(time: SystemTime) -> i64 {
     time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whatever_the_clock_says_there_is_a_pair_that_is_valid_then() {
+        let directory = tempfile::tempdir().unwrap();
+        let address = IpAddr::from(Ipv4Addr::LOCALHOST);
+        let (now, day) = (SystemTime::now(), Duration::from_secs(DAY));
+        let ca = || fs::read(directory.path().join(CA_CERTIFICATE)).unwrap();
+        let ensured = |now| {
+            let pair = ensure(directory.path(), address, now).unwrap();
+            let chain = files::chain(Path::new(CERTIFICATE), &pair.certificate).unwrap();
+            let (_, leaf) = X509Certificate::from_der(&chain[0]).unwrap();
+            assert!(leaf.validity().not_before.timestamp() <= seconds(now));
+            assert!(leaf.validity().not_after.timestamp() > seconds(now));
+            (pair.certificate, ca())
+        };
+        let first = ensured(now);
+        assert_eq!(ensured(now + 59 * day), first);
+        // Forward: another leaf of the same CA. And back again: that one is not valid yet.
+        let later = ensured(now + 70 * day);
+        assert!(later.0 != first.0 && later.1 == first.1);
+        let again = ensured(now);
+        assert!(again.0 != later.0 && again.1 == first.1);
+        // Before the clock was set, and long after anything ends: neither is the CA valid.
+        for now in [UNIX_EPOCH, now + 20 * 365 * day, now] {
+            let before = ca();
+            assert_ne!(ensured(now).1, before);
+        }
+    }
 }

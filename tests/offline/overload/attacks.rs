@@ -1,0 +1,214 @@
+//! What hostile or broken clients do, over and over until they are dropped.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::ClientConfig;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+use tokio_rustls::client::TlsStream;
+
+use crate::support::{connect, tls_config};
+
+/// Whom to attack.
+#[derive(Clone)]
+pub(super) struct Target {
+    pub(super) address: SocketAddr,
+    pub(super) ca: PathBuf,
+}
+
+type Stream = TlsStream<TcpStream>;
+
+impl Target {
+    async fn stream(&self, config: &Arc<ClientConfig>) -> std::io::Result<Stream> {
+        connect(self.address, config.as_ref().clone()).await
+    }
+
+    fn http1(&self) -> Arc<ClientConfig> {
+        Arc::new(tls_config(&self.ca, None, &[b"http/1.1"]))
+    }
+
+    fn http2(&self) -> Arc<ClientConfig> {
+        Arc::new(tls_config(&self.ca, None, &[b"h2"]))
+    }
+}
+
+/// Connections that ask once and then keep quiet.
+pub(super) async fn idle(target: &Target, count: usize) -> Vec<Stream> {
+    let mut streams = Vec::new();
+    let config = target.http1();
+    for _ in 0..count {
+        let mut stream = target.stream(&config).await.unwrap();
+        stream.write_all(b"GET /livez HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+        assert!(stream.read(&mut [0; 1_024]).await.unwrap() > 0);
+        streams.push(stream);
+    }
+    streams
+}
+
+/// A byte now and then: half of them of a head, half of a body.
+pub(super) fn slow(target: &Target, count: usize) -> JoinSet<()> {
+    each(target, count, |number, target: Target| async move {
+        let mut stream = target.stream(&target.http1()).await?;
+        let head = "POST /mutate HTTP/1.1\r\nhost: a\r\ncontent-length: 100000\r\n\r\n";
+        let at_once = if number % 2 == 0 { head.len() } else { 4 };
+        stream.write_all(&head.as_bytes()[..at_once]).await?;
+        while stream.write_all(b"a").await.is_ok() {
+            sleep(Duration::from_millis(300)).await;
+        }
+        Ok(())
+    })
+}
+
+/// TCP connections that never say anything; those that are closed are opened again.
+pub(super) fn silent(target: &Target, count: usize) -> JoinSet<()> {
+    each(target, count, |_, target: Target| async move {
+        let mut stream = TcpStream::connect(target.address).await?;
+        let _ = stream.read(&mut [0; 16]).await;
+        sleep(Duration::from_millis(20)).await;
+        Ok(())
+    })
+}
+
+/// Whole handshakes, and nothing after them.
+pub(super) fn handshakes(target: &Target, count: usize) -> JoinSet<()> {
+    each(target, count, |_, target: Target| async move {
+        drop(target.stream(&target.http1()).await?);
+        // The attacker's half of the work is done on our two cores as well.
+        sleep(Duration::from_millis(50)).await;
+        Ok(())
+    })
+}
+
+/// Bodies without end, on either route.
+pub(super) fn huge_bodies(target: &Target, count: usize) -> JoinSet<()> {
+    each(target, count, |number, target: Target| async move {
+        let mut stream = target.stream(&target.http1()).await?;
+        let path = if number % 2 == 0 { "/mutate" } else { "/scheduler/filter" };
+        let head = format!("POST {path} HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n");
+        stream.write_all(head.as_bytes()).await?;
+        let chunk = [b"10000\r\n".as_slice(), &[b' '; 65_536], b"\r\n"].concat();
+        while stream.write_all(&chunk).await.is_ok() {}
+        Ok(())
+    })
+}
+
+/// Whole bodies of 4 MiB that must be held until their last byte, which does not come.
+pub(super) fn held_bodies(target: &Target, count: usize) -> JoinSet<()> {
+    each(target, count, |_, target: Target| async move {
+        let mut stream = target.stream(&target.http1()).await?;
+        let size = 4 << 20;
+        let head = format!("POST /scheduler/filter HTTP/1.1\r\nhost: a\r\ncontent-length: {size}\r\n\r\n");
+        stream.write_all(head.as_bytes()).await?;
+        stream.write_all(&vec![b' '; size - 1]).await?;
+        let _ = stream.read(&mut [0; 1_024]).await;
+        Ok(())
+    })
+}
+
+/// HTTP/2 streams opened and reset at once (CVE-2023-44487).
+pub(super) fn rapid_resets(target: &Target, count: usize) -> JoinSet<()> {
+    streams(target, count, |id| [headers(id, 0x4), frame(3, 0, id, &8_u32.to_be_bytes())].concat())
+}
+
+/// HTTP/2 streams opened and never ended.
+pub(super) fn open_streams(target: &Target, count: usize) -> JoinSet<()> {
+    // No more than are allowed: who opens more is cut off, and holds none.
+    streams(target, count, |id| if id < 200 { headers(id, 0x4) } else { Vec::new() })
+}
+
+/// A head in pieces without end (CVE-2024-27316).
+pub(super) fn continuations(target: &Target, count: usize) -> JoinSet<()> {
+    streams(target, count, |id| if id == 1 { headers(1, 0) } else { frame(9, 0, 1, &literal_header()) })
+}
+
+/// Frames that must be answered (CVE-2019-9512, CVE-2019-9515).
+pub(super) fn pings_and_settings(target: &Target, count: usize) -> JoinSet<()> {
+    streams(target, count, |_| [frame(6, 0, 0, &[0; 8]), frame(4, 0, 0, &[])].concat())
+}
+
+/// Windows that make the answer come byte by byte, or not at all (CVE-2019-9511).
+pub(super) fn no_window(target: &Target, count: usize) -> JoinSet<()> {
+    streams(target, count, |id| {
+        let window = frame(4, 0, 0, &[0, 4, 0, 0, 0, 0]);
+        [window, headers_of("GET", "/livez", id, 0x5)].concat()
+    })
+}
+
+/// Writes what `next` says for each odd stream id until the connection ends, without reading, and begins anew; after
+/// nothing more it waits for that end.
+fn streams(
+    target: &Target,
+    count: usize,
+    next: impl Fn(u32) -> Vec<u8> + Copy + Send + Sync + 'static,
+) -> JoinSet<()> {
+    each(target, count, move |_, target: Target| async move {
+        let mut stream = target.stream(&target.http2()).await?;
+        stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await?;
+        stream.write_all(&frame(4, 0, 0, &[])).await?;
+        let begin = tokio::time::Instant::now();
+        for number in 0.. {
+            let id = 1 + 2 * number;
+            let bytes = next(id);
+            if bytes.is_empty() {
+                let _ = tokio::io::copy(&mut stream, &mut tokio::io::sink()).await;
+                break;
+            }
+            // Until cut off; one that was not is given up, so that others take its place.
+            if stream.write_all(&bytes).await.is_err() || begin.elapsed() > Duration::from_secs(5) {
+                break;
+            }
+            if number % 100 == 99 {
+                stream.flush().await?;
+                sleep(Duration::from_millis(10)).await;
+            }
+        }
+        Ok(())
+    })
+}
+
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+    [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
+}
+
+fn headers(stream: u32, flags: u8) -> Vec<u8> {
+    headers_of("POST", "/mutate", stream, flags)
+}
+
+/// HEADERS with HPACK's static table: method, scheme, path and authority.
+fn headers_of(method: &str, path: &str, stream: u32, flags: u8) -> Vec<u8> {
+    let method = if method == "GET" { 0x82 } else { 0x83 };
+    let length = u8::try_from(path.len()).unwrap();
+    let block = [&[method, 0x87, 0x04, length], path.as_bytes(), &[0x01, 1, b'a']].concat();
+    frame(1, flags, stream, &block)
+}
+
+fn literal_header() -> Vec<u8> {
+    [&[0x00, 1, b'x', 100][..], &[b'y'; 100]].concat()
+}
+
+/// `count` attackers; each attacks again when an attack is over, until the set is dropped.
+fn each<Attack, Attacking>(target: &Target, count: usize, attack: Attack) -> JoinSet<()>
+where
+    Attack: Fn(usize, Target) -> Attacking + Clone + Send + 'static,
+    Attacking: Future<Output = std::io::Result<()>> + Send,
+{
+    let mut attackers = JoinSet::new();
+    for number in 0..count {
+        let (target, attack) = (target.clone(), attack.clone());
+        attackers.spawn(async move {
+            loop {
+                // Being refused is what is expected.
+                if attack(number, target.clone()).await.is_err() {
+                    sleep(Duration::from_millis(20)).await;
+                }
+            }
+        });
+    }
+    attackers
+}
