@@ -132,6 +132,7 @@ impl Warden {
     }
 
     /// Of its process.
+    #[allow(dead_code, reason = "benchmarks use it")]
     pub(crate) fn id(&self) -> u32 {
         self.process.id()
     }
