@@ -73,9 +73,10 @@ impl Large {
 
     /// Deletes the pods of an app at once: nobody is there to end them.
     pub(crate) async fn delete_pods(&self, app: &str) {
-        let path =
-            format!("/api/v1/namespaces/{NAMESPACE}/pods?labelSelector=app%3D{app}&gracePeriodSeconds=0");
-        self.send("DELETE", &path, "application/json", json!({})).await;
+        let api: Api<Pod> = Api::namespaced(self.client.clone(), NAMESPACE);
+        let of_app = ListParams::default().labels(&format!("app={app}"));
+        let at_once = DeleteParams::default().grace_period(0);
+        api.delete_collection(&at_once, &of_app).await.map(drop).expect("pods can be deleted");
     }
 
     /// A pod that no DaemonSet owns.
