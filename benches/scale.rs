@@ -13,7 +13,7 @@
     clippy::print_stdout,
     reason = "a benchmark ends where it fails"
 )]
-#![allow(dead_code, reason = "the tests' harness can do more than a benchmark needs")]
+#![allow(dead_code, unused_imports, reason = "the tests' harness can do more than a benchmark needs")]
 
 #[path = "../tests/cluster"]
 mod cluster {

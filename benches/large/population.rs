@@ -11,8 +11,8 @@ use axum::http::Request;
 use axum::http::header::{ACCEPT, CONTENT_TYPE};
 use futures::StreamExt;
 use k8s_openapi::api::apps::v1::DaemonSet;
-use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
-use kube::api::PostParams;
+use k8s_openapi::api::core::v1::{Namespace, Pod, ServiceAccount};
+use kube::api::{DeleteParams, ListParams, PostParams};
 use kube::{Api, Client, ResourceExt};
 use serde_json::{Value, json};
 
@@ -21,6 +21,8 @@ use crate::cluster::harness::{Arena, ControlPlane, NodeOptions, eventually, obje
 /// Requests under way at once: enough to keep the apiserver busy.
 const AT_ONCE: usize = 64;
 pub(crate) const DAEMON_SETS: usize = 30;
+/// What comes back is not read: let it be short.
+const SHORT: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json";
 /// Where the pods are. Not the arena's own namespace, whose every pod the harness records.
 pub(crate) const NAMESPACE: &str = "large";
 
@@ -71,9 +73,10 @@ impl Large {
 
     /// Deletes the pods of an app at once: nobody is there to end them.
     pub(crate) async fn delete_pods(&self, app: &str) {
-        let path =
-            format!("/api/v1/namespaces/{NAMESPACE}/pods?labelSelector=app%3D{app}&gracePeriodSeconds=0");
-        self.send("DELETE", &path, "application/json", json!({})).await;
+        let api: Api<Pod> = Api::namespaced(self.client.clone(), NAMESPACE);
+        let of_app = ListParams::default().labels(&format!("app={app}"));
+        let at_once = DeleteParams::default().grace_period(0);
+        api.delete_collection(&at_once, &of_app).await.map(drop).expect("pods can be deleted");
     }
 
     /// A pod that no DaemonSet owns.
@@ -94,8 +97,7 @@ impl Large {
             .method(method)
             .uri(path)
             .header(CONTENT_TYPE, content)
-            // What comes back is not read: let it be short.
-            .header(ACCEPT, "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json")
+            .header(ACCEPT, SHORT)
             .body(body.to_string().into_bytes())
             .expect("a request");
         self.client.request_text(request).await.unwrap_or_else(|e| panic!("{method} {path}: {e}"));

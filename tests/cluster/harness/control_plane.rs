@@ -127,6 +127,7 @@ impl ControlPlane {
 
     /// Stops KWOK, for good: nodes and pods stay as they are. What a large cluster would do by itself costs the two cores
     /// that something else is measured on.
+    #[allow(dead_code, reason = "benchmarks use it")]
     pub(crate) fn stop_kwok(&self) {
         drop(self.kwok.lock().unwrap().take());
     }

@@ -63,6 +63,7 @@ impl Component {
 
 impl Process {
     /// Of the component itself, not of its leash.
+    #[allow(dead_code, reason = "benchmarks use it")]
     pub(crate) fn id(&self) -> u32 {
         let text = fs::read_to_string(self.log.with_extension("pid")).expect("the leash writes it");
         text.trim().parse().expect("a process id")

@@ -76,6 +76,11 @@ impl Warden {
         format!("https://127.0.0.1:{}", self.port)
     }
 
+    /// Of the TLS listener.
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
     /// As the design wants it registered in a scheduler.
     pub(crate) fn extender(&self) -> Extender {
         Extender {
@@ -127,6 +132,7 @@ impl Warden {
     }
 
     /// Of its process.
+    #[allow(dead_code, reason = "benchmarks use it")]
     pub(crate) fn id(&self) -> u32 {
         self.process.id()
     }

@@ -1,0 +1,119 @@
+//! Two replicas, of which the scheduler asks one: what happens in the middle of a join when that one goes.
+
+use std::time::Duration;
+
+use kube::api::ListParams;
+use serde_json::json;
+
+use crate::harness::{
+    Arena, ControlPlane, Extender, Forwarder, NodeOptions, Scheduler, SchedulerOptions, Warden,
+    WardenOptions, describe, eventually, eventually_within, is_bound,
+};
+
+const NODES: usize = 6;
+const DAEMONS: [&str; 3] = ["cni", "csi", "logs"];
+
+struct Replicas {
+    arena: Arena<&'static ControlPlane>,
+    first: Warden,
+    second: Warden,
+    forwarder: Forwarder,
+    _scheduler: Scheduler,
+}
+
+/// Nodes join a cluster with a backlog, and half of the daemon pods have landed.
+async fn in_the_middle_of_a_join(name: &str) -> Replicas {
+    let arena = Arena::shared(name).await;
+    let kubeconfig = Some(arena.warden_kubeconfig().await);
+    let options = || WardenOptions { kubeconfig: kubeconfig.clone(), ..WardenOptions::default() };
+    let (first, second) = (Warden::start(options()).await, Warden::start(options()).await);
+    let forwarder = Forwarder::start(first.port()).await;
+    let extender = Extender {
+        url_prefix: format!("https://127.0.0.1:{}/scheduler", forwarder.port),
+        // Each has a CA of its own.
+        ca: first.ca.clone() + &second.ca,
+        ..first.extender()
+    };
+    let scheduler_options =
+        SchedulerOptions { name: name.to_owned(), extenders: vec![extender], ..SchedulerOptions::default() };
+    let plane = arena.plane;
+    let scheduler = tokio::task::spawn_blocking(move || plane.scheduler(&scheduler_options)).await.unwrap();
+
+    let by = json!({ "spec": { "template": { "spec": { "schedulerName": name } } } });
+    for daemon in DAEMONS {
+        arena.create(&arena.daemon_set(daemon, by.clone())).await;
+    }
+    arena.create(&arena.deployment("web", 8 * NODES, "1", by)).await;
+    arena.pods_exist("web", 8 * NODES).await;
+    arena.add_nodes(1, NODES, &NodeOptions::default()).await;
+    let replicas = Replicas { arena, first, second, forwarder, _scheduler: scheduler };
+    eventually("a third of the daemon pods have landed", async || {
+        let landed = replicas.landed().await;
+        if landed >= NODES { Ok(()) } else { Err(format!("{landed}")) }
+    })
+    .await;
+    replicas
+}
+
+impl Replicas {
+    async fn landed(&self) -> usize {
+        let of_daemons = ListParams::default().labels("app in (cni,csi,logs)");
+        let pods = self.arena.api::<k8s_openapi::api::core::v1::Pod>().list(&of_daemons).await.unwrap().items;
+        pods.iter().filter(|pod| is_bound(pod)).count()
+    }
+
+    async fn ordinary_pods_fill_the_rest(&self) {
+        eventually_within(Duration::from_secs(120), "ordinary pods fill what is left", async || {
+            let pods = self.arena.pods("web").await;
+            let bound = pods.iter().filter(|pod| is_bound(pod)).count();
+            if bound == 3 * NODES { Ok(()) } else { Err(describe(&pods)) }
+        })
+        .await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_that_is_told_to_stop_in_the_middle_of_a_join_loses_no_daemon_pod() {
+    let mut replicas = in_the_middle_of_a_join("handed-over").await;
+    replicas.forwarder.switch(replicas.second.port());
+    let status = tokio::task::block_in_place(|| replicas.first.terminate());
+    assert!(status.success(), "{status}; {}", replicas.first.log());
+    for daemon in DAEMONS {
+        replicas.arena.settled(daemon, NODES as i32).await;
+    }
+    replicas.ordinary_pods_fill_the_rest().await;
+    assert!(replicas.second.filter_calls().await > 0.0, "the scheduler asks the other");
+    assert!(replicas.arena.recorder.preempted().is_empty());
+}
+
+/// The scheduler asks for one pod at a time: one call can be under way, and that pod goes unasked. It can take the room of
+/// one node's daemon pods, and no more than that.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_that_is_killed_in_the_middle_of_a_join_costs_one_node_at_most() {
+    let mut replicas = in_the_middle_of_a_join("taken-over").await;
+    replicas.forwarder.switch(replicas.second.port());
+    tokio::task::block_in_place(|| replicas.first.kill());
+    let wanted = DAEMONS.len() * NODES;
+    eventually_within(Duration::from_secs(120), "daemon pods land on all nodes but one", async || {
+        let landed = replicas.landed().await;
+        if landed >= wanted - DAEMONS.len() { Ok(()) } else { Err(format!("{landed} of {wanted}")) }
+    })
+    .await;
+
+    // The other keeps room from here on.
+    let late = replicas.arena.nodes(NODES + 1, 2, &NodeOptions::default()).await;
+    eventually_within(Duration::from_secs(60), "daemon pods land on the nodes that join later", async || {
+        let mut landed = 0;
+        for daemon in DAEMONS {
+            let pods = replicas.arena.pods(daemon).await;
+            let on_late = |pod: &&k8s_openapi::api::core::v1::Pod| {
+                is_bound(pod)
+                    && crate::harness::node_of(pod).is_some_and(|node| late.iter().any(|l| l == node))
+            };
+            landed += pods.iter().filter(on_late).count();
+        }
+        if landed == DAEMONS.len() * late.len() { Ok(()) } else { Err(format!("{landed}")) }
+    })
+    .await;
+    assert!(replicas.second.filter_calls().await > 0.0, "the scheduler asks the other");
+}
