@@ -22,6 +22,10 @@ mod scheduler_config;
 mod serve;
 mod support;
 
+// Both show the same values to the chart.
+#[path = "../cluster/harness/chart_values.rs"]
+mod chart_values;
+
 // Helm comes from the same build as the control plane of tests/cluster.
 #[path = "../cluster/harness/tools.rs"]
 #[allow(dead_code, reason = "the cluster's tests use more of it")]
