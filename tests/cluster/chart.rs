@@ -11,7 +11,7 @@ use kube::api::PostParams;
 use serde_json::{Value, json};
 
 use crate::harness::{
-    Arena, ControlPlane, MATRIX, NodeOptions, RELEASE, Release, SchedulerOptions, chart, daemon_pod,
+    Arena, ControlPlane, Kubectl, MATRIX, NodeOptions, RELEASE, Release, SchedulerOptions, chart, daemon_pod,
     daemon_set, eventually, eventually_within, say,
 };
 
@@ -97,12 +97,11 @@ async fn an_apiserver_takes_every_combination_of_values() {
         let rendered = release.helm(&args).await;
         assert!(rendered.success, "{name}: {rendered:?}");
         let namespace = if values.contains(&"--namespace=kube-system") { "kube-system" } else { RELEASE };
-        let rendered =
-            rendered.stdout.replace(&format!("namespace: {RELEASE}"), &format!("namespace: {namespace}"));
+        let kubectl = Kubectl { namespace: namespace.to_owned(), ..release.kubectl.clone() };
         eventually_within(Duration::from_secs(20), &format!("{name} is accepted"), async || {
             let args = ["apply", "--dry-run=server", "--validate=strict", "-o", "name", "-f", "-"];
-            let kubectl = release.kubectl.run_with_input(&args, &rendered.replace("\r", "")).await;
-            if kubectl.success { Ok(kubectl) } else { Err(kubectl.stderr) }
+            let outcome = kubectl.run_with_input(&args, &rendered.stdout).await;
+            if outcome.success { Ok(outcome) } else { Err(outcome.stderr) }
         })
         .await
         .stdout

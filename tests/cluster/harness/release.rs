@@ -50,7 +50,8 @@ impl Release {
     /// Runs Helm as the administrator.
     pub(crate) async fn helm(&self, args: &[&str]) -> Outcome {
         let mut helm = Command::new(tools().program("helm"));
-        helm.args(args).args(["--namespace", RELEASE]).env("KUBECONFIG", self.plane.kubeconfig());
+        // What the test says of the namespace comes later, and wins.
+        helm.args(["--namespace", RELEASE]).args(args).env("KUBECONFIG", self.plane.kubeconfig());
         for name in ["HELM_CACHE_HOME", "HELM_CONFIG_HOME", "HELM_DATA_HOME", "HOME"] {
             helm.env(name, &self.home);
         }
@@ -194,19 +195,6 @@ impl Release {
     pub(crate) async fn secret(&self) -> Secret {
         let api: Api<Secret> = Api::namespaced(self.client.clone(), RELEASE);
         api.get(&format!("{RELEASE}-tls")).await.expect("the Secret of the CA")
-    }
-
-    /// Waits until both webhooks have a CA bundle.
-    pub(crate) async fn webhooks_have_a_ca(&self) {
-        eventually("both webhooks have a CA bundle", async || {
-            for kind in ["validating", "mutating"] {
-                if self.ca_bundle(kind).await.is_empty() {
-                    return Err(format!("the {kind} one has none"));
-                }
-            }
-            Ok(())
-        })
-        .await;
     }
 
     /// The bundle of one of the two, in base64.

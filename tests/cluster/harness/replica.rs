@@ -14,7 +14,6 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, ServerName};
 
 use super::control_plane::{block_on, listens_at};
-use super::metrics;
 use super::process::{Component, Process, random};
 use super::release::{RELEASE, Release, pod_address};
 use super::run;
@@ -111,12 +110,6 @@ impl Replica {
         self.process.kill();
     }
 
-    /// The sum of a metric over all label sets that contain `labels`.
-    pub(crate) async fn metric(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
-        let text = get_from(self.metrics, "/metrics").await.expect("the warden's metrics");
-        metrics::sum(&text, name, labels)
-    }
-
     /// Shakes hands as somebody who trusts only that CA.
     pub(crate) async fn serves_for(&self, ca: &str, name: &str) -> Result<(), String> {
         let mut roots = rustls::RootCertStore::empty();
@@ -162,7 +155,7 @@ fn image(root: &Path) {
 }
 
 /// What the program is linked to; nothing if it is static.
-pub(crate) fn libraries(program: &Path) -> Vec<PathBuf> {
+fn libraries(program: &Path) -> Vec<PathBuf> {
     let listed = Command::new("ldd").arg(program).output().expect("failed to run ldd");
     String::from_utf8_lossy(&listed.stdout)
         .split_whitespace()
