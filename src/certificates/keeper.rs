@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use kube::Client;
 use serde_json::Value;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinSet;
 
 use super::issue::{Content, Names, provisional};
 use super::plan::{self, CaStep};
@@ -14,9 +15,11 @@ use super::secret::{self, ApiError, Found, SecretName};
 use super::webhooks::{self, Configuration};
 use crate::metrics::{Certificate, Metrics};
 
-/// Between looks: how long a wrong caBundle stays wrong, and how late a replica hears of another's renewal. Three small
-/// reads each time.
+/// Between looks while nothing is known to have changed: how late a replica hears of another's renewal, and how long a wrong
+/// caBundle stays wrong should the watches of the webhook configurations fail. Three small reads each time.
 const INTERVAL: Duration = Duration::from_secs(5);
+/// Between looks at the least, whatever changes: somebody who writes another caBundle again and again must not keep us busy.
+const SHORTEST: Duration = Duration::from_secs(1);
 /// Before the first success, because somebody waits for the installation.
 const FIRST_INTERVAL: Duration = Duration::from_secs(1);
 /// How long a CA is in the webhook configurations before a certificate of it is served: apiservers watch them, and hear
@@ -100,6 +103,11 @@ impl Keeper {
 
     /// Looks for ever. Nothing ends it: what is served stays served whatever happens to the Secret.
     pub async fn run(mut self) {
+        let changed = Arc::new(Notify::new());
+        let mut watches = JoinSet::new();
+        for configuration in self.settings.configurations.clone() {
+            watches.spawn(watch_on(self.client.clone(), configuration, changed.clone()));
+        }
         loop {
             match self.look().await {
                 Ok(()) => self.fault = None,
@@ -113,7 +121,10 @@ impl Keeper {
                 }
             }
             let quick = !*self.obtained.borrow();
-            tokio::time::sleep(if quick { FIRST_INTERVAL } else { INTERVAL }).await;
+            tokio::time::sleep(SHORTEST).await;
+            let rest = if quick { FIRST_INTERVAL } else { INTERVAL }.saturating_sub(SHORTEST);
+            // Either way it is time to look.
+            let _ = tokio::time::timeout(rest, changed.notified()).await;
         }
     }
 
@@ -244,6 +255,17 @@ impl Keeper {
                 "this node's clock differs from the apiserver's, which is used for certificates"
             );
         }
+    }
+}
+
+/// Watches for ever. Failing is no fault of its own: looks go on, and they report what keeps them from it.
+async fn watch_on(client: Client, configuration: Configuration, changed: Arc<Notify>) {
+    loop {
+        if let Err(error) = configuration.watch(&client, &changed).await {
+            tracing::debug!(error = %crate::logs::chain(&error), "a watch ended");
+            tokio::time::sleep(INTERVAL).await;
+        }
+        tokio::time::sleep(SHORTEST).await;
     }
 }
 

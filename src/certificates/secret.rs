@@ -147,6 +147,27 @@ pub(super) async fn call(
     }
 }
 
+/// A call whose answer goes on and on.
+pub(super) async fn stream(
+    client: &Client,
+    doing: String,
+    request: axum::http::request::Builder,
+) -> Result<Body, ApiError> {
+    let request = match request.body(Body::empty()) {
+        Ok(request) => request,
+        Err(error) => return Err(ApiError::Call(doing, Box::new(kube::Error::HttpError(error)))),
+    };
+    let response = match client.send(request).await {
+        Ok(response) => response,
+        Err(error) => return Err(ApiError::Call(doing, Box::new(error))),
+    };
+    if response.status().is_success() {
+        return Ok(response.into_body());
+    }
+    let code = response.status().as_u16();
+    Err(ApiError::Refused { doing, code, message: "no watch of it".to_owned() })
+}
+
 /// Our own clock, in Unix time.
 pub(super) fn our_clock() -> i64 {
     // Before 1970 is a clock that was not set.

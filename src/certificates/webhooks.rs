@@ -3,11 +3,16 @@
 use axum::http::Request;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use http_body_util::BodyExt;
 use kube::Client;
 use serde_json::{Value, json};
+use tokio::sync::Notify;
 
 use super::secret::{self, ApiError};
 use crate::metrics::Webhook;
+
+/// Seconds until a watch is begun anew: less than the silence after which our client gives a connection up.
+const WATCH: u32 = 60;
 
 /// One webhook configuration of ours.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,6 +43,23 @@ impl Configuration {
     pub(super) async fn read(&self, client: &Client) -> Result<Option<Value>, ApiError> {
         let doing = format!("read {} {}", self.kind(), self.name);
         Ok(secret::call(client, doing, Request::get(self.path()), None).await?.object)
+    }
+
+    /// Tells of each change of this one configuration, until the connection ends; also once at the beginning. What has
+    /// changed is for a look to find out. Needs the right to watch it, by name.
+    pub(super) async fn watch(&self, client: &Client, changed: &Notify) -> Result<(), ApiError> {
+        let (collection, name) = self.path().rsplit_once('/').map_or_else(
+            || (self.path(), self.name.clone()),
+            |(collection, name)| (collection.to_owned(), name.to_owned()),
+        );
+        let query = format!("watch=true&timeoutSeconds={WATCH}&fieldSelector=metadata.name%3D{name}");
+        let doing = format!("watch {} {}", self.kind(), self.name);
+        let mut body = secret::stream(client, doing, Request::get(format!("{collection}?{query}"))).await?;
+        // Whatever comes is a change, or part of one.
+        while let Some(Ok(_)) = body.frame().await {
+            changed.notify_one();
+        }
+        Ok(())
     }
 
     /// Puts `bundle` into the configuration. `false` if somebody else has written to it since: look again.

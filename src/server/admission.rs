@@ -134,12 +134,42 @@ struct ReviewResponse<'a> {
     allowed: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     status: Option<&'a Status>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    audit_annotations: Option<AuditAnnotations>,
     #[serde(skip_serializing_if = "<[String]>::is_empty")]
     warnings: &'a [String],
     #[serde(skip_serializing_if = "Option::is_none")]
     patch_type: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     patch: Option<String>,
+}
+
+/// What the apiserver's audit log says of the request; it puts the webhook's name and a slash before each key.
+#[derive(Serialize)]
+struct AuditAnnotations {
+    /// `patched` or `denied`.
+    verdict: &'static str,
+    /// Of a refusal: the fields at fault, so many as an audit log should hold of a request.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fields: Option<String>,
+}
+
+/// How many fields an audit annotation names at most.
+const AUDITED_FIELDS: usize = 10;
+
+/// Nothing for a request that was neither changed nor refused: audit logs are long enough.
+fn audit_annotations(verdict: &Verdict) -> Option<AuditAnnotations> {
+    let outcome = verdict.outcome();
+    let verdict_text = outcome.as_str();
+    match outcome {
+        Outcome::Patched => Some(AuditAnnotations { verdict: verdict_text, fields: None }),
+        Outcome::Denied => {
+            let causes = verdict.status.iter().flat_map(|status| &status.details.causes);
+            let fields: Vec<_> = causes.map(|cause| cause.field.as_str()).take(AUDITED_FIELDS).collect();
+            Some(AuditAnnotations { verdict: verdict_text, fields: Some(fields.join(",")) })
+        }
+        _ => None,
+    }
 }
 
 /// What kubectl shows of a refusal, after kubernetes v1.36.3
@@ -196,6 +226,7 @@ fn encode(review: &AdmissionRequest<'_>, verdict: &Verdict) -> Vec<u8> {
             uid: &review.uid,
             allowed: verdict.status.is_none(),
             status: verdict.status.as_ref(),
+            audit_annotations: audit_annotations(verdict),
             warnings: &verdict.warnings,
             // Both or neither: the apiserver refuses one without the other.
             patch_type: patch.is_some().then_some("JSONPatch"),

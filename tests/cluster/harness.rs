@@ -2,6 +2,8 @@
 
 mod arena;
 mod certificates;
+mod chart_values;
+mod cluster_ip;
 mod components;
 mod control_plane;
 mod forwarder;
@@ -11,6 +13,8 @@ mod metrics;
 mod nodes;
 mod process;
 mod recorder;
+mod release;
+mod replica;
 mod rights;
 mod run;
 mod scheduler;
@@ -22,12 +26,20 @@ mod warden;
 mod webhooks;
 
 pub(crate) use arena::{Arena, POOL, describe, is_bound, node_of, object};
+pub(crate) use chart_values::MATRIX;
 pub(crate) use control_plane::ControlPlane;
 pub(crate) use forwarder::Forwarder;
 pub(crate) use https::{HttpsServer, mutating_webhook};
+pub(crate) use kubectl::Kubectl;
 pub(crate) use metrics::sum;
 pub(crate) use nodes::NodeOptions;
+<<<<<<< HEAD
 pub(crate) use scheduler::{Extender, Scheduler, SchedulerOptions};
+=======
+pub(crate) use release::{RELEASE, Release, chart, daemon_pod, daemon_set};
+pub(crate) use replica::Replica;
+pub(crate) use scheduler::{Scheduler, SchedulerOptions};
+>>>>>>> chart
 pub(crate) use served::Served;
 pub(crate) use stages::{GONE_AFTER, NEVER, READY_AFTER};
 pub(crate) use tools::say;

@@ -12,6 +12,9 @@
 mod harness;
 
 mod admission;
+mod chart;
+mod chart_load;
+mod chart_rights;
 mod control_plane;
 mod extender;
 mod gates;

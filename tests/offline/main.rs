@@ -20,12 +20,16 @@ mod limits;
 mod live;
 mod metrics;
 mod mutation;
-mod readme;
 mod overload;
+mod readme;
 mod rules_doc;
 mod scheduler_config;
 mod serve;
 mod support;
+
+// Both show the same values to the chart.
+#[path = "../cluster/harness/chart_values.rs"]
+mod chart_values;
 
 // Helm comes from the same build as the control plane of tests/cluster.
 #[path = "../cluster/harness/tools.rs"]

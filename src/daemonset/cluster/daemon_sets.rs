@@ -181,7 +181,9 @@ impl Cluster {
         Weight {
             requests: template_requests(&spec),
             host_ports: host_ports(&spec),
-            priority: spec.priority.unwrap_or_else(|| self.priority_of_class(self.class_of(&spec.priority_class_name))),
+            priority: spec
+                .priority
+                .unwrap_or_else(|| self.priority_of_class(self.class_of(&spec.priority_class_name))),
         }
     }
 

@@ -43,6 +43,16 @@ impl Layout {
         self.folder.join("apiserver").join("apiserver.crt")
     }
 
+    /// What the apiserver was asked by the users that a test wants to know of: one JSON object a line.
+    pub(crate) fn audit_log(&self) -> PathBuf {
+        self.folder.join("audit.log")
+    }
+
+    /// Which requests are in it.
+    pub(crate) fn audit_policy(&self) -> PathBuf {
+        self.folder.join("audit-policy.json")
+    }
+
     pub(crate) fn etcd(&self) -> Component {
         let client = format!("http://127.0.0.1:{}", self.etcd_port);
         let peer = format!("http://127.0.0.1:{}", self.etcd_peer_port);
@@ -66,7 +76,7 @@ impl Layout {
     }
 
     pub(crate) fn apiserver(&self) -> Component {
-        self.component(
+        let mut apiserver = self.component(
             "kube-apiserver",
             &[
                 &format!("--etcd-servers=http://127.0.0.1:{}", self.etcd_port),
@@ -79,7 +89,9 @@ impl Layout {
                 "--service-account-issuer=https://kubernetes.default.svc",
                 &format!("--service-account-key-file={}", self.service_account_public_key().display()),
                 &format!("--service-account-signing-key-file={}", self.service_account_key().display()),
-                "--service-cluster-ip-range=10.0.0.0/24",
+                // Loopback addresses, so that a ClusterIP can be listened on without a network of the tests' own: an
+                // apiserver reaches webhooks behind a Service by its ClusterIP, which kube-proxy would answer.
+                "--service-cluster-ip-range=127.96.0.0/16",
                 "--endpoint-reconciler-type=none",
                 // People's node agents are privileged, so the tests' are.
                 "--allow-privileged=true",
@@ -89,7 +101,13 @@ impl Layout {
                 "--enable-priority-and-fairness=false",
                 "--profiling=false",
             ],
-        )
+        );
+        // Only for those who ask: it costs the apiserver a little with every request.
+        if self.audit_policy().exists() {
+            apiserver.args.push(format!("--audit-policy-file={}", self.audit_policy().display()));
+            apiserver.args.push(format!("--audit-log-path={}", self.audit_log().display()));
+        }
+        apiserver
     }
 
     pub(crate) fn controller_manager(&self) -> Component {

@@ -1,7 +1,7 @@
 //! A control plane: etcd, kube-apiserver, kube-controller-manager and KWOK, and schedulers by the test's choice.
 
 use std::fs;
-use std::net::{Ipv4Addr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
@@ -61,9 +61,22 @@ impl ControlPlane {
 
     /// One of the test's own: to stop parts of it, or to measure it undisturbed.
     pub(crate) fn start(name: &str) -> Self {
+        Self::start_with(name, None)
+    }
+
+    /// The same, with a log of all requests that match the rules of an audit policy.
+    pub(crate) fn start_audited(name: &str, rules: &serde_json::Value) -> Self {
+        Self::start_with(name, Some(rules))
+    }
+
+    fn start_with(name: &str, audited: Option<&serde_json::Value>) -> Self {
         let started = Instant::now();
         let layout = Layout::new(run::folder(name));
         write_credentials(&layout);
+        if let Some(rules) = audited {
+            let policy = json!({ "apiVersion": "audit.k8s.io/v1", "kind": "Policy", "rules": rules });
+            fs::write(layout.audit_policy(), policy.to_string()).expect("the policy can be written");
+        }
 
         let mut etcd = layout.etcd().start();
         etcd.ready(START, || listens(layout.etcd_port));
@@ -92,6 +105,21 @@ impl ControlPlane {
     /// Starts a scheduler. Several can run side by side: each serves the pods that name it.
     pub(crate) fn scheduler(&self, options: &SchedulerOptions) -> Scheduler {
         Scheduler::start(&self.layout, options)
+    }
+
+    /// Where a pod finds the apiserver.
+    pub(crate) fn address(&self) -> (Ipv4Addr, u16) {
+        (Ipv4Addr::LOCALHOST, self.layout.apiserver_port)
+    }
+
+    /// What a pod finds as the cluster's CA.
+    pub(crate) fn ca(&self) -> String {
+        fs::read_to_string(self.layout.apiserver_certificate()).expect("the apiserver has made it")
+    }
+
+    /// What the apiserver was asked, if it was started to be audited: one event of `audit.k8s.io/v1` a line.
+    pub(crate) fn audit_log(&self) -> String {
+        fs::read_to_string(self.layout.audit_log()).unwrap_or_default()
     }
 
     /// The administrator's.
@@ -170,7 +198,12 @@ pub(crate) fn block_on<T: Send>(future: impl Future<Output = T> + Send) -> T {
 
 /// Whether something accepts connections there.
 pub(crate) fn listens(port: u16) -> bool {
-    TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok()
+    listens_at((Ipv4Addr::LOCALHOST, port).into())
+}
+
+/// The same, at an address that is not 127.0.0.1.
+pub(crate) fn listens_at(address: SocketAddr) -> bool {
+    TcpStream::connect(address).is_ok()
 }
 
 fn write_credentials(layout: &Layout) {

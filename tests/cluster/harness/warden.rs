@@ -1,5 +1,6 @@
 //! The warden itself: the real binary, as a process.
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::time::Duration;
@@ -166,7 +167,12 @@ fn write_configuration(folder: &Path, changes: &Value) -> PathBuf {
 
 /// GET from the plain HTTP port.
 async fn get(port: u16, path: &str) -> Result<String, kube::Error> {
-    let mut config = Config::new(format!("http://127.0.0.1:{port}").parse().expect("a URL"));
+    get_from((Ipv4Addr::LOCALHOST, port).into(), path).await
+}
+
+/// The same, of a process that is not at 127.0.0.1.
+pub(crate) async fn get_from(address: SocketAddr, path: &str) -> Result<String, kube::Error> {
+    let mut config = Config::new(format!("http://{address}").parse().expect("a URL"));
     config.default_retry = false;
     let request = axum::http::Request::get(path).body(Vec::new()).expect("a request");
     Client::try_from(config)?.request_text(request).await

@@ -1,0 +1,233 @@
+//! The chart's own objects on a real control plane, its replicas as processes that the Deployment describes, reached by the
+//! Service's ClusterIP: installed, upgraded, rolled back, gone.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use k8s_openapi::api::core::v1::Pod;
+use kube::Api;
+use kube::api::PostParams;
+use serde_json::{Value, json};
+
+use crate::harness::{
+    Arena, ControlPlane, Kubectl, MATRIX, NodeOptions, RELEASE, Release, SchedulerOptions, chart, daemon_pod,
+    daemon_set, eventually, eventually_within, say,
+};
+
+/// From `helm install` until the apiserver has had an answer of both webhooks.
+const IN_FORCE: Duration = Duration::from_secs(10);
+
+pub(crate) async fn plane(name: &'static str) -> Arc<ControlPlane> {
+    Arc::new(tokio::task::spawn_blocking(move || ControlPlane::start(name)).await.unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn is_in_force_within_ten_seconds_and_leaves_nothing() {
+    let mut release = Release::on(plane("chart-install").await).await;
+    let before = everything(&release).await;
+
+    let started = Instant::now();
+    release.install(&[]).await;
+    let _replicas = release.start_replicas().await;
+    release.in_force().await;
+    let took = started.elapsed();
+    say(&format!("both webhooks in force {:.1} s after helm install", took.as_secs_f32()));
+    assert!(took < IN_FORCE, "in force after {took:?}");
+
+    // The CA is not the chart's to render: whatever Helm does, clients go on trusting the same.
+    let (secret, bundle) = (release.secret().await.data, release.ca_bundle("mutating").await);
+    release.upgrade(&["--set", "config.reservation.mode=Audit,replicas=3"]).await;
+    assert_eq!(release.secret().await.data, secret, "upgrade");
+    release.roll_back("1").await;
+    assert_eq!(release.secret().await.data, secret, "rollback");
+    eventually("the caBundle is what it was", async || {
+        let now = release.ca_bundle("mutating").await;
+        if now == bundle { Ok(()) } else { Err(now) }
+    })
+    .await;
+
+    // With both replicas running: what they look after must not come back.
+    release.uninstall().await;
+    let own = ["Namespace", "ServiceAccount default", "ConfigMap kube-root-ca.crt"];
+    eventually("nothing is left", async || {
+        let left: Vec<_> = everything(&release).await.difference(&before).cloned().collect();
+        let foreign: Vec<_> =
+            left.iter().filter(|line| !own.iter().any(|own| line.starts_with(own))).collect();
+        if foreign.is_empty() { Ok(()) } else { Err(format!("{foreign:?}")) }
+    })
+    .await;
+    // Longer than between two looks of the replicas.
+    tokio::time::sleep(Duration::from_secs(7)).await;
+    let left = everything(&release).await;
+    assert!(!left.iter().any(|line| line.starts_with("Secret")), "{left:?}");
+}
+
+/// Every object of every kind, as `Kind name namespace`; but for what the control plane makes and ends by itself.
+async fn everything(release: &Release) -> BTreeSet<String> {
+    let kinds = release.kubectl.succeed(&["api-resources", "--verbs=list", "--output=name"]).await;
+    let kinds: Vec<_> = kinds
+        .lines()
+        .filter(|kind| !["events", "events.events.k8s.io", "leases.coordination.k8s.io"].contains(kind))
+        .filter(|kind| !kind.starts_with("componentstatuses"))
+        .collect();
+    let columns = "-o=custom-columns=K:.kind,N:.metadata.name,S:.metadata.namespace";
+    let all = ["get", &kinds.join(","), "--all-namespaces", "--no-headers", columns];
+    let lines = release.kubectl.succeed(&all).await;
+    lines.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect()
+}
+
+#[tokio::test]
+async fn an_apiserver_takes_every_combination_of_values() {
+    let release = Release::on(plane("chart-values").await).await;
+    release.kubectl.succeed(&["create", "namespace", RELEASE]).await;
+    for kind in FOREIGN_KINDS {
+        let outcome = release.kubectl.apply(&foreign_kind(kind).to_string()).await;
+        assert!(outcome.success, "{outcome:?}");
+    }
+    let folder = chart();
+    let mut objects = 0;
+    for (name, values) in MATRIX {
+        let mut args = vec!["template", "warden", folder.to_str().unwrap()];
+        args.extend(*values);
+        if values.iter().any(|value| value.contains("service.clusterIP=")) {
+            // Whoever has another service range chooses another address.
+            args.push("--set=service.clusterIP=127.96.0.50");
+        }
+        let rendered = release.helm(&args).await;
+        assert!(rendered.success, "{name}: {rendered:?}");
+        let namespace = if values.contains(&"--namespace=kube-system") { "kube-system" } else { RELEASE };
+        let kubectl = Kubectl { namespace: namespace.to_owned(), ..release.kubectl.clone() };
+        eventually_within(Duration::from_secs(20), &format!("{name} is accepted"), async || {
+            let args = ["apply", "--dry-run=server", "--validate=strict", "-o", "name", "-f", "-"];
+            let outcome = kubectl.run_with_input(&args, &rendered.stdout).await;
+            if outcome.success { Ok(outcome) } else { Err(outcome.stderr) }
+        })
+        .await
+        .stdout
+        .lines()
+        .for_each(|_| objects += 1);
+    }
+    say(&format!("{objects} objects of {} combinations of values accepted", MATRIX.len()));
+    assert!(objects > 10 * MATRIX.len(), "{objects}");
+}
+
+/// Kinds of others that the chart can make: group, kind, plural.
+const FOREIGN_KINDS: &[(&str, &str, &str)] = &[
+    ("cert-manager.io", "Certificate", "certificates"),
+    ("cert-manager.io", "Issuer", "issuers"),
+    ("monitoring.coreos.com", "ServiceMonitor", "servicemonitors"),
+    ("monitoring.coreos.com", "PrometheusRule", "prometheusrules"),
+];
+
+/// Stands in for them: whether their fields are right is not what an apiserver without them can tell.
+fn foreign_kind((group, kind, plural): &(&str, &str, &str)) -> Value {
+    json!({
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": { "name": format!("{plural}.{group}"), "annotations": { "api-approved.kubernetes.io": "unapproved, a test" } },
+        "spec": {
+            "group": group,
+            "scope": "Namespaced",
+            "names": { "kind": kind, "plural": plural, "singular": kind.to_lowercase() },
+            "versions": [{
+                "name": "v1", "served": true, "storage": true,
+                "schema": { "openAPIV3Schema": { "type": "object", "x-kubernetes-preserve-unknown-fields": true } },
+            }],
+        },
+    })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn only_daemon_pods_and_daemon_sets_reach_the_service() {
+    let plane = plane("chart-reach").await;
+    let starter = plane.clone();
+    let _scheduler =
+        tokio::task::spawn_blocking(move || starter.scheduler(&SchedulerOptions::default())).await.unwrap();
+    let mut release = Release::on(plane.clone()).await;
+    release.install(&[]).await;
+    let replicas = release.start_replicas().await;
+    release.in_force().await;
+    let arena = Arena::on(plane, "chart-reach").await;
+    arena.nodes(1, 1, &NodeOptions::default()).await;
+    let calls = async || (release.answered("validate").await, release.answered("mutate").await);
+    let before = calls().await;
+
+    // What is none of the warden's business.
+    arena.create(&arena.deployment("web", 2, "100m", json!({}))).await;
+    arena.bound("web", 2).await;
+    let ignored = json!({ "metadata": { "labels": { "daemonset-warden.io/ignore": "true" } } });
+    let mut left_alone = arena.daemon_set("left-alone", ignored.clone());
+    left_alone
+        .spec
+        .as_mut()
+        .unwrap()
+        .template
+        .metadata
+        .as_mut()
+        .unwrap()
+        .labels
+        .as_mut()
+        .unwrap()
+        .extend([("daemonset-warden.io/ignore".to_owned(), "true".to_owned())]);
+    arena.create(&left_alone).await;
+    arena.settled("left-alone", 1).await;
+    let dry_run = PostParams { dry_run: true, ..PostParams::default() };
+    for (namespace, labels) in [("left-alone", &ignored["metadata"]["labels"]), (RELEASE, &json!({}))] {
+        let object = json!({
+            "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": namespace, "labels": labels },
+        });
+        let outcome = arena.kubectl.apply(&object.to_string()).await;
+        assert!(outcome.success, "{outcome:?}");
+        // Namespaces reach the apiserver's webhooks a little later than the client.
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        Api::namespaced(arena.client.clone(), namespace)
+            .create(&dry_run, &daemon_set("agent"))
+            .await
+            .unwrap();
+        let pods: Api<Pod> = Api::namespaced(arena.client.clone(), namespace);
+        eventually("the namespace takes pods", async || {
+            pods.create(&dry_run, &daemon_pod("agent", "node")).await.map_err(|e| e.to_string())
+        })
+        .await;
+    }
+    assert_eq!(calls().await, before, "nobody asked for these");
+
+    arena.create(&arena.daemon_set("agent", json!({}))).await;
+    arena.settled("agent", 1).await;
+    assert_eq!(calls().await, (before.0 + 1.0, before.1 + 1.0), "one DaemonSet, one daemon pod");
+    let pod = arena.api::<Pod>().create(&dry_run, &daemon_pod("bound", "node")).await.unwrap();
+    let spec = pod.spec.unwrap();
+    assert!(spec.node_name.is_none() && spec.affinity.is_some(), "the patch arrives: {spec:?}");
+    assert_eq!(release.failed_open().await, 0.0);
+    assert!(release.endpoints().connections() > 0, "all of it through the ClusterIP");
+    drop(replicas);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_overwritten_ca_bundle_is_put_right_at_once() {
+    let mut release = Release::on(plane("chart-bundle").await).await;
+    release.install(&[]).await;
+    let _replicas = release.start_replicas().await;
+    release.in_force().await;
+    let right = release.ca_bundle("validating").await;
+    for kind in ["validating", "mutating"] {
+        let wrong = json!([{ "op": "replace", "path": "/webhooks/0/clientConfig/caBundle", "value": "" }]);
+        let patch = [
+            "patch",
+            &format!("{kind}webhookconfiguration"),
+            RELEASE,
+            "--type=json",
+            "-p",
+            &wrong.to_string(),
+        ];
+        release.kubectl.succeed(&patch).await;
+        let overwritten = Instant::now();
+        eventually_within(Duration::from_secs(3), "the bundle is right", async || {
+            let now = release.ca_bundle(kind).await;
+            if now == right { Ok(()) } else { Err(now) }
+        })
+        .await;
+        say(&format!("{kind} caBundle put right after {:.1} s", overwritten.elapsed().as_secs_f32()));
+    }
+}

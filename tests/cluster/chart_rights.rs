@@ -1,0 +1,149 @@
+//! The rights that the chart grants are those that its replicas use: what the apiserver's audit log says of them.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Pod;
+use serde_json::{Value, json};
+
+use crate::harness::{
+    Arena, ControlPlane, NodeOptions, RELEASE, Release, eventually, eventually_within, is_bound, say,
+};
+
+/// Who the replicas are.
+fn user() -> String {
+    format!("system:serviceaccount:{RELEASE}:{RELEASE}")
+}
+
+/// `verb group/resource name`, with `*` for any name.
+type Right = (String, String, String);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_chart_grants_is_what_its_replicas_use() {
+    let rules = json!([{ "level": "Metadata", "users": [user()] }, { "level": "None" }]);
+    let plane = tokio::task::spawn_blocking(move || ControlPlane::start_audited("chart-rights", &rules));
+    let plane = Arc::new(plane.await.unwrap());
+    let mut release = Release::on(plane.clone()).await;
+    let config =
+        "config.reservation.holdTimeout=4s,config.readinessGates.namespaceSelector.matchLabels.gates=yes";
+    release.install(&["--set", config, "--set", "service.clusterIP=127.96.0.60"]).await;
+    let replicas = release.start_replicas().await;
+    release.in_force().await;
+
+    // Everything that they may have to do: a Secret that is gone, a wrong CA, room held and given up, a gate remembered.
+    release.kubectl.succeed(&["delete", "secret", &format!("{RELEASE}-tls")]).await;
+    eventually("the Secret is there again", async || {
+        let outcome = release.kubectl.run(&["get", "secret", &format!("{RELEASE}-tls")]).await;
+        if outcome.success { Ok(()) } else { Err(outcome.stderr) }
+    })
+    .await;
+    hold_room(&release, plane.clone()).await;
+
+    let granted = granted(&release).await;
+    let unused = eventually_within(Duration::from_secs(40), "every right is used", async || {
+        let (used, _) = used(&plane);
+        let unused: Vec<_> =
+            granted.iter().filter(|right| !used.iter().any(|used| covers(right, used))).cloned().collect();
+        if unused.is_empty() { Ok(unused) } else { Err(format!("{unused:?}")) }
+    })
+    .await;
+    let (used, refused) = used(&plane);
+    say(&format!(
+        "{} rights granted, {} never used, {} requests refused",
+        granted.len(),
+        unused.len(),
+        refused.len()
+    ));
+    used.iter().for_each(|(verb, resource, _)| assert!(!verb.is_empty() && !resource.is_empty()));
+    assert!(refused.is_empty(), "{refused:?}");
+    drop(replicas);
+}
+
+/// A daemon pod that does not come, ordinary pods that are refused meanwhile, and one daemon that gates a node.
+async fn hold_room(release: &Release, plane: Arc<ControlPlane>) {
+    let arena = Arena::on(plane.clone(), "chart-rights").await;
+    arena.kubectl.succeed(&["label", "namespace", "chart-rights", "gates=yes"]).await;
+    let service = release.endpoints();
+    let extender = release.extender(service.url("scheduler")).await;
+    let options = crate::harness::SchedulerOptions {
+        extenders: vec![extender],
+        ..crate::harness::SchedulerOptions::default()
+    };
+    let scheduler = tokio::task::spawn_blocking(move || plane.scheduler(&options)).await.unwrap();
+    arena.nodes(1, 1, &NodeOptions::default()).await;
+    let gate =
+        json!({ "metadata": { "annotations": { "daemonset-warden.io/ready-before-pods": "FirstReady" } } });
+    arena.create(&arena.daemon_set("gate", gate)).await;
+    arena.settled("gate", 1).await;
+    for name in ["first", "second"] {
+        // Nobody places its pods: missing for as long as it exists.
+        let nobody = json!({ "spec": { "template": { "spec": {
+            "schedulerName": "nobody",
+            "containers": [{
+                "name": "main", "image": "example.test/main:1", "resources": { "requests": { "cpu": "1500m" } },
+            }],
+        } } } });
+        arena.create(&arena.daemon_set(name, nobody)).await;
+        arena.pods_exist(name, 1).await;
+    }
+    arena.create(&arena.deployment("web", 3, "1", json!({}))).await;
+    eventually_within(Duration::from_secs(60), "the holds end, and the pods are woken", async || {
+        let pods: Vec<Pod> = arena.pods("web").await;
+        let bound = pods.iter().filter(|pod| is_bound(pod)).count();
+        if bound == 3 { Ok(()) } else { Err(format!("{bound} are bound")) }
+    })
+    .await;
+    // The same is told of the DaemonSet once more only after a while, and then counted.
+    arena.kubectl.succeed(&["delete", "deployment", "web"]).await;
+    drop(scheduler);
+}
+
+/// The rules of the chart's ClusterRole and Role, one right each.
+async fn granted(release: &Release) -> BTreeSet<Right> {
+    let mut rights = BTreeSet::new();
+    for kind in ["clusterrole", "role"] {
+        let text = release.kubectl.succeed(&["get", kind, RELEASE, "-o", "json"]).await;
+        let role: Value = serde_json::from_str(&text).unwrap();
+        let texts = |value: &Value| -> Vec<String> {
+            value.as_array().into_iter().flatten().map(|text| text.as_str().unwrap().to_owned()).collect()
+        };
+        for rule in role["rules"].as_array().unwrap() {
+            let mut names = texts(&rule["resourceNames"]);
+            if names.is_empty() {
+                names.push("*".to_owned());
+            }
+            for group in texts(&rule["apiGroups"]) {
+                for resource in texts(&rule["resources"]) {
+                    for verb in texts(&rule["verbs"]) {
+                        let right =
+                            |name: &String| (verb.clone(), format!("{group}/{resource}"), name.clone());
+                        rights.extend(names.iter().map(right));
+                    }
+                }
+            }
+        }
+    }
+    rights
+}
+
+/// What was asked for, and what of it was refused.
+fn used(plane: &ControlPlane) -> (BTreeSet<Right>, Vec<Value>) {
+    let (mut used, mut refused) = (BTreeSet::new(), Vec::new());
+    // The last line may be half written.
+    for event in plane.audit_log().lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()) {
+        assert_eq!(event["user"]["username"], user());
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let object = &event["objectRef"];
+        let resource = format!("{}/{}", text(&object["apiGroup"]), text(&object["resource"]));
+        used.insert((text(&event["verb"]), resource, text(&object["name"])));
+        if event["responseStatus"]["code"] == 403 {
+            refused.push(event);
+        }
+    }
+    (used, refused)
+}
+
+fn covers(granted: &Right, used: &Right) -> bool {
+    granted.0 == used.0 && granted.1 == used.1 && (granted.2 == "*" || granted.2 == used.2)
+}

@@ -1,0 +1,49 @@
+//! The values that the chart is tried with: rendered and compared without a cluster, and shown to a real apiserver.
+
+/// Values that change what is rendered, by the name of the golden file.
+pub(crate) const MATRIX: &[(&str, &[&str])] = &[
+    ("default", &[]),
+    ("kube-system", &["--namespace=kube-system"]),
+    (
+        "host-network",
+        &["--set=hostNetwork=true,securePort=8443,replicas=3,bindAddress=::,pod.priorityClassName="],
+    ),
+    (
+        "extender",
+        &[
+            "--set=schedulerExtender.daemonSet.enabled=true,schedulerExtender.clientCASecretName=scheduler-ca,service.clusterIP=10.96.0.50",
+        ],
+    ),
+    ("cert-manager", &["--set=tls.source=certManager,tls.extraNames={192.0.2.1,warden.example}"]),
+    (
+        "cert-manager-issuer",
+        &[
+            "--set=tls.source=certManager,tls.certManager.issuerRef.name=corporate,tls.certManager.issuerRef.kind=ClusterIssuer",
+        ],
+    ),
+    (
+        "secret",
+        &[
+            "--set=tls.source=secret,tls.secret.name=mine",
+            "--set-string=tls.secret.caBundle=-----BEGIN CERTIFICATE-----",
+        ],
+    ),
+    (
+        "observed",
+        &[
+            "--set=metrics.serviceMonitor.enabled=true,metrics.prometheusRule.enabled=true,metrics.dashboard.enabled=true,networkPolicy.enabled=true,priorityClass.create=true",
+        ],
+    ),
+    (
+        "little",
+        &[
+            "--set=rbac.create=false,serviceAccount.create=false,podDisruptionBudget.enabled=false,validatingWebhook.enabled=false,tests.enabled=false,metrics.service.enabled=false,resourceQuota.enabled=false",
+        ],
+    ),
+    (
+        "configured",
+        &[
+            "--set=config.daemonSetKinds[0].apiGroup=apps,config.daemonSetKinds[0].kind=DaemonSet,config.daemonSetKinds[1].apiGroup=apps.kruise.io,config.daemonSetKinds[1].kind=DaemonSet,config.reservation.mode=Audit,config.reservation.holdTimeout=5m,mutatingWebhook.failurePolicy=Fail,mutatingWebhook.namespaceSelector.matchLabels.team=a",
+        ],
+    ),
+];

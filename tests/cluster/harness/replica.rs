@@ -1,0 +1,218 @@
+//! A pod of the chart's Deployment as a process: its arguments, environment, volumes and service account, in a root folder
+//! that holds nothing but the program.
+
+use std::fs;
+use std::net::{IpAddr, SocketAddr};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::{Container, EnvVar, PodSpec};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, ServerName};
+
+use super::control_plane::{block_on, listens_at};
+use super::process::{Component, Process, random};
+use super::release::{RELEASE, Release, pod_address};
+use super::run;
+use super::warden::get_from;
+
+const SERVICE_ACCOUNT: &str = "var/run/secrets/kubernetes.io/serviceaccount";
+
+/// A running replica. Dropped: killed.
+pub(crate) struct Replica {
+    process: Process,
+    https: SocketAddr,
+    metrics: SocketAddr,
+    /// How long the kubelet sleeps before SIGTERM.
+    pub(crate) pre_stop: Duration,
+    grace: Duration,
+}
+
+impl Replica {
+    pub(super) async fn start(release: &Release, pod: &PodSpec) -> Self {
+        let container = pod.containers.first().expect("a container");
+        let name = format!("{RELEASE}-{}", random());
+        let root = run::folder("root");
+        image(&root);
+        mount(release, pod, container, &root).await;
+        let account = pod.service_account_name.as_deref().unwrap_or("default");
+        let files = [
+            ("token", release.token(account).await),
+            ("ca.crt", release.plane.ca()),
+            ("namespace", RELEASE.to_owned()),
+        ];
+        files.iter().for_each(|(file, text)| write(&root.join(SERVICE_ACCOUNT).join(file), text.as_bytes()));
+
+        let address = IpAddr::V4(pod_address());
+        let port = |name: &str| {
+            let ports = container.ports.iter().flatten();
+            let port =
+                ports.filter(|port| port.name.as_deref() == Some(name)).map(|port| port.container_port);
+            SocketAddr::new(address, port.last().expect("the port's name").try_into().expect("a port"))
+        };
+        // All addresses of a pod are one address here.
+        let own = |arg: &String| arg.replace("0.0.0.0", &address.to_string());
+        let (host, apiserver) = release.plane.address();
+        let mut args = vec!["-i".to_owned(), "PATH=/usr/sbin:/usr/bin:/sbin:/bin".to_owned()];
+        args.extend(container.env.iter().flatten().map(|variable| environment(variable, &name)));
+        args.push(format!("KUBERNETES_SERVICE_HOST={host}"));
+        args.push(format!("KUBERNETES_SERVICE_PORT={apiserver}"));
+        args.extend(confined(&root, pod));
+        args.push("/daemonset-warden".to_owned());
+        args.extend(container.args.iter().flatten().map(own));
+        let pre_stop = container.lifecycle.as_ref().and_then(|lifecycle| lifecycle.pre_stop.as_ref());
+        let pre_stop = pre_stop.and_then(|hook| hook.sleep.as_ref()).map_or(0, |sleep| sleep.seconds);
+        let seconds = |seconds: i64| Duration::from_secs(seconds.unsigned_abs());
+        let component = Component {
+            name,
+            program: "/usr/bin/env".into(),
+            args,
+            folder: run::folder("replica"),
+            discard: None,
+        };
+        Self {
+            process: component.start(),
+            https: port("https"),
+            metrics: port("metrics"),
+            pre_stop: seconds(pre_stop),
+            grace: seconds(pod.termination_grace_period_seconds.unwrap_or(30) - pre_stop),
+        }
+    }
+
+    /// Waits until its readiness probe would say yes.
+    pub(crate) async fn ready(&mut self) {
+        let (https, metrics) = (self.https, self.metrics);
+        tokio::task::block_in_place(|| {
+            self.process.ready(Duration::from_secs(30), || {
+                listens_at(https) && block_on(async { get_from(metrics, "/readyz").await.is_ok() })
+            });
+        });
+    }
+
+    /// The endpoint that it is.
+    pub(crate) fn https(&self) -> SocketAddr {
+        self.https
+    }
+
+    /// SIGTERM, and its end within the grace period, with exit code 0.
+    pub(crate) async fn terminate(&mut self) {
+        self.process.terminate();
+        let grace = self.grace;
+        let status = tokio::task::block_in_place(|| self.process.wait(grace));
+        assert!(status.success(), "{status}: {}", self.log());
+    }
+
+    /// SIGKILL.
+    pub(crate) fn kill(&mut self) {
+        self.process.kill();
+    }
+
+    /// Shakes hands as somebody who trusts only that CA.
+    pub(crate) async fn serves_for(&self, ca: &str, name: &str) -> Result<(), String> {
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_slice(ca.as_bytes()).expect("a CA")).expect("a CA");
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = rustls::ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("versions that the provider has")
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let connection = tokio::net::TcpStream::connect(self.https).await.map_err(|e| e.to_string())?;
+        let name = ServerName::try_from(name.to_owned()).expect("a name");
+        let shaken = tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, connection).await;
+        shaken.map(drop).map_err(|e| e.to_string())
+    }
+
+    /// All that it has logged.
+    pub(crate) fn log(&self) -> String {
+        self.process.log()
+    }
+}
+
+/// The program of the image: what `DAEMONSET_WARDEN_IMAGE_PROGRAM` names, as the Dockerfile builds it, or else the one that
+/// all tests use, with the libraries that it is linked to.
+fn image(root: &Path) {
+    static IMAGE: OnceLock<(PathBuf, Vec<PathBuf>)> = OnceLock::new();
+    let (program, libraries) = IMAGE.get_or_init(|| {
+        let named = std::env::var_os("DAEMONSET_WARDEN_IMAGE_PROGRAM");
+        let from = named.map_or_else(|| env!("CARGO_BIN_EXE_daemonset-warden").into(), PathBuf::from);
+        let program = run::folder("image").join("daemonset-warden");
+        fs::copy(&from, &program).unwrap_or_else(|e| panic!("failed to copy {}: {e}", from.display()));
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).expect("a mode");
+        let libraries = libraries(&program);
+        (program, libraries)
+    });
+    fs::set_permissions(root, fs::Permissions::from_mode(0o755)).expect("a mode");
+    fs::hard_link(program, root.join("daemonset-warden")).expect("both are in the run's folder");
+    for library in libraries {
+        let inside = root.join(library.strip_prefix("/").expect("an absolute path"));
+        fs::create_dir_all(inside.parent().expect("it is below the root")).expect("a folder");
+        fs::copy(library, inside).expect("a library can be read");
+    }
+}
+
+/// What the program is linked to; nothing if it is static.
+fn libraries(program: &Path) -> Vec<PathBuf> {
+    let listed = Command::new("ldd").arg(program).output().expect("failed to run ldd");
+    String::from_utf8_lossy(&listed.stdout)
+        .split_whitespace()
+        .filter(|word| word.starts_with('/') && !word.ends_with(':'))
+        .map(PathBuf::from)
+        .collect()
+}
+
+/// Writes the ConfigMaps and Secrets that the container mounts.
+async fn mount(release: &Release, pod: &PodSpec, container: &Container, root: &Path) {
+    for mount in container.volume_mounts.iter().flatten() {
+        let volume =
+            pod.volumes.iter().flatten().find(|volume| volume.name == mount.name).expect("the volume");
+        let (kind, name) = match (&volume.config_map, &volume.secret) {
+            (Some(map), _) => ("configmap", map.name.clone()),
+            (_, Some(secret)) => ("secret", secret.secret_name.clone().expect("a name")),
+            _ => panic!("{volume:?} is neither a ConfigMap nor a Secret"),
+        };
+        let text = release.kubectl.succeed(&["get", kind, &name, "-o", "json"]).await;
+        let object: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+        for (key, value) in object["data"].as_object().into_iter().flatten() {
+            let value = value.as_str().expect("text");
+            let bytes = if kind == "secret" {
+                use base64::Engine;
+                base64::engine::general_purpose::STANDARD.decode(value).expect("base64")
+            } else {
+                value.as_bytes().to_vec()
+            };
+            write(&root.join(mount.mount_path.trim_start_matches('/')).join(key), &bytes);
+        }
+    }
+}
+
+fn write(file: &Path, bytes: &[u8]) {
+    fs::create_dir_all(file.parent().expect("it is below the root")).expect("a folder");
+    fs::write(file, bytes).unwrap_or_else(|e| panic!("failed to write {}: {e}", file.display()));
+}
+
+fn environment(variable: &EnvVar, pod: &str) -> String {
+    let field = variable.value_from.as_ref().and_then(|from| from.field_ref.as_ref());
+    let value = match field.map(|field| &*field.field_path) {
+        None => variable.value.clone().unwrap_or_default(),
+        Some("metadata.name") => pod.to_owned(),
+        Some("metadata.namespace") => RELEASE.to_owned(),
+        Some(other) => panic!("a field that the tests' kubelet does not know: {other}"),
+    };
+    format!("{}={value}", variable.name)
+}
+
+/// What runs a program with that folder as its root: as the pod's user if we may, or else as a user of our own namespace.
+fn confined(root: &Path, pod: &PodSpec) -> Vec<String> {
+    let root = root.display();
+    let is_root = Command::new("id").arg("-u").output().is_ok_and(|id| id.stdout.trim_ascii() == b"0");
+    let user = pod.security_context.as_ref().and_then(|context| context.run_as_user).unwrap_or(0);
+    if is_root {
+        vec!["chroot".to_owned(), format!("--userspec={user}:{user}"), root.to_string()]
+    } else {
+        vec!["unshare".to_owned(), "--map-root-user".to_owned(), format!("--root={root}")]
+    }
+}
