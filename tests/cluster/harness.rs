@@ -33,13 +33,9 @@ pub(crate) use https::{HttpsServer, mutating_webhook};
 pub(crate) use kubectl::Kubectl;
 pub(crate) use metrics::sum;
 pub(crate) use nodes::NodeOptions;
-<<<<<<< HEAD
-pub(crate) use scheduler::{Extender, Scheduler, SchedulerOptions};
-=======
 pub(crate) use release::{RELEASE, Release, chart, daemon_pod, daemon_set};
 pub(crate) use replica::Replica;
-pub(crate) use scheduler::{Scheduler, SchedulerOptions};
->>>>>>> chart
+pub(crate) use scheduler::{Extender, Scheduler, SchedulerOptions};
 pub(crate) use served::Served;
 pub(crate) use stages::{GONE_AFTER, NEVER, READY_AFTER};
 pub(crate) use tools::say;
