@@ -51,7 +51,7 @@ impl Replica {
             let ports = container.ports.iter().flatten();
             let port =
                 ports.filter(|port| port.name.as_deref() == Some(name)).map(|port| port.container_port);
-            SocketAddr::new(address, port.last().expect("the port's name").try_into().expect("a port"))
+            SocketAddr::new(address, port.next_back().expect("the port's name").try_into().expect("a port"))
         };
         // All addresses of a pod are one address here.
         let own = |arg: &String| arg.replace("0.0.0.0", &address.to_string());
@@ -69,6 +69,7 @@ impl Replica {
         let component = Component {
             name,
             program: "/usr/bin/env".into(),
+            environment: Vec::new(),
             args,
             folder: run::folder("replica"),
             discard: None,
