@@ -49,7 +49,7 @@ impl Replica {
         let address = IpAddr::V4(pod_address());
         let port = |name: &str| {
             let ports = container.ports.iter().flatten();
-            let port =
+            let mut port =
                 ports.filter(|port| port.name.as_deref() == Some(name)).map(|port| port.container_port);
             SocketAddr::new(address, port.next_back().expect("the port's name").try_into().expect("a port"))
         };
