@@ -66,6 +66,8 @@ async fn main() {
     let begin = Instant::now();
     let warden = Warden::start(WardenOptions { kubeconfig, ..WardenOptions::default() }).await;
     let synced = begin.elapsed();
+    // The census is taken once a second.
+    tokio::time::sleep(Duration::from_secs(2)).await;
     let pods = warden.metric("daemonset_warden_cache_objects", &[("resource", "pods")]).await;
     println!("| what | measured |\n|---|---|");
     println!("| objects | {nodes} nodes, {pods} pods |");
@@ -100,6 +102,7 @@ async fn main() {
         1e5 * spent / events
     );
     println!("| resident afterwards | {:.0} MiB |", mib(warden.id(), "VmRSS"));
+    tokio::time::sleep(Duration::from_secs(2)).await;
     let there = warden.metric("daemonset_warden_cache_objects", &[("resource", "pods")]).await;
     println!("| pods known afterwards | {there} |");
 }
@@ -119,7 +122,9 @@ async fn live(large: &Large, number: usize) {
         }],
     } });
     large.send("PATCH", &format!("{path}/status"), "application/merge-patch+json", ready).await;
-    large.send("DELETE", &format!("{path}?gracePeriodSeconds=0"), "application/json", json!({})).await;
+    // In the body: beside one, the apiserver ignores the query.
+    let at_once = json!({ "gracePeriodSeconds": 0 });
+    large.send("DELETE", &path, "application/json", at_once).await;
 }
 
 /// Seconds of CPU that the process has taken, in user and kernel mode.
