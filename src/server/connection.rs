@@ -14,10 +14,12 @@ use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use axum::http::{Request, Response};
+use axum::http::header::CONNECTION;
+use axum::http::{HeaderValue, Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
@@ -81,8 +83,9 @@ pub(super) async fn serve(
     let io =
         TokioIo::new(Watched { stream, activity: activity.clone(), limits: limits.clone(), linger: None });
     let service_activity = activity.clone();
+    let ending = drain.clone();
     let service = service_fn(move |request: Request<Incoming>| {
-        answer(router.clone(), request, peer, service_activity.clone())
+        answer(router.clone(), request, peer, service_activity.clone(), ending.clone())
     });
     let cut = match version {
         Version::Http1 => {
@@ -118,6 +121,7 @@ async fn answer(
     request: Request<Incoming>,
     peer: Peer,
     activity: Arc<Activity>,
+    ending: watch::Receiver<bool>,
 ) -> Result<Response<Body>, Infallible> {
     activity.request_begins();
     let in_work = Arc::new(InWork(activity.clone()));
@@ -126,6 +130,9 @@ async fn answer(
     let mut response = router.oneshot(request).await?;
     if response.status().is_client_error() || response.status().is_server_error() {
         activity.refused();
+    }
+    if activity.version == Version::Http1 && *ending.borrow() {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     // Dropped with the head, when the answer is on its way; what then remains is for the write timer.
     response.extensions_mut().insert(in_work);
@@ -169,7 +176,8 @@ async fn follow(
 ) -> Option<Cut> {
     let mut connection = pin!(connection);
     let mut timer = pin!(sleep_until(Instant::now() + limits.idle_time));
-    let mut ending = false;
+    let mut last_call = pin!(sleep_until(Instant::now() + limits.idle_time));
+    let (mut draining, mut ending) = (false, false);
     let mut cut = None;
     loop {
         tokio::select! {
@@ -190,7 +198,13 @@ async fn follow(
                 activity.leave();
                 connection.as_mut().end_gracefully();
             }
-            () = drained(&mut drain), if !ending => {
+            () = drained(&mut drain), if !draining && !ending => {
+                draining = true;
+                // HTTP/2 says which requests it has not taken, and what is in work here is told that the connection closes.
+                let wait = if activity.is_idle_http1() { limits.last_call_time } else { Duration::ZERO };
+                last_call.as_mut().reset(Instant::now() + wait);
+            }
+            () = last_call.as_mut(), if draining && !ending => {
                 ending = true;
                 activity.leave();
                 connection.as_mut().end_gracefully();
@@ -253,6 +267,10 @@ impl Activity {
             state.in_head = true;
             state.since = Instant::now();
         }
+    }
+
+    fn is_idle_http1(&self) -> bool {
+        self.version == Version::Http1 && self.state.lock().requests == 0
     }
 
     fn request_begins(&self) {

@@ -41,6 +41,8 @@ pub struct Limits {
     pub idle_time: Duration,
     /// For how long what is left of a refused body is thrown away.
     pub linger_time: Duration,
+    /// After the signal, for how long an idle HTTP/1.1 connection may still bring a request.
+    pub last_call_time: Duration,
     /// From the signal to the end of the process, whatever is still in work.
     pub drain_time: Duration,
 }
@@ -84,6 +86,9 @@ impl Default for Limits {
             idle_time: Duration::from_secs(120),
             // Closing at once would reset the connection and with it lose the 413 on its way. The bytes are not decrypted.
             linger_time: Duration::from_secs(1),
+            // Closing idle connections at once loses requests that are on their way, which Go does not repeat: 2 of 10,637 in a
+            // rolling restart. In this time what comes is answered, and told that the connection closes.
+            last_call_time: Duration::from_secs(2),
             // Below the 30 s of terminationGracePeriodSeconds, above handler_time.
             drain_time: Duration::from_secs(15),
         }
