@@ -12,13 +12,13 @@ use axum::http::Request;
 use daemonset_warden::daemonset::daemon_set::DaemonSet;
 use daemonset_warden::daemonset::placement::node_should_run_daemon_pod;
 use daemonset_warden::daemonset::policy::Policy;
+use daemonset_warden::daemonset::{admission, mutation};
 use daemonset_warden::server::limits::Limits;
 use daemonset_warden::server::{AppState, router};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
-use super::conformance_pods::mutate;
 use super::tools;
 
 /// Enough to meet every branch, few enough for a second.
@@ -173,4 +173,18 @@ impl Webhook {
         let cause = |cause: &Value| json!({"field": cause["field"], "type": cause["reason"], "message": cause["message"]});
         causes.iter().map(cause).collect()
     }
+}
+
+/// The pod as it is once its patch is applied.
+fn mutate(mut pod: Value) -> Value {
+    let review = json!({
+        "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview",
+        "request": {"uid": "1", "kind": {"group": "", "version": "v1", "kind": "Pod"}, "operation": "CREATE", "object": pod},
+    });
+    let body = serde_json::to_vec(&review).unwrap();
+    let request = admission::parse(&body).unwrap();
+    let patch = mutation::review(&Policy::default(), &request, None, None).unwrap();
+    json_patch::patch(&mut pod, &serde_json::from_str::<json_patch::Patch>(&patch.to_json()).unwrap())
+        .unwrap();
+    pod
 }

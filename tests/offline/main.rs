@@ -8,7 +8,6 @@ mod certificates;
 mod chart;
 mod config;
 mod conformance;
-mod conformance_pods;
 mod differential;
 mod explain;
 mod extender;
