@@ -28,6 +28,8 @@ use crate::metrics::Metrics;
 
 /// For how long a watch may fail before what it told is not believed any more.
 pub const PATIENCE: Duration = Duration::from_secs(30);
+/// For how long every watch must have worked again before we believe our eyes: what was missed comes after the connection.
+const SETTLING: Duration = Duration::from_secs(1);
 /// How many nodes are worked out before the lock is given to others: tens of microseconds.
 const BATCH: usize = 16;
 
@@ -40,6 +42,7 @@ struct Inner {
     sources: Vec<Arc<Source>>,
     synced: watch::Sender<bool>,
     believed: AtomicBool,
+    sees_since: Mutex<Option<Instant>>,
     outbox: Box<dyn Fn(Effect) + Send + Sync>,
     metrics: Arc<Metrics>,
 }
@@ -63,6 +66,7 @@ impl SharedCluster {
             sources,
             synced: watch::Sender::new(false),
             believed: AtomicBool::new(false),
+            sees_since: Mutex::new(None),
             outbox: Box::new(outbox),
             metrics,
         }))
@@ -120,8 +124,12 @@ impl SharedCluster {
         // In batches first, so that the tick itself has little to work out under the lock.
         self.work_out();
         let sees = !self.0.sources.iter().any(|source| source.is_required && source.fails());
+        let mut sees_since = self.0.sees_since.lock();
+        let since = sees.then(|| *sees_since.get_or_insert(now));
+        *sees_since = since;
+        drop(sees_since);
         let mut cluster = self.lock();
-        if sees {
+        if since.is_some_and(|since| now.saturating_duration_since(since) >= SETTLING) {
             cluster.regain_sight();
         }
         cluster.tick(now);

@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 
 use crate::daemonset::cluster::Cluster;
 
-/// For how long pods are refused because we are blind, from the first that was.
-const BLIND_TIMEOUT: Duration = Duration::from_secs(10);
+/// For how long pods are refused because we are blind, from the first that was: an apiserver takes its time to come back, and while
+/// it is away nothing could be bound anyway.
+const BLIND_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Whether we see the cluster.
 #[derive(Debug, Clone, Copy, Default)]
