@@ -144,8 +144,7 @@ impl<'c> Subject<'c> {
     /// (kubernetes v1.36.3 pkg/controller/daemon/daemon_controller.go `podByCreationTimestampAndPhase`).
     fn pod(&self) -> Option<&'c PodInfo> {
         let pods = self.state.daemon_pods.iter().map(|id| self.cluster.pod_by_id(*id));
-        let own =
-            pods.filter(|pod| pod.daemon.as_ref().is_some_and(|daemon| daemon.daemon_set == Some(self.id)));
+        let own = pods.filter(|pod| pod.is_of(self.id));
         own.min_by(|a, b| {
             let standing = |pod: &PodInfo| match (pod.is_live(), pod.is_terminating) {
                 (true, false) => 0,

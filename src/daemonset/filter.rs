@@ -3,10 +3,10 @@
 
 use std::time::Instant;
 
-use super::admission::IGNORE_LABEL;
 use super::cluster::Cluster;
 use super::daemon_pod::{daemon_set_reference, target_node_name};
 use super::extender::{ExtenderArgs, FilterResult, FullNode};
+use super::mutation::is_ignored;
 use super::policy::Policy;
 use super::reservation::judge::{Kept, Tally};
 use crate::scheduling::node_affinity::required_node_affinity_matches;
@@ -109,7 +109,7 @@ impl<'p> DaemonPodJudge<'p> {
     /// labelled to be left alone, and a daemon pod without a target.
     pub fn new(policy: &Policy, pod: &'p Pod) -> Option<Self> {
         daemon_set_reference(&policy.daemon_set_kinds, &pod.metadata)?;
-        if pod.metadata.labels.get(IGNORE_LABEL).is_some_and(|value| value == "true") {
+        if is_ignored(&pod.metadata.labels) {
             return None;
         }
         Some(Self { target: target_node_name(&pod.spec)?, spec: &pod.spec })

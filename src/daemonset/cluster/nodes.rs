@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::Taint;
 
 use super::node_state::{NodeState, Staleness};
 use super::{Cluster, NodeId};
-use crate::daemonset::admission::IGNORE_LABEL;
+use crate::daemonset::mutation;
 use crate::daemonset::policy::{Policy, ReservationMode};
 use crate::daemonset::reservation::hold::EndReason;
 use crate::scheduling::label_selector;
@@ -159,7 +159,7 @@ impl Cluster {
 /// Whether room is kept on the node at all.
 fn takes_part(node: &Node, policy: &Policy) -> bool {
     let labels = &node.metadata.labels;
-    let is_ignored = labels.get(IGNORE_LABEL).is_some_and(|value| value == "true")
+    let is_ignored = mutation::is_ignored(labels)
         || policy
             .reservation
             .ignore_nodes

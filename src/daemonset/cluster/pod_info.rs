@@ -48,6 +48,11 @@ pub enum Phase {
 }
 
 impl PodInfo {
+    /// Whether it is a genuine pod of this DaemonSet.
+    pub fn is_of(&self, daemon_set: DaemonSetId) -> bool {
+        self.daemon.as_ref().is_some_and(|daemon| daemon.daemon_set == Some(daemon_set))
+    }
+
     /// Whether it holds something of the node it is bound to.
     pub fn is_live(&self) -> bool {
         self.phase == Phase::Live

@@ -134,7 +134,7 @@ impl Cluster {
         let mut still_held = Resources::default();
         for pod_id in &self.nodes[id].daemon_pods {
             let pod = &self.pods[*pod_id];
-            let is_own = pod.daemon.as_ref().is_some_and(|daemon| daemon.daemon_set == Some(daemon_set));
+            let is_own = pod.is_of(daemon_set);
             if !is_own || !pod.is_live() {
                 continue;
             }
@@ -193,12 +193,11 @@ impl Cluster {
     }
 
     fn has_landed(&self, id: NodeId, daemon_set: DaemonSetId) -> bool {
-        self.nodes[id].daemon_pods.iter().map(|pod| &self.pods[*pod]).any(|pod| {
-            pod.daemon.as_ref().is_some_and(|daemon| daemon.daemon_set == Some(daemon_set))
-                && pod.node.is_some()
-                && pod.is_live()
-                && !pod.is_terminating
-        })
+        self.nodes[id]
+            .daemon_pods
+            .iter()
+            .map(|pod| &self.pods[*pod])
+            .any(|pod| pod.is_of(daemon_set) && pod.node.is_some() && pod.is_live() && !pod.is_terminating)
     }
 
     /// Says that a hold that was in force is over, and wakes those that it kept off.

@@ -61,7 +61,7 @@ impl Cluster {
 
     fn is_ready_on(&self, id: NodeId, daemon_set: DaemonSetId) -> bool {
         self.nodes[id].daemon_pods.iter().map(|pod| &self.pods[*pod]).any(|pod| {
-            pod.daemon.as_ref().is_some_and(|daemon| daemon.daemon_set == Some(daemon_set))
+            pod.is_of(daemon_set)
                 && pod.node.is_some()
                 && pod.is_live()
                 && pod.is_ready

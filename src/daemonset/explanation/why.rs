@@ -165,7 +165,7 @@ impl Subject<'_> {
     }
 
     fn is_own(&self, pod: &PodInfo) -> bool {
-        pod.daemon.as_ref().is_some_and(|daemon| daemon.daemon_set == Some(self.id))
+        pod.is_of(self.id)
     }
 }
 

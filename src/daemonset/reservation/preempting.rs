@@ -71,7 +71,7 @@ impl Preemptor<'_> {
         free.subtract(&state.used);
         let mut any = false;
         for pod in state.daemon_pods.iter().map(|pod| self.cluster.pod_by_id(*pod)) {
-            let is_own = pod.daemon.as_ref().is_some_and(|daemon| daemon.daemon_set == Some(daemon_set));
+            let is_own = pod.is_of(daemon_set);
             if is_own && pod.node.is_some() && pod.is_live() && pod.is_terminating {
                 free.add(&pod.requests);
                 any = true;
