@@ -42,7 +42,6 @@ struct Inner {
     sources: Vec<Arc<Source>>,
     synced: watch::Sender<bool>,
     believed: AtomicBool,
-    sees_since: Mutex<Option<Instant>>,
     outbox: Box<dyn Fn(Effect) + Send + Sync>,
     metrics: Arc<Metrics>,
 }
@@ -66,7 +65,6 @@ impl SharedCluster {
             sources,
             synced: watch::Sender::new(false),
             believed: AtomicBool::new(false),
-            sees_since: Mutex::new(None),
             outbox: Box::new(outbox),
             metrics,
         }))
@@ -123,13 +121,10 @@ impl SharedCluster {
         }
         // In batches first, so that the tick itself has little to work out under the lock.
         self.work_out();
-        let sees = !self.0.sources.iter().any(|source| source.is_required && source.fails());
-        let mut sees_since = self.0.sees_since.lock();
-        let since = sees.then(|| *sees_since.get_or_insert(now));
-        *sees_since = since;
-        drop(sees_since);
         let mut cluster = self.lock();
-        if since.is_some_and(|since| now.saturating_duration_since(since) >= SETTLING) {
+        // Under the lock: a source first notes its trouble and then takes the sight, so it cannot be given back in between.
+        let mut required = self.0.sources.iter().filter(|source| source.is_required);
+        if required.all(|source| source.is_well_for(SETTLING, now)) {
             cluster.regain_sight();
         }
         cluster.tick(now);

@@ -78,7 +78,13 @@ impl Stream {
 
     fn take<T: Watched>(&self, inbox: &mut Inbox<T>, event: Event<Lean<T>>) {
         match event {
-            Event::Init => inbox.begin(),
+            Event::Init => {
+                inbox.begin();
+                if self.source.is_listed() {
+                    self.source.relists();
+                    self.lose_sight();
+                }
+            }
             Event::InitApply(lean) => self.with_object(lean, |object| inbox.listed(object)),
             Event::InitDone => {
                 inbox.end();
@@ -113,14 +119,14 @@ impl Stream {
         let resource = &self.kind.plural;
         let is_new = told.is_new(code);
         let refused = matches!(code, 403 | 404);
-        // Too old to resume: the list that follows is part of a watch's life.
+        // Too old to resume: the list that follows is part of a watch's life, and what has been missed comes with it.
         if code == 410 {
+            self.source.relists();
+            self.lose_sight();
             return false;
         }
         self.source.failed(Instant::now());
-        if self.source.is_required {
-            self.cluster.lock().lose_sight();
-        }
+        self.lose_sight();
         if refused && !self.source.is_required {
             self.source.absent();
         }
@@ -145,6 +151,13 @@ impl Stream {
             }
         }
         refused && !self.source.is_required
+    }
+
+    /// Nobody is to rely on what is known, until the source is well again; it has noted its trouble before.
+    fn lose_sight(&self) {
+        if self.source.is_required {
+            self.cluster.lock().lose_sight();
+        }
     }
 }
 
