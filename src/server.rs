@@ -11,10 +11,12 @@ mod connection;
 mod extender;
 pub mod files;
 mod guard;
+mod gulps;
 pub mod health;
 pub mod limits;
 pub mod listener;
 pub mod tls;
+mod workers;
 
 use std::sync::Arc;
 

@@ -85,7 +85,7 @@ async fn serve(args: &ServeArgs, policy: Policy, metrics: Arc<Metrics>) -> anyho
     let _live = live;
     tokio::select! {
         answered = serving => {
-            if !answered.context("the server failed while ending")? {
+            if !answered.context("the server failed while ending")?.context("failed to serve")? {
                 tracing::warn!("ended with requests in work");
             }
             Ok(())

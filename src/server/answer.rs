@@ -1,10 +1,15 @@
-//! Answers that are errors: a status and `{"error": "..."}`.
+//! What answers look like: JSON, and for errors a status and `{"error": "..."}`.
 
+use std::collections::VecDeque;
+use std::convert::Infallible;
 use std::fmt::Display;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 
-use axum::body::Body;
+use axum::body::{Body, Bytes, HttpBody};
 use axum::http::{HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
+use hyper::body::{Frame, SizeHint};
 
 /// Why a request has no other answer.
 #[derive(Debug)]
@@ -54,9 +59,41 @@ impl IntoResponse for ErrorAnswer {
 
 /// 200 with JSON; the length is known, so it is sent, and no client needs to wait for the end of a chunk.
 pub(crate) fn json(body: Vec<u8>) -> Response {
-    let mut response = Response::new(Body::from(body));
+    json_of(Body::from(body))
+}
+
+/// 200 with JSON that comes in pieces, which are sent as they are.
+pub(crate) fn json_in_pieces(pieces: impl Into<VecDeque<Bytes>>) -> Response {
+    json_of(Body::new(Pieces(pieces.into())))
+}
+
+fn json_of(body: Body) -> Response {
+    let mut response = Response::new(body);
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
+}
+
+/// A body in pieces.
+struct Pieces(VecDeque<Bytes>);
+
+impl HttpBody for Pieces {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        Poll::Ready(self.0.pop_front().map(|piece| Ok(Frame::data(piece))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.0.iter().map(|piece| piece.len() as u64).sum())
+    }
 }
 
 /// No such route.

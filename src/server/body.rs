@@ -4,7 +4,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use axum::body::{Body, HttpBody};
+use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::Request;
 use axum::http::{StatusCode, header};
 use http_body_util::BodyExt;
@@ -36,11 +36,24 @@ pub(crate) struct HeldBody {
     _charge: Charge,
 }
 
+impl HeldBody {
+    /// The same, of which parts may be sent back uncopied; the budget waits for the last of them.
+    pub(crate) fn share(self) -> Bytes {
+        Bytes::from_owner(self)
+    }
+}
+
 impl Deref for HeldBody {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
         &self.bytes
+    }
+}
+
+impl AsRef<[u8]> for HeldBody {
+    fn as_ref(&self) -> &[u8] {
+        self
     }
 }
 

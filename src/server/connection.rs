@@ -32,6 +32,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_rustls::server::TlsStream;
 use tower::ServiceExt;
 
+use super::gulps::Gulps;
 use super::limits::{self, Limits};
 use super::listener::drained;
 use crate::metrics::{Cut, Metrics};
@@ -63,9 +64,9 @@ impl Transport for TcpStream {
     }
 }
 
-impl Transport for TlsStream<TcpStream> {
+impl Transport for TlsStream<Gulps> {
     fn tcp(&mut self) -> &mut TcpStream {
-        self.get_mut().0
+        self.get_mut().0.tcp()
     }
 }
 

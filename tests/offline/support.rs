@@ -179,7 +179,8 @@ impl Local {
         let ports = Ports::bind(any, any).unwrap();
         let (address, metrics) = ports.addresses().unwrap();
         let (drain, draining) = watch::channel(false);
-        let serving = tokio::spawn(ports.serve(state.clone(), Arc::new(tls), draining));
+        let serving = ports.serve(state.clone(), Arc::new(tls), draining);
+        let serving = tokio::spawn(async move { serving.await.unwrap() });
         state.readiness.set(true);
         Self { address, metrics, directory, drain, serving }
     }
