@@ -7,7 +7,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
 use super::AppState;
-use super::answer::{ErrorAnswer, json};
+use super::answer::ErrorAnswer;
 use super::body;
 use crate::daemonset::admission::{self, AdmissionRequest, BadReview};
 use crate::daemonset::patch::Patch;
@@ -79,11 +79,11 @@ async fn answer(
         parsed.as_ref().map_or(Operation::Other, |review| Operation::from_review(&review.operation));
     let judged = parsed.and_then(|review| {
         let verdict = judge(&state, &review)?;
-        let body = encode(&review, &verdict);
-        Ok((review, verdict, body))
+        let answer = encode(&review, &verdict);
+        Ok((review, verdict, answer))
     });
     match judged {
-        Ok((review, verdict, body)) => {
+        Ok((review, verdict, answer)) => {
             let took = begin.elapsed();
             let outcome = verdict.outcome();
             state.metrics.admission(webhook, operation, outcome, took);
@@ -108,7 +108,8 @@ async fn answer(
             } else {
                 log!(info)
             }
-            json(body)
+            drop(review);
+            body.answer(answer, &state.metrics)
         }
         Err(error) => {
             state.metrics.admission(webhook, operation, Outcome::Bad, begin.elapsed());

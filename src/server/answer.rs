@@ -53,8 +53,8 @@ impl IntoResponse for ErrorAnswer {
 }
 
 /// 200 with JSON; the length is known, so it is sent, and no client needs to wait for the end of a chunk.
-pub(crate) fn json(body: Vec<u8>) -> Response {
-    let mut response = Response::new(Body::from(body));
+pub(crate) fn json(body: impl Into<Body>) -> Response {
+    let mut response = Response::new(body.into());
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
 }

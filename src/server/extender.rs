@@ -6,7 +6,7 @@ use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 
 use super::AppState;
-use super::answer::{ErrorAnswer, json};
+use super::answer::ErrorAnswer;
 use super::body;
 use crate::daemonset::extender::{BadArgs, ExtenderArgs};
 use crate::daemonset::filter;
@@ -56,7 +56,8 @@ pub(super) async fn filter(State(state): State<AppState>, request: Request) -> R
         duration_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
         "filtered"
     );
-    json(result.body)
+    drop(args);
+    body.answer(result.body, &state.metrics)
 }
 
 /// Says on which of the nodes that the scheduler has picked a pod may evict others.
@@ -99,7 +100,8 @@ pub(super) async fn preempt(State(state): State<AppState>, request: Request) -> 
         duration_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
         "judged a preemption"
     );
-    json(result.body)
+    drop(args);
+    body.answer(result.body, &state.metrics)
 }
 
 /// Counts and answers arguments that are none.

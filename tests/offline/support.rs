@@ -116,6 +116,11 @@ impl Server {
         line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() / 1_024
     }
 
+    /// The processor time that it has had so far.
+    pub fn processor_time(&self) -> Duration {
+        processor_time(&self.child.id().to_string())
+    }
+
     pub fn signal(&self, name: &str) {
         let pid = self.child.id().to_string();
         assert!(Command::new("kill").args(["-s", name, &pid]).status().unwrap().success());
@@ -150,6 +155,15 @@ impl Drop for Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// The processor time that a process has had so far.
+pub fn processor_time(process: &str) -> Duration {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap();
+    // After the name, which may be anything: fields 14 and 15, in hundredths of a second.
+    let mut fields = stat.rsplit_once(')').unwrap().1.split_whitespace().skip(11);
+    let mut ticks = || fields.next().unwrap().parse::<u64>().unwrap();
+    Duration::from_millis(10 * (ticks() + ticks()))
 }
 
 /// What the one line on stdout says: `listening on https://A (CA F), metrics on http://B`.
