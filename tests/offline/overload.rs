@@ -146,10 +146,9 @@ async fn silent_connections() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn handshake_flood() {
     let count = sized(50);
-    let (_server, seen) = under(&format!("{count} clients that only shake hands"), |target| {
-        attacks::handshakes(target, count)
-    })
-    .await;
+    let (_server, seen) =
+        under(&format!("{count} clients that only shake hands"), |target| attacks::handshakes(target, count))
+            .await;
     assert_eq!(seen.shed, 0);
 }
 

@@ -29,7 +29,9 @@ impl Attackers {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             // On Linux, of the thread.
-            .on_thread_start(|| drop(rustix::process::nice(19)))
+            .on_thread_start(|| {
+                rustix::process::nice(19).unwrap();
+            })
             .enable_all()
             .build();
         Self(Some(runtime.unwrap()))
