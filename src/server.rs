@@ -6,7 +6,9 @@
 
 mod admission;
 mod answer;
+mod arrivals;
 mod body;
+mod buffer;
 mod connection;
 mod extender;
 pub mod files;
@@ -28,7 +30,8 @@ use crate::daemonset::policy::Policy;
 use crate::live::SharedCluster;
 use crate::metrics::Metrics;
 
-use self::body::{Allowance, Budget};
+use self::arrivals::Arrivals;
+use self::body::Allowance;
 pub use self::connection::Peer;
 use self::health::Readiness;
 use self::limits::Limits;
@@ -51,9 +54,8 @@ pub struct Shared {
     pub readiness: Readiness,
     /// Whether `/scheduler/*` is only for clients with a certificate.
     pub scheduler_needs_certificate: bool,
-    requests: tokio::sync::Semaphore,
-    admission_memory: Budget,
-    scheduler_memory: Budget,
+    admission: Arrivals,
+    scheduler: Arrivals,
 }
 
 impl AppState {
@@ -83,9 +85,8 @@ impl AppState {
         Self(Arc::new(Shared {
             policy,
             cluster,
-            requests: tokio::sync::Semaphore::new(limits.requests),
-            admission_memory: Budget::new(limits.admission_memory),
-            scheduler_memory: Budget::new(limits.scheduler_memory),
+            admission: Arrivals::new(limits.requests, limits.admission_memory),
+            scheduler: Arrivals::new(limits.requests, limits.scheduler_memory),
             readiness: Readiness::new(metrics.clone()),
             metrics,
             limits,
@@ -98,13 +99,13 @@ impl Shared {
     /// What the body of an admission review may cost.
     fn admission_allowance(&self) -> Allowance<'_> {
         let Limits { admission_body: size, free_body: free, body_time: time, .. } = self.limits;
-        Allowance { size, free, memory: &self.admission_memory, time }
+        Allowance { size, free, shared: &self.admission, time }
     }
 
     /// What the body of a call by the scheduler may cost.
     fn scheduler_allowance(&self) -> Allowance<'_> {
         let Limits { scheduler_body: size, free_body: free, body_time: time, .. } = self.limits;
-        Allowance { size, free, memory: &self.scheduler_memory, time }
+        Allowance { size, free, shared: &self.scheduler, time }
     }
 }
 

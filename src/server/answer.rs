@@ -58,23 +58,26 @@ impl IntoResponse for ErrorAnswer {
 }
 
 /// 200 with JSON; the length is known, so it is sent, and no client needs to wait for the end of a chunk.
-pub(crate) fn json(body: Vec<u8>) -> Response {
-    json_of(Body::from(body))
-}
-
-/// 200 with JSON that comes in pieces, which are sent as they are.
-pub(crate) fn json_in_pieces(pieces: impl Into<VecDeque<Bytes>>) -> Response {
-    json_of(Body::new(Pieces(pieces.into())))
-}
-
-fn json_of(body: Body) -> Response {
-    let mut response = Response::new(body);
+pub(crate) fn json(body: impl Into<Body>) -> Response {
+    let mut response = Response::new(body.into());
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
 }
 
-/// A body in pieces.
-struct Pieces(VecDeque<Bytes>);
+/// A body in pieces, which are sent as they are.
+pub(crate) struct Pieces(VecDeque<Bytes>);
+
+impl From<Pieces> for Body {
+    fn from(pieces: Pieces) -> Self {
+        Self::new(pieces)
+    }
+}
+
+impl<const N: usize> From<[Bytes; N]> for Pieces {
+    fn from(pieces: [Bytes; N]) -> Self {
+        Self(pieces.into())
+    }
+}
 
 impl HttpBody for Pieces {
     type Data = Bytes;

@@ -2,11 +2,11 @@
 
 use std::time::Instant;
 
-use axum::body::Bytes;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 
-use super::answer::{ErrorAnswer, json, json_in_pieces};
+use super::answer::ErrorAnswer;
+use super::body::HeldBody;
 use super::{AppState, body, workers};
 use crate::daemonset::extender::{BadArgs, Echo, ExtenderArgs};
 use crate::daemonset::filter;
@@ -21,13 +21,12 @@ pub(super) async fn filter(State(state): State<AppState>, request: Request) -> R
         Ok(body) => body,
         Err(error) => return error.into_response(),
     };
-    let body = body.share();
-    workers::work(body.len(), move || answer_filter(&state, &body)).await
+    workers::work(body.len(), move || answer_filter(&state, body)).await
 }
 
-fn answer_filter(state: &AppState, body: &Bytes) -> Response {
+fn answer_filter(state: &AppState, body: HeldBody) -> Response {
     let begin = Instant::now();
-    let args = match ExtenderArgs::parse(body) {
+    let args = match ExtenderArgs::parse(&body) {
         Ok(args) => args,
         Err(error) => return bad(state, Verb::Filter, begin, &error),
     };
@@ -62,7 +61,9 @@ fn answer_filter(state: &AppState, body: &Bytes) -> Response {
         "filtered"
     );
     let Echo { before, sent, after } = result.body;
-    json_in_pieces([before.into(), body.slice_ref(sent.as_bytes()), after.into()])
+    let sent = body.range_of(sent);
+    drop(args);
+    body.echo(before, sent, after, &state.metrics)
 }
 
 /// Says on which of the nodes that the scheduler has picked a pod may evict others.
@@ -71,12 +72,12 @@ pub(super) async fn preempt(State(state): State<AppState>, request: Request) -> 
         Ok(body) => body,
         Err(error) => return error.into_response(),
     };
-    workers::work(body.len(), move || answer_preempt(&state, &body)).await
+    workers::work(body.len(), move || answer_preempt(&state, body)).await
 }
 
-fn answer_preempt(state: &AppState, body: &[u8]) -> Response {
+fn answer_preempt(state: &AppState, body: HeldBody) -> Response {
     let begin = Instant::now();
-    let args = match ExtenderPreemptionArgs::parse(body) {
+    let args = match ExtenderPreemptionArgs::parse(&body) {
         Ok(args) => args,
         Err(error) => return bad(state, Verb::Preempt, begin, &error),
     };
@@ -109,7 +110,8 @@ fn answer_preempt(state: &AppState, body: &[u8]) -> Response {
         duration_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
         "judged a preemption"
     );
-    json(result.body)
+    drop(args);
+    body.answer(result.body, &state.metrics)
 }
 
 /// Counts and answers arguments that are none.

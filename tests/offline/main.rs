@@ -17,6 +17,7 @@ mod fuzz;
 mod layering;
 mod limits;
 mod live;
+mod memory;
 mod metrics;
 mod mutation;
 mod overload;
