@@ -14,6 +14,7 @@ mod guard;
 pub mod health;
 pub mod limits;
 pub mod listener;
+mod span;
 pub mod tls;
 
 use std::sync::Arc;
@@ -25,6 +26,7 @@ use axum::routing::post;
 use crate::daemonset::policy::Policy;
 use crate::live::SharedCluster;
 use crate::metrics::Metrics;
+use crate::traces::Traces;
 
 use self::body::{Allowance, Budget};
 pub use self::connection::Peer;
@@ -41,6 +43,8 @@ pub struct Shared {
     pub policy: Policy,
     /// The cluster, unless the server runs standalone.
     pub cluster: Option<SharedCluster>,
+    /// Who sends spans of requests, if anybody.
+    pub traces: Option<Traces>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// What requests may cost.
@@ -67,20 +71,22 @@ impl AppState {
         scheduler_needs_certificate: bool,
         metrics: Arc<Metrics>,
     ) -> Self {
-        Self::with_cluster(policy, limits, scheduler_needs_certificate, metrics, None)
+        Self::with_cluster(policy, limits, scheduler_needs_certificate, metrics, None, None)
     }
 
-    /// As [`Self::with_metrics`], with a cluster to look at.
+    /// As [`Self::with_metrics`], with a cluster to look at, and traces to send.
     pub fn with_cluster(
         policy: Policy,
         limits: Limits,
         scheduler_needs_certificate: bool,
         metrics: Arc<Metrics>,
         cluster: Option<SharedCluster>,
+        traces: Option<Traces>,
     ) -> Self {
         Self(Arc::new(Shared {
             policy,
             cluster,
+            traces,
             requests: tokio::sync::Semaphore::new(limits.requests),
             admission_memory: Budget::new(limits.admission_memory),
             scheduler_memory: Budget::new(limits.scheduler_memory),
@@ -123,7 +129,12 @@ pub fn router(state: AppState) -> Router {
         .route("/scheduler/preempt", post(extender::preempt))
         .route_layer(from_fn_with_state(state.clone(), guard::require_certificate));
     let guarded = webhooks.merge(scheduler).route_layer(from_fn_with_state(state.clone(), guard::guard));
-    finish(guarded.merge(health::probes()), state)
+    // Outermost, so that what the guard refuses has a span too.
+    let traced = match &state.traces {
+        Some(traces) => guarded.route_layer(from_fn_with_state(traces.clone(), span::span)),
+        None => guarded,
+    };
+    finish(traced.merge(health::probes()), state)
 }
 
 /// Every route of the metrics port.
