@@ -13,8 +13,8 @@ use opentelemetry_sdk::trace::{
 
 use crate::metrics::{Metrics, SpanFate};
 
-/// Spans that wait or are being sent; OpenTelemetry's own default. One has 2 KiB, or 6 KiB if every text in it is as long as it
-/// may be: 12 MiB.
+/// Spans that wait or are being sent; OpenTelemetry's own default. One has 2 KiB, or 10 KiB if every text in it is as long
+/// as it may be: 20 MiB.
 const QUEUE: usize = 2_048;
 
 /// The SDK's batches, with every span in them counted: it keeps to itself how many it drops.
