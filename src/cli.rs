@@ -37,7 +37,7 @@ pub enum Command {
     ///
     /// SIGTERM or SIGINT ends it once the requests in work are answered.
     #[command(after_help = SERVE_EXAMPLES)]
-    Serve(ServeArgs),
+    Serve(Box<ServeArgs>),
     /// Print the KubeSchedulerConfiguration that makes kube-scheduler ask us
     ///
     /// The certificates are put into it, so the scheduler needs this one file, and reads it at its start only.
