@@ -194,6 +194,18 @@ label!(
     }
 );
 
+label!(
+    /// What became of a span.
+    SpanFate, "outcome", {
+        /// The collector has it.
+        Exported = "exported",
+        /// The collector was not there, or refused it.
+        Failed = "failed",
+        /// Too many waited before it.
+        Dropped = "dropped",
+    }
+);
+
 use self::cluster::ClusterMetrics;
 pub use self::cluster::Resource;
 
@@ -248,6 +260,7 @@ pub static TABLE: &[Definition] = &[
     cluster::AUDITED,
     cluster::EFFECTS,
     LOG_LINES_DROPPED,
+    TRACE_SPANS,
     READY,
     BUILD_INFO,
 ];
@@ -378,6 +391,12 @@ const LOG_LINES_DROPPED: Definition = Definition {
     labels: &[],
     help: "Log lines lost because whoever reads them is too slow; requests do not wait for the log.",
 };
+const TRACE_SPANS: Definition = Definition {
+    name: "daemonset_warden_trace_spans_total",
+    kind: Kind::Counter,
+    labels: &[SpanFate::LABEL],
+    help: "Spans of sampled requests, with --tracing-endpoint. Requests do not wait for them: what the collector does not take in time is lost.",
+};
 const READY: Definition = Definition {
     name: "daemonset_warden_ready",
     kind: Kind::Gauge,
@@ -407,6 +426,7 @@ pub struct Metrics {
     connections_cut: Vec<IntCounter>,
     certificate_expiration: Vec<Gauge>,
     webhook_configuration_missing: Vec<IntGauge>,
+    trace_spans: Vec<IntCounter>,
     /// See [`TABLE`].
     pub tls_secret_writes: IntCounter,
     /// See [`TABLE`].
@@ -452,6 +472,7 @@ impl Default for Metrics {
             connections_cut: counters(new, &CONNECTIONS_CUT),
             certificate_expiration: gauges(new, &CERTIFICATE_EXPIRATION),
             webhook_configuration_missing: int_gauges(new, &WEBHOOK_CONFIGURATION_MISSING),
+            trace_spans: counters(new, &TRACE_SPANS),
             tls_secret_writes: counters(new, &TLS_SECRET_WRITES).remove(0),
             tls_secret_failures: counters(new, &TLS_SECRET_FAILURES).remove(0),
             webhook_configuration_patches: counters(new, &WEBHOOK_CONFIGURATION_PATCHES).remove(0),
@@ -508,6 +529,11 @@ impl Metrics {
     /// Counts a connection that we ended.
     pub fn cut(&self, reason: Cut) {
         self.connections_cut[reason as usize].inc();
+    }
+
+    /// Counts spans.
+    pub fn spans(&self, fate: SpanFate, spans: usize) {
+        self.trace_spans[fate as usize].inc_by(spans as u64);
     }
 
     /// The number of open connections of a port.

@@ -23,8 +23,8 @@ use crate::server::AppState;
 use crate::server::files;
 use crate::server::limits::Limits;
 use crate::server::listener::Ports;
-
 use crate::server::tls::{Source, Tls};
+use crate::traces::{self, Traces};
 use crate::watch::Watches;
 use crate::watch::connect;
 
@@ -51,7 +51,9 @@ async fn serve(args: &ServeArgs, policy: Policy, metrics: Arc<Metrics>) -> anyho
     let cluster = live.as_ref().map(|live| live.cluster.clone());
     let needs_certificate = args.client_ca_file.is_some();
     let limits = limits_of_this_process();
-    let state = AppState::with_cluster(policy, limits, needs_certificate, metrics, cluster.clone());
+    let traces = traces(args, metrics.clone())?;
+    let state =
+        AppState::with_cluster(policy, limits, needs_certificate, metrics, cluster.clone(), traces.clone());
     announce(&ports, &tls)?;
     let (drain, draining) = watch::channel(false);
     let mut serving = tokio::spawn(ports.serve(state.clone(), tls.clone(), draining));
@@ -85,13 +87,17 @@ async fn serve(args: &ServeArgs, policy: Policy, metrics: Arc<Metrics>) -> anyho
     drain.send_replace(true);
     // Watched to the end: the last answers are as good as the first.
     let _live = live;
-    tokio::select! {
-        answered = serving => {
-            if !answered.context("the server failed while ending")?.context("failed to serve")? {
-                tracing::warn!("ended with requests in work");
-            }
-            Ok(())
+    let end = async {
+        if !serving.await.context("the server failed while ending")?.context("failed to serve")? {
+            tracing::warn!("ended with requests in work");
         }
+        if let Some(traces) = traces {
+            traces.flush().await;
+        }
+        Ok(())
+    };
+    tokio::select! {
+        ended = end => ended,
         signal = signals.next() => anyhow::bail!("ended at once by a second {signal}"),
     }
 }
@@ -137,6 +143,18 @@ impl Live {
         let _deeds = deeds.start(client, std::env::var("POD_NAME").ok());
         Ok(Some(Self { cluster, _watches, _deeds }))
     }
+}
+
+/// Who sends spans to --tracing-endpoint.
+fn traces(args: &ServeArgs, metrics: Arc<Metrics>) -> anyhow::Result<Option<Traces>> {
+    let Some(endpoint) = args.tracing_endpoint.clone() else { return Ok(None) };
+    let settings = traces::Settings {
+        endpoint,
+        sampling_rate_per_million: args.tracing_sampling_rate_per_million,
+        pod: std::env::var("POD_NAME").ok(),
+        namespace: connect::own_namespace(),
+    };
+    Ok(Some(Traces::start(&settings, metrics)?))
 }
 
 /// Who looks after the Secret of --tls-secret.

@@ -118,6 +118,9 @@ fn rejects_values_that_are_none_and_names_them() {
         ("service.clusterIP=warden", "/service/clusterIP"),
         ("priorityClass.value=2000000000", "/priorityClass/value"),
         ("pod.resources.request.cpu=1", "request"),
+        ("tracing.endpoint=collector:4317", "/tracing/endpoint"),
+        ("tracing.samplingRatePerMillion=1", "/tracing/endpoint"),
+        ("tracing.samplingRatePerMillion=1000001", "/tracing/samplingRatePerMillion"),
         ("deployment.terminationGracePeriodSeconds=5", "/deployment/terminationGracePeriodSeconds"),
     ] {
         let output = helm(&["template", "warden", chart().to_str().unwrap(), "--set", value]);

@@ -43,6 +43,8 @@ const IMPURE: &[&str] = &[
     "crate::watch",
     "crate::live",
     "crate::metrics",
+    "crate::traces",
+    "opentelemetry",
     "crate::events",
     "unsafe",
 ];
@@ -81,7 +83,7 @@ fn pure_folders_do_no_io() {
 
 #[test]
 fn data_flows_one_way() {
-    let rules: [(&str, &[&str]); 8] = [
+    let rules: [(&str, &[&str]); 9] = [
         ("src/scheduling", &["daemonset::", "super::super::"]),
         ("src/daemonset", &["crate::server", "crate::command"]),
         ("src/server", &["crate::command", "crate::config", "crate::cli"]),
@@ -90,6 +92,7 @@ fn data_flows_one_way() {
         ("src/events", &["crate::command", "crate::server", "crate::config", "crate::cli", "crate::watch"]),
         // What the edges share knows none of them.
         ("src/live", &["crate::command", "crate::server", "crate::config", "crate::watch", "crate::events"]),
+        ("src/traces", &["crate::command", "crate::server", "crate::config", "crate::cli", "crate::watch"]),
         ("src/metrics", &["crate::command", "crate::server", "crate::config", "crate::watch", "crate::live"]),
     ];
     for (folder, forbidden) in rules {

@@ -26,6 +26,7 @@ mod rules_doc;
 mod scheduler_config;
 mod serve;
 mod support;
+mod traces;
 
 // Both show the same values to the chart.
 #[path = "../cluster/harness/chart_values.rs"]

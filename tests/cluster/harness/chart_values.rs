@@ -31,7 +31,7 @@ pub(crate) const MATRIX: &[(&str, &[&str])] = &[
     (
         "observed",
         &[
-            "--set=metrics.serviceMonitor.enabled=true,metrics.prometheusRule.enabled=true,metrics.dashboard.enabled=true,networkPolicy.enabled=true,priorityClass.create=true",
+            "--set=metrics.serviceMonitor.enabled=true,metrics.prometheusRule.enabled=true,metrics.dashboard.enabled=true,networkPolicy.enabled=true,priorityClass.create=true,tracing.endpoint=http://collector.observability:4318,tracing.samplingRatePerMillion=1000000",
         ],
     ),
     (
