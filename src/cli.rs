@@ -31,15 +31,23 @@ pub enum Command {
     /// Without a kubeconfig, and outside of a cluster, it runs standalone: it talks to nobody and needs nothing. Without a
     /// certificate it makes a development CA and certificate in --cert-dir and says where.
     ///
-    /// Routes of the secure port: POST /validate, /mutate, /scheduler/filter; GET /livez, /readyz.
+    /// Routes of the secure port: POST /validate, /mutate, /scheduler/filter, /scheduler/preempt; GET /livez, /readyz.
     /// Routes of the metrics port: GET /metrics, /livez, /readyz.
     ///
-    /// SIGTERM or SIGINT ends it once the requests in work are answered.
+    /// SIGTERM or SIGINT ends it once the requests in work are answered, after 15 s at most; a second one ends it at once.
+    ///
+    /// Exit code 0 after such an end, 1 for anything else, such as a configuration file with faults: all of them are listed.
     #[command(after_help = SERVE_EXAMPLES)]
     Serve(ServeArgs),
     /// Print the KubeSchedulerConfiguration that makes kube-scheduler ask us
     ///
-    /// The certificates are put into it, so the scheduler needs this one file, and reads it at its start only.
+    /// The certificates are put into it, so the scheduler needs this one file, and reads it at its start only. It is printed to
+    /// standard output; with a client certificate it holds a private key.
+    ///
+    /// If there is a KubeSchedulerConfiguration already, copy the entry of `extenders` into it. The extender has 300 ms for an
+    /// answer, and may be down: then pods are scheduled without it.
+    ///
+    /// Exit code 0, or 2 if it could not be made.
     #[command(after_help = SCHEDULER_CONFIG_EXAMPLES)]
     SchedulerConfig(SchedulerConfigArgs),
     /// Say for every DaemonSet and node whether its pod should run there, whether it does, and if not, why
@@ -137,9 +145,25 @@ Examples:
     daemonset-warden serve
     curl --cacert certs/ca.crt https://127.0.0.1:8443/readyz
 
+  With a cluster to look at, so that room is kept:
+    daemonset-warden serve --kubeconfig ~/.kube/config
+
   With a certificate of your own, on all addresses, and with rules set in a file:
     daemonset-warden serve --bind-address 0.0.0.0 --config warden.yaml \\
-      --tls-cert-file tls.crt --tls-private-key-file tls.key --client-ca-file scheduler-ca.crt";
+      --tls-cert-file tls.crt --tls-private-key-file tls.key --client-ca-file scheduler-ca.crt
+
+A configuration file; what is left out has its default:
+    apiVersion: config.daemonset-warden.io/v1alpha1
+    kind: DaemonSetWardenConfiguration
+    admission:
+      rules: {no-requests: Deny, no-priority-class: Off}   # by rule: Deny, Warn or Off
+      defaultPriorityClassName: daemons                    # for daemon pods without one; default: none
+    reservation:
+      mode: Audit         # Enforce (default), Audit or Off
+      holdTimeout: 10m    # for how long a pod is refused while the daemon pod would fit, and does not come
+      waitTimeout: 1h     # for how long while it does not fit yet
+    preemption:
+      protectDaemonPods: PreferOthers                      # PreferOthers (default), Always or Never";
 
 const SCHEDULER_CONFIG_EXAMPLES: &str = "\
 Examples:
@@ -148,7 +172,12 @@ Examples:
     kube-scheduler --config=scheduler.yaml
 
   Through the host's loopback address, where the chart's extender DaemonSet answers:
-    daemonset-warden scheduler-config --url https://127.0.0.1:10643/scheduler --ca-file warden-ca.crt";
+    daemonset-warden scheduler-config --url https://127.0.0.1:10643/scheduler --ca-file warden-ca.crt
+
+  With nothing but kubectl, by the program in the cluster:
+    kubectl -n daemonset-warden get secret daemonset-warden-tls -o jsonpath='{.data.ca\\.crt}' | base64 -d |
+      kubectl -n daemonset-warden exec -i deployment/daemonset-warden -- \\
+        /daemonset-warden scheduler-config --url https://10.96.0.50/scheduler --ca-file - > scheduler.yaml";
 
 /// The flags of `scheduler-config`.
 #[derive(Debug, Args)]
@@ -156,7 +185,7 @@ pub struct SchedulerConfigArgs {
     /// Where the scheduler reaches us: https, preferably an address, and /scheduler at the end
     #[arg(long, value_name = "URL")]
     pub url: String,
-    /// CA of our certificate, in PEM; required, because without one kube-scheduler verifies nothing
+    /// CA of our certificate, in PEM, or - for standard input; required, because without one kube-scheduler verifies nothing
     #[arg(long, value_name = "FILE")]
     pub ca_file: PathBuf,
     /// Certificate that the scheduler shows us, in PEM, if `serve` has a --client-ca-file

@@ -14,6 +14,13 @@ pub(crate) const MATRIX: &[(&str, &[&str])] = &[
             "--set=schedulerExtender.daemonSet.enabled=true,schedulerExtender.clientCASecretName=scheduler-ca,service.clusterIP=10.96.0.50",
         ],
     ),
+    (
+        "extender-observed",
+        &[
+            "--set=schedulerExtender.daemonSet.enabled=true,schedulerExtender.daemonSet.metricsBindAddress=0.0.0.0,metrics.serviceMonitor.enabled=true,metrics.prometheusRule.enabled=true,metrics.prometheusRule.runbookUrl=https://wiki.example/alerts",
+        ],
+    ),
+    ("openshift", &["--set=pod.runAsUser=null"]),
     ("cert-manager", &["--set=tls.source=certManager,tls.extraNames={192.0.2.1,warden.example}"]),
     (
         "cert-manager-issuer",
