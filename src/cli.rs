@@ -8,12 +8,25 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::certificates::secret::SecretName;
 
+/// How wide help is at most; examples are never wider, so that they can be copied.
+const WIDTH: usize = 100;
+
+const EXAMPLES: &str = "\
+Examples:
+  Try it out, without a cluster:
+    daemonset-warden serve
+
+  Why is a daemon pod missing? On the cluster that kubectl talks to:
+    daemonset-warden explain kube-system/cni --node worker-7
+
+`daemonset-warden COMMAND --help` has more of them, and says what exit codes mean.";
+
 /// Daemon pods always land.
 ///
 /// Validates DaemonSets, mutates daemon pods so that the default scheduler places them, and answers kube-scheduler as an
 /// extender.
 #[derive(Debug, Parser)]
-#[command(name = "daemonset-warden", version, propagate_version = true, max_term_width = 100)]
+#[command(name = "daemonset-warden", version, propagate_version = true, max_term_width = WIDTH, after_help = EXAMPLES)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -157,27 +170,30 @@ A configuration file; what is left out has its default:
     kind: DaemonSetWardenConfiguration
     admission:
       rules: {no-requests: Deny, no-priority-class: Off}   # by rule: Deny, Warn or Off
-      defaultPriorityClassName: daemons                    # for daemon pods without one; default: none
+      defaultPriorityClassName: daemons   # for daemon pods without one; default: none
     reservation:
       mode: Audit         # Enforce (default), Audit or Off
-      holdTimeout: 10m    # for how long a pod is refused while the daemon pod would fit, and does not come
-      waitTimeout: 1h     # for how long while it does not fit yet
+      holdTimeout: 10m    # how long pods are refused if the daemon pod could come, and does not
+      waitTimeout: 1h     # how long while there is no room for it yet
     preemption:
-      protectDaemonPods: PreferOthers                      # PreferOthers (default), Always or Never";
+      protectDaemonPods: PreferOthers     # PreferOthers (default), Always or Never";
 
 const SCHEDULER_CONFIG_EXAMPLES: &str = "\
 Examples:
   Through a Service with a fixed address:
-    daemonset-warden scheduler-config --url https://10.96.0.50/scheduler --ca-file warden-ca.crt > scheduler.yaml
+    daemonset-warden scheduler-config --url https://10.96.0.50/scheduler \\
+      --ca-file warden-ca.crt > scheduler.yaml
     kube-scheduler --config=scheduler.yaml
 
   Through the host's loopback address, where the chart's extender DaemonSet answers:
-    daemonset-warden scheduler-config --url https://127.0.0.1:10643/scheduler --ca-file warden-ca.crt
+    daemonset-warden scheduler-config --url https://127.0.0.1:10643/scheduler \\
+      --ca-file warden-ca.crt > scheduler.yaml
 
   With nothing but kubectl, by the program in the cluster:
-    kubectl -n daemonset-warden get secret daemonset-warden-tls -o jsonpath='{.data.ca\\.crt}' | base64 -d |
-      kubectl -n daemonset-warden exec -i deployment/daemonset-warden -- \\
-        /daemonset-warden scheduler-config --url https://10.96.0.50/scheduler --ca-file - > scheduler.yaml";
+    kubectl -n daemonset-warden get secret daemonset-warden-tls \\
+        -o jsonpath='{.data.ca\\.crt}' | base64 -d |
+      kubectl -n daemonset-warden exec -i deployment/daemonset-warden -- /daemonset-warden \\
+        scheduler-config --url https://10.96.0.50/scheduler --ca-file - > scheduler.yaml";
 
 /// The flags of `scheduler-config`.
 #[derive(Debug, Args)]
@@ -247,16 +263,19 @@ pub struct ServeArgs {
     pub metrics_bind_address: SocketAddr,
 }
 
+/// So that what every command has does not stand between what one of them has.
+const LOGGING: &str = "Logging";
+
 /// Logging, in the words of Kubernetes' own components.
 #[derive(Debug, Args)]
 pub struct LogArgs {
     /// How much to log: 0 warnings, 2 what was refused or changed too, 4 every request, 6 what libraries do
     ///
     /// RUST_LOG, if set, decides instead, as in RUST_LOG=daemonset_warden=debug,h2=trace.
-    #[arg(short, long = "v", global = true, value_name = "LEVEL", default_value_t = 2)]
+    #[arg(short, long = "v", global = true, value_name = "LEVEL", default_value_t = 2, help_heading = LOGGING)]
     pub verbosity: u8,
     /// How to log; by default text on a terminal and JSON elsewhere
-    #[arg(long, global = true, value_name = "FORMAT")]
+    #[arg(long, global = true, value_name = "FORMAT", help_heading = LOGGING)]
     pub logging_format: Option<LogFormat>,
 }
 
@@ -291,6 +310,17 @@ mod tests {
     #[test]
     fn the_flags_are_well_formed() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn examples_can_be_copied() {
+        let cli = Cli::command();
+        for command in std::iter::once(&cli).chain(cli.get_subcommands()) {
+            let examples = command.get_after_help().map(ToString::to_string).expect("each has examples");
+            for line in examples.lines() {
+                assert!(line.chars().count() <= WIDTH, "{}: {line}", command.get_name());
+            }
+        }
     }
 
     #[test]

@@ -124,6 +124,8 @@ fn rejects_values_that_are_none_and_names_them() {
         ("deployment.terminationGracePeriodSeconds=5", "/deployment/terminationGracePeriodSeconds"),
         ("deployment.preStopSleepSeconds=30", "deployment.terminationGracePeriodSeconds"),
         ("pod.runAsUser=0", "/pod/runAsUser"),
+        ("metricsPort=10250", "metricsPort"),
+        ("schedulerExtender.daemonSet.securePort=443", "/schedulerExtender/daemonSet/securePort"),
         (
             "schedulerExtender.daemonSet.metricsBindAddress=10.0.0.1",
             "/schedulerExtender/daemonSet/metricsBindAddress",
