@@ -44,9 +44,10 @@ fn main() {
     let census = cluster.lock().census();
     println!("{:>6.1} MiB resident once synced; {census:?}", resident());
 
-    let step = pods / 10_000;
-    feed::<Pod>(&cluster, "changes of a pod's status", 10_000, "Pod", |index| pod(index * step, nodes, 2));
-    feed::<Pod>(&cluster, "pods that end", 10_000, "Pod", |index| pod(index * step, nodes, 3));
+    let some = pods.min(10_000);
+    let step = pods / some.max(1);
+    feed::<Pod>(&cluster, "changes of a pod's status", some, "Pod", |index| pod(index * step, nodes, 2));
+    feed::<Pod>(&cluster, "pods that end", some, "Pod", |index| pod(index * step, nodes, 3));
     feed::<Node>(&cluster, "heartbeats of nodes", nodes, "Node", node);
     let times: Vec<Duration> = (0..20).map(|_| time(|| cluster.tick(Instant::now()))).collect();
     println!("{:>6.0} us the longest of 20 ticks", micros(times.into_iter().max().unwrap_or_default()));

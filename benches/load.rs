@@ -1,7 +1,8 @@
 //! `cargo bench --bench load [-- mutate validate names nodes]`: the real server end to end over TLS on 127.0.0.1, against a Go
 //! peer (benches/peer) in the same run, in turn. Needs Go and h2load (Debian: nghttp2-client).
 //!
-//! Only ratios mean something: machines differ, and the load generator shares the cores with the server.
+//! Of the rates only the ratios mean something: machines differ, and the load generator shares the cores with the server. What
+//! a call costs in CPU time, and what the server holds in memory, are what docs/operate.md gives for sizing.
 
 #![allow(
     clippy::unwrap_used,
@@ -30,10 +31,11 @@ fn main() {
     let folder = tempfile::tempdir().expect("a folder");
     let warden = Server::warden(folder.path());
     let peer = Server::peer(folder.path());
+    println!("Resident memory of the warden, idle: {:.1} MiB\n", warden.resident_mib());
     println!(
-        "| request | connections | Go peer, 1/s | daemonset-warden, 1/s | ratio | mean, peer | mean, warden |"
+        "| request | connections | Go peer, 1/s | daemonset-warden, 1/s | ratio | mean, peer | mean, warden | CPU a call, warden | resident, warden |"
     );
-    println!("|---|---|---|---|---|---|---|");
+    println!("|---|---|---|---|---|---|---|---|---|");
     for request in requests()
         .into_iter()
         .filter(|request| asked.is_empty() || asked.iter().any(|name| name == request.name))
@@ -41,21 +43,23 @@ fn main() {
         let body = folder.path().join(request.name);
         std::fs::write(&body, &request.body).expect("a body");
         let (mut theirs, mut ours) = (Vec::new(), Vec::new());
+        let before = warden.cpu();
         for _ in 0..ROUNDS {
             theirs.push(peer.measure(&request, &body, request.peer_calls));
             ours.push(warden.measure(&request, &body, request.warden_calls));
         }
+        let cpu = (warden.cpu() - before).as_secs_f64() * 1e6 / (ROUNDS * request.warden_calls) as f64;
         let (theirs, ours) = (median(theirs), median(ours));
         println!(
-            "| {} | {} | {theirs:.0} | {ours:.0} | {:.1} | {:.2} ms | {:.2} ms |",
+            "| {} | {} | {theirs:.0} | {ours:.0} | {:.1} | {:.2} ms | {:.2} ms | {cpu:.0} us | {:.1} MiB |",
             request.what,
             request.connections,
             ours / theirs,
             request.mean_ms(theirs),
             request.mean_ms(ours),
+            warden.resident_mib(),
         );
     }
-    println!("\nResident memory of the warden: {:.1} MiB", warden.resident_mib());
 }
 
 fn median(mut rates: Vec<f64>) -> f64 {
@@ -116,6 +120,15 @@ impl Server {
             .lines()
             .find_map(|line| line.strip_prefix("finished in ")?.split(", ").nth(1)?.strip_suffix(" req/s"));
         rate.and_then(|rate| rate.parse().ok()).expect("h2load says a rate")
+    }
+
+    /// CPU time that it has taken, its own and the kernel's for it: utime and stime, in hundredths of a second.
+    fn cpu(&self) -> Duration {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).expect("it runs");
+        let (_, fields) = stat.rsplit_once(") ").expect("after the name");
+        let ticks =
+            fields.split(' ').skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum::<u64>();
+        Duration::from_millis(10 * ticks)
     }
 
     fn resident_mib(&self) -> f64 {

@@ -9,12 +9,25 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::certificates::secret::SecretName;
 use crate::traces::Endpoint;
 
+/// How wide help is at most; examples are never wider, so that they can be copied.
+const WIDTH: usize = 100;
+
+const EXAMPLES: &str = "\
+Examples:
+  Try it out, without a cluster:
+    daemonset-warden serve
+
+  Why is a daemon pod missing? On the cluster that kubectl talks to:
+    daemonset-warden explain kube-system/cni --node worker-7
+
+`daemonset-warden COMMAND --help` has more of them, and says what exit codes mean.";
+
 /// Daemon pods always land.
 ///
 /// Validates DaemonSets, mutates daemon pods so that the default scheduler places them, and answers kube-scheduler as an
 /// extender.
 #[derive(Debug, Parser)]
-#[command(name = "daemonset-warden", version, propagate_version = true, max_term_width = 100)]
+#[command(name = "daemonset-warden", version, propagate_version = true, max_term_width = WIDTH, after_help = EXAMPLES)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -32,15 +45,23 @@ pub enum Command {
     /// Without a kubeconfig, and outside of a cluster, it runs standalone: it talks to nobody and needs nothing. Without a
     /// certificate it makes a development CA and certificate in --cert-dir and says where.
     ///
-    /// Routes of the secure port: POST /validate, /mutate, /scheduler/filter; GET /livez, /readyz.
+    /// Routes of the secure port: POST /validate, /mutate, /scheduler/filter, /scheduler/preempt; GET /livez, /readyz.
     /// Routes of the metrics port: GET /metrics, /livez, /readyz.
     ///
-    /// SIGTERM or SIGINT ends it once the requests in work are answered.
+    /// SIGTERM or SIGINT ends it once the requests in work are answered, after 15 s at most; a second one ends it at once.
+    ///
+    /// Exit code 0 after such an end, 1 for anything else, such as a configuration file with faults: all of them are listed.
     #[command(after_help = SERVE_EXAMPLES)]
     Serve(Box<ServeArgs>),
     /// Print the KubeSchedulerConfiguration that makes kube-scheduler ask us
     ///
-    /// The certificates are put into it, so the scheduler needs this one file, and reads it at its start only.
+    /// The certificates are put into it, so the scheduler needs this one file, and reads it at its start only. It is printed to
+    /// standard output; with a client certificate it holds a private key.
+    ///
+    /// If there is a KubeSchedulerConfiguration already, copy the entry of `extenders` into it. The extender has 300 ms for an
+    /// answer, and may be down: then pods are scheduled without it.
+    ///
+    /// Exit code 0, or 2 if it could not be made.
     #[command(after_help = SCHEDULER_CONFIG_EXAMPLES)]
     SchedulerConfig(SchedulerConfigArgs),
     /// Say for every DaemonSet and node whether its pod should run there, whether it does, and if not, why
@@ -138,18 +159,42 @@ Examples:
     daemonset-warden serve
     curl --cacert certs/ca.crt https://127.0.0.1:8443/readyz
 
+  With a cluster to look at, so that room is kept:
+    daemonset-warden serve --kubeconfig ~/.kube/config
+
   With a certificate of your own, on all addresses, and with rules set in a file:
     daemonset-warden serve --bind-address 0.0.0.0 --config warden.yaml \\
-      --tls-cert-file tls.crt --tls-private-key-file tls.key --client-ca-file scheduler-ca.crt";
+      --tls-cert-file tls.crt --tls-private-key-file tls.key --client-ca-file scheduler-ca.crt
+
+A configuration file; what is left out has its default:
+    apiVersion: config.daemonset-warden.io/v1alpha1
+    kind: DaemonSetWardenConfiguration
+    admission:
+      rules: {no-requests: Deny, no-priority-class: Off}   # by rule: Deny, Warn or Off
+      defaultPriorityClassName: daemons   # for daemon pods without one; default: none
+    reservation:
+      mode: Audit         # Enforce (default), Audit or Off
+      holdTimeout: 10m    # how long pods are refused if the daemon pod could come, and does not
+      waitTimeout: 1h     # how long while there is no room for it yet
+    preemption:
+      protectDaemonPods: PreferOthers     # PreferOthers (default), Always or Never";
 
 const SCHEDULER_CONFIG_EXAMPLES: &str = "\
 Examples:
   Through a Service with a fixed address:
-    daemonset-warden scheduler-config --url https://10.96.0.50/scheduler --ca-file warden-ca.crt > scheduler.yaml
+    daemonset-warden scheduler-config --url https://10.96.0.50/scheduler \\
+      --ca-file warden-ca.crt > scheduler.yaml
     kube-scheduler --config=scheduler.yaml
 
   Through the host's loopback address, where the chart's extender DaemonSet answers:
-    daemonset-warden scheduler-config --url https://127.0.0.1:10643/scheduler --ca-file warden-ca.crt";
+    daemonset-warden scheduler-config --url https://127.0.0.1:10643/scheduler \\
+      --ca-file warden-ca.crt > scheduler.yaml
+
+  With nothing but kubectl, by the program in the cluster:
+    kubectl -n daemonset-warden get secret daemonset-warden-tls \\
+        -o jsonpath='{.data.ca\\.crt}' | base64 -d |
+      kubectl -n daemonset-warden exec -i deployment/daemonset-warden -- /daemonset-warden \\
+        scheduler-config --url https://10.96.0.50/scheduler --ca-file - > scheduler.yaml";
 
 /// The flags of `scheduler-config`.
 #[derive(Debug, Args)]
@@ -157,7 +202,7 @@ pub struct SchedulerConfigArgs {
     /// Where the scheduler reaches us: https, preferably an address, and /scheduler at the end
     #[arg(long, value_name = "URL")]
     pub url: String,
-    /// CA of our certificate, in PEM; required, because without one kube-scheduler verifies nothing
+    /// CA of our certificate, in PEM, or - for standard input; required, because without one kube-scheduler verifies nothing
     #[arg(long, value_name = "FILE")]
     pub ca_file: PathBuf,
     /// Certificate that the scheduler shows us, in PEM, if `serve` has a --client-ca-file
@@ -231,16 +276,19 @@ pub struct ServeArgs {
     pub tracing_sampling_rate_per_million: u32,
 }
 
+/// So that what every command has does not stand between what one of them has.
+const LOGGING: &str = "Logging";
+
 /// Logging, in the words of Kubernetes' own components.
 #[derive(Debug, Args)]
 pub struct LogArgs {
     /// How much to log: 0 warnings, 2 what was refused or changed too, 4 every request, 6 what libraries do
     ///
     /// RUST_LOG, if set, decides instead, as in RUST_LOG=daemonset_warden=debug,h2=trace.
-    #[arg(short, long = "v", global = true, value_name = "LEVEL", default_value_t = 2)]
+    #[arg(short, long = "v", global = true, value_name = "LEVEL", default_value_t = 2, help_heading = LOGGING)]
     pub verbosity: u8,
     /// How to log; by default text on a terminal and JSON elsewhere
-    #[arg(long, global = true, value_name = "FORMAT")]
+    #[arg(long, global = true, value_name = "FORMAT", help_heading = LOGGING)]
     pub logging_format: Option<LogFormat>,
 }
 
@@ -275,6 +323,17 @@ mod tests {
     #[test]
     fn the_flags_are_well_formed() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn examples_can_be_copied() {
+        let cli = Cli::command();
+        for command in std::iter::once(&cli).chain(cli.get_subcommands()) {
+            let examples = command.get_after_help().map(ToString::to_string).expect("each has examples");
+            for line in examples.lines() {
+                assert!(line.chars().count() <= WIDTH, "{}: {line}", command.get_name());
+            }
+        }
     }
 
     #[test]

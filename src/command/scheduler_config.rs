@@ -5,7 +5,7 @@
 
 use std::fmt::Write as _;
 use std::fs;
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -32,7 +32,7 @@ pub(super) fn run(args: &SchedulerConfigArgs) -> anyhow::Result<()> {
 /// When the URL is of no use to the scheduler, or a file is not what it should be.
 pub fn render(args: &SchedulerConfigArgs) -> anyhow::Result<String> {
     let host = host(&args.url)?;
-    let ca = fs::read(&args.ca_file).with_context(|| failed_to_read(&args.ca_file))?;
+    let ca = read(&args.ca_file)?;
     let cas = certificates(&args.ca_file, &ca)?.len();
     // clap has made sure that it is both or neither.
     let client = match (&args.client_cert_file, &args.client_key_file) {
@@ -89,6 +89,19 @@ fn host(url: &str) -> anyhow::Result<String> {
     let host = uri.host().filter(|host| !host.is_empty()).with_context(|| wrong("has no host"))?;
     Ok(host.trim_start_matches('[').trim_end_matches(']').to_owned())
 }
+
+/// A file, or standard input for `-`: in the image there is nothing that a CA could be copied with.
+fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
+    if path != Path::new("-") {
+        return fs::read(path).with_context(|| failed_to_read(path));
+    }
+    let mut bytes = Vec::new();
+    std::io::stdin().take(MAX_INPUT).read_to_end(&mut bytes).context("failed to read standard input")?;
+    Ok(bytes)
+}
+
+/// A bundle of several hundred CAs.
+const MAX_INPUT: u64 = 1 << 20;
 
 fn certificates(path: &Path, pem: &[u8]) -> anyhow::Result<Vec<CertificateDer<'static>>> {
     let found: Vec<_> = CertificateDer::pem_slice_iter(pem)

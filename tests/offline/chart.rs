@@ -1,7 +1,6 @@
 //! The chart, rendered by the real Helm: what comes out is golden, what is out of schema is refused by name, and what it
 //! says of the program is true of the program.
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -16,6 +15,10 @@ use super::tools::tools;
 
 fn chart() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("charts/daemonset-warden")
+}
+
+fn read(file: &str) -> String {
+    std::fs::read_to_string(chart().join(file)).unwrap()
 }
 
 fn helm(args: &[&str]) -> Output {
@@ -122,6 +125,14 @@ fn rejects_values_that_are_none_and_names_them() {
         ("tracing.samplingRatePerMillion=1", "/tracing/endpoint"),
         ("tracing.samplingRatePerMillion=1000001", "/tracing/samplingRatePerMillion"),
         ("deployment.terminationGracePeriodSeconds=5", "/deployment/terminationGracePeriodSeconds"),
+        ("deployment.preStopSleepSeconds=30", "deployment.terminationGracePeriodSeconds"),
+        ("pod.runAsUser=0", "/pod/runAsUser"),
+        ("metricsPort=10250", "metricsPort"),
+        ("schedulerExtender.daemonSet.securePort=443", "/schedulerExtender/daemonSet/securePort"),
+        (
+            "schedulerExtender.daemonSet.metricsBindAddress=10.0.0.1",
+            "/schedulerExtender/daemonSet/metricsBindAddress",
+        ),
     ] {
         let output = helm(&["template", "warden", chart().to_str().unwrap(), "--set", value]);
         let text = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -130,29 +141,53 @@ fn rejects_values_that_are_none_and_names_them() {
 }
 
 #[test]
-fn alerts_and_panels_ask_for_metrics_that_there_are() {
-    let known: BTreeSet<_> = metrics::TABLE.iter().map(|metric| metric.name).collect();
+fn alerts_and_panels_ask_for_metrics_labels_and_values_that_there_are() {
     for file in ["files/alerts.yaml", "files/dashboard.json"] {
-        let text = std::fs::read_to_string(chart().join(file)).unwrap();
-        let is_part = |c: char| c.is_ascii_lowercase() || c == '_';
+        let text = read(file).replace("\\\"", "\"");
         for (start, _) in text.match_indices("daemonset_warden_") {
-            let name = text[start..].split(|c| !is_part(c)).next().unwrap();
-            assert!(known.contains(name.trim_end_matches("_bucket")), "{file}: {name}");
+            let rest = &text[start..];
+            let end = rest.find(|c: char| !c.is_ascii_lowercase() && c != '_').unwrap_or(rest.len());
+            let name = &rest[..end];
+            let bare = name.trim_end_matches("_bucket");
+            let metric = metrics::TABLE.iter().find(|metric| metric.name == bare);
+            let metric = metric.unwrap_or_else(|| panic!("{file}: no metric {name}"));
+            assert_eq!(bare != name, metric.kind == metrics::Kind::Histogram, "{file}: {name}");
+            let selector = rest[end..].strip_prefix('{').and_then(|rest| rest.split_once('}'));
+            for pair in selector.into_iter().flat_map(|(pairs, _)| pairs.split(',')) {
+                let (label, values) = pair.split_once('=').unwrap();
+                let (_, known) =
+                    metric.labels.iter().find(|(own, _)| *own == label).expect("a label of the metric");
+                for value in values.trim_matches(['~', '"']).split('|') {
+                    assert!(known.contains(&value), "{file}: {name} has no {label} {value}");
+                }
+            }
+        }
+        for (start, _) in text.match_indices("by (") {
+            let labels = text[start + 4..].split(')').next().unwrap();
+            for label in labels.split(',').map(str::trim).filter(|label| *label != "le") {
+                let known =
+                    metrics::TABLE.iter().any(|metric| metric.labels.iter().any(|(own, _)| *own == label));
+                assert!(known, "{file}: no metric has the label {label}");
+            }
         }
     }
 }
 
 #[test]
+fn the_page_of_alerts_is_made_from_them() {
+    golden("docs/alerts.md", &alerts(&serde_saphyr::from_str(&read("files/alerts.yaml")).unwrap()));
+}
+
+#[test]
 fn the_readme_is_made_from_the_values() {
-    let values = std::fs::read_to_string(chart().join("values.yaml")).unwrap();
+    let values = read("values.yaml");
     golden("charts/daemonset-warden/README.md", &readme(&values));
 }
 
 #[test]
 fn every_value_is_described_and_in_the_schema() {
-    let values = std::fs::read_to_string(chart().join("values.yaml")).unwrap();
-    let schema: Value =
-        serde_json::from_str(&std::fs::read_to_string(chart().join("values.schema.json")).unwrap()).unwrap();
+    let values = read("values.yaml");
+    let schema: Value = serde_json::from_str(&read("values.schema.json")).unwrap();
     for row in rows(&values) {
         let property = row.path.split('.').fold(&schema, |schema, key| &schema["properties"][key]);
         assert!(property.is_object(), "{} is not in values.schema.json", row.path);
@@ -216,6 +251,27 @@ fn readme(values: &str) -> String {
     for row in rows(values) {
         let what = row.what.replace('|', "\\|");
         page += &format!("| `{}` | `{}` | {what} |\n", row.path, row.default);
+    }
+    page
+}
+
+fn alerts(alerts: &Value) -> String {
+    let mut page = String::from(
+        "# Alerts\n\nWhat each alert of the chart (`metrics.prometheusRule.enabled`) means, and what to do. \
+         `metrics.prometheusRule.runbookUrl` links to\nthis page from each of them. It is made from \
+         `charts/daemonset-warden/files/alerts.yaml`:\n`UPDATE_GOLDEN=1 cargo test --test offline chart` writes it.\n",
+    );
+    for alert in alerts["alerts"].as_array().unwrap() {
+        let text = |field: &str| alert[field].as_str().unwrap_or_else(|| panic!("{alert}: no {field}"));
+        page += &format!(
+            "\n## {}\n\n{}\n\n{}, after {}:\n\n```promql\n{}\n```\n\n**What to do.** {}\n",
+            text("alert"),
+            text("summary"),
+            text("severity"),
+            text("for"),
+            text("expr"),
+            text("runbook"),
+        );
     }
     page
 }

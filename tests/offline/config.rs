@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use daemonset_warden::cli::Cli;
 use daemonset_warden::config::{ParseError, parse};
 use daemonset_warden::daemonset::policy::{GroupKind, Level, Policy, ProtectDaemonPods, ReservationMode};
 
@@ -21,6 +22,41 @@ fn an_empty_configuration_is_the_default() {
     let nulls =
         "daemonSetKinds:\nadmission:\nreservation: {mode: null}\npreemption: {}\nreadinessGates: {}\n";
     assert_eq!(parse(&format!("{HEAD}{nulls}")).unwrap(), Policy::default());
+}
+
+#[test]
+fn the_documented_defaults_are_the_defaults() {
+    let page = include_str!("../../docs/configuration.md");
+    let example = page.split("```yaml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    assert_eq!(parse(example).unwrap(), Policy::default());
+    // What is left out would be a default too.
+    for field in [
+        "daemonSetKinds:",
+        "trustedControllers:",
+        "rules:",
+        "schedulerName:",
+        "defaultPriorityClassName:",
+        "skipTolerations:",
+        "mode:",
+        "holdTimeout:",
+        "waitTimeout:",
+        "namespaceSelector:",
+        "ignoreNodes:",
+        "startupTaints:",
+        "protectDaemonPods:",
+    ] {
+        assert!(example.contains(field), "{field}");
+    }
+}
+
+#[test]
+fn the_example_in_the_help_is_read() {
+    let mut command = <Cli as clap::CommandFactory>::command();
+    let help = command.find_subcommand_mut("serve").unwrap().render_long_help().to_string();
+    let (_, example) = help.split_once("    apiVersion:").expect("an example");
+    let policy = parse(&format!("    apiVersion:{example}")).unwrap();
+    assert_eq!(policy.reservation.mode, ReservationMode::Audit);
+    assert_eq!(policy.admission.default_priority_class_name, "daemons");
 }
 
 #[test]

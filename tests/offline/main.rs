@@ -16,6 +16,7 @@ mod faults;
 mod fuzz;
 mod layering;
 mod limits;
+mod links;
 mod live;
 mod memory;
 mod metrics;

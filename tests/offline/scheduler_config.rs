@@ -1,11 +1,13 @@
 //! `scheduler-config`, by the real binary: what it prints is golden, and what could not work is refused.
 
+use std::io::Write;
 use std::path::Path;
+use std::process::Stdio;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-use super::support::{golden, run};
+use super::support::{golden, run, warden};
 
 fn data(name: &str) -> String {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/scheduler-config");
@@ -71,6 +73,22 @@ fn prints_what_it_printed() {
         assert_eq!(extender["nodeCacheCapable"], true);
         assert!(extender["tlsConfig"]["caData"].as_str().is_some_and(|ca| !ca.is_empty()));
     }
+}
+
+#[test]
+fn takes_the_ca_from_standard_input() {
+    let url = "--url=https://10.96.0.50/scheduler";
+    let (_, expected, _) = config(&[url, "--ca-file", &data("ca.crt")]);
+    let piped = |bytes: Vec<u8>| {
+        let mut command = warden(&["scheduler-config", url, "--ca-file=-"]);
+        let mut child =
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        child.stdin.take().unwrap().write_all(&bytes).unwrap();
+        let output = child.wait_with_output().unwrap();
+        (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    };
+    assert_eq!(piped(std::fs::read(data("ca.crt")).unwrap()), (Some(0), expected));
+    assert_eq!(piped(b"nothing".to_vec()), (Some(2), String::new()));
 }
 
 #[test]

@@ -155,9 +155,11 @@ annotations:
 
 {{- define "daemonset-warden.podSecurityContext" -}}
 runAsNonRoot: true
-runAsUser: 65532
-runAsGroup: 65532
-fsGroup: 65532
+{{- with .Values.pod.runAsUser }}
+runAsUser: {{ . | int64 }}
+runAsGroup: {{ . | int64 }}
+fsGroup: {{ . | int64 }}
+{{- end }}
 seccompProfile:
   type: RuntimeDefault
 {{- end }}
@@ -262,4 +264,9 @@ httpGet:
 {{- with .Values.pod.env }}
 {{ toYaml . }}
 {{- end }}
+{{- end }}
+
+{{- /* Whether an address is the node's own alone. */}}
+{{- define "daemonset-warden.isLoopback" -}}
+{{- if or (hasPrefix "127." .) (eq "::1" .) }}true{{ end }}
 {{- end }}

@@ -14,6 +14,13 @@ pub(crate) const MATRIX: &[(&str, &[&str])] = &[
             "--set=schedulerExtender.daemonSet.enabled=true,schedulerExtender.clientCASecretName=scheduler-ca,service.clusterIP=10.96.0.50",
         ],
     ),
+    (
+        "extender-observed",
+        &[
+            "--set=schedulerExtender.daemonSet.enabled=true,schedulerExtender.daemonSet.metricsBindAddress=0.0.0.0,metrics.serviceMonitor.enabled=true,metrics.prometheusRule.enabled=true,metrics.prometheusRule.runbookUrl=https://wiki.example/alerts",
+        ],
+    ),
+    ("openshift", &["--set=pod.runAsUser=null"]),
     ("cert-manager", &["--set=tls.source=certManager,tls.extraNames={192.0.2.1,warden.example}"]),
     (
         "cert-manager-issuer",
@@ -31,7 +38,7 @@ pub(crate) const MATRIX: &[(&str, &[&str])] = &[
     (
         "observed",
         &[
-            "--set=metrics.serviceMonitor.enabled=true,metrics.prometheusRule.enabled=true,metrics.dashboard.enabled=true,networkPolicy.enabled=true,priorityClass.create=true,tracing.endpoint=http://collector.observability:4318,tracing.samplingRatePerMillion=1000000",
+            "--set=metrics.serviceMonitor.enabled=true,metrics.prometheusRule.enabled=true,metrics.dashboard.enabled=true,networkPolicy.enabled=true,networkPolicy.from[0].ipBlock.cidr=192.0.2.0/24,priorityClass.create=true,tracing.endpoint=http://collector.observability:4318,tracing.samplingRatePerMillion=1000000",
         ],
     ),
     (
