@@ -92,8 +92,10 @@ impl Content {
         let with_key = |name: &str| {
             let key_pem = String::from_utf8(data.get(name)?.clone()).ok()?;
             let key = KeyPair::from_pem(&key_pem).ok()?;
+            // It has signed itself; one that cannot verify that would not verify what it signs either, and would sign for ever.
+            let is_whole = |ca: &X509Certificate<'_>| ca.is_ca() && ca.verify_signature(None).is_ok();
             let certificate = cas.iter().find(|certificate| {
-                parse(certificate).is_some_and(|parsed| parsed.is_ca() && is_key_of(&key, &parsed))
+                parse(certificate).is_some_and(|parsed| is_key_of(&key, &parsed) && is_whole(&parsed))
             })?;
             let validity = validity(&parse(certificate)?);
             Some(Ca { certificate: certificate.clone(), validity, key_pem })
@@ -386,6 +388,19 @@ mod tests {
         assert!(verifies(&after.bundle(), &before, NOW) && verifies(&after.bundle(), &after, NOW));
         assert!(!verifies(&before.bundle(), &after, NOW));
         assert!(!after.is_trusted_by(&before.bundle()));
+    }
+
+    #[test]
+    fn a_ca_of_a_curve_that_there_is_not_does_not_sign_again_and_again() {
+        let before = settle(Content::read(Data::new()), NOW);
+        let mut ca = certificates(before.data.get(CA_CERTIFICATES)).remove(0).to_vec();
+        // prime256v1, 1.2.840.10045.3.1.7
+        let curve = ca.windows(8).position(|bytes| bytes == b"\x2a\x86\x48\xce\x3d\x03\x01\x07").unwrap();
+        ca[curve + 4] ^= 0x10;
+        let mut data = before.data.clone();
+        data.insert(CA_CERTIFICATES.to_owned(), pem(&[ca.into()]));
+        let after = settle(Content::read(data), NOW);
+        assert!(verifies(&after.bundle(), &after, NOW));
     }
 
     #[test]
