@@ -354,7 +354,7 @@ const CERTIFICATE_RELOAD_FAILURES: Definition = Definition {
     name: "daemonset_warden_certificate_reload_failures_total",
     kind: Kind::Counter,
     labels: &[],
-    help: "Looks at the certificate files that failed; the pair before stays in use, if there is one. Grows for as long as they are bad.",
+    help: "Looks at the certificate files or the client CA that failed; what was good before stays in use, if there was something. Grows for as long as they are bad.",
 };
 const TLS_SECRET_WRITES: Definition = Definition {
     name: "daemonset_warden_tls_secret_writes_total",
