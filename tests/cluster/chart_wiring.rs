@@ -120,7 +120,9 @@ async fn refused(replica: &Replica) -> f64 {
 /// Creates a DaemonSet that is refused and a daemon pod that is changed: docs/operate.md says what the audit log says of them.
 async fn audited(arena: &Arena<Arc<ControlPlane>>) {
     let long = "a".repeat(250);
-    let refusal = arena.api().create(&PostParams::default(), &daemon_set(&long)).await.map(|_: DaemonSet| ());
+    let mut refused = daemon_set("long");
+    refused.metadata.name = Some(long.clone());
+    let refusal = arena.api().create(&PostParams::default(), &refused).await.map(|_: DaemonSet| ());
     assert!(matches!(&refusal, Err(kube::Error::Api(status)) if status.code == 422), "{refusal:?}");
     arena.create(&daemon_pod("bound-by-its-controller", "chart-wiring-2")).await;
 
