@@ -6,6 +6,8 @@
 //!                                         │ ROLL_OVER: the next   │ SWITCH: the next one signs,
 //!                                         │ CA joins the bundle   │ this one stays in the bundle
 //! ```
+//! A clock that is wrong can put a CA out of use before its time or after it. Another is made then, and the first one is put aside
+//! where its successor would be, with its key, until it is valid again: schedulers trust it and nothing else.
 
 use super::issue::Names;
 
@@ -23,8 +25,8 @@ pub const LEAF_LIFETIME: i64 = 90 * DAY;
 pub const LEAF_RENEWAL: i64 = 30 * DAY;
 /// Clocks of a cluster differ: certificates are valid from a little before they are made.
 pub const CLOCK_SKEW: i64 = 60 * 60;
-/// A certificate that is valid no earlier than this was made by a clock that was wrong, or is judged by one that is. Nobody takes it
-/// for good, perhaps for years; one that is ahead by less is waited for.
+/// A CA that is ahead by more was made by a clock that was wrong, or is judged by one that is: nobody takes it for good, perhaps for
+/// years. One that is ahead by less is waited for.
 const AHEAD: i64 = DAY;
 /// Seconds.
 pub const DAY: i64 = 24 * 60 * 60;

@@ -123,7 +123,7 @@ async fn audited(arena: &Arena<Arc<ControlPlane>>) {
     let mut refused = daemon_set("long");
     refused.metadata.name = Some(long.clone());
     let refusal = arena.api().create(&PostParams::default(), &refused).await.map(|_: DaemonSet| ());
-    assert!(matches!(&refusal, Err(kube::Error::Api(status)) if status.code == 422), "{refusal:?}");
+    assert!(matches!(&refusal, Err(kube::Error::Api(status)) if status.code == 403), "{refusal:?}");
     arena.create(&daemon_pod("bound-by-its-controller", "chart-wiring-2")).await;
 
     let validate = "validate.daemonset-warden.io";
