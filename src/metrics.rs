@@ -11,6 +11,7 @@ use prometheus::{
 };
 use prometheus::{IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
 
+use crate::certificates::plan::Validity;
 use crate::daemonset::filter::Refusal;
 use crate::daemonset::preemption::Dropped;
 
@@ -236,6 +237,7 @@ pub static TABLE: &[Definition] = &[
     ACCEPT_ERRORS,
     PANICS,
     CERTIFICATE_EXPIRATION,
+    CERTIFICATE_NOT_BEFORE,
     CERTIFICATE_RELOADS,
     CERTIFICATE_RELOAD_FAILURES,
     TLS_SECRET_WRITES,
@@ -349,6 +351,12 @@ const CERTIFICATE_EXPIRATION: Definition = Definition {
     labels: &[Certificate::LABEL],
     help: "When the certificate in use expires, in Unix time.",
 };
+const CERTIFICATE_NOT_BEFORE: Definition = Definition {
+    name: "daemonset_warden_certificate_not_before_timestamp_seconds",
+    kind: Kind::Gauge,
+    labels: &[Certificate::LABEL],
+    help: "From when the certificate in use is valid, in Unix time. Later than now where a clock is or was wrong.",
+};
 const CERTIFICATE_RELOADS: Definition = Definition {
     name: "daemonset_warden_certificate_reloads_total",
     kind: Kind::Counter,
@@ -359,7 +367,7 @@ const CERTIFICATE_RELOAD_FAILURES: Definition = Definition {
     name: "daemonset_warden_certificate_reload_failures_total",
     kind: Kind::Counter,
     labels: &[],
-    help: "Looks at the certificate files that failed; the pair before stays in use. Grows for as long as they are bad.",
+    help: "Looks at the certificate files or the client CA that failed; what was good before stays in use, if there was something. Grows for as long as they are bad.",
 };
 const TLS_SECRET_WRITES: Definition = Definition {
     name: "daemonset_warden_tls_secret_writes_total",
@@ -425,6 +433,7 @@ pub struct Metrics {
     connections: Vec<IntGauge>,
     connections_cut: Vec<IntCounter>,
     certificate_expiration: Vec<Gauge>,
+    certificate_not_before: Vec<Gauge>,
     webhook_configuration_missing: Vec<IntGauge>,
     trace_spans: Vec<IntCounter>,
     /// See [`TABLE`].
@@ -471,6 +480,7 @@ impl Default for Metrics {
             connections: int_gauges(new, &CONNECTIONS),
             connections_cut: counters(new, &CONNECTIONS_CUT),
             certificate_expiration: gauges(new, &CERTIFICATE_EXPIRATION),
+            certificate_not_before: gauges(new, &CERTIFICATE_NOT_BEFORE),
             webhook_configuration_missing: int_gauges(new, &WEBHOOK_CONFIGURATION_MISSING),
             trace_spans: counters(new, &TRACE_SPANS),
             tls_secret_writes: counters(new, &TLS_SECRET_WRITES).remove(0),
@@ -546,9 +556,10 @@ impl Metrics {
         self.webhook_configuration_missing[webhook as usize].set(i64::from(missing));
     }
 
-    /// When a certificate expires, in Unix time.
-    pub fn certificate_expires(&self, certificate: Certificate, seconds: i64) {
-        self.certificate_expiration[certificate as usize].set(seconds as f64);
+    /// From when to when a certificate is good.
+    pub fn certificate_valid(&self, certificate: Certificate, validity: Validity) {
+        self.certificate_expiration[certificate as usize].set(validity.not_after as f64);
+        self.certificate_not_before[certificate as usize].set(validity.not_before as f64);
     }
 
     /// Everything, in Prometheus' text format.

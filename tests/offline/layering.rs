@@ -122,7 +122,8 @@ fn the_test_sees_what_it_looks_for() {
 #[test]
 fn every_file_is_compiled() {
     let mut reached = BTreeSet::new();
-    for start in ["src/lib.rs", "src/main.rs", "tests/offline/main.rs", "tests/cluster/main.rs"] {
+    let tests = ["tests/offline/main.rs", "tests/cluster/main.rs", "tests/image/main.rs"];
+    for start in ["src/lib.rs", "src/main.rs"].into_iter().chain(tests) {
         reach(&root().join(start), true, &mut reached);
     }
     // Each benchmark is a program of its own, named in Cargo.toml.

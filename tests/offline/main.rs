@@ -6,6 +6,7 @@
 mod bad_input;
 mod certificates;
 mod chart;
+mod clock;
 mod config;
 mod conformance;
 mod differential;
