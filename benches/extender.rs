@@ -6,7 +6,7 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use daemonset_warden::daemonset::extender::ExtenderArgs;
+use daemonset_warden::daemonset::extender::{Echo, ExtenderArgs};
 use daemonset_warden::daemonset::filter::{DaemonPodJudge, Refusal};
 use daemonset_warden::daemonset::policy::Policy;
 use serde_json::{Value, json};
@@ -42,7 +42,7 @@ fn nodes(criterion: &mut Criterion) {
     group.finish();
 }
 
-fn filter(body: &[u8]) -> Vec<u8> {
+fn filter(body: &[u8]) -> Echo<'_> {
     let args = ExtenderArgs::parse(body).unwrap();
     let policy = Policy::default();
     let judge = DaemonPodJudge::new(&policy, &args.pod);

@@ -1,7 +1,7 @@
 //! Wiring only, no decisions: what each subcommand starts, and how it ends.
 
 pub mod explain;
-mod scheduler_config;
+pub mod scheduler_config;
 mod serve;
 
 use std::process::ExitCode;

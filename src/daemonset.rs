@@ -14,6 +14,7 @@ pub mod filter;
 pub mod json;
 pub mod mutation;
 pub mod namespace_selector;
+mod node_names;
 pub mod patch;
 pub mod placement;
 pub mod policy;

@@ -6,15 +6,19 @@
 
 mod admission;
 mod answer;
+mod arrivals;
 mod body;
+mod buffer;
 mod connection;
 mod extender;
 pub mod files;
 mod guard;
+mod gulps;
 pub mod health;
 pub mod limits;
 pub mod listener;
 pub mod tls;
+mod workers;
 
 use std::sync::Arc;
 
@@ -26,7 +30,8 @@ use crate::daemonset::policy::Policy;
 use crate::live::SharedCluster;
 use crate::metrics::Metrics;
 
-use self::body::{Allowance, Budget};
+use self::arrivals::Arrivals;
+use self::body::Allowance;
 pub use self::connection::Peer;
 use self::health::Readiness;
 use self::limits::Limits;
@@ -49,9 +54,8 @@ pub struct Shared {
     pub readiness: Readiness,
     /// Whether `/scheduler/*` is only for clients with a certificate.
     pub scheduler_needs_certificate: bool,
-    requests: tokio::sync::Semaphore,
-    admission_memory: Budget,
-    scheduler_memory: Budget,
+    admission: Arrivals,
+    scheduler: Arrivals,
 }
 
 impl AppState {
@@ -81,9 +85,8 @@ impl AppState {
         Self(Arc::new(Shared {
             policy,
             cluster,
-            requests: tokio::sync::Semaphore::new(limits.requests),
-            admission_memory: Budget::new(limits.admission_memory),
-            scheduler_memory: Budget::new(limits.scheduler_memory),
+            admission: Arrivals::new(limits.requests, limits.admission_memory),
+            scheduler: Arrivals::new(limits.requests, limits.scheduler_memory),
             readiness: Readiness::new(metrics.clone()),
             metrics,
             limits,
@@ -96,13 +99,13 @@ impl Shared {
     /// What the body of an admission review may cost.
     fn admission_allowance(&self) -> Allowance<'_> {
         let Limits { admission_body: size, free_body: free, body_time: time, .. } = self.limits;
-        Allowance { size, free, memory: &self.admission_memory, time }
+        Allowance { size, free, shared: &self.admission, time }
     }
 
     /// What the body of a call by the scheduler may cost.
     fn scheduler_allowance(&self) -> Allowance<'_> {
         let Limits { scheduler_body: size, free_body: free, body_time: time, .. } = self.limits;
-        Allowance { size, free, memory: &self.scheduler_memory, time }
+        Allowance { size, free, shared: &self.scheduler, time }
     }
 }
 

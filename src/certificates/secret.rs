@@ -208,6 +208,17 @@ mod tests {
         }
     }
 
+    proptest::proptest! {
+        #[test]
+        fn no_date_is_too_strange(
+            nearly in "[A-Z][a-z]{2}, [0-9]{1,5} (Jan|Feb|Dec|xxx) [0-9]{1,6} [0-9]{1,3}:[0-9]{1,3}:[0-9]{1,3} GMT",
+            any in ".*",
+        ) {
+            http_date(&nearly);
+            http_date(&any);
+        }
+    }
+
     #[test]
     fn a_secret_is_named_with_its_namespace() {
         let name = |text: &str| text.parse::<SecretName>();

@@ -26,7 +26,11 @@ pub(super) fn run(args: &SchedulerConfigArgs) -> anyhow::Result<()> {
     std::io::stdout().write_all(text.as_bytes()).context("failed to write to stdout")
 }
 
-fn render(args: &SchedulerConfigArgs) -> anyhow::Result<String> {
+/// The configuration, as it is printed.
+///
+/// # Errors
+/// When the URL is of no use to the scheduler, or a file is not what it should be.
+pub fn render(args: &SchedulerConfigArgs) -> anyhow::Result<String> {
     let host = host(&args.url)?;
     let ca = read(&args.ca_file)?;
     let cas = certificates(&args.ca_file, &ca)?.len();

@@ -34,6 +34,8 @@ pub(super) fn run(args: ServeArgs, log: &LogArgs) -> anyhow::Result<()> {
     let policy = args.config.as_deref().map(config::load).transpose()?.unwrap_or_default();
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()
+        // How many tasks run before it is looked who else has sent something. Among them may be 16 that decrypt large bodies.
+        .event_interval(16)
         .build()
         .context("failed to start the runtime")?
         .block_on(serve(&args, policy, metrics))
@@ -85,7 +87,7 @@ async fn serve(args: &ServeArgs, policy: Policy, metrics: Arc<Metrics>) -> anyho
     let _live = live;
     tokio::select! {
         answered = serving => {
-            if !answered.context("the server failed while ending")? {
+            if !answered.context("the server failed while ending")?.context("failed to serve")? {
                 tracing::warn!("ended with requests in work");
             }
             Ok(())

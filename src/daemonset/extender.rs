@@ -12,10 +12,8 @@ use k8s_openapi::api::core::v1::Taint;
 
 use super::filter::Refusal;
 use super::json::{Fault, Scanner, Text};
+use super::node_names::{NodeNames, check_count, name};
 use crate::scheduling::pod::Pod;
-
-/// More nodes than any cluster has; without it, a body of 64 MiB of `{}` would cost a hundred times as much memory.
-const MAX_NODES: usize = 200_000;
 
 /// Why arguments cannot be answered: a 400, because no scheduler sends such a thing.
 #[derive(Debug, thiserror::Error)]
@@ -62,7 +60,7 @@ pub struct ExtenderArgs<'a> {
 #[derive(Debug)]
 enum Nodes<'a> {
     /// By name: `nodeCacheCapable: true`.
-    Names { sent: &'a str, names: Vec<Text<'a>> },
+    Names(NodeNames<'a>),
     /// As a NodeList: `nodeCacheCapable: false`.
     Whole(NodeList<'a>),
 }
@@ -70,8 +68,16 @@ enum Nodes<'a> {
 #[derive(Debug, Default)]
 struct NodeList<'a> {
     items: Vec<Item<'a>>,
-    /// The list's own text before, with and after its items, if it can be echoed around fewer of them.
-    around: Option<[&'a str; 3]>,
+    /// The list's own text, if it can be echoed around fewer items.
+    around: Option<Around<'a>>,
+}
+
+/// The text of a NodeList: all of it, and what comes before and after its items.
+#[derive(Debug, Clone, Copy)]
+struct Around<'a> {
+    sent: &'a str,
+    before: &'a str,
+    after: &'a str,
 }
 
 /// An item of a NodeList: its text, and what is read of it.
@@ -111,11 +117,29 @@ fn decode<T: Default + for<'de> serde::Deserialize<'de>>(sent: Option<&str>) -> 
     serde_json::from_str::<Option<T>>(sent).ok().map(Option::unwrap_or_default)
 }
 
+/// A text of which the greater part may be what was sent.
+#[derive(Debug, Default)]
+pub struct Echo<'a> {
+    /// What comes first.
+    pub before: Vec<u8>,
+    /// What is sent back as it came.
+    pub sent: &'a str,
+    /// What comes last.
+    pub after: Vec<u8>,
+}
+
+impl Echo<'_> {
+    /// All of it, copied.
+    pub fn to_vec(&self) -> Vec<u8> {
+        [&self.before, self.sent.as_bytes(), &self.after].concat()
+    }
+}
+
 /// The answer and what it says, for the metrics.
 #[derive(Debug)]
-pub struct FilterResult {
+pub struct FilterResult<'a> {
     /// An ExtenderFilterResult in the mode asked.
-    pub body: Vec<u8>,
+    pub body: Echo<'a>,
     /// How many nodes were sent.
     pub nodes: usize,
     /// How many of them were refused, by [`Refusal::index`].
@@ -136,7 +160,7 @@ impl<'a> ExtenderArgs<'a> {
             if key.is_key("Pod") {
                 pod = object_text(scanner)?;
             } else if key.is_key("NodeNames") {
-                names = parse_names(scanner)?;
+                names = if scanner.null() { None } else { Some(NodeNames::parse(scanner)?) };
             } else if key.is_key("Nodes") {
                 list = parse_list(scanner)?;
             } else {
@@ -146,7 +170,7 @@ impl<'a> ExtenderArgs<'a> {
         })?;
         let pod = parse_pod(Self::KIND, pod)?;
         let nodes = match (names, list) {
-            (Some(names), _) => names,
+            (Some(names), _) => Nodes::Names(names),
             (None, Some(list)) => Nodes::Whole(list),
             (None, None) => return Err(BadArgs::NoNodes),
         };
@@ -156,36 +180,38 @@ impl<'a> ExtenderArgs<'a> {
     /// How many nodes were sent.
     pub fn node_count(&self) -> usize {
         match &self.nodes {
-            Nodes::Names { names, .. } => names.len(),
+            Nodes::Names(list) => list.names.len(),
             Nodes::Whole(list) => list.items.len(),
         }
     }
 
     /// The answer for what `refuse` says about each node: its name, and what was sent of it where nodes are sent whole.
     /// About one name it must always say the same.
-    pub fn filter(&self, refuse: impl FnMut(&str, Option<&FullNode<'_>>) -> Option<Refusal>) -> FilterResult {
+    pub fn filter(
+        &self,
+        refuse: impl FnMut(&str, Option<&FullNode<'_>>) -> Option<Refusal>,
+    ) -> FilterResult<'a> {
         match &self.nodes {
-            Nodes::Names { sent, names } => filter_names(sent, names, refuse),
+            Nodes::Names(list) => filter_names(list, refuse),
             Nodes::Whole(list) => filter_list(list, refuse),
         }
     }
 }
 
-fn filter_names(
-    sent: &str,
-    names: &[Text<'_>],
+fn filter_names<'a>(
+    NodeNames { sent, names }: &NodeNames<'a>,
     mut refuse: impl FnMut(&str, Option<&FullNode<'_>>) -> Option<Refusal>,
-) -> FilterResult {
-    let mut writer = Writer::new(sent.len() + 200);
+) -> FilterResult<'a> {
     let mut refused = [0; Refusal::ALL.len()];
     let mut judge = |name: &Text<'_>| refuse(&decoded(name), None);
-    // Most calls refuse nothing: then all is echoed with one copy.
     let first = names.iter().enumerate().find_map(|(index, name)| Some((index, judge(name)?)));
-    writer.text(r#"{"Nodes":null,"NodeNames":"#);
+    let before = r#"{"Nodes":null,"NodeNames":"#;
+    // Most calls refuse nothing.
     let Some((passed, refusal)) = first else {
-        writer.text(sent);
-        return writer.finish(names.len(), refused);
+        return Writer::new(0).echo(before, sent).finish(names.len(), refused);
     };
+    let mut writer = Writer::new(sent.len() + 200);
+    writer.text(before);
     writer.text("[");
     names[..passed].iter().for_each(|name| writer.item(name.quoted()));
     writer.refuse(names[passed], refusal, &mut refused);
@@ -199,36 +225,35 @@ fn filter_names(
     writer.finish(names.len(), refused)
 }
 
-fn filter_list(
-    list: &NodeList<'_>,
+fn filter_list<'a>(
+    list: &NodeList<'a>,
     mut refuse: impl FnMut(&str, Option<&FullNode<'_>>) -> Option<Refusal>,
-) -> FilterResult {
+) -> FilterResult<'a> {
     let mut refused = [0; Refusal::ALL.len()];
     // A node that cannot be named cannot be refused either.
     let judge = |item: &Item<'_>| item.name.and_then(|name| refuse(&decoded(&name), Some(&item.node)));
     let mut verdicts: Vec<Option<Refusal>> = list.items.iter().map(judge).collect();
-    let any = verdicts.iter().any(Option::is_some);
-    if any {
+    let begin = r#"{"Nodes":"#;
+    let end = r#","NodeNames":null"#;
+    if verdicts.iter().any(Option::is_some) {
         pass_what_passes_once(&list.items, &mut verdicts);
+    } else if let Some(Around { sent, .. }) = list.around {
+        let mut writer = Writer::new(0).echo(begin, sent);
+        writer.text(end);
+        return writer.finish(list.items.len(), refused);
     }
     let passing = || list.items.iter().zip(&verdicts).filter(|(_, verdict)| verdict.is_none());
     let size: usize = passing().map(|(item, _)| item.sent.len() + 1).sum();
     let mut writer = Writer::new(size + 500);
-    writer.text(r#"{"Nodes":"#);
-    match list.around {
-        Some([before, items, after]) if !any => {
-            [before, items, after].iter().for_each(|text| writer.text(text))
-        }
-        around => {
-            let [before, _, after] = around.unwrap_or([r#"{"metadata":{},"items":"#, "", "}"]);
-            writer.text(before);
-            writer.text("[");
-            passing().for_each(|(item, _)| writer.item(item.sent));
-            writer.text("]");
-            writer.text(after);
-        }
-    }
-    writer.text(r#","NodeNames":null"#);
+    let (before, after) =
+        list.around.as_ref().map_or((r#"{"metadata":{},"items":"#, "}"), |list| (list.before, list.after));
+    writer.text(begin);
+    writer.text(before);
+    writer.text("[");
+    passing().for_each(|(item, _)| writer.item(item.sent));
+    writer.text("]");
+    writer.text(after);
+    writer.text(end);
     for (item, verdict) in list.items.iter().zip(&verdicts) {
         if let Some((name, refusal)) = item.name.zip(*verdict) {
             writer.refuse(name, refusal, &mut refused);
@@ -257,20 +282,29 @@ fn decoded<'a>(name: &Text<'a>) -> Cow<'a, str> {
     name.decode().unwrap_or_default()
 }
 
-/// Writes an answer into one buffer.
-struct Writer {
-    body: Vec<u8>,
+/// Writes an answer.
+struct Writer<'a> {
+    body: Echo<'a>,
     failed: Vec<u8>,
     is_first: bool,
 }
 
-impl Writer {
+impl<'a> Writer<'a> {
+    /// For so many bytes that are not echoed, and the end.
     fn new(capacity: usize) -> Self {
-        Self { body: Vec::with_capacity(capacity), failed: Vec::new(), is_first: true }
+        let body = Echo { after: Vec::with_capacity(capacity + 100), ..Echo::default() };
+        Self { body, failed: Vec::new(), is_first: true }
+    }
+
+    /// Begins with what is echoed.
+    fn echo(mut self, before: &str, sent: &'a str) -> Self {
+        self.body.before.extend_from_slice(before.as_bytes());
+        self.body.sent = sent;
+        self
     }
 
     fn text(&mut self, text: &str) {
-        self.body.extend_from_slice(text.as_bytes());
+        self.body.after.extend_from_slice(text.as_bytes());
     }
 
     /// An item of the list that passes.
@@ -293,9 +327,9 @@ impl Writer {
     }
 
     /// Refusals are unresolvable: a FailedNodes entry would make the scheduler try preemption where it cannot help.
-    fn finish(mut self, nodes: usize, refused: [usize; Refusal::ALL.len()]) -> FilterResult {
+    fn finish(mut self, nodes: usize, refused: [usize; Refusal::ALL.len()]) -> FilterResult<'a> {
         self.text(r#","FailedNodes":{},"FailedAndUnresolvableNodes":{"#);
-        self.body.append(&mut self.failed);
+        self.body.after.append(&mut self.failed);
         self.text(r#"},"Error":""}"#);
         FilterResult { body: self.body, nodes, refused }
     }
@@ -307,9 +341,14 @@ pub(super) fn parse_object<'a>(
     body: &'a [u8],
     member: impl FnMut(&mut Scanner<'a>, Text<'a>) -> Result<(), Fault>,
 ) -> Result<(), BadArgs> {
-    let text = std::str::from_utf8(body).map_err(|source| BadArgs::NotText { kind, source })?;
+    let text = text(body).map_err(|source| BadArgs::NotText { kind, source })?;
     let mut scanner = Scanner::new(text);
     scanner.object(member).and_then(|()| scanner.end()).map_err(|source| BadArgs::NotArgs { kind, source })
+}
+
+/// The body as a text. The fast check does not say where it fails.
+fn text(body: &[u8]) -> Result<&str, std::str::Utf8Error> {
+    simdutf8::basic::from_utf8(body).or_else(|_| std::str::from_utf8(body))
 }
 
 /// The text of an object; `None` for `null`.
@@ -324,30 +363,6 @@ pub(super) fn object_text<'a>(scanner: &mut Scanner<'a>) -> Result<Option<&'a st
 /// Decodes the pod of the arguments.
 pub(super) fn parse_pod(kind: &'static str, pod: Option<&str>) -> Result<Pod, BadArgs> {
     serde_json::from_str(pod.ok_or(BadArgs::NoPod(kind))?).map_err(BadArgs::BadPod)
-}
-
-/// A string that can be compared with a node's name.
-pub(super) fn name<'a>(scanner: &mut Scanner<'a>) -> Result<Text<'a>, Fault> {
-    let name = scanner.string()?;
-    match name.decode() {
-        Some(_) => Ok(name),
-        None => Err(scanner.fault("half a surrogate pair in a name")),
-    }
-}
-
-fn parse_names<'a>(scanner: &mut Scanner<'a>) -> Result<Option<Nodes<'a>>, Fault> {
-    if scanner.null() {
-        return Ok(None);
-    }
-    let mut names = Vec::new();
-    scanner.peek();
-    let start = scanner.position();
-    scanner.array(|scanner| {
-        check_count(scanner, names.len())?;
-        names.push(name(scanner)?);
-        Ok(())
-    })?;
-    Ok(Some(Nodes::Names { sent: scanner.text_since(start), names }))
 }
 
 fn parse_list<'a>(scanner: &mut Scanner<'a>) -> Result<Option<NodeList<'a>>, Fault> {
@@ -383,9 +398,7 @@ fn parse_list<'a>(scanner: &mut Scanner<'a>) -> Result<Option<NodeList<'a>>, Fau
     })?;
     if let Some((from, to)) = place.filter(|_| is_plain) {
         let sent = scanner.text_since(start);
-        let (before, rest) = sent.split_at(from - start);
-        let (items, after) = rest.split_at(to - from);
-        list.around = Some([before, items, after]);
+        list.around = Some(Around { sent, before: &sent[..from - start], after: &sent[to - start..] });
     }
     Ok(Some(list))
 }
@@ -422,8 +435,4 @@ fn parse_item<'a>(scanner: &mut Scanner<'a>) -> Result<Item<'a>, Fault> {
     })?;
     let name = found.filter(|name| name.quoted() != r#""""#);
     Ok(Item { sent: scanner.text_since(start), name, node })
-}
-
-fn check_count(scanner: &Scanner<'_>, count: usize) -> Result<(), Fault> {
-    if count < MAX_NODES { Ok(()) } else { Err(scanner.fault("too many nodes")) }
 }

@@ -79,13 +79,17 @@ impl From<Kept> for Refusal {
 }
 
 /// The answer without a cluster to look at: daemon pods are judged by what they say of themselves, others pass.
-pub fn alone(policy: &Policy, args: &ExtenderArgs<'_>) -> FilterResult {
+pub fn alone<'a>(policy: &Policy, args: &ExtenderArgs<'a>) -> FilterResult<'a> {
     let judge = DaemonPodJudge::new(policy, &args.pod);
     args.filter(|name, node| judge.as_ref()?.refuse(name, node))
 }
 
 /// The answer with a cluster: what calls itself a daemon pod and is none is an ordinary pod, and room is kept.
-pub fn in_cluster(cluster: &mut Cluster, args: &ExtenderArgs<'_>, now: Instant) -> (FilterResult, Tally) {
+pub fn in_cluster<'a>(
+    cluster: &mut Cluster,
+    args: &ExtenderArgs<'a>,
+    now: Instant,
+) -> (FilterResult<'a>, Tally) {
     let policy = cluster.policy().clone();
     let is_genuine = cluster.genuine_target(&args.pod).is_some();
     let judge = is_genuine.then(|| DaemonPodJudge::new(&policy, &args.pod)).flatten();

@@ -35,12 +35,18 @@ pub struct Text<'a> {
 }
 
 impl<'a> Text<'a> {
+    /// A string without escapes, with its quotes.
+    pub(super) fn plain(quoted: &'a str) -> Self {
+        Self { quoted, escaped: false }
+    }
+
     /// The string as it was sent, with its quotes.
     pub fn quoted(&self) -> &'a str {
         self.quoted
     }
 
     /// What it says; `None` when its escapes name half a surrogate pair.
+    #[inline]
     pub fn decode(&self) -> Option<Cow<'a, str>> {
         if self.escaped {
             serde_json::from_str(self.quoted).ok().map(Cow::Owned)
@@ -76,6 +82,17 @@ impl<'a> Scanner<'a> {
     /// How many bytes were passed.
     pub fn position(&self) -> usize {
         self.at
+    }
+
+    /// What was not passed.
+    pub fn rest(&self) -> &'a str {
+        &self.text[self.at..]
+    }
+
+    /// Passes the start of [`Self::rest`] that was read by other means.
+    pub fn pass(&mut self, text: &str) {
+        debug_assert!(self.rest().starts_with(text));
+        self.at += text.len();
     }
 
     /// What was passed since `start`, a [`Self::position`].
@@ -328,23 +345,35 @@ impl<'a> Scanner<'a> {
 
 /// How many of the first bytes of a string's content are no quote, backslash or control character.
 fn plain_length(bytes: &[u8]) -> usize {
-    const ONES: u64 = u64::from_le_bytes([0x01; 8]);
-    const HIGHS: u64 = u64::from_le_bytes([0x80; 8]);
-    // Eight bytes at a time; the lowest byte that is marked is exact, those above it may be marked by its borrow.
-    let (words, rest) = bytes.as_chunks::<8>();
+    // Thirty-two bytes at a time, which compilers make vectors of; then eight.
+    let is_plain = |block: &[u8; 32]| !block.iter().fold(false, |found, byte| found | is_special(*byte));
+    let blocks = bytes.as_chunks::<32>().0.iter().take_while(|block| is_plain(block)).count();
+    let rest = &bytes[blocks * 32..];
+    let (words, bytes) = rest.as_chunks::<8>();
     for (index, word) in words.iter().enumerate() {
-        let word = u64::from_le_bytes(*word);
-        let zero = |word: u64| word.wrapping_sub(ONES) & !word;
-        let quote = zero(word ^ (ONES * u64::from(b'"')));
-        let backslash = zero(word ^ (ONES * u64::from(b'\\')));
-        let control = word.wrapping_sub(ONES * 0x20) & !word;
-        let marked = (quote | backslash | control) & HIGHS;
+        let marked = marked(u64::from_le_bytes(*word));
         if marked != 0 {
-            return index * 8 + marked.trailing_zeros() as usize / 8;
+            return blocks * 32 + index * 8 + marked.trailing_zeros() as usize / 8;
         }
     }
-    let plain = rest.iter().take_while(|byte| !matches!(byte, b'"' | b'\\' | 0..0x20)).count();
-    words.len() * 8 + plain
+    let plain = bytes.iter().take_while(|byte| !is_special(**byte)).count();
+    blocks * 32 + words.len() * 8 + plain
+}
+
+fn is_special(byte: u8) -> bool {
+    (byte == b'"') | (byte == b'\\') | (byte < 0x20)
+}
+
+/// The high bits of the special bytes of a word; the lowest that is marked is exact, those above it may be marked by its
+/// borrow.
+fn marked(word: u64) -> u64 {
+    const ONES: u64 = u64::from_le_bytes([0x01; 8]);
+    const HIGHS: u64 = u64::from_le_bytes([0x80; 8]);
+    let zero = |word: u64| word.wrapping_sub(ONES) & !word;
+    let quote = zero(word ^ (ONES * u64::from(b'"')));
+    let backslash = zero(word ^ (ONES * u64::from(b'\\')));
+    let control = word.wrapping_sub(ONES * 0x20) & !word;
+    (quote | backslash | control) & HIGHS
 }
 
 /// Which containers are open: one bit each, set for an object.

@@ -5,8 +5,9 @@
 //! with the order and the numbers that were sent: the first victim must be the one of the highest priority, and a `null`
 //! anywhere would crash the scheduler (kubernetes v1.36.3 pkg/scheduler/extender.go `convertToVictims`).
 
-use super::extender::{BadArgs, name, object_text, parse_object, parse_pod};
+use super::extender::{BadArgs, object_text, parse_object, parse_pod};
 use super::json::{Fault, Scanner, Text};
+use super::node_names::name;
 use super::preemption::{Candidate, Dropped};
 use crate::scheduling::pod::Pod;
 

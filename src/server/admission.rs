@@ -6,9 +6,9 @@ use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
-use super::AppState;
-use super::answer::{ErrorAnswer, json};
-use super::body;
+use super::answer::ErrorAnswer;
+use super::body::HeldBody;
+use super::{AppState, body, workers};
 use crate::daemonset::admission::{self, AdmissionRequest, BadReview};
 use crate::daemonset::patch::Patch;
 use crate::daemonset::{mutation, validation};
@@ -67,23 +67,32 @@ async fn answer(
     State(state): State<AppState>,
     request: Request,
     webhook: Webhook,
-    judge: impl FnOnce(&AppState, &AdmissionRequest<'_>) -> Result<Verdict, BadReview>,
+    judge: impl FnOnce(&AppState, &AdmissionRequest<'_>) -> Result<Verdict, BadReview> + Send + 'static,
 ) -> Response {
     let body = match body::read(request, state.admission_allowance(), &state.metrics).await {
         Ok(body) => body,
         Err(error) => return error.into_response(),
     };
+    workers::work(body.len(), move || answer_body(&state, body, webhook, judge)).await
+}
+
+fn answer_body(
+    state: &AppState,
+    body: HeldBody,
+    webhook: Webhook,
+    judge: impl FnOnce(&AppState, &AdmissionRequest<'_>) -> Result<Verdict, BadReview>,
+) -> Response {
     let begin = Instant::now();
     let parsed = admission::parse(&body);
     let operation =
         parsed.as_ref().map_or(Operation::Other, |review| Operation::from_review(&review.operation));
     let judged = parsed.and_then(|review| {
-        let verdict = judge(&state, &review)?;
-        let body = encode(&review, &verdict);
-        Ok((review, verdict, body))
+        let verdict = judge(state, &review)?;
+        let answer = encode(&review, &verdict);
+        Ok((review, verdict, answer))
     });
     match judged {
-        Ok((review, verdict, body)) => {
+        Ok((review, verdict, answer)) => {
             let took = begin.elapsed();
             let outcome = verdict.outcome();
             state.metrics.admission(webhook, operation, outcome, took);
@@ -108,7 +117,8 @@ async fn answer(
             } else {
                 log!(info)
             }
-            json(body)
+            drop(review);
+            body.answer(answer, &state.metrics)
         }
         Err(error) => {
             state.metrics.admission(webhook, operation, Outcome::Bad, begin.elapsed());

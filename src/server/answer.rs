@@ -1,10 +1,15 @@
-//! Answers that are errors: a status and `{"error": "..."}`.
+//! What answers look like: JSON, and for errors a status and `{"error": "..."}`.
 
+use std::collections::VecDeque;
+use std::convert::Infallible;
 use std::fmt::Display;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 
-use axum::body::Body;
+use axum::body::{Body, Bytes, HttpBody};
 use axum::http::{HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
+use hyper::body::{Frame, SizeHint};
 
 /// Why a request has no other answer.
 #[derive(Debug)]
@@ -53,10 +58,45 @@ impl IntoResponse for ErrorAnswer {
 }
 
 /// 200 with JSON; the length is known, so it is sent, and no client needs to wait for the end of a chunk.
-pub(crate) fn json(body: Vec<u8>) -> Response {
-    let mut response = Response::new(Body::from(body));
+pub(crate) fn json(body: impl Into<Body>) -> Response {
+    let mut response = Response::new(body.into());
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
+}
+
+/// A body in pieces, which are sent as they are.
+pub(crate) struct Pieces(VecDeque<Bytes>);
+
+impl From<Pieces> for Body {
+    fn from(pieces: Pieces) -> Self {
+        Self::new(pieces)
+    }
+}
+
+impl<const N: usize> From<[Bytes; N]> for Pieces {
+    fn from(pieces: [Bytes; N]) -> Self {
+        Self(pieces.into())
+    }
+}
+
+impl HttpBody for Pieces {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        Poll::Ready(self.0.pop_front().map(|piece| Ok(Frame::data(piece))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.0.iter().map(|piece| piece.len() as u64).sum())
+    }
 }
 
 /// No such route.

@@ -1,15 +1,19 @@
-//! Reading a request's body within its limits: size, time, and memory shared with all others.
+//! Reading a request's body within its limits: size, time, and places and memory shared with all others.
 
-use std::ops::Deref;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::future::poll_fn;
+use std::ops::{Deref, Range};
+use std::pin::Pin;
+use std::task::Poll;
 
 use axum::body::{Body, HttpBody};
 use axum::extract::Request;
 use axum::http::{StatusCode, header};
-use http_body_util::BodyExt;
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
 
-use super::answer::ErrorAnswer;
+use super::answer::{self, ErrorAnswer, Pieces};
+use super::arrivals::{Arrivals, Charge};
+use super::buffer::Buffer;
 use crate::metrics::{Metrics, Shed};
 
 /// What a body may cost.
@@ -19,27 +23,97 @@ pub(crate) struct Allowance<'a> {
     pub(crate) size: usize,
     /// Bytes that nobody counts.
     pub(crate) free: usize,
-    /// What is shared beyond them.
-    pub(crate) memory: &'a Budget,
+    /// What is shared: places, and bytes beyond the free ones.
+    pub(crate) shared: &'a Arrivals,
     /// From the head to the last byte.
     pub(crate) time: std::time::Duration,
 }
 
-/// Bytes that all bodies of a kind may hold together.
-#[derive(Debug)]
-pub(crate) struct Budget(Arc<AtomicUsize>);
-
-/// A whole body; what it holds of the budget is given back with it.
+/// A whole body; what it holds of what is shared is given back with it.
 #[derive(Debug)]
 pub(crate) struct HeldBody {
-    bytes: Vec<u8>,
-    _charge: Charge,
+    bytes: Buffer,
+    free: usize,
+    charge: Charge,
 }
 
 impl Deref for HeldBody {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl HeldBody {
+    /// Where in it a part of it is.
+    pub(crate) fn range_of(&self, part: &str) -> Range<usize> {
+        let start = part.as_ptr().addr().wrapping_sub(self.as_ptr().addr());
+        let end = start.wrapping_add(part.len());
+        if start <= end && end <= self.len() { start..end } else { 0..0 }
+    }
+
+    /// Answers with JSON that takes over what the body holds: a client that does not read may not have us hold more.
+    pub(crate) fn answer(self, json: Vec<u8>, metrics: &Metrics) -> Response {
+        let Self { bytes, free, charge } = self;
+        drop(bytes);
+        let length = json.len();
+        if length <= free {
+            return answer::json(json);
+        }
+        hold(charge, length - free, metrics, |charge| {
+            answer::json(Bytes::from_owner(Held { bytes: json, _charge: charge }))
+        })
+    }
+
+    /// Answers with JSON of which the middle is a part of the body, which is not copied.
+    pub(crate) fn echo(
+        self,
+        before: Vec<u8>,
+        part: Range<usize>,
+        after: Vec<u8>,
+        metrics: &Metrics,
+    ) -> Response {
+        if part.is_empty() {
+            return self.answer([before, after].concat(), metrics);
+        }
+        let Self { bytes, free, charge } = self;
+        let length = bytes.len() + before.len() + after.len();
+        hold(charge, length.saturating_sub(free), metrics, |charge| {
+            let part = Bytes::from_owner(Held { bytes, _charge: charge }).slice(part);
+            answer::json(Pieces::from([before.into(), part, after.into()]))
+        })
+    }
+}
+
+/// Makes an answer that holds so many bytes, if they are to be had.
+fn hold(
+    charge: Charge,
+    bytes: usize,
+    metrics: &Metrics,
+    answer: impl FnOnce(Charge) -> Response,
+) -> Response {
+    let Some(displaced) = charge.answers(bytes) else {
+        metrics.shed(Shed::Memory);
+        return ErrorAnswer::overloaded("too many large answers at once").into_response();
+    };
+    (0..displaced).for_each(|_| metrics.shed(Shed::Memory));
+    let handle = charge.handle();
+    let mut response = answer(charge);
+    if bytes > 0 {
+        response.extensions_mut().insert(handle);
+    }
+    response
+}
+
+/// Given back when the last byte is on its way.
+struct Held<T> {
+    bytes: T,
+    _charge: Charge,
+}
+
+impl<T: Deref<Target = [u8]>> AsRef<[u8]> for Held<T> {
+    fn as_ref(&self) -> &[u8] {
         &self.bytes
     }
 }
@@ -74,14 +148,22 @@ async fn collect(
     allowance: Allowance<'_>,
     metrics: &Metrics,
 ) -> Result<HeldBody, ErrorAnswer> {
-    let Allowance { size, free, memory, .. } = allowance;
+    let Allowance { size, free, shared, .. } = allowance;
     let expected = body.size_hint().exact().map(|exact| usize::try_from(exact).unwrap_or(usize::MAX));
     if expected.is_some_and(|expected| expected > size) {
         return Err(too_large(size));
     }
-    let mut bytes = Vec::with_capacity(expected.unwrap_or(free).min(free));
-    let mut charge = memory.charge();
-    while let Some(frame) = body.frame().await {
+    let mut bytes = Buffer::new(expected.unwrap_or(free).min(free));
+    let (charge, displaced) = shared.begin();
+    (0..displaced).for_each(|_| metrics.shed(Shed::Requests));
+    loop {
+        let received = bytes.len();
+        // Whoever gives way has been counted by whom it gave way to.
+        let next = poll_fn(|context| match Pin::new(&mut body).poll_frame(context) {
+            Poll::Pending if !charge.may_wait(received, context) => Poll::Ready(Err(too_slow())),
+            poll => poll.map(Ok),
+        });
+        let Some(frame) = next.await? else { break };
         let frame = frame.map_err(|error| {
             ErrorAnswer::bad_request(format!("the body could not be read to its end: {error}")).and_close()
         })?;
@@ -90,22 +172,23 @@ async fn collect(
         if needed > size {
             return Err(too_large(size));
         }
-        if needed > bytes.capacity() {
-            // What has come is doubled, not what was announced: an announcement costs nothing. An eighth of it is earnest.
-            let announced = expected.filter(|expected| bytes.capacity() >= expected / 8);
-            let capacity =
-                announced.unwrap_or(bytes.capacity() * 2).min(expected.unwrap_or(size)).max(needed);
-            // To grow may be to copy: then both are there for a moment.
-            if !charge.extend_to((bytes.capacity() + capacity).saturating_sub(free)) {
+        if let Some(growth) = bytes.growth(needed, expected, size) {
+            let Some(displaced) = charge.extend_to(growth.at_first.saturating_sub(free)) else {
                 metrics.shed(Shed::Memory);
-                return Err(ErrorAnswer::overloaded("too many large bodies at once").and_close());
+                return Err(too_many_bytes());
+            };
+            (0..displaced).for_each(|_| metrics.shed(Shed::Memory));
+            if bytes.grow(growth, expected.unwrap_or(size)).is_err() {
+                metrics.shed(Shed::Memory);
+                return Err(too_many_bytes());
             }
-            bytes.reserve_exact(capacity - bytes.len());
-            charge.shrink_to(capacity.saturating_sub(free));
+            charge.shrink_to(growth.then.saturating_sub(free));
+            // Who sends much does not keep others waiting, who send little.
+            tokio::task::yield_now().await;
         }
-        bytes.extend_from_slice(&data);
+        bytes.push(&data);
     }
-    Ok(HeldBody { bytes, _charge: charge })
+    if charge.arrived() { Ok(HeldBody { bytes, free, charge }) } else { Err(too_slow()) }
 }
 
 fn too_large(size: usize) -> ErrorAnswer {
@@ -113,50 +196,12 @@ fn too_large(size: usize) -> ErrorAnswer {
         .and_close()
 }
 
-impl Budget {
-    /// A budget of which nothing is used.
-    pub(crate) fn new(bytes: usize) -> Self {
-        Self(Arc::new(AtomicUsize::new(bytes)))
-    }
-
-    fn charge(&self) -> Charge {
-        Charge { left: self.0.clone(), held: 0 }
-    }
+fn too_many_bytes() -> ErrorAnswer {
+    ErrorAnswer::overloaded("too many large bodies at once").and_close()
 }
 
-/// What one body holds of a budget.
-#[derive(Debug)]
-struct Charge {
-    left: Arc<AtomicUsize>,
-    held: usize,
-}
-
-impl Charge {
-    /// Holds `bytes` in all, or what it held if they are not to be had.
-    fn extend_to(&mut self, bytes: usize) -> bool {
-        let more = bytes.saturating_sub(self.held);
-        let taken = self
-            .left
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(more))
-            .is_ok();
-        if taken {
-            self.held += more;
-        }
-        taken
-    }
-
-    /// Gives back what is held beyond `bytes`.
-    fn shrink_to(&mut self, bytes: usize) {
-        let less = self.held.saturating_sub(bytes);
-        self.left.fetch_add(less, Ordering::Relaxed);
-        self.held -= less;
-    }
-}
-
-impl Drop for Charge {
-    fn drop(&mut self) {
-        self.left.fetch_add(self.held, Ordering::Relaxed);
-    }
+fn too_slow() -> ErrorAnswer {
+    ErrorAnswer::overloaded("too many requests at once, and the body of this one was the slowest").and_close()
 }
 
 #[cfg(test)]
@@ -165,11 +210,13 @@ mod tests {
 
     use super::*;
 
-    async fn read_text(body: Body, memory: &Budget) -> Result<usize, StatusCode> {
-        let allowance = Allowance { size: 1_000, free: 10, memory, time: Duration::from_millis(20) };
-        let read = read(Request::new(body), allowance, &Metrics::default()).await;
-        read.map(|body| body.len())
-            .map_err(|answer| axum::response::IntoResponse::into_response(answer).status())
+    fn allowance(shared: &Arrivals) -> Allowance<'_> {
+        Allowance { size: 1_000, free: 10, shared, time: Duration::from_millis(20) }
+    }
+
+    async fn read_text(body: Body, shared: &Arrivals) -> Result<usize, StatusCode> {
+        let read = read(Request::new(body), allowance(shared), &Metrics::default()).await;
+        read.map(|body| body.len()).map_err(|answer| answer.into_response().status())
     }
 
     fn chunks(chunks: Vec<Vec<u8>>) -> Body {
@@ -178,18 +225,34 @@ mod tests {
 
     #[tokio::test]
     async fn bodies_end_at_their_limits() {
-        let memory = Budget::new(500);
-        assert_eq!(read_text(Body::from("1234"), &memory).await, Ok(4));
-        assert_eq!(read_text(Body::from(vec![0; 500]), &memory).await, Ok(500));
-        assert_eq!(read_text(Body::from(vec![0; 511]), &memory).await, Err(StatusCode::SERVICE_UNAVAILABLE));
-        assert_eq!(read_text(Body::from(vec![0; 1_001]), &memory).await, Err(StatusCode::PAYLOAD_TOO_LARGE));
-        assert_eq!(read_text(chunks(vec![vec![0; 100]; 2]), &memory).await, Ok(200));
+        let shared = Arrivals::new(1, 500);
+        assert_eq!(read_text(Body::from("1234"), &shared).await, Ok(4));
+        assert_eq!(read_text(Body::from(vec![0; 500]), &shared).await, Ok(500));
+        assert_eq!(read_text(Body::from(vec![0; 511]), &shared).await, Err(StatusCode::SERVICE_UNAVAILABLE));
+        assert_eq!(read_text(Body::from(vec![0; 1_001]), &shared).await, Err(StatusCode::PAYLOAD_TOO_LARGE));
+        assert_eq!(read_text(chunks(vec![vec![0; 100]; 2]), &shared).await, Ok(200));
         assert_eq!(
-            read_text(chunks(vec![vec![0; 100]; 6]), &memory).await,
+            read_text(chunks(vec![vec![0; 100]; 6]), &shared).await,
             Err(StatusCode::SERVICE_UNAVAILABLE)
         );
         let stuck = Body::from_stream(futures::stream::pending::<Result<Vec<u8>, std::io::Error>>());
-        assert_eq!(read_text(stuck, &memory).await, Err(StatusCode::REQUEST_TIMEOUT));
-        assert_eq!(memory.0.load(Ordering::Relaxed), 500, "everything is given back");
+        assert_eq!(read_text(stuck, &shared).await, Err(StatusCode::REQUEST_TIMEOUT));
+        assert_eq!(read_text(Body::from(vec![0; 500]), &shared).await, Ok(500), "everything is given back");
+    }
+
+    #[tokio::test]
+    async fn an_answer_holds_memory_until_it_is_taken() {
+        let shared = Arrivals::new(1, 500);
+        let metrics = Metrics::default();
+        let answer = async |size| {
+            let body = read(Request::new(Body::from(vec![0; 300])), allowance(&shared), &metrics).await;
+            body.unwrap_or_else(|_| panic!("there is room for the body")).answer(vec![b' '; size], &metrics)
+        };
+        assert_eq!(answer(600).await.status(), StatusCode::SERVICE_UNAVAILABLE);
+        let first = answer(200).await;
+        assert_eq!(first.status(), StatusCode::OK);
+        assert_eq!(answer(350).await.status(), StatusCode::SERVICE_UNAVAILABLE);
+        drop(first);
+        assert_eq!(answer(350).await.status(), StatusCode::OK);
     }
 }

@@ -13,7 +13,7 @@ use std::future::poll_fn;
 use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use axum::Router;
@@ -32,6 +32,8 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_rustls::server::TlsStream;
 use tower::ServiceExt;
 
+use super::arrivals::Handle;
+use super::gulps::Gulps;
 use super::limits::{self, Limits};
 use super::listener::drained;
 use crate::metrics::{Cut, Metrics};
@@ -63,9 +65,9 @@ impl Transport for TcpStream {
     }
 }
 
-impl Transport for TlsStream<TcpStream> {
+impl Transport for TlsStream<Gulps> {
     fn tcp(&mut self) -> &mut TcpStream {
-        self.get_mut().0
+        self.get_mut().0.tcp()
     }
 }
 
@@ -133,6 +135,11 @@ async fn answer(
     }
     if activity.version == Version::Http1 && *ending.borrow() {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    if let Some(large) = response.extensions_mut().remove::<Handle>() {
+        activity.may_give_way();
+        let activity = activity.clone();
+        large.cut_by(move || activity.give_way());
     }
     // Dropped with the head, when the answer is on its way; what then remains is for the write timer.
     response.extensions_mut().insert(in_work);
@@ -234,6 +241,18 @@ struct State {
     refused: bool,
     /// Whether it is about to end, and idleness is no longer waited for.
     leaving: bool,
+    /// Whether others may want the memory of an answer that the client does not take.
+    large: Large,
+}
+
+/// An answer that holds memory.
+#[derive(Debug)]
+enum Large {
+    None,
+    /// There is one; the connection looks here when it is woken.
+    Answer(Option<Waker>),
+    /// The connection has to end at once.
+    GivesWay,
 }
 
 /// A request in work.
@@ -254,6 +273,7 @@ impl Activity {
             stalled: None,
             refused: false,
             leaving: false,
+            large: Large::None,
         };
         Self { version, state: Mutex::new(state) }
     }
@@ -295,6 +315,32 @@ impl Activity {
         state.since = Instant::now();
     }
 
+    fn may_give_way(&self) {
+        let mut state = self.state.lock();
+        if matches!(state.large, Large::None) {
+            state.large = Large::Answer(None);
+        }
+    }
+
+    fn give_way(&self) {
+        let before = std::mem::replace(&mut self.state.lock().large, Large::GivesWay);
+        if let Large::Answer(Some(waker)) = before {
+            waker.wake();
+        }
+    }
+
+    /// Whether it has to end at once; if not, the connection is woken when it has to.
+    fn gives_way(&self, context: &Context<'_>) -> bool {
+        match &mut self.state.lock().large {
+            Large::None => false,
+            Large::GivesWay => true,
+            Large::Answer(waker) => {
+                *waker = Some(context.waker().clone());
+                false
+            }
+        }
+    }
+
     fn writes(&self, stalled: bool) {
         let mut state = self.state.lock();
         if !stalled {
@@ -321,6 +367,9 @@ impl Activity {
     /// Ready when the deadline has passed. The timer is only touched when the deadline comes nearer than it is set, so
     /// that a request which is answered at once costs none.
     fn poll_late(&self, mut timer: Pin<&mut Sleep>, limits: &Limits, context: &mut Context<'_>) -> Poll<Cut> {
+        if self.gives_way(context) {
+            return Poll::Ready(Cut::WriteTime);
+        }
         loop {
             let (deadline, reason) = self.deadline(limits);
             if deadline < timer.deadline() {

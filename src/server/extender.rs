@@ -5,10 +5,10 @@ use std::time::Instant;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 
-use super::AppState;
-use super::answer::{ErrorAnswer, json};
-use super::body;
-use crate::daemonset::extender::{BadArgs, ExtenderArgs};
+use super::answer::ErrorAnswer;
+use super::body::HeldBody;
+use super::{AppState, body, workers};
+use crate::daemonset::extender::{BadArgs, Echo, ExtenderArgs};
 use crate::daemonset::filter;
 use crate::daemonset::preemption::{self, NoFacts};
 use crate::daemonset::preemption_args::ExtenderPreemptionArgs;
@@ -21,10 +21,14 @@ pub(super) async fn filter(State(state): State<AppState>, request: Request) -> R
         Ok(body) => body,
         Err(error) => return error.into_response(),
     };
+    workers::work(body.len(), move || answer_filter(&state, body)).await
+}
+
+fn answer_filter(state: &AppState, body: HeldBody) -> Response {
     let begin = Instant::now();
     let args = match ExtenderArgs::parse(&body) {
         Ok(args) => args,
-        Err(error) => return bad(&state, Verb::Filter, begin, &error),
+        Err(error) => return bad(state, Verb::Filter, begin, &error),
     };
     let result = match &state.cluster {
         None => filter::alone(&state.policy, &args),
@@ -56,7 +60,10 @@ pub(super) async fn filter(State(state): State<AppState>, request: Request) -> R
         duration_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
         "filtered"
     );
-    json(result.body)
+    let Echo { before, sent, after } = result.body;
+    let sent = body.range_of(sent);
+    drop(args);
+    body.echo(before, sent, after, &state.metrics)
 }
 
 /// Says on which of the nodes that the scheduler has picked a pod may evict others.
@@ -65,10 +72,14 @@ pub(super) async fn preempt(State(state): State<AppState>, request: Request) -> 
         Ok(body) => body,
         Err(error) => return error.into_response(),
     };
+    workers::work(body.len(), move || answer_preempt(&state, body)).await
+}
+
+fn answer_preempt(state: &AppState, body: HeldBody) -> Response {
     let begin = Instant::now();
     let args = match ExtenderPreemptionArgs::parse(&body) {
         Ok(args) => args,
-        Err(error) => return bad(&state, Verb::Preempt, begin, &error),
+        Err(error) => return bad(state, Verb::Preempt, begin, &error),
     };
     let protect = state.policy.protect_daemon_pods;
     let candidates = args.candidates();
@@ -99,7 +110,8 @@ pub(super) async fn preempt(State(state): State<AppState>, request: Request) -> 
         duration_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
         "judged a preemption"
     );
-    json(result.body)
+    drop(args);
+    body.answer(result.body, &state.metrics)
 }
 
 /// Counts and answers arguments that are none.

@@ -18,11 +18,6 @@ pub(crate) async fn guard(State(state): State<AppState>, request: Request, next:
         state.metrics.shed(Shed::Connections);
         return ErrorAnswer::overloaded("too many connections").and_close().into_response();
     }
-    // Not a queue: who waits in one has given up before it is their turn, and is served nevertheless.
-    let Ok(_permit) = state.requests.try_acquire() else {
-        state.metrics.shed(Shed::Requests);
-        return ErrorAnswer::overloaded("too many requests at once").into_response();
-    };
     state.metrics.http_in_flight.inc();
     let answered =
         tokio::time::timeout(state.limits.handler_time, AssertUnwindSafe(next.run(request)).catch_unwind())

@@ -15,11 +15,13 @@ pub struct Limits {
     /// Bytes of a body that are free; what is beyond them is taken from a [`Self::admission_memory`] or
     /// [`Self::scheduler_memory`] that all requests share.
     pub free_body: usize,
-    /// What all bodies of `/validate` and `/mutate` together may hold beyond their free bytes.
+    /// What all bodies of `/validate` and `/mutate` together may hold beyond their free bytes; as for the scheduler, one that
+    /// is late gives way.
     pub admission_memory: usize,
-    /// What all bodies of `/scheduler/*` together may hold beyond their free bytes.
+    /// What all bodies of `/scheduler/*` and their answers together may hold beyond their free bytes.
     pub scheduler_memory: usize,
-    /// Requests in work at once; more are shed.
+    /// Requests of the webhooks, and again of the scheduler, whose bodies are on their way at once; the slowest is shed for
+    /// one more.
     pub requests: usize,
     /// Connections that are served; requests on more are shed.
     pub connections: usize,
@@ -62,8 +64,9 @@ impl Default for Limits {
             // One of the largest, with the eighth of it that it grows from, or seven for 1,000 full Nodes: a scheduler calls for
             // one pod at a time. One without Content-Length, which no scheduler sends, may be 48 MiB.
             scheduler_memory: 72 * MIB,
-            // A request is microseconds of work, so only slow bodies fill this; times free_body it is 16 MiB.
-            requests: 512,
+            // A request is microseconds of work, so only slow bodies fill this; times free_body it is 8 MiB of each kind. A good
+            // body would have to be slower than 256 others: they come in milliseconds.
+            requests: 256,
             // An apiserver keeps at most 25 idle ones a webhook, a scheduler 2 an extender: enough for any control plane
             // and 2,000 strangers. An idle one costs 26 KiB (2,000 after one request each, debug build): 65 MiB in all.
             connections: 2_560,

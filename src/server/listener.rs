@@ -12,8 +12,10 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::connection::{self, Peer, Version};
+use super::gulps::Gulps;
 use super::limits;
 use super::tls::Tls;
+use super::workers::Workers;
 use super::{AppState, metrics_router, router};
 use crate::metrics::{Cut, Port, Shed};
 
@@ -52,13 +54,23 @@ impl Ports {
     /// Serves until `drain` turns true, then until no request is in work, or [`limits::Limits::drain_time`] is over.
     ///
     /// True when everything was answered.
-    pub async fn serve(self, state: AppState, tls: Arc<Tls>, drain: watch::Receiver<bool>) -> bool {
+    ///
+    /// # Errors
+    /// When the system gives no threads.
+    pub async fn serve(
+        self,
+        state: AppState,
+        tls: Arc<Tls>,
+        drain: watch::Receiver<bool>,
+    ) -> io::Result<bool> {
+        let workers = Arc::new(Workers::start()?);
         let secure = Listener {
             port: Port::Secure,
             router: router(state.clone()),
             tls: Some(tls),
             handshakes: Arc::new(Semaphore::new(state.limits.handshakes)),
             state: state.clone(),
+            workers: workers.clone(),
         };
         let metrics = Listener {
             port: Port::Metrics,
@@ -66,10 +78,13 @@ impl Ports {
             tls: None,
             handshakes: Arc::new(Semaphore::new(0)),
             state,
+            workers: workers.clone(),
         };
         let (secure, metrics) =
             tokio::join!(secure.run(self.secure, drain.clone()), metrics.run(self.metrics, drain),);
-        secure && metrics
+        // Joining the threads of the last connections takes no time, but it is not for a runtime's thread.
+        drop(tokio::task::spawn_blocking(move || drop(workers)).await);
+        Ok(secure && metrics)
     }
 }
 
@@ -91,6 +106,7 @@ struct Listener {
     tls: Option<Arc<Tls>>,
     handshakes: Arc<Semaphore>,
     state: AppState,
+    workers: Arc<Workers>,
 }
 
 impl Listener {
@@ -130,13 +146,17 @@ impl Listener {
             return;
         }
         // Answers are whole when they are written: waiting for more would only delay them.
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%error, %from, "connection was gone before it was served");
-            return;
-        }
+        let stream = match stream.set_nodelay(true).and_then(|()| stream.into_std()) {
+            Ok(stream) => stream,
+            Err(error) => {
+                tracing::debug!(%error, %from, "connection was gone before it was served");
+                return;
+            }
+        };
         let (state, router, drain) = (self.state.clone(), self.router.clone(), drain.clone());
         let Some(tls) = &self.tls else {
-            connections.spawn(async move {
+            self.workers.spawn(connections, async move {
+                let Some(stream) = registered(stream) else { return };
                 let peer = Peer { certificate: false, surplus };
                 connection::serve(stream, Version::Http1, peer, router, &state.limits, &state.metrics, drain)
                     .await;
@@ -148,9 +168,10 @@ impl Listener {
             return;
         };
         let acceptor = tls.acceptor();
-        connections.spawn(async move {
+        self.workers.spawn(connections, async move {
             let (limits, metrics) = (&state.limits, &state.metrics);
-            let stream = match timeout(limits.handshake_time, acceptor.accept(stream)).await {
+            let Some(stream) = registered(stream) else { return };
+            let stream = match timeout(limits.handshake_time, acceptor.accept(Gulps::new(stream))).await {
                 Ok(Ok(stream)) => stream,
                 Ok(Err(error)) => {
                     // Not above debug: a port scan would fill the log. The metric tells.
@@ -183,6 +204,13 @@ impl Listener {
         tracing::error!(%error, port = self.port.as_str(), "failed to accept a connection");
         tokio::time::sleep(ACCEPT_PAUSE).await;
     }
+}
+
+/// The connection as this thread's runtime knows it.
+fn registered(stream: std::net::TcpStream) -> Option<TcpStream> {
+    TcpStream::from_std(stream)
+        .inspect_err(|error| tracing::error!(%error, "failed to take over a connection"))
+        .ok()
 }
 
 /// Waits until `drain` turns true, or nobody is left who could turn it.

@@ -1,5 +1,7 @@
 //! The world around the real binary fails: files, the disk, the apiserver, the process itself. It says so, serves on, recovers.
 
+mod clock;
+
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};

@@ -18,6 +18,7 @@ mod layering;
 mod limits;
 mod links;
 mod live;
+mod memory;
 mod metrics;
 mod mutation;
 mod overload;

@@ -84,7 +84,8 @@ impl Server {
         Self::spawn(directory, command)
     }
 
-    fn spawn(directory: &Path, mut command: Command) -> Self {
+    /// Starts `command`, which has its certificates in `directory`.
+    pub fn spawn(directory: &Path, mut command: Command) -> Self {
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
@@ -111,9 +112,23 @@ impl Server {
 
     /// The most memory that it has had so far.
     pub fn peak_mib(&self) -> u64 {
+        self.status_kib("VmHWM:") / 1_024
+    }
+
+    /// The memory that it has now.
+    pub fn resident_mib(&self) -> f64 {
+        self.status_kib("VmRSS:") as f64 / 1_024.0
+    }
+
+    fn status_kib(&self, name: &str) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
-        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() / 1_024
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+        line.trim().trim_end_matches(" kB").parse().unwrap()
+    }
+
+    /// The processor time that it has had so far.
+    pub fn processor_time(&self) -> Duration {
+        processor_time(&self.child.id().to_string())
     }
 
     pub fn signal(&self, name: &str) {
@@ -152,6 +167,15 @@ impl Drop for Server {
     }
 }
 
+/// The processor time that a process has had so far.
+pub fn processor_time(process: &str) -> Duration {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap();
+    // After the name, which may be anything: fields 14 and 15, in hundredths of a second.
+    let mut fields = stat.rsplit_once(')').unwrap().1.split_whitespace().skip(11);
+    let mut ticks = || fields.next().unwrap().parse::<u64>().unwrap();
+    Duration::from_millis(10 * (ticks() + ticks()))
+}
+
 /// What the one line on stdout says: `listening on https://A (CA F), metrics on http://B`.
 fn addresses(line: &str) -> Option<(SocketAddr, SocketAddr)> {
     let (secure, metrics) =
@@ -179,7 +203,8 @@ impl Local {
         let ports = Ports::bind(any, any).unwrap();
         let (address, metrics) = ports.addresses().unwrap();
         let (drain, draining) = watch::channel(false);
-        let serving = tokio::spawn(ports.serve(state.clone(), Arc::new(tls), draining));
+        let serving = ports.serve(state.clone(), Arc::new(tls), draining);
+        let serving = tokio::spawn(async move { serving.await.unwrap() });
         state.readiness.set(true);
         Self { address, metrics, directory, drain, serving }
     }
@@ -334,6 +359,8 @@ pub fn tls_config(ca: &Path, identity: Option<(&Path, &Path)>, alpn: &[&[u8]]) -
 
 pub async fn connect(address: SocketAddr, config: ClientConfig) -> std::io::Result<TlsStream<TcpStream>> {
     let stream = TcpStream::connect(address).await?;
+    // As Go's clients do.
+    stream.set_nodelay(true)?;
     let name = ServerName::try_from("localhost").unwrap();
     TlsConnector::from(Arc::new(config)).connect(name, stream).await
 }

@@ -123,19 +123,22 @@ impl Course {
 
     async fn deleted(&self, times: usize, gone_after: &str) -> Outcome {
         self.fill_with_small_pods(gone_after).await;
-        let happened = Instant::now();
         let mut outcome = Outcome::default();
+        let mut longest = Duration::ZERO;
         for time in 0..times {
+            let happened = Instant::now();
             let app = DAEMONS[time % DAEMONS.len()];
             for pod in self.arena.pods(app).await {
                 self.arena.delete::<Pod>(&pod.name_any()).await;
             }
             outcome = self.outcome(happened, 10).await;
+            longest = longest.max(outcome.took);
             if outcome.daemons < outcome.wanted {
                 break;
             }
         }
-        outcome
+        // Between the deletions nothing happens for a while: it is the slowest that counts.
+        Outcome { took: longest, ..outcome }
     }
 
     async fn late(&self) -> Outcome {

@@ -1,4 +1,5 @@
 //! The scenarios at full size, as a table: `cargo test --release --test cluster full_size -- --ignored --nocapture`.
+//! `SCENARIOS=A,D` in the environment runs only these.
 
 use super::course::{Course, Scenario};
 use crate::harness::say;
@@ -19,9 +20,11 @@ async fn full_size() {
         ),
         ("E", "room comes late, 40 full nodes", 40, Scenario::Late),
     ];
+    let only = std::env::var("SCENARIOS").ok();
+    let is_asked = |id: &str| only.as_ref().is_none_or(|only| only.split(',').any(|asked| asked == id));
     say("| scenario | warden | daemon pods | updated | ordinary pods | evicted | seconds |");
     say("|---|---|---|---|---|---|---|");
-    for (id, what, nodes, scenario) in scenarios {
+    for (id, what, nodes, scenario) in scenarios.into_iter().filter(|scenario| is_asked(scenario.0)) {
         for with_warden in [false, true] {
             let name = format!("{}-{}", id.to_lowercase(), if with_warden { "with" } else { "without" });
             let course = Course::new(&name, nodes, with_warden).await;

@@ -1,4 +1,7 @@
 //! What hostile or broken clients do, over and over until they are dropped.
+//!
+//! They would be on machines of their own. Here they run on threads that get what processor time the server leaves, and who is
+//! refused comes again after a pause: otherwise it would be measured how the kernel divides two cores between us.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -8,11 +11,46 @@ use std::time::Duration;
 use rustls::ClientConfig;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 use tokio_rustls::client::TlsStream;
 
 use crate::support::{connect, tls_config};
+
+/// How long somebody who was refused takes to come again.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// A runtime for attackers; dropped, they are gone.
+pub(super) struct Attackers(Option<Runtime>);
+
+impl Attackers {
+    pub(super) fn new() -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            // On Linux, of the thread.
+            .on_thread_start(|| {
+                rustix::process::nice(19).unwrap();
+            })
+            .enable_all()
+            .build();
+        Self(Some(runtime.unwrap()))
+    }
+
+    /// Begins an attack.
+    pub(super) async fn begin<A: Send + 'static>(
+        &self,
+        attack: impl Future<Output = A> + Send + 'static,
+    ) -> A {
+        self.0.as_ref().unwrap().spawn(attack).await.unwrap()
+    }
+}
+
+impl Drop for Attackers {
+    fn drop(&mut self) {
+        self.0.take().unwrap().shutdown_background();
+    }
+}
 
 /// Whom to attack.
 #[derive(Clone)]
@@ -38,7 +76,7 @@ impl Target {
 }
 
 /// Connections that ask once and then keep quiet.
-pub(super) async fn idle(target: &Target, count: usize) -> Vec<Stream> {
+pub(super) async fn idle(target: Target, count: usize) -> Vec<Stream> {
     let mut streams = Vec::new();
     let config = target.http1();
     for _ in 0..count {
@@ -51,8 +89,8 @@ pub(super) async fn idle(target: &Target, count: usize) -> Vec<Stream> {
 }
 
 /// A byte now and then: half of them of a head, half of a body.
-pub(super) fn slow(target: &Target, count: usize) -> JoinSet<()> {
-    each(target, count, |number, target: Target| async move {
+pub(super) async fn slow(target: Target, count: usize) -> JoinSet<()> {
+    each(&target, count, |number, target: Target| async move {
         let mut stream = target.stream(&target.http1()).await?;
         let head = "POST /mutate HTTP/1.1\r\nhost: a\r\ncontent-length: 100000\r\n\r\n";
         let at_once = if number % 2 == 0 { head.len() } else { 4 };
@@ -65,28 +103,25 @@ pub(super) fn slow(target: &Target, count: usize) -> JoinSet<()> {
 }
 
 /// TCP connections that never say anything; those that are closed are opened again.
-pub(super) fn silent(target: &Target, count: usize) -> JoinSet<()> {
-    each(target, count, |_, target: Target| async move {
+pub(super) async fn silent(target: Target, count: usize) -> JoinSet<()> {
+    each(&target, count, |_, target: Target| async move {
         let mut stream = TcpStream::connect(target.address).await?;
         let _ = stream.read(&mut [0; 16]).await;
-        sleep(Duration::from_millis(20)).await;
         Ok(())
     })
 }
 
 /// Whole handshakes, and nothing after them.
-pub(super) fn handshakes(target: &Target, count: usize) -> JoinSet<()> {
-    each(target, count, |_, target: Target| async move {
+pub(super) async fn handshakes(target: Target, count: usize) -> JoinSet<()> {
+    each(&target, count, |_, target: Target| async move {
         drop(target.stream(&target.http1()).await?);
-        // The attacker's half of the work is done on our two cores as well.
-        sleep(Duration::from_millis(50)).await;
         Ok(())
     })
 }
 
 /// Bodies without end, on either route.
-pub(super) fn huge_bodies(target: &Target, count: usize) -> JoinSet<()> {
-    each(target, count, |number, target: Target| async move {
+pub(super) async fn huge_bodies(target: Target, count: usize) -> JoinSet<()> {
+    each(&target, count, |number, target: Target| async move {
         let mut stream = target.stream(&target.http1()).await?;
         let path = if number % 2 == 0 { "/mutate" } else { "/scheduler/filter" };
         let head = format!("POST {path} HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n");
@@ -98,8 +133,8 @@ pub(super) fn huge_bodies(target: &Target, count: usize) -> JoinSet<()> {
 }
 
 /// Whole bodies of 4 MiB that must be held until their last byte, which does not come.
-pub(super) fn held_bodies(target: &Target, count: usize) -> JoinSet<()> {
-    each(target, count, |_, target: Target| async move {
+pub(super) async fn held_bodies(target: Target, count: usize) -> JoinSet<()> {
+    each(&target, count, |_, target: Target| async move {
         let mut stream = target.stream(&target.http1()).await?;
         let size = 4 << 20;
         let head = format!("POST /scheduler/filter HTTP/1.1\r\nhost: a\r\ncontent-length: {size}\r\n\r\n");
@@ -110,30 +145,78 @@ pub(super) fn held_bodies(target: &Target, count: usize) -> JoinSet<()> {
     })
 }
 
+/// Large questions whose answers, as large, are not read.
+pub(super) async fn untaken_answers(target: Target, count: usize) -> JoinSet<()> {
+    let names: Vec<String> =
+        (0..80_000).map(|number| format!("node-{number:05}.nodes.cluster-1.example")).collect();
+    let body =
+        serde_json::json!({"Pod": {"metadata": {"name": "p", "uid": "u"}}, "NodeNames": names}).to_string();
+    let head =
+        format!("POST /scheduler/filter HTTP/1.1\r\nhost: a\r\ncontent-length: {}\r\n\r\n", body.len());
+    let request: Arc<str> = (head + &body).into();
+    each(&target, count, move |_, target: Target| {
+        let request = request.clone();
+        async move {
+            let mut stream = target.stream(&target.http1()).await?;
+            stream.write_all(request.as_bytes()).await?;
+            // Longer than anybody may take.
+            sleep(Duration::from_secs(11)).await;
+            Ok(())
+        }
+    })
+}
+
+/// Heads that are almost as long as they may be, and not at their end.
+pub(super) async fn half_heads(target: Target, count: usize) -> JoinSet<()> {
+    each(&target, count, |_, target: Target| async move {
+        let mut stream = target.stream(&target.http1()).await?;
+        let head = format!("GET /livez HTTP/1.1\r\nhost: a\r\nx: {}", "a".repeat(15_000));
+        stream.write_all(head.as_bytes()).await?;
+        let _ = stream.read(&mut [0; 16]).await;
+        Ok(())
+    })
+}
+
+/// A handshake message that is announced to be as long as there is, and comes but for its last byte.
+pub(super) async fn half_handshakes(target: Target, count: usize) -> JoinSet<()> {
+    each(&target, count, |_, target: Target| async move {
+        let mut stream = TcpStream::connect(target.address).await?;
+        // A ClientHello of 60,000 bytes, in records of 15,000.
+        let mut message = vec![1, 0, 0xea, 0x60];
+        message.resize(4 + 60_000 - 1, 0);
+        for record in message.chunks(15_000) {
+            let length = u16::try_from(record.len()).unwrap().to_be_bytes();
+            stream.write_all(&[&[22, 3, 1], &length[..], record].concat()).await?;
+        }
+        let _ = stream.read(&mut [0; 16]).await;
+        Ok(())
+    })
+}
+
 /// HTTP/2 streams opened and reset at once (CVE-2023-44487).
-pub(super) fn rapid_resets(target: &Target, count: usize) -> JoinSet<()> {
-    streams(target, count, |id| [headers(id, 0x4), frame(3, 0, id, &8_u32.to_be_bytes())].concat())
+pub(super) async fn rapid_resets(target: Target, count: usize) -> JoinSet<()> {
+    streams(&target, count, |id| [headers(id, 0x4), frame(3, 0, id, &8_u32.to_be_bytes())].concat())
 }
 
 /// HTTP/2 streams opened and never ended.
-pub(super) fn open_streams(target: &Target, count: usize) -> JoinSet<()> {
+pub(super) async fn open_streams(target: Target, count: usize) -> JoinSet<()> {
     // No more than are allowed: who opens more is cut off, and holds none.
-    streams(target, count, |id| if id < 200 { headers(id, 0x4) } else { Vec::new() })
+    streams(&target, count, |id| if id < 200 { headers(id, 0x4) } else { Vec::new() })
 }
 
 /// A head in pieces without end (CVE-2024-27316).
-pub(super) fn continuations(target: &Target, count: usize) -> JoinSet<()> {
-    streams(target, count, |id| if id == 1 { headers(1, 0) } else { frame(9, 0, 1, &literal_header()) })
+pub(super) async fn continuations(target: Target, count: usize) -> JoinSet<()> {
+    streams(&target, count, |id| if id == 1 { headers(1, 0) } else { frame(9, 0, 1, &literal_header()) })
 }
 
 /// Frames that must be answered (CVE-2019-9512, CVE-2019-9515).
-pub(super) fn pings_and_settings(target: &Target, count: usize) -> JoinSet<()> {
-    streams(target, count, |_| [frame(6, 0, 0, &[0; 8]), frame(4, 0, 0, &[])].concat())
+pub(super) async fn pings_and_settings(target: Target, count: usize) -> JoinSet<()> {
+    streams(&target, count, |_| [frame(6, 0, 0, &[0; 8]), frame(4, 0, 0, &[])].concat())
 }
 
 /// Windows that make the answer come byte by byte, or not at all (CVE-2019-9511).
-pub(super) fn no_window(target: &Target, count: usize) -> JoinSet<()> {
-    streams(target, count, |id| {
+pub(super) async fn no_window(target: Target, count: usize) -> JoinSet<()> {
+    streams(&target, count, |id| {
         let window = frame(4, 0, 0, &[0, 4, 0, 0, 0, 0]);
         [window, headers_of("GET", "/livez", id, 0x5)].concat()
     })
@@ -204,9 +287,8 @@ where
         attackers.spawn(async move {
             loop {
                 // Being refused is what is expected.
-                if attack(number, target.clone()).await.is_err() {
-                    sleep(Duration::from_millis(20)).await;
-                }
+                let _ = attack(number, target.clone()).await;
+                sleep(PAUSE).await;
             }
         });
     }

@@ -1,0 +1,135 @@
+//! A list of node names, as a scheduler sends it to an extender that knows the nodes: up to 5,000 of them in every call.
+
+use super::json::{Fault, Scanner, Text};
+
+/// More nodes than any cluster has; without it, a body of 64 MiB of `{}` would cost a hundred times as much memory.
+pub(super) const MAX_NODES: usize = 200_000;
+
+/// Names, and the array that they came in.
+#[derive(Debug)]
+pub(super) struct NodeNames<'a> {
+    pub(super) sent: &'a str,
+    pub(super) names: Vec<Text<'a>>,
+}
+
+impl<'a> NodeNames<'a> {
+    /// Reads an array of strings.
+    pub(super) fn parse(scanner: &mut Scanner<'a>) -> Result<Self, Fault> {
+        scanner.peek();
+        if let Some(plain) = Self::parse_plain(scanner.rest()) {
+            scanner.pass(plain.sent);
+            return Ok(plain);
+        }
+        let mut names = Vec::new();
+        let start = scanner.position();
+        scanner.array(|scanner| {
+            check_count(scanner, names.len())?;
+            names.push(name(scanner)?);
+            Ok(())
+        })?;
+        Ok(Self { sent: scanner.text_since(start), names })
+    }
+
+    /// The array at the start of `text`, if it is as Go writes one of node names: nothing but quotes, commas, and characters
+    /// that mean themselves. Then its quotes alone say where each name is.
+    fn parse_plain(text: &'a str) -> Option<Self> {
+        let sent = &text[..=memchr::memchr(b']', text.as_bytes())?];
+        let is_plain = |byte: u8| (byte >= 0x20) & (byte != b'\\');
+        // Without a way out of the loop, compilers make vectors of it.
+        if !sent.bytes().fold(true, |plain, byte| plain & is_plain(byte)) {
+            return None;
+        }
+        let mut names = Vec::new();
+        let mut quotes = memchr::memchr_iter(b'"', sent.as_bytes());
+        // Before each name is one byte, the bracket or a comma; after the last is the bracket.
+        let mut end = 0;
+        while let Some(open) = quotes.next() {
+            let close = quotes.next()?;
+            let before = if names.is_empty() { b'[' } else { b',' };
+            if open != end + 1 || sent.as_bytes()[end] != before || names.len() == MAX_NODES {
+                return None;
+            }
+            end = close + 1;
+            let name = Text::plain(&sent[open..end]);
+            if names.is_empty() {
+                // Names of a cluster are alike: about as many follow as this one fits into what is left.
+                names.reserve_exact((sent.len() / name.quoted().len()).min(MAX_NODES));
+            }
+            names.push(name);
+        }
+        (!names.is_empty() && end + 1 == sent.len()).then_some(Self { sent, names })
+    }
+}
+
+/// A string that can be compared with a node's name.
+pub(super) fn name<'a>(scanner: &mut Scanner<'a>) -> Result<Text<'a>, Fault> {
+    let name = scanner.string()?;
+    match name.decode() {
+        Some(_) => Ok(name),
+        None => Err(scanner.fault("half a surrogate pair in a name")),
+    }
+}
+
+/// Whether one more node may come.
+pub(super) fn check_count(scanner: &Scanner<'_>, count: usize) -> Result<(), Fault> {
+    if count < MAX_NODES { Ok(()) } else { Err(scanner.fault("too many nodes")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn names(text: &str) -> Option<Vec<&str>> {
+        let plain = NodeNames::parse_plain(text)?;
+        Some(plain.names.iter().map(Text::quoted).collect())
+    }
+
+    #[test]
+    fn what_is_not_plain_is_left_to_the_scanner() {
+        assert_eq!(names(r#"["a","b.c"],"Nodes":null}"#), Some(vec![r#""a""#, r#""b.c""#]));
+        assert_eq!(names(r#"["",""]"#), Some(vec![r#""""#, r#""""#]));
+        let others = [
+            "[]",
+            "[ ]",
+            r#"["a""b"]"#,
+            r#"["a" ,"b"]"#,
+            r#"[ "a"]"#,
+            r#"["a" ]"#,
+            r#"["a",]"#,
+            r#"[,"a"]"#,
+            r#"["a"#,
+            r#"["a\u0062"]"#,
+            "[\"a\tb\"]",
+            r#"["a]b"]"#,
+            r#"[1,"a"]"#,
+            r#"["a",1]"#,
+            r#"["a",["b"]]"#,
+            "",
+            "null",
+            r#""a"]"#,
+            r#"x"a"]"#,
+        ];
+        for text in others {
+            assert_eq!(names(text), None, "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn both_ways_read_the_same(text in r#"\[("[a-z\]\\]{0,3}"|,|,"a"| |[\]1\[]){0,6}\]x?"#) {
+            let mut scanner = Scanner::new(&text);
+            let mut slow = Vec::new();
+            let slowly = scanner.array(|scanner| {
+                slow.push(name(scanner)?.quoted());
+                Ok(())
+            });
+            if let Some(plain) = NodeNames::parse_plain(&text) {
+                prop_assert_eq!(slowly, Ok(()));
+                prop_assert_eq!(plain.sent, scanner.text_since(0));
+                prop_assert_eq!(plain.names.iter().map(Text::quoted).collect::<Vec<_>>(), slow);
+            }
+        }
+    }
+}

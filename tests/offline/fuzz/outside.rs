@@ -1,0 +1,195 @@
+//! What is read from elsewhere than requests: the apiserver's objects, Secrets and certificates, files and flags of operators.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use daemonset_warden::certificates::issue::{Content, Names};
+use daemonset_warden::certificates::plan::decide;
+use daemonset_warden::certificates::secret::SecretName;
+use daemonset_warden::cli::SchedulerConfigArgs;
+use daemonset_warden::command::scheduler_config::render;
+use daemonset_warden::daemonset::cluster::{
+    Cluster, LimitRange, Namespace, PriorityClass, ResourceQuota, RuntimeClass,
+};
+use daemonset_warden::daemonset::daemon_set::DaemonSet;
+use daemonset_warden::daemonset::explanation::{Filter, explain};
+use daemonset_warden::daemonset::filter;
+use daemonset_warden::metrics::Metrics;
+use daemonset_warden::scheduling::node::Node;
+use daemonset_warden::scheduling::pod::Pod;
+use daemonset_warden::server::tls::{Source, Tls};
+use daemonset_warden::watch::connect;
+use daemonset_warden::watch::kinds::{Watched, builtin};
+use daemonset_warden::watch::lean::Lean;
+use kube::api::{ObjectList, WatchEvent};
+use serde_json::Value;
+
+use super::{cluster, fuzz, lines};
+use crate::support::crypto;
+
+const OBJECTS: &str = include_str!("../../data/fuzz/objects.jsonl");
+const KUBECONFIG: &str = include_str!("../../data/fuzz/kubeconfig.yaml");
+const NOW: i64 = 1_800_000_000;
+
+#[test]
+fn objects_of_watches() {
+    let mut observed = cluster();
+    let args = br#"{"Pod":{"metadata":{"name":"p","namespace":"shop","uid":"u"},"spec":{"containers":[{"name":"c"}]}},"NodeNames":["n1","n2"]}"#;
+    let args = daemonset_warden::daemonset::extender::ExtenderArgs::parse(args).unwrap();
+    fuzz("watches", &lines(OBJECTS), |input| {
+        let cluster = &mut observed.cluster;
+        // As whatever is watched: an object of one kind that is sent as another's is only one more that is nearly right.
+        passes::<Node>(input, "", "Node", cluster);
+        passes::<Pod>(input, "", "Pod", cluster);
+        passes::<DaemonSet>(input, "apps", "DaemonSet", cluster);
+        passes::<Namespace>(input, "", "Namespace", cluster);
+        passes::<PriorityClass>(input, "scheduling.k8s.io", "PriorityClass", cluster);
+        passes::<RuntimeClass>(input, "node.k8s.io", "RuntimeClass", cluster);
+        passes::<LimitRange>(input, "", "LimitRange", cluster);
+        passes::<ResourceQuota>(input, "", "ResourceQuota", cluster);
+        let (result, _) = filter::in_cluster(cluster, &args, Instant::now());
+        assert!(serde_json::from_slice::<Value>(&result.body.to_vec()).is_ok());
+        cluster.take_effects();
+        // What is wrong with one object must not be the whole cluster's for good.
+        if cluster.nodes().count() > 50 || cluster.pods().count() > 50 {
+            observed = super::cluster();
+        }
+    });
+    assert!(
+        explain(&observed.cluster, &observed.failures, &Filter::default())
+            .all(|row| serde_json::to_string(&row).is_ok())
+    );
+}
+
+/// An event and a list with `input` in it, and what comes of them.
+fn passes<T: Watched>(input: &[u8], group: &str, kind: &str, cluster: &mut Cluster) {
+    let kind = builtin(group, "v1", kind);
+    let event = [br#"{"type":"MODIFIED","object":"#, input, b"}"].concat();
+    let event = serde_json::from_slice::<WatchEvent<Lean<T>>>(&event);
+    let list = [br#"{"metadata":{"resourceVersion":"9"},"items":["#, input, b"]}"].concat();
+    let list = serde_json::from_slice::<ObjectList<Lean<T>>>(&list);
+    // An input may be more than one item.
+    if let (Ok(WatchEvent::Modified(one)), Ok(list)) = (&event, &list) {
+        assert_eq!(list.items.last().map(|lean| lean.object.is_ok()), Some(one.object.is_ok()));
+    }
+    for lean in list.into_iter().flat_map(|list| list.items) {
+        match lean.object {
+            Ok(object) => {
+                let key = object.key();
+                let again = object.clone();
+                object.apply(cluster, &kind, Instant::now());
+                T::known(cluster, &kind);
+                T::forget(&key, cluster, Instant::now());
+                again.apply(cluster, &kind, Instant::now());
+            }
+            Err(unreadable) => assert!(!unreadable.error.is_empty()),
+        }
+    }
+}
+
+#[test]
+fn secrets_with_certificates() {
+    let names = Names::parse(&["a.b.svc".to_owned(), "10.96.0.50".to_owned()]);
+    let made = |data| {
+        let content = Content::read(data);
+        let plan = decide(&content.facts(), None, &names, NOW);
+        content.follow(&plan, NOW).unwrap()
+    };
+    let good = made(BTreeMap::new()).data().clone();
+    // One input is a whole Secret: its keys are taken apart again at a mark that no PEM has.
+    let joined = |data: &BTreeMap<String, Vec<u8>>| {
+        data.iter().map(|(key, bytes)| [key.as_bytes(), b"\0", bytes].concat()).collect::<Vec<_>>().join(&1)
+    };
+    let seed = joined(&good);
+    fuzz("secrets", &[&seed], |input| {
+        let entry = |entry: &[u8]| {
+            let at = entry.iter().position(|byte| *byte == 0)?;
+            Some((String::from_utf8(entry[..at].to_vec()).ok()?, entry[at + 1..].to_vec()))
+        };
+        let after = made(input.split(|byte| *byte == 1).filter_map(entry).collect());
+        // One step or two, and it is in order.
+        let after = made(after.data().clone());
+        assert!(!decide(&after.facts(), None, &names, NOW).writes(), "{:?}", after.facts());
+        assert!(after.pair().is_some() && after.is_trusted_by(&after.bundle()));
+    });
+}
+
+#[test]
+fn certificate_files() {
+    crypto();
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name);
+    let address = std::net::IpAddr::from([127, 0, 0, 1]);
+    let development = Source::Development { directory: directory.path().to_owned(), address };
+    Tls::load(development, None, Arc::default()).unwrap();
+    let file = |name: &str| fs::read(path(name)).unwrap();
+    let (certificate, key, ca) = (file("tls.crt"), file("tls.key"), file("ca.crt"));
+    let source =
+        |certificate: &str, key: &str| Source::Files { certificate: path(certificate), key: path(key) };
+    fuzz("certificates", &[&certificate, &key, &ca], |input| {
+        fs::write(path("fuzzed"), input).unwrap();
+        for (source, client_ca) in [
+            (source("fuzzed", "tls.key"), None),
+            (source("tls.crt", "fuzzed"), None),
+            (source("tls.crt", "tls.key"), Some(path("fuzzed"))),
+        ] {
+            if let Err(error) = Tls::load(source, client_ca, Arc::new(Metrics::default())) {
+                let text = daemonset_warden::logs::chain(&error);
+                assert!(!text.contains("PRIVATE KEY"), "a key in a log: {text}");
+            }
+        }
+    });
+}
+
+#[test]
+fn kubeconfigs() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("kubeconfig");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    fuzz("kubeconfig", &[KUBECONFIG.as_bytes()], |input| {
+        fs::write(&file, input).unwrap();
+        match runtime.block_on(connect::config(Some(&file))) {
+            Ok(config) => assert!(config.is_some()),
+            Err(error) => assert!(error.to_string().contains("kubeconfig")),
+        }
+    });
+}
+
+#[test]
+fn flags() {
+    let ca = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/scheduler-config/ca.crt");
+    let seeds: [&[u8]; 4] = [
+        b"https://10.96.0.50/scheduler",
+        b"https://[fd00::1]:443/scheduler/",
+        b"https://warden.example:8443/scheduler",
+        b"kube-system/daemonset-warden-tls",
+    ];
+    fuzz("flags", &seeds, |input| {
+        let Ok(text) = std::str::from_utf8(input) else { return };
+        let args = SchedulerConfigArgs {
+            url: text.to_owned(),
+            ca_file: ca.clone(),
+            client_cert_file: None,
+            client_key_file: None,
+            scheduler_kubeconfig: text.into(),
+        };
+        if let Ok(rendered) = render(&args) {
+            let config: Value = serde_saphyr::from_str(&rendered).unwrap();
+            assert_eq!(config["extenders"][0]["urlPrefix"], text.trim_end_matches('/'));
+            assert_eq!(config["clientConnection"]["kubeconfig"], text);
+        }
+        if let Ok(SecretName { namespace, name }) = text.parse() {
+            assert_eq!(format!("{namespace}/{name}"), text);
+        }
+        let names: Vec<String> = text.split(',').map(str::to_owned).collect();
+        let names = Names::parse(&names);
+        // What is not refused can be in a certificate.
+        if names.faults().is_empty() {
+            let plan = decide(&Content::read(BTreeMap::new()).facts(), None, &names, NOW);
+            Content::read(BTreeMap::new()).follow(&plan, NOW).unwrap();
+        }
+    });
+}
