@@ -7,6 +7,7 @@ use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::certificates::secret::SecretName;
+use crate::traces::Endpoint;
 
 /// How wide help is at most; examples are never wider, so that they can be copied.
 const WIDTH: usize = 100;
@@ -51,7 +52,7 @@ pub enum Command {
     ///
     /// Exit code 0 after such an end, 1 for anything else, such as a configuration file with faults: all of them are listed.
     #[command(after_help = SERVE_EXAMPLES)]
-    Serve(ServeArgs),
+    Serve(Box<ServeArgs>),
     /// Print the KubeSchedulerConfiguration that makes kube-scheduler ask us
     ///
     /// The certificates are put into it, so the scheduler needs this one file, and reads it at its start only. It is printed to
@@ -261,6 +262,18 @@ pub struct ServeArgs {
     /// Address and port to serve metrics and health on, in plain HTTP; port 0 takes a free one
     #[arg(long, value_name = "IP:PORT", default_value_t = SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)))]
     pub metrics_bind_address: SocketAddr,
+    /// OTLP collector to send spans of requests to, over HTTP, such as http://HOST:4318; without it, nothing is traced
+    ///
+    /// Without a path, /v1/traces is meant. https needs certificate authorities: SSL_CERT_FILE names them where the system has
+    /// none, as in the image. OTEL_EXPORTER_OTLP_HEADERS and OTEL_RESOURCE_ATTRIBUTES are read.
+    #[arg(long, value_name = "URL")]
+    pub tracing_endpoint: Option<Endpoint>,
+    /// How many of a million requests to trace that come without a traceparent
+    ///
+    /// Those that come with one are traced if their caller says so, as an apiserver with tracing does; kube-scheduler says nothing.
+    #[arg(long, value_name = "N", default_value_t = 0, requires = "tracing_endpoint",
+        value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
+    pub tracing_sampling_rate_per_million: u32,
 }
 
 /// So that what every command has does not stand between what one of them has.

@@ -14,7 +14,7 @@ use crate::cli::{Cli, Command};
 /// When it cannot be done.
 pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
-        Command::Serve(args) => serve::run(args, &cli.log).map(|()| ExitCode::SUCCESS),
+        Command::Serve(args) => serve::run(*args, &cli.log).map(|()| ExitCode::SUCCESS),
         Command::Explain(args) => explain::run(&args),
         Command::SchedulerConfig(args) => scheduler_config::run(&args).map(|()| ExitCode::SUCCESS),
     }

@@ -14,4 +14,5 @@ pub mod logs;
 pub mod metrics;
 pub mod scheduling;
 pub mod server;
+pub mod traces;
 pub mod watch;

@@ -11,6 +11,7 @@ use prometheus::{
 };
 use prometheus::{IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
 
+use crate::certificates::plan::Validity;
 use crate::daemonset::filter::Refusal;
 use crate::daemonset::preemption::Dropped;
 
@@ -194,6 +195,18 @@ label!(
     }
 );
 
+label!(
+    /// What became of a span.
+    SpanFate, "outcome", {
+        /// The collector has it.
+        Exported = "exported",
+        /// The collector was not there, or refused it.
+        Failed = "failed",
+        /// Too many waited before it.
+        Dropped = "dropped",
+    }
+);
+
 use self::cluster::ClusterMetrics;
 pub use self::cluster::Resource;
 
@@ -224,6 +237,7 @@ pub static TABLE: &[Definition] = &[
     ACCEPT_ERRORS,
     PANICS,
     CERTIFICATE_EXPIRATION,
+    CERTIFICATE_NOT_BEFORE,
     CERTIFICATE_RELOADS,
     CERTIFICATE_RELOAD_FAILURES,
     TLS_SECRET_WRITES,
@@ -248,6 +262,7 @@ pub static TABLE: &[Definition] = &[
     cluster::AUDITED,
     cluster::EFFECTS,
     LOG_LINES_DROPPED,
+    TRACE_SPANS,
     READY,
     BUILD_INFO,
 ];
@@ -336,6 +351,12 @@ const CERTIFICATE_EXPIRATION: Definition = Definition {
     labels: &[Certificate::LABEL],
     help: "When the certificate in use expires, in Unix time.",
 };
+const CERTIFICATE_NOT_BEFORE: Definition = Definition {
+    name: "daemonset_warden_certificate_not_before_timestamp_seconds",
+    kind: Kind::Gauge,
+    labels: &[Certificate::LABEL],
+    help: "From when the certificate in use is valid, in Unix time. Later than now where a clock is or was wrong.",
+};
 const CERTIFICATE_RELOADS: Definition = Definition {
     name: "daemonset_warden_certificate_reloads_total",
     kind: Kind::Counter,
@@ -346,7 +367,7 @@ const CERTIFICATE_RELOAD_FAILURES: Definition = Definition {
     name: "daemonset_warden_certificate_reload_failures_total",
     kind: Kind::Counter,
     labels: &[],
-    help: "Looks at the certificate files that failed; the pair before stays in use. Grows for as long as they are bad.",
+    help: "Looks at the certificate files or the client CA that failed; what was good before stays in use, if there was something. Grows for as long as they are bad.",
 };
 const TLS_SECRET_WRITES: Definition = Definition {
     name: "daemonset_warden_tls_secret_writes_total",
@@ -378,6 +399,12 @@ const LOG_LINES_DROPPED: Definition = Definition {
     labels: &[],
     help: "Log lines lost because whoever reads them is too slow; requests do not wait for the log.",
 };
+const TRACE_SPANS: Definition = Definition {
+    name: "daemonset_warden_trace_spans_total",
+    kind: Kind::Counter,
+    labels: &[SpanFate::LABEL],
+    help: "Spans of sampled requests, with --tracing-endpoint. Requests do not wait for them: what the collector does not take in time is lost.",
+};
 const READY: Definition = Definition {
     name: "daemonset_warden_ready",
     kind: Kind::Gauge,
@@ -406,7 +433,9 @@ pub struct Metrics {
     connections: Vec<IntGauge>,
     connections_cut: Vec<IntCounter>,
     certificate_expiration: Vec<Gauge>,
+    certificate_not_before: Vec<Gauge>,
     webhook_configuration_missing: Vec<IntGauge>,
+    trace_spans: Vec<IntCounter>,
     /// See [`TABLE`].
     pub tls_secret_writes: IntCounter,
     /// See [`TABLE`].
@@ -451,7 +480,9 @@ impl Default for Metrics {
             connections: int_gauges(new, &CONNECTIONS),
             connections_cut: counters(new, &CONNECTIONS_CUT),
             certificate_expiration: gauges(new, &CERTIFICATE_EXPIRATION),
+            certificate_not_before: gauges(new, &CERTIFICATE_NOT_BEFORE),
             webhook_configuration_missing: int_gauges(new, &WEBHOOK_CONFIGURATION_MISSING),
+            trace_spans: counters(new, &TRACE_SPANS),
             tls_secret_writes: counters(new, &TLS_SECRET_WRITES).remove(0),
             tls_secret_failures: counters(new, &TLS_SECRET_FAILURES).remove(0),
             webhook_configuration_patches: counters(new, &WEBHOOK_CONFIGURATION_PATCHES).remove(0),
@@ -510,6 +541,11 @@ impl Metrics {
         self.connections_cut[reason as usize].inc();
     }
 
+    /// Counts spans.
+    pub fn spans(&self, fate: SpanFate, spans: usize) {
+        self.trace_spans[fate as usize].inc_by(spans as u64);
+    }
+
     /// The number of open connections of a port.
     pub fn connections(&self, port: Port) -> &IntGauge {
         &self.connections[port as usize]
@@ -520,9 +556,10 @@ impl Metrics {
         self.webhook_configuration_missing[webhook as usize].set(i64::from(missing));
     }
 
-    /// When a certificate expires, in Unix time.
-    pub fn certificate_expires(&self, certificate: Certificate, seconds: i64) {
-        self.certificate_expiration[certificate as usize].set(seconds as f64);
+    /// From when to when a certificate is good.
+    pub fn certificate_valid(&self, certificate: Certificate, validity: Validity) {
+        self.certificate_expiration[certificate as usize].set(validity.not_after as f64);
+        self.certificate_not_before[certificate as usize].set(validity.not_before as f64);
     }
 
     /// Everything, in Prometheus' text format.

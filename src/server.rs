@@ -17,6 +17,7 @@ mod gulps;
 pub mod health;
 pub mod limits;
 pub mod listener;
+mod span;
 pub mod tls;
 mod workers;
 
@@ -29,6 +30,7 @@ use axum::routing::post;
 use crate::daemonset::policy::Policy;
 use crate::live::SharedCluster;
 use crate::metrics::Metrics;
+use crate::traces::Traces;
 
 use self::arrivals::Arrivals;
 use self::body::Allowance;
@@ -46,6 +48,8 @@ pub struct Shared {
     pub policy: Policy,
     /// The cluster, unless the server runs standalone.
     pub cluster: Option<SharedCluster>,
+    /// Who sends spans of requests, if anybody.
+    pub traces: Option<Traces>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// What requests may cost.
@@ -71,22 +75,24 @@ impl AppState {
         scheduler_needs_certificate: bool,
         metrics: Arc<Metrics>,
     ) -> Self {
-        Self::with_cluster(policy, limits, scheduler_needs_certificate, metrics, None)
+        Self::with_cluster(policy, limits, scheduler_needs_certificate, metrics, None, None)
     }
 
-    /// As [`Self::with_metrics`], with a cluster to look at.
+    /// As [`Self::with_metrics`], with a cluster to look at, and traces to send.
     pub fn with_cluster(
         policy: Policy,
         limits: Limits,
         scheduler_needs_certificate: bool,
         metrics: Arc<Metrics>,
         cluster: Option<SharedCluster>,
+        traces: Option<Traces>,
     ) -> Self {
         Self(Arc::new(Shared {
             policy,
             cluster,
             admission: Arrivals::new(limits.requests, limits.admission_memory),
             scheduler: Arrivals::new(limits.requests, limits.scheduler_memory),
+            traces,
             readiness: Readiness::new(metrics.clone()),
             metrics,
             limits,
@@ -126,7 +132,12 @@ pub fn router(state: AppState) -> Router {
         .route("/scheduler/preempt", post(extender::preempt))
         .route_layer(from_fn_with_state(state.clone(), guard::require_certificate));
     let guarded = webhooks.merge(scheduler).route_layer(from_fn_with_state(state.clone(), guard::guard));
-    finish(guarded.merge(health::probes()), state)
+    // Outermost, so that what the guard refuses has a span too.
+    let traced = match &state.traces {
+        Some(traces) => guarded.route_layer(from_fn_with_state(traces.clone(), span::span)),
+        None => guarded,
+    };
+    finish(traced.merge(health::probes()), state)
 }
 
 /// Every route of the metrics port.

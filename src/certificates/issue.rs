@@ -92,8 +92,10 @@ impl Content {
         let with_key = |name: &str| {
             let key_pem = String::from_utf8(data.get(name)?.clone()).ok()?;
             let key = KeyPair::from_pem(&key_pem).ok()?;
+            // It has signed itself; one that cannot verify that would not verify what it signs either, and would sign for ever.
+            let is_whole = |ca: &X509Certificate<'_>| ca.is_ca() && ca.verify_signature(None).is_ok();
             let certificate = cas.iter().find(|certificate| {
-                parse(certificate).is_some_and(|parsed| parsed.is_ca() && is_key_of(&key, &parsed))
+                parse(certificate).is_some_and(|parsed| is_key_of(&key, &parsed) && is_whole(&parsed))
             })?;
             let validity = validity(&parse(certificate)?);
             Some(Ca { certificate: certificate.clone(), validity, key_pem })
@@ -137,9 +139,9 @@ impl Content {
         Some((self.data.get(CERTIFICATE)?.clone(), self.data.get(KEY)?.clone()))
     }
 
-    /// When the CA that signs expires, in Unix time.
-    pub fn ca_expires(&self) -> Option<i64> {
-        self.ca.as_ref().map(|ca| ca.validity.not_after)
+    /// From when to when the CA that signs is good.
+    pub fn ca_validity(&self) -> Option<Validity> {
+        self.ca.as_ref().map(|ca| ca.validity)
     }
 
     /// Whether somebody who trusts `bundle` trusts the certificate that is served.
@@ -169,7 +171,12 @@ impl Content {
         if plan.ca == CaStep::Make {
             signer = Some(new_ca(now)?);
         }
-        let mut next = if plan.ca == CaStep::Keep { self.next.as_ref().map(Ca::copy) } else { None };
+        let mut next = match plan.ca {
+            CaStep::Keep => self.next.as_ref().map(Ca::copy),
+            // Out of use by the time that it is, which may be wrong: it is kept for when its time comes.
+            CaStep::Make => self.ca.as_ref().map(Ca::copy),
+            CaStep::Promote | CaStep::Restore => None,
+        };
         if plan.make_next {
             next = Some(new_ca(now)?);
         }
@@ -377,6 +384,27 @@ mod tests {
         assert_eq!(certificates(Some(&content.bundle())).len(), 1, "the first CA has expired, and is gone");
     }
 
+    /// What a clock that is wrong for a while leaves behind: during it there is a CA that is good by that clock, and after it
+    /// the one that schedulers were given.
+    #[test]
+    fn a_clock_that_jumps_and_comes_back_costs_nobody_their_trust() {
+        let year = 365 * DAY;
+        for jump in [-56 * year, -2 * year, -40 * DAY, -2 * 60 * 60, 2 * 60 * 60, 40 * DAY, 20 * year] {
+            let before = settle(Content::read(Data::new()), NOW - 10 * DAY);
+            let during = settle(Content::read(before.data.clone()), NOW + jump);
+            if jump.abs() > DAY {
+                let ca = during.ca_validity().unwrap();
+                assert!(ca.not_before <= NOW + jump && NOW + jump < ca.not_after, "{jump}: {ca:?}");
+                assert!(verifies(&during.bundle(), &during, NOW + jump), "{jump}");
+            }
+            let after = settle(Content::read(during.data), NOW + DAY);
+            assert!(verifies(&before.bundle(), &after, NOW + DAY), "{jump}: a scheduler from before");
+            assert_eq!(after.ca_validity(), before.ca_validity(), "{jump}");
+            let later = settle(Content::read(after.data.clone()), NOW + 2 * DAY);
+            assert_eq!(later.data, after.data, "{jump}: and there is peace");
+        }
+    }
+
     #[test]
     fn a_lost_ca_key_means_a_new_ca_beside_the_old_one() {
         let before = settle(Content::read(Data::new()), NOW);
@@ -386,6 +414,19 @@ mod tests {
         assert!(verifies(&after.bundle(), &before, NOW) && verifies(&after.bundle(), &after, NOW));
         assert!(!verifies(&before.bundle(), &after, NOW));
         assert!(!after.is_trusted_by(&before.bundle()));
+    }
+
+    #[test]
+    fn a_ca_of_a_curve_that_there_is_not_does_not_sign_again_and_again() {
+        let before = settle(Content::read(Data::new()), NOW);
+        let mut ca = certificates(before.data.get(CA_CERTIFICATES)).remove(0).to_vec();
+        // prime256v1, 1.2.840.10045.3.1.7
+        let curve = ca.windows(8).position(|bytes| bytes == b"\x2a\x86\x48\xce\x3d\x03\x01\x07").unwrap();
+        ca[curve + 4] ^= 0x10;
+        let mut data = before.data.clone();
+        data.insert(CA_CERTIFICATES.to_owned(), pem(&[ca.into()]));
+        let after = settle(Content::read(data), NOW);
+        assert!(verifies(&after.bundle(), &after, NOW));
     }
 
     #[test]

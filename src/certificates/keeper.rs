@@ -206,8 +206,8 @@ impl Keeper {
     /// Takes the pair into use, once clients trust it.
     fn serve(&mut self, content: Content, found: &[Option<Value>], in_force: bool) {
         let Some(pair) = content.pair() else { return };
-        if let Some(expires) = content.ca_expires() {
-            self.metrics.certificate_expires(Certificate::Ca, expires);
+        if let Some(validity) = content.ca_validity() {
+            self.metrics.certificate_valid(Certificate::Ca, validity);
         }
         let is_new = pair != self.pair.get();
         if is_new && self.held.is_some() {

@@ -6,6 +6,8 @@
 //!                                         │ ROLL_OVER: the next   │ SWITCH: the next one signs,
 //!                                         │ CA joins the bundle   │ this one stays in the bundle
 //! ```
+//! A clock that is wrong can put a CA out of use before its time or after it. Another is made then, and the first one is put aside
+//! where its successor would be, with its key, until it is valid again: schedulers trust it and nothing else.
 
 use super::issue::Names;
 
@@ -23,6 +25,9 @@ pub const LEAF_LIFETIME: i64 = 90 * DAY;
 pub const LEAF_RENEWAL: i64 = 30 * DAY;
 /// Clocks of a cluster differ: certificates are valid from a little before they are made.
 pub const CLOCK_SKEW: i64 = 60 * 60;
+/// A CA that is ahead by more was made by a clock that was wrong, or is judged by one that is: nobody takes it for good, perhaps for
+/// years. One that is ahead by less is waited for.
+const AHEAD: i64 = DAY;
 /// Seconds.
 pub const DAY: i64 = 24 * 60 * 60;
 
@@ -38,6 +43,11 @@ pub struct Validity {
 impl Validity {
     fn is_over(self, now: i64) -> bool {
         now >= self.not_after
+    }
+
+    /// Whether a CA can be signed with.
+    fn is_of_use(self, now: i64) -> bool {
+        !self.is_over(now) && self.not_before <= now + AHEAD
     }
 
     fn left(self, now: i64) -> i64 {
@@ -117,14 +127,20 @@ impl Plan {
 /// clock: it is the one that certificates are verified by, and it is the same for all replicas.
 pub fn decide(facts: &Facts, held: Option<&Facts>, names: &Names, now: i64) -> Plan {
     let mut why = Vec::new();
-    let usable = |ca: Option<Validity>| ca.filter(|ca| !ca.is_over(now));
+    let usable = |ca: Option<Validity>| ca.filter(|ca| ca.is_of_use(now));
     let ca = if let Some(ca) = usable(facts.ca) {
         let may_switch = facts.next.is_some_and(|next| {
             !next.is_over(now)
                 && now - next.not_before - CLOCK_SKEW >= CA_NOTICE
                 && next.left(now) > ca.left(now)
         });
-        if ca.left(now) < CA_SWITCH && may_switch {
+        // A successor is made in the last year only. This one was put aside when a clock was wrong, and its time has come.
+        let was_put_aside = ca.left(now) > CA_ROLL_OVER + DAY
+            && facts.next.is_some_and(|next| next.not_before <= now && !next.is_over(now));
+        if was_put_aside {
+            why.push("the CA from before the clock was wrong is valid again");
+            CaStep::Promote
+        } else if ca.left(now) < CA_SWITCH && may_switch {
             why.push("the CA is about to expire, and its successor is known to clients");
             CaStep::Promote
         } else {
@@ -133,7 +149,8 @@ pub fn decide(facts: &Facts, held: Option<&Facts>, names: &Names, now: i64) -> P
     } else {
         why.push(match (facts.is_empty, facts.ca) {
             (true, _) => "the Secret is empty",
-            (false, Some(_)) => "the CA has expired",
+            (false, Some(ca)) if ca.is_over(now) => "the CA has expired",
+            (false, Some(_)) => "the CA is not valid for more than a day yet: some clock was or is wrong",
             (false, None) => "the CA or its key is missing or spoilt",
         });
         if held.is_some_and(|held| usable(held.ca).is_some()) {
@@ -298,13 +315,49 @@ mod tests {
             false,
             true,
         );
+        let ahead = |days| Validity { not_before: NOW + days * DAY, not_after: NOW + 3000 * DAY };
+        let ca_ahead = |days, next| Facts { ca: Some(ahead(days)), next, ..good() };
         row(
-            "a CA made by a clock that is ahead is kept: schedulers have it",
-            &Facts { ca: Some(Validity { not_before: NOW + DAY, not_after: NOW + 3000 * DAY }), ..good() },
+            "a CA that is ahead by a day is waited for: schedulers have it",
+            &ca_ahead(1, None),
             None,
             Keep,
             false,
             false,
+        );
+        row("a CA that is ahead by more", &ca_ahead(2, None), None, Make, false, true);
+        row(
+            "a CA that is ahead, and we hold a good one",
+            &ca_ahead(2, None),
+            Some(&good()),
+            Restore,
+            false,
+            false,
+        );
+        row(
+            "a CA that is ahead, and the one put aside is good",
+            &ca_ahead(2, Some(left(3000))),
+            None,
+            Promote,
+            false,
+            true,
+        );
+        row(
+            "a good CA, and one put aside that is ahead",
+            &Facts { next: Some(ahead(2)), ..good() },
+            None,
+            Keep,
+            false,
+            false,
+        );
+        row("a good CA, and one put aside that is over", &ca(3000, Some(-1)), None, Keep, false, false);
+        row(
+            "a good CA, and the one put aside is good again",
+            &ca(3000, Some(3300)),
+            None,
+            Promote,
+            false,
+            true,
         );
         row("another name", &with_leaf(|leaf| leaf.names = names(&["c.d.svc"])), None, Keep, false, true);
         row(

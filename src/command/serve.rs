@@ -23,8 +23,8 @@ use crate::server::AppState;
 use crate::server::files;
 use crate::server::limits::Limits;
 use crate::server::listener::Ports;
-
 use crate::server::tls::{Source, Tls};
+use crate::traces::{self, Traces};
 use crate::watch::Watches;
 use crate::watch::connect;
 
@@ -45,13 +45,16 @@ async fn serve(args: &ServeArgs, policy: Policy, metrics: Arc<Metrics>) -> anyho
     let mut signals = Signals::new()?;
     // Ports first: a second server on the same ones should not make certificates.
     let ports = Ports::bind(SocketAddr::new(args.bind_address, args.secure_port), args.metrics_bind_address)?;
-    let keeper = keeper(args, metrics.clone()).await?;
-    let tls = Arc::new(load_tls(args, keeper.as_ref(), metrics.clone())?);
-    let live = Live::start(args, &policy, metrics.clone()).await?;
+    let config = connect::config(args.kubeconfig.as_deref()).await?;
+    let keeper = keeper(args, config.clone(), metrics.clone())?;
+    let tls = Arc::new(load_tls(args, keeper.as_ref(), config.is_some(), metrics.clone())?);
+    let live = Live::start(config, &policy, metrics.clone())?;
     let cluster = live.as_ref().map(|live| live.cluster.clone());
     let needs_certificate = args.client_ca_file.is_some();
     let limits = limits_of_this_process();
-    let state = AppState::with_cluster(policy, limits, needs_certificate, metrics, cluster.clone());
+    let traces = traces(args, metrics.clone())?;
+    let state =
+        AppState::with_cluster(policy, limits, needs_certificate, metrics, cluster.clone(), traces.clone());
     announce(&ports, &tls)?;
     let (drain, draining) = watch::channel(false);
     let mut serving = tokio::spawn(ports.serve(state.clone(), tls.clone(), draining));
@@ -68,6 +71,7 @@ async fn serve(args: &ServeArgs, policy: Policy, metrics: Arc<Metrics>) -> anyho
             // Until then it is shown a pair that nobody trusts; TLS looks every other second.
             tls.look_now().await;
         }
+        tls.wait_until_usable().await;
         if let Some(cluster) = &cluster {
             cluster.wait_until_synced().await;
         }
@@ -85,13 +89,17 @@ async fn serve(args: &ServeArgs, policy: Policy, metrics: Arc<Metrics>) -> anyho
     drain.send_replace(true);
     // Watched to the end: the last answers are as good as the first.
     let _live = live;
-    tokio::select! {
-        answered = serving => {
-            if !answered.context("the server failed while ending")?.context("failed to serve")? {
-                tracing::warn!("ended with requests in work");
-            }
-            Ok(())
+    let end = async {
+        if !serving.await.context("the server failed while ending")?.context("failed to serve")? {
+            tracing::warn!("ended with requests in work");
         }
+        if let Some(traces) = traces {
+            traces.flush().await;
+        }
+        Ok(())
+    };
+    tokio::select! {
+        ended = end => ended,
         signal = signals.next() => anyhow::bail!("ended at once by a second {signal}"),
     }
 }
@@ -121,8 +129,12 @@ struct Live {
 
 impl Live {
     /// Starts to watch the cluster, if there is one.
-    async fn start(args: &ServeArgs, policy: &Policy, metrics: Arc<Metrics>) -> anyhow::Result<Option<Self>> {
-        let Some(config) = connect::config(args.kubeconfig.as_deref()).await? else {
+    fn start(
+        config: Option<kube::Config>,
+        policy: &Policy,
+        metrics: Arc<Metrics>,
+    ) -> anyhow::Result<Option<Self>> {
+        let Some(config) = config else {
             tracing::info!("running standalone: no --kubeconfig, and no service account of a pod");
             return Ok(None);
         };
@@ -139,15 +151,30 @@ impl Live {
     }
 }
 
+/// Who sends spans to --tracing-endpoint.
+fn traces(args: &ServeArgs, metrics: Arc<Metrics>) -> anyhow::Result<Option<Traces>> {
+    let Some(endpoint) = args.tracing_endpoint.clone() else { return Ok(None) };
+    let settings = traces::Settings {
+        endpoint,
+        sampling_rate_per_million: args.tracing_sampling_rate_per_million,
+        pod: std::env::var("POD_NAME").ok(),
+        namespace: connect::own_namespace(),
+    };
+    Ok(Some(Traces::start(&settings, metrics)?))
+}
+
 /// Who looks after the Secret of --tls-secret.
-async fn keeper(args: &ServeArgs, metrics: Arc<Metrics>) -> anyhow::Result<Option<Keeper>> {
+fn keeper(
+    args: &ServeArgs,
+    config: Option<kube::Config>,
+    metrics: Arc<Metrics>,
+) -> anyhow::Result<Option<Keeper>> {
     let Some(secret) = args.tls_secret.clone() else { return Ok(None) };
     let names = Names::parse(&args.tls_names);
     let faults = names.faults();
     if !faults.is_empty() {
         anyhow::bail!("--tls-names: neither a name nor an address: {}", faults.join(", "));
     }
-    let config = connect::config(args.kubeconfig.as_deref()).await?;
     let config =
         config.context("--tls-secret needs a cluster: --kubeconfig, or the service account of a pod")?;
     let configuration = |webhook, name: &Option<String>| {
@@ -163,15 +190,22 @@ async fn keeper(args: &ServeArgs, metrics: Arc<Metrics>) -> anyhow::Result<Optio
     keeper.map(Some).context("failed to make a certificate to start with")
 }
 
-fn load_tls(args: &ServeArgs, keeper: Option<&Keeper>, metrics: Arc<Metrics>) -> anyhow::Result<Tls> {
+fn load_tls(
+    args: &ServeArgs,
+    keeper: Option<&Keeper>,
+    in_cluster: bool,
+    metrics: Arc<Metrics>,
+) -> anyhow::Result<Tls> {
     let client_ca = args.client_ca_file.clone();
+    // Somebody who tries it out by hand is told at once, and with exit code 1.
+    let load = if in_cluster { Tls::load_or_wait } else { Tls::load };
     if let Some(keeper) = keeper {
-        return Ok(Tls::load(Source::Secret(keeper.pair()), client_ca, metrics)?);
+        return Ok(load(Source::Secret(keeper.pair()), client_ca, metrics)?);
     }
     // clap has made sure that it is both or neither.
     if let (Some(certificate), Some(key)) = (&args.tls_cert_file, &args.tls_private_key_file) {
         let source = Source::Files { certificate: certificate.clone(), key: key.clone() };
-        return Ok(Tls::load(source, client_ca, metrics)?);
+        return Ok(load(source, client_ca, metrics)?);
     }
     let source = Source::Development { directory: args.cert_dir.clone(), address: args.bind_address };
     Tls::load(source, client_ca, metrics)

@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
+use opentelemetry::KeyValue;
 use serde::Serialize;
 
 use super::answer::ErrorAnswer;
@@ -14,6 +15,7 @@ use crate::daemonset::patch::Patch;
 use crate::daemonset::{mutation, validation};
 use crate::logs::Shown;
 use crate::metrics::{Operation, Outcome, Webhook};
+use crate::traces::text;
 
 /// Says whether a DaemonSet is right.
 pub(super) async fn validate(state: State<AppState>, request: Request) -> Response {
@@ -112,6 +114,16 @@ fn answer_body(
                     )
                 };
             }
+            state.describe(|| {
+                [
+                    KeyValue::new("daemonset_warden.verdict", outcome.as_str()),
+                    KeyValue::new("daemonset_warden.operation", operation.as_str()),
+                    text("daemonset_warden.uid", &review.uid),
+                    text("daemonset_warden.kind", &review.kind.kind),
+                    text("daemonset_warden.namespace", &review.namespace),
+                    text("daemonset_warden.name", &review.display_name()),
+                ]
+            });
             if outcome == Outcome::Allowed {
                 log!(debug)
             } else {
@@ -122,6 +134,7 @@ fn answer_body(
         }
         Err(error) => {
             state.metrics.admission(webhook, operation, Outcome::Bad, begin.elapsed());
+            state.describe(|| [KeyValue::new("daemonset_warden.verdict", Outcome::Bad.as_str())]);
             tracing::debug!(webhook = webhook.as_str(), error = %Shown(&error.to_string()), "refused a bad review");
             ErrorAnswer::bad_request(error).into_response()
         }

@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
+use opentelemetry::KeyValue;
 
 use super::answer::ErrorAnswer;
 use super::body::HeldBody;
@@ -14,6 +15,8 @@ use crate::daemonset::preemption::{self, NoFacts};
 use crate::daemonset::preemption_args::ExtenderPreemptionArgs;
 use crate::logs::Shown;
 use crate::metrics::{Filtered, Verb};
+use crate::scheduling::object::Metadata;
+use crate::traces::text;
 
 /// Says which of the nodes that the scheduler has found a pod may not go to.
 pub(super) async fn filter(State(state): State<AppState>, request: Request) -> Response {
@@ -49,6 +52,7 @@ fn answer_filter(state: &AppState, body: HeldBody) -> Response {
     let outcome = if refused == 0 { Filtered::Passed } else { Filtered::Refused };
     state.metrics.extender(Verb::Filter, outcome, took);
     state.metrics.refused_nodes(&result.refused);
+    describe(state, outcome, &args.pod.metadata, result.nodes, refused);
     // For every pod of the cluster: only -v=4 shows them.
     tracing::debug!(
         verb = Verb::Filter.as_str(),
@@ -100,6 +104,7 @@ fn answer_preempt(state: &AppState, body: HeldBody) -> Response {
     let outcome = if dropped == 0 { Filtered::Passed } else { Filtered::Refused };
     state.metrics.extender(Verb::Preempt, outcome, took);
     state.metrics.dropped_nodes(&result.dropped);
+    describe(state, outcome, &args.pod.metadata, result.nodes, dropped);
     tracing::debug!(
         verb = Verb::Preempt.as_str(),
         uid = %Shown(&args.pod.metadata.uid),
@@ -114,9 +119,25 @@ fn answer_preempt(state: &AppState, body: HeldBody) -> Response {
     body.answer(result.body, &state.metrics)
 }
 
+/// Says in the span what became of a pod's nodes.
+fn describe(state: &AppState, outcome: Filtered, pod: &Metadata, nodes: usize, refused: usize) {
+    let count = |key, count: usize| KeyValue::new(key, i64::try_from(count).unwrap_or(i64::MAX));
+    state.describe(|| {
+        [
+            KeyValue::new("daemonset_warden.verdict", outcome.as_str()),
+            text("daemonset_warden.uid", &pod.uid),
+            text("daemonset_warden.namespace", &pod.namespace),
+            text("daemonset_warden.name", &pod.name),
+            count("daemonset_warden.nodes", nodes),
+            count("daemonset_warden.refused_nodes", refused),
+        ]
+    });
+}
+
 /// Counts and answers arguments that are none.
 fn bad(state: &AppState, verb: Verb, begin: Instant, error: &BadArgs) -> Response {
     state.metrics.extender(verb, Filtered::Bad, begin.elapsed());
+    state.describe(|| [KeyValue::new("daemonset_warden.verdict", Filtered::Bad.as_str())]);
     tracing::debug!(verb = verb.as_str(), error = %Shown(&error.to_string()), "refused bad extender arguments");
     ErrorAnswer::bad_request(error).into_response()
 }

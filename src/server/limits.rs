@@ -92,7 +92,7 @@ impl Default for Limits {
             // Closing idle connections at once loses requests that are on their way, which Go does not repeat: 2 of 10,637 in a
             // rolling restart. In this time what comes is answered, and told that the connection closes.
             last_call_time: Duration::from_secs(2),
-            // Below the 30 s of terminationGracePeriodSeconds, above handler_time.
+            // Below the 30 s of terminationGracePeriodSeconds, with time for traces not sent yet; above handler_time.
             drain_time: Duration::from_secs(15),
         }
     }

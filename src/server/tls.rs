@@ -2,20 +2,21 @@
 
 mod development;
 mod files;
+mod parts;
 
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use rustls::crypto::ring;
-use rustls::server::danger::ClientCertVerifier;
-use rustls::server::{ServerConfig, WebPkiClientVerifier};
-use rustls::sign::CertifiedKey;
+use rustls::server::ServerConfig;
+use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 
+use self::parts::{Known, Shown, now, paths};
 use crate::certificates::keeper::Pair;
 use crate::metrics::{Certificate, Metrics};
 
@@ -82,6 +83,9 @@ pub enum TlsError {
         /// Why.
         source: rustls::Error,
     },
+    /// A new certificate that nobody would trust any more, in the place of one that is still good.
+    #[error("{0} has expired already")]
+    Expired(PathBuf),
     /// The client CA cannot be used.
     #[error("{path} cannot be used as a client CA: {reason}")]
     BadClientCa {
@@ -111,23 +115,18 @@ pub struct Tls {
     source: Source,
     client_ca: Option<PathBuf>,
     config: ArcSwap<ServerConfig>,
-    seen: Mutex<Seen>,
+    parts: Mutex<Parts>,
+    usable: watch::Sender<bool>,
     metrics: Arc<Metrics>,
 }
 
-/// What the files held when they were last looked at.
-struct Seen {
-    material: Material,
-    /// The last fault, so that it is logged once and not at each look.
-    fault: Option<String>,
-}
-
-/// The bytes of the files. Compared, not their times: the kubelet swaps a symbolic link, and a copy may keep its time.
-#[derive(PartialEq, Eq)]
-struct Material {
-    certificate: Vec<u8>,
-    key: Vec<u8>,
-    client_ca: Option<Vec<u8>>,
+/// What is in use, and what is wrong with what should be.
+#[derive(Default)]
+struct Parts {
+    shown: Option<Shown>,
+    known: Option<Known>,
+    /// The last faults, so that they are logged once and not at each look.
+    faults: Vec<String>,
 }
 
 impl Tls {
@@ -136,10 +135,39 @@ impl Tls {
     /// # Errors
     /// When there is none that could be served with.
     pub fn load(source: Source, client_ca: Option<PathBuf>, metrics: Arc<Metrics>) -> Result<Self, TlsError> {
-        let material = read(&source, client_ca.as_ref())?;
-        let config = server_config(&source, client_ca.as_ref(), &material, &metrics)?;
-        let seen = Mutex::new(Seen { material, fault: None });
-        Ok(Self { source, client_ca, config: ArcSwap::from_pointee(config), seen, metrics })
+        let (tls, mut faults) = Self::start(source, client_ca, metrics)?;
+        if faults.is_empty() { Ok(tls) } else { Err(faults.remove(0)) }
+    }
+
+    /// As [`Self::load`], for a pod: there nobody reads an exit code, a crash loop would end minutes after the Secret was put
+    /// right, and what is good would be gone with what is bad. That is logged and counted, and looked at until it is good: with
+    /// a bad client CA nobody passes as a client, and with a bad pair one is shown that nobody trusts.
+    ///
+    /// # Errors
+    /// When not even that can be made.
+    pub fn load_or_wait(
+        source: Source,
+        client_ca: Option<PathBuf>,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, TlsError> {
+        let (tls, faults) = Self::start(source, client_ca, metrics)?;
+        tls.tell(&mut tls.parts.lock(), &faults);
+        Ok(tls)
+    }
+
+    fn start(
+        source: Source,
+        client_ca: Option<PathBuf>,
+        metrics: Arc<Metrics>,
+    ) -> Result<(Self, Vec<TlsError>), TlsError> {
+        let (mut parts, usable) = (Parts::default(), watch::Sender::new(false));
+        let config = ArcSwap::from_pointee(server_config(&Shown::stand_in()?, None)?);
+        let (_, faults) = renew(&source, client_ca.as_ref(), &mut parts, &metrics);
+        if let Some(shown) = &parts.shown {
+            config.store(Arc::new(server_config(shown, parts.known.as_ref())?));
+            usable.send_replace(true);
+        }
+        Ok((Self { source, client_ca, config, parts: Mutex::new(parts), usable, metrics }, faults))
     }
 
     /// For one handshake, with the certificate now in use.
@@ -153,6 +181,12 @@ impl Tls {
             Source::Development { directory, .. } => Some(directory.join(development::CA_CERTIFICATE)),
             Source::Files { .. } | Source::Secret(_) => None,
         }
+    }
+
+    /// Waits until there is a pair to serve with; the server is not ready before.
+    pub async fn wait_until_usable(&self) {
+        // Fails only once we are gone.
+        let _ = self.usable.subscribe().wait_for(|usable| *usable).await;
     }
 
     /// Looks at the files every few seconds, for ever.
@@ -172,34 +206,44 @@ impl Tls {
         }
     }
 
-    /// Takes new files into use if they are good; otherwise what is in use stays.
+    /// Takes what is new and good into use; what is in use stays where the new is bad.
     fn look(&self) {
-        let mut seen = self.seen.lock();
-        let loaded = read(&self.source, self.client_ca.as_ref()).and_then(|material| {
-            if material == seen.material {
-                return Ok(None);
+        let mut parts = self.parts.lock();
+        let (is_new, mut faults) = renew(&self.source, self.client_ca.as_ref(), &mut parts, &self.metrics);
+        if let (true, Some(shown)) = (is_new, &parts.shown) {
+            match server_config(shown, parts.known.as_ref()) {
+                Ok(config) => {
+                    // Sessions made before it are not resumed: they may rest on a client CA that is no longer trusted.
+                    self.config.store(Arc::new(config));
+                    self.usable.send_replace(true);
+                    self.metrics.certificate_reloads.inc();
+                    tracing::info!("took a new certificate into use");
+                }
+                Err(error) => faults.push(error),
             }
-            let config = server_config(&self.source, self.client_ca.as_ref(), &material, &self.metrics)?;
-            Ok(Some((material, config)))
-        });
-        match loaded {
-            Ok(None) => seen.fault = None,
-            Ok(Some((material, config))) => {
-                // Sessions made before it are not resumed: they may rest on a client CA that is no longer trusted.
-                self.config.store(Arc::new(config));
-                *seen = Seen { material, fault: None };
-                self.metrics.certificate_reloads.inc();
-                tracing::info!("took a new certificate into use");
-            }
-            Err(error) => {
-                self.metrics.certificate_reload_failures.inc();
-                let fault = crate::logs::chain(&error);
-                if seen.fault.as_ref() != Some(&fault) {
-                    tracing::error!(error = %fault, "kept the certificate in use, because the new one is bad");
-                    seen.fault = Some(fault);
+        }
+        self.tell(&mut parts, &faults);
+    }
+
+    fn tell(&self, parts: &mut Parts, faults: &[TlsError]) {
+        if !faults.is_empty() {
+            self.metrics.certificate_reload_failures.inc();
+        }
+        let faults: Vec<_> = faults.iter().map(|fault| crate::logs::chain(fault)).collect();
+        for fault in faults.iter().filter(|fault| !parts.faults.contains(fault)) {
+            match (&parts.shown, &parts.known) {
+                (None, _) => {
+                    tracing::error!(error = %fault, "not ready, because there is no good certificate to serve with")
+                }
+                (_, None) if self.client_ca.is_some() => {
+                    tracing::error!(error = %fault, "nobody may call /scheduler/*, because there is no good client CA");
+                }
+                _ => {
+                    tracing::error!(error = %fault, "kept the certificate in use, because the new one is bad")
                 }
             }
         }
+        parts.faults = faults;
     }
 }
 
@@ -207,88 +251,73 @@ impl Tls {
 /// tests that watch it happen. Polled, because a watch on a mounted Secret misses the kubelet's swap of a symbolic link.
 const LOOK_INTERVAL: Duration = Duration::from_secs(2);
 
-fn read(source: &Source, client_ca: Option<&PathBuf>) -> Result<Material, TlsError> {
-    let (certificate, key) = match source {
-        Source::Files { certificate, key } => (files::read(certificate)?, files::read(key)?),
-        Source::Development { directory, address } => {
-            let pair = development::ensure(directory, *address, SystemTime::now())?;
-            (pair.certificate, pair.key)
+/// Puts what is new and good in its place; whether anything was, and what was bad.
+fn renew(
+    source: &Source,
+    client_ca: Option<&PathBuf>,
+    parts: &mut Parts,
+    metrics: &Metrics,
+) -> (bool, Vec<TlsError>) {
+    let (mut is_new, mut faults) = (false, Vec::new());
+    match Shown::read(source, parts.shown.as_ref()) {
+        Ok(None) => {}
+        Ok(Some(shown)) => {
+            if let Err(error) = report(source, &shown, metrics) {
+                faults.push(error);
+            }
+            parts.shown = Some(shown);
+            is_new = true;
         }
-        Source::Secret(pair) => pair.get(),
-    };
-    let client_ca = client_ca.map(|path| files::read(path)).transpose()?;
-    Ok(Material { certificate, key, client_ca })
+        Err(error) => faults.push(error),
+    }
+    match client_ca.map(|path| Known::read(path, parts.known.as_ref())).transpose() {
+        Ok(None | Some(None)) => {}
+        Ok(Some(known)) => {
+            parts.known = known;
+            is_new = true;
+        }
+        Err(error) => faults.push(error),
+    }
+    (is_new, faults)
+}
+
+/// Says from when to when the certificate is good that is about to be used.
+fn report(source: &Source, shown: &Shown, metrics: &Metrics) -> Result<(), TlsError> {
+    let certificate = paths(source).0;
+    if shown.validity.not_after <= now() {
+        tracing::warn!(certificate = %certificate.display(), "the certificate has expired: clients will refuse it");
+    }
+    if shown.validity.not_before > now() {
+        tracing::warn!(
+            certificate = %certificate.display(),
+            "the certificate is not valid yet: clients will refuse it, unless it is this node's clock that is slow"
+        );
+    }
+    metrics.certificate_valid(Certificate::Serving, shown.validity);
+    if let Source::Development { directory, .. } = source {
+        let path = directory.join(development::CA_CERTIFICATE);
+        let ca = files::chain(&path, &files::read(&path)?)?;
+        metrics.certificate_valid(Certificate::DevelopmentCa, files::validity(&path, &ca[0])?);
+    }
+    Ok(())
 }
 
 /// Everything about a handshake.
-fn server_config(
-    source: &Source,
-    client_ca: Option<&PathBuf>,
-    material: &Material,
-    metrics: &Metrics,
-) -> Result<ServerConfig, TlsError> {
-    let (certificate_path, key_path) = match source {
-        Source::Files { certificate, key } => (certificate.clone(), key.clone()),
-        Source::Development { directory, .. } => {
-            (directory.join(development::CERTIFICATE), directory.join(development::KEY))
-        }
-        // For messages only.
-        Source::Secret(_) => ("tls.crt of the Secret".into(), "tls.key of the Secret".into()),
-    };
-    let chain = files::chain(&certificate_path, &material.certificate)?;
-    let key = files::private_key(&key_path, &material.key)?;
-    let expires = files::expires(&certificate_path, &chain[0])?;
-    let provider = Arc::new(ring::default_provider());
-    let pair = CertifiedKey::from_der(chain, key, &provider).map_err(|source| TlsError::BadPair {
-        certificate: certificate_path.clone(),
-        key: key_path,
-        source,
-    })?;
+fn server_config(shown: &Shown, known: Option<&Known>) -> Result<ServerConfig, TlsError> {
     // rustls' default versions are TLS 1.2 and 1.3, which is what Kubernetes asks for.
-    let builder = ServerConfig::builder_with_provider(provider.clone())
+    let builder = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
         .map_err(TlsError::Setup)?;
-    let builder = match (client_ca, &material.client_ca) {
-        (Some(path), Some(pem)) => builder.with_client_cert_verifier(client_verifier(path, pem, provider)?),
-        _ => builder.with_no_client_auth(),
+    let builder = match known {
+        Some(known) => builder.with_client_cert_verifier(known.verifier.clone()),
+        None => builder.with_no_client_auth(),
     };
-    let mut config = builder.with_cert_resolver(Arc::new(rustls::sign::SingleCertAndKey::from(pair)));
+    let mut config =
+        builder.with_cert_resolver(Arc::new(rustls::sign::SingleCertAndKey::from(shown.key.clone())));
     // HTTP/1.1 for who speaks both, as schedulers do: one places a tenth more pods a second with it. An apiserver that calls a
     // service offers nothing else (kubernetes v1.36.3 staging/src/k8s.io/apiserver/pkg/util/webhook/client.go).
     config.alpn_protocols = vec![b"http/1.1".to_vec(), b"h2".to_vec()];
     // A resumed handshake needs no signature; tickets keep nothing here, however many clients come.
     config.ticketer = ring::Ticketer::new().map_err(TlsError::Setup)?;
-
-    if expires <= now() {
-        tracing::warn!(certificate = %certificate_path.display(), "the certificate has expired: clients will refuse it");
-    }
-    metrics.certificate_expires(Certificate::Serving, expires);
-    if let Source::Development { directory, .. } = source {
-        let path = directory.join(development::CA_CERTIFICATE);
-        let ca = files::chain(&path, &files::read(&path)?)?;
-        metrics.certificate_expires(Certificate::DevelopmentCa, files::expires(&path, &ca[0])?);
-    }
     Ok(config)
-}
-
-/// Verifies a certificate if one is shown; whether one must be shown depends on the route.
-fn client_verifier(
-    path: &Path,
-    pem: &[u8],
-    provider: Arc<rustls::crypto::CryptoProvider>,
-) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
-    let bad = |reason: String| TlsError::BadClientCa { path: path.to_owned(), reason };
-    let mut roots = rustls::RootCertStore::empty();
-    for certificate in files::chain(path, pem)? {
-        roots.add(certificate).map_err(|error| bad(error.to_string()))?;
-    }
-    WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
-        .allow_unauthenticated()
-        .build()
-        .map_err(|error| bad(error.to_string()))
-}
-
-fn now() -> i64 {
-    // A clock before 1970 is a clock that was not set; nothing has expired then.
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64)
 }

@@ -80,6 +80,12 @@ pub(super) async fn work<T: Send + 'static>(length: usize, work: impl FnOnce() -
     if length < LONG {
         return work();
     }
+    // What is told of the request there belongs into its span here.
+    let span = opentelemetry::Context::current();
+    let work = move || {
+        let _entered = span.attach();
+        work()
+    };
     match spawn_blocking(work).await {
         Ok(result) => result,
         // Caught there, to be caught here as if it had happened here.

@@ -24,8 +24,10 @@ mod tools;
 mod wait;
 mod warden;
 mod webhooks;
+mod wiring;
 
 pub(crate) use arena::{Arena, POOL, describe, is_bound, node_of, object};
+pub(crate) use certificates::Certificate;
 pub(crate) use chart_values::MATRIX;
 pub(crate) use control_plane::ControlPlane;
 pub(crate) use forwarder::Forwarder;
@@ -33,6 +35,7 @@ pub(crate) use https::{HttpsServer, mutating_webhook};
 pub(crate) use kubectl::Kubectl;
 pub(crate) use metrics::sum;
 pub(crate) use nodes::NodeOptions;
+pub(crate) use process::free_port;
 pub(crate) use release::{RELEASE, Release, chart, daemon_pod, daemon_set};
 pub(crate) use replica::Replica;
 pub(crate) use scheduler::{Extender, Scheduler, SchedulerOptions};

@@ -13,8 +13,10 @@ mod harness;
 
 mod admission;
 mod chart;
+mod chart_faults;
 mod chart_load;
 mod chart_rights;
+mod chart_wiring;
 mod control_plane;
 mod extender;
 mod gates;

@@ -39,15 +39,25 @@ impl OtherCa {
     }
 
     fn sign(&self) -> (String, String) {
-        let params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        self.sign_for(1975, 4000)
+    }
+
+    /// Good from the first of January of one year to that of another.
+    fn sign_for(&self, from: i32, to: i32) -> (String, String) {
+        let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        params.not_before = rcgen::date_time_ymd(from, 1, 1);
+        params.not_after = rcgen::date_time_ymd(to, 1, 1);
         let key = KeyPair::generate().unwrap();
         (params.signed_by(&key, &self.issuer).unwrap().pem(), key.serialize_pem())
     }
 
     /// Writes `ca.crt`, `tls.crt` and `tls.key`.
     fn write(&self, directory: &Path) {
+        self.write_pair(directory, self.sign());
+    }
+
+    fn write_pair(&self, directory: &Path, (certificate, key): (String, String)) {
         fs::create_dir_all(directory).unwrap();
-        let (certificate, key) = self.sign();
         fs::write(directory.join("ca.crt"), &self.certificate).unwrap();
         fs::write(directory.join("tls.crt"), certificate).unwrap();
         fs::write(directory.join("tls.key"), key).unwrap();
@@ -190,6 +200,109 @@ fn a_certificate_and_a_key_of_different_pairs_are_refused() {
         run(&["serve", "--secure-port", "0", "--metrics-bind-address", "127.0.0.1:0", &a, &b, &c, &d]);
     assert_eq!(code, Some(1));
     assert!(stderr.contains("cannot be used together"), "{stderr}");
+}
+
+/// The flags of a server that believes to be in a cluster: one that does not answer.
+fn cluster(directory: &Path) -> [String; 2] {
+    let kubeconfig = serde_json::json!({
+        "apiVersion": "v1", "kind": "Config", "current-context": "none",
+        "contexts": [{ "name": "none", "context": { "cluster": "none", "user": "none" } }],
+        "clusters": [{ "name": "none", "cluster": { "server": "http://127.0.0.1:1" } }],
+        "users": [{ "name": "none", "user": {} }],
+    });
+    let path = directory.join("kubeconfig");
+    fs::write(&path, kubeconfig.to_string()).unwrap();
+    ["--kubeconfig".to_owned(), path.to_str().unwrap().to_owned()]
+}
+
+const FAILURES: &str = "daemonset_warden_certificate_reload_failures_total";
+const RELOADS: &str = "daemonset_warden_certificate_reloads_total";
+
+/// Waits until a metric has grown.
+async fn grows(server: &Server, series: &str, from: f64) {
+    let begin = Instant::now();
+    while server.metric(series).await <= from {
+        assert!(begin.elapsed() < PATIENCE, "{series} stays {from}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test]
+async fn in_a_cluster_a_bad_pair_is_waited_for() {
+    let directory = tempfile::tempdir().unwrap();
+    let ca = OtherCa::new("other");
+    ca.write(directory.path());
+    fs::write(directory.path().join("tls.key"), ca.sign().1).unwrap();
+    let args = [&files(directory.path())[..], &cluster(directory.path())].concat();
+    let server = Server::start(directory.path(), &args.iter().map(String::as_str).collect::<Vec<_>>());
+    assert!(shown(&server, &server.ca()).await.is_err(), "what is shown is trusted by nobody");
+    assert!(server.metric(FAILURES).await >= 1.0);
+    assert_eq!(server.metric("daemonset_warden_ready").await, 0.0);
+    let expires = r#"daemonset_warden_certificate_expiration_timestamp_seconds{certificate="serving"}"#;
+    assert_eq!(server.metric(expires).await, 0.0, "there is none");
+
+    ca.write(directory.path());
+    grows(&server, RELOADS, 0.0).await;
+    shown(&server, &server.ca()).await.unwrap();
+    let (_, log) = server.stop();
+    let told = log.lines().filter(|line| line.contains("no good certificate to serve with")).count();
+    assert_eq!(told, 1, "once, not at each look: {log}");
+}
+
+#[tokio::test]
+async fn in_a_cluster_a_bad_client_ca_keeps_the_scheduler_out_and_nobody_else() {
+    let directory = tempfile::tempdir().unwrap();
+    let (ca, clients) = (OtherCa::new("other"), directory.path().join("clients"));
+    ca.write(directory.path());
+    let known = OtherCa::new("clients");
+    known.write(&clients);
+    let client_ca = directory.path().join("client-ca.crt");
+    fs::write(&client_ca, "garbage").unwrap();
+    let flag = ["--client-ca-file".to_owned(), client_ca.to_str().unwrap().to_owned()];
+    let args = [&files(directory.path())[..], &cluster(directory.path()), &flag].concat();
+    let server = Server::start(directory.path(), &args.iter().map(String::as_str).collect::<Vec<_>>());
+    let ask = async || {
+        let identity = (clients.join("tls.crt"), clients.join("tls.key"));
+        let identity = Some((identity.0.as_path(), identity.1.as_path()));
+        let config = support::tls_config(&server.ca(), identity, &[b"http/1.1"]);
+        let mut client = Client::with(server.address, config).await.unwrap();
+        assert_eq!(client.post("/mutate", bound_daemon_pod()).await.status, StatusCode::OK);
+        let args = br#"{"Pod":{"metadata":{"name":"a"},"spec":{"containers":[]}},"NodeNames":["n1"]}"#;
+        client.post("/scheduler/filter", *args).await.status
+    };
+    assert_eq!(ask().await, StatusCode::UNAUTHORIZED);
+    assert!(server.metric(FAILURES).await >= 1.0);
+
+    // A new pair is taken into use all the same.
+    let before = shown(&server, &server.ca()).await.unwrap();
+    ca.write(directory.path());
+    shows_another(&server, &server.ca(), &before).await;
+    let reloads = server.metric(RELOADS).await;
+    fs::write(&client_ca, &known.certificate).unwrap();
+    grows(&server, RELOADS, reloads).await;
+    assert_eq!(ask().await, StatusCode::OK);
+    let (_, log) = server.stop();
+    assert!(log.contains("nobody may call /scheduler/*, because there is no good client CA"), "{log}");
+}
+
+#[tokio::test]
+async fn an_expired_pair_does_not_take_the_place_of_a_good_one_and_an_early_one_is_told_of() {
+    let directory = tempfile::tempdir().unwrap();
+    let ca = OtherCa::new("other");
+    ca.write(directory.path());
+    let server = start_with_files(directory.path());
+    let first = shown(&server, &server.ca()).await.unwrap();
+    ca.write_pair(directory.path(), ca.sign_for(2000, 2001));
+    grows(&server, FAILURES, 0.0).await;
+    assert_eq!(shown(&server, &server.ca()).await.unwrap(), first);
+
+    // Nobody knows whose clock is wrong, and a renewed certificate must not wait for ours.
+    ca.write_pair(directory.path(), ca.sign_for(3000, 3001));
+    grows(&server, RELOADS, 0.0).await;
+    let from = r#"daemonset_warden_certificate_not_before_timestamp_seconds{certificate="serving"}"#;
+    assert_eq!(server.metric(from).await, rcgen::date_time_ymd(3000, 1, 1).unix_timestamp() as f64);
+    let (_, log) = server.stop();
+    assert!(log.contains("has expired already") && log.contains("is not valid yet"), "{log}");
 }
 
 #[tokio::test]

@@ -43,6 +43,8 @@ const IMPURE: &[&str] = &[
     "crate::watch",
     "crate::live",
     "crate::metrics",
+    "crate::traces",
+    "opentelemetry",
     "crate::events",
     "unsafe",
 ];
@@ -81,7 +83,7 @@ fn pure_folders_do_no_io() {
 
 #[test]
 fn data_flows_one_way() {
-    let rules: [(&str, &[&str]); 8] = [
+    let rules: [(&str, &[&str]); 9] = [
         ("src/scheduling", &["daemonset::", "super::super::"]),
         ("src/daemonset", &["crate::server", "crate::command"]),
         ("src/server", &["crate::command", "crate::config", "crate::cli"]),
@@ -90,6 +92,7 @@ fn data_flows_one_way() {
         ("src/events", &["crate::command", "crate::server", "crate::config", "crate::cli", "crate::watch"]),
         // What the edges share knows none of them.
         ("src/live", &["crate::command", "crate::server", "crate::config", "crate::watch", "crate::events"]),
+        ("src/traces", &["crate::command", "crate::server", "crate::config", "crate::cli", "crate::watch"]),
         ("src/metrics", &["crate::command", "crate::server", "crate::config", "crate::watch", "crate::live"]),
     ];
     for (folder, forbidden) in rules {
@@ -119,7 +122,8 @@ fn the_test_sees_what_it_looks_for() {
 #[test]
 fn every_file_is_compiled() {
     let mut reached = BTreeSet::new();
-    for start in ["src/lib.rs", "src/main.rs", "tests/offline/main.rs", "tests/cluster/main.rs"] {
+    let tests = ["tests/offline/main.rs", "tests/cluster/main.rs", "tests/image/main.rs"];
+    for start in ["src/lib.rs", "src/main.rs"].into_iter().chain(tests) {
         reach(&root().join(start), true, &mut reached);
     }
     // Each benchmark is a program of its own, named in Cargo.toml.

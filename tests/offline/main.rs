@@ -6,6 +6,7 @@
 mod bad_input;
 mod certificates;
 mod chart;
+mod clock;
 mod config;
 mod conformance;
 mod differential;
@@ -27,6 +28,7 @@ mod rules_doc;
 mod scheduler_config;
 mod serve;
 mod support;
+mod traces;
 
 // Both show the same values to the chart.
 #[path = "../cluster/harness/chart_values.rs"]

@@ -158,14 +158,14 @@ async fn huge_bodies() {
     assert_eq!(seen.shed, 0, "small bodies are not shed for large ones");
     let too_large = server.metric("daemonset_warden_http_errors_total{code=\"413\"}");
     // Or there is no memory left for another one.
-    assert!(too_large.await + shed(&server, "memory").await > 0.0);
+    assert!(!FULL_SIZE || too_large.await + shed(&server, "memory").await > 0.0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn held_bodies() {
     let (server, seen) = under("100 bodies of 4 MiB held", |target| attacks::held_bodies(target, 100)).await;
     assert_eq!(seen.shed, 0);
-    assert!(shed(&server, "memory").await > 0.0);
+    assert!(!FULL_SIZE || shed(&server, "memory").await > 0.0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -189,7 +189,7 @@ async fn untaken_answers() {
     let (server, seen) =
         under("100 answers of 3 MB not taken", |target| attacks::untaken_answers(target, 100)).await;
     assert_eq!(seen.shed, 0);
-    assert!(shed(&server, "memory").await > 0.0);
+    assert!(!FULL_SIZE || shed(&server, "memory").await > 0.0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -64,11 +64,18 @@ pub struct Server {
 impl Server {
     /// Starts it on free ports, with its certificates in `directory` unless `args` say otherwise.
     pub fn start(directory: &Path, args: &[&str]) -> Self {
+        Self::start_with(&[], directory, args)
+    }
+
+    /// As [`Self::start`], with variables in its environment.
+    pub fn start_with(variables: &[(&str, &str)], directory: &Path, args: &[&str]) -> Self {
         let certs = directory.to_str().unwrap();
         let mut all =
             vec!["serve", "--secure-port", "0", "--metrics-bind-address", "127.0.0.1:0", "--cert-dir", certs];
         all.extend(args);
-        Self::spawn(directory, warden(&all))
+        let mut command = warden(&all);
+        command.envs(variables.iter().copied());
+        Self::spawn(directory, command)
     }
 
     /// As [`Self::start`], by a shell that first does something to itself, such as `ulimit -n 64`.
@@ -291,16 +298,26 @@ impl Client {
     }
 
     pub async fn try_send(&mut self, method: Method, path: &str, body: Vec<u8>) -> hyper::Result<Answer> {
-        let request = Request::builder()
+        self.try_send_with(&[], method, path, body).await
+    }
+
+    async fn try_send_with(
+        &mut self,
+        headers: &[(&str, &str)],
+        method: Method,
+        path: &str,
+        body: Vec<u8>,
+    ) -> hyper::Result<Answer> {
+        let builder = Request::builder()
             .method(method)
             .uri(match self {
                 Self::Http1(_) => path.to_owned(),
                 Self::Http2(_) => format!("https://localhost{path}"),
             })
             .header(header::HOST, "localhost")
-            .header(header::CONTENT_TYPE, "application/json")
-            .body(Full::new(Bytes::from(body)))
-            .unwrap();
+            .header(header::CONTENT_TYPE, "application/json");
+        let builder = headers.iter().fold(builder, |builder, (name, value)| builder.header(*name, *value));
+        let request = builder.body(Full::new(Bytes::from(body))).unwrap();
         let exchange = async {
             let response = match self {
                 Self::Http1(sender) => {
@@ -319,6 +336,11 @@ impl Client {
 
     pub async fn send(&mut self, method: Method, path: &str, body: impl Into<Vec<u8>>) -> Answer {
         self.try_send(method, path, body.into()).await.unwrap_or_else(|error| panic!("{path}: {error:?}"))
+    }
+
+    /// With headers of its own.
+    pub async fn post_with(&mut self, headers: &[(&str, &str)], path: &str, body: &str) -> Answer {
+        self.try_send_with(headers, Method::POST, path, body.into()).await.unwrap()
     }
 
     pub async fn get(&mut self, path: &str) -> Answer {

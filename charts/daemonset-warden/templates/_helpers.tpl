@@ -192,6 +192,10 @@ capabilities:
 {{- if .Values.schedulerExtender.clientCASecretName }}
 - --client-ca-file=/etc/daemonset-warden-client-ca/ca.crt
 {{- end }}
+{{- with .Values.tracing.endpoint }}
+- {{ printf "--tracing-endpoint=%s" . | quote }}
+- --tracing-sampling-rate-per-million={{ int64 $.Values.tracing.samplingRatePerMillion }}
+{{- end }}
 {{- with .Values.pod.extraArgs }}
 {{ toYaml . }}
 {{- end }}

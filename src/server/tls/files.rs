@@ -9,6 +9,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::TlsError;
+use crate::certificates::plan::Validity;
 
 /// A chain with a bundle of every public CA is 250 KB.
 const MAX_SIZE: u64 = 1024 * 1024;
@@ -39,9 +40,10 @@ pub(super) fn private_key(path: &Path, pem: &[u8]) -> Result<PrivateKeyDer<'stat
         .map_err(|_| TlsError::NotPem { path: path.to_owned(), what: "private key" })
 }
 
-/// When a certificate expires, in Unix time.
-pub(super) fn expires(path: &Path, certificate: &CertificateDer<'_>) -> Result<i64, TlsError> {
+/// From when to when a certificate is good.
+pub(super) fn validity(path: &Path, certificate: &CertificateDer<'_>) -> Result<Validity, TlsError> {
     let (_, parsed) = X509Certificate::from_der(certificate)
         .map_err(|error| TlsError::BadCertificate { path: path.to_owned(), reason: error.to_string() })?;
-    Ok(parsed.validity().not_after.timestamp())
+    let validity = parsed.validity();
+    Ok(Validity { not_before: validity.not_before.timestamp(), not_after: validity.not_after.timestamp() })
 }

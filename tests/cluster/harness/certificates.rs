@@ -1,4 +1,4 @@
-//! Certificates for servers on 127.0.0.1, each from a CA of its own.
+//! Certificates for servers on 127.0.0.1 and for clients, each from a CA of its own.
 
 use std::path::Path;
 
@@ -8,23 +8,36 @@ use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 #[derive(Clone)]
 pub(crate) struct Certificate {
     pub(crate) ca: String,
+    ca_key: String,
     pub(crate) certificate: String,
     pub(crate) key: String,
 }
 
 impl Certificate {
     pub(crate) fn issue() -> Self {
+        Self::issue_for(&["127.0.0.1", "localhost"])
+    }
+
+    /// For other names.
+    pub(crate) fn issue_for(names: &[&str]) -> Self {
         let mut authority = CertificateParams::new(Vec::<String>::new()).expect("no names to refuse");
         authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let authority_key = KeyPair::generate().expect("a key pair");
         let ca = authority.self_signed(&authority_key).expect("a CA").pem();
+        let ca_key = authority_key.serialize_pem();
         let issuer = Issuer::new(authority, authority_key);
 
-        let names = ["127.0.0.1".to_owned(), "localhost".to_owned()];
+        let names: Vec<_> = names.iter().map(|&name| name.to_owned()).collect();
         let key = KeyPair::generate().expect("a key pair");
         let leaf = CertificateParams::new(names).expect("valid names");
         let certificate = leaf.signed_by(&key, &issuer).expect("a certificate").pem();
-        Self { ca, certificate, key: key.serialize_pem() }
+        Self { ca, ca_key, certificate, key: key.serialize_pem() }
+    }
+
+    /// The CA, to sign more.
+    pub(crate) fn issuer(&self) -> Issuer<'static, KeyPair> {
+        let key = KeyPair::from_pem(&self.ca_key).expect("our own key");
+        Issuer::from_ca_cert_pem(&self.ca, key).expect("our own CA")
     }
 
     /// Writes `tls.crt` and `tls.key`.

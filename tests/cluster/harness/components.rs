@@ -11,11 +11,14 @@ pub(crate) struct Layout {
     pub(crate) etcd_port: u16,
     pub(crate) etcd_peer_port: u16,
     pub(crate) apiserver_port: u16,
+    /// Beside those that each apiserver has.
+    pub(crate) apiserver_flags: Vec<&'static str>,
 }
 
 impl Layout {
     pub(crate) fn new(folder: PathBuf) -> Self {
-        Self { folder, etcd_port: free_port(), etcd_peer_port: free_port(), apiserver_port: free_port() }
+        let [etcd_port, etcd_peer_port, apiserver_port] = std::array::from_fn(|_| free_port());
+        Self { folder, etcd_port, etcd_peer_port, apiserver_port, apiserver_flags: Vec::new() }
     }
 
     /// The kubeconfig of the cluster's administrator.
@@ -102,6 +105,7 @@ impl Layout {
                 "--profiling=false",
             ],
         );
+        apiserver.args.extend(self.apiserver_flags.iter().map(|&flag| flag.to_owned()));
         // Only for those who ask: it costs the apiserver a little with every request.
         if self.audit_policy().exists() {
             apiserver.args.push(format!("--audit-policy-file={}", self.audit_policy().display()));

@@ -61,17 +61,22 @@ impl ControlPlane {
 
     /// One of the test's own: to stop parts of it, or to measure it undisturbed.
     pub(crate) fn start(name: &str) -> Self {
-        Self::start_with(name, None)
+        Self::start_with(name, None, &[])
     }
 
     /// The same, with a log of all requests that match the rules of an audit policy.
     pub(crate) fn start_audited(name: &str, rules: &serde_json::Value) -> Self {
-        Self::start_with(name, Some(rules))
+        Self::start_with(name, Some(rules), &[])
     }
 
-    fn start_with(name: &str, audited: Option<&serde_json::Value>) -> Self {
+    /// The same, of an apiserver with more flags.
+    pub(crate) fn start_audited_with(name: &str, rules: &serde_json::Value, flags: &[&'static str]) -> Self {
+        Self::start_with(name, Some(rules), flags)
+    }
+
+    fn start_with(name: &str, audited: Option<&serde_json::Value>, flags: &[&'static str]) -> Self {
         let started = Instant::now();
-        let layout = Layout::new(run::folder(name));
+        let layout = Layout { apiserver_flags: flags.to_vec(), ..Layout::new(run::folder(name)) };
         write_credentials(&layout);
         if let Some(rules) = audited {
             let policy = json!({ "apiVersion": "audit.k8s.io/v1", "kind": "Policy", "rules": rules });
@@ -105,6 +110,11 @@ impl ControlPlane {
     /// Starts a scheduler. Several can run side by side: each serves the pods that name it.
     pub(crate) fn scheduler(&self, options: &SchedulerOptions) -> Scheduler {
         Scheduler::start(&self.layout, options)
+    }
+
+    /// Starts a scheduler with a configuration that somebody else wrote.
+    pub(crate) fn scheduler_as_printed(&self, name: &str, configuration: &str) -> Scheduler {
+        Scheduler::start_as_printed(&self.layout, name, configuration)
     }
 
     /// Where a pod finds the apiserver.

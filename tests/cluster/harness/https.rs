@@ -29,7 +29,7 @@ pub(crate) struct HttpsServer {
 
 impl HttpsServer {
     pub(crate) async fn start(router: Router) -> Self {
-        let Certificate { ca, certificate, key } = Certificate::issue();
+        let Certificate { ca, certificate, key, .. } = Certificate::issue();
         let chain = vec![CertificateDer::from_pem_slice(certificate.as_bytes()).expect("a certificate")];
         let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).expect("a key");
         let provider = Arc::new(rustls::crypto::ring::default_provider());

@@ -117,6 +117,16 @@ impl Release {
         Replica::start(self, &template).await
     }
 
+    /// The pod of the chart's extender DaemonSet, on the node of this machine's loopback address.
+    pub(crate) async fn start_extender(&self) -> Replica {
+        let api: Api<DaemonSet> = Api::namespaced(self.client.clone(), RELEASE);
+        let daemon_set = api.get(&format!("{RELEASE}-extender")).await.expect("the chart's DaemonSet");
+        let template = daemon_set.spec.expect("a spec").template.spec.expect("a pod's spec");
+        let mut replica = Replica::start(self, &template).await;
+        replica.ready().await;
+        replica
+    }
+
     /// Both replicas.
     pub(crate) async fn start_replicas(&self) -> Vec<Replica> {
         let (one, other) = futures::join!(self.start_replica(), self.start_replica());
@@ -168,7 +178,8 @@ impl Release {
         .await;
     }
 
-    async fn probe(&self) {
+    /// Asks for a DaemonSet and a daemon pod, as a dry run; refused or not.
+    pub(crate) async fn probe(&self) {
         let dry_run = kube::api::PostParams { dry_run: true, ..Default::default() };
         let daemon_sets: Api<DaemonSet> = Api::namespaced(self.client.clone(), "default");
         let pods: Api<Pod> = Api::namespaced(self.client.clone(), "default");

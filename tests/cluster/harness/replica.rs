@@ -2,7 +2,7 @@
 //! that holds nothing but the program.
 
 use std::fs;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -26,6 +26,9 @@ pub(crate) struct Replica {
     process: Process,
     https: SocketAddr,
     metrics: SocketAddr,
+    /// What the pod sees as its root, and the pod that is mounted there.
+    root: PathBuf,
+    pod: PodSpec,
     /// How long the kubelet sleeps before SIGTERM.
     pub(crate) pre_stop: Duration,
     grace: Duration,
@@ -46,7 +49,9 @@ impl Replica {
         ];
         files.iter().for_each(|(file, text)| write(&root.join(SERVICE_ACCOUNT).join(file), text.as_bytes()));
 
-        let address = IpAddr::V4(pod_address());
+        // In the host's network, what it binds to is what everybody on the node binds to.
+        let is_host = pod.host_network.unwrap_or_default();
+        let address = IpAddr::V4(if is_host { Ipv4Addr::LOCALHOST } else { pod_address() });
         let port = |name: &str| {
             let ports = container.ports.iter().flatten();
             let mut port =
@@ -78,6 +83,8 @@ impl Replica {
             process: component.start(),
             https: port("https"),
             metrics: port("metrics"),
+            root,
+            pod: pod.clone(),
             pre_stop: seconds(pre_stop),
             grace: seconds(pod.termination_grace_period_seconds.unwrap_or(30) - pre_stop),
         }
@@ -127,19 +134,47 @@ impl Replica {
         shaken.map(drop).map_err(|e| e.to_string())
     }
 
+    /// What the kubelet does once it hears of a changed ConfigMap or Secret.
+    pub(crate) async fn remount(&self, release: &Release) {
+        mount(release, &self.pod, self.pod.containers.first().expect("a container"), &self.root).await;
+    }
+
+    /// The same as [`Self::metric`], unless its port does not answer yet.
+    pub(crate) async fn metric_if_any(&self, name: &str) -> Option<f64> {
+        let text = get_from(self.metrics, "/metrics").await.ok()?;
+        Some(super::metrics::sum(&text, name, &[]))
+    }
+
+    /// The sum of a metric over all label sets that contain `labels`.
+    pub(crate) async fn metric(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
+        let text = get_from(self.metrics, "/metrics").await.expect("the replica's metrics");
+        super::metrics::sum(&text, name, labels)
+    }
+
+    /// Whether its readiness probe says yes.
+    pub(crate) async fn is_ready(&self) -> bool {
+        get_from(self.metrics, "/readyz").await.is_ok()
+    }
+
+    /// Whether it has never ended: nobody starts it again here.
+    pub(crate) fn runs(&mut self) -> bool {
+        self.process.ended().is_none()
+    }
+
     /// All that it has logged.
     pub(crate) fn log(&self) -> String {
         self.process.log()
     }
 }
 
-/// The program of the image: what `DAEMONSET_WARDEN_IMAGE_PROGRAM` names, as the Dockerfile builds it, or else the one that
-/// all tests use, with the libraries that it is linked to.
+/// The program of the image: the one in the folder that `DAEMONSET_WARDEN_IMAGE` names, where tests/image leaves what the
+/// Dockerfile makes, or else the one that all tests use, with the libraries that it is linked to.
 fn image(root: &Path) {
     static IMAGE: OnceLock<(PathBuf, Vec<PathBuf>)> = OnceLock::new();
     let (program, libraries) = IMAGE.get_or_init(|| {
-        let named = std::env::var_os("DAEMONSET_WARDEN_IMAGE_PROGRAM");
-        let from = named.map_or_else(|| env!("CARGO_BIN_EXE_daemonset-warden").into(), PathBuf::from);
+        let named =
+            std::env::var_os("DAEMONSET_WARDEN_IMAGE").map(|root| Path::new(&root).join("daemonset-warden"));
+        let from = named.unwrap_or_else(|| env!("CARGO_BIN_EXE_daemonset-warden").into());
         let program = run::folder("image").join("daemonset-warden");
         fs::copy(&from, &program).unwrap_or_else(|e| panic!("failed to copy {}: {e}", from.display()));
         fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).expect("a mode");
@@ -177,7 +212,10 @@ async fn mount(release: &Release, pod: &PodSpec, container: &Container, root: &P
         };
         let text = release.kubectl.succeed(&["get", kind, &name, "-o", "json"]).await;
         let object: serde_json::Value = serde_json::from_str(&text).expect("JSON");
-        for (key, value) in object["data"].as_object().into_iter().flatten() {
+        let items = volume.secret.as_ref().and_then(|secret| secret.items.as_ref());
+        let is_wanted = |key: &str| items.is_none_or(|items| items.iter().any(|item| item.key == key));
+        for (key, value) in object["data"].as_object().into_iter().flatten().filter(|(key, _)| is_wanted(key))
+        {
             let value = value.as_str().expect("text");
             let bytes = if kind == "secret" {
                 use base64::Engine;

@@ -55,14 +55,25 @@ pub(crate) struct Scheduler {
 
 impl Scheduler {
     pub(crate) fn start(layout: &Layout, options: &SchedulerOptions) -> Self {
-        let port = free_port();
-        let name = format!("kube-scheduler-{}", options.name);
-        let file = layout.folder.join(format!("{name}.yaml"));
         // JSON is YAML.
-        std::fs::write(&file, configuration(layout, options).to_string())
-            .expect("the configuration is written");
+        let text = configuration(layout, options).to_string();
+        Self::with(layout, &options.name, &text, |component| {
+            component.environment.clone_from(&options.environment);
+        })
+    }
+
+    /// With a configuration that somebody else wrote. It need not win an election: the one before it may have been killed.
+    pub(super) fn start_as_printed(layout: &Layout, name: &str, text: &str) -> Self {
+        Self::with(layout, name, text, |component| component.args.push("--leader-elect=false".to_owned()))
+    }
+
+    fn with(layout: &Layout, name: &str, text: &str, change: impl FnOnce(&mut Component)) -> Self {
+        let port = free_port();
+        let name = format!("kube-scheduler-{name}");
+        let file = layout.folder.join(format!("{name}.yaml"));
+        std::fs::write(&file, text).expect("the configuration is written");
         let mut component = layout.scheduler(&name, port, &file);
-        component.environment.clone_from(&options.environment);
+        change(&mut component);
         let process = component.start();
         let mut scheduler = Self { component, process, port };
         scheduler.wait_until_ready();

@@ -1,0 +1,168 @@
+//! The clock that certificates are made by is the apiserver's, and it may be wrong for a while.
+
+use std::net::Ipv4Addr;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant, SystemTime};
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use serde_json::{Value, json};
+use time::OffsetDateTime;
+use tower::ServiceExt;
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+use super::support::{PATIENCE, Server, connect, tls_config};
+
+const SECRET: &str = "/api/v1/namespaces/warden/secrets/tls";
+const YEAR: time::Duration = time::Duration::days(365);
+
+/// An apiserver that has one Secret, and a clock that can be set.
+#[derive(Clone, Default)]
+struct Apiserver(Arc<Mutex<Held>>);
+
+#[derive(Default)]
+struct Held {
+    secret: Option<Value>,
+    version: u64,
+    off: time::Duration,
+}
+
+impl Apiserver {
+    async fn start(&self) -> u16 {
+        let router = Router::new()
+            .route(SECRET, get(Self::read).patch(Self::write))
+            .route("/api/v1/namespaces/warden/secrets", post(Self::write))
+            .with_state(self.clone());
+        let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        tokio::spawn(async move {
+            while let Ok((connection, _)) = listener.accept().await {
+                let router = router.clone();
+                let service = service_fn(move |request| router.clone().oneshot(request));
+                let connection = TokioIo::new(connection);
+                tokio::spawn(
+                    hyper::server::conn::http1::Builder::new().serve_connection(connection, service),
+                );
+            }
+        });
+        port
+    }
+
+    async fn read(State(apiserver): State<Self>) -> Response {
+        let held = apiserver.0.lock().unwrap();
+        held.answer(held.secret.clone())
+    }
+
+    /// Creation, or a merge patch that names the version.
+    async fn write(State(apiserver): State<Self>, patch: String) -> Response {
+        let patch: Value = serde_json::from_str(&patch).unwrap();
+        let mut held = apiserver.0.lock().unwrap();
+        let mut secret = held.secret.clone().unwrap_or_else(|| json!({}));
+        json_patch::merge(&mut secret, &patch);
+        held.version += 1;
+        secret["metadata"]["resourceVersion"] = json!(held.version.to_string());
+        held.secret = Some(secret);
+        held.answer(held.secret.clone())
+    }
+
+    fn set_clock(&self, off: time::Duration) {
+        self.0.lock().unwrap().off = off;
+    }
+
+    /// What is under a key of the Secret.
+    fn value(&self, key: &str) -> Option<Vec<u8>> {
+        let held = self.0.lock().unwrap();
+        Some(STANDARD.decode(held.secret.as_ref()?["data"][key].as_str()?).unwrap())
+    }
+
+    /// Waits until there is something else under `tls.crt`, and gives it.
+    async fn renewed(&self, before: &[u8]) -> Vec<u8> {
+        let begin = Instant::now();
+        loop {
+            if let Some(now) = self.value("tls.crt").filter(|now| now != before) {
+                return now;
+            }
+            assert!(begin.elapsed() < PATIENCE, "still the same certificate");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+}
+
+impl Held {
+    fn answer(&self, object: Option<Value>) -> Response {
+        let date = SystemTime::from(OffsetDateTime::now_utc().saturating_add(self.off));
+        let mut headers = HeaderMap::new();
+        headers.insert(header::DATE, http_date(date).parse().unwrap());
+        let status = if object.is_some() { StatusCode::OK } else { StatusCode::NOT_FOUND };
+        (status, headers, object.unwrap_or_default().to_string()).into_response()
+    }
+}
+
+/// As Go writes it; nobody reads the day of the week.
+fn http_date(at: SystemTime) -> String {
+    let at = OffsetDateTime::from(at);
+    let month = &at.month().to_string()[..3];
+    let (hour, minute, second) = at.to_hms();
+    format!("Mon, {:02} {month} {:04} {hour:02}:{minute:02}:{second:02} GMT", at.day(), at.year())
+}
+
+fn good_from_to(certificate: &[u8]) -> (i64, i64) {
+    let der = CertificateDer::from_pem_slice(certificate).unwrap();
+    let (_, parsed) = X509Certificate::from_der(&der).unwrap();
+    (parsed.validity().not_before.timestamp(), parsed.validity().not_after.timestamp())
+}
+
+/// Waits until the server shows somebody who trusts `ca` a certificate of it.
+async fn trusted(server: &Server, ca: &Path) {
+    let begin = Instant::now();
+    while let Err(error) = connect(server.address, tls_config(ca, None, &[])).await {
+        assert!(begin.elapsed() < PATIENCE, "{error}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+#[tokio::test]
+async fn an_apiservers_clock_that_jumps_and_comes_back_costs_a_scheduler_nothing_for_good() {
+    let directory = tempfile::tempdir().unwrap();
+    let apiserver = Apiserver::default();
+    let kubeconfig = json!({
+        "apiVersion": "v1", "kind": "Config", "current-context": "test",
+        "contexts": [{ "name": "test", "context": { "cluster": "test", "user": "test" } }],
+        "clusters": [{ "name": "test", "cluster": { "server": format!("http://127.0.0.1:{}", apiserver.start().await) } }],
+        "users": [{ "name": "test", "user": {} }],
+    });
+    let file = directory.path().join("kubeconfig");
+    std::fs::write(&file, kubeconfig.to_string()).unwrap();
+    let args = ["--kubeconfig", file.to_str().unwrap(), "--tls-secret=warden/tls", "--tls-names=localhost"];
+    let server = Server::start(directory.path(), &args);
+    let first = apiserver.renewed(b"").await;
+    let ca = directory.path().join("scheduler-ca.crt");
+    std::fs::write(&ca, apiserver.value("ca.crt").unwrap()).unwrap();
+    trusted(&server, &ca).await;
+
+    apiserver.set_clock(YEAR * 20);
+    let during = apiserver.renewed(&first).await;
+    let (from, to) = good_from_to(&during);
+    let jumped = OffsetDateTime::now_utc().saturating_add(YEAR * 20).unix_timestamp();
+    assert!(from <= jumped && jumped < to, "good by the clock that is wrong: {from} {to}");
+
+    apiserver.set_clock(time::Duration::ZERO);
+    let after = apiserver.renewed(&during).await;
+    let (from, to) = good_from_to(&after);
+    let now = OffsetDateTime::now_utc().unix_timestamp();
+    assert!(from <= now && now < to, "good again: {from} {to}");
+    trusted(&server, &ca).await;
+    let (status, log) = server.stop();
+    assert!(status.success(), "{log}");
+    assert!(log.contains("this node's clock differs from the apiserver's"), "{log}");
+}
