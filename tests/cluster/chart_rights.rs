@@ -22,7 +22,7 @@ type Right = (String, String, String);
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_the_chart_grants_is_what_its_replicas_use() {
     let rules = json!([{ "level": "Metadata", "users": [user()] }, { "level": "None" }]);
-    let plane = tokio::task::spawn_blocking(move || ControlPlane::start_audited("chart-rights", &rules));
+    let plane = tokio::task::spawn_blocking(move || ControlPlane::start_audited("chart-rights", &rules, &[]));
     let plane = Arc::new(plane.await.unwrap());
     let mut release = Release::on(plane.clone()).await;
     let config =

@@ -11,11 +11,19 @@ pub(crate) struct Layout {
     pub(crate) etcd_port: u16,
     pub(crate) etcd_peer_port: u16,
     pub(crate) apiserver_port: u16,
+    /// Beside those that every test wants.
+    pub(crate) apiserver_flags: &'static [&'static str],
 }
 
 impl Layout {
     pub(crate) fn new(folder: PathBuf) -> Self {
-        Self { folder, etcd_port: free_port(), etcd_peer_port: free_port(), apiserver_port: free_port() }
+        Self {
+            folder,
+            etcd_port: free_port(),
+            etcd_peer_port: free_port(),
+            apiserver_port: free_port(),
+            apiserver_flags: &[],
+        }
     }
 
     /// The kubeconfig of the cluster's administrator.
@@ -107,6 +115,7 @@ impl Layout {
             apiserver.args.push(format!("--audit-policy-file={}", self.audit_policy().display()));
             apiserver.args.push(format!("--audit-log-path={}", self.audit_log().display()));
         }
+        apiserver.args.extend(self.apiserver_flags.iter().map(|&flag| flag.to_owned()));
         apiserver
     }
 
