@@ -164,6 +164,7 @@ async fn measure(large: &Large, case: Case, round: usize, count: usize) -> Measu
         extenders: extenders.into_iter().collect(),
         percentage_of_nodes_to_score: case.percentage,
         environment: if case.http2 { Vec::new() } else { vec![("DISABLE_HTTP2", "1")] },
+        ..SchedulerOptions::default()
     };
     let scheduler = tokio::task::block_in_place(|| large.arena.plane.scheduler(&options));
 

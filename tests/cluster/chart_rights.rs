@@ -27,7 +27,7 @@ async fn what_the_chart_grants_is_what_its_replicas_use() {
     // right to watch alone. So both verbs are used here, and that one is enough elsewhere is what the other tests show.
     let flags = &["--feature-gates=WatchList=false"];
     let plane =
-        tokio::task::spawn_blocking(move || ControlPlane::start_audited_with("chart-rights", &rules, flags));
+        tokio::task::spawn_blocking(move || ControlPlane::start_audited("chart-rights", &rules, flags));
     let plane = Arc::new(plane.await.unwrap());
     let mut release = Release::on(plane.clone()).await;
     let config =

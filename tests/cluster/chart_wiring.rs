@@ -22,7 +22,8 @@ const CONTROL_PLANE: &str = "node-role.kubernetes.io/control-plane";
 async fn schedulers_with_a_certificate_ask_by_service_and_by_loopback() {
     let rules =
         json!([{ "level": "Metadata", "namespaces": [NAME], "verbs": ["create"] }, { "level": "None" }]);
-    let plane = tokio::task::spawn_blocking(move || ControlPlane::start_audited(NAME, &rules)).await.unwrap();
+    let plane =
+        tokio::task::spawn_blocking(move || ControlPlane::start_audited(NAME, &rules, &[])).await.unwrap();
     let plane = Arc::new(plane);
     let mut release = Release::on(plane.clone()).await;
     let client = Certificate::issue();

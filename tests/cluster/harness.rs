@@ -41,7 +41,7 @@ pub(crate) use replica::Replica;
 pub(crate) use scheduler::{Extender, Scheduler, SchedulerOptions};
 pub(crate) use served::Served;
 pub(crate) use stages::{GONE_AFTER, NEVER, READY_AFTER};
-pub(crate) use tools::say;
+pub(crate) use tools::{say, tools};
 pub(crate) use wait::{consistently, eventually, eventually_within};
 pub(crate) use warden::{Warden, WardenOptions};
 pub(crate) use webhooks::{PERMISSIVE, owned_by_daemon_set};

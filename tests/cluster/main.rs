@@ -21,6 +21,7 @@ mod control_plane;
 mod extender;
 mod gates;
 mod holds;
+mod journey;
 mod lifecycle;
 mod manifests;
 mod placement;

@@ -216,6 +216,18 @@ impl<P: Deref<Target = ControlPlane>> Arena<P> {
         class["metadata"] = json!({ "name": name });
         let class: PriorityClass = object(class);
         created(Api::all(self.client.clone()).create(&PostParams::default(), &class).await);
+        // The apiserver's admission looks into a cache of its own, which hears of the class a little later.
+        let probe = json!({ "spec": { "priorityClassName": name } });
+        let probe: Pod = self.pod("priority-probe", "1m", probe);
+        let dry_run = PostParams { dry_run: true, ..PostParams::default() };
+        eventually(&format!("pods may have the class {name}"), async || {
+            match self.api::<Pod>().create(&dry_run, &probe).await {
+                Err(e) if e.to_string().contains("no PriorityClass") => Err(e.to_string()),
+                // Refused for another reason, such as a quota: then the class was found.
+                _ => Ok(()),
+            }
+        })
+        .await;
         name
     }
 

@@ -11,14 +11,14 @@ pub(crate) struct Layout {
     pub(crate) etcd_port: u16,
     pub(crate) etcd_peer_port: u16,
     pub(crate) apiserver_port: u16,
-    /// Beside those that each apiserver has.
-    pub(crate) apiserver_flags: Vec<&'static str>,
+    /// Beside those that every test wants.
+    pub(crate) apiserver_flags: &'static [&'static str],
 }
 
 impl Layout {
     pub(crate) fn new(folder: PathBuf) -> Self {
         let [etcd_port, etcd_peer_port, apiserver_port] = std::array::from_fn(|_| free_port());
-        Self { folder, etcd_port, etcd_peer_port, apiserver_port, apiserver_flags: Vec::new() }
+        Self { folder, etcd_port, etcd_peer_port, apiserver_port, apiserver_flags: &[] }
     }
 
     /// The kubeconfig of the cluster's administrator.

@@ -13,6 +13,7 @@ use serde_json::json;
 use super::components::Layout;
 use super::process::{Process, free_port, random};
 use super::scheduler::{Scheduler, SchedulerOptions};
+use super::tools::{say, tools};
 use super::{run, stages};
 
 /// How long a component may take to start. Generous: the machine may be busy, and only a failure waits this long.
@@ -64,19 +65,15 @@ impl ControlPlane {
         Self::start_with(name, None, &[])
     }
 
-    /// The same, with a log of all requests that match the rules of an audit policy.
-    pub(crate) fn start_audited(name: &str, rules: &serde_json::Value) -> Self {
-        Self::start_with(name, Some(rules), &[])
-    }
-
-    /// The same, of an apiserver with more flags.
-    pub(crate) fn start_audited_with(name: &str, rules: &serde_json::Value, flags: &[&'static str]) -> Self {
+    /// The same, with a log of all requests that match the rules of an audit policy, and further flags of the apiserver.
+    pub(crate) fn start_audited(name: &str, rules: &serde_json::Value, flags: &'static [&str]) -> Self {
         Self::start_with(name, Some(rules), flags)
     }
 
-    fn start_with(name: &str, audited: Option<&serde_json::Value>, flags: &[&'static str]) -> Self {
+    fn start_with(name: &str, audited: Option<&serde_json::Value>, flags: &'static [&str]) -> Self {
         let started = Instant::now();
-        let layout = Layout { apiserver_flags: flags.to_vec(), ..Layout::new(run::folder(name)) };
+        let mut layout = Layout::new(run::folder(name));
+        layout.apiserver_flags = flags;
         write_credentials(&layout);
         if let Some(rules) = audited {
             let policy = json!({ "apiVersion": "audit.k8s.io/v1", "kind": "Policy", "rules": rules });
@@ -97,7 +94,8 @@ impl ControlPlane {
         let kwok_port = free_port();
         let mut kwok = layout.kwok(kwok_port, &stages).start();
         kwok.ready(START, || listens(kwok_port));
-        super::tools::say(&format!("{name} is up after {:.1} s", started.elapsed().as_secs_f32()));
+        let (took, version) = (started.elapsed().as_secs_f32(), tools().version());
+        say(&format!("{name} is up after {took:.1} s: Kubernetes {version}"));
         Self {
             layout,
             kwok: Mutex::new(Some(kwok)),

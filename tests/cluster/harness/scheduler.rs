@@ -30,6 +30,8 @@ pub(crate) struct SchedulerOptions {
     /// The `schedulerName` of the pods that it serves.
     pub(crate) name: String,
     pub(crate) extenders: Vec<Extender>,
+    /// A KubeSchedulerConfiguration that somebody else wrote: what it says wins over all of the above.
+    pub(crate) written: Option<Value>,
     pub(crate) percentage_of_nodes_to_score: Option<u32>,
     /// Of its process, beside what this one has.
     pub(crate) environment: Vec<(&'static str, &'static str)>,
@@ -40,6 +42,7 @@ impl Default for SchedulerOptions {
         Self {
             name: "default-scheduler".to_owned(),
             extenders: Vec::new(),
+            written: None,
             percentage_of_nodes_to_score: None,
             environment: Vec::new(),
         }
@@ -110,6 +113,9 @@ fn configuration(layout: &Layout, options: &SchedulerOptions) -> Value {
     });
     if let Some(percentage) = options.percentage_of_nodes_to_score {
         configuration["percentageOfNodesToScore"] = json!(percentage);
+    }
+    if let Some(written) = &options.written {
+        json_patch::merge(&mut configuration, written);
     }
     configuration
 }

@@ -2,6 +2,9 @@
 //!
 //! The cache is `$DAEMONSET_WARDEN_CACHE`, else `daemonset-warden` in the user's cache folder; a change of go.mod or
 //! go.sum makes a new entry. Nothing is skipped when Go is missing: the tests fail, and say what to install.
+//!
+//! `KUBERNETES=1.34` takes Kubernetes' own programs from tests/control-plane/minors/1.34, whose go.mod is built when it is
+//! first asked for. What is beside them stays the same.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
@@ -10,16 +13,18 @@ use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-/// The Go packages of the programs; each program is called like the last part of its package, but for etcd.
-const PACKAGES: [&str; 7] = [
-    "go.etcd.io/etcd/server/v3",
-    "helm.sh/helm/v4/cmd/helm",
+/// The Go packages of the programs that each minor of Kubernetes has of its own; a program is called like the last part of
+/// its package.
+const KUBERNETES: [&str; 4] = [
     "k8s.io/kubernetes/cmd/kube-apiserver",
     "k8s.io/kubernetes/cmd/kube-controller-manager",
     "k8s.io/kubernetes/cmd/kube-scheduler",
     "k8s.io/kubernetes/cmd/kubectl",
-    "sigs.k8s.io/kwok/cmd/kwok",
 ];
+
+/// The same for what is beside them.
+const BESIDE: [&str; 3] =
+    ["go.etcd.io/etcd/server/v3", "helm.sh/helm/v4/cmd/helm", "sigs.k8s.io/kwok/cmd/kwok"];
 
 /// The Stage files of KWOK's own module that make fake nodes and pods live.
 const STAGES: [&str; 5] = [
@@ -37,14 +42,24 @@ const ORACLE: [&str; 5] =
 /// Where the built programs are.
 pub(crate) struct Tools {
     control_plane: PathBuf,
+    /// The same folder, unless another minor was asked for.
+    kubernetes: PathBuf,
+    version: String,
     leash: PathBuf,
 }
 
 impl Tools {
     /// The program's path: `kube-apiserver`, `etcd`, `helm`, ...
     pub(crate) fn program(&self, name: &str) -> PathBuf {
+        let kubernetes = KUBERNETES.iter().any(|package| file_name(package) == name);
+        let folder = if kubernetes { &self.kubernetes } else { &self.control_plane };
         // Go calls a program like its package, and etcd's is `go.etcd.io/etcd/server/v3`.
-        self.control_plane.join("bin").join(if name == "etcd" { "server" } else { name })
+        folder.join("bin").join(if name == "etcd" { "server" } else { name })
+    }
+
+    /// Of Kubernetes: `v1.36.3`, unless another minor was asked for.
+    pub(crate) fn version(&self) -> &str {
+        &self.version
     }
 
     /// The program that ends others when this process ends.
@@ -86,8 +101,7 @@ pub(crate) fn oracle() -> &'static Path {
 
 fn build_oracle() -> Result<PathBuf, String> {
     let module = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/control-plane");
-    let read = |name: &&str| fs::read_to_string(module.join(name)).map_err(|e| format!("{name}: {e}"));
-    let sources = ORACLE.iter().map(read).collect::<Result<Vec<_>, _>>()?;
+    let sources = ORACLE.iter().map(|name| read(&module, name)).collect::<Result<Vec<_>, _>>()?;
     let key = hash(&sources.iter().map(String::as_str).collect::<Vec<_>>());
     let folder = entry(&cache_folder()?.join("oracle").join(key), |into| {
         say("building the oracle out of Kubernetes' own packages: once");
@@ -98,30 +112,66 @@ fn build_oracle() -> Result<PathBuf, String> {
 
 fn build() -> Result<Tools, String> {
     let module = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/control-plane");
-    let cache = cache_folder()?;
-    let read = |name: &str| {
-        let file = module.join(name);
-        fs::read_to_string(&file).map_err(|e| format!("failed to read {}: {e}", file.display()))
+    let (newest, control_plane) = build_kubernetes(&module, &BESIDE, |into| copy_stages(&module, into))?;
+    let (version, kubernetes) = match minor_asked_for(&module, &newest)? {
+        Some(minor) => build_kubernetes(&minor, &[], |_| Ok(()))?,
+        None => (newest, control_plane.clone()),
     };
-    let go_mod = read("go.mod")?;
-    let kubernetes = version_of("k8s.io/kubernetes", &go_mod)?;
 
-    let key = hash(&[&go_mod, &read("go.sum")?]);
-    let control_plane = entry(&cache.join("control-plane").join(format!("{kubernetes}-{key}")), |into| {
-        say(&format!("building Kubernetes {kubernetes}, etcd, KWOK and Helm: once, and several minutes"));
-        let flags = version_flags(&kubernetes);
-        go_build(&module, &into.join("bin"), &flags, &PACKAGES)?;
-        copy_stages(&module, &into.join("stages"))
-    })?;
-
+    let read = |name: &str| read(&module, name);
     let key = hash(&[
         &read("cmd/leash/main.go")?,
         &read("cmd/leash/attributes_linux.go")?,
         &read("cmd/leash/attributes_other.go")?,
     ]);
-    let leash =
-        entry(&cache.join("leash").join(key), |into| go_build(&module, into, "-s -w", &["./cmd/leash"]))?;
-    Ok(Tools { control_plane, leash: leash.join("leash") })
+    let leash = entry(&cache_folder()?.join("leash").join(key), |into| {
+        go_build(&module, into, "-s -w", &["./cmd/leash"])
+    })?;
+    Ok(Tools { control_plane, kubernetes, version, leash: leash.join("leash") })
+}
+
+/// Kubernetes as the module's go.mod has it, and further packages; gives its version and the folder.
+fn build_kubernetes(
+    module: &Path,
+    beside: &[&str],
+    finish: impl FnOnce(&Path) -> Result<(), String>,
+) -> Result<(String, PathBuf), String> {
+    let go_mod = read(module, "go.mod")?;
+    let version = version_of("k8s.io/kubernetes", &go_mod)?;
+    let key = hash(&[&go_mod, &read(module, "go.sum")?]);
+    let folder = cache_folder()?.join("control-plane").join(format!("{version}-{key}"));
+    let packages = [&KUBERNETES, beside].concat();
+    let folder = entry(&folder, |into| {
+        let and = if beside.is_empty() { "" } else { ", etcd, KWOK and Helm" };
+        say(&format!("building Kubernetes {version}{and}: once, and several minutes"));
+        go_build(module, &into.join("bin"), &version_flags(&version), &packages)?;
+        finish(into)
+    })?;
+    Ok((version, folder))
+}
+
+/// The module of the minor that `KUBERNETES` names, unless that is the newest.
+fn minor_asked_for(module: &Path, newest: &str) -> Result<Option<PathBuf>, String> {
+    let minor = std::env::var("KUBERNETES").unwrap_or_default();
+    if minor.is_empty() || newest.starts_with(&format!("v{minor}.")) {
+        return Ok(None);
+    }
+    let minors = module.join("minors");
+    let asked_for = minors.join(&minor);
+    if asked_for.join("go.mod").is_file() {
+        return Ok(Some(asked_for));
+    }
+    let there: Vec<_> = fs::read_dir(&minors)
+        .map_err(|e| format!("failed to read {}: {e}", minors.display()))?
+        .flatten()
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .collect();
+    Err(format!("KUBERNETES={minor}: there are {} and {newest}", there.join(", ")))
+}
+
+fn read(module: &Path, name: &str) -> Result<String, String> {
+    let file = module.join(name);
+    fs::read_to_string(&file).map_err(|e| format!("failed to read {}: {e}", file.display()))
 }
 
 fn cache_folder() -> Result<PathBuf, String> {
@@ -222,6 +272,7 @@ fn version_of(package: &str, go_mod: &str) -> Result<String, String> {
 
 /// Keeps the Stage files beside the programs, so that a run with a warm cache needs no Go.
 fn copy_stages(module: &Path, into: &Path) -> Result<(), String> {
+    let into = into.join("stages");
     let list = Command::new("go")
         .current_dir(module)
         .env("GOWORK", "off")
@@ -229,7 +280,7 @@ fn copy_stages(module: &Path, into: &Path) -> Result<(), String> {
         .output()
         .map_err(|e| without_go(&e))?;
     let kwok = PathBuf::from(String::from_utf8_lossy(&list.stdout).trim());
-    fs::create_dir_all(into).map_err(|e| e.to_string())?;
+    fs::create_dir_all(&into).map_err(|e| e.to_string())?;
     for stage in STAGES {
         // Read and written rather than copied: files of the module cache are read-only, and the mode would follow.
         let text = fs::read(kwok.join(stage)).map_err(|e| format!("KWOK's {stage}: {e}"))?;

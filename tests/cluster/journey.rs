@@ -1,0 +1,158 @@
+//! The whole way, from `helm install` to a node that joins a cluster with a backlog: what must work on every supported
+//! Kubernetes. `KUBERNETES=1.34 cargo test --test cluster journey` goes it on that minor.
+
+use std::collections::BTreeSet;
+use std::io::Write;
+use std::process::Command;
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::PostParams;
+use serde_json::{Value, json};
+
+use crate::harness::{
+    Arena, ControlPlane, NodeOptions, RELEASE, Release, Scheduler, SchedulerOptions, daemon_pod, eventually,
+    is_bound, say, tools,
+};
+
+const NODES: usize = 3;
+const DAEMONS: [&str; 3] = ["cni", "csi", "logs"];
+
+type OwnArena = Arena<Arc<ControlPlane>>;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn from_helm_install_to_a_node_that_joins() {
+    let lists = journey("journey", &[]).await;
+    assert!(lists.plain.is_empty(), "streamed, and not asked for once more: {lists:?}");
+    assert!(lists.streamed.contains("pods") && lists.streamed.contains("daemonsets"), "{lists:?}");
+}
+
+/// As the apiserver of Kubernetes 1.33 is by default, and of 1.31 and before: it refuses, and is asked for plain lists.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_same_where_lists_are_not_streamed() {
+    let lists = journey("journey-plain", &["--feature-gates=WatchList=false"]).await;
+    assert!(lists.streamed.is_empty(), "{lists:?}");
+    assert!(lists.plain.contains("pods") && lists.plain.contains("daemonsets"), "{lists:?}");
+}
+
+async fn journey(name: &'static str, flags: &'static [&str]) -> Lists {
+    let user = format!("system:serviceaccount:{RELEASE}:{RELEASE}");
+    let rules = json!([
+        { "level": "Metadata", "users": [user], "verbs": ["list", "watch"] },
+        { "level": "None" },
+    ]);
+    let plane = tokio::task::spawn_blocking(move || ControlPlane::start_audited(name, &rules, flags));
+    let plane = Arc::new(plane.await.unwrap());
+    let mut release = Release::on(plane.clone()).await;
+    // The scheduler finds it by this address, so the certificate must have it.
+    release.install(&["--set", "service.clusterIP=127.96.0.70"]).await;
+    let _replicas = release.start_replicas().await;
+    release.in_force().await;
+
+    let arena = Arena::on(plane.clone(), name).await;
+    judges(&arena).await;
+    let _scheduler = scheduler_as_told(&release).await;
+    node_joins(&arena).await;
+    assert_eq!(release.failed_open().await, 0.0);
+
+    let lists = Lists::of(&plane);
+    say(&format!(
+        "Kubernetes {}: denied, warned and patched as installed; {} daemon pods before {} ordinary ones on {NODES} nodes that \
+         joined; lists streamed: {}, plain: {}",
+        tools().version(),
+        DAEMONS.len() * NODES,
+        3 * NODES,
+        lists.streamed.len(),
+        lists.plain.len(),
+    ));
+    lists
+}
+
+/// What the webhooks do: one denial, one warning, one patch.
+async fn judges(arena: &OwnArena) {
+    let text = |changes: Value| serde_json::to_string(&arena.daemon_set("agent", changes)).unwrap();
+    let long = json!({ "metadata": { "name": "a".repeat(243) } });
+    let denied = arena.kubectl.apply(&text(long)).await;
+    assert!(!denied.success && denied.stderr.contains("242"), "{denied:?}");
+
+    let bound = json!({ "spec": { "template": { "spec": { "nodeName": "somewhere" } } } });
+    let dry_run = ["apply", "--dry-run=server", "-f", "-"];
+    let warned = arena.kubectl.run_with_input(&dry_run, &text(bound)).await;
+    let warning = |line: &str| line.starts_with("Warning: ") && line.contains("spec.template.spec.nodeName");
+    assert!(warned.success && warned.stderr.lines().any(warning), "{warned:?}");
+
+    let dry_run = PostParams { dry_run: true, ..PostParams::default() };
+    let pod: Pod = arena.api().create(&dry_run, &daemon_pod("bound", "somewhere")).await.unwrap();
+    let spec = pod.spec.unwrap();
+    assert!(spec.node_name.is_none() && spec.affinity.is_some(), "{spec:?}");
+}
+
+/// A scheduler with the configuration that `scheduler-config` prints.
+async fn scheduler_as_told(release: &Release) -> Scheduler {
+    let mut ca = tempfile::NamedTempFile::new().unwrap();
+    ca.write_all(release.extender(String::new()).await.ca.as_bytes()).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_daemonset-warden"));
+    command.args(["scheduler-config", "--url", &release.endpoints().url("scheduler"), "--ca-file"]);
+    command.arg(ca.path()).arg("--scheduler-kubeconfig").arg(release.plane.kubeconfig());
+    let output = tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let mut written: Value = serde_saphyr::from_str(std::str::from_utf8(&output.stdout).unwrap()).unwrap();
+    // Beside the other tests on two cores a call can starve for 300 ms, and what fails open proves nothing.
+    written["extenders"][0]["httpTimeout"] = json!("5s");
+    let options = SchedulerOptions { written: Some(written), ..SchedulerOptions::default() };
+    let plane = release.plane.clone();
+    tokio::task::spawn_blocking(move || plane.scheduler(&options)).await.unwrap()
+}
+
+/// Ordinary pods wait for nodes, DaemonSets want 900m of each, and the nodes come.
+async fn node_joins(arena: &OwnArena) {
+    for name in DAEMONS {
+        arena.create(&arena.daemon_set(name, json!({}))).await;
+    }
+    arena.create(&arena.deployment("web", 8 * NODES, "1", json!({}))).await;
+    arena.pods_exist("web", 8 * NODES).await;
+    // 200m more than these need: the chart's own Deployment has pods, too.
+    let options = NodeOptions { cpu: "4200m", ..NodeOptions::default() };
+    arena.add_nodes(1, NODES, &options).await;
+    for name in DAEMONS {
+        arena.settled(name, NODES as i32).await;
+    }
+    eventually("ordinary pods have the rest", async || {
+        match arena.pods("web").await.iter().filter(|pod| is_bound(pod)).count() {
+            bound if bound == 3 * NODES => Ok(()),
+            bound => Err(format!("{bound} are bound")),
+        }
+    })
+    .await;
+    assert!(arena.recorder.preempted().is_empty(), "{:?}", arena.recorder.preempted());
+}
+
+/// How the replicas came to know the cluster: kinds by the way in which they were listed.
+#[derive(Debug, Default)]
+struct Lists {
+    streamed: BTreeSet<String>,
+    plain: BTreeSet<String>,
+}
+
+impl Lists {
+    /// As the apiserver's audit log has it.
+    fn of(plane: &ControlPlane) -> Self {
+        let mut lists = Self::default();
+        // The last line may be half written.
+        for event in plane.audit_log().lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()) {
+            let resource = event["objectRef"]["resource"].as_str().unwrap_or_default().to_owned();
+            let streamed =
+                event["requestURI"].as_str().is_some_and(|uri| uri.contains("sendInitialEvents=true"));
+            if event["responseStatus"]["code"] != 200 {
+                continue;
+            }
+            match event["verb"].as_str() {
+                Some("watch") if streamed => lists.streamed.insert(resource),
+                // Secrets and webhook configurations are looked after one by one, by name.
+                Some("list") if event["objectRef"]["name"].is_null() => lists.plain.insert(resource),
+                _ => false,
+            };
+        }
+        lists
+    }
+}
