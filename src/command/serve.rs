@@ -34,8 +34,6 @@ pub(super) fn run(args: ServeArgs, log: &LogArgs) -> anyhow::Result<()> {
     let policy = args.config.as_deref().map(config::load).transpose()?.unwrap_or_default();
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()
-        // How many tasks run before it is looked who else has sent something. Among them may be 16 that decrypt large bodies.
-        .event_interval(16)
         .build()
         .context("failed to start the runtime")?
         .block_on(serve(&args, policy, metrics))

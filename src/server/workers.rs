@@ -56,7 +56,8 @@ impl Workers {
 
 impl Worker {
     fn start(number: usize) -> io::Result<Self> {
-        let runtime = Builder::new_current_thread().enable_all().build()?;
+        // How many tasks run before it is looked who else has sent something. Among them may be 16 that decrypt large bodies.
+        let runtime = Builder::new_current_thread().enable_all().event_interval(16).build()?;
         let handle = runtime.handle().clone();
         let (end, ended) = oneshot::channel::<()>();
         let thread = thread::Builder::new().name(format!("connections-{number}")).spawn(move || {
