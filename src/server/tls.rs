@@ -1,5 +1,6 @@
 //! TLS for the secure port: the certificate in use, and taking a new one into use without a restart.
 
+mod accept;
 mod development;
 mod files;
 
@@ -14,8 +15,8 @@ use rustls::crypto::ring;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{ServerConfig, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
-use tokio_rustls::TlsAcceptor;
 
+use self::accept::TlsAcceptor;
 use crate::certificates::keeper::Pair;
 use crate::metrics::{Certificate, Metrics};
 

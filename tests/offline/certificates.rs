@@ -192,6 +192,25 @@ fn a_certificate_and_a_key_of_different_pairs_are_refused() {
     assert!(stderr.contains("cannot be used together"), "{stderr}");
 }
 
+/// A scheduler calls an address, and is to find another replica soon when this one is lost with its node.
+#[tokio::test]
+async fn who_calls_an_address_is_spoken_to_in_http1_if_they_can() {
+    let directory = tempfile::tempdir().unwrap();
+    let server = Server::start(directory.path(), &[]);
+    let (http1, http2): (&[u8], &[u8]) = (b"http/1.1", b"h2");
+    let cases = [
+        ("127.0.0.1", vec![http2, http1], Some(http1)),
+        ("127.0.0.1", vec![http2], Some(http2)),
+        ("127.0.0.1", vec![], None),
+        ("localhost", vec![http2, http1], Some(http2)),
+    ];
+    for (host, offered, expected) in cases {
+        let config = support::tls_config(&server.ca(), None, &offered);
+        let stream = support::connect_as(host, server.address, config).await.unwrap();
+        assert_eq!(stream.get_ref().1.alpn_protocol(), expected, "{host}, {offered:?}");
+    }
+}
+
 #[tokio::test]
 async fn only_the_scheduler_must_show_a_certificate() {
     let directory = tempfile::tempdir().unwrap();

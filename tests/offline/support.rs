@@ -333,9 +333,17 @@ pub fn tls_config(ca: &Path, identity: Option<(&Path, &Path)>, alpn: &[&[u8]]) -
 }
 
 pub async fn connect(address: SocketAddr, config: ClientConfig) -> std::io::Result<TlsStream<TcpStream>> {
+    connect_as("localhost", address, config).await
+}
+
+/// The same, for a client that knows the server by `host`, a name or an address.
+pub async fn connect_as(
+    host: &'static str,
+    address: SocketAddr,
+    config: ClientConfig,
+) -> std::io::Result<TlsStream<TcpStream>> {
     let stream = TcpStream::connect(address).await?;
-    let name = ServerName::try_from("localhost").unwrap();
-    TlsConnector::from(Arc::new(config)).connect(name, stream).await
+    TlsConnector::from(Arc::new(config)).connect(ServerName::try_from(host).unwrap(), stream).await
 }
 
 /// A review of a pod that its controller has bound to node `n1`.
