@@ -199,9 +199,10 @@ Examples:
 /// The flags of `scheduler-config`.
 #[derive(Debug, Args)]
 pub struct SchedulerConfigArgs {
-    /// Where the scheduler reaches us: https, preferably an address, and /scheduler at the end
-    #[arg(long, value_name = "URL")]
-    pub url: String,
+    /// Where the scheduler reaches us: https, preferably an address, and /scheduler at the end. Given twice, it asks both, and
+    /// goes on keeping room with either of them gone, for the price of a second call a pod
+    #[arg(long, value_name = "URL", required = true)]
+    pub url: Vec<String>,
     /// CA of our certificate, in PEM, or - for standard input; required, because without one kube-scheduler verifies nothing
     #[arg(long, value_name = "FILE")]
     pub ca_file: PathBuf,

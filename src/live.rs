@@ -30,6 +30,8 @@ use crate::metrics::Metrics;
 pub const PATIENCE: Duration = Duration::from_secs(30);
 /// For how long every watch must have worked again before we believe our eyes: what was missed comes after the connection.
 const SETTLING: Duration = Duration::from_secs(1);
+/// For how long one watch may work again before the others do: they are tried every two seconds.
+const RETURNING: Duration = Duration::from_secs(3);
 /// How many nodes are worked out before the lock is given to others: tens of microseconds.
 const BATCH: usize = 16;
 
@@ -123,9 +125,14 @@ impl SharedCluster {
         self.work_out();
         let mut cluster = self.lock();
         // Under the lock: a source first notes its trouble and then takes the sight, so it cannot be given back in between.
-        let mut required = self.0.sources.iter().filter(|source| source.is_required);
-        if required.all(|source| source.is_well_for(SETTLING, now)) {
+        if self.required().all(|source| source.is_well_for(SETTLING, now)) {
             cluster.regain_sight();
+        } else if self.required().any(|source| !source.is_well_for(Duration::ZERO, now)) {
+            // Also of what is noted where nobody has the cluster: a request that is not answered.
+            cluster.lose_sight();
+            if self.is_returning(now) {
+                cluster.sight_returns();
+            }
         }
         cluster.tick(now);
         drop(cluster);
@@ -148,9 +155,20 @@ impl SharedCluster {
         while self.lock().refresh_some(BATCH, Instant::now()) {}
     }
 
+    fn required(&self) -> impl Iterator<Item = &Arc<Source>> {
+        self.0.sources.iter().filter(|source| source.is_required)
+    }
+
+    /// Whether the apiserver is back after some trouble, as far as one watch can tell, and not all that we missed has come.
+    fn is_returning(&self, now: Instant) -> bool {
+        self.required().any(|source| source.is_returning(RETURNING, now))
+    }
+
     fn decide_belief(&self, now: Instant) {
         let failing = self.0.sources.iter().find(|source| source.fails_for_long(now));
-        let believed = failing.is_none();
+        // Back after long is as after a moment: pods wait for a short time, because the next seconds are when they could take
+        // what we have not seen.
+        let believed = failing.is_none() || self.is_returning(now);
         let before = self.0.believed.swap(believed, Ordering::AcqRel);
         self.0.metrics.cluster.believed.set(i64::from(believed));
         match failing {
@@ -230,5 +248,28 @@ mod tests {
         sources[0].heard();
         shared.tick(now + PATIENCE);
         assert!(shared.believed().is_some());
+    }
+
+    /// What happens in the first seconds after a long outage is what daemon pods are lost by.
+    #[test]
+    fn believed_again_as_soon_as_the_first_watch_is_back() {
+        let names = [Resource::Nodes, Resource::Pods];
+        let sources = names.map(|name| Arc::new(Source::new(name, true)));
+        let cluster = Cluster::new(Arc::new(Policy::default()), None);
+        let shared = SharedCluster::new(cluster, sources.to_vec(), Arc::default(), |_| {});
+        sources.iter().for_each(|source| source.listed());
+        let begun = Instant::now();
+        shared.tick(begun);
+        sources.iter().for_each(|source| source.failed(begun));
+        let later = begun + PATIENCE;
+        shared.tick(later);
+        assert!(shared.believed().is_none());
+        sources[0].relists();
+        sources[0].heard();
+        shared.tick(later);
+        assert!(shared.believed().is_some(), "pods wait, for a bounded time");
+        sources[0].listed();
+        shared.tick(later);
+        assert!(shared.believed().is_none(), "the other is still away");
     }
 }

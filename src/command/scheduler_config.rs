@@ -29,9 +29,9 @@ pub(super) fn run(args: &SchedulerConfigArgs) -> anyhow::Result<()> {
 /// The configuration, as it is printed.
 ///
 /// # Errors
-/// When the URL is of no use to the scheduler, or a file is not what it should be.
+/// When a URL is of no use to the scheduler, or a file is not what it should be.
 pub fn render(args: &SchedulerConfigArgs) -> anyhow::Result<String> {
-    let host = host(&args.url)?;
+    let hosts = args.url.iter().map(|url| host(url)).collect::<anyhow::Result<Vec<_>>>()?;
     let ca = read(&args.ca_file)?;
     let cas = certificates(&args.ca_file, &ca)?.len();
     // clap has made sure that it is both or neither.
@@ -45,7 +45,7 @@ pub fn render(args: &SchedulerConfigArgs) -> anyhow::Result<String> {
     if client.is_some() {
         text += "# Holds a private key: readable to the scheduler's user only.\n";
     }
-    if host.parse::<IpAddr>().is_err() {
+    if hosts.iter().any(|host| host.parse::<IpAddr>().is_err()) {
         text += "# The URL has a name in it. kube-scheduler runs in the host's network, and there often without cluster DNS: then use\n\
                  # an address.\n";
     }
@@ -54,14 +54,34 @@ pub fn render(args: &SchedulerConfigArgs) -> anyhow::Result<String> {
     let _ = writeln!(text, "  kubeconfig: {}", quoted(&args.scheduler_kubeconfig.display().to_string()));
     text += "# The default, said because some distributions pass it by flag: one of several schedulers works, the others wait.\n\
              leaderElection:\n  leaderElect: true\nextenders:\n";
-    let _ = writeln!(text, "  - urlPrefix: {}", quoted(args.url.trim_end_matches('/')));
+    let ca = Ca { pem: ca, count: cas };
+    for url in &args.url {
+        text += &entry(url, &ca, client.as_ref());
+    }
+    Ok(text)
+}
+
+/// What the scheduler trusts.
+struct Ca {
+    pem: Vec<u8>,
+    count: usize,
+}
+
+/// One entry of `extenders`.
+fn entry(url: &str, ca: &Ca, client: Option<&(Vec<u8>, Vec<u8>)>) -> String {
+    let mut text = String::new();
+    let _ = writeln!(text, "  - urlPrefix: {}", quoted(url.trim_end_matches('/')));
     text += "    filterVerb: filter\n    preemptVerb: preempt\n    enableHTTPS: true\n    tlsConfig:\n";
     let _ = writeln!(
         text,
         "      # {}. Without a CA, kube-scheduler would take any certificate for good.",
-        if cas == 1 { "The CA of daemonset-warden's certificate".to_owned() } else { format!("{cas} CAs") }
+        if ca.count == 1 {
+            "The CA of daemonset-warden's certificate".to_owned()
+        } else {
+            format!("{} CAs", ca.count)
+        }
     );
-    let _ = writeln!(text, "      caData: {}", STANDARD.encode(&ca));
+    let _ = writeln!(text, "      caData: {}", STANDARD.encode(&ca.pem));
     if let Some((certificate, key)) = client {
         text += "      # Shown by the scheduler, because daemonset-warden asks for it (--client-ca-file).\n";
         let _ = writeln!(text, "      certData: {}", STANDARD.encode(certificate));
@@ -70,7 +90,7 @@ pub fn render(args: &SchedulerConfigArgs) -> anyhow::Result<String> {
     text += "    # How long a pod waits for an answer that does not come. Answers take less than a millisecond.\n    httpTimeout: 300ms\n";
     text += "    # Names of nodes instead of whole nodes: small calls, and scores stay right (kubernetes#141781).\n    nodeCacheCapable: true\n";
     text += "    # With daemonset-warden down, pods are scheduled without it.\n    ignorable: true\n";
-    Ok(text)
+    text
 }
 
 /// The URL's host, if the URL is one that the scheduler can use and we answer.

@@ -102,6 +102,11 @@ impl Source {
         health.is_well() && health.well_since.is_none_or(is_over)
     }
 
+    /// Whether it answers again after some trouble, and has not brought everything for at least `time` yet.
+    pub fn is_returning(&self, time: Duration, now: Instant) -> bool {
+        self.health.lock().failing_since.is_none() && !self.is_well_for(time, now)
+    }
+
     /// Whether it has failed for so long that what it told is not believed any more.
     pub fn fails_for_long(&self, now: Instant) -> bool {
         let failing_since = self.health.lock().failing_since;
@@ -120,11 +125,13 @@ mod tests {
         assert!(source.is_well_for(PATIENCE, Instant::now()), "nothing was ever wrong");
         source.failed(Instant::now());
         assert!(!source.is_well_for(at_once, Instant::now()));
+        assert!(!source.is_returning(PATIENCE, Instant::now()));
         source.relists();
         source.heard();
+        assert!(source.is_returning(PATIENCE, Instant::now()));
         assert!(!source.is_well_for(at_once, Instant::now()), "the server answers that it has forgotten");
         source.listed();
-        assert!(source.is_well_for(at_once, Instant::now()));
+        assert!(source.is_well_for(at_once, Instant::now()) && source.is_returning(PATIENCE, Instant::now()));
         assert!(!source.is_well_for(PATIENCE, Instant::now()));
         assert!(source.is_well_for(PATIENCE, Instant::now() + PATIENCE));
     }

@@ -50,19 +50,29 @@ pub fn converts(selector: &LabelSelector) -> bool {
     selector.match_labels.iter().flatten().all(|(key, value)| key_is_valid(key) && value_is_valid(value))
         && expressions(selector).iter().all(|requirement| {
             let values = requirement.values.as_deref().unwrap_or_default();
-            let count_fits = match requirement.operator.as_str() {
-                "In" | "NotIn" => !values.is_empty(),
-                "Exists" | "DoesNotExist" => values.is_empty(),
-                _ => false,
-            };
-            count_fits && key_is_valid(&requirement.key) && values.iter().all(|value| value_is_valid(value))
+            takes(&requirement.operator, values)
+                && key_is_valid(&requirement.key)
+                && values.iter().all(|value| value_is_valid(value))
         })
 }
 
 fn requirement_matches(requirement: &LabelSelectorRequirement, labels: &BTreeMap<String, String>) -> bool {
     let values = requirement.values.as_deref().unwrap_or_default();
-    let label = labels.get(&requirement.key);
-    match requirement.operator.as_str() {
+    holds(&requirement.operator, labels.get(&requirement.key), values)
+}
+
+/// Whether an operator that all selectors know takes as many values.
+pub(super) fn takes(operator: &str, values: &[String]) -> bool {
+    match operator {
+        "In" | "NotIn" => !values.is_empty(),
+        "Exists" | "DoesNotExist" => values.is_empty(),
+        _ => false,
+    }
+}
+
+/// Whether an operator that all selectors know holds for a label.
+pub(super) fn holds(operator: &str, label: Option<&String>, values: &[String]) -> bool {
+    match operator {
         "In" => label.is_some_and(|label| values.contains(label)),
         "NotIn" => label.is_none_or(|label| !values.contains(label)),
         "Exists" => label.is_some(),

@@ -51,10 +51,8 @@ fn term_matches(term: &NodeSelectorTerm, node_name: &str, labels: &BTreeMap<Stri
 fn expression_parses(requirement: &NodeSelectorRequirement) -> bool {
     let values = values(requirement);
     let count_fits = match requirement.operator.as_str() {
-        "In" | "NotIn" => !values.is_empty(),
-        "Exists" | "DoesNotExist" => values.is_empty(),
         "Gt" | "Lt" => values.len() == 1 && values[0].parse::<i64>().is_ok(),
-        _ => false,
+        operator => label_selector::takes(operator, values),
     };
     count_fits
         && label_selector::key_is_valid(&requirement.key)
@@ -65,13 +63,9 @@ fn expression_matches(requirement: &NodeSelectorRequirement, labels: &BTreeMap<S
     let values = values(requirement);
     let label = labels.get(&requirement.key);
     match requirement.operator.as_str() {
-        "In" => label.is_some_and(|label| values.contains(label)),
-        "NotIn" => label.is_none_or(|label| !values.contains(label)),
-        "Exists" => label.is_some(),
-        "DoesNotExist" => label.is_none(),
         "Gt" => compares(label, values, |label, value| label > value),
         "Lt" => compares(label, values, |label, value| label < value),
-        _ => false,
+        operator => label_selector::holds(operator, label, values),
     }
 }
 

@@ -7,15 +7,21 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
 use axum::http::{Request, Response};
 use http_body_util::BodyExt;
 use http_body_util::combinators::MapFrame;
 use hyper::body::{Body as HttpBody, Bytes, Frame};
+use tokio::time::timeout;
 use tower::{Layer, Service};
 
 use crate::live::source::Source;
 use crate::metrics::Metrics;
+
+/// How long an apiserver may take to begin its answer before its silence counts as a failure: one that hangs behind a load
+/// balancer says nothing for as long as the request may take, and others tell the scheduler meanwhile.
+const SILENCE: Duration = Duration::from_secs(5);
 
 /// Adds [`Hearing`] to a client.
 #[derive(Clone)]
@@ -34,6 +40,16 @@ impl HearingLayer {
     fn heard(&self) {
         self.source.heard();
         self.metrics.cluster.heard(self.source.resource);
+    }
+
+    /// The same as `answering`; if it takes longer than `silence`, that is noted.
+    async fn listen<T>(&self, silence: Duration, answering: impl Future<Output = T>) -> T {
+        let mut answering = std::pin::pin!(answering);
+        if let Ok(answer) = timeout(silence, &mut answering).await {
+            return answer;
+        }
+        self.source.failed(Instant::now());
+        answering.await
     }
 }
 
@@ -65,7 +81,7 @@ where
         let answering = self.inner.call(request);
         let layer = self.layer.clone();
         Box::pin(async move {
-            let response = answering.await?;
+            let response = layer.listen(SILENCE, answering).await?;
             let is_good = response.status().is_success();
             if is_good {
                 layer.heard();
@@ -78,5 +94,24 @@ where
             };
             Ok(response.map(|body| body.map_frame(Box::new(listen) as OnFrame)))
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics::Resource;
+
+    #[tokio::test]
+    async fn silence_is_a_failure_until_there_is_an_answer() {
+        let source = Arc::new(Source::new(Resource::Nodes, true));
+        let layer = HearingLayer { source: source.clone(), metrics: Arc::default() };
+        let is_well = || source.is_well_for(Duration::ZERO, Instant::now());
+        assert_eq!(layer.listen(SILENCE, std::future::ready(1)).await, 1);
+        assert!(is_well());
+        layer.listen(Duration::from_millis(1), tokio::time::sleep(Duration::from_millis(20))).await;
+        assert!(!is_well());
+        layer.heard();
+        assert!(is_well());
     }
 }

@@ -68,6 +68,11 @@ async fn nodes_that_join_and_are_ready_late_get_their_daemon_pods_first() {
 }
 
 #[tokio::test]
+async fn without_the_warden_a_backlog_takes_late_nodes_too() {
+    assert_some_lost(&run("late-join-without", Scenario::Join { ready_after: Some("3s") }, false).await);
+}
+
+#[tokio::test]
 async fn a_deleted_daemon_pod_comes_back() {
     let outcome = run("deleted-with", Scenario::Deleted { times: 5, gone_after: "0s" }, true).await;
     assert_all_run(&outcome);
@@ -77,6 +82,12 @@ async fn a_deleted_daemon_pod_comes_back() {
 async fn a_deleted_daemon_pod_that_takes_a_second_to_end_comes_back() {
     let outcome = run("deleted-slow-with", Scenario::Deleted { times: 3, gone_after: "1s" }, true).await;
     assert_all_run(&outcome);
+}
+
+#[tokio::test]
+async fn without_the_warden_a_deleted_daemon_pod_is_lost() {
+    let scenario = Scenario::Deleted { times: 5, gone_after: "0s" };
+    assert_some_lost(&run("deleted-without", scenario, false).await);
 }
 
 #[tokio::test]

@@ -305,6 +305,25 @@ async fn an_expired_pair_does_not_take_the_place_of_a_good_one_and_an_early_one_
     assert!(log.contains("has expired already") && log.contains("is not valid yet"), "{log}");
 }
 
+/// A scheduler calls an address, and is to find another replica soon when this one is lost with its node.
+#[tokio::test]
+async fn who_speaks_both_is_spoken_to_in_http1() {
+    let directory = tempfile::tempdir().unwrap();
+    let server = Server::start(directory.path(), &[]);
+    let (http1, http2): (&[u8], &[u8]) = (b"http/1.1", b"h2");
+    let cases = [
+        ("127.0.0.1", vec![http2, http1], Some(http1)),
+        ("127.0.0.1", vec![http2], Some(http2)),
+        ("127.0.0.1", vec![], None),
+        ("localhost", vec![http2, http1], Some(http2)),
+    ];
+    for (host, offered, expected) in cases {
+        let config = support::tls_config(&server.ca(), None, &offered);
+        let stream = support::connect_as(host, server.address, config).await.unwrap();
+        assert_eq!(stream.get_ref().1.alpn_protocol(), expected, "{host}, {offered:?}");
+    }
+}
+
 #[tokio::test]
 async fn only_the_scheduler_must_show_a_certificate() {
     let directory = tempfile::tempdir().unwrap();

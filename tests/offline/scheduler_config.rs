@@ -75,6 +75,21 @@ fn prints_what_it_printed() {
     }
 }
 
+/// Two ways to us, each by itself enough.
+#[test]
+fn prints_an_entry_a_url() {
+    let ca = data("ca.crt");
+    let urls = ["https://127.0.0.1:10643/scheduler", "https://10.96.0.50/scheduler"];
+    let (code, text, errors) = config(&["--url", urls[0], "--url", urls[1], "--ca-file", &ca]);
+    assert_eq!((code, errors.as_str()), (Some(0), ""));
+    let parsed: serde_json::Value = serde_saphyr::from_str(&text).unwrap();
+    let entries = parsed["extenders"].as_array().unwrap();
+    assert_eq!(entries.iter().map(|entry| &entry["urlPrefix"]).collect::<Vec<_>>(), urls);
+    let (_, one, _) = config(&["--url", urls[1], "--ca-file", &ca]);
+    let one: serde_json::Value = serde_saphyr::from_str(&one).unwrap();
+    assert_eq!(entries[1], one["extenders"][0]);
+}
+
 #[test]
 fn takes_the_ca_from_standard_input() {
     let url = "--url=https://10.96.0.50/scheduler";

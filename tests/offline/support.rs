@@ -380,10 +380,19 @@ pub fn tls_config(ca: &Path, identity: Option<(&Path, &Path)>, alpn: &[&[u8]]) -
 }
 
 pub async fn connect(address: SocketAddr, config: ClientConfig) -> std::io::Result<TlsStream<TcpStream>> {
+    connect_as("localhost", address, config).await
+}
+
+/// The same, for a client that knows the server by `host`, a name or an address.
+pub async fn connect_as(
+    host: &'static str,
+    address: SocketAddr,
+    config: ClientConfig,
+) -> std::io::Result<TlsStream<TcpStream>> {
     let stream = TcpStream::connect(address).await?;
     // As Go's clients do.
     stream.set_nodelay(true)?;
-    let name = ServerName::try_from("localhost").unwrap();
+    let name = ServerName::try_from(host).unwrap();
     TlsConnector::from(Arc::new(config)).connect(name, stream).await
 }
 

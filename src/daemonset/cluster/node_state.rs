@@ -1,7 +1,7 @@
 //! A node of the cluster: what it has, what is on it, and what is kept on it.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::{DaemonSetId, PodId};
 use crate::daemonset::reservation::gate::Gate;
@@ -59,6 +59,21 @@ pub enum Staleness {
     Behind(Instant),
     /// It has been so for too long: a difference in accounting, not in age.
     GaveUp,
+}
+
+/// For how long a node is refused because our view of it is behind: a difference in accounting must not block it for good.
+const STALE_TIMEOUT: Duration = Duration::from_secs(2);
+
+impl Staleness {
+    /// Whether the node is refused for it.
+    pub(in crate::daemonset) fn refuses(self, now: Instant) -> bool {
+        matches!(self, Self::Behind(since) if now.saturating_duration_since(since) < STALE_TIMEOUT)
+    }
+
+    /// Whether it has just been refused for too long.
+    pub(super) fn is_over(self, now: Instant) -> bool {
+        matches!(self, Self::Behind(_)) && !self.refuses(now)
+    }
 }
 
 impl NodeState {

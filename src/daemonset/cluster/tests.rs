@@ -2,6 +2,7 @@
 
 mod ends;
 mod events;
+mod preempting;
 mod reserve;
 mod rights;
 mod simulation;

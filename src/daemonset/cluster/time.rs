@@ -8,7 +8,6 @@ use super::pods::EARLY_RETRY;
 use super::{Cluster, NodeId};
 use crate::daemonset::reservation::gate::Gate;
 use crate::daemonset::reservation::hold::{Hold, HoldState};
-use crate::daemonset::reservation::judge::STALE_TIMEOUT;
 
 /// For how long a pod that was refused because of charges may have slept when the last of them ends.
 const CHARGED: Duration = Duration::from_secs(6);
@@ -54,17 +53,16 @@ impl Cluster {
 
     /// Lets pods onto nodes again of which our view has been behind for too long.
     fn give_up_on_stale_views(&mut self, now: Instant) {
-        let mut given_up = Vec::new();
-        for (id, node) in &mut self.nodes {
-            if let Staleness::Behind(since) = node.staleness
-                && now.saturating_duration_since(since) >= STALE_TIMEOUT
-            {
+        let mut given_up = false;
+        for (_, node) in &mut self.nodes {
+            if node.staleness.is_over(now) {
                 node.staleness = Staleness::GaveUp;
-                given_up.push(id);
+                given_up = true;
             }
         }
-        for id in given_up {
-            self.wake(id);
+        // Not by the node itself: we may not have seen it yet.
+        if given_up {
+            self.wake_any();
         }
     }
 
@@ -95,6 +93,10 @@ impl Cluster {
 
     /// Forgets pods that were refused and that nobody has told us of since: they are gone, or never were.
     fn forget_waiting(&mut self, now: Instant) {
+        // Nobody could tell us; they are to be woken once we see again.
+        if self.sight.is_lost() {
+            return;
+        }
         let pods = &self.pod_ids;
         self.waiting.retain(|uid, refused_at| {
             pods.contains_key(uid) || now.saturating_duration_since(*refused_at) < UNKNOWN_POD

@@ -7,11 +7,12 @@
 //! ```
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::hold::Hold;
 use super::ledger::NodeSet;
 use crate::daemonset::cluster::node_state::{NodeState, Staleness};
+use crate::daemonset::cluster::pod_info::PodInfo;
 use crate::daemonset::cluster::{Cluster, DaemonSetId, Effect, NodeId};
 use crate::daemonset::daemon_pod::{daemon_set_reference, target_node_name};
 use crate::daemonset::mutation::is_ignored;
@@ -20,8 +21,6 @@ use crate::scheduling::host_ports::{HostPort, any_conflict, host_ports};
 use crate::scheduling::pod::{Pod, SYSTEM_CRITICAL_PRIORITY};
 use crate::scheduling::resources::{Resources, pod_requests};
 
-/// For how long a node is refused because our view of it is behind: a difference in accounting must not block it for good.
-pub(in crate::daemonset) const STALE_TIMEOUT: Duration = Duration::from_secs(2);
 /// The label by which the warden's own pods are known in its namespace.
 const OWN_LABEL: (&str, &str) = ("app.kubernetes.io/name", "daemonset-warden");
 /// How many refused pods are remembered at most; more would only be woken together with these.
@@ -70,6 +69,14 @@ pub(super) enum Role {
     Ordinary,
     /// A pod of a real DaemonSet: room is kept only for more important ones.
     Daemon(DaemonSetId),
+}
+
+/// What is left on a node beside what is kept there.
+#[derive(Debug)]
+pub(super) struct Left {
+    pub(super) free: Resources,
+    /// Whether the pod wants ports that are kept, too.
+    ports_collide: bool,
 }
 
 /// What came of a call.
@@ -135,12 +142,42 @@ impl Asking {
         self.role != Role::Exempt && hold.is_held_against(self.priority, self.daemon_set_on(node).is_some())
     }
 
+    /// What a node has left beside the room that is kept from the pod there, and beside the pods of its own or higher priority
+    /// that preemption makes room for; `None` where no room is kept from it. Pods that are on their way are not counted.
+    pub(super) fn left_beside_holds(&self, cluster: &Cluster, id: NodeId, node: &NodeState) -> Option<Left> {
+        let counts = |hold: &Hold| self.is_held_by(id, hold);
+        let mut holds = node.holds.iter().filter(|hold| counts(hold)).peekable();
+        holds.peek()?;
+        let mut left = Left { free: node.allocatable.clone(), ports_collide: false };
+        left.free.subtract(&node.used);
+        for hold in holds {
+            left.free.subtract(&hold.reserve);
+            left.ports_collide |= any_conflict(&self.host_ports, &hold.host_ports);
+        }
+        for pod_id in &node.nominated {
+            let pod = cluster.pod_by_id(*pod_id);
+            // What is kept for a missing daemon pod is not counted again where preemption makes room for it.
+            let is_reserved = node.holds.iter().any(|hold| hold.pending == Some(*pod_id) && counts(hold))
+                || cluster.ledger.is_charged(&pod.uid, id);
+            if pod.uid != self.uid && pod.priority >= self.priority && !is_reserved {
+                left.free.subtract(&pod.requests);
+            }
+        }
+        Some(left)
+    }
+
     /// The DaemonSet of a pod that is a daemon pod on this node.
     fn daemon_set_on(&self, node: NodeId) -> Option<DaemonSetId> {
         match self.role {
             Role::Daemon(daemon_set) if self.target == Some(node) => Some(daemon_set),
             Role::Daemon(_) | Role::Ordinary | Role::Exempt => None,
         }
+    }
+}
+
+impl Left {
+    pub(super) fn is_too_little_for(&self, asking: &Asking) -> bool {
+        self.ports_collide || self.free.lacks(&asking.requests).is_some()
     }
 }
 
@@ -224,46 +261,52 @@ impl Call<'_> {
                 return Some(Kept::Gate);
             }
         }
-        self.view_is_stale(id).then_some(Kept::Stale)
+        (self.is_awaited(id) || self.view_is_stale(id)).then_some(Kept::Stale)
+    }
+
+    /// Whether a daemon pod waits for a node whose Node we have not seen yet: the scheduler and the controller have, so our watch
+    /// of nodes is behind that of pods.
+    fn is_awaited(&mut self, id: NodeId) -> bool {
+        let cluster = &*self.cluster;
+        let node = cluster.node_by_id(id);
+        // The first is known at once of nearly all nodes, the second is far away in memory.
+        let is_seen = node.highest_wanted_priority.is_some() || node.node.is_some();
+        if is_seen || self.asking.daemon_set_on(id).is_some() {
+            return false;
+        }
+        let concerns = |pod: &PodInfo| {
+            let daemon_set = pod.daemon.as_ref().and_then(|daemon| daemon.daemon_set);
+            let may_hold = daemon_set.is_some_and(|id| cluster.daemon_set_by_id(id).may_hold);
+            may_hold && pod.node.is_none() && pod.is_live() && pod.priority >= self.asking.priority
+        };
+        if !node.daemon_pods.iter().any(|pod| concerns(cluster.pod_by_id(*pod))) {
+            return false;
+        }
+        let now = self.now;
+        let staleness = &mut self.cluster.node_mut(id).staleness;
+        if *staleness == Staleness::UpToDate {
+            *staleness = Staleness::Behind(now);
+        }
+        staleness.refuses(now)
     }
 
     /// Whether the pod would take room or ports of a missing daemon pod that is important enough; and if so whether only
     /// because of pods that are on their way.
     fn room_is_kept(&self, id: NodeId, node: &NodeState) -> Option<bool> {
         let asking = &self.asking;
-        let counts = |hold: &Hold| asking.is_held_by(id, hold);
-        let mut holds = node.holds.iter().filter(|hold| counts(hold)).peekable();
-        holds.peek()?;
-        let mut free = node.allocatable.clone();
-        free.subtract(&node.used);
-        let mut ports_collide = false;
-        for hold in holds {
-            free.subtract(&hold.reserve);
-            ports_collide |= any_conflict(&asking.host_ports, &hold.host_ports);
-        }
-        if ports_collide {
+        let mut left = asking.left_beside_holds(self.cluster, id, node)?;
+        if left.is_too_little_for(asking) {
             return Some(false);
         }
-        for pod_id in &node.nominated {
-            let pod = self.cluster.pod_by_id(*pod_id);
-            // What is kept for a missing daemon pod is not counted again where preemption makes room for it.
-            let is_reserved = node.holds.iter().any(|hold| hold.pending == Some(*pod_id) && counts(hold))
-                || self.cluster.ledger.is_charged(&pod.uid, id);
-            if pod.uid != asking.uid && pod.priority >= asking.priority && !is_reserved {
-                free.subtract(&pod.requests);
-            }
-        }
-        if free.lacks(&asking.requests).is_some() {
-            return Some(false);
-        }
-        let is_kept_for =
-            |daemon_set| node.holds.iter().any(|hold| hold.daemon_set == daemon_set && counts(hold));
-        self.cluster.ledger.subtract_from(&mut free, id, &asking.uid, is_kept_for);
-        free.lacks(&asking.requests).is_some().then_some(true)
+        let is_kept_for = |daemon_set| {
+            node.holds.iter().any(|hold| hold.daemon_set == daemon_set && asking.is_held_by(id, hold))
+        };
+        self.cluster.ledger.subtract_from(&mut left.free, id, &asking.uid, is_kept_for);
+        left.is_too_little_for(asking).then_some(true)
     }
 
-    /// Whether the scheduler has offered a node where the pod does not fit in our own view: a pod has just left that we still
-    /// count, maybe a daemon's, whose room is not to be given away before we have seen it.
+    /// Whether the scheduler has offered a node where the pod does not fit in our own view, nor beside those that have just gone
+    /// there: a pod has left that we still count, maybe a daemon's, whose room is not to be given away before we have seen it.
     fn view_is_stale(&mut self, id: NodeId) -> bool {
         if self.asking.daemon_set_on(id).is_some() {
             return false;
@@ -274,14 +317,18 @@ impl Call<'_> {
         if node.highest_wanted_priority.is_none_or(|wanted| wanted < *priority) {
             return false;
         }
-        let fits = node.allocatable.has_room_beside(&node.used, requests);
+        let mut fits = node.allocatable.has_room_beside(&node.used, requests);
+        if fits && let Some(mut taken) = self.cluster.ledger.certain_on(id, &self.asking.uid) {
+            taken.add(&node.used);
+            fits = node.allocatable.has_room_beside(&taken, requests);
+        }
         let staleness = match node.staleness {
             Staleness::UpToDate if fits => return false,
             Staleness::UpToDate => Staleness::Behind(now),
             // Only what asks for as much tells that we have caught up: a smaller pod would fit anyway.
             _ if fits && requests.lacks(&node.offered).is_none() => Staleness::UpToDate,
             _ if fits => return false,
-            Staleness::Behind(since) if now.saturating_duration_since(since) < STALE_TIMEOUT => return true,
+            staleness if staleness.refuses(now) => return true,
             Staleness::Behind(_) | Staleness::GaveUp => Staleness::GaveUp,
         };
         let is_behind = matches!(staleness, Staleness::Behind(_));

@@ -6,6 +6,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use hashbrown::HashMap;
+use hashbrown::hash_map::Entry;
+
 use crate::daemonset::cluster::DaemonSetId;
 use crate::scheduling::resources::Resources;
 
@@ -15,16 +18,20 @@ const CHARGE_TIMEOUT: Duration = Duration::from_secs(5);
 /// The pods that are on their way to a node.
 #[derive(Debug, Default)]
 pub struct Ledger {
-    entries: Vec<Entry>,
+    entries: Vec<Charge>,
+    /// How many pods are charged to a node and to no other: nearly always to none, and every call asks for every node.
+    certain: HashMap<usize, usize>,
 }
 
 #[derive(Debug)]
-struct Entry {
+struct Charge {
     uid: Arc<str>,
     requests: Resources,
     daemon_set: Option<DaemonSetId>,
     until: Instant,
     nodes: NodeSet,
+    /// The one node of `nodes`, if it is one.
+    only: Option<usize>,
 }
 
 impl Ledger {
@@ -42,7 +49,11 @@ impl Ledger {
         if nodes.is_empty() {
             return was_there;
         }
-        self.entries.push(Entry { uid, requests, daemon_set, until: now + CHARGE_TIMEOUT, nodes });
+        let only = nodes.only();
+        if let Some(node) = only {
+            *self.certain.entry(node).or_default() += 1;
+        }
+        self.entries.push(Charge { uid, requests, daemon_set, until: now + CHARGE_TIMEOUT, nodes, only });
         false
     }
 
@@ -50,16 +61,40 @@ impl Ledger {
     pub fn drop_pod(&mut self, uid: &str) -> bool {
         let at = self.entries.iter().position(|entry| &*entry.uid == uid);
         if let Some(at) = at {
-            self.entries.swap_remove(at);
+            let entry = self.entries.swap_remove(at);
+            self.no_longer_certain(entry.only);
         }
         at.is_some()
     }
 
     /// Takes out the pods that have not been bound in time. Whether there were any.
     pub fn expire(&mut self, now: Instant) -> bool {
-        let before = self.entries.len();
-        self.entries.retain(|entry| entry.until > now);
-        self.entries.len() < before
+        let over: Vec<Charge> = self.entries.extract_if(.., |entry| entry.until <= now).collect();
+        over.iter().for_each(|entry| self.no_longer_certain(entry.only));
+        !over.is_empty()
+    }
+
+    fn no_longer_certain(&mut self, node: Option<usize>) {
+        if let Some(node) = node
+            && let Entry::Occupied(mut count) = self.certain.entry(node)
+        {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
+        }
+    }
+
+    /// What is charged to a node by pods other than `uid` that can have gone nowhere else; `None` for nothing.
+    pub fn certain_on(&self, node: usize, uid: &str) -> Option<Resources> {
+        if self.certain.is_empty() || !self.certain.contains_key(&node) {
+            return None;
+        }
+        let mut certain = Resources::default();
+        for charge in self.entries.iter().filter(|charge| charge.only == Some(node) && &*charge.uid != uid) {
+            certain.add(&charge.requests);
+        }
+        Some(certain)
     }
 
     /// Takes what is charged to a node from what is free on it, but for the pod `uid` itself, and for daemon pods that room is
@@ -119,6 +154,13 @@ impl NodeSet {
         self.bits.get(id / 64).is_some_and(|word| word & (1 << (id % 64)) != 0)
     }
 
+    /// The one id that is in, if it is one.
+    fn only(&self) -> Option<usize> {
+        let mut words = self.bits.iter().enumerate().filter(|(_, word)| **word != 0);
+        let (at, word) = words.next()?;
+        (words.next().is_none() && word.is_power_of_two()).then(|| at * 64 + word.trailing_zeros() as usize)
+    }
+
     /// Whether nothing is in.
     pub fn is_empty(&self) -> bool {
         self.bits.iter().all(|word| *word == 0)
@@ -160,5 +202,28 @@ mod tests {
         assert!(!ledger.charge("a".into(), cpu(1), None, nodes, now));
         assert!(ledger.charge("a".into(), cpu(1), None, NodeSet::default(), now));
         assert!(ledger.is_empty());
+    }
+
+    #[test]
+    fn only_a_pod_with_one_node_to_go_to_is_there_for_certain() {
+        let now = Instant::now();
+        let set = |ids: &[usize]| {
+            let mut set = NodeSet::default();
+            ids.iter().for_each(|id| set.insert(*id));
+            set
+        };
+        let mut ledger = Ledger::default();
+        let on = |ledger: &Ledger, node, uid| ledger.certain_on(node, uid).map(|certain| certain.milli_cpu);
+        ledger.charge("a".into(), cpu(100), None, set(&[70]), now);
+        ledger.charge("b".into(), cpu(200), Some(1), set(&[70]), now);
+        ledger.charge("c".into(), cpu(400), None, set(&[70, 71]), now);
+        ledger.charge("d".into(), cpu(800), None, set(&[3, 70]), now);
+        assert_eq!((on(&ledger, 70, "x"), on(&ledger, 70, "a")), (Some(300), Some(200)));
+        assert_eq!([3, 71, 6].map(|node| on(&ledger, node, "x")), [None; 3]);
+        ledger.charge("a".into(), cpu(100), None, set(&[3]), now);
+        assert_eq!((on(&ledger, 70, "x"), on(&ledger, 3, "x")), (Some(200), Some(100)));
+        ledger.drop_pod("b");
+        assert_eq!((on(&ledger, 70, "x"), on(&ledger, 3, "x")), (None, Some(100)));
+        assert!(ledger.expire(now + CHARGE_TIMEOUT) && ledger.certain.is_empty());
     }
 }

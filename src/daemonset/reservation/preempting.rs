@@ -6,7 +6,6 @@ use std::time::Instant;
 use super::judge::{Asking, Role};
 use crate::daemonset::cluster::Cluster;
 use crate::daemonset::preemption::{self, Candidate, Facts};
-use crate::scheduling::host_ports::any_conflict;
 use crate::scheduling::pod::Pod;
 
 /// The preemptor of one call, taken up once for all candidates.
@@ -44,22 +43,12 @@ impl Preemptor<'_> {
         }
         let Some(id) = self.cluster.node_id(node) else { return false };
         self.cluster.refresh(id, self.now);
-        let state = self.cluster.node_by_id(id);
-        let mut holds = state.holds.iter().filter(|hold| self.asking.is_held_by(id, hold)).peekable();
-        if holds.peek().is_none() {
-            return false;
-        }
-        let mut free = state.allocatable.clone();
-        free.subtract(&state.used);
+        let left = self.asking.left_beside_holds(self.cluster, id, self.cluster.node_by_id(id));
+        let Some(mut left) = left else { return false };
         for victim in victims.filter_map(|uid| self.cluster.pod(uid)).filter(|pod| pod.node == Some(id)) {
-            free.add(&victim.requests);
+            left.free.add(&victim.requests);
         }
-        let mut ports_collide = false;
-        for hold in holds {
-            free.subtract(&hold.reserve);
-            ports_collide |= any_conflict(&self.asking.host_ports, &hold.host_ports);
-        }
-        ports_collide || free.lacks(&self.asking.requests).is_some()
+        left.is_too_little_for(&self.asking)
     }
 
     /// Whether it is a daemon pod for `node` that will fit there as soon as pods of its own DaemonSet that are terminating have

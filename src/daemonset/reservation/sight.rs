@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use crate::daemonset::cluster::Cluster;
 
 /// For how long pods are refused because we are blind, from the first that was: an apiserver takes its time to come back, and while
-/// it is away nothing could be bound anyway.
+/// it is away nothing could be bound anyway. Once more when it answers again: that is when something can be lost.
 const BLIND_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Whether we see the cluster.
@@ -18,12 +18,29 @@ pub struct Sight {
     is_lost: bool,
     refused_since: Option<Instant>,
     gave_up: bool,
+    /// Whether the time was given once more.
+    is_returning: bool,
+}
+
+impl Sight {
+    /// Whether a watch is known to be broken.
+    pub(in crate::daemonset) fn is_lost(&self) -> bool {
+        self.is_lost
+    }
 }
 
 impl Cluster {
     /// A watch on nodes, pods or DaemonSets is broken.
     pub fn lose_sight(&mut self) {
         self.sight.is_lost = true;
+    }
+
+    /// What could not be asked answers again: what was missed is about to come.
+    pub fn sight_returns(&mut self) {
+        let sight = &mut self.sight;
+        if sight.gave_up && !sight.is_returning {
+            *sight = Sight { is_lost: sight.is_lost, is_returning: true, ..Sight::default() };
+        }
     }
 
     /// Every watch works again, and what was missed has come.
@@ -121,5 +138,24 @@ mod tests {
         assert_eq!(ask(&mut cluster, 0, over), None);
         cluster.tick(over);
         assert!(cluster.take_effects().is_empty());
+    }
+    #[test]
+    fn waits_once_more_when_the_server_is_back() {
+        let now = Instant::now();
+        let mut cluster = cluster(now);
+        cluster.lose_sight();
+        cluster.sight_returns();
+        assert_eq!(ask(&mut cluster, 0, now), Some(Kept::Stale));
+        for (at, expected) in [(1, Some(Kept::Stale)), (2, None)] {
+            let over = now + BLIND_TIMEOUT * at;
+            cluster.tick(over);
+            assert_eq!(ask(&mut cluster, 0, over), None);
+            cluster.take_effects();
+            cluster.sight_returns();
+            assert_eq!(ask(&mut cluster, 0, over), expected, "only once");
+        }
+        cluster.regain_sight();
+        cluster.lose_sight();
+        assert_eq!(ask(&mut cluster, 0, now), Some(Kept::Stale), "another time");
     }
 }

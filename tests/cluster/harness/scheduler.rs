@@ -95,6 +95,11 @@ impl Scheduler {
         get(self.port, "/metrics").await.expect("a scheduler's metrics")
     }
 
+    /// All that it has logged.
+    pub(crate) fn log(&self) -> String {
+        self.process.log()
+    }
+
     fn wait_until_ready(&mut self) {
         let port = self.port;
         self.process

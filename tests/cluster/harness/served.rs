@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::arena::Arena;
 use super::control_plane::ControlPlane;
-use super::scheduler::{Scheduler, SchedulerOptions};
+use super::scheduler::{Extender, Scheduler, SchedulerOptions};
 use super::warden::{Warden, WardenOptions};
 
 /// A namespace, a warden that watches the cluster, and a scheduler of the namespace's name that asks it.
@@ -17,14 +17,21 @@ pub(crate) struct Served {
 
 impl Served {
     pub(crate) async fn start(name: &str, config: Value) -> Self {
+        Self::start_with(name, config, |warden| vec![Extender { preempts: true, ..warden.extender() }]).await
+    }
+
+    /// With what the scheduler asks by the test's choice: the warden in another way, or nobody.
+    pub(crate) async fn start_with(
+        name: &str,
+        config: Value,
+        extenders: impl FnOnce(&Warden) -> Vec<Extender>,
+    ) -> Self {
         let arena = Arena::shared(name).await;
         let kubeconfig = Some(arena.warden_kubeconfig().await);
         let warden = Warden::start(WardenOptions { config, kubeconfig }).await;
-        let mut extender = warden.extender();
-        extender.preempts = true;
         let options = SchedulerOptions {
             name: name.to_owned(),
-            extenders: vec![extender],
+            extenders: extenders(&warden),
             ..SchedulerOptions::default()
         };
         let plane = arena.plane;

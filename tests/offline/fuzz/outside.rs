@@ -170,7 +170,7 @@ fn flags() {
     fuzz("flags", &seeds, |input| {
         let Ok(text) = std::str::from_utf8(input) else { return };
         let args = SchedulerConfigArgs {
-            url: text.to_owned(),
+            url: vec![text.to_owned()],
             ca_file: ca.clone(),
             client_cert_file: None,
             client_key_file: None,

@@ -173,6 +173,33 @@ fn a_view_that_is_behind_refuses_for_two_seconds() {
     assert_eq!(world.ask_one(&asks, "n1"), None);
 }
 
+/// The controller has made its pod for a node of which we know nothing yet: somebody is behind, and it is us.
+#[test]
+fn a_node_that_only_its_daemon_pod_tells_of_is_waited_for() {
+    let mut world = World::new();
+    world.daemon_set("d", template(json!({"priority": 10})));
+    world.node("n1", json!({"metadata": {"labels": {"any": "node"}}}));
+    world.pod(&priority(daemon_pod("d", "n2"), 10));
+    let asks = pod("p", "100m");
+    assert_eq!(world.ask_one(&asks, "n2"), Some(Kept::Stale));
+    assert_eq!(world.ask_one(&asks, "n3"), None, "nobody tells of it");
+    assert_eq!(world.ask_one(&priority(asks.clone(), 11), "n2"), None);
+    assert_eq!(world.ask_one(&priority(daemon_pod("d", "n2"), 10), "n2"), None, "its own");
+    assert_eq!(world.ask_one(&asks, "n2"), Some(Kept::Stale));
+    // Seen: what is kept there is known from now on, and who was refused may have been tried too early.
+    world.node("n2", json!({}));
+    assert!(world.effects().contains(&Done::Wake("n2".into())));
+    assert_eq!(world.ask(&asks, &["n2"]), [None]);
+    assert_eq!(world.ask_one(&pod("big", "800m"), "n2"), Some(Kept::Room));
+
+    // Never seen: for two seconds at most.
+    world.pod(&priority(with(daemon_pod("d", "n4"), json!({"metadata": {"uid": "d4"}})), 10));
+    assert_eq!(world.ask_one(&asks, "n4"), Some(Kept::Stale));
+    world.pass(2);
+    assert!(world.effects().iter().any(|done| matches!(done, Done::Wake(_))));
+    assert_eq!(world.ask_one(&asks, "n4"), None);
+}
+
 #[test]
 fn audit_counts_and_off_does_nothing() {
     for (mode, audited) in [(ReservationMode::Audit, 1), (ReservationMode::Off, 0)] {

@@ -4,10 +4,14 @@
 //! After kubernetes v1.36.3 pkg/scheduler/backend/queue/scheduling_queue.go: a refused pod sleeps until an event of the cluster
 //! moves it, and backs off for 1 s to 10 s first. The flush after 5 minutes is left out: who needs it has been forgotten.
 
+mod cluster;
+mod scheduler;
+
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::time::{Duration, Instant};
 
+use self::scheduler::Queued;
 use super::*;
 use crate::scheduling::pod::Pod;
 
@@ -69,26 +73,6 @@ struct SimPod {
     node: Option<usize>,
     terminating: bool,
     gone: bool,
-}
-
-/// What the scheduler knows of a pod.
-#[derive(Debug, Clone, Default)]
-struct Queued {
-    place: Place,
-    assumed: Option<usize>,
-    attempts: u32,
-    tried_at: u64,
-    told: Option<bool>,
-}
-
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
-enum Place {
-    #[default]
-    Nowhere,
-    Active,
-    Backoff,
-    /// Asleep; whether an extender refused it.
-    Unschedulable(bool),
 }
 
 struct Simulation {
@@ -163,64 +147,6 @@ impl Simulation {
         self.at(time, event);
     }
 
-    fn tell_pod(&mut self, pod: usize) {
-        let SimPod { node, terminating, gone, .. } = self.pods[pod];
-        if gone {
-            self.tell(0, 200, Event::SeePodGone(pod));
-            self.tell(1, 20, Event::SchedulePodGone(pod));
-        } else {
-            self.tell(0, 200, Event::SeePod { pod, node, terminating });
-            self.tell(1, 20, Event::SchedulePod { pod, node });
-        }
-    }
-
-    fn add_node(&mut self, node: usize, cpu: i64) {
-        self.node_cpu[node] = Some(cpu);
-        self.tell(2, 200, Event::SeeNode { node, version: 0 });
-        // A node that we do not know passes, by contract: the not-ready taint of a new Node covers that time, and no more.
-        self.heard[3] = self.heard[3].max(self.heard[2]);
-        self.tell(3, 20, Event::ScheduleNode(node));
-        for set in 0..self.sets {
-            let time = self.now + 5 + self.chance.below(80);
-            self.at(time, Event::Create { set, node });
-        }
-    }
-
-    fn add_daemon_sets(&mut self) {
-        for set in 0..self.sets {
-            let annotation = json!({"deprecated.daemonset.template.generation": self.generation.to_string()});
-            self.world.daemon_set(&format!("d{set}"), json!({"metadata": {"annotations": annotation}}));
-        }
-    }
-
-    fn add_pod(
-        &mut self,
-        object: Pod,
-        cpu: i64,
-        daemon: Option<(usize, usize, u64)>,
-        node: Option<usize>,
-    ) -> usize {
-        let pod = self.pods.len();
-        self.pods.push(SimPod { object, cpu, daemon, node, terminating: false, gone: false });
-        self.queued.push(Queued::default());
-        self.tell_pod(pod);
-        pod
-    }
-
-    fn add_ordinary(&mut self, cpu: i64, node: Option<usize>) -> usize {
-        let name = format!("p{}", self.pods.len());
-        self.add_pod(object(pod(&name, &format!("{cpu}m")), json!({})), cpu, None, node)
-    }
-
-    fn add_daemon(&mut self, set: usize, node: usize, bound: bool) -> usize {
-        let uid = format!("d{set}-{}", self.pods.len());
-        let change = json!({"metadata": {
-            "uid": uid, "name": uid, "labels": {"pod-template-generation": self.generation.to_string()},
-        }});
-        let object = object(daemon_pod(&format!("d{set}"), &format!("n{node}")), change);
-        self.add_pod(object, 300, Some((set, node, self.generation)), bound.then_some(node))
-    }
-
     /// Lets the start settle before anything happens.
     fn settle(&mut self) {
         self.run_until(self.now + 2000);
@@ -247,220 +173,6 @@ impl Simulation {
             let time = (self.now + 5 + self.chance.below(20)).max(self.patched_at + 1000);
             self.at(time, Event::PatchNode);
         }
-    }
-
-    fn happen(&mut self, event: Event) {
-        match event {
-            Event::SeePod { pod, node, terminating } => {
-                let mut object = self.pods[pod].object.clone();
-                object.spec.node_name = node.map_or_else(String::new, |node| format!("n{node}"));
-                object.metadata.deletion_timestamp = terminating.then(|| "2026-01-01T00:00:01Z".to_owned());
-                self.world.cluster.apply_pod(&object, self.world.now);
-            }
-            Event::SeePodGone(pod) => {
-                let uid = self.pods[pod].object.metadata.uid.clone();
-                self.world.cluster.delete_pod(&uid, self.world.now);
-            }
-            Event::SeeNode { node, version } => {
-                let cpu = format!("{}m", self.node_cpu[node].unwrap());
-                let change = json!({
-                    "metadata": {"annotations": {"wake": version.to_string()}},
-                    "status": {"allocatable": {"cpu": cpu, "pods": "110"}},
-                });
-                self.world.node(&format!("n{node}"), change);
-            }
-            Event::SchedulePod { pod, node } => self.schedule_pod(pod, node),
-            Event::SchedulePodGone(pod) => {
-                self.active.retain(|other| *other != pod);
-                let queued = std::mem::take(&mut self.queued[pod]);
-                self.wake(|_| queued.assumed.is_some());
-            }
-            Event::ScheduleNode(node) => {
-                self.scheduled_nodes[node] = self.node_cpu[node];
-                self.wake(|_| true);
-            }
-            Event::ScheduleNodeUpdate => self.wake(|by_extender| by_extender),
-            Event::Bind { pod, node } => {
-                if self.pods[pod].gone || self.pods[pod].terminating {
-                    return;
-                }
-                self.pods[pod].node = Some(node);
-                self.tell_pod(pod);
-            }
-            Event::Gone(pod) => {
-                self.pods[pod].gone = true;
-                self.tell_pod(pod);
-                if let Some((set, node, _)) = self.pods[pod].daemon {
-                    let time = self.now + 5 + self.chance.below(80);
-                    self.at(time, Event::Create { set, node });
-                }
-            }
-            Event::Create { set, node } => {
-                let exists = self.pods.iter().any(|pod| {
-                    !pod.gone && pod.daemon.is_some_and(|daemon| (daemon.0, daemon.1) == (set, node))
-                });
-                if !exists {
-                    self.add_daemon(set, node, false);
-                }
-            }
-            Event::Roll => self.roll(),
-            Event::Cycle => {
-                self.cycle();
-                let time = self.now + 1 + self.chance.below(4);
-                self.at(time, Event::Cycle);
-            }
-            Event::Tick => {
-                self.world.cluster.tick(self.world.now);
-                self.at(self.now + 1000, Event::Tick);
-            }
-            Event::PatchNode => {
-                self.patch_pending = false;
-                self.patched_at = self.now;
-                self.tell(3, 20, Event::ScheduleNodeUpdate);
-                self.tell(2, 200, Event::SeeNode { node: 0, version: self.now });
-            }
-        }
-    }
-
-    fn delete(&mut self, pod: usize) {
-        if self.pods[pod].terminating || self.pods[pod].gone {
-            return;
-        }
-        if self.pods[pod].node.is_none() {
-            self.happen(Event::Gone(pod));
-            return;
-        }
-        self.pods[pod].terminating = true;
-        self.tell_pod(pod);
-        self.at(self.now + self.end_after, Event::Gone(pod));
-    }
-
-    /// One step of a rolling update with maxUnavailable 10%, at least 1.
-    fn roll(&mut self) {
-        let nodes = self.node_cpu.len();
-        let mut all_done = true;
-        for set in 0..self.sets {
-            let live: Vec<usize> = (0..self.pods.len())
-                .filter(|pod| {
-                    !self.pods[*pod].gone && self.pods[*pod].daemon.is_some_and(|daemon| daemon.0 == set)
-                })
-                .collect();
-            let is_up = |pod: &SimPod| pod.node.is_some() && !pod.terminating;
-            let up = live.iter().filter(|pod| is_up(&self.pods[**pod])).count();
-            let mut budget = nodes.div_ceil(10).saturating_sub(nodes - up);
-            for pod in live {
-                let is_old = self.pods[pod].daemon.is_some_and(|daemon| daemon.2 != self.generation);
-                all_done &= !is_old && is_up(&self.pods[pod]);
-                if is_old && !self.pods[pod].terminating {
-                    if !is_up(&self.pods[pod]) {
-                        self.delete(pod);
-                    } else if budget > 0 {
-                        budget -= 1;
-                        self.delete(pod);
-                    }
-                }
-            }
-        }
-        if !all_done {
-            let time = self.now + 20 + self.chance.below(100);
-            self.at(time, Event::Roll);
-        }
-    }
-}
-
-/// The scheduler.
-impl Simulation {
-    fn schedule_pod(&mut self, pod: usize, node: Option<usize>) {
-        match node {
-            Some(node) => {
-                self.queued[pod].assumed = Some(node);
-                self.queued[pod].place = Place::Nowhere;
-                self.wake(|by_extender| by_extender);
-            }
-            None if self.queued[pod].assumed.is_none() && self.queued[pod].place == Place::Nowhere => {
-                self.queued[pod].place = Place::Active;
-                self.active.push_back(pod);
-            }
-            None => {}
-        }
-    }
-
-    /// Moves the pods that sleep and that an event concerns: `concerns` says so of those that an extender refused or not.
-    fn wake(&mut self, concerns: impl Fn(bool) -> bool) {
-        for pod in 0..self.queued.len() {
-            if let Place::Unschedulable(by_extender) = self.queued[pod].place
-                && concerns(by_extender)
-            {
-                self.move_up(pod);
-            }
-        }
-    }
-
-    fn move_up(&mut self, pod: usize) {
-        if self.ready_at(pod) <= self.now {
-            self.queued[pod].place = Place::Active;
-            self.active.push_back(pod);
-        } else {
-            self.queued[pod].place = Place::Backoff;
-        }
-    }
-
-    fn ready_at(&self, pod: usize) -> u64 {
-        let queued = &self.queued[pod];
-        queued.tried_at + 1000 * (1_u64 << queued.attempts.saturating_sub(1).min(4)).min(10)
-    }
-
-    fn cycle(&mut self) {
-        for pod in 0..self.queued.len() {
-            if self.queued[pod].place == Place::Backoff && self.ready_at(pod) <= self.now {
-                self.move_up(pod);
-            }
-        }
-        let in_backoff = |pod: &usize| self.queued[*pod].place == Place::Backoff;
-        let early = (0..self.queued.len()).filter(in_backoff).min_by_key(|pod| self.ready_at(*pod));
-        let next = self.active.pop_front().or(early.filter(|_| self.pops_backoff));
-        let Some(pod) = next else { return };
-        self.queued[pod].attempts += 1;
-        self.queued[pod].tried_at = self.now;
-        let mut free = self.scheduled_nodes.clone();
-        for (other, queued) in self.queued.iter().enumerate() {
-            if let Some(free) = queued.assumed.and_then(|node| free[node].as_mut()) {
-                *free -= self.pods[other].cpu;
-            }
-        }
-        let SimPod { cpu, daemon, .. } = self.pods[pod];
-        let fits = |node: &usize| {
-            free[*node].is_some_and(|free| cpu <= free) && daemon.is_none_or(|daemon| daemon.1 == *node)
-        };
-        let feasible: Vec<usize> = (0..free.len()).filter(fits).collect();
-        let passed = if self.without_us { feasible.clone() } else { self.filter(pod, &feasible) };
-        if passed.is_empty() {
-            let by_extender = !feasible.is_empty();
-            self.queued[pod].place = Place::Unschedulable(by_extender);
-            // The scheduler writes what it found on the pod, where that is new, and by that wakes it itself.
-            if self.queued[pod].told.replace(by_extender) != Some(by_extender) && by_extender {
-                self.move_up(pod);
-            }
-            return;
-        }
-        let at = usize::try_from(self.chance.below(passed.len() as u64)).unwrap();
-        let node = passed[at];
-        self.queued[pod].place = Place::Nowhere;
-        self.queued[pod].assumed = Some(node);
-        let time = self.now + 1 + self.chance.below(30);
-        self.at(time, Event::Bind { pod, node });
-    }
-
-    fn filter(&mut self, pod: usize, feasible: &[usize]) -> Vec<usize> {
-        if feasible.is_empty() {
-            return Vec::new();
-        }
-        let now = self.world.now;
-        let mut call = self.world.cluster.judge(&self.pods[pod].object, now);
-        let mut passed = feasible.to_vec();
-        passed.retain(|node| call.refuse(&format!("n{node}")).is_none());
-        call.finish();
-        passed
     }
 }
 
@@ -502,6 +214,16 @@ impl Simulation {
         assert_eq!(self.running(), expected, "{what}, seed {seed}: daemon pods that run");
         assert_eq!(self.sleepers(), Vec::<String>::new(), "{what}, seed {seed}: ordinary pods that sleep");
         assert_eq!(self.world.cluster.ledger_len(), 0, "{what}, seed {seed}");
+    }
+}
+
+impl Simulation {
+    fn delete_any_daemon_pod(&mut self) {
+        let daemons =
+            (0..self.pods.len()).filter(|pod| !self.pods[*pod].gone && self.pods[*pod].daemon.is_some());
+        let daemons: Vec<usize> = daemons.collect();
+        let at = usize::try_from(self.chance.below(daemons.len() as u64)).unwrap();
+        self.delete(daemons[at]);
     }
 }
 
@@ -578,15 +300,41 @@ fn d_a_deleted_daemon_pod_comes_back() {
     for seed in 1..SEEDS {
         let mut simulation = full(seed, 3);
         for _ in 0..4 {
-            let daemons = (0..simulation.pods.len())
-                .filter(|pod| !simulation.pods[*pod].gone && simulation.pods[*pod].daemon.is_some());
-            let daemons: Vec<usize> = daemons.collect();
-            let at = usize::try_from(simulation.chance.below(daemons.len() as u64)).unwrap();
-            simulation.delete(daemons[at]);
+            simulation.delete_any_daemon_pod();
             let time = simulation.now + simulation.chance.below(1500);
             simulation.run_until(time);
         }
         simulation.check("D", seed, 9);
+    }
+}
+
+/// Two small pods can fit where one daemon pod has just left, and each alone beside what we still see.
+#[test]
+fn d_comes_back_beside_small_pods_that_come_at_the_same_time() {
+    for seed in 1..SEEDS {
+        let mut simulation = Simulation::new(seed, 2, 3);
+        simulation.add_daemon_sets();
+        for node in 0..2 {
+            simulation.add_node(node, 4000);
+            for set in 0..3 {
+                simulation.add_daemon(set, node, true);
+            }
+            let left = 100 + 50 * i64::try_from(simulation.chance.below(5)).unwrap();
+            simulation.add_ordinary(3100 - left, Some(node));
+        }
+        simulation.settle();
+        for _ in 0..4 {
+            simulation.delete_any_daemon_pod();
+            for _ in 0..6 {
+                let cpu = 50 + 50 * i64::try_from(simulation.chance.below(4)).unwrap();
+                simulation.add_ordinary(cpu, None);
+                let time = simulation.now + simulation.chance.below(40);
+                simulation.run_until(time);
+            }
+            let time = simulation.now + simulation.chance.below(1500);
+            simulation.run_until(time);
+        }
+        simulation.check("D, small pods", seed, 6);
     }
 }
 
