@@ -1,0 +1,201 @@
+//! The table itself, but for the rows about the live cluster, which are in `cluster`.
+
+use super::labels::*;
+use super::{Definition, Kind, cluster};
+
+/// The table.
+pub static TABLE: &[Definition] = &[
+    ADMISSION_REQUESTS,
+    ADMISSION_DURATION,
+    EXTENDER_REQUESTS,
+    EXTENDER_DURATION,
+    EXTENDER_REFUSED_NODES,
+    EXTENDER_DROPPED_NODES,
+    HTTP_ERRORS,
+    HTTP_SHED,
+    HTTP_IN_FLIGHT,
+    CONNECTIONS,
+    CONNECTIONS_CUT,
+    ACCEPT_ERRORS,
+    PANICS,
+    CERTIFICATE_EXPIRATION,
+    CERTIFICATE_NOT_BEFORE,
+    CERTIFICATE_RELOADS,
+    CERTIFICATE_RELOAD_FAILURES,
+    TLS_SECRET_WRITES,
+    TLS_SECRET_FAILURES,
+    WEBHOOK_CONFIGURATION_PATCHES,
+    WEBHOOK_CONFIGURATION_MISSING,
+    cluster::BELIEVED,
+    cluster::SYNCED,
+    cluster::OBJECTS,
+    cluster::HEARD,
+    cluster::WATCH_ERRORS,
+    cluster::RELISTS,
+    cluster::UNREADABLE,
+    cluster::HOLDS,
+    cluster::HOLDS_REFUSING,
+    cluster::HOLDS_ENDED,
+    cluster::GATES_CLOSED,
+    cluster::GATES_EXPIRED,
+    cluster::LEDGER,
+    cluster::WAITING,
+    cluster::FAIL_OPEN,
+    cluster::AUDITED,
+    cluster::EFFECTS,
+    LOG_LINES_DROPPED,
+    TRACE_SPANS,
+    READY,
+    BUILD_INFO,
+];
+
+pub(super) const ADMISSION_REQUESTS: Definition = Definition {
+    name: "daemonset_warden_admission_requests_total",
+    kind: Kind::Counter,
+    labels: &[Webhook::LABEL, Operation::LABEL, Outcome::LABEL],
+    help: "Admission reviews answered. `bad` are 4xx: the apiserver sends none, so somebody else does.",
+};
+pub(super) const ADMISSION_DURATION: Definition = Definition {
+    name: "daemonset_warden_admission_duration_seconds",
+    kind: Kind::Histogram,
+    labels: &[Webhook::LABEL],
+    help: "From the whole body to the answer.",
+};
+pub(super) const EXTENDER_REQUESTS: Definition = Definition {
+    name: "daemonset_warden_extender_requests_total",
+    kind: Kind::Counter,
+    labels: &[Verb::LABEL, Filtered::LABEL],
+    help: "Calls by the scheduler answered.",
+};
+pub(super) const EXTENDER_DURATION: Definition = Definition {
+    name: "daemonset_warden_extender_duration_seconds",
+    kind: Kind::Histogram,
+    labels: &[Verb::LABEL],
+    help: "From the whole body to the answer. The scheduler waits for it with every pod.",
+};
+pub(super) const EXTENDER_REFUSED_NODES: Definition = Definition {
+    name: "daemonset_warden_extender_refused_nodes_total",
+    kind: Kind::Counter,
+    labels: &[REFUSALS],
+    help: "Nodes that a pod was kept from.",
+};
+pub(super) const EXTENDER_DROPPED_NODES: Definition = Definition {
+    name: "daemonset_warden_extender_dropped_nodes_total",
+    kind: Kind::Counter,
+    labels: &[DROPS],
+    help: "Nodes where a pod was kept from evicting others.",
+};
+pub(super) const HTTP_ERRORS: Definition = Definition {
+    name: "daemonset_warden_http_errors_total",
+    kind: Kind::Counter,
+    labels: &[CODE_LABEL],
+    help: "Answers with a status of 400 or above, on either port.",
+};
+pub(super) const HTTP_SHED: Definition = Definition {
+    name: "daemonset_warden_http_requests_shed_total",
+    kind: Kind::Counter,
+    labels: &[Shed::LABEL],
+    help: "Requests answered 503, or connections closed, because of a limit. Anything but 0 is an overload or an attack.",
+};
+pub(super) const HTTP_IN_FLIGHT: Definition = Definition {
+    name: "daemonset_warden_http_requests_in_flight",
+    kind: Kind::Gauge,
+    labels: &[],
+    help: "Requests in work on the secure port.",
+};
+pub(super) const CONNECTIONS: Definition = Definition {
+    name: "daemonset_warden_connections",
+    kind: Kind::Gauge,
+    labels: &[Port::LABEL],
+    help: "Open connections.",
+};
+pub(super) const CONNECTIONS_CUT: Definition = Definition {
+    name: "daemonset_warden_connections_cut_total",
+    kind: Kind::Counter,
+    labels: &[Cut::LABEL],
+    help: "Connections that the server ended. `handshake_failed` grows when clients do not trust the certificate.",
+};
+pub(super) const ACCEPT_ERRORS: Definition = Definition {
+    name: "daemonset_warden_accept_errors_total",
+    kind: Kind::Counter,
+    labels: &[],
+    help: "Connections that could not be accepted, mostly for want of file descriptors.",
+};
+pub(super) const PANICS: Definition = Definition {
+    name: "daemonset_warden_panics_total",
+    kind: Kind::Counter,
+    labels: &[],
+    help: "Requests that met a bug and were answered 500. Please report the log line.",
+};
+pub(super) const CERTIFICATE_EXPIRATION: Definition = Definition {
+    name: "daemonset_warden_certificate_expiration_timestamp_seconds",
+    kind: Kind::Gauge,
+    labels: &[Certificate::LABEL],
+    help: "When the certificate in use expires, in Unix time.",
+};
+pub(super) const CERTIFICATE_NOT_BEFORE: Definition = Definition {
+    name: "daemonset_warden_certificate_not_before_timestamp_seconds",
+    kind: Kind::Gauge,
+    labels: &[Certificate::LABEL],
+    help: "From when the certificate in use is valid, in Unix time. Later than now where a clock is or was wrong.",
+};
+pub(super) const CERTIFICATE_RELOADS: Definition = Definition {
+    name: "daemonset_warden_certificate_reloads_total",
+    kind: Kind::Counter,
+    labels: &[],
+    help: "Times that a new certificate, key or client CA was taken into use.",
+};
+pub(super) const CERTIFICATE_RELOAD_FAILURES: Definition = Definition {
+    name: "daemonset_warden_certificate_reload_failures_total",
+    kind: Kind::Counter,
+    labels: &[],
+    help: "Looks at the certificate files or the client CA that failed; what was good before stays in use, if there was something. Grows for as long as they are bad.",
+};
+pub(super) const TLS_SECRET_WRITES: Definition = Definition {
+    name: "daemonset_warden_tls_secret_writes_total",
+    kind: Kind::Counter,
+    labels: &[],
+    help: "Times that this replica wrote the Secret of --tls-secret: made, renewed, rolled over or repaired it.",
+};
+pub(super) const TLS_SECRET_FAILURES: Definition = Definition {
+    name: "daemonset_warden_tls_secret_failures_total",
+    kind: Kind::Counter,
+    labels: &[],
+    help: "Looks at the Secret of --tls-secret or at the webhook configurations that failed; what is served stays.",
+};
+pub(super) const WEBHOOK_CONFIGURATION_PATCHES: Definition = Definition {
+    name: "daemonset_warden_webhook_configuration_patches_total",
+    kind: Kind::Counter,
+    labels: &[],
+    help: "Times that the CA in a webhook configuration was missing or wrong, and written.",
+};
+pub(super) const WEBHOOK_CONFIGURATION_MISSING: Definition = Definition {
+    name: "daemonset_warden_webhook_configuration_missing",
+    kind: Kind::Gauge,
+    labels: &[Webhook::LABEL],
+    help: "1 if the webhook configuration that we should keep is gone.",
+};
+pub(super) const LOG_LINES_DROPPED: Definition = Definition {
+    name: "daemonset_warden_log_lines_dropped_total",
+    kind: Kind::Counter,
+    labels: &[],
+    help: "Log lines lost because whoever reads them is too slow; requests do not wait for the log.",
+};
+pub(super) const TRACE_SPANS: Definition = Definition {
+    name: "daemonset_warden_trace_spans_total",
+    kind: Kind::Counter,
+    labels: &[SpanFate::LABEL],
+    help: "Spans of sampled requests, with --tracing-endpoint. Requests do not wait for them: what the collector does not take in time is lost.",
+};
+pub(super) const READY: Definition = Definition {
+    name: "daemonset_warden_ready",
+    kind: Kind::Gauge,
+    labels: &[],
+    help: "1 if /readyz answers 200.",
+};
+pub(super) const BUILD_INFO: Definition = Definition {
+    name: "daemonset_warden_build_info",
+    kind: Kind::Gauge,
+    labels: &[("version", &[env!("CARGO_PKG_VERSION")])],
+    help: "Always 1.",
+};
