@@ -35,12 +35,11 @@ fn the_dockerfile_and_the_chart_agree_with_cargo() {
     );
     // What is not scratch would have to be made here, too.
     assert_eq!(dockerfile.last().from, "scratch");
-    let helpers = fs::read_to_string(root.join("charts/daemonset-warden/templates/_helpers.tpl")).unwrap();
+    let values = fs::read_to_string(root.join("charts/daemonset-warden/values.yaml")).unwrap();
     let (user, group) = dockerfile.last().user.split_once(':').unwrap();
-    assert!(
-        helpers.contains(&format!("runAsUser: {user}\n"))
-            && helpers.contains(&format!("runAsGroup: {group}\n"))
-    );
+    // The chart has one number for both.
+    assert_eq!(user, group);
+    assert!(values.contains(&format!("  runAsUser: {user}\n")));
 }
 
 #[test]
@@ -81,16 +80,16 @@ fn it_finds_names_and_knows_public_cas() {
     for (way, file) in [("hosts", by_hosts), ("DNS", by_dns)] {
         let container = image.container();
         container.write(file.0, &file.1);
-        container.write("/work/kubeconfig", &apiserver.kubeconfig(true));
-        let explained = container.run(&["explain", "--kubeconfig=/work/kubeconfig"]);
+        container.write("/data/kubeconfig", &apiserver.kubeconfig(true));
+        let explained = container.run(&["explain", "--kubeconfig=/data/kubeconfig"]);
         assert!(explained.stderr.contains("said by the apiserver"), "{way}: {explained:?}");
     }
 
     // Without a CA in the kubeconfig, the image's own count: there are some, and ours is not among them.
     let container = image.container();
     container.write("/etc/hosts", "127.0.0.1 apiserver.test\n");
-    container.write("/work/kubeconfig", &apiserver.kubeconfig(false));
-    let explain = ["explain", "--kubeconfig=/work/kubeconfig"];
+    container.write("/data/kubeconfig", &apiserver.kubeconfig(false));
+    let explain = ["explain", "--kubeconfig=/data/kubeconfig"];
     let refused = container.run(&explain);
     assert!(refused.stderr.contains("UnknownIssuer"), "{refused:?}");
     let bundle = "/etc/ssl/certs/ca-certificates.crt";
@@ -109,6 +108,6 @@ fn it_serves_where_it_may_write() {
     // Without root's rights it is our own user who runs, and whose folder it is.
     let _ = chown(container.root.path().join("work"), Some(user), None);
     let ports = ["--secure-port=0", "--metrics-bind-address=127.0.0.1:0"];
-    let line = container.first_line(&[&["serve", "--cert-dir=/work/certs"], &ports[..]].concat());
+    let line = container.first_line(&[&["serve", "--cert-dir=/data/certs"], &ports[..]].concat());
     assert!(line.starts_with("listening on https://127.0.0.1:"), "{line}");
 }
