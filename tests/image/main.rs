@@ -103,10 +103,10 @@ fn it_finds_names_and_knows_public_cas() {
 fn it_serves_where_it_may_write() {
     let image = Image::made();
     let container = image.container();
-    fs::create_dir(container.root.path().join("work")).unwrap();
+    fs::create_dir(container.root.path().join("data")).unwrap();
     let user = image.user.split(':').next().unwrap().parse().unwrap();
     // Without root's rights it is our own user who runs, and whose folder it is.
-    let _ = chown(container.root.path().join("work"), Some(user), None);
+    let _ = chown(container.root.path().join("data"), Some(user), None);
     let ports = ["--secure-port=0", "--metrics-bind-address=127.0.0.1:0"];
     let line = container.first_line(&[&["serve", "--cert-dir=/data/certs"], &ports[..]].concat());
     assert!(line.starts_with("listening on https://127.0.0.1:"), "{line}");
