@@ -315,7 +315,7 @@ async fn who_speaks_both_is_spoken_to_in_http1() {
         ("127.0.0.1", vec![http2, http1], Some(http1)),
         ("127.0.0.1", vec![http2], Some(http2)),
         ("127.0.0.1", vec![], None),
-        ("localhost", vec![http2, http1], Some(http2)),
+        ("localhost", vec![http2, http1], Some(http1)),
     ];
     for (host, offered, expected) in cases {
         let config = support::tls_config(&server.ca(), None, &offered);
