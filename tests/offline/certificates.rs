@@ -305,7 +305,7 @@ async fn an_expired_pair_does_not_take_the_place_of_a_good_one_and_an_early_one_
     assert!(log.contains("has expired already") && log.contains("is not valid yet"), "{log}");
 }
 
-/// A scheduler calls an address, and is to find another replica soon when this one is lost with its node.
+/// A scheduler is to find another replica soon when this one is lost with its node.
 #[tokio::test]
 async fn who_speaks_both_is_spoken_to_in_http1() {
     let directory = tempfile::tempdir().unwrap();
