@@ -170,7 +170,7 @@ impl Traces {
         Some(context)
     }
 
-    /// Sends what waits, for [`FLUSH_TIME`] at most. Spans that end later are lost.
+    /// Sends what waits, for `FLUSH_TIME` at most. Spans that end later are lost.
     pub async fn flush(self) {
         let (done, flushed) = tokio::sync::oneshot::channel();
         // A thread of its own and none of the runtime's, whose end would wait for it after a second signal.
