@@ -187,7 +187,7 @@ async fn open_streams() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn untaken_answers() {
     let (server, seen) =
-        under("100 answers of 3 MB not taken", |target| attacks::untaken_answers(target, 100)).await;
+        under("100 answers of 6 MB not taken", |target| attacks::untaken_answers(target, 100)).await;
     assert_eq!(seen.shed, 0);
     assert!(!FULL_SIZE || shed(&server, "memory").await > 0.0);
 }

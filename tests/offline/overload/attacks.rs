@@ -148,7 +148,7 @@ pub(super) async fn held_bodies(target: Target, count: usize) -> JoinSet<()> {
 /// Large questions whose answers, as large, are not read.
 pub(super) async fn untaken_answers(target: Target, count: usize) -> JoinSet<()> {
     let names: Vec<String> =
-        (0..80_000).map(|number| format!("node-{number:05}.nodes.cluster-1.example")).collect();
+        (0..190_000).map(|number| format!("node-{number:06}.nodes.cluster-1.example")).collect();
     let body =
         serde_json::json!({"Pod": {"metadata": {"name": "p", "uid": "u"}}, "NodeNames": names}).to_string();
     let head =
