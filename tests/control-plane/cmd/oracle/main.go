@@ -112,16 +112,8 @@ func (g generator) node() *corev1.Node {
 }
 
 func (g generator) daemonSet() *appsv1.DaemonSet {
-	labels := map[string]string{"app": "agent"}
-	daemonSet := &appsv1.DaemonSet{
-		TypeMeta:   metav1.TypeMeta{APIVersion: "apps/v1", Kind: "DaemonSet"},
-		ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "agent"},
-	}
-	daemonSet.Spec.Selector = &metav1.LabelSelector{MatchLabels: labels}
-	template := &daemonSet.Spec.Template
-	template.Labels = labels
-	spec := &template.Spec
-	spec.Containers = []corev1.Container{{Name: "c", Image: "registry.invalid/c:1"}}
+	daemonSet := g.validDaemonSet()
+	spec := &daemonSet.Spec.Template.Spec
 	spec.HostNetwork = g.chance(30)
 	if g.chance(15) {
 		spec.NodeName = g.one(names)

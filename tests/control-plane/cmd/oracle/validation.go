@@ -25,21 +25,23 @@ type cause struct {
 	Message string `json:"message"`
 }
 
-type createCase struct {
+// What was judged, and how.
+type judged struct {
 	Op      string            `json:"op"`
 	Allowed bool              `json:"allowed"`
 	Causes  []cause           `json:"causes"`
 	Object  *appsv1.DaemonSet `json:"object"`
+}
+
+type createCase struct {
+	judged
 	// As a person wrote it, before upstream's defaults.
 	Raw *appsv1.DaemonSet `json:"raw"`
 }
 
 type updateCase struct {
-	Op      string            `json:"op"`
-	Allowed bool              `json:"allowed"`
-	Causes  []cause           `json:"causes"`
-	Object  *appsv1.DaemonSet `json:"object"`
-	Old     *appsv1.DaemonSet `json:"old"`
+	judged
+	Old *appsv1.DaemonSet `json:"old"`
 }
 
 var (
@@ -74,7 +76,7 @@ func (g generator) create() createCase {
 	ctx := genericapirequest.WithNamespace(context.Background(), internal.Namespace)
 	rest.FillObjectMetaSystemFields(internal)
 	causes := causes(rest.BeforeCreate(daemonset.Strategy, ctx, internal))
-	return createCase{"create", len(causes) == 0, causes, object, raw}
+	return createCase{judged{"create", len(causes) == 0, causes, object}, raw}
 }
 
 func (g generator) update() updateCase {
@@ -99,7 +101,7 @@ func (g generator) update() updateCase {
 	newInternal, oldInternal := convert(object), convert(old)
 	ctx := genericapirequest.WithNamespace(context.Background(), newInternal.Namespace)
 	causes := causes(rest.BeforeUpdate(daemonset.Strategy, ctx, newInternal, oldInternal))
-	return updateCase{"update", len(causes) == 0, causes, object, old}
+	return updateCase{judged{"update", len(causes) == 0, causes, object}, old}
 }
 
 func convert(object *appsv1.DaemonSet) *apps.DaemonSet {
