@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
@@ -253,6 +253,11 @@ fn params(name: &str, now: i64, not_after: i64) -> CertificateParams {
     params.not_before = time(now - CLOCK_SKEW);
     params.not_after = time(not_after);
     params
+}
+
+/// A time as seconds since 1970. Before that is a clock that was not set: nothing has expired then.
+pub fn unix_time(time: SystemTime) -> i64 {
+    time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs().cast_signed())
 }
 
 fn time(seconds: i64) -> time::OffsetDateTime {

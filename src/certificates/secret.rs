@@ -2,14 +2,14 @@
 
 use std::time::SystemTime;
 
-use axum::http::{Request, StatusCode, header};
+use axum::http::{Request, Response, StatusCode, header};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use kube::Client;
 use kube::client::Body;
 use serde_json::{Value, json};
 
-use super::issue::Data;
+use super::issue::{Data, unix_time};
 
 /// Which Secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -122,19 +122,11 @@ pub(super) async fn call(
     request: axum::http::request::Builder,
     body: Option<(&str, Value)>,
 ) -> Result<Answer, ApiError> {
-    let request = match body {
-        None => request.body(Body::empty()),
-        Some((kind, body)) => {
-            request.header(header::CONTENT_TYPE, kind).body(Body::from(body.to_string().into_bytes()))
-        }
-    };
-    let call = |doing: &str, error: kube::Error| ApiError::Call(doing.to_owned(), Box::new(error));
-    let request: Request<Body> = request.map_err(|error| call(&doing, kube::Error::HttpError(error)))?;
-    let response = client.send(request).await.map_err(|error| call(&doing, error))?;
+    let response = send(client, &doing, request, body).await?;
     let status = response.status();
     let now = response.headers().get(header::DATE).and_then(|date| date.to_str().ok()).and_then(http_date);
     let now = now.unwrap_or_else(our_clock);
-    let bytes = response.into_body().collect_bytes().await.map_err(|error| call(&doing, error))?;
+    let bytes = response.into_body().collect_bytes().await.map_err(|error| failed(&doing, error))?;
     let object: Value = serde_json::from_slice(&bytes).unwrap_or_default();
     match status {
         status if status.is_success() => Ok(Answer { object: Some(object), now }),
@@ -153,14 +145,7 @@ pub(super) async fn stream(
     doing: String,
     request: axum::http::request::Builder,
 ) -> Result<Body, ApiError> {
-    let request = match request.body(Body::empty()) {
-        Ok(request) => request,
-        Err(error) => return Err(ApiError::Call(doing, Box::new(kube::Error::HttpError(error)))),
-    };
-    let response = match client.send(request).await {
-        Ok(response) => response,
-        Err(error) => return Err(ApiError::Call(doing, Box::new(error))),
-    };
+    let response = send(client, &doing, request, None).await?;
     if response.status().is_success() {
         return Ok(response.into_body());
     }
@@ -168,10 +153,29 @@ pub(super) async fn stream(
     Err(ApiError::Refused { doing, code, message: "no watch of it".to_owned() })
 }
 
+async fn send(
+    client: &Client,
+    doing: &str,
+    request: axum::http::request::Builder,
+    body: Option<(&str, Value)>,
+) -> Result<Response<Body>, ApiError> {
+    let request = match body {
+        None => request.body(Body::empty()),
+        Some((kind, body)) => {
+            request.header(header::CONTENT_TYPE, kind).body(Body::from(body.to_string().into_bytes()))
+        }
+    };
+    let request = request.map_err(|error| failed(doing, kube::Error::HttpError(error)))?;
+    client.send(request).await.map_err(|error| failed(doing, error))
+}
+
+fn failed(doing: &str, error: kube::Error) -> ApiError {
+    ApiError::Call(doing.to_owned(), Box::new(error))
+}
+
 /// Our own clock, in Unix time.
 pub(super) fn our_clock() -> i64 {
-    // Before 1970 is a clock that was not set.
-    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs().cast_signed())
+    unix_time(SystemTime::now())
 }
 
 /// `Sun, 06 Nov 1994 08:49:37 GMT`, the only form that Go writes.

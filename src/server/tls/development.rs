@@ -12,7 +12,7 @@ use std::io::{ErrorKind, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime};
 
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
@@ -22,6 +22,7 @@ use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::{TlsError, files};
+use crate::certificates::issue::unix_time;
 
 /// What clients trust.
 pub(super) const CA_CERTIFICATE: &str = "ca.crt";
@@ -126,8 +127,8 @@ fn usable(directory: &Path, names: &[SanType], now: SystemTime) -> Result<Option
     let named = leaf.subject_alternative_name().ok().flatten().is_some_and(|found| {
         names.iter().all(|name| found.value.general_names.iter().any(|general| is_same(general, name)))
     });
-    let lasts = leaf.validity().not_after.timestamp() > seconds(now + LEAF_RENEWAL)
-        && leaf.validity().not_before.timestamp() <= seconds(now);
+    let lasts = leaf.validity().not_after.timestamp() > unix_time(now + LEAF_RENEWAL)
+        && leaf.validity().not_before.timestamp() <= unix_time(now);
     let matches = std::str::from_utf8(&key)
         .ok()
         .and_then(|pem| KeyPair::from_pem(pem).ok())
@@ -155,7 +156,7 @@ fn existing_ca(directory: &Path, now: SystemTime) -> Result<Option<Issuer<'stati
         return Ok(None);
     };
     // One that is not valid yet was made before our clock was set back, or will be right again: clients have it.
-    let lasts = ca.validity().not_after.timestamp() > seconds(now + CA_RENEWAL);
+    let lasts = ca.validity().not_after.timestamp() > unix_time(now + CA_RENEWAL);
     let key = std::str::from_utf8(&key).ok().and_then(|pem| KeyPair::from_pem(pem).ok());
     let key = key.filter(|key| key.public_key_raw() == &*ca.public_key().subject_public_key.data);
     match (lasts, key) {
@@ -274,12 +275,10 @@ fn is_same(found: &GeneralName<'_>, name: &SanType) -> bool {
     }
 }
 
-fn seconds(time: SystemTime) -> i64 {
-    time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::UNIX_EPOCH;
+
     use super::*;
 
     #[test]
@@ -292,8 +291,8 @@ mod tests {
             let pair = ensure(directory.path(), address, now).unwrap();
             let chain = files::chain(Path::new(CERTIFICATE), &pair.certificate).unwrap();
             let (_, leaf) = X509Certificate::from_der(&chain[0]).unwrap();
-            assert!(leaf.validity().not_before.timestamp() <= seconds(now));
-            assert!(leaf.validity().not_after.timestamp() > seconds(now));
+            assert!(leaf.validity().not_before.timestamp() <= unix_time(now));
+            assert!(leaf.validity().not_after.timestamp() > unix_time(now));
             (pair.certificate, ca())
         };
         let first = ensured(now);

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 use rustls::crypto::ring;
 use rustls::server::WebPkiClientVerifier;
@@ -10,7 +10,7 @@ use rustls::server::danger::ClientCertVerifier;
 use rustls::sign::CertifiedKey;
 
 use super::{Source, TlsError, development, files};
-use crate::certificates::issue::{Names, provisional};
+use crate::certificates::issue::{Names, provisional, unix_time};
 use crate::certificates::plan::Validity;
 
 /// What is shown to clients.
@@ -108,7 +108,7 @@ pub(super) fn paths(source: &Source) -> (PathBuf, PathBuf) {
     }
 }
 
+/// In Unix time.
 pub(super) fn now() -> i64 {
-    // A clock before 1970 is a clock that was not set; nothing has expired then.
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs().cast_signed())
+    unix_time(SystemTime::now())
 }
