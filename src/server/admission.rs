@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::answer::ErrorAnswer;
 use super::body::HeldBody;
-use super::{AppState, body, workers};
+use super::{AppState, Shared, body};
 use crate::daemonset::admission::{self, AdmissionRequest, BadReview};
 use crate::daemonset::patch::Patch;
 use crate::daemonset::{mutation, validation};
@@ -71,11 +71,8 @@ async fn answer(
     webhook: Webhook,
     judge: impl FnOnce(&AppState, &AdmissionRequest<'_>) -> Result<Verdict, BadReview> + Send + 'static,
 ) -> Response {
-    let body = match body::read(request, state.admission_allowance(), &state.metrics).await {
-        Ok(body) => body,
-        Err(error) => return error.into_response(),
-    };
-    workers::work(body.len(), move || answer_body(&state, body, webhook, judge)).await
+    let answer = move |state: &AppState, body| answer_body(state, body, webhook, judge);
+    body::handle(state, request, Shared::admission_allowance, answer).await
 }
 
 fn answer_body(

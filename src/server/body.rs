@@ -14,6 +14,7 @@ use bytes::Bytes;
 use super::answer::{self, ErrorAnswer, Pieces};
 use super::arrivals::{Arrivals, Charge};
 use super::buffer::Buffer;
+use super::{AppState, Shared, workers};
 use crate::metrics::{Metrics, Shed};
 
 /// What a body may cost.
@@ -58,12 +59,7 @@ impl HeldBody {
         let Self { bytes, free, charge } = self;
         drop(bytes);
         let length = json.len();
-        if length <= free {
-            return answer::json(json);
-        }
-        hold(charge, length - free, metrics, |charge| {
-            answer::json(Bytes::from_owner(Held { bytes: json, _charge: charge }))
-        })
+        hold(json, charge, length.saturating_sub(free), metrics, answer::json)
     }
 
     /// Answers with JSON of which the middle is a part of the body, which is not copied.
@@ -79,37 +75,44 @@ impl HeldBody {
         }
         let Self { bytes, free, charge } = self;
         let length = bytes.len() + before.len() + after.len();
-        hold(charge, length.saturating_sub(free), metrics, |charge| {
-            let part = Bytes::from_owner(Held { bytes, _charge: charge }).slice(part);
-            answer::json(Pieces::from([before.into(), part, after.into()]))
+        hold(bytes, charge, length.saturating_sub(free), metrics, |body| {
+            answer::json(Pieces::from([before.into(), body.slice(part), after.into()]))
         })
     }
 }
 
-/// Makes an answer that holds so many bytes, if they are to be had.
+/// Makes an answer of `bytes`, for which `beyond` more than the free ones are to be held; if they are to be had.
 fn hold(
+    bytes: impl Deref<Target = [u8]> + Send + 'static,
     charge: Charge,
-    bytes: usize,
+    beyond: usize,
     metrics: &Metrics,
-    answer: impl FnOnce(Charge) -> Response,
+    respond: impl FnOnce(Bytes) -> Response,
 ) -> Response {
-    let Some(displaced) = charge.answers(bytes) else {
+    // Most answers: whoever may have them uncounted asks nobody.
+    if beyond == 0 {
+        return respond(Bytes::from_owner(Held { bytes, _charge: None }));
+    }
+    let Some(displaced) = charge.answers(beyond) else {
         metrics.shed(Shed::Memory);
         return ErrorAnswer::overloaded("too many large answers at once").into_response();
     };
-    (0..displaced).for_each(|_| metrics.shed(Shed::Memory));
+    gave_way(displaced, Shed::Memory, metrics);
     let handle = charge.handle();
-    let mut response = answer(charge);
-    if bytes > 0 {
-        response.extensions_mut().insert(handle);
-    }
+    let mut response = respond(Bytes::from_owner(Held { bytes, _charge: Some(charge) }));
+    response.extensions_mut().insert(handle);
     response
 }
 
-/// Given back when the last byte is on its way.
+/// Counts those who gave way.
+fn gave_way(displaced: usize, reason: Shed, metrics: &Metrics) {
+    (0..displaced).for_each(|_| metrics.shed(reason));
+}
+
+/// Bytes of an answer; the charge is given back when the last of them is on its way.
 struct Held<T> {
     bytes: T,
-    _charge: Charge,
+    _charge: Option<Charge>,
 }
 
 impl<T: Deref<Target = [u8]>> AsRef<[u8]> for Held<T> {
@@ -118,8 +121,21 @@ impl<T: Deref<Target = [u8]>> AsRef<[u8]> for Held<T> {
     }
 }
 
+/// Reads the body of `request` and lets `answer` answer it; or says why not.
+pub(crate) async fn handle(
+    state: AppState,
+    request: Request,
+    allowance: impl FnOnce(&Shared) -> Allowance<'_>,
+    answer: impl FnOnce(&AppState, HeldBody) -> Response + Send + 'static,
+) -> Response {
+    match read(request, allowance(&state), &state.metrics).await {
+        Ok(body) => workers::work(body.len(), move || answer(&state, body)).await,
+        Err(error) => error.into_response(),
+    }
+}
+
 /// Reads the whole body of `request`, or says why not.
-pub(crate) async fn read(
+async fn read(
     request: Request,
     allowance: Allowance<'_>,
     metrics: &Metrics,
@@ -155,7 +171,7 @@ async fn collect(
     }
     let mut bytes = Buffer::new(expected.unwrap_or(free).min(free));
     let (charge, displaced) = shared.begin();
-    (0..displaced).for_each(|_| metrics.shed(Shed::Requests));
+    gave_way(displaced, Shed::Requests, metrics);
     loop {
         let received = bytes.len();
         // Whoever gives way has been counted by whom it gave way to.
@@ -177,7 +193,7 @@ async fn collect(
                 metrics.shed(Shed::Memory);
                 return Err(too_many_bytes());
             };
-            (0..displaced).for_each(|_| metrics.shed(Shed::Memory));
+            gave_way(displaced, Shed::Memory, metrics);
             if bytes.grow(growth, expected.unwrap_or(size)).is_err() {
                 metrics.shed(Shed::Memory);
                 return Err(too_many_bytes());

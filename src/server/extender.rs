@@ -8,7 +8,7 @@ use opentelemetry::KeyValue;
 
 use super::answer::ErrorAnswer;
 use super::body::HeldBody;
-use super::{AppState, body, workers};
+use super::{AppState, Shared, body};
 use crate::daemonset::extender::{BadArgs, Echo, ExtenderArgs};
 use crate::daemonset::filter;
 use crate::daemonset::preemption::{self, NoFacts};
@@ -20,11 +20,7 @@ use crate::traces::text;
 
 /// Says which of the nodes that the scheduler has found a pod may not go to.
 pub(super) async fn filter(State(state): State<AppState>, request: Request) -> Response {
-    let body = match body::read(request, state.scheduler_allowance(), &state.metrics).await {
-        Ok(body) => body,
-        Err(error) => return error.into_response(),
-    };
-    workers::work(body.len(), move || answer_filter(&state, body)).await
+    body::handle(state, request, Shared::scheduler_allowance, answer_filter).await
 }
 
 fn answer_filter(state: &AppState, body: HeldBody) -> Response {
@@ -72,11 +68,7 @@ fn answer_filter(state: &AppState, body: HeldBody) -> Response {
 
 /// Says on which of the nodes that the scheduler has picked a pod may evict others.
 pub(super) async fn preempt(State(state): State<AppState>, request: Request) -> Response {
-    let body = match body::read(request, state.scheduler_allowance(), &state.metrics).await {
-        Ok(body) => body,
-        Err(error) => return error.into_response(),
-    };
-    workers::work(body.len(), move || answer_preempt(&state, body)).await
+    body::handle(state, request, Shared::scheduler_allowance, answer_preempt).await
 }
 
 fn answer_preempt(state: &AppState, body: HeldBody) -> Response {

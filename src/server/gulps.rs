@@ -84,14 +84,11 @@ impl AsyncRead for Gulps {
         let mut read = ReadBuf::new(&mut buffer);
         let result = Pin::new(&mut self.stream).poll_read(context, &mut read);
         let end = read.filled().len();
-        match result {
-            Poll::Ready(Ok(())) if end > 0 => self.give(Left { buffer, start: 0, end }, asked),
-            Poll::Ready(Ok(())) => keep(buffer),
-            other => {
-                keep(buffer);
-                return other;
-            }
+        if end == 0 {
+            keep(buffer);
+            return result;
         }
+        self.give(Left { buffer, start: 0, end }, asked);
         Poll::Ready(Ok(()))
     }
 }

@@ -63,14 +63,14 @@ impl Ports {
         tls: Arc<Tls>,
         drain: watch::Receiver<bool>,
     ) -> io::Result<bool> {
-        let workers = Arc::new(Workers::start()?);
+        let workers = Workers::start()?;
         let secure = Listener {
             port: Port::Secure,
             router: router(state.clone()),
             tls: Some(tls),
             handshakes: Arc::new(Semaphore::new(state.limits.handshakes)),
             state: state.clone(),
-            workers: workers.clone(),
+            workers: &workers,
         };
         let metrics = Listener {
             port: Port::Metrics,
@@ -78,7 +78,7 @@ impl Ports {
             tls: None,
             handshakes: Arc::new(Semaphore::new(0)),
             state,
-            workers: workers.clone(),
+            workers: &workers,
         };
         let (secure, metrics) =
             tokio::join!(secure.run(self.secure, drain.clone()), metrics.run(self.metrics, drain),);
@@ -100,16 +100,16 @@ fn bind(address: SocketAddr) -> Result<TcpListener, BindError> {
 }
 
 /// One port at work.
-struct Listener {
+struct Listener<'w> {
     port: Port,
     router: Router,
     tls: Option<Arc<Tls>>,
     handshakes: Arc<Semaphore>,
     state: AppState,
-    workers: Arc<Workers>,
+    workers: &'w Workers,
 }
 
-impl Listener {
+impl Listener<'_> {
     async fn run(self, socket: TcpListener, drain: watch::Receiver<bool>) -> bool {
         let mut connections = JoinSet::new();
         let mut draining = drain.clone();
