@@ -1,16 +1,19 @@
 //! The bytes of a body as they come: small ones on the heap, large ones in a mapping of their own.
 //!
 //! A mapping costs what has been written to it, however much was announced; it grows without being copied, and goes back to
-//! the system whole. On the heap, large bodies that come and go in any order leave holes, which are memory too.
+//! the system whole. On the heap, large bodies that come and go in any order leave holes, which are memory too. What goes
+//! beyond the first megabytes comes in huge pages: a call with 9 MB of Nodes spent a fifth of its time on small ones.
 
 use std::ops::Deref;
 
-use memmap2::MmapMut;
+use memmap2::{Advice, MmapMut};
 
 /// Above this a body has a mapping: far above what is usual, and far below what the limits allow.
 const LARGE: usize = 1024 * 1024;
 /// What a mapping is charged at once.
 const STEP: usize = 256 * 1024;
+/// The same beyond as many bytes: a huge page of x86-64, and of arm64 with small pages.
+const HUGE: usize = 2 * 1024 * 1024;
 
 /// Bytes of which more may come.
 #[derive(Debug)]
@@ -49,8 +52,12 @@ impl Buffer {
             return None;
         }
         if needed > LARGE || expected.is_some_and(|expected| expected > LARGE) {
-            // A body does not become longer than was announced: HTTP sees to that.
-            let room = needed.next_multiple_of(STEP).min(expected.unwrap_or(most));
+            let room = if needed > HUGE {
+                needed.next_multiple_of(HUGE)
+            } else {
+                // A body does not become longer than was announced: HTTP sees to that.
+                needed.next_multiple_of(STEP).min(expected.unwrap_or(most))
+            };
             let before = if matches!(self.bytes, Bytes::Heap(_)) { self.room } else { 0 };
             return Some(Growth { room, mapped: true, at_first: before + room, then: room });
         }
@@ -68,7 +75,13 @@ impl Buffer {
     pub(super) fn grow(&mut self, growth: Growth, most: usize) -> std::io::Result<()> {
         match &mut self.bytes {
             Bytes::Heap(bytes) if growth.mapped => {
-                let mut map = MmapMut::map_anon(most)?;
+                // In whole huge pages, so that the kernel puts it where they fit.
+                let mut map =
+                    MmapMut::map_anon(if most > HUGE { most.next_multiple_of(HUGE) } else { most })?;
+                if map.len() > HUGE {
+                    // Where there are none, small pages do.
+                    let _ = map.advise_range(Advice::HugePage, HUGE, map.len() - HUGE);
+                }
                 map[..bytes.len()].copy_from_slice(bytes);
                 self.bytes = Bytes::Mapped { map, length: bytes.len() };
             }
@@ -129,9 +142,10 @@ mod tests {
         assert_eq!(taken(3_000, Some(3_000), 5_000), (1_000 + 3_000, 3_000));
         assert_eq!(taken(3_000, None, 5_000).1, 4_000);
         assert_eq!(taken(5_000, None, 5_000).1, 5_000);
-        let (peak, cost) = taken(3 * LARGE, Some(3 * LARGE), 4 * LARGE);
-        assert_eq!((peak, cost), (3 * LARGE, 3 * LARGE));
-        let (peak, cost) = taken(3 * LARGE + 1, None, 4 * LARGE);
-        assert!(peak < 4 * LARGE && cost == 3 * LARGE + STEP, "{peak} {cost}");
+        assert_eq!(taken(LARGE + 1, Some(LARGE + 1), 4 * LARGE), (LARGE + 1, LARGE + 1));
+        assert_eq!(taken(LARGE + 1, None, 4 * LARGE).1, LARGE + STEP);
+        assert_eq!(taken(HUGE, Some(3 * HUGE), 3 * HUGE), (HUGE, HUGE));
+        assert_eq!(taken(HUGE + 1, Some(HUGE + 1), 3 * HUGE), (2 * HUGE, 2 * HUGE));
+        assert_eq!(taken(2 * HUGE + 1, None, 3 * HUGE), (3 * HUGE, 3 * HUGE));
     }
 }
