@@ -32,7 +32,9 @@ pub(super) fn run(args: ServeArgs, log: &LogArgs) -> anyhow::Result<()> {
     let metrics = Arc::new(Metrics::default());
     let _flush = logs::start(log, metrics.clone())?;
     let policy = args.config.as_deref().map(config::load).transpose()?.unwrap_or_default();
-    tokio::runtime::Builder::new_multi_thread()
+    // One thread for all that is no request, those have threads of their own: an event of a watch passes through three tasks, and
+    // between threads each of them would have to be woken.
+    tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("failed to start the runtime")?
