@@ -26,6 +26,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::middleware::from_fn_with_state;
 use axum::routing::post;
+use tower::util::MapResponseLayer;
 
 use crate::daemonset::policy::Policy;
 use crate::live::SharedCluster;
@@ -150,6 +151,9 @@ fn finish(routes: Router<AppState>, state: AppState) -> Router {
     routes
         .fallback(answer::not_found)
         .method_not_allowed_fallback(answer::method_not_allowed)
-        .layer(from_fn_with_state(state.clone(), guard::count_errors))
+        .layer(MapResponseLayer::new({
+            let state = state.clone();
+            move |response| guard::count_error(&state, response)
+        }))
         .with_state(state)
 }

@@ -58,11 +58,11 @@ pub(crate) async fn require_certificate(
     next.run(request).await
 }
 
-/// Counts answers that are errors.
-pub(crate) async fn count_errors(State(state): State<AppState>, request: Request, next: Next) -> Response {
-    let response = next.run(request).await;
-    if response.status().as_u16() >= 400 {
-        state.metrics.http_error(response.status().as_u16());
+/// Counts an answer that is an error.
+pub(crate) fn count_error(state: &AppState, response: Response) -> Response {
+    let status = response.status();
+    if status.is_client_error() || status.is_server_error() {
+        state.metrics.http_error(status.as_u16());
     }
     response
 }
