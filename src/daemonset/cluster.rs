@@ -22,9 +22,10 @@ mod settings;
 mod time;
 
 use std::collections::BTreeMap;
+use std::hash::BuildHasher;
 use std::sync::Arc;
 
-use hashbrown::{HashMap, HashSet};
+use hashbrown::{DefaultHashBuilder, HashMap, HashSet, HashTable};
 use slab::Slab;
 
 pub use self::census::Census;
@@ -56,7 +57,9 @@ pub struct Cluster {
     /// The namespace that the warden itself runs in; its own pods are never refused.
     own_namespace: Option<String>,
     nodes: Slab<NodeState>,
-    node_ids: HashMap<Arc<str>, NodeId>,
+    /// By the hash of the name, which is with the node: what is compared there is fetched anyway.
+    node_ids: HashTable<NodeId>,
+    node_hash: DefaultHashBuilder,
     pods: Slab<PodInfo>,
     pod_ids: HashMap<Arc<str>, PodId>,
     daemon_sets: Slab<DaemonSetInfo>,
@@ -127,7 +130,8 @@ impl Cluster {
             policy,
             own_namespace,
             nodes: Slab::new(),
-            node_ids: HashMap::new(),
+            node_ids: HashTable::new(),
+            node_hash: DefaultHashBuilder::default(),
             pods: Slab::new(),
             pod_ids: HashMap::new(),
             daemon_sets: Slab::new(),
@@ -172,7 +176,7 @@ impl Cluster {
 
     /// A node by its name.
     pub fn node(&self, name: &str) -> Option<(NodeId, &NodeState)> {
-        let id = *self.node_ids.get(name)?;
+        let id = self.node_id(name)?;
         Some((id, &self.nodes[id]))
     }
 
@@ -186,7 +190,8 @@ impl Cluster {
     }
 
     pub(super) fn node_id(&self, name: &str) -> Option<NodeId> {
-        self.node_ids.get(name).copied()
+        let is_it = |id: &NodeId| self.nodes[*id].is_called(name);
+        self.node_ids.find(self.node_hash.hash_one(name), is_it).copied()
     }
 
     /// Above every node's id.

@@ -1,5 +1,6 @@
 //! Nodes come, change and go.
 
+use std::hash::BuildHasher;
 use std::time::Instant;
 
 use k8s_openapi::api::core::v1::Taint;
@@ -89,19 +90,23 @@ impl Cluster {
     }
 
     pub(super) fn node_id_or_new(&mut self, name: &str) -> NodeId {
-        if let Some(id) = self.node_ids.get(name) {
-            return *id;
+        if let Some(id) = self.node_id(name) {
+            return id;
         }
-        let name = self.texts.intern(name);
-        let id = self.nodes.insert(NodeState::new(name.clone()));
-        self.node_ids.insert(name, id);
+        let id = self.nodes.insert(NodeState::new(self.texts.intern(name)));
+        let Self { nodes, node_ids, node_hash, .. } = self;
+        let hash_of = |id: &NodeId| node_hash.hash_one(&*nodes[*id].name);
+        node_ids.insert_unique(hash_of(&id), id, hash_of);
         id
     }
 
     pub(super) fn forget_node_if_unused(&mut self, id: NodeId) {
         if self.nodes[id].is_unused() {
             let state = self.nodes.remove(id);
-            self.node_ids.remove(&state.name);
+            let hash = self.node_hash.hash_one(&*state.name);
+            if let Ok(entry) = self.node_ids.find_entry(hash, |other| *other == id) {
+                entry.remove();
+            }
         }
     }
 
