@@ -2,12 +2,14 @@
 //! a real kube-scheduler places: by itself, with an extender that only echoes its NodeNames, and with the warden; in turn,
 //! in the same run, on the same control plane. `all` adds what a configuration can change.
 //!
-//! 1,000 nodes, 30 DaemonSets that have all landed (how: `large/population.rs`), and 2,000 ordinary pods of 100m, which
-//! exist before their scheduler starts. It counts as the scheduler itself counts
+//! 1,000 nodes, 30 DaemonSets that have all landed (how: `large/population.rs`), and 8,000 ordinary pods of 100m, which
+//! exist before their scheduler starts: with 2,000, whether one or two of the apiserver's garbage collections, of half a second
+//! to a second each, fall into the time that counts would decide what comes out. It counts as the scheduler itself counts
 //! (`scheduler_schedule_attempts_total{result="scheduled"}`), between the tenth and the ninetieth percent, so that neither
 //! its start nor its last pods count. Only one scheduler, and only one extender, run at a time.
 //!
-//! Only ratios mean something: machines differ, and the scheduler shares the cores with the apiserver and etcd.
+//! Only ratios mean something: machines differ, and the scheduler shares the cores with the apiserver and etcd. What each
+//! program takes of them for a pod is printed, too.
 
 #![allow(
     clippy::unwrap_used,
@@ -25,6 +27,7 @@ mod large {
     pub(crate) mod population;
 }
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -40,6 +43,8 @@ use large::population::Large;
 
 /// How often the scheduler is asked how many it has placed: its page of metrics is long.
 const POLL: Duration = Duration::from_millis(400);
+/// What each measurement begins with.
+const SETTLING: Duration = Duration::from_secs(5);
 /// For one measurement.
 const PATIENCE: Duration = Duration::from_secs(300);
 
@@ -47,6 +52,8 @@ const PATIENCE: Duration = Duration::from_secs(300);
 enum Kind {
     Plain,
     Echo,
+    /// The echo is asked, and a warden that nobody asks watches the cluster.
+    EchoBeside,
     Warden,
 }
 
@@ -67,10 +74,11 @@ const ECHO: Case = Case { name: "echo", kind: Kind::Echo, ..CASE };
 const WARDEN: Case = Case { name: "warden", kind: Kind::Warden, ..CASE };
 
 /// The first three are what is compared; the others are measured on demand.
-const CASES: [Case; 11] = [
+const CASES: [Case; 12] = [
     CASE,
     ECHO,
     WARDEN,
+    Case { name: "echo-beside", kind: Kind::EchoBeside, ..CASE },
     Case { name: "plain-http1", http2: false, ..CASE },
     Case { name: "echo-http1", http2: false, ..ECHO },
     Case { name: "warden-http1", http2: false, ..WARDEN },
@@ -89,7 +97,7 @@ struct Asked {
 }
 
 fn asked() -> Asked {
-    let mut asked = Asked { cases: Vec::new(), rounds: 3, nodes: 1000, pods: 2000 };
+    let mut asked = Asked { cases: Vec::new(), rounds: 3, nodes: 1000, pods: 8000 };
     for arg in std::env::args().skip(1).filter(|arg| !arg.starts_with('-')) {
         match arg.split_once('=') {
             Some(("rounds", number)) => asked.rounds = number.parse().expect("a number"),
@@ -106,10 +114,11 @@ fn asked() -> Asked {
 }
 
 /// What one measurement saw.
-#[derive(Clone, Copy)]
 struct Measured {
     /// Pods a second.
     rate: f64,
+    /// What each program took of a core for a pod, in microseconds.
+    cpu: BTreeMap<&'static str, f64>,
     /// Of the call that the scheduler makes for a pod; only the echo looks at them.
     mean_names: Option<f64>,
 }
@@ -120,11 +129,20 @@ async fn main() {
     let large = Large::start("throughput", asked.nodes, 3).await;
     let mut rates = vec![Vec::new(); asked.cases.len()];
     for round in 0..asked.rounds {
-        for (case, rates) in asked.cases.iter().zip(&mut rates) {
+        // Each in its turn first: what one leaves behind is not always the same one's burden.
+        for turn in 0..asked.cases.len() {
+            let index = (round + turn) % asked.cases.len();
+            let (case, rates) = (&asked.cases[index], &mut rates[index]);
             let measured = measure(&large, *case, round, asked.pods).await;
             let names =
                 measured.mean_names.map(|names| format!("  {names:.0} names a call")).unwrap_or_default();
-            println!("{:<14} {:>6.0} pods/s{names}", case.name, measured.rate);
+            let cpu: Vec<_> = measured.cpu.iter().map(|(name, us)| format!("{name} {us:.0}")).collect();
+            println!(
+                "{:<14} {:>6.0} pods/s{names}; CPU a pod, us: {}",
+                case.name,
+                measured.rate,
+                cpu.join(", ")
+            );
             rates.push(measured.rate);
         }
     }
@@ -151,12 +169,14 @@ async fn measure(large: &Large, case: Case, round: usize, count: usize) -> Measu
     let (extender, warden) = match case.kind {
         Kind::Plain => (None, None),
         Kind::Echo => (Some(echo(names.clone()).await), None),
+        Kind::EchoBeside => (Some(echo(names.clone()).await), Some(warden(large).await)),
         Kind::Warden => {
-            let kubeconfig = Some(large.arena.warden_kubeconfig().await);
-            let warden = Warden::start(WardenOptions { kubeconfig, ..WardenOptions::default() }).await;
+            let warden = warden(large).await;
             (Some(Extender { http_timeout: "5s", ..warden.extender() }), Some(warden))
         }
     };
+    // Until the apiserver has forgotten the lists that it made for the start.
+    tokio::time::sleep(SETTLING).await;
     let extenders =
         extender.map(|extender| Extender { node_cache_capable: case.node_cache_capable, ..extender });
     let options = SchedulerOptions {
@@ -169,11 +189,11 @@ async fn measure(large: &Large, case: Case, round: usize, count: usize) -> Measu
     let scheduler = tokio::task::block_in_place(|| large.arena.plane.scheduler(&options));
 
     let begin = Instant::now();
-    let mut samples: Vec<(f64, f64)> = Vec::new();
+    let mut samples: Vec<Sample> = Vec::new();
     loop {
         let text = scheduler.metrics().await;
         let scheduled = sum(&text, "scheduler_schedule_attempts_total", &[("result", "scheduled")]);
-        samples.push((begin.elapsed().as_secs_f64(), scheduled));
+        samples.push(Sample { at: begin.elapsed().as_secs_f64(), scheduled, cpu: cpu_of_programs() });
         if scheduled >= count as f64 {
             break;
         }
@@ -181,7 +201,7 @@ async fn measure(large: &Large, case: Case, round: usize, count: usize) -> Measu
         tokio::time::sleep(POLL).await;
     }
     drop(scheduler);
-    if let Some(warden) = warden {
+    if let (Some(warden), Kind::Warden) = (warden, case.kind) {
         let calls = warden.filter_calls().await;
         assert!(
             calls >= count as f64,
@@ -190,16 +210,79 @@ async fn measure(large: &Large, case: Case, round: usize, count: usize) -> Measu
     }
     large.delete_pods(&name).await;
     let mean_names = (case.kind == Kind::Echo).then(|| names.load(Ordering::Relaxed) as f64 / count as f64);
-    let (from, to) = (0.1 * count as f64, 0.9 * count as f64);
-    Measured { rate: (to - from) / (when(&samples, to) - when(&samples, from)), mean_names }
+    let (from, to) = (when(&samples, 0.1 * count as f64), when(&samples, 0.9 * count as f64));
+    let cpu = PROGRAMS.iter().enumerate().map(|(index, (_, name))| {
+        let taken = to.cpu[index] - from.cpu[index];
+        (*name, taken / (to.scheduled - from.scheduled))
+    });
+    Measured {
+        rate: (to.scheduled - from.scheduled) / (to.at - from.at),
+        cpu: cpu.filter(|(_, us)| *us > 0.0).collect(),
+        mean_names,
+    }
+}
+
+async fn warden(large: &Large) -> Warden {
+    let kubeconfig = Some(large.arena.warden_kubeconfig().await);
+    Warden::start(WardenOptions { kubeconfig, ..WardenOptions::default() }).await
+}
+
+/// What was seen at one moment.
+#[derive(Clone, Copy)]
+struct Sample {
+    /// Seconds since the start.
+    at: f64,
+    scheduled: f64,
+    /// Of each of the [`PROGRAMS`], so far.
+    cpu: [f64; PROGRAMS.len()],
 }
 
 /// When that many were placed: between two samples, as if the rate had been even.
-fn when(samples: &[(f64, f64)], count: f64) -> f64 {
-    let after = samples.iter().position(|(_, placed)| *placed >= count).expect("all were placed");
-    let (later, more) = samples[after];
-    let (earlier, fewer) = samples[after.saturating_sub(1)];
-    if more > fewer { earlier + (later - earlier) * (count - fewer) / (more - fewer) } else { later }
+fn when(samples: &[Sample], count: f64) -> Sample {
+    let after = samples.iter().position(|sample| sample.scheduled >= count).expect("all were placed");
+    let (later, earlier) = (samples[after], samples[after.saturating_sub(1)]);
+    if later.scheduled <= earlier.scheduled {
+        return later;
+    }
+    let share = (count - earlier.scheduled) / (later.scheduled - earlier.scheduled);
+    let between = |earlier: f64, later: f64| earlier + (later - earlier) * share;
+    Sample {
+        at: between(earlier.at, later.at),
+        scheduled: count,
+        cpu: std::array::from_fn(|index| between(earlier.cpu[index], later.cpu[index])),
+    }
+}
+
+/// Who shares the cores, as the kernel calls it (15 bytes at most) and as we do.
+const PROGRAMS: [(&str, &str); 5] = [
+    ("kube-scheduler", "scheduler"),
+    ("kube-apiserver", "apiserver"),
+    ("server", "etcd"),
+    ("daemonset-warde", "warden"),
+    // Is the echo, and creates and counts pods.
+    ("throughput-", "bench"),
+];
+
+/// The CPU time that each program has taken so far, in microseconds.
+fn cpu_of_programs() -> [f64; PROGRAMS.len()] {
+    let mut cpu = [0.0; PROGRAMS.len()];
+    for entry in std::fs::read_dir("/proc").expect("Linux").flatten() {
+        if entry.file_name().to_string_lossy().parse::<u32>().is_err() {
+            continue;
+        }
+        // A process may end meanwhile.
+        let Ok(stat) = std::fs::read_to_string(entry.path().join("stat")) else { continue };
+        let Some((name, fields)) = stat.split_once('(').and_then(|(_, rest)| rest.rsplit_once(") ")) else {
+            continue;
+        };
+        let Some(index) = PROGRAMS.iter().position(|(program, _)| name.starts_with(program)) else {
+            continue;
+        };
+        // utime and stime, in hundredths of a second.
+        let ticks = fields.split(' ').skip(11).take(2).filter_map(|field| field.parse::<f64>().ok());
+        cpu[index] += ticks.sum::<f64>() * 1e4;
+    }
+    cpu
 }
 
 /// The least that an extender can do: it cuts the names out of the question, undecoded, and answers with them.
