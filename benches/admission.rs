@@ -25,7 +25,9 @@ fn mutate(criterion: &mut Criterion) {
         group.bench_function(label, |bencher| {
             bencher.iter(|| {
                 let request = admission::parse(black_box(review.as_bytes())).unwrap();
-                mutation::review(&policy, &request, None, None).unwrap().to_base64()
+                let mut base64 = String::new();
+                mutation::review(&policy, &request, None, None).unwrap().push_base64(&mut base64);
+                base64
             });
         });
     }

@@ -17,6 +17,7 @@ pub mod namespace_selector;
 mod node_names;
 pub mod patch;
 pub mod placement;
+mod plain_text;
 pub mod policy;
 pub mod preemption;
 pub mod preemption_args;

@@ -5,11 +5,11 @@
 
 use std::borrow::Cow;
 
-use serde::{Deserialize, Deserializer};
-use serde_json::value::RawValue;
+use serde::Deserialize;
 
+use super::json::nullable::{optional_object, optional_text};
+use super::json::{self, Fault, Scanner, Text};
 use super::policy::{GroupKind, Policy};
-use crate::scheduling::object::{object, object_or_default};
 
 /// The only version that is answered; the webhook configurations ask for it.
 pub const API_VERSION: &str = "admission.k8s.io/v1";
@@ -19,72 +19,51 @@ pub const KIND: &str = "AdmissionReview";
 pub const IGNORE_LABEL: &str = "daemonset-warden.io/ignore";
 
 /// What the apiserver asks.
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct AdmissionReview<'a> {
-    /// [`API_VERSION`].
-    #[serde(borrow, default)]
-    pub api_version: Cow<'a, str>,
-    /// [`KIND`].
-    #[serde(borrow, default)]
-    pub kind: Cow<'a, str>,
-    /// Always there in a request.
-    #[serde(borrow, default, deserialize_with = "object")]
-    pub request: Option<AdmissionRequest<'a>>,
+#[derive(Debug, Default)]
+struct AdmissionReview<'a> {
+    api_version: Cow<'a, str>,
+    kind: Cow<'a, str>,
+    request: Option<AdmissionRequest<'a>>,
 }
 
 /// One operation on one object.
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Default)]
 pub struct AdmissionRequest<'a> {
     /// Names this call; the answer repeats it.
-    #[serde(borrow, default, deserialize_with = "text")]
     pub uid: Cow<'a, str>,
     /// The kind of `object` and `old_object`.
-    #[serde(borrow, default, deserialize_with = "object_or_default")]
     pub kind: GroupVersionKind<'a>,
     /// Such as `status`; empty for the object itself.
-    #[serde(borrow, default, deserialize_with = "text")]
     pub sub_resource: Cow<'a, str>,
     /// Empty while the apiserver has not made the name yet.
-    #[serde(borrow, default, deserialize_with = "text")]
     pub name: Cow<'a, str>,
     /// Empty for kinds without namespaces.
-    #[serde(borrow, default, deserialize_with = "text")]
     pub namespace: Cow<'a, str>,
     /// `CREATE`, `UPDATE`, `DELETE` or `CONNECT`.
-    #[serde(borrow, default, deserialize_with = "text")]
     pub operation: Cow<'a, str>,
     /// Who asks.
-    #[serde(borrow, default, deserialize_with = "object_or_default")]
     pub user_info: UserInfo<'a>,
-    /// Absent on DELETE.
-    #[serde(borrow, default)]
-    pub object: Option<&'a RawValue>,
-    /// Absent on CREATE.
-    #[serde(borrow, default)]
-    pub old_object: Option<&'a RawValue>,
+    /// JSON; absent on DELETE.
+    pub object: Option<&'a str>,
+    /// JSON; absent on CREATE.
+    pub old_object: Option<&'a str>,
 }
 
 /// A kind with its group and version.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default)]
 pub struct GroupVersionKind<'a> {
     /// Empty for the core group.
-    #[serde(borrow, default, deserialize_with = "text")]
     pub group: Cow<'a, str>,
     /// Such as `v1`.
-    #[serde(borrow, default, deserialize_with = "text")]
     pub version: Cow<'a, str>,
     /// Such as `Pod`.
-    #[serde(borrow, default, deserialize_with = "text")]
     pub kind: Cow<'a, str>,
 }
 
 /// Who asks.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default)]
 pub struct UserInfo<'a> {
     /// Such as `system:serviceaccount:kube-system:daemon-set-controller`.
-    #[serde(borrow, default, deserialize_with = "text")]
     pub username: Cow<'a, str>,
 }
 
@@ -99,7 +78,7 @@ impl AdmissionRequest<'_> {
         if !self.name.is_empty() {
             return Cow::Borrowed(&self.name);
         }
-        let named = self.object.and_then(|object| serde_json::from_str::<Named>(object.get()).ok());
+        let named = self.object.and_then(|object| serde_json::from_str::<Named>(object).ok());
         Cow::Owned(named.unwrap_or_default().metadata.generate_name)
     }
 
@@ -118,9 +97,12 @@ impl AdmissionRequest<'_> {
 /// Why a review cannot be answered: a 400, because only a caller that is no apiserver sends such a thing.
 #[derive(Debug, thiserror::Error)]
 pub enum BadReview {
+    /// The body is not even text.
+    #[error("the body is no AdmissionReview: it is not UTF-8: {0}")]
+    NotText(#[source] std::str::Utf8Error),
     /// The body is no JSON, or JSON of another shape.
     #[error("the body is no AdmissionReview: {0}")]
-    NotAReview(#[source] serde_json::Error),
+    NotAReview(#[source] Fault),
     /// Another kind or version.
     #[error("expected {API_VERSION}, Kind={KIND}, got {api_version}, Kind={kind}")]
     WrongKind {
@@ -158,11 +140,8 @@ pub enum BadReview {
 /// # Errors
 /// When the body is no review that can be answered.
 pub fn parse(body: &[u8]) -> Result<AdmissionRequest<'_>, BadReview> {
-    // serde would read a list as the fields in their order.
-    let mut json = serde_json::Deserializer::from_slice(body);
-    let review: Option<AdmissionReview<'_>> = object(&mut json).map_err(BadReview::NotAReview)?;
-    json.end().map_err(BadReview::NotAReview)?;
-    let review = review.unwrap_or_default();
+    let text = json::text(body).map_err(BadReview::NotText)?;
+    let review = AdmissionReview::read(text).map_err(BadReview::NotAReview)?;
     if review.api_version != API_VERSION || review.kind != KIND {
         return Err(BadReview::WrongKind {
             api_version: review.api_version.into_owned(),
@@ -176,11 +155,82 @@ pub fn parse(body: &[u8]) -> Result<AdmissionRequest<'_>, BadReview> {
     Ok(request)
 }
 
-/// Borrows text where it has no escapes, and reads `null` as empty.
-fn text<'de, D: Deserializer<'de>>(from: D) -> Result<Cow<'de, str>, D::Error> {
-    #[derive(Deserialize)]
-    struct Borrowed<'a>(#[serde(borrow)] Cow<'a, str>);
-    Ok(Option::<Borrowed<'de>>::deserialize(from)?.map_or(Cow::Borrowed(""), |text| text.0))
+impl<'a> AdmissionReview<'a> {
+    fn read(text: &'a str) -> Result<Self, Fault> {
+        let mut review = Self::default();
+        let mut scanner = Scanner::new(text);
+        optional_object(&mut scanner, |scanner, key| {
+            if key.says("apiVersion") {
+                review.api_version = optional_text(scanner)?;
+            } else if key.says("kind") {
+                review.kind = optional_text(scanner)?;
+            } else if key.says("request") {
+                let mut request = AdmissionRequest::default();
+                let is_there = scanner.optional_object(|scanner, key| request.read(scanner, key))?;
+                review.request = is_there.then_some(request);
+            } else {
+                scanner.value()?;
+            }
+            Ok(())
+        })?;
+        scanner.end()?;
+        Ok(review)
+    }
+}
+
+impl<'a> AdmissionRequest<'a> {
+    fn read(&mut self, scanner: &mut Scanner<'a>, key: Text<'a>) -> Result<(), Fault> {
+        let text = match key {
+            _ if key.says("uid") => &mut self.uid,
+            _ if key.says("subResource") => &mut self.sub_resource,
+            _ if key.says("name") => &mut self.name,
+            _ if key.says("namespace") => &mut self.namespace,
+            _ if key.says("operation") => &mut self.operation,
+            _ if key.says("kind") => {
+                self.kind = GroupVersionKind::default();
+                return optional_object(scanner, |scanner, key| self.kind.read(scanner, key));
+            }
+            _ if key.says("userInfo") => {
+                self.user_info = UserInfo::default();
+                return optional_object(scanner, |scanner, key| self.user_info.read(scanner, key));
+            }
+            _ => {
+                let value = Some(scanner.value()?).filter(|value| *value != "null");
+                if key.says("object") {
+                    self.object = value;
+                } else if key.says("oldObject") {
+                    self.old_object = value;
+                }
+                return Ok(());
+            }
+        };
+        *text = optional_text(scanner)?;
+        Ok(())
+    }
+}
+
+impl<'a> GroupVersionKind<'a> {
+    fn read(&mut self, scanner: &mut Scanner<'a>, key: Text<'a>) -> Result<(), Fault> {
+        let text = match key {
+            _ if key.says("group") => &mut self.group,
+            _ if key.says("version") => &mut self.version,
+            _ if key.says("kind") => &mut self.kind,
+            _ => return scanner.value().map(drop),
+        };
+        *text = optional_text(scanner)?;
+        Ok(())
+    }
+}
+
+impl<'a> UserInfo<'a> {
+    fn read(&mut self, scanner: &mut Scanner<'a>, key: Text<'a>) -> Result<(), Fault> {
+        if key.says("username") {
+            self.username = optional_text(scanner)?;
+            Ok(())
+        } else {
+            scanner.value().map(drop)
+        }
+    }
 }
 
 #[cfg(test)]
@@ -193,7 +243,7 @@ mod tests {
         let request = parse(body).unwrap();
         assert!(request.is_pod() && request.old_object.is_none() && request.name.is_empty());
         assert!(matches!(request.uid, Cow::Borrowed("1")));
-        assert_eq!(request.object.map(RawValue::get), Some(r#"{"a":1}"#));
+        assert_eq!(request.object, Some(r#"{"a":1}"#));
 
         let body = br#"{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":{"uid":"1","object":{"metadata":{"generateName":"d-"}}}}"#;
         assert_eq!(parse(body).unwrap().display_name(), "d-");

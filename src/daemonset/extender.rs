@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, HashSet};
 use k8s_openapi::api::core::v1::Taint;
 
 use super::filter::Refusal;
-use super::json::{Fault, Scanner, Text};
+use super::json::{self, Fault, Scanner, Text};
 use super::node_names::{NodeNames, check_count, name};
 use crate::scheduling::pod::Pod;
 
@@ -341,14 +341,9 @@ pub(super) fn parse_object<'a>(
     body: &'a [u8],
     member: impl FnMut(&mut Scanner<'a>, Text<'a>) -> Result<(), Fault>,
 ) -> Result<(), BadArgs> {
-    let text = text(body).map_err(|source| BadArgs::NotText { kind, source })?;
+    let text = json::text(body).map_err(|source| BadArgs::NotText { kind, source })?;
     let mut scanner = Scanner::new(text);
     scanner.object(member).and_then(|()| scanner.end()).map_err(|source| BadArgs::NotArgs { kind, source })
-}
-
-/// The body as a text. The fast check does not say where it fails.
-fn text(body: &[u8]) -> Result<&str, std::str::Utf8Error> {
-    simdutf8::basic::from_utf8(body).or_else(|_| std::str::from_utf8(body))
 }
 
 /// The text of an object; `None` for `null`.

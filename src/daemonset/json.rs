@@ -5,11 +5,23 @@
 //! pass. What it accepts is JSON by RFC 8259, so that what is echoed can be decoded by whoever sent it; nothing recurses, and
 //! what is nested deeper than any Kubernetes object is refused.
 
+pub(super) mod nullable;
+
 use std::borrow::Cow;
 use std::fmt;
 
+use super::plain_text::plain_length;
+
 /// How deep values may be nested: Kubernetes objects stay far below a hundred, and Go itself stops at 10,000.
 const MAX_DEPTH: usize = 1_024;
+
+/// A body as a text. The fast check does not say where it fails.
+///
+/// # Errors
+/// When it is not UTF-8.
+pub fn text(body: &[u8]) -> Result<&str, std::str::Utf8Error> {
+    simdutf8::basic::from_utf8(body).or_else(|_| std::str::from_utf8(body))
+}
 
 /// Where and why a text is not the JSON that was expected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -341,39 +353,6 @@ impl<'a> Scanner<'a> {
     fn expect(&mut self, byte: u8, what: &'static str) -> Result<(), Fault> {
         if self.passes(byte) { Ok(()) } else { Err(self.fault(what)) }
     }
-}
-
-/// How many of the first bytes of a string's content are no quote, backslash or control character.
-fn plain_length(bytes: &[u8]) -> usize {
-    // Thirty-two bytes at a time, which compilers make vectors of; then eight.
-    let is_plain = |block: &[u8; 32]| !block.iter().fold(false, |found, byte| found | is_special(*byte));
-    let blocks = bytes.as_chunks::<32>().0.iter().take_while(|block| is_plain(block)).count();
-    let rest = &bytes[blocks * 32..];
-    let (words, bytes) = rest.as_chunks::<8>();
-    for (index, word) in words.iter().enumerate() {
-        let marked = marked(u64::from_le_bytes(*word));
-        if marked != 0 {
-            return blocks * 32 + index * 8 + marked.trailing_zeros() as usize / 8;
-        }
-    }
-    let plain = bytes.iter().take_while(|byte| !is_special(**byte)).count();
-    blocks * 32 + words.len() * 8 + plain
-}
-
-fn is_special(byte: u8) -> bool {
-    (byte == b'"') | (byte == b'\\') | (byte < 0x20)
-}
-
-/// The high bits of the special bytes of a word; the lowest that is marked is exact, those above it may be marked by its
-/// borrow.
-fn marked(word: u64) -> u64 {
-    const ONES: u64 = u64::from_le_bytes([0x01; 8]);
-    const HIGHS: u64 = u64::from_le_bytes([0x80; 8]);
-    let zero = |word: u64| word.wrapping_sub(ONES) & !word;
-    let quote = zero(word ^ (ONES * u64::from(b'"')));
-    let backslash = zero(word ^ (ONES * u64::from(b'\\')));
-    let control = word.wrapping_sub(ONES * 0x20) & !word;
-    (quote | backslash | control) & HIGHS
 }
 
 /// Which containers are open: one bit each, set for an object.

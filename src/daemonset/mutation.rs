@@ -17,6 +17,9 @@ use super::daemon_pod::{
     LEGACY_SCHEDULER_NAME, daemon_set_reference, daemon_tolerations, is_target_affinity, target_node_name,
 };
 use super::default_priority;
+use super::json::nullable::{
+    optional_array, optional_bool, optional_integer, optional_object, optional_text,
+};
 use super::json::{Fault, Scanner, Text};
 use super::patch::{Patch, push_string};
 use super::policy::Policy;
@@ -47,7 +50,7 @@ pub fn review(
         return Ok(Patch::default());
     }
     let object = request.object.ok_or_else(|| BadReview::NoObject(request.operation.clone().into_owned()))?;
-    let pod = RawPod::parse(object.get()).map_err(bad_pod)?;
+    let pod = RawPod::parse(object).map_err(bad_pod)?;
     let default_labels;
     let namespace_labels = match namespace_labels {
         Some(labels) => labels,
@@ -60,7 +63,7 @@ pub fn review(
     };
     let mut patch = patch(policy, pod, namespace_labels).map_err(bad_pod)?;
     if let Some(cluster) = cluster.filter(|_| !is_ignored(namespace_labels)) {
-        default_priority::add(policy, request, object.get(), cluster, &mut patch);
+        default_priority::add(policy, request, object, cluster, &mut patch);
     }
     Ok(patch)
 }
@@ -375,45 +378,5 @@ impl<'a> RawToleration<'a> {
         })?;
         toleration.sent = scanner.text_since(start);
         Ok(toleration)
-    }
-}
-
-/// As Go reads them, `null` is what is empty.
-fn optional_object<'a>(
-    scanner: &mut Scanner<'a>,
-    member: impl FnMut(&mut Scanner<'a>, Text<'a>) -> Result<(), Fault>,
-) -> Result<(), Fault> {
-    scanner.optional_object(member).map(drop)
-}
-
-fn optional_array<'a>(
-    scanner: &mut Scanner<'a>,
-    item: impl FnMut(&mut Scanner<'a>) -> Result<(), Fault>,
-) -> Result<(), Fault> {
-    if scanner.null() { Ok(()) } else { scanner.array(item) }
-}
-
-fn optional_text<'a>(scanner: &mut Scanner<'a>) -> Result<Cow<'a, str>, Fault> {
-    if scanner.null() {
-        return Ok(Cow::Borrowed(""));
-    }
-    let text = scanner.string()?;
-    text.decode().ok_or_else(|| scanner.fault("half a surrogate pair in a string"))
-}
-
-fn optional_bool(scanner: &mut Scanner<'_>) -> Result<bool, Fault> {
-    match scanner.value()? {
-        "true" => Ok(true),
-        "false" | "null" => Ok(false),
-        _ => Err(scanner.fault("expected true or false")),
-    }
-}
-
-/// Whether there is an integer.
-fn optional_integer(scanner: &mut Scanner<'_>) -> Result<bool, Fault> {
-    match scanner.value()? {
-        "null" => Ok(false),
-        number if number.parse::<i64>().is_ok() => Ok(true),
-        _ => Err(scanner.fault("expected an integer")),
     }
 }

@@ -6,6 +6,8 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
+use super::plain_text::plain_length;
+
 /// Operations in the order that they apply in.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Patch {
@@ -38,9 +40,9 @@ impl Patch {
         format!("[{}]", self.operations.strip_suffix(',').unwrap_or_default())
     }
 
-    /// As `response.patch` of an AdmissionReview carries it: the standard alphabet, with padding.
-    pub fn to_base64(&self) -> String {
-        STANDARD.encode(self.to_json())
+    /// Writes it as `response.patch` of an AdmissionReview carries it: the standard alphabet, with padding.
+    pub fn push_base64(&self, into: &mut String) {
+        STANDARD.encode_string(self.to_json(), into);
     }
 
     fn begin(&mut self, operation: &str, path: &[&str]) {
@@ -78,7 +80,9 @@ fn push_letter(into: &mut String, letter: char) {
 /// Writes `text` as a JSON string.
 pub fn push_string(into: &mut String, text: &str) {
     into.push('"');
-    text.chars().for_each(|letter| push_letter(into, letter));
+    let (plain, rest) = text.split_at(plain_length(text.as_bytes()));
+    into.push_str(plain);
+    rest.chars().for_each(|letter| push_letter(into, letter));
     into.push('"');
 }
 
@@ -108,7 +112,9 @@ mod tests {
             let mut text = String::new();
             push_string(&mut text, &value);
             patch.add(&tokens, &text);
-            let bytes = STANDARD.decode(patch.to_base64()).unwrap();
+            let mut base64 = String::new();
+            patch.push_base64(&mut base64);
+            let bytes = STANDARD.decode(base64).unwrap();
             let parsed: Vec<PatchOperation> = serde_json::from_slice(&bytes).unwrap();
             let [PatchOperation::Add(add)] = parsed.as_slice() else { panic!("{parsed:?}") };
             let read: Vec<String> = add.path.tokens().map(|token| token.decoded().into_owned()).collect();

@@ -169,7 +169,7 @@ pub fn review(
 ///
 /// # Errors
 /// When it has another shape than its kind, where the apiserver answers 400 too.
-pub fn decode(kind: &GroupKind, raw: &RawValue) -> Result<DaemonSet, serde_json::Error> {
+pub fn decode(kind: &GroupKind, raw: &str) -> Result<DaemonSet, serde_json::Error> {
     Object::read(raw)?.decode(kind)
 }
 
@@ -183,7 +183,7 @@ struct Object<'a> {
 }
 
 impl<'a> Object<'a> {
-    fn read(raw: &'a RawValue) -> Result<Self, serde_json::Error> {
+    fn read(raw: &'a str) -> Result<Self, serde_json::Error> {
         #[derive(Deserialize)]
         #[serde(rename_all = "camelCase")]
         struct Envelope<'a> {
@@ -203,10 +203,10 @@ impl<'a> Object<'a> {
             managed_fields: Vec<ManagedFieldsEntry>,
         }
         // Serde would take a list for an object whose fields are given in order.
-        if !raw.get().starts_with('{') {
+        if !raw.starts_with('{') {
             return Err(serde_json::Error::custom("expected an object"));
         }
-        let envelope: Envelope<'a> = serde_json::from_str(raw.get())?;
+        let envelope: Envelope<'a> = serde_json::from_str(raw)?;
         let metadata: Metadata = part("metadata", envelope.metadata)?;
         let managed: Managed = part("metadata", envelope.metadata)?;
         Ok(Self {
