@@ -22,6 +22,9 @@ mod cluster {
 mod large {
     pub(crate) mod population;
 }
+mod load {
+    pub(crate) mod servers;
+}
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -29,8 +32,9 @@ use std::time::{Duration, Instant};
 use futures::StreamExt;
 use serde_json::json;
 
-use cluster::harness::{Warden, WardenOptions};
+use cluster::harness::{Certificate, Warden, WardenOptions};
 use large::population::{Large, NAMESPACE};
+use load::servers::{Seen, Server, load, median};
 
 /// Pods that live at once while events are made.
 const AT_ONCE: usize = 16;
@@ -84,6 +88,8 @@ async fn main() {
     let idle = cpu(warden.id()) - before;
     println!("| when nothing happens | {:.2}% of a core |", 100.0 * idle / span.as_secs_f64());
 
+    tokio::task::block_in_place(|| filter(&large, &warden, nodes));
+
     let before = cpu(warden.id());
     let begin = Instant::now();
     let lives = futures::stream::iter(0..)
@@ -105,6 +111,40 @@ async fn main() {
     tokio::time::sleep(Duration::from_secs(2)).await;
     let there = warden.metric("daemonset_warden_cache_objects", &[("resource", "pods")]).await;
     println!("| pods known afterwards | {there} |");
+}
+
+/// How often each side is measured, in turn.
+const ROUNDS: usize = 3;
+/// How many calls a measurement takes, so that it lasts a few seconds.
+const PEER_CALLS: usize = 400;
+const WARDEN_CALLS: usize = 5_000;
+
+/// Asks for an ordinary pod where among all nodes it may go, on one connection: the warden, which judges each node, and the peer,
+/// which knows none.
+fn filter(large: &Large, warden: &Warden, nodes: usize) {
+    let folder = tempfile::tempdir().expect("a folder");
+    Certificate::issue().write(folder.path());
+    let peer = Server::peer(folder.path());
+    let mut pod = large.ordinary_pod("asked", 0, json!({}));
+    pod["metadata"]["namespace"] = json!(NAMESPACE);
+    pod["metadata"]["uid"] = json!("9f0e6a1c-6393-11e8-b7cc-42010a800002");
+    let names: Vec<_> = (0..nodes).map(|number| large.node(number)).collect();
+    let body = folder.path().join("names");
+    let args = json!({ "Pod": pod, "Nodes": null, "NodeNames": names });
+    fs::write(&body, args.to_string()).expect("a body");
+
+    let ask = |url: &str, calls| load(&format!("{url}/scheduler/filter"), &body, 1, calls);
+    let (theirs, ours): (Vec<Seen>, Vec<Seen>) =
+        (0..ROUNDS).map(|_| (ask(&peer.url, PEER_CALLS), ask(&warden.url(), WARDEN_CALLS))).unzip();
+    let (theirs, ours) = (median(theirs), median(ours));
+    println!(
+        "| filter of {nodes} names, one connection | {:.0} a second, p99 {:.2} ms; Go peer {:.0} a second, p99 {:.2} ms: {:.1} times |",
+        ours.rate,
+        ours.p99_ms,
+        theirs.rate,
+        theirs.p99_ms,
+        ours.rate / theirs.rate
+    );
 }
 
 /// A pod is there, is Ready, and is gone.

@@ -14,13 +14,6 @@ pub(crate) struct Request {
     pub(crate) warden_calls: usize,
 }
 
-impl Request {
-    /// The mean time of a call, from the rate.
-    pub(crate) fn mean_ms(&self, rate: f64) -> f64 {
-        1000.0 * self.connections as f64 / rate
-    }
-}
-
 /// All of them.
 pub(crate) fn requests() -> Vec<Request> {
     vec![

@@ -1,0 +1,131 @@
+//! Servers under load, and the load: h2load (Debian: nghttp2-client) over TLS, HTTP/1.1, one thread.
+
+use std::io::{BufRead, BufReader};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// What a load saw.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Seen {
+    /// Calls a second.
+    pub(crate) rate: f64,
+    /// Within how many milliseconds 99 of 100 were answered.
+    pub(crate) p99_ms: f64,
+}
+
+/// Sends a body, again and again, on as many connections, each waiting for its answer before it asks again.
+pub(crate) fn load(url: &str, body: &Path, connections: usize, calls: usize) -> Seen {
+    let log = body.with_extension("log");
+    let output = Command::new("h2load")
+        .args(["--h1", "-t1", &format!("-c{connections}"), &format!("-n{calls}"), "-d"])
+        .arg(body)
+        .args(["-H", "content-type: application/json", &format!("--log-file={}", log.display()), url])
+        .output()
+        .expect("h2load runs: install nghttp2-client");
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(text.contains(&format!("{calls} succeeded")), "not every call succeeded:\n{text}");
+    let rate = text
+        .lines()
+        .find_map(|line| line.strip_prefix("finished in ")?.split(", ").nth(1)?.strip_suffix(" req/s"));
+    let rate = rate.and_then(|rate| rate.parse().ok()).expect("h2load says a rate");
+    // It adds to a log that is there.
+    let lines = std::fs::read_to_string(&log).expect("a log");
+    std::fs::remove_file(&log).expect("it is ours");
+    let mut times: Vec<u64> =
+        lines.lines().filter_map(|line| line.split('\t').nth(2)?.parse().ok()).collect();
+    times.sort_unstable();
+    let p99_ms = times[times.len() * 99 / 100] as f64 / 1000.0;
+    Seen { rate, p99_ms }
+}
+
+/// The middle one by rate.
+pub(crate) fn median(mut seen: Vec<Seen>) -> Seen {
+    seen.sort_by(|a, b| a.rate.total_cmp(&b.rate));
+    seen[seen.len() / 2]
+}
+
+/// A server under load; killed when dropped.
+pub(crate) struct Server {
+    child: Child,
+    pub(crate) url: String,
+}
+
+impl Server {
+    /// The warden, standalone; it makes a certificate in `folder`.
+    pub(crate) fn warden(folder: &Path) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_daemonset-warden"));
+        command.args([
+            "serve",
+            "--secure-port=0",
+            "--metrics-bind-address=127.0.0.1:0",
+            "--v=0",
+            "--cert-dir",
+        ]);
+        let mut child = command.arg(folder).stdout(Stdio::piped()).spawn().expect("the warden starts");
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().expect("piped")).read_line(&mut line).expect("a line");
+        let url = line.split_whitespace().nth(2).expect("listening on URL").to_owned();
+        Self { child, url }
+    }
+
+    /// The Go peer (benches/peer), with the certificate in `folder`: `tls.crt` and `tls.key`.
+    pub(crate) fn peer(folder: &Path) -> Self {
+        let port =
+            TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a port").port();
+        let child = Command::new(build_peer())
+            .args([format!("-port={port}"), format!("-cert-dir={}", folder.display())])
+            .spawn()
+            .expect("the peer starts");
+        let started = Instant::now();
+        while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
+            assert!(started.elapsed() < Duration::from_secs(30), "the peer does not listen");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        Self { child, url: format!("https://127.0.0.1:{port}") }
+    }
+
+    /// CPU time that it has taken.
+    pub(crate) fn cpu(&self) -> Duration {
+        cpu(&self.child.id().to_string(), 11)
+    }
+
+    /// Resident memory.
+    pub(crate) fn resident_mib(&self) -> f64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("it runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
+        line.trim().trim_end_matches(" kB").parse::<f64>().unwrap_or_default() / 1024.0
+    }
+}
+
+/// CPU time of the programs that this one has waited for.
+pub(crate) fn cpu_of_children() -> Duration {
+    cpu("self", 13)
+}
+
+/// Two fields of a process's `stat`, its own CPU time and the kernel's for it, in hundredths of a second: utime and stime from 11
+/// on, cutime and cstime from 13.
+fn cpu(process: &str, first: usize) -> Duration {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).expect("it runs");
+    let (_, fields) = stat.rsplit_once(") ").expect("after the name");
+    let ticks =
+        fields.split(' ').skip(first).take(2).filter_map(|field| field.parse::<u64>().ok()).sum::<u64>();
+    Duration::from_millis(10 * ticks)
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Builds the peer, or finds it built; Go's own cache makes the second time short.
+fn build_peer() -> PathBuf {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/peer");
+    let binary = Path::new(env!("CARGO_TARGET_TMPDIR")).join("peer");
+    let status = Command::new("go").current_dir(source).args(["build", "-o"]).arg(&binary).arg(".").status();
+    assert!(status.expect("Go is installed").success(), "the Go peer does not build");
+    binary
+}
