@@ -19,7 +19,7 @@ mod load {
 use std::time::Duration;
 
 use load::requests::requests;
-use load::servers::{Server, cpu_of_children, load, median};
+use load::servers::{Server, cpu_of_children, load, median, p99};
 
 /// How often each side is measured; the median counts.
 const ROUNDS: usize = 3;
@@ -40,32 +40,29 @@ fn main() {
     {
         let body = folder.path().join(request.name);
         std::fs::write(&body, &request.body).expect("a body");
+        let url = |server: &Server| format!("{}{}", server.url, request.path);
         let (mut theirs, mut ours) = (Vec::new(), Vec::new());
         let mut generator = Duration::ZERO;
         let before = warden.cpu();
         for _ in 0..ROUNDS {
-            let measure = |server: &Server, calls| {
-                load(&format!("{}{}", server.url, request.path), &body, request.connections, calls)
-            };
-            theirs.push(measure(&peer, request.peer_calls));
+            theirs.push(load(&url(&peer), &body, request.connections, request.peer_calls));
             let others = cpu_of_children();
-            ours.push(measure(&warden, request.warden_calls));
+            ours.push(load(&url(&warden), &body, request.connections, request.warden_calls));
             generator += cpu_of_children() - others;
         }
         let a_call = |cpu: Duration| cpu.as_secs_f64() * 1e6 / (ROUNDS * request.warden_calls) as f64;
         let (cpu, generator) = (a_call(warden.cpu() - before), a_call(generator));
         let (theirs, ours) = (median(theirs), median(ours));
         // With a server that takes no time at all, its one thread would still need so long for each call.
-        let at_most = 1e6 / generator / theirs.rate;
+        let at_most = 1e6 / generator / theirs;
+        let slowest = |server, calls| p99(&url(server), &body, request.connections, calls);
+        let their_p99 = slowest(&peer, request.peer_calls);
+        let our_p99 = slowest(&warden, request.warden_calls);
         println!(
-            "| {} | {} | {:.0} | {:.0} | {:.1} | {at_most:.1} | {:.2} ms | {:.2} ms | {cpu:.0} us | {generator:.0} us | {:.1} MiB |",
+            "| {} | {} | {theirs:.0} | {ours:.0} | {:.1} | {at_most:.1} | {their_p99:.2} ms | {our_p99:.2} ms | {cpu:.0} us | {generator:.0} us | {:.1} MiB |",
             request.what,
             request.connections,
-            theirs.rate,
-            ours.rate,
-            ours.rate / theirs.rate,
-            theirs.p99_ms,
-            ours.p99_ms,
+            ours / theirs,
             warden.resident_mib(),
         );
     }

@@ -34,7 +34,7 @@ use serde_json::json;
 
 use cluster::harness::{Certificate, Warden, WardenOptions};
 use large::population::{Large, NAMESPACE};
-use load::servers::{Seen, Server, load, median};
+use load::servers::{Server, load, median, p99};
 
 /// Pods that live at once while events are made.
 const AT_ONCE: usize = 16;
@@ -133,17 +133,16 @@ fn filter(large: &Large, warden: &Warden, nodes: usize) {
     let args = json!({ "Pod": pod, "Nodes": null, "NodeNames": names });
     fs::write(&body, args.to_string()).expect("a body");
 
-    let ask = |url: &str, calls| load(&format!("{url}/scheduler/filter"), &body, 1, calls);
-    let (theirs, ours): (Vec<Seen>, Vec<Seen>) =
-        (0..ROUNDS).map(|_| (ask(&peer.url, PEER_CALLS), ask(&warden.url(), WARDEN_CALLS))).unzip();
-    let (theirs, ours) = (median(theirs), median(ours));
+    let url = |server: &str| format!("{server}/scheduler/filter");
+    let (theirs, ours) = (url(&peer.url), url(&warden.url()));
+    let rounds =
+        (0..ROUNDS).map(|_| (load(&theirs, &body, 1, PEER_CALLS), load(&ours, &body, 1, WARDEN_CALLS)));
+    let (their_rates, our_rates): (Vec<_>, Vec<_>) = rounds.unzip();
+    let (their_rate, our_rate) = (median(their_rates), median(our_rates));
+    let (their_p99, our_p99) = (p99(&theirs, &body, 1, PEER_CALLS), p99(&ours, &body, 1, WARDEN_CALLS));
     println!(
-        "| filter of {nodes} names, one connection | {:.0} a second, p99 {:.2} ms; Go peer {:.0} a second, p99 {:.2} ms: {:.1} times |",
-        ours.rate,
-        ours.p99_ms,
-        theirs.rate,
-        theirs.p99_ms,
-        ours.rate / theirs.rate
+        "| filter of {nodes} names, one connection | {our_rate:.0} a second, p99 {our_p99:.2} ms; Go peer {their_rate:.0} a second, p99 {their_p99:.2} ms: {:.1} times |",
+        our_rate / their_rate
     );
 }
 

@@ -6,44 +6,45 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// What a load saw.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Seen {
-    /// Calls a second.
-    pub(crate) rate: f64,
-    /// Within how many milliseconds 99 of 100 were answered.
-    pub(crate) p99_ms: f64,
+/// Sends a body, again and again, on as many connections, each waiting for its answer before it asks again. Calls a second.
+pub(crate) fn load(url: &str, body: &Path, connections: usize, calls: usize) -> f64 {
+    let output = h2load(url, body, connections, calls, &[]);
+    let rate = output
+        .lines()
+        .find_map(|line| line.strip_prefix("finished in ")?.split(", ").nth(1)?.strip_suffix(" req/s"));
+    rate.and_then(|rate| rate.parse().ok()).expect("h2load says a rate")
 }
 
-/// Sends a body, again and again, on as many connections, each waiting for its answer before it asks again.
-pub(crate) fn load(url: &str, body: &Path, connections: usize, calls: usize) -> Seen {
+/// The same; within how many milliseconds 99 of 100 calls were answered. To note that of each slows the load down a little.
+pub(crate) fn p99(url: &str, body: &Path, connections: usize, calls: usize) -> f64 {
     let log = body.with_extension("log");
+    h2load(url, body, connections, calls, &[&format!("--log-file={}", log.display())]);
+    let lines = std::fs::read_to_string(&log).expect("a log");
+    // It adds to one that is there.
+    std::fs::remove_file(&log).expect("it is ours");
+    let times = lines.lines().filter_map(|line| line.split('\t').nth(2)?.parse::<u64>().ok());
+    let mut times: Vec<_> = times.collect();
+    times.sort_unstable();
+    times[times.len() * 99 / 100] as f64 / 1000.0
+}
+
+fn h2load(url: &str, body: &Path, connections: usize, calls: usize, options: &[&str]) -> String {
     let output = Command::new("h2load")
         .args(["--h1", "-t1", &format!("-c{connections}"), &format!("-n{calls}"), "-d"])
         .arg(body)
-        .args(["-H", "content-type: application/json", &format!("--log-file={}", log.display()), url])
+        .args(["-H", "content-type: application/json", url])
+        .args(options)
         .output()
         .expect("h2load runs: install nghttp2-client");
-    let text = String::from_utf8_lossy(&output.stdout);
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(text.contains(&format!("{calls} succeeded")), "not every call succeeded:\n{text}");
-    let rate = text
-        .lines()
-        .find_map(|line| line.strip_prefix("finished in ")?.split(", ").nth(1)?.strip_suffix(" req/s"));
-    let rate = rate.and_then(|rate| rate.parse().ok()).expect("h2load says a rate");
-    // It adds to a log that is there.
-    let lines = std::fs::read_to_string(&log).expect("a log");
-    std::fs::remove_file(&log).expect("it is ours");
-    let mut times: Vec<u64> =
-        lines.lines().filter_map(|line| line.split('\t').nth(2)?.parse().ok()).collect();
-    times.sort_unstable();
-    let p99_ms = times[times.len() * 99 / 100] as f64 / 1000.0;
-    Seen { rate, p99_ms }
+    text
 }
 
-/// The middle one by rate.
-pub(crate) fn median(mut seen: Vec<Seen>) -> Seen {
-    seen.sort_by(|a, b| a.rate.total_cmp(&b.rate));
-    seen[seen.len() / 2]
+/// The middle one.
+pub(crate) fn median(mut measured: Vec<f64>) -> f64 {
+    measured.sort_by(f64::total_cmp);
+    measured[measured.len() / 2]
 }
 
 /// A server under load; killed when dropped.
