@@ -13,6 +13,7 @@ pub mod daemon_set_info;
 mod daemon_sets;
 pub mod interner;
 pub mod node_state;
+mod node_table;
 mod nodes;
 pub mod pod_info;
 mod pods;
@@ -22,10 +23,9 @@ mod settings;
 mod time;
 
 use std::collections::BTreeMap;
-use std::hash::BuildHasher;
 use std::sync::Arc;
 
-use hashbrown::{DefaultHashBuilder, HashMap, HashSet, HashTable};
+use hashbrown::{HashMap, HashSet};
 use slab::Slab;
 
 pub use self::census::Census;
@@ -37,6 +37,8 @@ pub use self::settings::{
 use self::daemon_set_info::DaemonSetInfo;
 use self::interner::Interner;
 use self::node_state::NodeState;
+pub(super) use self::node_table::Modest;
+use self::node_table::NodeTable;
 use self::pod_info::PodInfo;
 use super::policy::Policy;
 use super::reservation::hold::EndReason;
@@ -56,10 +58,7 @@ pub struct Cluster {
     policy: Arc<Policy>,
     /// The namespace that the warden itself runs in; its own pods are never refused.
     own_namespace: Option<String>,
-    nodes: Slab<NodeState>,
-    /// By the hash of the name, which is with the node: what is compared there is fetched anyway.
-    node_ids: HashTable<NodeId>,
-    node_hash: DefaultHashBuilder,
+    nodes: NodeTable,
     pods: Slab<PodInfo>,
     pod_ids: HashMap<Arc<str>, PodId>,
     daemon_sets: Slab<DaemonSetInfo>,
@@ -129,9 +128,7 @@ impl Cluster {
         Self {
             policy,
             own_namespace,
-            nodes: Slab::new(),
-            node_ids: HashTable::new(),
-            node_hash: DefaultHashBuilder::default(),
+            nodes: NodeTable::default(),
             pods: Slab::new(),
             pod_ids: HashMap::new(),
             daemon_sets: Slab::new(),
@@ -190,8 +187,18 @@ impl Cluster {
     }
 
     pub(super) fn node_id(&self, name: &str) -> Option<NodeId> {
-        let is_it = |id: &NodeId| self.nodes[*id].is_called(name);
-        self.node_ids.find(self.node_hash.hash_one(name), is_it).copied()
+        self.nodes.id(name)
+    }
+
+    /// Whether it is clear without a closer look that nothing is kept from a pod on a node, and that it has room.
+    #[inline]
+    pub(super) fn surely_has_room(&self, id: NodeId, asked: Modest) -> bool {
+        self.nodes.surely_has_room(id, asked)
+    }
+
+    /// After a closer look: the next may be spared one.
+    pub(super) fn write_card(&mut self, id: NodeId) {
+        self.nodes.write_card(id);
     }
 
     /// Above every node's id.

@@ -48,7 +48,7 @@ impl Cluster {
             waiting: self.waiting_len(),
             ..Census::default()
         };
-        for (_, node) in &self.nodes {
+        for (_, node) in self.nodes.iter() {
             census.nodes += usize::from(node.node.is_some());
             census.holds += node.holds.iter().filter(|hold| hold.state == HoldState::Held).count();
             census.closed_gates += node.gates.iter().filter(|gate| gate.is_closed).count();

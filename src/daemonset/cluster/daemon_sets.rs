@@ -109,7 +109,7 @@ impl Cluster {
                 daemon.daemon_set = None;
             }
         }
-        for (_, node) in &mut self.nodes {
+        for (_, node) in self.nodes.iter_mut() {
             node.holds.retain(|hold| hold.daemon_set != id);
             node.gates.retain(|gate| gate.daemon_set != id);
         }

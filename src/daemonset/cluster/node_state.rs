@@ -14,9 +14,8 @@ use crate::scheduling::resources::Resources;
 /// In this order: what every call of the scheduler reads of every node comes first and lies together, and the rest, which is
 /// many times as long, is not fetched with it.
 #[derive(Debug)]
-#[repr(C, align(64))]
+#[repr(C)]
 pub struct NodeState {
-    head: Head,
     /// Whether it waits to be worked out again.
     pub is_dirty: bool,
     /// Whether a hold or a gate is in force: the one thing that the hot path looks at first.
@@ -51,30 +50,6 @@ pub struct NodeState {
     pub node: Option<Node>,
 }
 
-/// How much of a name lies with what is read of every node: all of most names, and it fills a cache line.
-const HEAD: usize = 46;
-
-/// The start of a name, and how long all of it is; of names that are longer than Kubernetes allows, that they are.
-#[derive(Debug)]
-#[repr(C)]
-struct Head {
-    text: [u8; HEAD],
-    length: u16,
-}
-
-impl Head {
-    fn of(name: &str) -> Self {
-        let start = &name.as_bytes()[..name.len().min(HEAD)];
-        let mut text = [0; HEAD];
-        text[..start.len()].copy_from_slice(start);
-        Self { text, length: u16::try_from(name.len()).unwrap_or(u16::MAX) }
-    }
-
-    fn is_all_of(&self, name: &[u8]) -> bool {
-        usize::from(self.length) == name.len() && self.text[..name.len()] == *name
-    }
-}
-
 /// What is known about the age of our view of a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Staleness {
@@ -104,7 +79,6 @@ impl Staleness {
 impl NodeState {
     pub(super) fn new(name: Arc<str>) -> Self {
         Self {
-            head: Head::of(&name),
             name,
             node: None,
             allocatable: Resources::default(),
@@ -121,15 +95,6 @@ impl NodeState {
             offered: Resources::default(),
             last_refused: None,
             is_dirty: false,
-        }
-    }
-
-    /// Whether this is its name.
-    #[inline]
-    pub(super) fn is_called(&self, name: &str) -> bool {
-        match name.as_bytes().get(..HEAD) {
-            Some(head) if name.len() > HEAD => self.head.text == head && *self.name == *name,
-            _ => self.head.is_all_of(name.as_bytes()),
         }
     }
 
@@ -160,23 +125,5 @@ impl NodeState {
 pub(super) fn remove_id<T: PartialEq>(list: &mut Vec<T>, id: &T) {
     if let Some(at) = list.iter().position(|own| own == id) {
         list.swap_remove(at);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_node_is_called_by_its_whole_name() {
-        let names = [1, HEAD - 1, HEAD, HEAD + 1, 2 * HEAD].map(|length| "n".repeat(length));
-        for name in &names {
-            let node = NodeState::new(name.as_str().into());
-            for other in &names {
-                assert_eq!(node.is_called(other), name == other, "{name} {other}");
-            }
-            assert!(!node.is_called(""));
-            assert!(!node.is_called(&format!("{}m", &name[1..])));
-        }
     }
 }

@@ -1,11 +1,10 @@
 //! Nodes come, change and go.
 
-use std::hash::BuildHasher;
 use std::time::Instant;
 
 use k8s_openapi::api::core::v1::Taint;
 
-use super::node_state::{NodeState, Staleness};
+use super::node_state::Staleness;
 use super::{Cluster, NodeId};
 use crate::daemonset::mutation;
 use crate::daemonset::policy::{Policy, ReservationMode};
@@ -93,20 +92,12 @@ impl Cluster {
         if let Some(id) = self.node_id(name) {
             return id;
         }
-        let id = self.nodes.insert(NodeState::new(self.texts.intern(name)));
-        let Self { nodes, node_ids, node_hash, .. } = self;
-        let hash_of = |id: &NodeId| node_hash.hash_one(&*nodes[*id].name);
-        node_ids.insert_unique(hash_of(&id), id, hash_of);
-        id
+        self.nodes.insert(self.texts.intern(name))
     }
 
     pub(super) fn forget_node_if_unused(&mut self, id: NodeId) {
         if self.nodes[id].is_unused() {
-            let state = self.nodes.remove(id);
-            let hash = self.node_hash.hash_one(&*state.name);
-            if let Ok(entry) = self.node_ids.find_entry(hash, |other| *other == id) {
-                entry.remove();
-            }
+            self.nodes.remove(id);
         }
     }
 
@@ -129,7 +120,7 @@ impl Cluster {
         let policy = self.policy.clone();
         let mut changed = Vec::new();
         let info = self.daemon_sets.get(daemon_set);
-        for (id, state) in &mut self.nodes {
+        for (id, state) in self.nodes.iter_mut() {
             let wants = match (&state.node, info) {
                 (Some(node), Some(info)) => {
                     info.takes_nodes()

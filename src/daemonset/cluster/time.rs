@@ -53,15 +53,13 @@ impl Cluster {
 
     /// Lets pods onto nodes again of which our view has been behind for too long.
     fn give_up_on_stale_views(&mut self, now: Instant) {
-        let mut given_up = false;
-        for (_, node) in &mut self.nodes {
-            if node.staleness.is_over(now) {
-                node.staleness = Staleness::GaveUp;
-                given_up = true;
-            }
+        let over = self.nodes.iter().filter(|(_, node)| node.staleness.is_over(now));
+        let over: Vec<NodeId> = over.map(|(id, _)| id).collect();
+        for id in &over {
+            self.nodes[*id].staleness = Staleness::GaveUp;
         }
         // Not by the node itself: we may not have seen it yet.
-        if given_up {
+        if !over.is_empty() {
             self.wake_any();
         }
     }
