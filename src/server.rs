@@ -4,6 +4,7 @@
 //! listener -> connection (TLS, timers) -> router -> guard (limits, panics) -> admission | extender -> pure function
 //! ```
 
+mod activity;
 mod admission;
 mod answer;
 mod arrivals;

@@ -13,7 +13,7 @@ use std::future::poll_fn;
 use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use axum::Router;
@@ -24,7 +24,6 @@ use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
@@ -32,6 +31,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_rustls::server::TlsStream;
 use tower::ServiceExt;
 
+use super::activity::{Activity, InWork};
 use super::arrivals::Handle;
 use super::gulps::Gulps;
 use super::limits::{self, Limits};
@@ -125,8 +125,7 @@ async fn answer(
     activity: Arc<Activity>,
     ending: watch::Receiver<bool>,
 ) -> Result<Response<Body>, Infallible> {
-    activity.request_begins();
-    let in_work = Arc::new(InWork(activity.clone()));
+    let in_work = Arc::new(InWork::of(activity.clone()));
     let mut request = request.map(Body::new);
     request.extensions_mut().insert(peer);
     let mut response = router.oneshot(request).await?;
@@ -220,172 +219,6 @@ async fn follow(
     }
 }
 
-/// What a connection is doing, and since when.
-#[derive(Debug)]
-struct Activity {
-    version: Version,
-    state: Mutex<State>,
-}
-
-#[derive(Debug)]
-struct State {
-    /// Since when it is idle or reads a head.
-    since: Instant,
-    /// Whether bytes of a head have come.
-    in_head: bool,
-    /// Requests in work.
-    requests: usize,
-    /// Since when the client takes no byte.
-    stalled: Option<Instant>,
-    /// Whether an answer was an error, so that there may be a body that nobody reads.
-    refused: bool,
-    /// Whether it is about to end, and idleness is no longer waited for.
-    leaving: bool,
-    /// Whether others may want the memory of an answer that the client does not take.
-    large: Large,
-}
-
-/// An answer that holds memory.
-#[derive(Debug)]
-enum Large {
-    None,
-    /// There is one; the connection looks here when it is woken.
-    Answer(Option<Waker>),
-    /// The connection has to end at once.
-    GivesWay,
-}
-
-/// A request in work.
-struct InWork(Arc<Activity>);
-
-impl Drop for InWork {
-    fn drop(&mut self) {
-        self.0.request_ends();
-    }
-}
-
-impl Activity {
-    fn new(version: Version) -> Self {
-        let state = State {
-            since: Instant::now(),
-            in_head: false,
-            requests: 0,
-            stalled: None,
-            refused: false,
-            leaving: false,
-            large: Large::None,
-        };
-        Self { version, state: Mutex::new(state) }
-    }
-
-    fn bytes_came(&self) {
-        if self.version == Version::Http2 {
-            return;
-        }
-        let mut state = self.state.lock();
-        if state.requests == 0 && !state.in_head {
-            state.in_head = true;
-            state.since = Instant::now();
-        }
-    }
-
-    fn is_idle_http1(&self) -> bool {
-        self.version == Version::Http1 && self.state.lock().requests == 0
-    }
-
-    fn request_begins(&self) {
-        let mut state = self.state.lock();
-        state.requests += 1;
-        state.in_head = false;
-    }
-
-    fn request_ends(&self) {
-        let mut state = self.state.lock();
-        state.requests -= 1;
-        state.since = Instant::now();
-    }
-
-    fn refused(&self) {
-        self.state.lock().refused = true;
-    }
-
-    fn leave(&self) {
-        let mut state = self.state.lock();
-        state.leaving = true;
-        state.since = Instant::now();
-    }
-
-    fn may_give_way(&self) {
-        let mut state = self.state.lock();
-        if matches!(state.large, Large::None) {
-            state.large = Large::Answer(None);
-        }
-    }
-
-    fn give_way(&self) {
-        let before = std::mem::replace(&mut self.state.lock().large, Large::GivesWay);
-        if let Large::Answer(Some(waker)) = before {
-            waker.wake();
-        }
-    }
-
-    /// Whether it has to end at once; if not, the connection is woken when it has to.
-    fn gives_way(&self, context: &Context<'_>) -> bool {
-        match &mut self.state.lock().large {
-            Large::None => false,
-            Large::GivesWay => true,
-            Large::Answer(waker) => {
-                *waker = Some(context.waker().clone());
-                false
-            }
-        }
-    }
-
-    fn writes(&self, stalled: bool) {
-        let mut state = self.state.lock();
-        if !stalled {
-            state.stalled = None;
-        } else if state.stalled.is_none() {
-            state.stalled = Some(Instant::now());
-        }
-    }
-
-    /// When it is late, if nothing more happens, and for what. A request in work has the guard's timers.
-    fn deadline(&self, limits: &Limits) -> (Instant, Cut) {
-        let state = self.state.lock();
-        let reading = match (state.requests, state.in_head, state.leaving) {
-            (0, true, _) => (state.since + limits.header_time, Cut::HeaderTime),
-            (0, false, false) => (state.since + limits.idle_time, Cut::Idle),
-            (0, false, true) => (state.since + limits.write_time, Cut::Idle),
-            // The guard answers after handler_time at the latest; then requests is 0 or the write stalls.
-            _ => (Instant::now() + limits.idle_time, Cut::Idle),
-        };
-        let writing = state.stalled.map(|since| (since + limits.write_time, Cut::WriteTime));
-        writing.filter(|writing| writing.0 < reading.0).unwrap_or(reading)
-    }
-
-    /// Ready when the deadline has passed. The timer is only touched when the deadline comes nearer than it is set, so
-    /// that a request which is answered at once costs none.
-    fn poll_late(&self, mut timer: Pin<&mut Sleep>, limits: &Limits, context: &mut Context<'_>) -> Poll<Cut> {
-        if self.gives_way(context) {
-            return Poll::Ready(Cut::WriteTime);
-        }
-        loop {
-            let (deadline, reason) = self.deadline(limits);
-            if deadline < timer.deadline() {
-                timer.as_mut().reset(deadline);
-            }
-            ready!(timer.as_mut().poll(context));
-            if deadline <= Instant::now() {
-                // For who goes on nevertheless: the next look is later.
-                timer.as_mut().reset(Instant::now() + limits.write_time);
-                return Poll::Ready(reason);
-            }
-            timer.as_mut().reset(deadline);
-        }
-    }
-}
-
 /// A stream that reports what passes.
 struct Watched<T> {
     stream: T,
@@ -446,7 +279,7 @@ impl<T: Transport> AsyncWrite for Watched<T> {
         let this = &mut *self;
         if this.linger.is_none() {
             ready!(Pin::new(&mut this.stream).poll_shutdown(context))?;
-            if !this.activity.state.lock().refused {
+            if !this.activity.has_refused() {
                 return Poll::Ready(Ok(()));
             }
         }

@@ -1,0 +1,204 @@
+//! What a connection is doing, since when, and when that is too long.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker, ready};
+
+use parking_lot::Mutex;
+use tokio::time::{Instant, Sleep};
+
+use super::connection::Version;
+use super::limits::Limits;
+use crate::metrics::Cut;
+
+/// What a connection is doing, and since when.
+#[derive(Debug)]
+pub(super) struct Activity {
+    pub(super) version: Version,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    /// Since when it is idle or reads a head.
+    since: Instant,
+    /// Whether bytes of a head have come.
+    in_head: bool,
+    /// Requests in work.
+    requests: usize,
+    /// Since when the client takes no byte.
+    stalled: Option<Instant>,
+    /// Whether an answer was an error, so that there may be a body that nobody reads.
+    refused: bool,
+    /// Whether it is about to end, and idleness is no longer waited for.
+    leaving: bool,
+    /// Whether others may want the memory of an answer that the client does not take.
+    large: Large,
+}
+
+/// An answer that holds memory.
+#[derive(Debug)]
+enum Large {
+    None,
+    /// There is one; the connection looks here when it is woken.
+    Answer(Option<Waker>),
+    /// The connection has to end at once.
+    GivesWay,
+}
+
+/// A request in work.
+pub(super) struct InWork(Arc<Activity>);
+
+impl InWork {
+    /// It begins.
+    pub(super) fn of(activity: Arc<Activity>) -> Self {
+        activity.request_begins();
+        Self(activity)
+    }
+}
+
+impl Drop for InWork {
+    fn drop(&mut self) {
+        self.0.request_ends();
+    }
+}
+
+impl Activity {
+    /// Of a connection that has just been made: it is idle.
+    pub(super) fn new(version: Version) -> Self {
+        let state = State {
+            since: Instant::now(),
+            in_head: false,
+            requests: 0,
+            stalled: None,
+            refused: false,
+            leaving: false,
+            large: Large::None,
+        };
+        Self { version, state: Mutex::new(state) }
+    }
+
+    /// Bytes came: outside a request, of a head.
+    pub(super) fn bytes_came(&self) {
+        if self.version == Version::Http2 {
+            return;
+        }
+        let mut state = self.state.lock();
+        if state.requests == 0 && !state.in_head {
+            state.in_head = true;
+            state.since = Instant::now();
+        }
+    }
+
+    /// Whether the client speaks HTTP/1.1, and nothing that it asked is in work.
+    pub(super) fn is_idle_http1(&self) -> bool {
+        self.version == Version::Http1 && self.state.lock().requests == 0
+    }
+
+    fn request_begins(&self) {
+        let mut state = self.state.lock();
+        state.requests += 1;
+        state.in_head = false;
+    }
+
+    fn request_ends(&self) {
+        let mut state = self.state.lock();
+        state.requests -= 1;
+        state.since = Instant::now();
+    }
+
+    /// Whether an answer was an error.
+    pub(super) fn has_refused(&self) -> bool {
+        self.state.lock().refused
+    }
+
+    /// An answer is an error: there may be a body that nobody reads.
+    pub(super) fn refused(&self) {
+        self.state.lock().refused = true;
+    }
+
+    /// It is about to end.
+    pub(super) fn leave(&self) {
+        let mut state = self.state.lock();
+        state.leaving = true;
+        state.since = Instant::now();
+    }
+
+    /// An answer holds memory that others may want.
+    pub(super) fn may_give_way(&self) {
+        let mut state = self.state.lock();
+        if matches!(state.large, Large::None) {
+            state.large = Large::Answer(None);
+        }
+    }
+
+    /// Others want it: the connection ends at once.
+    pub(super) fn give_way(&self) {
+        let before = std::mem::replace(&mut self.state.lock().large, Large::GivesWay);
+        if let Large::Answer(Some(waker)) = before {
+            waker.wake();
+        }
+    }
+
+    /// Whether it has to end at once; if not, the connection is woken when it has to.
+    fn gives_way(&self, context: &Context<'_>) -> bool {
+        match &mut self.state.lock().large {
+            Large::None => false,
+            Large::GivesWay => true,
+            Large::Answer(waker) => {
+                *waker = Some(context.waker().clone());
+                false
+            }
+        }
+    }
+
+    /// Bytes were written, or could not be.
+    pub(super) fn writes(&self, stalled: bool) {
+        let mut state = self.state.lock();
+        if !stalled {
+            state.stalled = None;
+        } else if state.stalled.is_none() {
+            state.stalled = Some(Instant::now());
+        }
+    }
+
+    /// When it is late, if nothing more happens, and for what. A request in work has the guard's timers.
+    fn deadline(&self, limits: &Limits) -> (Instant, Cut) {
+        let state = self.state.lock();
+        let reading = match (state.requests, state.in_head, state.leaving) {
+            (0, true, _) => (state.since + limits.header_time, Cut::HeaderTime),
+            (0, false, false) => (state.since + limits.idle_time, Cut::Idle),
+            (0, false, true) => (state.since + limits.write_time, Cut::Idle),
+            // The guard answers after handler_time at the latest; then requests is 0 or the write stalls.
+            _ => (Instant::now() + limits.idle_time, Cut::Idle),
+        };
+        let writing = state.stalled.map(|since| (since + limits.write_time, Cut::WriteTime));
+        writing.filter(|writing| writing.0 < reading.0).unwrap_or(reading)
+    }
+
+    /// Ready when the deadline has passed. The timer is only touched when the deadline comes nearer than it is set, so
+    /// that a request which is answered at once costs none.
+    pub(super) fn poll_late(
+        &self,
+        mut timer: Pin<&mut Sleep>,
+        limits: &Limits,
+        context: &mut Context<'_>,
+    ) -> Poll<Cut> {
+        if self.gives_way(context) {
+            return Poll::Ready(Cut::WriteTime);
+        }
+        loop {
+            let (deadline, reason) = self.deadline(limits);
+            if deadline < timer.deadline() {
+                timer.as_mut().reset(deadline);
+            }
+            ready!(timer.as_mut().poll(context));
+            if deadline <= Instant::now() {
+                // For who goes on nevertheless: the next look is later.
+                timer.as_mut().reset(Instant::now() + limits.write_time);
+                return Poll::Ready(reason);
+            }
+            timer.as_mut().reset(deadline);
+        }
+    }
+}
