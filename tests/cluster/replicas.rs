@@ -97,6 +97,11 @@ async fn a_replica_that_is_told_to_stop_in_the_middle_of_a_join_loses_no_daemon_
         replicas.arena.settled(daemon, NODES as i32).await;
     }
     replicas.ordinary_pods_fill_the_rest().await;
+    // All may have landed before the first was gone; whoever lands from here on does so with the other.
+    replicas.arena.add_nodes(NODES + 1, 1, &NodeOptions::default()).await;
+    for daemon in DAEMONS {
+        replicas.arena.settled(daemon, NODES as i32 + 1).await;
+    }
     assert!(replicas.second.filter_calls().await > 0.0, "the scheduler asks the other");
     assert!(replicas.arena.recorder.preempted().is_empty());
 }
