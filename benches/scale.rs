@@ -23,6 +23,7 @@ mod large {
     pub(crate) mod population;
 }
 mod load {
+    pub(crate) mod process;
     pub(crate) mod servers;
 }
 
@@ -34,7 +35,8 @@ use serde_json::json;
 
 use cluster::harness::{Certificate, Warden, WardenOptions};
 use large::population::{Large, NAMESPACE};
-use load::servers::{Server, load, median, p99};
+use load::process::{Stat, median, mib};
+use load::servers::{Server, load, p99};
 
 /// Pods that live at once while events are made.
 const AT_ONCE: usize = 16;
@@ -166,17 +168,7 @@ async fn live(large: &Large, number: usize) {
     large.send("DELETE", &path, "application/json", at_once).await;
 }
 
-/// Seconds of CPU that the process has taken, in user and kernel mode.
+/// Seconds of CPU that the process has taken.
 fn cpu(process: u32) -> f64 {
-    let stat = fs::read_to_string(format!("/proc/{process}/stat")).expect("it runs");
-    // Fields 14 and 15, in hundredths on every Linux; the second field, in parentheses, may hold blanks.
-    let fields = stat.rsplit(')').next().expect("after the name").split_whitespace();
-    fields.skip(11).take(2).map(|ticks| ticks.parse::<f64>().expect("ticks")).sum::<f64>() / 100.0
-}
-
-/// A line of the process's status, in MiB.
-fn mib(process: u32, key: &str) -> f64 {
-    let status = fs::read_to_string(format!("/proc/{process}/status")).expect("it runs");
-    let line = status.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':')).expect("a line");
-    line.trim().trim_end_matches(" kB").parse::<f64>().expect("a number") / 1024.0
+    Stat::of(&process.to_string()).expect("it runs").cpu.as_secs_f64()
 }

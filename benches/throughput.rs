@@ -26,6 +26,9 @@ mod cluster {
 mod large {
     pub(crate) mod population;
 }
+mod load {
+    pub(crate) mod process;
+}
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -40,6 +43,7 @@ use serde_json::json;
 
 use cluster::harness::{Extender, HttpsServer, SchedulerOptions, Warden, WardenOptions, sum};
 use large::population::Large;
+use load::process::{Stat, median};
 
 /// How often the scheduler is asked how many it has placed: its page of metrics is long.
 const POLL: Duration = Duration::from_millis(400);
@@ -154,11 +158,6 @@ async fn main() {
     }
 }
 
-fn median(mut rates: Vec<f64>) -> f64 {
-    rates.sort_by(f64::total_cmp);
-    rates[rates.len() / 2]
-}
-
 async fn measure(large: &Large, case: Case, round: usize, count: usize) -> Measured {
     // A scheduler of its own name each time: nothing is left over from the last.
     let name = format!("{}-{round}", case.name.replace('%', "-percent"));
@@ -267,20 +266,16 @@ const PROGRAMS: [(&str, &str); 5] = [
 fn cpu_of_programs() -> [f64; PROGRAMS.len()] {
     let mut cpu = [0.0; PROGRAMS.len()];
     for entry in std::fs::read_dir("/proc").expect("Linux").flatten() {
-        if entry.file_name().to_string_lossy().parse::<u32>().is_err() {
+        let process = entry.file_name().to_string_lossy().into_owned();
+        // Without `self`, which is there a second time.
+        if process.parse::<u32>().is_err() {
             continue;
         }
         // A process may end meanwhile.
-        let Ok(stat) = std::fs::read_to_string(entry.path().join("stat")) else { continue };
-        let Some((name, fields)) = stat.split_once('(').and_then(|(_, rest)| rest.rsplit_once(") ")) else {
-            continue;
-        };
-        let Some(index) = PROGRAMS.iter().position(|(program, _)| name.starts_with(program)) else {
-            continue;
-        };
-        // utime and stime, in hundredths of a second.
-        let ticks = fields.split(' ').skip(11).take(2).filter_map(|field| field.parse::<f64>().ok());
-        cpu[index] += ticks.sum::<f64>() * 1e4;
+        let Some(stat) = Stat::of(&process) else { continue };
+        if let Some(index) = PROGRAMS.iter().position(|(program, _)| stat.name.starts_with(program)) {
+            cpu[index] += stat.cpu.as_secs_f64() * 1e6;
+        }
     }
     cpu
 }

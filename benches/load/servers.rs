@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use super::process::{Stat, mib};
+
 /// Sends a body, again and again, on as many connections, each waiting for its answer before it asks again. Calls a second.
 pub(crate) fn load(url: &str, body: &Path, connections: usize, calls: usize) -> f64 {
     let output = h2load(url, body, connections, calls, &[]);
@@ -39,12 +41,6 @@ fn h2load(url: &str, body: &Path, connections: usize, calls: usize, options: &[&
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(text.contains(&format!("{calls} succeeded")), "not every call succeeded:\n{text}");
     text
-}
-
-/// The middle one.
-pub(crate) fn median(mut measured: Vec<f64>) -> f64 {
-    measured.sort_by(f64::total_cmp);
-    measured[measured.len() / 2]
 }
 
 /// A server under load; killed when dropped.
@@ -89,30 +85,13 @@ impl Server {
 
     /// CPU time that it has taken.
     pub(crate) fn cpu(&self) -> Duration {
-        cpu(&self.child.id().to_string(), 11)
+        Stat::of(&self.child.id().to_string()).expect("it runs").cpu
     }
 
     /// Resident memory.
     pub(crate) fn resident_mib(&self) -> f64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("it runs");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
-        line.trim().trim_end_matches(" kB").parse::<f64>().unwrap_or_default() / 1024.0
+        mib(self.child.id(), "VmRSS")
     }
-}
-
-/// CPU time of the programs that this one has waited for.
-pub(crate) fn cpu_of_children() -> Duration {
-    cpu("self", 13)
-}
-
-/// Two fields of a process's `stat`, its own CPU time and the kernel's for it, in hundredths of a second: utime and stime from 11
-/// on, cutime and cstime from 13.
-fn cpu(process: &str, first: usize) -> Duration {
-    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).expect("it runs");
-    let (_, fields) = stat.rsplit_once(") ").expect("after the name");
-    let ticks =
-        fields.split(' ').skip(first).take(2).filter_map(|field| field.parse::<u64>().ok()).sum::<u64>();
-    Duration::from_millis(10 * ticks)
 }
 
 impl Drop for Server {
