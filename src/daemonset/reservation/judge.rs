@@ -199,9 +199,7 @@ impl Call<'_> {
         };
         if self.surely_passes(id) {
             debug_assert_eq!(self.judge_node(id), None, "{name}");
-            self.passed.insert(id);
-            self.passed_any = true;
-            return None;
+            return self.let_onto(id);
         }
         if self.cluster.node_by_id(id).is_dirty {
             self.cluster.refresh(id, self.now);
@@ -211,9 +209,7 @@ impl Call<'_> {
             Some(_) if self.cluster.policy().reservation.mode == ReservationMode::Audit => {
                 self.audited += 1;
                 // It goes there all the same, so that the next one finds that much less.
-                self.passed.insert(id);
-                self.passed_any = true;
-                None
+                self.let_onto(id)
             }
             Some(kept) => {
                 self.note_refusal(id, kept);
@@ -221,11 +217,15 @@ impl Call<'_> {
             }
             None => {
                 self.cluster.write_card(id);
-                self.passed.insert(id);
-                self.passed_any = true;
-                None
+                self.let_onto(id)
             }
         }
+    }
+
+    fn let_onto(&mut self, id: NodeId) -> Option<Kept> {
+        self.passed.insert(id);
+        self.passed_any = true;
+        None
     }
 
     /// Whether that can be said of most pods and most nodes: with one look at one place.

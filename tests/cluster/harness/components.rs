@@ -102,6 +102,7 @@ impl Layout {
                 "--max-requests-inflight=0",
                 "--max-mutating-requests-inflight=0",
                 "--enable-priority-and-fairness=false",
+                "--profiling=false",
             ],
         );
         apiserver.args.extend(self.apiserver_flags.iter().map(|&flag| flag.to_owned()));
