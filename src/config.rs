@@ -223,6 +223,7 @@ fn reservation(mut reservation: Reader<'_>) -> ReservationPolicy {
             .unwrap_or(default.namespace_selector),
         ignore_nodes: reservation.label_selectors("ignoreNodes").unwrap_or(default.ignore_nodes),
         startup_taints: reservation.label_keys("startupTaints").unwrap_or(default.startup_taints),
+        nominate: reservation.boolean("nominate").unwrap_or(default.nominate),
     };
     reservation.end();
     policy

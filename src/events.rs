@@ -1,13 +1,15 @@
-//! EDGE out: what the cluster wants done outside: Events, Node wake-ups, and Node annotations that remember.
+//! EDGE out: what the cluster wants done outside: Events, Node wake-ups, Node annotations that remember, and nominations of pods.
 //!
 //! ```text
 //! Outbox ──┬─▶ wake (the last one asked for wins) ──▶ patch of a Node, one a second at most
 //!          ├─▶ remember (bounded)                 ──▶ patch of a Node, ten a second at most
+//!          ├─▶ nominations (bounded)              ──▶ patch of a pod's status, five a second at most after a burst of 50
 //!          └─▶ notes (bounded)                    ──▶ Events, five a second at most
 //! ```
 //! Nothing here ever waits on behalf of the caller: what does not fit is dropped and counted. A wake-up is never dropped, only
 //! merged with others: waking one refused pod wakes all (kubernetes v1.36.3 pkg/scheduler/framework/types.go, the events of the pseudo plugin "Extender").
 
+mod nomination;
 mod notes;
 mod remember;
 mod wake;
@@ -19,8 +21,10 @@ use kube::Client;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
+pub use self::nomination::{NominationReport, Report};
 use self::notes::Note;
 use crate::daemonset::cluster::Effect;
+use crate::daemonset::reservation::nomination::Nomination;
 use crate::metrics::Metrics;
 use crate::metrics::cluster::{Deed, Fate};
 
@@ -35,6 +39,7 @@ const QUEUE: usize = 1_024;
 pub struct Outbox {
     wake: watch::Sender<Option<Arc<str>>>,
     remember: mpsc::Sender<(Arc<str>, Arc<str>)>,
+    nominations: mpsc::Sender<Nomination>,
     notes: mpsc::Sender<Note>,
     metrics: Arc<Metrics>,
 }
@@ -43,6 +48,7 @@ pub struct Outbox {
 pub struct Deeds {
     wake: watch::Receiver<Option<Arc<str>>>,
     remember: mpsc::Receiver<(Arc<str>, Arc<str>)>,
+    nominations: mpsc::Receiver<Nomination>,
     notes: mpsc::Receiver<Note>,
     metrics: Arc<Metrics>,
 }
@@ -51,9 +57,16 @@ pub struct Deeds {
 pub fn outbox(metrics: Arc<Metrics>) -> (Outbox, Deeds) {
     let (wake, wake_receiver) = watch::channel(None);
     let (remember, remember_receiver) = mpsc::channel(QUEUE);
+    let (nominations, nominations_receiver) = mpsc::channel(QUEUE);
     let (notes, notes_receiver) = mpsc::channel(QUEUE);
-    let outbox = Outbox { wake, remember, notes, metrics: metrics.clone() };
-    let deeds = Deeds { wake: wake_receiver, remember: remember_receiver, notes: notes_receiver, metrics };
+    let outbox = Outbox { wake, remember, nominations, notes, metrics: metrics.clone() };
+    let deeds = Deeds {
+        wake: wake_receiver,
+        remember: remember_receiver,
+        nominations: nominations_receiver,
+        notes: notes_receiver,
+        metrics,
+    };
     (outbox, deeds)
 }
 
@@ -68,6 +81,7 @@ impl Outbox {
             Effect::RememberReady { node, daemon_set_uid } => {
                 (Deed::Remember, self.remember.try_send((node, daemon_set_uid)).is_ok())
             }
+            Effect::Nominate(nomination) => (Deed::Nominate, self.nominations.try_send(nomination).is_ok()),
             effect => match Note::of(effect) {
                 Some(note) => (Deed::Event, self.notes.try_send(note).is_ok()),
                 // A hold that kept nobody off is no news.
@@ -81,9 +95,13 @@ impl Outbox {
 }
 
 impl Deeds {
-    /// Does them, until what is returned is dropped. `instance` tells replicas apart in Events.
-    pub fn start(self, client: Client, instance: Option<String>) -> JoinSet<()> {
+    /// Does them, until what is returned is dropped. `instance` tells replicas apart in Events. `report` hears what came of each
+    /// nomination; without one no pod is nominated.
+    pub fn start(self, client: Client, instance: Option<String>, report: Option<Report>) -> JoinSet<()> {
         let mut tasks = JoinSet::new();
+        if let Some(report) = report {
+            tasks.spawn(nomination::run(client.clone(), self.nominations, report, self.metrics.clone()));
+        }
         tasks.spawn(wake::run(client.clone(), self.wake, self.metrics.clone()));
         tasks.spawn(remember::run(client.clone(), self.remember, self.metrics.clone()));
         tasks.spawn(notes::run(client, instance, self.notes, self.metrics));

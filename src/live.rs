@@ -137,6 +137,8 @@ impl SharedCluster {
         cluster.tick(now);
         drop(cluster);
         self.decide_belief(now);
+        let dropped = self.believed().map_or(0, |mut cluster| cluster.nominate(now));
+        self.0.metrics.cluster.nominations_dropped(dropped);
     }
 
     /// Writes what there is into the metrics; the cluster is counted through, so once a second is enough.

@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Instant;
 
 use anyhow::Context;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -14,8 +15,8 @@ use crate::certificates::keeper::{Keeper, Settings};
 use crate::certificates::webhooks::Configuration;
 use crate::cli::{LogArgs, ServeArgs};
 use crate::config;
-use crate::daemonset::policy::Policy;
-use crate::events;
+use crate::daemonset::policy::{Policy, ReservationMode};
+use crate::events::{self, NominationReport, Report};
 use crate::live::SharedCluster;
 use crate::logs;
 use crate::metrics::{Metrics, Webhook};
@@ -146,9 +147,24 @@ impl Live {
         let watches = Watches::new(config, Arc::new(policy.clone()), own_namespace, metrics, post);
         let cluster = watches.cluster().clone();
         let _watches = watches.start()?;
-        let _deeds = deeds.start(client, std::env::var("POD_NAME").ok());
+        let report = nominates(policy).then(|| report_to(cluster.clone()));
+        let _deeds = deeds.start(client, std::env::var("POD_NAME").ok(), report);
         Ok(Some(Self { cluster, _watches, _deeds }))
     }
+}
+
+fn nominates(policy: &Policy) -> bool {
+    policy.reservation.nominate && policy.reservation.mode == ReservationMode::Enforce
+}
+
+/// Tells the cluster what came of each nomination.
+fn report_to(cluster: SharedCluster) -> Report {
+    Box::new(move |report| match report {
+        NominationReport::Permitted(is_permitted) => cluster.lock().permit_nomination(is_permitted),
+        NominationReport::Done(uid, outcome) => {
+            cluster.lock().nomination_done(&uid, &outcome, Instant::now());
+        }
+    })
 }
 
 /// Who sends spans to --tracing-endpoint.

@@ -102,6 +102,15 @@ impl<'a> Reader<'a> {
         found.map(|choice| choice.1)
     }
 
+    /// `true` or `false`.
+    pub(super) fn boolean(&mut self, name: &'static str) -> Option<bool> {
+        let value = self.take(name)?;
+        if !value.is_boolean() {
+            self.fault(name, wrong("true or false", value));
+        }
+        value.as_bool()
+    }
+
     /// A duration in Go's syntax that is not 0.
     pub(super) fn duration(&mut self, name: &'static str) -> Option<Duration> {
         let value = self.take(name)?;

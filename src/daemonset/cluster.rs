@@ -43,6 +43,7 @@ use self::pod_info::PodInfo;
 use super::policy::Policy;
 use super::reservation::hold::EndReason;
 use super::reservation::ledger::Ledger;
+use super::reservation::nomination::{Nomination, Nominations};
 use super::reservation::sight::Sight;
 
 /// The id of a node, stable while anything mentions its name.
@@ -78,6 +79,7 @@ pub struct Cluster {
     pub(super) waiting: HashMap<Arc<str>, std::time::Instant>,
     pub(super) last_refused_by_charge: Option<std::time::Instant>,
     pub(super) sight: Sight,
+    pub(super) nominations: Nominations,
     pub(super) effects: Vec<Effect>,
 }
 
@@ -90,6 +92,8 @@ pub enum Effect {
     HoldEnded(HoldRef, EndReason),
     /// A gate's time was up before the daemon pod was Ready.
     GateExpired(HoldRef),
+    /// The scheduler is to be told, or told no longer, that a daemon pod needs room on a node.
+    Nominate(Nomination),
     /// Pods that were refused would sleep on: something about this node must change.
     Wake(Arc<str>),
     /// A pod of the DaemonSet with this UID was Ready on this node for the first time.
@@ -147,6 +151,7 @@ impl Cluster {
             waiting: HashMap::new(),
             last_refused_by_charge: None,
             sight: Sight::default(),
+            nominations: Nominations::default(),
             effects: Vec::new(),
         }
     }
@@ -180,6 +185,11 @@ impl Cluster {
     /// A node by its id.
     pub fn node_by_id(&self, id: NodeId) -> &NodeState {
         &self.nodes[id]
+    }
+
+    /// A node by its id, unless its name has been forgotten.
+    pub(super) fn node_if_known(&self, id: NodeId) -> Option<&NodeState> {
+        self.nodes.get(id)
     }
 
     pub(super) fn node_mut(&mut self, id: NodeId) -> &mut NodeState {
@@ -221,6 +231,11 @@ impl Cluster {
         self.pod_ids.get(uid).map(|id| &self.pods[*id])
     }
 
+    /// The id of the pod with this UID.
+    pub(super) fn pod_id(&self, uid: &str) -> Option<PodId> {
+        self.pod_ids.get(uid).copied()
+    }
+
     /// The DaemonSets.
     pub fn daemon_sets(&self) -> impl Iterator<Item = (DaemonSetId, &DaemonSetInfo)> {
         self.daemon_sets.iter()
@@ -257,6 +272,11 @@ impl Cluster {
     /// How many pods are let through and not seen bound.
     pub fn ledger_len(&self) -> usize {
         self.ledger.len()
+    }
+
+    /// How many pods this process has nominated to their node.
+    pub fn nominations_len(&self) -> usize {
+        self.nominations.len()
     }
 
     /// How many pods are refused everywhere and wait.

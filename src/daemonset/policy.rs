@@ -77,6 +77,8 @@ pub struct ReservationPolicy {
     pub ignore_nodes: Vec<LabelSelector>,
     /// Keys of taints that will go by themselves, besides Kubernetes' own.
     pub startup_taints: Vec<String>,
+    /// Whether daemon pods that the scheduler has failed are nominated to the node where room is held for them.
+    pub nominate: bool,
 }
 
 /// Whether room is kept.
@@ -140,6 +142,7 @@ impl Default for ReservationPolicy {
                 label("eks.amazonaws.com/compute-type", "fargate"),
             ],
             startup_taints: Vec::new(),
+            nominate: true,
         }
     }
 }

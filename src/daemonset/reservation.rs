@@ -8,8 +8,10 @@ pub mod gate;
 pub mod hold;
 pub mod judge;
 pub mod ledger;
+pub mod nomination;
 pub mod preempting;
 pub mod sight;
+pub mod token_bucket;
 
 use crate::scheduling::host_ports::{HostPort, any_conflict};
 use crate::scheduling::resources::Resources;

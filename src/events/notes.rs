@@ -15,6 +15,7 @@ use tokio::time::timeout;
 
 use super::{WRITE_TIME, WriteError};
 use crate::daemonset::cluster::{Effect, HoldRef};
+use crate::daemonset::reservation::token_bucket::TokenBucket;
 use crate::logs::chain;
 use crate::metrics::Metrics;
 use crate::metrics::cluster::{Deed, Fate};
@@ -46,7 +47,7 @@ impl Note {
                 (about, "HoldEnded", end.as_str(), end.message(), EventType::Normal)
             }
             Effect::GateExpired(about) => (about, "GateExpired", "Open", "", EventType::Warning),
-            Effect::Wake(_) | Effect::RememberReady { .. } => return None,
+            Effect::Wake(_) | Effect::RememberReady { .. } | Effect::Nominate(_) => return None,
         };
         about.has_refused.then_some(Self { about, reason, action, why, kind })
     }
@@ -118,7 +119,7 @@ pub(super) async fn run(
 ) {
     let reporter = Reporter { controller: super::FIELD_MANAGER.to_owned(), instance };
     let recorder = Recorder::new(client, reporter);
-    let mut limiter = Limiter::new(Instant::now());
+    let mut limiter = Limiter::new();
     let mut is_failing = false;
     while let Some(note) = notes.recv().await {
         let mut events = vec![note.on_node()];
@@ -127,7 +128,7 @@ pub(super) async fn run(
             events.push(note.on_daemon_set());
         }
         for (event, object) in events {
-            if !limiter.allows(Instant::now()) {
+            if !limiter.bucket.take(Instant::now()) {
                 metrics.cluster.deed(Deed::Event, Fate::Dropped);
                 continue;
             }
@@ -154,26 +155,13 @@ pub(super) async fn run(
 /// How many Events may be written.
 #[derive(Debug)]
 struct Limiter {
-    tokens: f64,
-    filled_at: Instant,
+    bucket: TokenBucket,
     said: HashMap<(Arc<str>, &'static str, &'static str), Instant>,
 }
 
 impl Limiter {
-    fn new(now: Instant) -> Self {
-        Self { tokens: f64::from(BURST), filled_at: now, said: HashMap::new() }
-    }
-
-    /// Whether one more Event may be written.
-    fn allows(&mut self, now: Instant) -> bool {
-        let grown = now.saturating_duration_since(self.filled_at).as_secs_f64() * f64::from(PER_SECOND);
-        self.tokens = (self.tokens + grown).min(f64::from(BURST));
-        self.filled_at = now;
-        let allowed = self.tokens >= 1.0;
-        if allowed {
-            self.tokens -= 1.0;
-        }
-        allowed
+    fn new() -> Self {
+        Self { bucket: TokenBucket::new(BURST, PER_SECOND), said: HashMap::new() }
     }
 
     /// Whether it has not been said for a while.
@@ -222,9 +210,9 @@ mod tests {
     #[test]
     fn few() {
         let now = Instant::now();
-        let mut limiter = Limiter::new(now);
-        let burst = (0..100).filter(|_| limiter.allows(now)).count();
-        let second = (0..100).filter(|_| limiter.allows(now + Duration::from_secs(1))).count();
+        let mut limiter = Limiter::new();
+        let burst = (0..100).filter(|_| limiter.bucket.take(now)).count();
+        let second = (0..100).filter(|_| limiter.bucket.take(now + Duration::from_secs(1))).count();
         assert_eq!((burst, second), (BURST as usize, PER_SECOND as usize));
         let key = || ("uid".into(), "HoldingRoom", "Hold");
         assert!(limiter.is_due(key(), now) && !limiter.is_due(key(), now));

@@ -41,6 +41,8 @@ label!(
         WakeUp = "wake_up",
         /// A Node is told that a daemon pod was Ready on it.
         Remember = "remember",
+        /// A daemon pod is nominated to its node, or is no longer.
+        Nominate = "nomination",
     }
 );
 
@@ -53,6 +55,8 @@ label!(
         Failed = "failed",
         /// There were too many.
         Dropped = "dropped",
+        /// What it was about had changed or was gone: nothing was written.
+        Outdated = "outdated",
     }
 );
 
@@ -137,6 +141,16 @@ pub(super) const LEDGER: Definition = gauge(
 );
 pub(super) const WAITING: Definition =
     gauge("daemonset_warden_waiting_pods", &[], "Pods that were refused on every node they were offered.");
+pub(super) const NOMINATED: Definition = gauge(
+    "daemonset_warden_nominated_pods",
+    &[],
+    "Daemon pods that this replica has nominated to their node, so that the scheduler and autoscalers see the room that is kept for them.",
+);
+pub(super) const NOMINATION_PERMITTED: Definition = gauge(
+    "daemonset_warden_nomination_permitted",
+    &[],
+    "1 while pods are nominated: reservation.nominate is true, and patching pods/status is granted.",
+);
 pub(super) const FAIL_OPEN: Definition = counter(
     "daemonset_warden_extender_fail_open_total",
     &[],
@@ -150,7 +164,7 @@ pub(super) const AUDITED: Definition = counter(
 pub(super) const EFFECTS: Definition = counter(
     "daemonset_warden_effects_total",
     &[Deed::LABEL, Fate::LABEL],
-    "What was to be done in the cluster. `dropped` Events only mean that there were many.",
+    "What was to be done in the cluster. `dropped` Events only mean that there were many; a `dropped` nomination is a daemon pod that had to wait for one, counted once in two seconds. `outdated`: the object had changed or was gone.",
 );
 
 /// Handles to them.
@@ -171,6 +185,9 @@ pub struct ClusterMetrics {
     gates_expired: IntCounter,
     ledger: IntGauge,
     waiting: IntGauge,
+    nominated: IntGauge,
+    /// See the table.
+    pub nomination_permitted: IntGauge,
     /// See the table.
     pub fail_open: IntCounter,
     audited: IntCounter,
@@ -194,6 +211,8 @@ impl ClusterMetrics {
             gates_expired: counters(new, &GATES_EXPIRED).remove(0),
             ledger: int_gauges(new, &LEDGER).remove(0),
             waiting: int_gauges(new, &WAITING).remove(0),
+            nominated: int_gauges(new, &NOMINATED).remove(0),
+            nomination_permitted: int_gauges(new, &NOMINATION_PERMITTED).remove(0),
             fail_open: counters(new, &FAIL_OPEN).remove(0),
             audited: counters(new, &AUDITED).remove(0),
             effects: counters(new, &EFFECTS),
@@ -241,8 +260,14 @@ impl ClusterMetrics {
                 }
             }
             Effect::GateExpired(_) => self.gates_expired.inc(),
-            Effect::Wake(_) | Effect::RememberReady { .. } => {}
+            Effect::Wake(_) | Effect::RememberReady { .. } | Effect::Nominate(_) => {}
         }
+    }
+
+    /// Counts daemon pods that could not be nominated yet, for want of rate.
+    pub fn nominations_dropped(&self, count: usize) {
+        let series = Deed::Nominate as usize * Fate::LABEL.1.len() + Fate::Dropped as usize;
+        self.effects[series].inc_by(count as u64);
     }
 
     /// Counts what became of something that was to be done outside.
@@ -270,6 +295,7 @@ impl ClusterMetrics {
         set(&self.gates_closed, census.closed_gates);
         set(&self.ledger, census.ledger);
         set(&self.waiting, census.waiting);
+        set(&self.nominated, census.nominated);
     }
 }
 

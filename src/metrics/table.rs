@@ -40,6 +40,8 @@ pub static TABLE: &[Definition] = &[
     cluster::GATES_EXPIRED,
     cluster::LEDGER,
     cluster::WAITING,
+    cluster::NOMINATED,
+    cluster::NOMINATION_PERMITTED,
     cluster::FAIL_OPEN,
     cluster::AUDITED,
     cluster::EFFECTS,

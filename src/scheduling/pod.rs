@@ -43,6 +43,16 @@ impl Pod {
         self.spec.priority.unwrap_or(0)
     }
 
+    /// Whether kube-scheduler has tried to place the pod and failed; not so for a pod that waits for its scheduling gates.
+    pub fn has_failed_scheduling(&self) -> bool {
+        let failed = |condition: &PodCondition| {
+            condition.kind == "PodScheduled"
+                && condition.status == "False"
+                && matches!(condition.reason.as_str(), "Unschedulable" | "SchedulerError")
+        };
+        self.spec.node_name.is_empty() && self.status.conditions.iter().any(failed)
+    }
+
     /// Whether the condition `type` is True.
     pub fn has_condition(&self, kind: &str) -> bool {
         self.status.conditions.iter().any(|condition| condition.kind == kind && condition.status == "True")

@@ -29,6 +29,11 @@ pub trait Watched: DeserializeOwned + Clone + Debug + Send + 'static {
         self.metadata().annotations.clear();
     }
 
+    /// Whether the object's version is kept: only where something may be written to that very version.
+    fn keeps_version(&self) -> bool {
+        false
+    }
+
     /// Its key.
     fn key(&self) -> Self::Key;
 
@@ -91,6 +96,10 @@ impl Watched for Pod {
 
     fn metadata(&mut self) -> &mut Metadata {
         &mut self.metadata
+    }
+
+    fn keeps_version(&self) -> bool {
+        self.has_failed_scheduling()
     }
 
     fn key(&self) -> Arc<str> {

@@ -39,8 +39,12 @@ impl<'de, T: Watched> Deserialize<'de> for Lean<T> {
         let text = Box::<RawValue>::deserialize(deserializer)?;
         let (object, resource_version) = match serde_json::from_str::<T>(text.get()) {
             Ok(mut object) => {
-                // Changes with every write and is read by nobody: without it, objects that say the same are equal.
-                let resource_version = std::mem::take(&mut object.metadata().resource_version);
+                let resource_version = if object.keeps_version() {
+                    object.metadata().resource_version.clone()
+                } else {
+                    // Changes with every write and is read by nobody: without it, objects that say the same are equal.
+                    std::mem::take(&mut object.metadata().resource_version)
+                };
                 object.slim();
                 (Ok(object), resource_version)
             }

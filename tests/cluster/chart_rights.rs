@@ -9,7 +9,8 @@ use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
 
 use crate::harness::{
-    Arena, ControlPlane, NodeOptions, RELEASE, Release, eventually, eventually_within, is_bound, say,
+    Arena, ControlPlane, NodeOptions, RELEASE, Release, describe, eventually, eventually_within, is_bound,
+    say,
 };
 
 /// Who the replicas are.
@@ -65,7 +66,8 @@ async fn what_the_chart_grants_is_what_its_replicas_use() {
     drop(replicas);
 }
 
-/// A daemon pod that does not come, ordinary pods that are refused meanwhile, and one daemon that gates a node.
+/// A daemon pod that does not come, ordinary pods that are refused meanwhile, one that the scheduler fails, and one daemon that
+/// gates a node.
 async fn hold_room(release: &Release, plane: Arc<ControlPlane>) {
     let arena = Arena::on(plane.clone(), "chart-rights").await;
     arena.kubectl.succeed(&["label", "namespace", "chart-rights", "gates=yes"]).await;
@@ -92,6 +94,21 @@ async fn hold_room(release: &Release, plane: Arc<ControlPlane>) {
         arena.create(&arena.daemon_set(name, nobody)).await;
         arena.pods_exist(name, 1).await;
     }
+    // It would fit if nothing else were there, and does not fit beside the others.
+    let large = json!({ "spec": { "template": { "spec": { "containers": [{
+        "name": "main", "image": "example.test/main:1", "resources": { "requests": { "cpu": "800m" } },
+    }] } } } });
+    arena.create(&arena.pod("filler", "3", json!({}))).await;
+    arena.bound("filler", 1).await;
+    arena.create(&arena.daemon_set("large", large)).await;
+    eventually("the daemon pod is nominated", async || {
+        let pods: Vec<Pod> = arena.pods("large").await;
+        let nominated = |pod: &Pod| pod.status.as_ref()?.nominated_node_name.clone();
+        if pods.iter().any(|pod| nominated(pod).is_some()) { Ok(()) } else { Err(describe(&pods)) }
+    })
+    .await;
+    arena.kubectl.succeed(&["delete", "daemonset", "large"]).await;
+    arena.kubectl.succeed(&["delete", "pod", "filler"]).await;
     arena.create(&arena.deployment("web", 3, "1", json!({}))).await;
     eventually_within(Duration::from_secs(60), "the holds end, and the pods are woken", async || {
         let pods: Vec<Pod> = arena.pods("web").await;
@@ -150,7 +167,10 @@ fn used(plane: &ControlPlane) -> (BTreeSet<Right>, Vec<Value>) {
         assert_eq!(event["user"]["username"], user());
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let object = &event["objectRef"];
-        let resource = format!("{}/{}", text(&object["apiGroup"]), text(&object["resource"]));
+        let mut resource = format!("{}/{}", text(&object["apiGroup"]), text(&object["resource"]));
+        if let Some(subresource) = object["subresource"].as_str() {
+            resource += &format!("/{subresource}");
+        }
         used.insert((text(&event["verb"]), resource, text(&object["name"])));
         if event["responseStatus"]["code"] == 403 {
             refused.push(event);

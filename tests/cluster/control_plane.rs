@@ -107,6 +107,8 @@ async fn components_go_and_come_back() {
 #[cfg(target_os = "linux")]
 #[test]
 fn a_killed_run_leaves_nothing_behind() {
+    // Built first, so that the time below is not spent on waiting for it.
+    tools();
     let temporary = tempfile::tempdir().unwrap();
     let mut run = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "control_plane::nodes_and_pods_take_their_time"])

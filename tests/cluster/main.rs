@@ -26,6 +26,7 @@ mod journey;
 mod lifecycle;
 mod live_rules;
 mod manifests;
+mod nominating;
 mod placement;
 mod predecessors;
 mod priority;

@@ -43,6 +43,7 @@ fn the_documented_defaults_are_the_defaults() {
         "namespaceSelector:",
         "ignoreNodes:",
         "startupTaints:",
+        "nominate:",
         "protectDaemonPods:",
     ] {
         assert!(example.contains(field), "{field}");

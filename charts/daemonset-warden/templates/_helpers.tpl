@@ -270,3 +270,12 @@ httpGet:
 {{- define "daemonset-warden.isLoopback" -}}
 {{- if or (hasPrefix "127." .) (eq "::1" .) }}true{{ end }}
 {{- end }}
+
+{{- /* true where daemon pods are nominated: only then is patching pods/status granted. Not by `default` and `merge`, to which false
+is as good as nothing: a bare Off is false to YAML 1.1, and so to Helm. */}}
+{{- define "daemonset-warden.nominates" -}}
+{{- $reservation := .Values.config.reservation | default dict -}}
+{{- $mode := "Enforce" -}}
+{{- if hasKey $reservation "mode" }}{{ $mode = toString $reservation.mode }}{{ end }}
+{{- if and (ne (toString $reservation.nominate) "false") (eq $mode "Enforce") }}true{{ end }}
+{{- end }}

@@ -32,6 +32,8 @@ pub struct Census {
     pub ledger: usize,
     /// Pods that are refused everywhere and wait.
     pub waiting: usize,
+    /// Daemon pods that this process has nominated to their node.
+    pub nominated: usize,
 }
 
 impl Cluster {
@@ -46,6 +48,7 @@ impl Cluster {
             resource_quotas: self.resource_quotas.len(),
             ledger: self.ledger_len(),
             waiting: self.waiting_len(),
+            nominated: self.nominations_len(),
             ..Census::default()
         };
         for (_, node) in self.nodes.iter() {

@@ -92,6 +92,10 @@ impl NodeTable {
         self.states.contains(id)
     }
 
+    pub(super) fn get(&self, id: NodeId) -> Option<&NodeState> {
+        self.states.get(id)
+    }
+
     pub(super) fn get_mut(&mut self, id: NodeId) -> Option<&mut NodeState> {
         let state = self.states.get_mut(id)?;
         self.cards[id].is_valid = false;

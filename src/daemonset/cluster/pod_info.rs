@@ -58,6 +58,11 @@ impl PodInfo {
         self.phase == Phase::Live
     }
 
+    /// The version of a daemon pod that the scheduler has tried and failed to place; `None` for all others.
+    pub fn failed_version(&self) -> Option<&str> {
+        self.daemon.as_ref()?.failed_version.as_deref()
+    }
+
     /// The node on which it counts as a daemon pod: where it is bound, else where it belongs.
     pub(super) fn place(&self) -> Option<NodeId> {
         let daemon = self.daemon.as_ref()?;
@@ -106,6 +111,8 @@ pub struct DaemonPodInfo {
     pub labels: Arc<BTreeMap<String, String>>,
     /// When it was created; times of one cluster compare as text.
     pub created: Box<str>,
+    /// The pod's version, while the scheduler has tried and failed to place it; also what a write to it must be guarded by.
+    pub failed_version: Option<Box<str>>,
     /// Why it is not scheduled or not Ready, or why it failed, in the words of whoever said so.
     pub message: Box<str>,
 }

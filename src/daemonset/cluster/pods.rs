@@ -47,6 +47,8 @@ impl Cluster {
         }
         let old = std::mem::replace(&mut self.pods[id], info);
         self.enter(id, now);
+        let pod = &self.pods[id];
+        self.nominations.observe(&pod.uid, pod.nominated, pod.failed_version());
         if !same_identity {
             self.own(id);
         } else if let Some(daemon_set) = linked.filter(|linked| self.daemon_sets[*linked].newest == Some(id))
@@ -66,6 +68,7 @@ impl Cluster {
         self.unlink_pod(id);
         let pod = self.pods.remove(id);
         self.waiting.remove(&pod.uid);
+        self.nominations.forget(&pod.uid);
         self.drop_charge(&pod.uid, now);
         if let Some(node) = pod.holds_of() {
             self.opened(node, now);
@@ -112,6 +115,8 @@ impl Cluster {
                 generation: pod.metadata.labels.get(GENERATION_LABEL).and_then(|text| text.parse().ok()),
                 labels: self.labels.intern_cloned(&pod.metadata.labels),
                 created: pod.metadata.creation_timestamp.as_str().into(),
+                failed_version: (is_live && pod.has_failed_scheduling())
+                    .then(|| pod.metadata.resource_version.as_str().into()),
                 message: why_it_does_not_run(pod).into(),
             })
         });
@@ -149,6 +154,7 @@ impl Cluster {
         if pod.node.is_some() || !is_live {
             let uid = pod.uid.clone();
             self.waiting.remove(&uid);
+            self.nominations.forget(&uid);
             self.drop_charge(&uid, now);
         }
         self.touch(id);

@@ -2,6 +2,7 @@
 
 mod ends;
 mod events;
+mod nominating;
 mod preempting;
 mod reserve;
 mod rights;
@@ -100,6 +101,9 @@ impl World {
             Effect::HoldEnded(hold, reason) => Done::Ended(of(hold), *reason, hold.has_refused),
             Effect::GateExpired(hold) => Done::GateExpired(of(hold)),
             Effect::Wake(node) => Done::Wake(node.to_string()),
+            Effect::Nominate(nomination) => {
+                Done::Nominate(nomination.name.to_string(), nomination.node.as_deref().map(str::to_owned))
+            }
             Effect::RememberReady { daemon_set_uid, .. } => Done::Remember(daemon_set_uid.to_string()),
         };
         effects.iter().map(short).collect()
@@ -112,6 +116,7 @@ enum Done {
     Ended(String, EndReason, bool),
     GateExpired(String),
     Wake(String),
+    Nominate(String, Option<String>),
     Remember(String),
 }
 

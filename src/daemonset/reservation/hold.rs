@@ -40,6 +40,8 @@ pub struct Hold {
     pub pending: Option<PodId>,
     /// How far it is.
     pub state: HoldState,
+    /// The time since which room is held, while it is.
+    pub held_since: Option<Instant>,
     /// Whether the pod would fit right now.
     pub suffices: bool,
     /// Whether anything was refused for it since it began.
@@ -133,6 +135,7 @@ impl Hold {
             host_ports: Box::default(),
             pending: None,
             state: HoldState::NotMissing,
+            held_since: None,
             suffices: false,
             has_refused: false,
             suffices_clock: Clock::default(),
@@ -171,6 +174,9 @@ impl Hold {
         if state != HoldState::Held {
             self.suffices_clock.stop(now);
             self.waits_clock.stop(now);
+            self.held_since = None;
+        } else if self.state != HoldState::Held {
+            self.held_since = Some(now);
         }
         self.state = state;
     }

@@ -33,6 +33,8 @@ pub(crate) struct SchedulerOptions {
     /// A KubeSchedulerConfiguration that somebody else wrote: what it says wins over all of the above.
     pub(crate) written: Option<Value>,
     pub(crate) percentage_of_nodes_to_score: Option<u32>,
+    /// Flags beside those that every scheduler has.
+    pub(crate) flags: &'static [&'static str],
     /// Of its process, beside what this one has.
     pub(crate) environment: Vec<(&'static str, &'static str)>,
 }
@@ -44,6 +46,7 @@ impl Default for SchedulerOptions {
             extenders: Vec::new(),
             written: None,
             percentage_of_nodes_to_score: None,
+            flags: &[],
             environment: Vec::new(),
         }
     }
@@ -62,6 +65,7 @@ impl Scheduler {
         let text = configuration(layout, options).to_string();
         Self::with(layout, &options.name, &text, |component| {
             component.environment.clone_from(&options.environment);
+            component.args.extend(options.flags.iter().map(|&flag| flag.to_owned()));
         })
     }
 

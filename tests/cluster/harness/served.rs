@@ -29,11 +29,17 @@ impl Served {
         let arena = Arena::shared(name).await;
         let kubeconfig = Some(arena.warden_kubeconfig().await);
         let warden = Warden::start(WardenOptions { config, kubeconfig }).await;
-        let options = SchedulerOptions {
-            name: name.to_owned(),
-            extenders: extenders(&warden),
-            ..SchedulerOptions::default()
-        };
+        let options = SchedulerOptions { extenders: extenders(&warden), ..SchedulerOptions::default() };
+        Self::with(arena, warden, options).await
+    }
+
+    /// On a control plane and with a warden of the test's choice. The scheduler gets the namespace's name.
+    pub(crate) async fn with(
+        arena: Arena<&'static ControlPlane>,
+        warden: Warden,
+        options: SchedulerOptions,
+    ) -> Self {
+        let options = SchedulerOptions { name: arena.namespace.clone(), ..options };
         let plane = arena.plane;
         let scheduler =
             tokio::task::spawn_blocking(move || plane.scheduler(&options)).await.expect("a scheduler");
