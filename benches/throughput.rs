@@ -70,15 +70,32 @@ struct Case {
     http2: bool,
     percentage: Option<u32>,
     node_cache_capable: bool,
+    /// Whether a DaemonSet comes to the first half of the nodes that fits on none of them.
+    is_held: bool,
+    nominate: bool,
+    /// The scheduler's client limits of calls a second and at once; by default none that matter here.
+    limits: Option<(u32, u32)>,
 }
 
-const CASE: Case =
-    Case { name: "plain", kind: Kind::Plain, http2: true, percentage: None, node_cache_capable: true };
+const CASE: Case = Case {
+    name: "plain",
+    kind: Kind::Plain,
+    http2: true,
+    percentage: None,
+    node_cache_capable: true,
+    is_held: false,
+    nominate: true,
+    limits: None,
+};
+/// kube-scheduler's defaults.
+const DEFAULT_LIMITS: Option<(u32, u32)> = Some((50, 100));
+const HELD: Case = Case { name: "held", is_held: true, nominate: false, ..WARDEN };
+const HELD_NOMINATE: Case = Case { name: "held-nominate", nominate: true, ..HELD };
 const ECHO: Case = Case { name: "echo", kind: Kind::Echo, ..CASE };
 const WARDEN: Case = Case { name: "warden", kind: Kind::Warden, ..CASE };
 
 /// The first three are what is compared; the others are measured on demand.
-const CASES: [Case; 12] = [
+const CASES: [Case; 16] = [
     CASE,
     ECHO,
     WARDEN,
@@ -91,6 +108,10 @@ const CASES: [Case; 12] = [
     Case { name: "warden-10%", percentage: Some(10), ..WARDEN },
     Case { name: "warden-100%", percentage: Some(100), ..WARDEN },
     Case { name: "warden-nodes", node_cache_capable: false, ..WARDEN },
+    HELD,
+    HELD_NOMINATE,
+    Case { name: "held-limited", limits: DEFAULT_LIMITS, ..HELD },
+    Case { name: "held-nominate-limited", limits: DEFAULT_LIMITS, ..HELD_NOMINATE },
 ];
 
 struct Asked {
@@ -131,6 +152,10 @@ struct Measured {
 async fn main() {
     let asked = asked();
     let large = Large::start("throughput", asked.nodes, 3).await;
+    let held = asked.nodes / 2;
+    if asked.cases.iter().any(|case| case.is_held) {
+        large.fill(held).await;
+    }
     let mut rates = vec![Vec::new(); asked.cases.len()];
     for round in 0..asked.rounds {
         // Each in its turn first: what one leaves behind is not always the same one's burden.
@@ -163,14 +188,18 @@ async fn measure(large: &Large, case: Case, round: usize, count: usize) -> Measu
     let name = format!("{}-{round}", case.name.replace('%', "-percent"));
     let pods = (0..count).map(|number| large.ordinary_pod(&name, number, json!({ "schedulerName": name })));
     large.create_pods(pods).await;
+    let late = format!("late-{name}");
+    if case.is_held {
+        large.waiting_daemon_set(&late, large.nodes / 2, &name).await;
+    }
 
     let names = Arc::new(AtomicU64::new(0));
     let (extender, warden) = match case.kind {
         Kind::Plain => (None, None),
         Kind::Echo => (Some(echo(names.clone()).await), None),
-        Kind::EchoBeside => (Some(echo(names.clone()).await), Some(warden(large).await)),
+        Kind::EchoBeside => (Some(echo(names.clone()).await), Some(warden(large, case.nominate).await)),
         Kind::Warden => {
-            let warden = warden(large).await;
+            let warden = warden(large, case.nominate).await;
             (Some(Extender { http_timeout: "5s", ..warden.extender() }), Some(warden))
         }
     };
@@ -182,6 +211,9 @@ async fn measure(large: &Large, case: Case, round: usize, count: usize) -> Measu
         name: name.clone(),
         extenders: extenders.into_iter().collect(),
         percentage_of_nodes_to_score: case.percentage,
+        written: case
+            .limits
+            .map(|(qps, burst)| json!({ "clientConnection": { "qps": qps, "burst": burst } })),
         environment: if case.http2 { Vec::new() } else { vec![("DISABLE_HTTP2", "1")] },
         ..SchedulerOptions::default()
     };
@@ -200,8 +232,23 @@ async fn measure(large: &Large, case: Case, round: usize, count: usize) -> Measu
         tokio::time::sleep(POLL).await;
     }
     drop(scheduler);
+    if case.is_held {
+        large.delete_daemon_set(&late).await;
+    }
     if let (Some(warden), Kind::Warden) = (warden, case.kind) {
         let calls = warden.filter_calls().await;
+        if case.is_held {
+            let of = |outcome: &'static str| {
+                let labels = [("effect", "nomination"), ("outcome", outcome)];
+                let warden = &warden;
+                async move { warden.metric("daemonset_warden_effects_total", &labels).await }
+            };
+            let (done, outdated, dropped) = (of("done").await, of("outdated").await, of("dropped").await);
+            let took = samples.last().expect("samples").at;
+            println!(
+                "{name}: {took:.1} s; nominations: {done} written, {outdated} outdated, {dropped} dropped"
+            );
+        }
         assert!(
             calls >= count as f64,
             "the scheduler went on without the warden: {calls} calls for {count} pods"
@@ -221,9 +268,10 @@ async fn measure(large: &Large, case: Case, round: usize, count: usize) -> Measu
     }
 }
 
-async fn warden(large: &Large) -> Warden {
+async fn warden(large: &Large, nominate: bool) -> Warden {
     let kubeconfig = Some(large.arena.warden_kubeconfig().await);
-    Warden::start(WardenOptions { kubeconfig, ..WardenOptions::default() }).await
+    let config = json!({ "reservation": { "nominate": nominate } });
+    Warden::start(WardenOptions { config, kubeconfig }).await
 }
 
 /// What was seen at one moment.

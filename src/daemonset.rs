@@ -24,4 +24,5 @@ pub mod preemption_args;
 pub mod quota;
 pub mod reservation;
 pub mod shortage;
+pub mod token_bucket;
 pub mod validation;

@@ -3,7 +3,7 @@
 //! ```text
 //! Outbox ──┬─▶ wake (the last one asked for wins) ──▶ patch of a Node, one a second at most
 //!          ├─▶ remember (bounded)                 ──▶ patch of a Node, ten a second at most
-//!          ├─▶ nominations (bounded)              ──▶ patch of a pod's status, five a second at most after a burst of 50
+//!          ├─▶ nominations (bounded)              ──▶ patch of a pod's status, 25 a second at most after a burst of 50
 //!          └─▶ notes (bounded)                    ──▶ Events, five a second at most
 //! ```
 //! Nothing here ever waits on behalf of the caller: what does not fit is dropped and counted. A wake-up is never dropped, only
@@ -21,10 +21,10 @@ use kube::Client;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
-pub use self::nomination::{NominationReport, Report};
+pub use self::nomination::{NominationReport, NominationReporter};
 use self::notes::Note;
 use crate::daemonset::cluster::Effect;
-use crate::daemonset::reservation::nomination::Nomination;
+use crate::daemonset::reservation::nomination::{NOMINATED_AT_ONCE, Nomination};
 use crate::metrics::Metrics;
 use crate::metrics::cluster::{Deed, Fate};
 
@@ -34,6 +34,8 @@ const FIELD_MANAGER: &str = "daemonset-warden";
 const WRITE_TIME: Duration = Duration::from_secs(5);
 /// How many of each wait at most.
 const QUEUE: usize = 1_024;
+/// The same of nominations: those that may be under way, and as many that are taken back.
+const NOMINATION_QUEUE: usize = 2 * NOMINATED_AT_ONCE;
 
 /// Takes what is to be done; never waits.
 pub struct Outbox {
@@ -57,7 +59,7 @@ pub struct Deeds {
 pub fn outbox(metrics: Arc<Metrics>) -> (Outbox, Deeds) {
     let (wake, wake_receiver) = watch::channel(None);
     let (remember, remember_receiver) = mpsc::channel(QUEUE);
-    let (nominations, nominations_receiver) = mpsc::channel(QUEUE);
+    let (nominations, nominations_receiver) = mpsc::channel(NOMINATION_QUEUE);
     let (notes, notes_receiver) = mpsc::channel(QUEUE);
     let outbox = Outbox { wake, remember, nominations, notes, metrics: metrics.clone() };
     let deeds = Deeds {
@@ -81,7 +83,9 @@ impl Outbox {
             Effect::RememberReady { node, daemon_set_uid } => {
                 (Deed::Remember, self.remember.try_send((node, daemon_set_uid)).is_ok())
             }
-            Effect::Nominate(nomination) => (Deed::Nominate, self.nominations.try_send(nomination).is_ok()),
+            Effect::Nominate(nomination) => {
+                (Deed::of(&nomination), self.nominations.try_send(nomination).is_ok())
+            }
             effect => match Note::of(effect) {
                 Some(note) => (Deed::Event, self.notes.try_send(note).is_ok()),
                 // A hold that kept nobody off is no news.
@@ -95,9 +99,14 @@ impl Outbox {
 }
 
 impl Deeds {
-    /// Does them, until what is returned is dropped. `instance` tells replicas apart in Events. `report` hears what came of each
+    /// Does them, until what is returned is dropped. `instance` tells replicas apart in Events. `report` takes the answer to each
     /// nomination; without one no pod is nominated.
-    pub fn start(self, client: Client, instance: Option<String>, report: Option<Report>) -> JoinSet<()> {
+    pub fn start(
+        self,
+        client: Client,
+        instance: Option<String>,
+        report: Option<NominationReporter>,
+    ) -> JoinSet<()> {
         let mut tasks = JoinSet::new();
         if let Some(report) = report {
             tasks.spawn(nomination::run(client.clone(), self.nominations, report, self.metrics.clone()));

@@ -18,6 +18,8 @@ use serde_json::{Value, json};
 
 use crate::cluster::harness::{Arena, ControlPlane, NodeOptions, eventually, object};
 
+/// The label of the nodes that a [`Large::waiting_daemon_set`] wants.
+const HELD: &str = "held";
 /// Requests under way at once: enough to keep the apiserver busy.
 const AT_ONCE: usize = 64;
 pub(crate) const DAEMON_SETS: usize = 30;
@@ -30,7 +32,7 @@ pub(crate) const NAMESPACE: &str = "large";
 pub(crate) struct Large {
     pub(crate) arena: Arena<Box<ControlPlane>>,
     pub(crate) client: Client,
-    nodes: usize,
+    pub(crate) nodes: usize,
 }
 
 impl Large {
@@ -77,6 +79,44 @@ impl Large {
         let of_app = ListParams::default().labels(&format!("app={app}"));
         let at_once = DeleteParams::default().grace_period(0);
         api.delete_collection(&at_once, &of_app).await.map(drop).expect("pods can be deleted");
+    }
+
+    /// A DaemonSet that comes to the first `count` nodes, when `fill` has left 400m of each; its pods ask for 500m, and wait.
+    pub(crate) async fn waiting_daemon_set(&self, app: &str, count: usize, scheduler: &str) {
+        let spec = json!({ "schedulerName": scheduler, "nodeSelector": { HELD: "yes" } });
+        let mut template = pod(app, app, "500m");
+        json_patch::merge(&mut template["spec"], &spec);
+        let uid = self.create_daemon_set(app, &template).await;
+        let pods = (0..count).map(|node| {
+            let mut pod = of_daemon_set(template.clone(), app, node, &uid);
+            pod["metadata"]["name"] = json!(format!("{app}-{node}"));
+            pod
+        });
+        self.create_pods(pods).await;
+    }
+
+    /// Deletes a DaemonSet and its pods.
+    pub(crate) async fn delete_daemon_set(&self, app: &str) {
+        let api: Api<DaemonSet> = Api::namespaced(self.client.clone(), NAMESPACE);
+        api.delete(app, &DeleteParams::default()).await.map(drop).expect("a DaemonSet can be deleted");
+        self.delete_pods(app).await;
+    }
+
+    /// Leaves 400m of 4 CPU on each of the first `count` nodes, for [`Self::waiting_daemon_set`].
+    pub(crate) async fn fill(&self, count: usize) {
+        let label = async |number: usize| {
+            let path = format!("/api/v1/nodes/{}", node_name(number));
+            let label = json!({ "metadata": { "labels": { HELD: "yes" } } });
+            self.send("PATCH", &path, "application/merge-patch+json", label).await;
+        };
+        futures::stream::iter(0..count).map(label).buffer_unordered(AT_ONCE).count().await;
+        let cpu = format!("{}m", 4000 - 50 * DAEMON_SETS - 400);
+        self.create_pods((0..count).map(|number| {
+            let mut filler = pod(&format!("filler-{number}"), "filler", &cpu);
+            filler["spec"]["nodeName"] = json!(node_name(number));
+            filler
+        }))
+        .await;
     }
 
     /// A pod that no DaemonSet owns.
@@ -136,6 +176,11 @@ impl Large {
                 { "key": "third", "operator": "NotIn", "values": [(index % 3).to_string()] },
             ] }));
         }
+        self.create_daemon_set(&app, &template).await
+    }
+
+    /// Gives its uid. `template` is a pod.
+    async fn create_daemon_set(&self, app: &str, template: &Value) -> String {
         let metadata = json!({ "labels": template["metadata"]["labels"] });
         let daemon_set: DaemonSet = object(json!({
             "metadata": { "name": app },
@@ -168,7 +213,13 @@ fn affinity(term: Value) -> Value {
 
 fn daemon_pod(index: usize, node: usize, uid: &str) -> Value {
     let app = daemon_app(index);
-    let mut pod = pod(&format!("{app}-{node}"), &app, "50m");
+    let mut pod = of_daemon_set(pod(&format!("{app}-{node}"), &app, "50m"), &app, node, uid);
+    pod["spec"]["nodeName"] = json!(node_name(node));
+    pod
+}
+
+/// As its controller makes a pod for a node.
+fn of_daemon_set(mut pod: Value, app: &str, node: usize, uid: &str) -> Value {
     pod["metadata"]["ownerReferences"] = json!([{
         "apiVersion": "apps/v1", "kind": "DaemonSet", "name": app, "uid": uid,
         "controller": true, "blockOwnerDeletion": true,
@@ -176,7 +227,6 @@ fn daemon_pod(index: usize, node: usize, uid: &str) -> Value {
     pod["spec"]["affinity"] = affinity(json!({ "matchFields": [
         { "key": "metadata.name", "operator": "In", "values": [node_name(node)] },
     ] }));
-    pod["spec"]["nodeName"] = json!(node_name(node));
     pod
 }
 

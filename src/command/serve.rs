@@ -15,8 +15,8 @@ use crate::certificates::keeper::{Keeper, Settings};
 use crate::certificates::webhooks::Configuration;
 use crate::cli::{LogArgs, ServeArgs};
 use crate::config;
-use crate::daemonset::policy::{Policy, ReservationMode};
-use crate::events::{self, NominationReport, Report};
+use crate::daemonset::policy::Policy;
+use crate::events::{self, NominationReport, NominationReporter};
 use crate::live::SharedCluster;
 use crate::logs;
 use crate::metrics::{Metrics, Webhook};
@@ -147,22 +147,18 @@ impl Live {
         let watches = Watches::new(config, Arc::new(policy.clone()), own_namespace, metrics, post);
         let cluster = watches.cluster().clone();
         let _watches = watches.start()?;
-        let report = nominates(policy).then(|| report_to(cluster.clone()));
+        let report = policy.reservation.nominates().then(|| report_to(cluster.clone()));
         let _deeds = deeds.start(client, std::env::var("POD_NAME").ok(), report);
         Ok(Some(Self { cluster, _watches, _deeds }))
     }
 }
 
-fn nominates(policy: &Policy) -> bool {
-    policy.reservation.nominate && policy.reservation.mode == ReservationMode::Enforce
-}
-
-/// Tells the cluster what came of each nomination.
-fn report_to(cluster: SharedCluster) -> Report {
+/// Tells the cluster the answer to each nomination.
+fn report_to(cluster: SharedCluster) -> NominationReporter {
     Box::new(move |report| match report {
         NominationReport::Permitted(is_permitted) => cluster.lock().permit_nomination(is_permitted),
-        NominationReport::Done(uid, outcome) => {
-            cluster.lock().nomination_done(&uid, &outcome, Instant::now());
+        NominationReport::Done(nomination, outcome) => {
+            cluster.lock().nomination_done(&nomination, &outcome, Instant::now());
         }
     })
 }

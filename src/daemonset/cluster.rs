@@ -274,11 +274,6 @@ impl Cluster {
         self.ledger.len()
     }
 
-    /// How many pods this process has nominated to their node.
-    pub fn nominations_len(&self) -> usize {
-        self.nominations.len()
-    }
-
     /// How many pods are refused everywhere and wait.
     pub fn waiting_len(&self) -> usize {
         self.waiting.len()

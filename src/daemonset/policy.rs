@@ -77,8 +77,15 @@ pub struct ReservationPolicy {
     pub ignore_nodes: Vec<LabelSelector>,
     /// Keys of taints that will go by themselves, besides Kubernetes' own.
     pub startup_taints: Vec<String>,
-    /// Whether daemon pods that the scheduler has failed are nominated to the node where room is held for them.
+    /// Nominates daemon pods that the scheduler has failed to the node where room is held for them.
     pub nominate: bool,
+}
+
+impl ReservationPolicy {
+    /// True if daemon pods are nominated: asked for, and others are refused for them.
+    pub fn nominates(&self) -> bool {
+        self.nominate && self.mode == ReservationMode::Enforce
+    }
 }
 
 /// Whether room is kept.

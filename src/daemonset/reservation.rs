@@ -11,7 +11,6 @@ pub mod ledger;
 pub mod nomination;
 pub mod preempting;
 pub mod sight;
-pub mod token_bucket;
 
 use crate::scheduling::host_ports::{HostPort, any_conflict};
 use crate::scheduling::resources::Resources;

@@ -4,6 +4,7 @@
 //! the apiserver answers 409. Several are under way at once, because the scheduler waits for none of them.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -13,7 +14,6 @@ use k8s_openapi::api::authorization::v1::{
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, Patch, PatchParams, PostParams};
 use kube::{Client, Error, ResourceExt};
-use serde_json::json;
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
@@ -24,30 +24,30 @@ use crate::metrics::Metrics;
 use crate::metrics::cluster::{Deed, Fate};
 
 /// Patches under way at once.
-const AT_ONCE: usize = 8;
-/// The time between two questions whether the right is there, while it is not.
+const PATCHES_AT_ONCE: usize = 8;
+/// The time between two questions for the right, while it is missing; also the least after a patch was forbidden.
 const ASK_AGAIN: Duration = Duration::from_secs(60);
 
-/// Takes what came of nominations; must not block.
-pub type Report = Box<dyn Fn(NominationReport) + Send + Sync>;
+/// Takes the answers to nominations; must not block.
+pub type NominationReporter = Box<dyn Fn(NominationReport) + Send + Sync>;
 
-/// What came of nominations.
+/// Something that the apiserver said of nominations.
 #[derive(Debug)]
 pub enum NominationReport {
-    /// Whether pods/status may be patched at all.
+    /// Pods/status may be patched, or not.
     Permitted(bool),
-    /// What came of the nomination of the pod with this UID.
-    Done(Arc<str>, NominationOutcome),
+    /// The answer to one nomination.
+    Done(Nomination, NominationOutcome),
 }
 
 /// Writes nominations as they come, and asks for the right to do so first.
 pub(super) async fn run(
     client: Client,
     mut asked: mpsc::Receiver<Nomination>,
-    report: Report,
+    report: NominationReporter,
     metrics: Arc<Metrics>,
 ) {
-    let nominator = Nominator { client, report, metrics };
+    let nominator = Nominator { client, report, metrics, is_failing: AtomicBool::new(false) };
     let mut is_permitted = nominator.ask_permission(true).await;
     let mut ask_again = interval(ASK_AGAIN);
     ask_again.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -55,26 +55,29 @@ pub(super) async fn run(
     loop {
         if is_permitted {
             nominator.write_until_forbidden(&mut asked).await;
-            if asked.is_closed() {
+            if asked.is_closed() && asked.is_empty() {
                 return;
             }
-            // A policy may have refused that one pod; then the others may still be nominated.
-            is_permitted = nominator.ask_permission(true).await;
         } else {
+            nominator.leave_undone(&mut asked);
             ask_again.tick().await;
-            is_permitted = nominator.ask_permission(false).await;
         }
+        // An admission policy may have forbidden one pod; then the others may still be nominated.
+        is_permitted = nominator.ask_permission(is_permitted).await;
     }
 }
 
 struct Nominator {
     client: Client,
-    report: Report,
+    report: NominationReporter,
     metrics: Arc<Metrics>,
+    /// The trouble has been logged.
+    is_failing: AtomicBool,
 }
 
 impl Nominator {
-    /// Asks the apiserver whether pods/status may be patched. No answer counts as yes: a patch will tell.
+    /// Asks the apiserver for the right to patch pods/status in all namespaces. No answer counts as the one before: a patch will
+    /// tell.
     async fn ask_permission(&self, was_permitted: bool) -> bool {
         let attributes = ResourceAttributes {
             verb: Some("patch".to_owned()),
@@ -105,27 +108,36 @@ impl Nominator {
         is_permitted
     }
 
-    /// Writes until the apiserver says that this is forbidden, or nobody asks any more.
+    /// Writes until the apiserver says that this is forbidden, and then what is under way; or until nobody asks any more.
     async fn write_until_forbidden(&self, asked: &mut mpsc::Receiver<Nomination>) {
-        let nominations = futures::stream::poll_fn(|context| asked.poll_recv(context));
-        let mut written = nominations.map(|nomination| self.write(nomination)).buffer_unordered(AT_ONCE);
-        while let Some(is_forbidden) = written.next().await {
-            if is_forbidden {
-                return;
+        let is_forbidden = AtomicBool::new(false);
+        let next = futures::stream::poll_fn(|context| {
+            if is_forbidden.load(Ordering::Relaxed) {
+                return std::task::Poll::Ready(None);
             }
+            asked.poll_recv(context)
+        });
+        let write = async |nomination| {
+            if self.write(nomination).await {
+                is_forbidden.store(true, Ordering::Relaxed);
+            }
+        };
+        next.for_each_concurrent(PATCHES_AT_ONCE, write).await;
+    }
+
+    /// Answers what was asked for before the right was found missing.
+    fn leave_undone(&self, asked: &mut mpsc::Receiver<Nomination>) {
+        while let Ok(nomination) = asked.try_recv() {
+            (self.report)(NominationReport::Done(nomination, NominationOutcome::Unknown));
         }
     }
 
-    /// Writes one nomination. Whether it was forbidden.
+    /// Writes one nomination and reports the answer. Returns true if it was forbidden.
     async fn write(&self, nomination: Nomination) -> bool {
         let pods: Api<Pod> = Api::namespaced(self.client.clone(), &nomination.namespace);
-        let patch = json!({
-            "metadata": { "uid": nomination.uid, "resourceVersion": nomination.resource_version },
-            "status": { "nominatedNodeName": nomination.node },
-        });
         let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
-        let written =
-            timeout(WRITE_TIME, pods.patch_status(&nomination.name, &params, &Patch::Merge(&patch))).await;
+        let patch = Patch::Merge(nomination.patch());
+        let written = timeout(WRITE_TIME, pods.patch_status(&nomination.name, &params, &patch)).await;
         let written = written.map_err(WriteError::from).and_then(|written| Ok(written?));
         let is_forbidden = written.as_ref().is_err_and(WriteError::is_forbidden);
         let (fate, outcome) = match &written {
@@ -136,21 +148,30 @@ impl Nominator {
             Err(WriteError::Api(Error::Api(status))) if matches!(status.code, 404 | 409) => {
                 (Fate::Outdated, NominationOutcome::Outdated)
             }
-            Err(error) => {
-                tracing::debug!(
-                    namespace = &*nomination.namespace,
-                    pod = &*nomination.name,
-                    "failed to nominate a daemon pod: {}",
-                    chain(error)
-                );
-                let is_refused = matches!(error, WriteError::Api(Error::Api(_)));
-                let outcome =
-                    if is_refused { NominationOutcome::Refused } else { NominationOutcome::Unknown };
-                (Fate::Failed, outcome)
+            Err(WriteError::Api(Error::Api(status))) if matches!(status.code, 400 | 403 | 422) => {
+                (Fate::Failed, NominationOutcome::Refused)
             }
+            Err(_) => (Fate::Failed, NominationOutcome::Unknown),
         };
-        self.metrics.cluster.deed(Deed::Nominate, fate);
-        (self.report)(NominationReport::Done(nomination.uid, outcome));
+        match &written {
+            Err(error) if fate == Fate::Failed => {
+                if !self.is_failing.swap(true, Ordering::Relaxed) {
+                    let hint = if is_forbidden { ": grant the verb patch on pods/status" } else { "" };
+                    tracing::warn!(
+                        namespace = &*nomination.namespace,
+                        pod = &*nomination.name,
+                        "failed to nominate a daemon pod{hint}: {}",
+                        chain(error)
+                    );
+                }
+            }
+            _ => self.is_failing.store(false, Ordering::Relaxed),
+        }
+        self.metrics.cluster.deed(Deed::of(&nomination), fate);
+        (self.report)(NominationReport::Done(nomination, outcome));
         is_forbidden
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -15,7 +15,7 @@ use tokio::time::timeout;
 
 use super::{WRITE_TIME, WriteError};
 use crate::daemonset::cluster::{Effect, HoldRef};
-use crate::daemonset::reservation::token_bucket::TokenBucket;
+use crate::daemonset::token_bucket::TokenBucket;
 use crate::logs::chain;
 use crate::metrics::Metrics;
 use crate::metrics::cluster::{Deed, Fate};
@@ -128,7 +128,7 @@ pub(super) async fn run(
             events.push(note.on_daemon_set());
         }
         for (event, object) in events {
-            if !limiter.bucket.take(Instant::now()) {
+            if !limiter.bucket.take(1, Instant::now()) {
                 metrics.cluster.deed(Deed::Event, Fate::Dropped);
                 continue;
             }
@@ -211,8 +211,8 @@ mod tests {
     fn few() {
         let now = Instant::now();
         let mut limiter = Limiter::new();
-        let burst = (0..100).filter(|_| limiter.bucket.take(now)).count();
-        let second = (0..100).filter(|_| limiter.bucket.take(now + Duration::from_secs(1))).count();
+        let burst = (0..100).filter(|_| limiter.bucket.take(1, now)).count();
+        let second = (0..100).filter(|_| limiter.bucket.take(1, now + Duration::from_secs(1))).count();
         assert_eq!((burst, second), (BURST as usize, PER_SECOND as usize));
         let key = || ("uid".into(), "HoldingRoom", "Hold");
         assert!(limiter.is_due(key(), now) && !limiter.is_due(key(), now));

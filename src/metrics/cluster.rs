@@ -7,6 +7,7 @@ use prometheus::{Gauge, IntCounter, IntGauge, Registry};
 use super::{Definition, Kind, counters, gauges, int_gauges};
 use crate::daemonset::cluster::{Census, Effect};
 use crate::daemonset::reservation::hold::EndReason;
+use crate::daemonset::reservation::nomination::Nomination;
 
 label!(
     /// What is watched.
@@ -41,10 +42,19 @@ label!(
         WakeUp = "wake_up",
         /// A Node is told that a daemon pod was Ready on it.
         Remember = "remember",
-        /// A daemon pod is nominated to its node, or is no longer.
+        /// A daemon pod is nominated to its node.
         Nominate = "nomination",
+        /// A nomination is taken back.
+        ClearNomination = "clear_nomination",
     }
 );
+
+impl Deed {
+    /// The write that a nomination is: it sets one or clears it.
+    pub fn of(nomination: &Nomination) -> Self {
+        if nomination.node.is_some() { Self::Nominate } else { Self::ClearNomination }
+    }
+}
 
 label!(
     /// What came of it.
@@ -55,7 +65,7 @@ label!(
         Failed = "failed",
         /// There were too many.
         Dropped = "dropped",
-        /// What it was about had changed or was gone: nothing was written.
+        /// The object had changed or was gone: nothing was written.
         Outdated = "outdated",
     }
 );
@@ -146,6 +156,11 @@ pub(super) const NOMINATED: Definition = gauge(
     &[],
     "Daemon pods that this replica has nominated to their node, so that the scheduler and autoscalers see the room that is kept for them.",
 );
+pub(super) const NOMINATIONS_WAITING: Definition = gauge(
+    "daemonset_warden_nominations_waiting",
+    &[],
+    "Daemon pods that could be nominated and have to wait, because 100 are nominated already or the rate is spent.",
+);
 pub(super) const NOMINATION_PERMITTED: Definition = gauge(
     "daemonset_warden_nomination_permitted",
     &[],
@@ -164,7 +179,7 @@ pub(super) const AUDITED: Definition = counter(
 pub(super) const EFFECTS: Definition = counter(
     "daemonset_warden_effects_total",
     &[Deed::LABEL, Fate::LABEL],
-    "What was to be done in the cluster. `dropped` Events only mean that there were many; a `dropped` nomination is a daemon pod that had to wait for one, counted once in two seconds. `outdated`: the object had changed or was gone.",
+    "What was to be done in the cluster. `dropped` Events only mean that there were many; a `dropped` nomination is a daemon pod that had to wait for its own, counted once in two seconds. `outdated`: the object had changed or was gone.",
 );
 
 /// Handles to them.
@@ -186,6 +201,7 @@ pub struct ClusterMetrics {
     ledger: IntGauge,
     waiting: IntGauge,
     nominated: IntGauge,
+    nominations_waiting: IntGauge,
     /// See the table.
     pub nomination_permitted: IntGauge,
     /// See the table.
@@ -212,6 +228,7 @@ impl ClusterMetrics {
             ledger: int_gauges(new, &LEDGER).remove(0),
             waiting: int_gauges(new, &WAITING).remove(0),
             nominated: int_gauges(new, &NOMINATED).remove(0),
+            nominations_waiting: int_gauges(new, &NOMINATIONS_WAITING).remove(0),
             nomination_permitted: int_gauges(new, &NOMINATION_PERMITTED).remove(0),
             fail_open: counters(new, &FAIL_OPEN).remove(0),
             audited: counters(new, &AUDITED).remove(0),
@@ -296,6 +313,7 @@ impl ClusterMetrics {
         set(&self.ledger, census.ledger);
         set(&self.waiting, census.waiting);
         set(&self.nominated, census.nominated);
+        set(&self.nominations_waiting, census.nominations_waiting);
     }
 }
 

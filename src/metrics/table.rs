@@ -41,6 +41,7 @@ pub static TABLE: &[Definition] = &[
     cluster::LEDGER,
     cluster::WAITING,
     cluster::NOMINATED,
+    cluster::NOMINATIONS_WAITING,
     cluster::NOMINATION_PERMITTED,
     cluster::FAIL_OPEN,
     cluster::AUDITED,

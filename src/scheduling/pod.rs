@@ -43,7 +43,7 @@ impl Pod {
         self.spec.priority.unwrap_or(0)
     }
 
-    /// Whether kube-scheduler has tried to place the pod and failed; not so for a pod that waits for its scheduling gates.
+    /// True if kube-scheduler has tried to place the pod and failed; false for a pod that waits for its scheduling gates.
     pub fn has_failed_scheduling(&self) -> bool {
         let failed = |condition: &PodCondition| {
             condition.kind == "PodScheduled"
@@ -207,7 +207,7 @@ pub struct PodStatus {
     /// Conditions, one a type.
     #[serde(deserialize_with = "or_default")]
     pub conditions: Vec<PodCondition>,
-    /// Where preemption makes room for it; empty when nowhere.
+    /// The node whose room it is to have: by preemption, or by nomination of ours; empty for none.
     #[serde(deserialize_with = "or_default")]
     pub nominated_node_name: String,
     /// One a container.

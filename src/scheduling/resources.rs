@@ -117,26 +117,13 @@ impl Resources {
             && request.scalars.iter().all(|(name, asked)| fits(*asked, self.scalar(name), used.scalar(name)))
     }
 
-    /// Whether there is some of any resource that `request` asks for, pod slots aside.
+    /// True if there is some of any resource that `request` asks for, pod slots aside.
     pub fn has_some_of(&self, request: &Self) -> bool {
-        self.pairs(request).any(|(asked, own)| asked > 0 && own > 0)
-    }
-
-    /// Whether there is some of every resource that `request` asks for, pod slots aside; false where it asks for none.
-    pub fn has_some_of_all(&self, request: &Self) -> bool {
-        self.has_some_of(request) && self.pairs(request).all(|(asked, own)| asked <= 0 || own > 0)
-    }
-
-    /// The amounts that `request` asks for, pod slots aside, each beside what there is.
-    fn pairs<'a>(&'a self, request: &'a Self) -> impl Iterator<Item = (i64, i64)> + 'a {
-        let scalars = request.scalars.iter().map(|(name, asked)| (*asked, self.scalar(name)));
-        [
-            (request.milli_cpu, self.milli_cpu),
-            (request.memory, self.memory),
-            (request.ephemeral_storage, self.ephemeral_storage),
-        ]
-        .into_iter()
-        .chain(scalars)
+        let has_some = |asked: i64, own: i64| asked > 0 && own > 0;
+        has_some(request.milli_cpu, self.milli_cpu)
+            || has_some(request.memory, self.memory)
+            || has_some(request.ephemeral_storage, self.ephemeral_storage)
+            || request.scalars.iter().any(|(name, asked)| has_some(*asked, self.scalar(name)))
     }
 
     fn combine(&mut self, other: &Self, operation: fn(i64, i64) -> i64) {

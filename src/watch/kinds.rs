@@ -29,7 +29,7 @@ pub trait Watched: DeserializeOwned + Clone + Debug + Send + 'static {
         self.metadata().annotations.clear();
     }
 
-    /// Whether the object's version is kept: only where something may be written to that very version.
+    /// True if the object's version is kept: only where something may be written over that very version.
     fn keeps_version(&self) -> bool {
         false
     }

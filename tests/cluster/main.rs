@@ -12,6 +12,7 @@
 mod harness;
 
 mod admission;
+mod autoscalers;
 mod chart;
 mod chart_faults;
 mod chart_load;

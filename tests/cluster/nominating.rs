@@ -1,14 +1,16 @@
-//! Nomination: the scheduler sees the room that is held for a daemon pod that it has failed, and so does whoever reads pods.
+//! Nomination: the scheduler sees the room that is held for a daemon pod that it has failed.
 //!
-//! On a control plane of their own: on the shared one every other test's warden would nominate these tests' pods, too.
+//! On control planes of their own: on the shared one every other test's warden would nominate these tests' pods, too.
 
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::{Namespace, Pod};
-use kube::Api;
-use kube::api::{Patch, PatchParams};
+use kube::api::{DeleteParams, Patch, PatchParams};
+use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
+
+use daemonset_warden::daemonset::reservation::nomination::Nomination;
 
 use crate::harness::{
     Arena, ControlPlane, Extender, GONE_AFTER, NodeOptions, SchedulerOptions, Served, Warden, WardenOptions,
@@ -126,9 +128,9 @@ async fn a_daemon_pod_that_the_scheduler_failed_is_nominated_until_its_hold_ends
     assert!(written(&served.warden, "done").await >= 1.0);
 
     // The scheduler tries the pod again, fails and clears the nomination: it is renewed.
+    let writes = written(&served.warden, "done").await;
     served.arena.create(&served.arena.pod("other", "10m", json!({ "spec": { "nodeName": node } }))).await;
     served.arena.delete::<Pod>("other").await;
-    let writes = written(&served.warden, "done").await;
     eventually("the nomination is renewed", async || match written(&served.warden, "done").await {
         more if more > writes => Ok(()),
         same => Err(format!("{same} writes")),
@@ -137,7 +139,7 @@ async fn a_daemon_pod_that_the_scheduler_failed_is_nominated_until_its_hold_ends
     nominated(&served, "agent", 1).await;
 
     label_namespace(&served.arena, json!("no")).await;
-    nobody_is_nominated_soon(&served).await;
+    the_nomination_is_taken_back(&served).await;
     nobody_is_nominated(&served, "agent").await;
     eventually("it is not counted any more", async || {
         match served.warden.metric("daemonset_warden_nominated_pods", &[]).await {
@@ -146,10 +148,12 @@ async fn a_daemon_pod_that_the_scheduler_failed_is_nominated_until_its_hold_ends
         }
     })
     .await;
+    let cleared = [("effect", "clear_nomination"), ("outcome", "done")];
+    assert_eq!(served.warden.metric("daemonset_warden_effects_total", &cleared).await, 1.0);
     assert_eq!(written(&served.warden, "failed").await, 0.0, "{}", served.warden.log());
 }
 
-async fn nobody_is_nominated_soon(served: &Served) {
+async fn the_nomination_is_taken_back(served: &Served) {
     eventually_within(NOMINATED_WITHIN, "the nomination is taken back", async || {
         match nominated_node(&served.arena.pods("agent").await[0]) {
             None => Ok(()),
@@ -181,22 +185,102 @@ async fn the_schedulers_own_nomination_is_left_alone() {
     assert_eq!(written(&served.warden, "done").await, 0.0);
 }
 
+/// We nominated the pod first; then the scheduler preempts for it on the same node.
 #[tokio::test]
-async fn twenty_pods_beside_twenty_held_nodes_that_look_the_freest_go_elsewhere_at_once() {
-    let beside = pods_beside_held_nodes("steered", true).await;
-    assert_eq!(beside, 0, "pods that sat down in held room");
+async fn a_nomination_that_a_preemption_stands_on_is_left_alone() {
+    let arena = arena("preempting-late").await;
+    label_namespace(&arena, json!("yes")).await;
+    let warden = warden(&arena, json!({})).await;
+    let options = asks(&warden);
+    let served = Served::with(arena, warden, options).await;
+    let node = served.arena.node().await;
+    let class = served.arena.priority_class("agents", 1000).await;
+    let equal = json!({ "spec": { "priorityClassName": class, "schedulerName": "preempting-late" } });
+    for (name, cpu) in [("large-equal", "3"), ("small-equal", "500m")] {
+        served.arena.create(&served.arena.pod(name, cpu, equal.clone())).await;
+        served.arena.bound(name, 1).await;
+    }
+    served.daemon_set("agent", "800m", json!({ "priorityClassName": class })).await;
+    failed_and_nominated(&served, 1).await;
+    assert_eq!(written(&served.warden, "done").await, 1.0, "by us: equals are not preempted");
+    // With 500m free the agent does not fit; what comes now is of lower priority, and in its way once the small equal has left.
+    let victim = json!({ "metadata": { "annotations": { GONE_AFTER: "6s" } }, "spec": { "nodeName": node } });
+    served.arena.create(&served.arena.pod("victim", "400m", victim)).await;
+    served.arena.bound("victim", 1).await;
+    served.arena.delete::<Pod>("small-equal").await;
+    eventually("the scheduler preempts the victim", async || {
+        let pods = served.arena.pods("victim").await;
+        let ends = pods.iter().any(|pod| pod.metadata.deletion_timestamp.is_some());
+        if ends { Ok(()) } else { Err(describe(&pods)) }
+    })
+    .await;
+    label_namespace(&served.arena, json!("no")).await;
+    consistently(Duration::from_secs(3), "the nomination stands", async || {
+        match nominated_node(&served.arena.pods("agent").await[0]) {
+            Some(at) if *at == node => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await;
+    served.arena.bound("agent", 1).await;
+}
+
+/// A pod that was changed, bound or replaced since it was judged is not patched: the apiserver's word on what guards a patch.
+#[tokio::test]
+async fn a_pod_that_has_changed_or_was_replaced_is_not_patched() {
+    let arena = arena("guarded").await;
+    let pod_of = |name: &str| arena.pod(name, "100m", json!({ "spec": { "schedulerName": "nobody" } }));
+    let pod = arena.create(&pod_of("waits")).await;
+    let nomination = Nomination {
+        namespace: "guarded".into(),
+        name: "waits".into(),
+        uid: pod.uid().unwrap().as_str().into(),
+        resource_version: pod.resource_version().unwrap().into(),
+        node: Some("elsewhere".into()),
+    };
+    let patch = async |nomination: &Nomination| {
+        let patch = Patch::Merge(nomination.patch());
+        let patched = arena.api::<Pod>().patch_status("waits", &PatchParams::default(), &patch).await;
+        patched.map_err(|error| match error {
+            kube::Error::Api(status) => status.code,
+            other => panic!("{other}"),
+        })
+    };
+    let changed =
+        arena.change::<Pod>("waits", &json!({ "metadata": { "labels": { "changed": "yes" } } })).await;
+    assert_eq!(patch(&nomination).await.map(drop), Err(409), "an older version");
+    let version = changed.resource_version().unwrap();
+    let current = Nomination { resource_version: version.as_str().into(), ..nomination.clone() };
+    let patched = patch(&current).await.unwrap();
+    assert_eq!(nominated_node(&patched), Some("elsewhere"));
+    let version = patched.resource_version().unwrap();
+    let cleared = Nomination { resource_version: version.as_str().into(), node: None, ..current };
+    assert_eq!(nominated_node(&patch(&cleared).await.unwrap()), None);
+
+    let at_once = DeleteParams::default().grace_period(0);
+    arena.api::<Pod>().delete("waits", &at_once).await.unwrap();
+    arena.create(&pod_of("waits")).await;
+    assert_eq!(patch(&nomination).await.map(drop), Err(409), "another pod of the name");
 }
 
 #[tokio::test]
-async fn without_nomination_they_sit_down_in_held_room() {
+async fn twenty_pods_beside_twenty_held_nodes_that_look_the_freest_go_elsewhere_at_once() {
+    let beside = pods_beside_held_nodes("steered", true).await;
+    assert_eq!(beside, 0, "pods in held room");
+}
+
+#[tokio::test]
+async fn without_nomination_they_take_held_room() {
     let beside = pods_beside_held_nodes("not-steered", false).await;
     assert_eq!(beside, 20, "the nodes look the freest");
 }
 
 /// Twenty ordinary pods come to twenty nodes that wait for a daemon and look the freest, beside twenty others with room. Returns
 /// how many of them are on the nodes that wait. The scheduler has nobody to ask: what keeps them off is the nomination alone.
-async fn pods_beside_held_nodes(name: &str, nominate: bool) -> usize {
-    let arena = arena(name).await;
+async fn pods_beside_held_nodes(name: &'static str, nominate: bool) -> usize {
+    // Each with a control plane of its own: any pod that ends in a cluster makes the scheduler try, and clear, all of them.
+    let plane = tokio::task::spawn_blocking(move || ControlPlane::start(name)).await.unwrap();
+    let arena = Arena::on(&*Box::leak(Box::new(plane)), name).await;
     label_namespace(&arena, json!("yes")).await;
     let warden = warden(&arena, json!({ "nominate": nominate })).await;
     let served = Served::with(arena, warden, SchedulerOptions::default()).await;
@@ -229,7 +313,7 @@ async fn pods_beside_held_nodes(name: &str, nominate: bool) -> usize {
     pods.iter().filter(|pod| held.iter().any(|node| node_of(pod) == Some(node))).count()
 }
 
-async fn nominated_in_the_end(served: &Served, count: usize) {
+async fn failed_and_nominated(served: &Served, count: usize) {
     failed(served, "agent", count).await;
     nominated(served, "agent", count).await;
 }
@@ -238,7 +322,7 @@ async fn nominated_in_the_end(served: &Served, count: usize) {
 async fn a_pod_of_higher_priority_preempts_on_a_node_with_a_nomination() {
     let (served, node) = nearly_full("above", json!({})).await;
     served.daemon_set("agent", "800m", json!({})).await;
-    nominated_in_the_end(&served, 1).await;
+    failed_and_nominated(&served, 1).await;
     let class = served.arena.priority_class("vip", 1000).await;
     let vip = json!({ "spec": { "priorityClassName": class, "schedulerName": served.arena.namespace } });
     served.arena.create(&served.arena.pod("vip", "3500m", vip)).await;
@@ -288,8 +372,8 @@ async fn without_the_right_it_says_so_and_the_rest_works() {
     assert!(served.warden.metric("daemonset_warden_holds_refusing_total", &[]).await >= 1.0);
 }
 
-/// The scheduler refuses in our stead, so nobody asks us; yet the time of a hold runs. It tries each pod again after five minutes,
-/// here after two seconds, clears the nomination then, and those that it kept off come to us.
+/// The scheduler refuses in our place, so nobody asks us; yet the time of a hold runs. The scheduler tries each pod again after five
+/// minutes, here after two seconds, clears the nomination then, and the pods that it kept off come to us.
 #[tokio::test]
 async fn a_hold_whose_pod_is_nominated_ends_as_well() {
     let arena = arena("ends").await;
@@ -301,7 +385,7 @@ async fn a_hold_whose_pod_is_nominated_ends_as_well() {
     served.arena.node().await;
     filler(&served, "filler", json!({})).await;
     served.daemon_set("agent", "800m", json!({})).await;
-    nominated_in_the_end(&served, 1).await;
+    failed_and_nominated(&served, 1).await;
     let web = json!({ "spec": { "template": { "spec": { "schedulerName": served.arena.namespace } } } });
     served.arena.create(&served.arena.deployment("web", 1, "300m", web)).await;
     eventually_within(Duration::from_secs(90), "the small pod runs", async || {
@@ -317,10 +401,15 @@ async fn two_replicas_nominate_without_harm() {
     let (served, node) = nearly_full("replicas", json!({})).await;
     let second = warden(&served.arena, json!({})).await;
     served.daemon_set("agent", "800m", json!({})).await;
-    nominated_in_the_end(&served, 1).await;
+    failed_and_nominated(&served, 1).await;
+    // One of them, or both in the same moment, and then neither again.
+    tokio::time::sleep(A_WHILE).await;
+    let mut writes = 0.0;
     for warden in [&served.warden, &second] {
         assert_eq!(written(warden, "failed").await, 0.0, "{}", warden.log());
+        writes += written(warden, "done").await;
     }
+    assert!((1.0..=3.0).contains(&writes), "{writes} writes");
     // The room comes free, and the pod that both nominated has it.
     served.arena.delete::<Pod>("filler").await;
     let bound = served.arena.bound("agent", 1).await;

@@ -34,6 +34,8 @@ pub struct Census {
     pub waiting: usize,
     /// Daemon pods that this process has nominated to their node.
     pub nominated: usize,
+    /// Daemon pods that could be nominated and are not yet.
+    pub nominations_waiting: usize,
 }
 
 impl Cluster {
@@ -48,7 +50,8 @@ impl Cluster {
             resource_quotas: self.resource_quotas.len(),
             ledger: self.ledger_len(),
             waiting: self.waiting_len(),
-            nominated: self.nominations_len(),
+            nominated: self.nominations.len(),
+            nominations_waiting: self.nominations.waiting(),
             ..Census::default()
         };
         for (_, node) in self.nodes.iter() {

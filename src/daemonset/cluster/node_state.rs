@@ -34,7 +34,7 @@ pub struct NodeState {
     pub holds: Vec<Hold>,
     /// Daemons that ordinary pods wait for here.
     pub gates: Vec<Gate>,
-    /// Pods that are not bound and for which preemption makes room here.
+    /// Pods that are not bound and are nominated to it, by preemption or by us.
     pub nominated: Vec<PodId>,
     /// When a pod was last refused here for want of room.
     pub last_refused: Option<Instant>,

@@ -18,7 +18,7 @@ pub struct PodInfo {
     pub name: Box<str>,
     /// The node it is bound to.
     pub node: Option<NodeId>,
-    /// The node on which preemption makes room for it, while it is not bound.
+    /// The node whose room it is to have, by preemption or by nomination of ours, while it is not bound.
     pub nominated: Option<NodeId>,
     /// Its priority.
     pub priority: i32,

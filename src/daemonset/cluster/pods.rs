@@ -48,6 +48,9 @@ impl Cluster {
         let old = std::mem::replace(&mut self.pods[id], info);
         self.enter(id, now);
         let pod = &self.pods[id];
+        if old.node.is_none() && pod.node.is_some() {
+            self.nominations.note_binding(now);
+        }
         self.nominations.observe(&pod.uid, pod.nominated, pod.failed_version());
         if !same_identity {
             self.own(id);

@@ -47,7 +47,7 @@ impl Cluster {
         self.nodes[id].highest_wanted_priority = priorities.max();
         self.refresh_holds(id, now);
         self.refresh_gates(id, now);
-        self.enqueue_nominations(id);
+        self.enqueue_nominations(id, now);
         let state = &mut self.nodes[id];
         state.is_kept = state.holds.iter().any(|hold| hold.state == HoldState::Held)
             || state.gates.iter().any(|gate| gate.is_closed);

@@ -383,7 +383,7 @@ impl Call<'_> {
         for daemon_set in first {
             let hold_ref = cluster.hold_ref(id, daemon_set, true);
             cluster.effects.push(Effect::HoldingRoom(hold_ref));
-            cluster.enqueue_nominations(id);
+            cluster.enqueue_nominations(id, now);
         }
     }
 }

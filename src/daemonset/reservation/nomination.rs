@@ -4,46 +4,56 @@
 //! its own or lower priority (kubernetes v1.36.3 pkg/scheduler/framework/runtime/framework.go, `addGENominatedPods`), and the
 //! cluster-autoscaler adds it to its simulation (core/podlistprocessor/filter_out_expendable.go, `addPreemptingPodsToSnapshot`).
 //! So a daemon pod that the scheduler has tried and failed, and for which a hold refuses others or would, is nominated to its node:
-//! the others then find another node without asking us, or are Unschedulable in the scheduler's own words, and a node is made.
+//! the others then find another node without asking, or are Unschedulable in the scheduler's own words, and a node is made.
 //!
 //! ```text
-//!            room is held, an attempt failed               written
-//!   (none) ──────────────────────────────────▶ Asked ──────────────────▶ Ours
-//!      ▲                                         │ not written            │
-//!      │◀────────────────────────────────────────┘                        │
-//!      └──────────────────────────────────────────────────────────────────┘
-//!             the scheduler cleared it, or the hold ended and we did
+//!              room is held, an attempt failed               written
+//!   ┌─▶ Idle ───────────────────────────────────▶ Setting ─────────────▶ Ours ◀───────┐
+//!   │    ▲  not written, or no answer in time        │                    │  │        │ not written, or no answer in time
+//!   │    └───────────────────────────────────────────┘                    │  ▼        │
+//!   │                                        the scheduler cleared it     │ Clearing ─┘
+//!   └─────────────────────────────────────────────────────────────────────┘  │  the hold has ended
+//!   └────────────────────────────────────────────────────────────────────────┘  written
 //! ```
 //! The scheduler clears a nomination with each failed attempt, and that wakes the pods that it kept off; so a pod is nominated
-//! again, at most once an [`INTERVAL`]. A nomination that this process did not write is never touched.
+//! again, at most once an [`INTERVAL`], and all together within a number and a rate. A nomination that this process did not write is
+//! never touched.
 
-use std::cmp::Ordering;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hashbrown::HashMap;
+use serde_json::{Value, json};
 
 use super::hold::{Hold, HoldState};
-use super::token_bucket::TokenBucket;
 use crate::daemonset::cluster::node_state::NodeState;
 use crate::daemonset::cluster::{Cluster, Effect, NodeId, PodId};
 use crate::daemonset::mutation::is_ignored;
-use crate::daemonset::policy::ReservationMode;
+use crate::daemonset::token_bucket::TokenBucket;
+use crate::scheduling::host_ports::any_conflict;
 use crate::scheduling::resources::Resources;
 
 /// The shortest time between two nominations of one pod. At once was a loop of 80 patches a second: the scheduler's clearing
-/// wakes the pod that it cleared.
+/// wakes the pods that the nomination kept off, other nominated ones among them.
 const INTERVAL: Duration = Duration::from_secs(2);
-/// Nominations a second, for all pods together: each costs the scheduler a failed attempt and a patch of its own, out of 50 calls
-/// a second by default, and a tenth of those is what daemon pods may take (docs/scheduler-performance.md, "Nomination").
-const PER_SECOND: u32 = 5;
-/// Nominations at once after a quiet time.
+/// Pods that this process nominates at once. Each costs the scheduler time with every pod that it places, for it copies the nominated
+/// pods of each node that it looks at; and an event that makes it try them all costs it as many patches, of the 100 that it may send
+/// at once by default (docs/scheduler-performance.md, "Nomination").
+pub const NOMINATED_AT_ONCE: usize = 100;
+/// Writes a second, for all pods together: each nomination ends in a failed attempt and a patch of the scheduler, which may send 50 a
+/// second by default.
+const PER_SECOND: u32 = 25;
+/// The price of a write while the scheduler is placing pods: five a second are left, a tenth of its calls.
+const COST_WHILE_BUSY: u32 = 5;
+/// Bindings a second from which the scheduler counts as busy.
+const BUSY: u32 = 10;
+/// Writes at once after a quiet time.
 const BURST: u32 = 50;
 /// The pause after the apiserver has refused to nominate one pod, such as by an admission policy of the cluster.
 const REFUSED_PAUSE: Duration = Duration::from_secs(60);
-/// Nodes that one tick looks at, at most: those whose pods are not due yet stay at the front of the queue.
-const NODES_A_TICK: usize = 1_000;
+/// The time after which a write without an answer counts as lost; longer than the edge lets one take.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// One write of `status.nominatedNodeName`, good for one version of one pod.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,7 +70,18 @@ pub struct Nomination {
     pub node: Option<Arc<str>>,
 }
 
-/// What came of a [`Nomination`].
+impl Nomination {
+    /// Returns the merge patch of the pod's status subresource. UID and version guard it: a pod that was bound, changed or replaced
+    /// meanwhile is not patched, and the apiserver answers 409.
+    pub fn patch(&self) -> Value {
+        json!({
+            "metadata": { "uid": self.uid, "resourceVersion": self.resource_version },
+            "status": { "nominatedNodeName": self.node },
+        })
+    }
+}
+
+/// The answer to a [`Nomination`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NominationOutcome {
     /// It was written.
@@ -70,59 +91,82 @@ pub enum NominationOutcome {
     },
     /// Nothing was written, for the pod has changed, is bound or gone.
     Outdated,
-    /// The apiserver refused it.
+    /// The apiserver refused it for good.
     Refused,
-    /// Nobody knows: there was no answer.
+    /// There was no answer, or one that says nothing of this pod.
     Unknown,
 }
 
 /// The nominations of this process.
 #[derive(Debug)]
 pub struct Nominations {
-    /// Pods that a nomination was asked for, while they are not bound, by UID.
-    records: HashMap<Arc<str>, Record>,
-    /// Nodes with a pod to nominate, the oldest hold first.
-    queue: BTreeSet<(Instant, NodeId)>,
-    /// The place of each node in `queue`.
-    queued: HashMap<NodeId, Instant>,
+    /// Pods that were nominated lately, or are now, by UID.
+    records: HashMap<Arc<str>, NominationRecord>,
+    queue: Queue,
     bucket: TokenBucket,
+    bindings: RecentBindings,
     is_permitted: bool,
     dropped_at: Option<Instant>,
 }
 
 #[derive(Debug)]
-struct Record {
+struct NominationRecord {
     node: NodeId,
-    state: RecordState,
+    state: NominationState,
     /// No write before that.
     not_before: Instant,
 }
 
+/// The state of a pod's nomination, as drawn above. `over` is the version of the pod that was written over.
 #[derive(Debug, PartialEq, Eq)]
-enum RecordState {
-    /// The pod is not nominated by this process.
+enum NominationState {
     Idle,
-    /// A write over this version of the pod is under way.
-    Asked(Box<str>),
-    /// This process nominated the pod, by a write over this version of it, and nothing else was seen since.
-    Ours(Box<str>),
+    Setting { over: Box<str>, until: Instant },
+    Ours { over: Box<str> },
+    Clearing { over: Box<str>, until: Instant },
+}
+
+/// Nodes with daemon pods to nominate.
+#[derive(Debug, Default)]
+struct Queue {
+    /// Nodes with a pod that is due, the oldest hold first.
+    due: BTreeSet<(Instant, NodeId)>,
+    /// Nodes whose pods are due later, by the time when.
+    paused: BTreeSet<(Instant, NodeId)>,
+    places: HashMap<NodeId, Place>,
+    /// Pods that are due, on all nodes.
+    pods: usize,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Due { held_since: Instant, pods: usize },
+    Paused { until: Instant },
+}
+
+/// The bindings of this second and of the one before.
+#[derive(Debug, Default)]
+struct RecentBindings {
+    since: Option<Instant>,
+    count: u32,
+    before: u32,
 }
 
 /// A daemon pod that may be nominated.
-struct Candidate {
+struct NominationCandidate {
     pod: PodId,
     held_since: Instant,
-    /// Whether its hold refuses others, or would.
-    refuses_others: bool,
+    /// Its hold refuses others or would, and nobody has nominated it yet.
+    is_wanting: bool,
 }
 
 impl Default for Nominations {
     fn default() -> Self {
         Self {
             records: HashMap::new(),
-            queue: BTreeSet::new(),
-            queued: HashMap::new(),
+            queue: Queue::default(),
             bucket: TokenBucket::new(BURST, PER_SECOND),
+            bindings: RecentBindings::default(),
             is_permitted: true,
             dropped_at: None,
         }
@@ -132,12 +176,20 @@ impl Default for Nominations {
 impl Nominations {
     /// The number of pods that are nominated by this process.
     pub fn len(&self) -> usize {
-        self.records.values().filter(|record| matches!(record.state, RecordState::Ours(_))).count()
+        let is_ours = |record: &&NominationRecord| {
+            !matches!(record.state, NominationState::Idle | NominationState::Setting { .. })
+        };
+        self.records.values().filter(is_ours).count()
     }
 
-    /// Whether this process nominates no pod.
+    /// True while this process nominates no pod.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// The number of pods that could be nominated now and are not.
+    pub fn waiting(&self) -> usize {
+        self.queue.pods
     }
 
     /// Forgets a pod that is bound, has ended or is gone.
@@ -145,32 +197,100 @@ impl Nominations {
         self.records.remove(uid);
     }
 
-    /// Takes note of a pod as the watch brings it: a nomination that somebody else changed is not ours any more.
+    /// Records a pod as the watch brings it: a nomination that somebody else changed is not ours any more.
     pub fn observe(&mut self, uid: &str, nominated: Option<NodeId>, resource_version: Option<&str>) {
         let Some(record) = self.records.get_mut(uid) else { return };
-        if let RecordState::Ours(over) = &record.state
+        if let NominationState::Ours { over } | NominationState::Clearing { over, .. } = &record.state
             && nominated != Some(record.node)
             && resource_version != Some(over)
         {
-            record.state = RecordState::Idle;
+            record.state = NominationState::Idle;
         }
     }
 
-    /// Gives a node its place in the queue; `None` takes it out.
-    fn enqueue(&mut self, node: NodeId, held_since: Option<Instant>) {
-        let before = match held_since {
-            Some(since) => self.queued.insert(node, since),
-            None => self.queued.remove(&node),
+    /// Records that a pod was bound: that is how busy the scheduler is.
+    pub fn note_binding(&mut self, now: Instant) {
+        self.bindings.note(now);
+    }
+
+    /// Takes what one write costs; false when that is not there.
+    fn take(&mut self, now: Instant) -> bool {
+        let cost = if self.bindings.in_a_second(now) >= BUSY { COST_WHILE_BUSY } else { 1 };
+        self.bucket.take(cost, now)
+    }
+
+    /// Ends writes without an answer, and drops records that say nothing any more. Returns the number of pods that are nominated, or
+    /// about to be.
+    fn expire(&mut self, now: Instant) -> usize {
+        for record in self.records.values_mut() {
+            record.state = match std::mem::replace(&mut record.state, NominationState::Idle) {
+                NominationState::Setting { until, .. } if until <= now => NominationState::Idle,
+                NominationState::Clearing { over, until } if until <= now => NominationState::Ours { over },
+                state => state,
+            };
+        }
+        let is_idle = |record: &NominationRecord| record.state == NominationState::Idle;
+        self.records.retain(|_, record| !is_idle(record) || record.not_before > now);
+        self.records.values().filter(|record| !is_idle(record)).count()
+    }
+}
+
+impl Queue {
+    /// Gives a node its place, or takes it out.
+    fn put(&mut self, node: NodeId, place: Option<Place>) {
+        let before = match place {
+            Some(place) => self.places.insert(node, place),
+            None => self.places.remove(&node),
         };
-        if before == held_since {
-            return;
+        match before {
+            Some(Place::Due { held_since, pods }) => {
+                self.due.remove(&(held_since, node));
+                self.pods -= pods;
+            }
+            Some(Place::Paused { until }) => drop(self.paused.remove(&(until, node))),
+            None => {}
         }
-        before.map(|before| self.queue.remove(&(before, node)));
-        held_since.map(|since| self.queue.insert((since, node)));
+        match place {
+            Some(Place::Due { held_since, pods }) => {
+                self.due.insert((held_since, node));
+                self.pods += pods;
+            }
+            Some(Place::Paused { until }) => drop(self.paused.insert((until, node))),
+            None => {}
+        }
     }
 
-    fn is_due(&self, uid: &str, now: Instant) -> bool {
-        self.records.get(uid).is_none_or(|record| record.not_before <= now)
+    /// The node that is due and has the oldest hold.
+    fn first(&self) -> Option<NodeId> {
+        self.due.first().map(|(_, node)| *node)
+    }
+
+    /// A node whose pause is over.
+    fn first_over(&self, now: Instant) -> Option<NodeId> {
+        self.paused.first().filter(|(until, _)| *until <= now).map(|(_, node)| *node)
+    }
+}
+
+impl RecentBindings {
+    fn note(&mut self, now: Instant) {
+        self.roll(now);
+        self.count = self.count.saturating_add(1);
+    }
+
+    /// The larger of the two, so that a second that has just begun does not look idle.
+    fn in_a_second(&mut self, now: Instant) -> u32 {
+        self.roll(now);
+        self.count.max(self.before)
+    }
+
+    fn roll(&mut self, now: Instant) {
+        let since = *self.since.get_or_insert(now);
+        let passed = now.saturating_duration_since(since);
+        if passed >= Duration::from_secs(1) {
+            self.before = if passed < Duration::from_secs(2) { self.count } else { 0 };
+            self.count = 0;
+            self.since = Some(now);
+        }
     }
 }
 
@@ -180,159 +300,205 @@ impl Cluster {
         self.nominations.is_permitted = is_permitted;
     }
 
-    /// Decides who is nominated now, and whose nomination is taken back: effects for the edge to write. Returns how many pods had
-    /// to be left out for want of rate, counted once an [`INTERVAL`].
+    /// Decides which pods are nominated now, and which nominations are taken back: effects for the edge to write. Returns the number
+    /// of pods that had to be left out, counted once an [`INTERVAL`].
     ///
     /// Call it on each tick, and only while the view of the cluster is fresh.
     pub fn nominate(&mut self, now: Instant) -> usize {
-        let reservation = &self.policy().reservation;
-        let is_on = reservation.nominate && reservation.mode == ReservationMode::Enforce;
-        if !is_on || !self.nominations.is_permitted || self.sight.is_lost() {
+        if !self.policy().reservation.nominates() || !self.nominations.is_permitted || self.sight.is_lost() {
             return 0;
         }
+        let mut nominated = self.nominations.expire(now);
         self.take_back_nominations(now);
-        let queue = &self.nominations.queue;
-        let nodes: Vec<NodeId> = queue.iter().take(NODES_A_TICK).map(|(_, node)| *node).collect();
-        let mut looked_at = 0;
-        for id in nodes {
-            self.refresh(id, now);
-            // A node that was deleted was not worked out again.
-            self.enqueue_nominations(id);
-            if !self.nominate_on(id, now) {
-                return self.count_dropped(looked_at, now);
+        while let Some(node) = self.nominations.queue.first_over(now) {
+            self.refresh(node, now);
+            self.enqueue_nominations(node, now);
+        }
+        while let Some(node) = self.nominations.queue.first() {
+            self.refresh(node, now);
+            for pod in self.due_pods(node, now) {
+                if nominated >= NOMINATED_AT_ONCE || !self.nominations.take(now) {
+                    self.enqueue_nominations(node, now);
+                    return self.count_dropped(now);
+                }
+                let name = self.node_by_id(node).name.clone();
+                self.write_nomination(pod, node, Some(name), now);
+                nominated += 1;
             }
-            looked_at += 1;
+            // Out of the way of the others: its pods are under way, or it was not due after all.
+            self.enqueue_nominations(node, now);
         }
         0
     }
 
-    /// Takes note of what came of a write.
-    pub fn nomination_done(&mut self, uid: &str, outcome: &NominationOutcome, now: Instant) {
-        // The view may have gone past the write before its answer came; then the watch has the last word on it.
-        let version = self.pod(uid).and_then(|pod| pod.failed_version().map(Box::from));
-        let Some(record) = self.nominations.records.get_mut(uid) else { return };
-        let RecordState::Asked(over) = std::mem::replace(&mut record.state, RecordState::Idle) else {
+    /// Records the answer to a write. One to another write than the last is ignored: the watch has the last word then.
+    pub fn nomination_done(&mut self, nomination: &Nomination, outcome: &NominationOutcome, now: Instant) {
+        let seen = self.pod(&nomination.uid).and_then(|pod| pod.failed_version().map(Box::<str>::from));
+        let Some(record) = self.nominations.records.get_mut(&nomination.uid) else { return };
+        if *outcome == NominationOutcome::Refused {
+            record.not_before = now + REFUSED_PAUSE;
+        }
+        let over = &nomination.resource_version;
+        record.state = match std::mem::replace(&mut record.state, NominationState::Idle) {
+            NominationState::Setting { over: asked, .. } if asked == *over && nomination.node.is_some() => {
+                match outcome {
+                    // Unless the view has gone past the write: then it may have been cleared and set by others since.
+                    NominationOutcome::Written { resource_version }
+                        if seen.is_some_and(|seen| seen == *over || *seen == **resource_version) =>
+                    {
+                        NominationState::Ours { over: asked }
+                    }
+                    _ => NominationState::Idle,
+                }
+            }
+            NominationState::Clearing { over: asked, .. } if asked == *over && nomination.node.is_none() => {
+                match outcome {
+                    NominationOutcome::Written { .. } => NominationState::Idle,
+                    _ => NominationState::Ours { over: asked },
+                }
+            }
+            state => state,
+        };
+        let node = record.node;
+        self.enqueue_nominations(node, now);
+    }
+
+    /// Gives a node its place among those to nominate on. Call it when the node has been worked out, or one of its holds has refused
+    /// a pod for the first time.
+    pub(in crate::daemonset) fn enqueue_nominations(&mut self, id: NodeId, now: Instant) {
+        if !self.policy().reservation.nominates() {
             return;
-        };
-        match outcome {
-            NominationOutcome::Written { resource_version } => {
-                let is_current = version
-                    .as_ref()
-                    .is_some_and(|seen: &Box<str>| *seen == over || **seen == **resource_version);
-                if is_current {
-                    record.state = RecordState::Ours(over);
-                }
-            }
-            NominationOutcome::Refused => record.not_before = now + REFUSED_PAUSE,
-            NominationOutcome::Outdated | NominationOutcome::Unknown => {}
         }
+        let mut place: Option<Place> = None;
+        for candidate in self.nomination_candidates(id).iter().filter(|candidate| candidate.is_wanting) {
+            let due_at = self.due_at(candidate.pod, id, now);
+            place = Some(match (place, due_at) {
+                (Some(Place::Due { held_since, pods }), None) => {
+                    Place::Due { held_since: held_since.min(candidate.held_since), pods: pods + 1 }
+                }
+                (_, None) => Place::Due { held_since: candidate.held_since, pods: 1 },
+                (Some(Place::Paused { until }), Some(due_at)) => Place::Paused { until: until.min(due_at) },
+                (None, Some(due_at)) => Place::Paused { until: due_at },
+                (Some(due), Some(_)) => due,
+            });
+        }
+        self.nominations.queue.put(id, place);
     }
 
-    /// Gives a node that has just been worked out its place among those to nominate on.
-    pub(in crate::daemonset) fn enqueue_nominations(&mut self, id: NodeId) {
-        let candidates = self.candidates(id).into_iter();
-        let waits = |candidate: &Candidate| {
-            candidate.refuses_others && self.pod_by_id(candidate.pod).nominated.is_none()
-        };
-        let held_since = candidates.filter(waits).map(|candidate| candidate.held_since).min();
-        self.nominations.enqueue(id, held_since);
-    }
-
-    /// Nominates the pods of one node that are due. False when the rate is spent.
-    fn nominate_on(&mut self, id: NodeId, now: Instant) -> bool {
-        let Some(node) = self.node_if_known(id) else { return true };
+    /// The time at which a pod may be nominated to a node; `None` for at once.
+    fn due_at(&self, pod: PodId, id: NodeId, now: Instant) -> Option<Instant> {
         // The view of this node is behind the scheduler's, so its hold may be over already.
-        if node.staleness.refuses(now) {
-            return true;
+        if self.node_by_id(id).staleness.refuses(now) {
+            return Some(now + INTERVAL);
         }
-        for candidate in self.candidates(id) {
-            let pod = self.pod_by_id(candidate.pod);
-            let is_due = candidate.refuses_others && pod.nominated.is_none();
-            if is_due && self.nominations.is_due(&pod.uid, now) {
-                if !self.nominations.bucket.take(now) {
-                    return false;
-                }
-                self.write_nomination(candidate.pod, id, true, now);
-            }
-        }
-        true
+        let record = self.nominations.records.get(&self.pod_by_id(pod).uid)?;
+        let answer_by = match record.state {
+            NominationState::Setting { until, .. } | NominationState::Clearing { until, .. } => until,
+            NominationState::Idle | NominationState::Ours { .. } => now,
+        };
+        Some(record.not_before.max(answer_by)).filter(|at| *at > now)
     }
 
-    /// Takes back what this process nominated where the hold is over, or keeps a daemon pod out that would land without it.
+    fn due_pods(&self, id: NodeId, now: Instant) -> Vec<PodId> {
+        let candidates = self.nomination_candidates(id).into_iter();
+        let due = candidates
+            .filter(|candidate| candidate.is_wanting && self.due_at(candidate.pod, id, now).is_none());
+        due.map(|candidate| candidate.pod).collect()
+    }
+
+    /// Takes back what this process nominated where the hold has ended, or keeps a daemon pod out that would land without it.
     fn take_back_nominations(&mut self, now: Instant) {
-        let ours = self.nominations.records.iter();
-        let ours = ours.filter(|(_, record)| matches!(record.state, RecordState::Ours(_)));
-        let due = ours.filter(|(_, record)| record.not_before <= now);
-        let due: Vec<(Arc<str>, NodeId)> = due.map(|(uid, record)| (uid.clone(), record.node)).collect();
-        for (uid, id) in due {
+        let mut ours: BTreeMap<NodeId, Vec<Arc<str>>> = BTreeMap::new();
+        for (uid, record) in &self.nominations.records {
+            if matches!(record.state, NominationState::Ours { .. }) && record.not_before <= now {
+                ours.entry(record.node).or_default().push(uid.clone());
+            }
+        }
+        for (id, uids) in ours {
             self.refresh(id, now);
-            let Some(pod_id) = self.pod_id(&uid) else { continue };
-            let stands = self.candidates(id).iter().any(|candidate| candidate.pod == pod_id);
-            let pod = self.pod_by_id(pod_id);
-            if !stands
-                && pod.nominated == Some(id)
-                && !self.is_preempting_on(id, pod.priority)
-                && self.nominations.bucket.take(now)
-            {
-                self.write_nomination(pod_id, id, false, now);
+            let standing: Vec<PodId> =
+                self.nomination_candidates(id).iter().map(|candidate| candidate.pod).collect();
+            for uid in uids {
+                let Some(pod_id) = self.pod_id(&uid) else { continue };
+                let pod = self.pod_by_id(pod_id);
+                let is_over = !standing.contains(&pod_id) && pod.nominated == Some(id);
+                // Nobody's pod any more: it was orphaned, and only the scheduler can tell what it needs.
+                if pod.failed_version().is_none() {
+                    self.nominations.forget(&uid);
+                } else if is_over && !self.is_preempting_on(id, pod.priority) && self.nominations.take(now) {
+                    self.write_nomination(pod_id, id, None, now);
+                }
             }
         }
     }
 
-    /// Whether pods of lower priority are leaving the node: the scheduler may preempt there for the nominated pod, and then the
+    /// True while pods of lower priority are leaving the node: the scheduler may preempt there for the nominated pod, and then the
     /// nomination is the scheduler's as much as ours.
     fn is_preempting_on(&self, id: NodeId, priority: i32) -> bool {
         let mut pods = self.node_by_id(id).pods.iter().map(|pod| self.pod_by_id(*pod));
         pods.any(|pod| pod.is_terminating && pod.priority < priority)
     }
 
-    fn write_nomination(&mut self, pod: PodId, id: NodeId, sets: bool, now: Instant) {
+    fn write_nomination(&mut self, pod: PodId, id: NodeId, node: Option<Arc<str>>, now: Instant) {
         let info = self.pod_by_id(pod);
         let Some(version) = info.failed_version() else { return };
+        let over: Box<str> = version.into();
         let nomination = Nomination {
             namespace: info.namespace.clone(),
             name: info.name.clone(),
             uid: info.uid.clone(),
-            resource_version: version.into(),
-            node: sets.then(|| self.node_by_id(id).name.clone()),
+            resource_version: over.clone(),
+            node,
         };
-        let state = RecordState::Asked(nomination.resource_version.clone());
-        let not_before = now + INTERVAL;
-        self.nominations.records.insert(nomination.uid.clone(), Record { node: id, state, not_before });
+        let until = now + ANSWER_TIMEOUT;
+        let state = match nomination.node {
+            Some(_) => NominationState::Setting { over, until },
+            None => NominationState::Clearing { over, until },
+        };
+        let record = NominationRecord { node: id, state, not_before: now + INTERVAL };
+        self.nominations.records.insert(nomination.uid.clone(), record);
         self.effects.push(Effect::Nominate(nomination));
     }
 
-    fn count_dropped(&mut self, looked_at: usize, now: Instant) -> usize {
+    fn count_dropped(&mut self, now: Instant) -> usize {
         let nominations = &mut self.nominations;
         if nominations.dropped_at.is_some_and(|at| now.saturating_duration_since(at) < INTERVAL) {
             return 0;
         }
         nominations.dropped_at = Some(now);
-        nominations.queue.len().saturating_sub(looked_at)
+        nominations.waiting()
     }
 
     /// Returns the daemon pods of a node, in the order of its holds, that may be nominated together: room is held for them, the
-    /// scheduler has tried and failed them, and none keeps another missing daemon pod out that would land without it.
-    fn candidates(&self, id: NodeId) -> Vec<Candidate> {
+    /// scheduler has tried and failed them, and none keeps another missing daemon pod out that would land without it. The node
+    /// must have been worked out.
+    fn nomination_candidates(&self, id: NodeId) -> Vec<NominationCandidate> {
         let Some(node) = self.node_if_known(id) else { return Vec::new() };
-        let held: Vec<&Hold> = node.holds.iter().filter(|hold| hold.state == HoldState::Held).collect();
-        if held.is_empty() {
+        let may_be = |hold: &Hold| {
+            let pod = hold.pending.filter(|_| hold.state == HoldState::Held)?;
+            self.may_be_nominated(pod, hold).then_some(pod)
+        };
+        if !node.holds.iter().any(|hold| may_be(hold).is_some()) {
             return Vec::new();
         }
         let mut free = node.allocatable.clone();
         free.subtract(&node.used);
-        let mut nominated: Vec<&Hold> = Vec::new();
         let mut candidates = Vec::new();
-        for hold in &held {
-            let Some(pod) = hold.pending.filter(|pod| self.may_be_nominated(*pod, hold)) else { continue };
-            nominated.push(hold);
-            if held.iter().any(|other| keeps_out(&free, &nominated, other)) {
-                nominated.pop();
-                continue;
+        let mut above = free.clone();
+        // The holds of missing pods are in the order of their priority, the highest first.
+        for equals in node.holds.chunk_by(|a, b| a.priority == b.priority) {
+            let mut nominated: Vec<&Hold> = Vec::new();
+            for hold in equals {
+                let (Some(pod), Some(held_since)) = (may_be(hold), hold.held_since) else { continue };
+                nominated.push(hold);
+                if equals.iter().any(|other| keeps_out(&above, &nominated, other)) {
+                    nominated.pop();
+                    continue;
+                }
+                let is_wanting = self.pod_by_id(pod).nominated.is_none() && would_refuse(node, hold, &free);
+                candidates.push(NominationCandidate { pod, held_since, is_wanting });
             }
-            let Some(held_since) = hold.held_since else { continue };
-            let refuses_others = would_refuse(node, hold, &free);
-            candidates.push(Candidate { pod, held_since, refuses_others });
+            nominated.iter().for_each(|hold| above.subtract(&hold.need));
         }
         candidates
     }
@@ -342,38 +508,48 @@ impl Cluster {
         let is_ignored = pod.daemon.as_ref().is_some_and(|daemon| is_ignored(&daemon.labels));
         // What the daemon's own pod still holds would count twice in the scheduler's sum.
         let predecessor_has_left = hold.reserve == hold.need;
-        pod.failed_version().is_some() && !pod.is_terminating && !is_ignored && predecessor_has_left
+        pod.failed_version().is_some() && !is_ignored && predecessor_has_left
     }
 }
 
-/// Whether the nominated pods would keep out a missing daemon pod of the priority of one of them, which would have room without
-/// them. To the scheduler a nominated pod stands before its equals; to us it does not: the smaller one may land first.
-fn keeps_out(free: &Resources, nominated: &[&Hold], other: &Hold) -> bool {
-    let mut beside_higher = free.clone();
-    let mut equals = Resources::default();
+/// True if the nominated pods would keep out a missing daemon pod of their priority that has room without them. `above` is what is
+/// free beside nominated pods of higher priority. To the scheduler a nominated pod stands before its equals; to us it does not: the
+/// smaller one may land first.
+fn keeps_out(above: &Resources, nominated: &[&Hold], other: &Hold) -> bool {
+    let may_land = match other.state {
+        HoldState::Held | HoldState::CannotFit => true,
+        // Nothing is held for it, and only a pod that is there can land.
+        HoldState::Expired => other.pending.is_some(),
+        HoldState::NotMissing => false,
+    };
+    if !may_land || above.lacks(&other.reserve).is_some() {
+        return false;
+    }
+    let mut rest = above.clone();
+    let mut takes_ports = false;
     for hold in nominated.iter().filter(|hold| hold.daemon_set != other.daemon_set) {
-        match hold.priority.cmp(&other.priority) {
-            Ordering::Greater => beside_higher.subtract(&hold.need),
-            Ordering::Equal => equals.add(&hold.need),
-            // The scheduler does not count it against pods of higher priority.
-            Ordering::Less => {}
-        }
+        rest.subtract(&hold.need);
+        takes_ports |= any_conflict(&hold.host_ports, &other.host_ports);
     }
-    let would_land = beside_higher.lacks(&other.reserve).is_none();
-    beside_higher.subtract(&equals);
-    would_land && beside_higher.lacks(&other.reserve).is_some()
+    takes_ports || rest.lacks(&other.reserve).is_some()
 }
 
-/// Whether there may be pods that fit on the node in the scheduler's eyes and that the hold refuses. Where nothing is free the
+/// True if there may be pods that fit on the node in the scheduler's eyes and that the hold refuses. Where nothing is free the
 /// scheduler itself keeps them off, and a nomination would only make it slower.
 fn would_refuse(node: &NodeState, hold: &Hold, free: &Resources) -> bool {
     if free.pods <= 0 {
         return false;
     }
-    let takes_last_slots = free.pods <= node.holds.iter().map(|hold| hold.reserve.pods).sum();
+    let held = node.holds.iter().filter(|hold| hold.state == HoldState::Held);
+    let takes_last_slots = free.pods <= held.map(|hold| hold.reserve.pods).sum();
     let wants_ports = !hold.host_ports.is_empty();
-    // Pods that ask for CPU and memory need some of both; one that asks for less has been refused before.
-    let some_is_free =
-        free.has_some_of_all(&hold.reserve) || hold.has_refused && free.has_some_of(&hold.reserve);
+    // Pods ask for some CPU and some memory. One that asks for less has been refused before others are expected.
+    let usual = [(hold.reserve.milli_cpu, free.milli_cpu), (hold.reserve.memory, free.memory)];
+    let mut asked = usual.iter().filter(|(reserved, _)| *reserved > 0).peekable();
+    let some_is_free = if asked.peek().is_some() && !hold.has_refused {
+        asked.all(|(_, free)| *free > 0)
+    } else {
+        free.has_some_of(&hold.reserve)
+    };
     takes_last_slots || wants_ports || some_is_free
 }

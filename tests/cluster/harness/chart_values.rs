@@ -41,6 +41,7 @@ pub(crate) const MATRIX: &[(&str, &[&str])] = &[
             "--set=metrics.serviceMonitor.enabled=true,metrics.prometheusRule.enabled=true,metrics.dashboard.enabled=true,networkPolicy.enabled=true,networkPolicy.from[0].ipBlock.cidr=192.0.2.0/24,priorityClass.create=true,tracing.endpoint=http://collector.observability:4318,tracing.samplingRatePerMillion=1000000",
         ],
     ),
+    ("without-nomination", &["--set=config.reservation.nominate=false"]),
     (
         "little",
         &[

@@ -20,7 +20,7 @@ pub(crate) struct Component {
     pub(crate) program: PathBuf,
     pub(crate) args: Vec<String>,
     /// Beside what this process has.
-    pub(crate) environment: Vec<(&'static str, &'static str)>,
+    pub(crate) environment: Vec<(&'static str, String)>,
     pub(crate) folder: PathBuf,
     /// Removed when the process has ended: data that nobody wants to read, not even after a failure.
     pub(crate) discard: Option<PathBuf>,
@@ -49,7 +49,7 @@ impl Component {
             .arg("--")
             .arg(&self.program)
             .args(&self.args)
-            .envs(self.environment.iter().copied())
+            .envs(self.environment.iter().cloned())
             .current_dir(&self.folder)
             .stdin(Stdio::piped())
             .stdout(output.try_clone().expect("a second handle of the log"))

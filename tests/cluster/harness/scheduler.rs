@@ -64,7 +64,8 @@ impl Scheduler {
         // JSON is YAML.
         let text = configuration(layout, options).to_string();
         Self::with(layout, &options.name, &text, |component| {
-            component.environment.clone_from(&options.environment);
+            let environment = options.environment.iter().map(|&(name, value)| (name, value.to_owned()));
+            component.environment.extend(environment);
             component.args.extend(options.flags.iter().map(|&flag| flag.to_owned()));
         })
     }

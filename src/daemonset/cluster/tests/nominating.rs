@@ -1,4 +1,7 @@
-//! Who is nominated, when, and whose nomination is taken back.
+//! Nominations: which pods, when, and which of them are taken back.
+
+use std::collections::BTreeMap;
+use std::ops::{Deref, DerefMut};
 
 use super::*;
 use crate::daemonset::policy::{Policy, ReservationMode};
@@ -31,8 +34,28 @@ fn sized(base: Value, cpu: &str) -> Value {
     with(base, json!({"spec": {"containers": [{"name": "c", "resources": {"requests": {"cpu": cpu}}}]}}))
 }
 
-/// The nodes of `names` have 100m left, and a pod of `d`, 300m, has failed on each.
-fn waiting_on(names: &[&str], change: impl FnOnce(&mut Policy)) -> World {
+/// A world that keeps the nominations that were asked for, to answer them.
+struct Stage {
+    world: World,
+    asked: BTreeMap<String, Nomination>,
+}
+
+impl Deref for Stage {
+    type Target = World;
+
+    fn deref(&self) -> &World {
+        &self.world
+    }
+}
+
+impl DerefMut for Stage {
+    fn deref_mut(&mut self) -> &mut World {
+        &mut self.world
+    }
+}
+
+/// A pod of `d`, 300m, has failed on each of the nodes, which have 100m left.
+fn waiting_on(names: &[&str], change: impl FnOnce(&mut Policy)) -> Stage {
     let mut world = World::with(change);
     world.daemon_set("d", json!({}));
     for name in names {
@@ -40,21 +63,28 @@ fn waiting_on(names: &[&str], change: impl FnOnce(&mut Policy)) -> World {
         world.pod(&on(pod(&format!("o-{name}"), "900m"), name));
         world.pod(&failed("d", name, 1));
     }
-    world
+    Stage::of(world)
 }
 
-fn waiting() -> World {
+fn waiting() -> Stage {
     waiting_on(&["n1"], |_| {})
 }
 
-impl World {
-    /// The nominations that are decided now, and how many were dropped.
+impl Stage {
+    fn of(world: World) -> Self {
+        Self { world, asked: BTreeMap::new() }
+    }
+
+    /// The nominations that are decided now, and how many pods were left out.
     fn nominate(&mut self) -> (Vec<Nomination>, usize) {
-        self.cluster.tick(self.now);
-        let dropped = self.cluster.nominate(self.now);
+        let now = self.now;
+        self.cluster.tick(now);
+        let dropped = self.cluster.nominate(now);
         let effects = self.cluster.take_effects().into_iter();
         let of = |effect| if let Effect::Nominate(nomination) = effect { Some(nomination) } else { None };
-        (effects.filter_map(of).collect(), dropped)
+        let nominations: Vec<Nomination> = effects.filter_map(of).collect();
+        self.asked.extend(nominations.iter().map(|asked| (asked.uid.to_string(), asked.clone())));
+        (nominations, dropped)
     }
 
     /// Pods and nodes of the nominations that are decided now; no node where one is taken back.
@@ -66,25 +96,55 @@ impl World {
         nominations.iter().map(short).collect()
     }
 
+    fn delete_pod(&mut self, uid: &str) {
+        self.world.cluster.delete_pod(uid, self.world.now);
+    }
+
+    fn delete_node(&mut self, name: &str) {
+        self.world.cluster.delete_node(name, self.world.now);
+    }
+
+    fn delete_daemon_set(&mut self, uid: &str) {
+        self.world.cluster.delete_daemon_set(uid, self.world.now);
+    }
+
+    fn refresh(&mut self) {
+        self.world.cluster.refresh_all(self.world.now);
+    }
+
     fn wait(&mut self, seconds: f64) {
         self.now += Duration::from_secs_f64(seconds);
     }
 
+    /// The answer to the last nomination of a pod.
+    fn answer(&mut self, uid: &str, outcome: &NominationOutcome) {
+        let now = self.now;
+        self.world.cluster.nomination_done(&self.asked[uid], outcome, now);
+    }
+
     fn written(&mut self, uid: &str, version: u64) {
-        let outcome = NominationOutcome::Written { resource_version: version.to_string() };
-        self.cluster.nomination_done(uid, &outcome, self.now);
+        self.answer(uid, &NominationOutcome::Written { resource_version: version.to_string() });
+    }
+
+    fn nominated_now(&self) -> usize {
+        self.cluster.census().nominated
     }
 
     /// The pod of `d` on n1 is nominated by this process, and the watch has brought it.
     fn nominated_by_us() -> Self {
-        let mut world = waiting();
-        assert_eq!(world.nominations(), [sets("d-n1", "n1")]);
-        world.written("d-n1", 2);
-        world.pod(&nominated(failed("d", "n1", 1), "n1", 2));
-        assert_eq!(world.cluster.nominations_len(), 1);
-        world.wait(10.0);
-        assert_eq!(world.nominations(), []);
-        world
+        let mut stage = waiting();
+        assert_eq!(stage.nominations(), [sets("d-n1", "n1")]);
+        stage.written("d-n1", 2);
+        stage.pod(&nominated(failed("d", "n1", 1), "n1", 2));
+        assert_eq!(stage.nominated_now(), 1);
+        stage.wait(10.0);
+        assert_eq!(stage.nominations(), []);
+        stage
+    }
+
+    /// Nothing is wanted on n1 any more.
+    fn end_holds(&mut self) {
+        self.daemon_set("d", template(json!({"nodeSelector": {"none": "here"}})));
     }
 }
 
@@ -132,7 +192,7 @@ fn who_is_nominated() {
     ];
     for (what, pod, expected) in cases {
         let mut world = waiting();
-        world.cluster.delete_pod("d-n1", world.now);
+        world.delete_pod("d-n1");
         world.pod(&pod);
         assert_eq!(!world.nominations().is_empty(), expected, "{what}");
     }
@@ -173,7 +233,7 @@ fn when_nobody_is_nominated() {
 #[test]
 fn a_node_in_doubt_waits() {
     // The scheduler offers the node to a pod that does not fit in our view: one has left whose end we have not seen.
-    let mut world = World::new();
+    let mut world = Stage::of(World::new());
     world.daemon_set("d", template(json!({"priority": 0})));
     world.daemon_set("landed", template(json!({"priority": 100})));
     world.node("n1", json!({}));
@@ -190,11 +250,11 @@ fn a_node_in_doubt_waits() {
 #[test]
 fn only_where_others_would_be_refused() {
     let memory = |amount: &str| json!({"spec": {"containers": [{"name": "c", "resources": {"requests": {"cpu": "300m", "memory": amount}}}]}});
-    let full = |world: &mut World| world.pod(&on(pod("rest", "100m"), "n1"));
+    let full = |world: &mut Stage| world.pod(&on(pod("rest", "100m"), "n1"));
     let mut world = waiting();
     full(&mut world);
     assert_eq!(world.nominations(), [], "no CPU is left");
-    world.cluster.delete_pod("rest", world.now);
+    world.delete_pod("rest");
     assert_eq!(world.nominations(), [sets("d-n1", "n1")], "as soon as some is");
 
     // A daemon that asks for memory too: a pod that asks for memory alone is refused, and from then on others would be.
@@ -216,7 +276,7 @@ fn only_where_others_would_be_refused() {
     let mut world = waiting();
     world.pod(&terminating(on(with(daemon_pod("d", "n1"), json!({"metadata": {"uid": "old"}})), "n1")));
     assert_eq!(world.nominations(), [], "its predecessor still holds the room: it would count twice");
-    world.cluster.delete_pod("old", world.now);
+    world.delete_pod("old");
     assert_eq!(world.nominations(), [sets("d-n1", "n1")]);
 }
 
@@ -228,50 +288,51 @@ fn again_when_the_scheduler_has_cleared_it_but_not_at_once() {
     world.written("d-n1", 2);
     world.pod(&nominated(failed("d", "n1", 1), "n1", 2));
     world.pod(&failed("d", "n1", 3));
-    assert_eq!(world.cluster.nominations_len(), 0, "cleared by the scheduler");
+    assert_eq!(world.nominated_now(), 0, "cleared by the scheduler");
     world.wait(1.9);
     assert_eq!(world.nominations(), []);
     world.wait(0.1);
     assert_eq!(world.nominations(), [sets("d-n1", "n1")]);
-    // Nobody says what came of it: once more when the time comes.
-    world.wait(2.0);
+    // No answer comes: once more when the write must be over.
+    world.wait(14.9);
+    assert_eq!(world.nominations(), []);
+    world.wait(0.1);
     assert_eq!(world.nominations(), [sets("d-n1", "n1")]);
-    world.cluster.nomination_done("d-n1", &NominationOutcome::Refused, world.now);
+    world.answer("d-n1", &NominationOutcome::Refused);
     world.wait(59.0);
     assert_eq!(world.nominations(), [], "refused for a reason that will not go in two seconds");
     world.wait(1.0);
     assert_eq!(world.nominations(), [sets("d-n1", "n1")]);
-    world.cluster.nomination_done("d-n1", &NominationOutcome::Outdated, world.now);
+    world.answer("d-n1", &NominationOutcome::Outdated);
     world.wait(2.0);
     assert_eq!(world.nominations(), [sets("d-n1", "n1")]);
 }
 
 #[test]
 fn taken_back_when_the_hold_ends() {
-    let not_wanted = |world: &mut World| world.daemon_set("d", template(json!({"nodeSelector": {"a": "b"}})));
-    let mut world = World::nominated_by_us();
-    not_wanted(&mut world);
+    let mut world = Stage::nominated_by_us();
+    world.end_holds();
     assert_eq!(world.nominations(), [clears("d-n1")]);
     world.written("d-n1", 3);
     world.pod(&failed("d", "n1", 3));
     world.wait(10.0);
     assert_eq!(world.nominations(), [], "once");
 
-    let mut world = World::nominated_by_us();
+    let mut world = Stage::nominated_by_us();
     world.pod(&priority(on(pod("vip", "800m"), "n1"), 5));
     assert_eq!(world.nominations(), [clears("d-n1")], "it cannot fit any more");
 
-    let mut world = World::nominated_by_us();
-    world.cluster.delete_node("n1", world.now);
+    let mut world = Stage::nominated_by_us();
+    world.delete_node("n1");
     assert_eq!(world.nominations(), [clears("d-n1")], "the node is gone");
 
-    let mut world = World::nominated_by_us();
+    let mut world = Stage::nominated_by_us();
     world.pod(&on(failed("d", "n1", 9), "n1"));
-    assert_eq!((world.nominations(), world.cluster.nominations_len()), (vec![], 0), "bound");
+    assert_eq!((world.nominations(), world.nominated_now()), (vec![], 0), "bound");
 
-    let mut world = World::nominated_by_us();
-    world.cluster.delete_pod("d-n1", world.now);
-    assert_eq!((world.nominations(), world.cluster.nominations_len()), (vec![], 0), "gone");
+    let mut world = Stage::nominated_by_us();
+    world.delete_pod("d-n1");
+    assert_eq!((world.nominations(), world.nominated_now()), (vec![], 0), "gone");
 
     let mut world = waiting_on(&["n1"], |policy| policy.reservation.wait_timeout = Duration::from_secs(5));
     assert_eq!(world.nominations(), [sets("d-n1", "n1")]);
@@ -289,18 +350,17 @@ fn taken_back_when_the_hold_ends() {
 
 #[test]
 fn what_others_nominated_is_theirs() {
-    let not_wanted = |world: &mut World| world.daemon_set("d", template(json!({"nodeSelector": {"a": "b"}})));
     // A predecessor's, or the scheduler's own.
     let mut world = waiting();
     world.pod(&nominated(failed("d", "n1", 1), "n1", 2));
-    not_wanted(&mut world);
+    world.end_holds();
     assert_eq!(world.nominations(), []);
 
     // Ours was cleared, and then the scheduler nominated the pod itself.
-    let mut world = World::nominated_by_us();
+    let mut world = Stage::nominated_by_us();
     world.pod(&failed("d", "n1", 3));
     world.pod(&nominated(failed("d", "n1", 3), "n1", 4));
-    not_wanted(&mut world);
+    world.end_holds();
     assert_eq!(world.nominations(), []);
 
     // The same, and the answer to our patch comes after all of it.
@@ -310,7 +370,7 @@ fn what_others_nominated_is_theirs() {
     world.pod(&failed("d", "n1", 3));
     world.pod(&nominated(failed("d", "n1", 3), "n1", 4));
     world.written("d-n1", 2);
-    not_wanted(&mut world);
+    world.end_holds();
     world.wait(10.0);
     assert_eq!(world.nominations(), []);
 
@@ -320,17 +380,81 @@ fn what_others_nominated_is_theirs() {
     world.written("d-n1", 2);
     world.pod(&with(failed("d", "n1", 1), json!({"spec": {"priority": 0}})));
     world.pod(&nominated(failed("d", "n1", 1), "n1", 2));
-    not_wanted(&mut world);
+    world.end_holds();
     world.wait(10.0);
     assert_eq!(world.nominations(), [clears("d-n1")], "ours");
 
     // The scheduler preempts for a pod that we nominated before.
-    let mut world = World::nominated_by_us();
+    let mut world = Stage::nominated_by_us();
     world.pod(&priority(terminating(on(pod("victim", "50m"), "n1")), -1));
-    not_wanted(&mut world);
+    world.end_holds();
     assert_eq!(world.nominations(), [], "victims are leaving for it");
-    world.cluster.delete_pod("victim", world.now);
+    world.delete_pod("victim");
     assert_eq!(world.nominations(), [clears("d-n1")]);
+}
+
+/// A hold has ended and its nomination is taken back: what can come of that write.
+#[test]
+fn a_nomination_is_taken_back_until_that_is_done() {
+    let ending = || {
+        let mut world = Stage::nominated_by_us();
+        world.end_holds();
+        assert_eq!(world.nominations(), [clears("d-n1")]);
+        world
+    };
+    for outcome in [NominationOutcome::Outdated, NominationOutcome::Unknown] {
+        let mut world = ending();
+        world.answer("d-n1", &outcome);
+        assert_eq!(world.nominated_now(), 1, "{outcome:?}: still ours");
+        world.wait(2.0);
+        assert_eq!(world.nominations(), [clears("d-n1")], "{outcome:?}: once more");
+    }
+    // No answer at all.
+    let mut world = ending();
+    world.wait(15.0);
+    assert_eq!(world.nominations(), [clears("d-n1")]);
+
+    // The watch is first, and the scheduler nominates the pod before the answer comes.
+    let mut world = ending();
+    world.pod(&failed("d", "n1", 3));
+    world.written("d-n1", 3);
+    assert_eq!(world.nominated_now(), 0);
+    world.pod(&nominated(failed("d", "n1", 3), "n1", 4));
+    world.wait(10.0);
+    assert_eq!(world.nominations(), [], "not ours");
+}
+
+#[test]
+fn only_the_answer_to_the_last_write_counts() {
+    let mut world = waiting();
+    assert_eq!(world.nominations(), [sets("d-n1", "n1")]);
+    let first = world.asked["d-n1"].clone();
+    world.wait(15.0);
+    world.pod(&failed("d", "n1", 2));
+    assert_eq!(world.nominations(), [sets("d-n1", "n1")]);
+    let now = world.now;
+    world.cluster.nomination_done(&first, &NominationOutcome::Outdated, now);
+    world.written("d-n1", 3);
+    world.pod(&nominated(failed("d", "n1", 2), "n1", 3));
+    assert_eq!(world.nominated_now(), 1);
+    world.cluster.nomination_done(&first, &NominationOutcome::Outdated, now);
+    assert_eq!(world.nominated_now(), 1);
+    world.cluster.nomination_done(
+        &Nomination { uid: "nobody".into(), ..first },
+        &NominationOutcome::Unknown,
+        now,
+    );
+}
+
+/// `kubectl delete daemonset --cascade=orphan`: nobody's pod any more.
+#[test]
+fn an_orphan_is_left_to_the_scheduler() {
+    let mut world = Stage::nominated_by_us();
+    let orphan =
+        with(nominated(failed("d", "n1", 1), "n1", 3), json!({"metadata": {"ownerReferences": null}}));
+    world.pod(&orphan);
+    world.delete_daemon_set("ds-d");
+    assert_eq!((world.nominations(), world.nominated_now()), (vec![], 0));
 }
 
 /// To the scheduler a nominated pod stands before its equals: it must not keep a daemon pod out that would land without it.
@@ -338,7 +462,7 @@ fn what_others_nominated_is_theirs() {
 fn no_daemon_pod_is_kept_out_by_an_equal() {
     // 400m are left: the small one fits, the large one does not.
     let world = |large: i32, small: i32| {
-        let mut world = World::new();
+        let mut world = Stage::of(World::new());
         world.node("n1", json!({}));
         world.daemon_set("a-large", template(json!({"priority": large})));
         world.daemon_set("small", template(json!({"priority": small})));
@@ -364,11 +488,32 @@ fn no_daemon_pod_is_kept_out_by_an_equal() {
     world.pod(&nominated(sized(failed("a-large", "n1", 1), "500m"), "n1", 2));
     world.wait(10.0);
     assert_eq!(world.nominations(), []);
-    world.cluster.delete_pod("small-n1", world.now);
+    world.delete_pod("small-n1");
     assert_eq!(world.nominations(), [clears("a-large-n1")], "its place is its own");
 
+    // Nothing is held for the small one, for it does not fit beside the large one were the node empty; yet it would land now.
+    let mut world = world_of("600m", &[("a-large", "800m"), ("small", "300m")]);
+    assert_eq!(world.nominations(), [], "cannot fit beside it");
+    let mut world = world_of("600m", &[("a-large", "500m"), ("small", "300m")]);
+    assert_eq!(world.nominations(), [sets("small-n1", "n1")], "has room");
+
+    let mut world = world_of("700m", &[("a", "400m"), ("b", "100m")]);
+    assert_eq!(world.nominations(), [sets("b-n1", "n1")], "the second has room");
+    let mut world = world_of("700m", &[("a", "400m"), ("b", "350m")]);
+    assert_eq!(world.nominations().len(), 2, "neither fits");
+    // Two that want the same port of the host.
+    let port = json!({"spec": {"containers": [{
+        "name": "c", "ports": [{"containerPort": 1, "hostPort": 9100}], "resources": {"requests": {"cpu": "10m"}},
+    }]}});
+    let mut world = world_of("995m", &[("a", "10m"), ("b", "10m")]);
+    for name in ["a", "b"] {
+        world.pod(&with(failed(name, "n1", 2), port.clone()));
+    }
+    world.pod(&on(pod("o", "985m"), "n1"));
+    assert_eq!(world.nominations(), [], "the port would keep the second out, which fits");
+
     // Two that do not fit either are nominated together.
-    let mut world = World::new();
+    let mut world = Stage::of(World::new());
     world.node("n1", json!({}));
     world.pod(&on(pod("o", "900m"), "n1"));
     for name in ["a", "b"] {
@@ -378,39 +523,94 @@ fn no_daemon_pod_is_kept_out_by_an_equal() {
     assert_eq!(world.nominations(), [sets("a-n1", "n1"), sets("b-n1", "n1")]);
 }
 
-#[test]
-fn within_a_rate_and_the_oldest_holds_first() {
-    let names: Vec<String> = (0..200).map(|number| format!("n{number:03}")).collect();
-    let mut world = World::new();
+/// A pod of `d` has failed on each of 200 nodes; the last node has the oldest hold.
+fn two_hundred() -> (Stage, Vec<String>) {
+    let names: Vec<String> = (0..200).rev().map(|number| format!("n{number:03}")).collect();
+    let mut world = Stage::of(World::new());
     world.daemon_set("d", json!({}));
-    // The last comes first.
-    for name in names.iter().rev() {
+    for name in &names {
         world.node(name, json!({}));
         world.pod(&on(pod(&format!("o-{name}"), "900m"), name));
-        world.cluster.refresh_all(world.now);
+        world.refresh();
         world.wait(0.001);
     }
-    for name in &names {
+    for name in names.iter().rev() {
         world.pod(&failed("d", name, 1));
     }
-    let rate = |world: &mut World| {
-        let (nominations, dropped) = world.nominate();
-        (
-            nominations
-                .into_iter()
-                .map(|nomination| nomination.node.unwrap().to_string())
-                .collect::<Vec<_>>(),
-            dropped,
-        )
+    (world, names)
+}
+
+fn nodes((nominations, dropped): (Vec<Nomination>, usize)) -> (Vec<String>, usize) {
+    let node = |nomination: Nomination| nomination.node.unwrap().to_string();
+    (nominations.into_iter().map(node).collect(), dropped)
+}
+
+#[test]
+fn within_a_rate_and_the_oldest_holds_first() {
+    let (mut world, names) = two_hundred();
+    assert_eq!(nodes(world.nominate()), (names[..50].to_vec(), 150), "a burst");
+    let nothing_written = |world: &mut Stage, names: &[String]| {
+        for name in names {
+            world.answer(&format!("d-{name}"), &NominationOutcome::Outdated);
+        }
     };
-    let (first, dropped) = rate(&mut world);
-    let oldest: Vec<String> = names.iter().rev().take(first.len()).cloned().collect();
-    assert_eq!((first, dropped), (oldest, 150), "a burst of 50");
-    assert_eq!(rate(&mut world), (vec![], 0), "counted once in two seconds");
+    nothing_written(&mut world, &names[..50]);
     world.wait(1.0);
-    assert_eq!(rate(&mut world).0.len(), 5, "five a second");
+    assert_eq!(nodes(world.nominate()), (names[50..75].to_vec(), 0), "a second later; counted once in two");
+    nothing_written(&mut world, &names[50..75]);
+
+    // The scheduler places ten pods in a second: it has other things to do.
+    for number in 0..10 {
+        let name = format!("web-{number}");
+        world.pod(&pod(&name, "1m"));
+        world.pod(&on(pod(&name, "1m"), "elsewhere"));
+    }
     world.wait(1.0);
-    let (next, dropped) = rate(&mut world);
-    assert_eq!(next.len(), 5);
-    assert_eq!(dropped, 195, "the oldest are due again, and are served first");
+    // The first are due again, and served first.
+    assert_eq!(nodes(world.nominate()), (names[..5].to_vec(), 170), "a fifth of the rate");
+    world.wait(1.0);
+    nothing_written(&mut world, &names[..5]);
+    assert_eq!(nodes(world.nominate()).0.len(), 25, "idle again");
+}
+
+#[test]
+fn within_a_number() {
+    let (mut world, names) = two_hundred();
+    for _ in 0..10 {
+        for name in nodes(world.nominate()).0 {
+            world.written(&format!("d-{name}"), 2);
+            world.pod(&nominated(failed("d", &name, 1), &name, 2));
+        }
+        world.wait(2.0);
+    }
+    assert_eq!((world.nominated_now(), nodes(world.nominate())), (100, (vec![], 100)), "no more at once");
+    world.pod(&on(failed("d", &names[7], 3), &names[7]));
+    assert_eq!(nodes(world.nominate()).0, [names[100].clone()], "one has landed, and the next is nominated");
+}
+
+/// A node with so much taken, and pods of DaemonSets of equal priority that have failed there.
+fn world_of(used: &str, daemons: &[(&str, &str)]) -> Stage {
+    let mut world = Stage::of(World::new());
+    world.node("n1", json!({}));
+    world.pod(&on(pod("o", used), "n1"));
+    for (name, cpu) in daemons {
+        world.daemon_set(name, json!({}));
+        world.pod(&sized(failed(name, "n1", 1), cpu));
+    }
+    world
+}
+
+/// A policy of the cluster refuses every pod: those that wait behind them have their turn all the same.
+#[test]
+fn nobody_waits_behind_pods_that_are_refused() {
+    let (mut world, names) = two_hundred();
+    let mut asked = std::collections::BTreeSet::new();
+    for _ in 0..20 {
+        for name in nodes(world.nominate()).0 {
+            world.answer(&format!("d-{name}"), &NominationOutcome::Refused);
+            asked.insert(name);
+        }
+        world.wait(0.5);
+    }
+    assert_eq!(asked.len(), names.len());
 }

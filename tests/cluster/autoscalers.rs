@@ -1,0 +1,217 @@
+//! Real autoscalers beside the extender: they simulate a scheduler that nobody extends, so what only we refuse they believe to fit,
+//! unless a nomination tells them.
+//!
+//! Takes the programs by their paths, because neither can be built from what the tests build (`docs/autoscalers.md` says how
+//! they are built), and fails where one is missing:
+//!
+//! ```sh
+//! CLUSTER_AUTOSCALER=... cargo test --release --test cluster autoscalers::cluster_autoscaler -- --ignored --nocapture
+//! KARPENTER=... KARPENTER_CRDS=DIR,DIR cargo test --release --test cluster autoscalers::karpenter -- --ignored --nocapture
+//! ```
+//! `ARMS=plain,extender,nominated` in the environment chooses what is run.
+
+mod cluster_autoscaler;
+mod karpenter;
+mod table;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::{Node, Pod};
+use kube::api::{DeleteParams, ListParams};
+use kube::{Api, ResourceExt};
+use serde_json::json;
+
+use crate::harness::{
+    Arena, ControlPlane, Extender, POOL, Scheduler, SchedulerOptions, Warden, WardenOptions, describe,
+    eventually_within, is_bound, node_of,
+};
+
+/// 300m each, like the ordinary pods: beside them a node of 4 CPU has room for ten of those and 100m to spare.
+const DAEMONS: [&str; 3] = ["cni", "csi", "logs"];
+/// The daemon that comes later, of 500m: fits nowhere until two ordinary pods of a node have ended.
+const LATE: &str = "late";
+/// For a cluster to be made, or to come to rest.
+const LONG: Duration = Duration::from_secs(300);
+
+/// What asks whom.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Arm {
+    /// Without us.
+    Plain,
+    /// The extender, and nobody is nominated.
+    Extender,
+    /// The extender as it is by default.
+    Nominated,
+}
+
+impl Arm {
+    const ALL: [Self; 3] = [Self::Plain, Self::Extender, Self::Nominated];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Plain => "plain",
+            Self::Extender => "extender",
+            Self::Nominated => "nominated",
+        }
+    }
+
+    fn asked() -> Vec<Self> {
+        let asked = std::env::var("ARMS").ok();
+        let is_asked =
+            |arm: &Self| asked.as_ref().is_none_or(|asked| asked.split(',').any(|name| name == arm.name()));
+        Self::ALL.into_iter().filter(is_asked).collect()
+    }
+}
+
+/// An autoscaler that makes nodes of 4 CPU for the pods of a [`Stage`].
+trait Autoscaler {
+    /// What it needs in the cluster, and the program itself, which takes no node away yet.
+    async fn start(stage: &Stage) -> Self;
+    /// From now on it takes nodes away that are not needed.
+    async fn scale_down(&mut self, stage: &Stage);
+}
+
+/// A control plane with a scheduler, and the warden or not.
+struct Stage {
+    arena: Arena<Arc<ControlPlane>>,
+    _scheduler: Scheduler,
+    warden: Option<Warden>,
+}
+
+/// What there is at one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Count {
+    daemons: usize,
+    wanted: usize,
+    ordinary: usize,
+    nodes: usize,
+}
+
+impl Stage {
+    async fn new(arm: Arm) -> Self {
+        let plane = tokio::task::spawn_blocking(|| ControlPlane::start("autoscaler")).await.unwrap();
+        let plane = Arc::new(plane);
+        let arena = Arena::on(plane.clone(), "scaled").await;
+        let mut options = SchedulerOptions::default();
+        let mut warden = None;
+        if arm != Arm::Plain {
+            let kubeconfig = Some(arena.warden_kubeconfig().await);
+            let config = json!({ "reservation": { "nominate": arm == Arm::Nominated } });
+            let started = Warden::start(WardenOptions { config, kubeconfig }).await;
+            options.extenders.push(Extender { preempts: true, ..started.extender() });
+            warden = Some(started);
+        }
+        let scheduler = tokio::task::spawn_blocking(move || plane.scheduler(&options)).await.unwrap();
+        let stage = Self { arena, _scheduler: scheduler, warden };
+        for name in DAEMONS {
+            stage.arena.create(&stage.arena.daemon_set(name, json!({}))).await;
+        }
+        stage
+    }
+
+    /// The label by which pods select the nodes.
+    fn pool(&self) -> (&'static str, &str) {
+        (POOL, &self.arena.namespace)
+    }
+
+    async fn create_ordinary(&self, replicas: usize) {
+        self.arena.create(&self.arena.deployment("web", replicas, "300m", json!({}))).await;
+    }
+
+    /// The late DaemonSet comes, and the scheduler has failed its pod on every node that there is.
+    async fn late_daemon_comes(&self) {
+        let large = json!({ "spec": { "template": { "spec": { "containers": [{
+            "name": "main", "image": "example.test/main:1", "resources": { "requests": { "cpu": "500m" } },
+        }] } } } });
+        let nodes = self.nodes().await.len();
+        self.arena.create(&self.arena.daemon_set(LATE, large)).await;
+        eventually_within(LONG, "the late daemon's pods are tried", async || {
+            let pods = self.arena.pods(LATE).await;
+            let tried = |pod: &&Pod| {
+                let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref());
+                conditions.is_some_and(|all| all.iter().any(|condition| condition.type_ == "PodScheduled"))
+            };
+            if pods.iter().filter(tried).count() >= nodes { Ok(()) } else { Err(describe(&pods)) }
+        })
+        .await;
+        // What tells others of it has two seconds to do so, and so has whoever hears of it.
+        tokio::time::sleep(Duration::from_secs(6)).await;
+    }
+
+    /// One ordinary pod ends on each node that was full; its Deployment makes another.
+    async fn one_pod_ends_on_each(&self) {
+        let mut freed = BTreeSet::new();
+        for pod in self.arena.pods("web").await {
+            if let Some(node) = node_of(&pod).map(str::to_owned)
+                && freed.insert(node)
+            {
+                let at_once = DeleteParams::default().grace_period(0);
+                let _ = self.arena.api::<Pod>().delete(&pod.name_any(), &at_once).await;
+            }
+        }
+    }
+
+    async fn nodes(&self) -> Vec<Node> {
+        let (key, value) = self.pool();
+        let of_pool = ListParams::default().labels(&format!("{key}={value}"));
+        let nodes = Api::<Node>::all(self.arena.client.clone()).list(&of_pool).await.expect("nodes").items;
+        nodes.into_iter().filter(|node| node.metadata.deletion_timestamp.is_none()).collect()
+    }
+
+    async fn count(&self, sets: usize) -> Count {
+        let nodes = self.nodes().await.len();
+        let mut daemons = 0;
+        for name in DAEMONS.into_iter().chain([LATE]) {
+            daemons += self.arena.pods(name).await.iter().filter(|pod| is_bound(pod)).count();
+        }
+        let ordinary = self.arena.pods("web").await.iter().filter(|pod| is_bound(pod)).count();
+        Count { daemons, wanted: sets * nodes, ordinary, nodes }
+    }
+
+    /// Waits until `is_enough`, or until nothing has changed for a while.
+    async fn rest(
+        &self,
+        sets: usize,
+        quiet: Duration,
+        is_enough: impl Fn(&Count) -> bool,
+    ) -> (Count, Duration) {
+        let begun = Instant::now();
+        let (mut counted, mut changed) = (self.count(sets).await, Instant::now());
+        while !is_enough(&counted) && changed.elapsed() < quiet && begun.elapsed() < LONG {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            let now = self.count(sets).await;
+            if now != counted {
+                (counted, changed) = (now, Instant::now());
+            }
+        }
+        (counted, changed.duration_since(begun))
+    }
+
+    /// Leaves nine ordinary pods on each node but one, which keeps four, and makes no others.
+    async fn ordinary_pods_end_for_good(&self) -> BTreeSet<String> {
+        let pods = self.arena.pods("web").await;
+        let mut left: std::collections::BTreeMap<&str, usize> = Default::default();
+        let emptied = pods.iter().filter_map(node_of).max().expect("a node").to_owned();
+        let mut ending = 0;
+        for pod in &pods {
+            let node = node_of(pod).expect("bound");
+            let kept = left.entry(node).or_default();
+            *kept += 1;
+            if *kept > if node == emptied { 4 } else { 9 } {
+                let last = json!({ "metadata": { "annotations": {
+                    "controller.kubernetes.io/pod-deletion-cost": "-100",
+                } } });
+                self.arena.change::<Pod>(&pod.name_any(), &last).await;
+                ending += 1;
+            }
+        }
+        let rest = pods.len() - ending;
+        self.arena.change::<Deployment>("web", &json!({ "spec": { "replicas": rest } })).await;
+        self.arena.pods_exist("web", rest).await;
+        let pods = self.arena.pods("web").await;
+        pods.iter().filter(|pod| node_of(pod) == Some(&*emptied)).filter_map(ResourceExt::uid).collect()
+    }
+}
