@@ -5,11 +5,12 @@
 
 use std::hint::black_box;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use daemonset_warden::daemonset::cluster::Cluster;
+use daemonset_warden::daemonset::cluster::{Cluster, Effect};
 use daemonset_warden::daemonset::policy::Policy;
+use daemonset_warden::daemonset::reservation::nomination::NominationOutcome;
 use daemonset_warden::scheduling::pod::Pod;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -93,6 +94,31 @@ fn events(criterion: &mut Criterion) {
     group.finish();
 }
 
+/// A daemon pod has failed on each node: a tick of the clock decides who is nominated, under the cluster's only lock.
+fn nominating(criterion: &mut Criterion) {
+    let mut cluster = cluster(NODES);
+    let mut now = Instant::now();
+    for node in 0..NODES {
+        cluster.delete_pod(&format!("d3-{node}"), now);
+        cluster.apply_pod(&object(failed(3, node)), now);
+    }
+    cluster.refresh_all(now);
+    let mut group = criterion.benchmark_group("nominate, 5,000 daemon pods that wait");
+    group.bench_function("a tick", |bencher| {
+        bencher.iter(|| {
+            now += Duration::from_millis(250);
+            cluster.nominate(now);
+            // The scheduler clears each at once.
+            for effect in cluster.take_effects() {
+                if let Effect::Nominate(nomination) = effect {
+                    cluster.nomination_done(&nomination, &NominationOutcome::Outdated, now);
+                }
+            }
+        });
+    });
+    group.finish();
+}
+
 /// Nodes with all their daemons and ten ordinary pods each.
 fn cluster(nodes: usize) -> Cluster {
     let now = Instant::now();
@@ -147,6 +173,24 @@ fn daemon(set: usize, node: usize) -> Value {
     on(with(ordinary("", "100m"), json!({"metadata": metadata})), node)
 }
 
+/// A daemon pod that the scheduler has tried on its node, where it does not fit.
+fn failed(set: usize, node: usize) -> Value {
+    let field = json!({"key": "metadata.name", "operator": "In", "values": [node_name(node)]});
+    let affinity = json!({"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {
+        "nodeSelectorTerms": [{"matchFields": [field]}],
+    }}});
+    let container = json!({"name": "c", "resources": {"requests": {"cpu": "15", "memory": "64Mi"}}});
+    let condition = json!({"type": "PodScheduled", "status": "False", "reason": "Unschedulable"});
+    with(
+        daemon(set, node),
+        json!({
+            "metadata": {"resourceVersion": "7"},
+            "spec": {"nodeName": null, "affinity": affinity, "containers": [container]},
+            "status": {"phase": "Pending", "conditions": [condition]},
+        }),
+    )
+}
+
 fn ordinary(name: &str, cpu: &str) -> Value {
     let container = json!({"name": "c", "resources": {"requests": {"cpu": cpu, "memory": "64Mi"}}});
     json!({
@@ -169,5 +213,5 @@ fn object<T: DeserializeOwned>(value: Value) -> T {
     serde_json::from_value(value).unwrap()
 }
 
-criterion_group!(benches, judging, events);
+criterion_group!(benches, judging, events, nominating);
 criterion_main!(benches);

@@ -1,4 +1,4 @@
-//! What the kernel says of a process, and the middle of what was measured.
+//! CPU time and memory of a process, as the kernel counts them, and the median of measurements.
 
 #![allow(dead_code, reason = "each benchmark needs a part of it")]
 

@@ -1,5 +1,5 @@
-//! Real autoscalers beside the extender: they simulate a scheduler that nobody extends, so what only we refuse they believe to fit,
-//! unless a nomination tells them.
+//! Real autoscalers beside the extender: they simulate a scheduler without extenders, so a pod that only we refuse seems to fit, unless
+//! a nomination takes the room.
 //!
 //! Takes the programs by their paths, because neither can be built from what the tests build (`docs/autoscalers.md` says how
 //! they are built), and fails where one is missing:
@@ -36,7 +36,7 @@ const LATE: &str = "late";
 /// For a cluster to be made, or to come to rest.
 const LONG: Duration = Duration::from_secs(300);
 
-/// What asks whom.
+/// A way to run the scheduler.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Arm {
     /// Without us.
@@ -68,7 +68,7 @@ impl Arm {
 
 /// An autoscaler that makes nodes of 4 CPU for the pods of a [`Stage`].
 trait Autoscaler {
-    /// What it needs in the cluster, and the program itself, which takes no node away yet.
+    /// Creates the objects that it needs and starts the program, which takes no node away yet.
     async fn start(stage: &Stage) -> Self;
     /// From now on it takes nodes away that are not needed.
     async fn scale_down(&mut self, stage: &Stage);
@@ -81,7 +81,7 @@ struct Stage {
     warden: Option<Warden>,
 }
 
-/// What there is at one moment.
+/// The pods and nodes of one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Count {
     daemons: usize,
@@ -137,7 +137,7 @@ impl Stage {
             if pods.iter().filter(tried).count() >= nodes { Ok(()) } else { Err(describe(&pods)) }
         })
         .await;
-        // What tells others of it has two seconds to do so, and so has whoever hears of it.
+        // Two seconds for the nomination, and as many for the autoscaler to see it.
         tokio::time::sleep(Duration::from_secs(6)).await;
     }
 

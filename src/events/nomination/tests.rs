@@ -11,7 +11,7 @@ use super::*;
 
 /// The requests that came, as method, path and body.
 type Seen = Arc<Mutex<Vec<(String, String, Value)>>>;
-/// What was reported, in short.
+/// The reports, in short.
 type Reports = Arc<Mutex<Vec<String>>>;
 
 fn nomination(name: &str) -> Nomination {

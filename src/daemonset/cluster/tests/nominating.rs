@@ -246,7 +246,7 @@ fn a_node_in_doubt_waits() {
     assert_eq!(world.nominations(), [sets("d-n1", "n1")], "the doubt has a clock");
 }
 
-/// Where nothing is left the scheduler keeps others off by itself, and a nomination would only cost it time.
+/// The scheduler keeps others off a full node by itself, and a nomination would only cost it time.
 #[test]
 fn only_where_others_would_be_refused() {
     let memory = |amount: &str| json!({"spec": {"containers": [{"name": "c", "resources": {"requests": {"cpu": "300m", "memory": amount}}}]}});
