@@ -62,6 +62,8 @@ pub struct Cluster {
     nodes: NodeTable,
     pods: Slab<PodInfo>,
     pod_ids: HashMap<Arc<str>, PodId>,
+    /// Ordinary pods that are not bound and have not ended.
+    unbound: HashSet<PodId>,
     daemon_sets: Slab<DaemonSetInfo>,
     daemon_set_ids: HashMap<Arc<str>, DaemonSetId>,
     /// Pods that name a DaemonSet as their controller, by its UID: it may come later than they.
@@ -135,6 +137,7 @@ impl Cluster {
             nodes: NodeTable::default(),
             pods: Slab::new(),
             pod_ids: HashMap::new(),
+            unbound: HashSet::new(),
             daemon_sets: Slab::new(),
             daemon_set_ids: HashMap::new(),
             pods_by_owner: HashMap::new(),
@@ -229,6 +232,11 @@ impl Cluster {
     /// A pod by its UID.
     pub fn pod(&self, uid: &str) -> Option<&PodInfo> {
         self.pod_ids.get(uid).map(|id| &self.pods[*id])
+    }
+
+    /// Ordinary pods that are not bound and have not ended, in no order.
+    pub(super) fn unbound_pods(&self) -> impl Iterator<Item = &PodInfo> {
+        self.unbound.iter().map(|id| &self.pods[*id])
     }
 
     /// The id of the pod with this UID.

@@ -376,11 +376,24 @@ async fn without_the_right_it_says_so_and_the_rest_works() {
 /// minutes, here after two seconds, clears the nomination then, and the pods that it kept off come to us.
 #[tokio::test]
 async fn a_hold_whose_pod_is_nominated_ends_as_well() {
-    let arena = arena("ends").await;
+    the_small_pod_runs_in_the_end("ends", |warden| SchedulerOptions {
+        flags: &["--pod-max-in-unschedulable-pods-duration=2s"],
+        ..asks(warden)
+    })
+    .await;
+}
+
+/// As on managed clusters, where no extender can be configured: nobody ever asks.
+#[tokio::test]
+async fn a_hold_whose_pod_is_nominated_ends_where_nobody_asks() {
+    the_small_pod_runs_in_the_end("ends-unasked", |_| SchedulerOptions::default()).await;
+}
+
+async fn the_small_pod_runs_in_the_end(name: &str, options: impl FnOnce(&Warden) -> SchedulerOptions) {
+    let arena = arena(name).await;
     label_namespace(&arena, json!("yes")).await;
     let warden = warden(&arena, json!({ "waitTimeout": "6s" })).await;
-    let options =
-        SchedulerOptions { flags: &["--pod-max-in-unschedulable-pods-duration=2s"], ..asks(&warden) };
+    let options = options(&warden);
     let served = Served::with(arena, warden, options).await;
     served.arena.node().await;
     filler(&served, "filler", json!({})).await;

@@ -58,6 +58,11 @@ impl PodInfo {
         self.phase == Phase::Live
     }
 
+    /// True for an ordinary pod that is not bound and has not ended.
+    pub(super) fn is_unbound(&self) -> bool {
+        self.daemon.is_none() && self.node.is_none() && self.is_live()
+    }
+
     /// The version of a daemon pod that the scheduler has tried and failed to place; `None` for all others.
     pub fn failed_version(&self) -> Option<&str> {
         self.daemon.as_ref()?.failed_version.as_deref()

@@ -151,6 +151,9 @@ impl Cluster {
         if let (Some(node), true) = (pod.nominated, is_live) {
             self.nodes[node].nominated.push(id);
         }
+        if pod.is_unbound() {
+            self.unbound.insert(id);
+        }
         if let Some(node) = pod.place() {
             self.nodes[node].daemon_pods.push(id);
         }
@@ -182,6 +185,7 @@ impl Cluster {
         if let Some(node) = pod.nominated {
             remove_id(&mut self.nodes[node].nominated, &id);
         }
+        self.unbound.remove(&id);
         if let Some(node) = pod.place() {
             remove_id(&mut self.nodes[node].daemon_pods, &id);
         }

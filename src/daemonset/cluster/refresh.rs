@@ -247,5 +247,6 @@ impl Cluster {
             }
         }
         self.nodes[id].gates.clear();
+        self.enqueue_nominations(id, now);
     }
 }

@@ -52,6 +52,10 @@ const BUSY: u32 = 10;
 const BURST: u32 = 50;
 /// The pause after the apiserver has refused to nominate one pod, such as by an admission policy of the cluster.
 const REFUSED_PAUSE: Duration = Duration::from_secs(60);
+/// The time in which a scheduler with the extender asks at least once while pods wait: it tries each again after five minutes.
+const ASKED_LATELY: Duration = Duration::from_secs(10 * 60);
+/// Pods that are looked at to find one that a nomination keeps off.
+const PODS_LOOKED_AT: usize = 256;
 /// The time after which a write without an answer counts as lost; longer than the edge lets one take.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
 
@@ -106,6 +110,8 @@ pub struct Nominations {
     bucket: TokenBucket,
     bindings: RecentBindings,
     is_permitted: bool,
+    /// The last time that a scheduler asked this process about a pod.
+    asked_at: Option<Instant>,
     dropped_at: Option<Instant>,
 }
 
@@ -168,6 +174,7 @@ impl Default for Nominations {
             bucket: TokenBucket::new(BURST, PER_SECOND),
             bindings: RecentBindings::default(),
             is_permitted: true,
+            asked_at: None,
             dropped_at: None,
         }
     }
@@ -192,6 +199,15 @@ impl Nominations {
         self.queue.pods
     }
 
+    /// The number of pods that could be nominated to a node now.
+    #[cfg(test)]
+    pub fn waiting_on(&self, node: NodeId) -> usize {
+        match self.queue.places.get(&node) {
+            Some(Place::Due { pods, .. }) => *pods,
+            Some(Place::Paused { .. }) | None => 0,
+        }
+    }
+
     /// Forgets a pod that is bound, has ended or is gone.
     pub fn forget(&mut self, uid: &str) {
         self.records.remove(uid);
@@ -206,6 +222,11 @@ impl Nominations {
         {
             record.state = NominationState::Idle;
         }
+    }
+
+    /// Records that a scheduler asks this process about a pod.
+    pub fn note_asked(&mut self, now: Instant) {
+        self.asked_at = Some(now);
     }
 
     /// Records that a pod was bound: that is how busy the scheduler is.
@@ -310,6 +331,7 @@ impl Cluster {
         }
         let mut nominated = self.nominations.expire(now);
         self.take_back_nominations(now);
+        self.let_holds_end(now);
         while let Some(node) = self.nominations.queue.first_over(now) {
             self.refresh(node, now);
             self.enqueue_nominations(node, now);
@@ -430,6 +452,48 @@ impl Cluster {
                 }
             }
         }
+    }
+
+    /// Lets the time of holds run for which the scheduler refuses pods in our place.
+    ///
+    /// A scheduler that asks us does so as soon as it has cleared a nomination, and then the clock knows whom it kept off. Where none
+    /// asks, a pod counts as kept off that waits, that the nominated pod stands before, and that would fit on the node without it.
+    fn let_holds_end(&mut self, now: Instant) {
+        let lately = |at: Instant| now.saturating_duration_since(at) < ASKED_LATELY;
+        if self.nominations.asked_at.is_some_and(lately) {
+            return;
+        }
+        let ours = self.nominations.records.iter();
+        let ours = ours.filter(|(_, record)| matches!(record.state, NominationState::Ours { .. }));
+        let ours: Vec<(Arc<str>, NodeId)> = ours.map(|(uid, record)| (uid.clone(), record.node)).collect();
+        for (uid, id) in ours {
+            self.refresh(id, now);
+            let (Some(pod), Some(node)) = (self.pod_id(&uid), self.node_if_known(id)) else { continue };
+            let is_its = |hold: &Hold| hold.state == HoldState::Held && hold.pending == Some(pod);
+            let Some(at) = node.holds.iter().position(is_its).filter(|at| !node.holds[*at].is_running())
+            else {
+                continue;
+            };
+            let Some(kept_off) = self.kept_off_by(&node.holds[at], node) else { continue };
+            if self.node_mut(id).holds[at].refused(&kept_off, now) {
+                let daemon_set = self.node_by_id(id).holds[at].daemon_set;
+                let hold_ref = self.hold_ref(id, daemon_set, true);
+                self.effects.push(Effect::HoldingRoom(hold_ref));
+            }
+        }
+    }
+
+    /// The UID of an ordinary pod that the scheduler keeps off a node for the sake of a nominated pod.
+    fn kept_off_by(&self, hold: &Hold, node: &NodeState) -> Option<Arc<str>> {
+        let mut beside = node.used.clone();
+        beside.add(&hold.need);
+        let waiting = self.unbound_pods().take(PODS_LOOKED_AT);
+        let mut kept_off = waiting.filter(|pod| {
+            pod.priority <= hold.priority
+                && node.allocatable.has_room_beside(&node.used, &pod.requests)
+                && !node.allocatable.has_room_beside(&beside, &pod.requests)
+        });
+        kept_off.next().map(|pod| pod.uid.clone())
     }
 
     /// True while pods of lower priority are leaving the node: the scheduler may preempt there for the nominated pod, and then the

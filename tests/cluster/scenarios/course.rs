@@ -65,7 +65,11 @@ impl Course {
         let mut warden = None;
         if with_warden {
             let kubeconfig = Some(arena.warden_kubeconfig().await);
-            let started = Warden::start(WardenOptions { kubeconfig, ..WardenOptions::default() }).await;
+            // `NOMINATE=false` in the environment shows what nomination has to do with it.
+            let nominate = std::env::var("NOMINATE").is_ok_and(|value| value == "false").then_some(false);
+            let config =
+                nominate.map_or(json!({}), |nominate| json!({ "reservation": { "nominate": nominate } }));
+            let started = Warden::start(WardenOptions { config, kubeconfig }).await;
             let mut extender = started.extender();
             extender.preempts = true;
             if nodes <= 20 {

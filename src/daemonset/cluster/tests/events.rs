@@ -118,6 +118,10 @@ fn random_pod(dice: &mut Dice, name: &str) -> Value {
     };
     if dice.one_in(2) {
         made = on(made, node);
+    } else if dice.one_in(2) {
+        let failed = json!([{"type": "PodScheduled", "status": "False", "reason": "Unschedulable"}]);
+        let change = json!({"metadata": {"resourceVersion": "7"}, "status": {"conditions": failed}});
+        json_patch::merge(&mut made, &change);
     } else if dice.one_in(4) {
         json_patch::merge(&mut made, &json!({"status": {"nominatedNodeName": dice.pick(&NODES)}}));
     }
@@ -279,6 +283,7 @@ fn summary(world: &mut World) -> Value {
             "used": format!("{:?}", node.used), "allocatable": format!("{:?}", node.allocatable), "wanted": wanted,
             "highest": node.highest_wanted_priority, "kept": node.is_kept, "missing": missing, "holds": holds,
             "pods": pod_names(&node.pods), "nominated": pod_names(&node.nominated), "daemons": pod_names(&node.daemon_pods),
+            "to nominate": cluster.nominations.waiting_on(id),
         });
         nodes.insert(node.name.to_string(), summary);
     }
@@ -315,6 +320,7 @@ fn check_ids(cluster: &Cluster) {
     }
     for (id, pod) in cluster.pods() {
         assert_eq!(cluster.pod_ids[&pod.uid], id);
+        assert_eq!(cluster.unbound.contains(&id), pod.is_unbound());
         let target = pod.daemon.as_ref().and_then(|daemon| daemon.target);
         assert!(
             [pod.node, pod.nominated, target].into_iter().flatten().all(|node| cluster.nodes.contains(node))
@@ -357,6 +363,7 @@ proptest! {
         let cluster = &world.cluster;
         prop_assert!(cluster.nodes.is_empty());
         prop_assert!(cluster.pods.is_empty() && cluster.pod_ids.is_empty() && cluster.pods_by_owner.is_empty());
+        prop_assert!(cluster.unbound.is_empty());
         prop_assert!(cluster.daemon_sets.is_empty() && cluster.daemon_set_ids.is_empty());
         prop_assert!(cluster.dirty.is_empty() && cluster.waiting.is_empty() && cluster.ledger.is_empty());
     }

@@ -393,6 +393,32 @@ fn what_others_nominated_is_theirs() {
     assert_eq!(world.nominations(), [clears("d-n1")]);
 }
 
+/// Where no scheduler asks us the scheduler refuses in our place, and the time of the hold runs all the same.
+#[test]
+fn a_hold_ends_where_nobody_asks() {
+    let after_a_while = |waits: Option<Value>| {
+        let mut world =
+            waiting_on(&["n1"], |policy| policy.reservation.wait_timeout = Duration::from_secs(5));
+        waits.iter().for_each(|waits| world.pod(waits));
+        assert_eq!(world.nominations(), [sets("d-n1", "n1")]);
+        world.written("d-n1", 2);
+        world.pod(&nominated(failed("d", "n1", 1), "n1", 2));
+        assert_eq!(world.nominations(), []);
+        world.wait(6.0);
+        world.nominations()
+    };
+    let ends = vec![clears("d-n1")];
+    for (what, waits, expected) in [
+        ("nobody waits", None, vec![]),
+        ("a pod that would fit", Some(pod("p", "100m")), ends),
+        ("one that would not", Some(pod("p", "200m")), vec![]),
+        ("one that the daemon does not stand before", Some(priority(pod("p", "100m"), 1)), vec![]),
+        ("one that is bound", Some(on(pod("p", "100m"), "elsewhere")), vec![]),
+    ] {
+        assert_eq!(after_a_while(waits), expected, "{what}");
+    }
+}
+
 /// A hold has ended and its nomination is taken back: what can come of that write.
 #[test]
 fn a_nomination_is_taken_back_until_that_is_done() {
