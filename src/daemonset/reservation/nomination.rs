@@ -382,11 +382,12 @@ impl Cluster {
             state => state,
         };
         let node = record.node;
+        self.refresh(node, now);
         self.enqueue_nominations(node, now);
     }
 
-    /// Gives a node its place among those to nominate on. Call it when the node has been worked out, or one of its holds has refused
-    /// a pod for the first time.
+    /// Gives a node its place among those to nominate on. The node must have been worked out. Call it then, and when one of its
+    /// holds has refused a pod for the first time.
     pub(in crate::daemonset) fn enqueue_nominations(&mut self, id: NodeId, now: Instant) {
         if !self.policy().reservation.nominates() {
             return;

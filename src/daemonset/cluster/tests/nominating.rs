@@ -472,6 +472,16 @@ fn only_the_answer_to_the_last_write_counts() {
     );
 }
 
+/// Another pod of the node is gone, and nothing has been worked out since.
+#[test]
+fn an_answer_may_come_between_an_event_and_what_follows_from_it() {
+    let mut world = world_of("900m", &[("a", "300m"), ("b", "300m")]);
+    assert_eq!(world.nominations().len(), 2);
+    world.delete_pod("b-n1");
+    world.written("a-n1", 2);
+    assert_eq!(world.nominated_now(), 1);
+}
+
 /// `kubectl delete daemonset --cascade=orphan`: nobody's pod any more.
 #[test]
 fn an_orphan_is_left_to_the_scheduler() {
