@@ -199,13 +199,11 @@ impl Nominations {
         self.queue.pods
     }
 
-    /// The number of pods that could be nominated to a node now.
+    /// True if nothing is remembered of any pod or node.
     #[cfg(test)]
-    pub fn waiting_on(&self, node: NodeId) -> usize {
-        match self.queue.places.get(&node) {
-            Some(Place::Due { pods, .. }) => *pods,
-            Some(Place::Paused { .. }) | None => 0,
-        }
+    pub fn remembers_nothing(&self) -> bool {
+        let Queue { due, paused, places, pods } = &self.queue;
+        self.records.is_empty() && due.is_empty() && paused.is_empty() && places.is_empty() && *pods == 0
     }
 
     /// Forgets a pod that is bound, has ended or is gone.
@@ -566,6 +564,12 @@ impl Cluster {
             nominated.iter().for_each(|hold| above.subtract(&hold.need));
         }
         candidates
+    }
+
+    /// The number of pods that may be nominated to a node, which must have been worked out.
+    #[cfg(test)]
+    pub(in crate::daemonset) fn may_be_nominated_on(&self, id: NodeId) -> usize {
+        self.nomination_candidates(id).len()
     }
 
     fn may_be_nominated(&self, pod: PodId, hold: &Hold) -> bool {

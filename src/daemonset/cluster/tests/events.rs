@@ -283,7 +283,7 @@ fn summary(world: &mut World) -> Value {
             "used": format!("{:?}", node.used), "allocatable": format!("{:?}", node.allocatable), "wanted": wanted,
             "highest": node.highest_wanted_priority, "kept": node.is_kept, "missing": missing, "holds": holds,
             "pods": pod_names(&node.pods), "nominated": pod_names(&node.nominated), "daemons": pod_names(&node.daemon_pods),
-            "to nominate": cluster.nominations.waiting_on(id),
+            "may be nominated": cluster.may_be_nominated_on(id),
         });
         nodes.insert(node.name.to_string(), summary);
     }
