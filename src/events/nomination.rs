@@ -25,7 +25,7 @@ use crate::metrics::cluster::{Deed, Fate};
 
 /// Patches under way at once.
 const PATCHES_AT_ONCE: usize = 8;
-/// The time between two questions for the right, while it is missing; also the least after a patch was forbidden.
+/// The time between two questions for the right, while it is missing.
 const ASK_AGAIN: Duration = Duration::from_secs(60);
 
 /// Takes the answers to nominations; must not block.
