@@ -62,8 +62,8 @@ pub struct Cluster {
     nodes: NodeTable,
     pods: Slab<PodInfo>,
     pod_ids: HashMap<Arc<str>, PodId>,
-    /// Ordinary pods that are not bound and have not ended.
-    unbound: HashSet<PodId>,
+    /// Ordinary pods that the scheduler has tried and failed.
+    failed_ordinary: HashSet<PodId>,
     daemon_sets: Slab<DaemonSetInfo>,
     daemon_set_ids: HashMap<Arc<str>, DaemonSetId>,
     /// Pods that name a DaemonSet as their controller, by its UID: it may come later than they.
@@ -137,7 +137,7 @@ impl Cluster {
             nodes: NodeTable::default(),
             pods: Slab::new(),
             pod_ids: HashMap::new(),
-            unbound: HashSet::new(),
+            failed_ordinary: HashSet::new(),
             daemon_sets: Slab::new(),
             daemon_set_ids: HashMap::new(),
             pods_by_owner: HashMap::new(),
@@ -234,9 +234,9 @@ impl Cluster {
         self.pod_ids.get(uid).map(|id| &self.pods[*id])
     }
 
-    /// Ordinary pods that are not bound and have not ended, in no order.
-    pub(super) fn unbound_pods(&self) -> impl Iterator<Item = &PodInfo> {
-        self.unbound.iter().map(|id| &self.pods[*id])
+    /// Ordinary pods that the scheduler has tried and failed, in no order.
+    pub(super) fn failed_ordinary_pods(&self) -> impl Iterator<Item = &PodInfo> {
+        self.failed_ordinary.iter().map(|id| &self.pods[*id])
     }
 
     /// The id of the pod with this UID.

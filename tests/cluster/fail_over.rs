@@ -34,7 +34,8 @@ const PAUSE: Duration = Duration::from_millis(160);
 async fn unasked(name: &str, host: &str, gone: Gone, asks_both: bool, pods: usize) -> usize {
     let arena = Arena::shared(name).await;
     let kubeconfig = Some(arena.warden_kubeconfig().await);
-    let options = || WardenOptions { kubeconfig: kubeconfig.clone(), ..WardenOptions::default() };
+    let config = arena.holding_here(serde_json::Value::Null);
+    let options = || WardenOptions { config: config.clone(), kubeconfig: kubeconfig.clone() };
     let (mut first, second) = (Warden::start(options()).await, Warden::start(options()).await);
     let forwarder = Forwarder::start(first.port()).await;
     let behind_one_address = Extender {

@@ -20,7 +20,8 @@ struct Warned {
 async fn warned(name: &str) -> Warned {
     let arena = Arena::shared(name).await;
     let kubeconfig = Some(arena.warden_kubeconfig().await);
-    let warden = Warden::start(WardenOptions { kubeconfig, ..WardenOptions::default() }).await;
+    let config = arena.holding_here(json!({}));
+    let warden = Warden::start(WardenOptions { config, kubeconfig }).await;
     arena.register(&warden, "Fail").await;
     Warned { arena, _warden: warden }
 }

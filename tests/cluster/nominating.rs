@@ -372,15 +372,10 @@ async fn without_the_right_it_says_so_and_the_rest_works() {
     assert!(served.warden.metric("daemonset_warden_holds_refusing_total", &[]).await >= 1.0);
 }
 
-/// The scheduler refuses in our place, so nobody asks us; yet the time of a hold runs. The scheduler tries each pod again after five
-/// minutes, here after two seconds, clears the nomination then, and the pods that it kept off come to us.
+/// The scheduler refuses pods in our place, so nobody asks us; yet the time of a hold runs.
 #[tokio::test]
 async fn a_hold_whose_pod_is_nominated_ends_as_well() {
-    the_small_pod_runs_in_the_end("ends", |warden| SchedulerOptions {
-        flags: &["--pod-max-in-unschedulable-pods-duration=2s"],
-        ..asks(warden)
-    })
-    .await;
+    the_small_pod_runs_in_the_end("ends", asks).await;
 }
 
 /// As on managed clusters, where no extender can be configured: nobody ever asks.
@@ -401,7 +396,7 @@ async fn the_small_pod_runs_in_the_end(name: &str, options: impl FnOnce(&Warden)
     failed_and_nominated(&served, 1).await;
     let web = json!({ "spec": { "template": { "spec": { "schedulerName": served.arena.namespace } } } });
     served.arena.create(&served.arena.deployment("web", 1, "300m", web)).await;
-    eventually_within(Duration::from_secs(90), "the small pod runs", async || {
+    eventually_within(Duration::from_secs(30), "the small pod runs", async || {
         let pods = served.arena.pods("web").await;
         if pods.iter().any(is_bound) { Ok(()) } else { Err(describe(&pods)) }
     })

@@ -18,6 +18,7 @@ async fn trusted_controllers_get_the_default_class_and_forgers_do_not() {
     let class = arena.priority_class("agents", 1000).await;
     let config = json!({ "admission": { "defaultPriorityClassName": class } });
     let kubeconfig = Some(arena.warden_kubeconfig().await);
+    let config = arena.holding_here(config);
     let warden = Warden::start(WardenOptions { config, kubeconfig }).await;
     arena.register(&warden, "Fail").await;
 

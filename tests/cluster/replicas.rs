@@ -34,7 +34,8 @@ enum Asks {
 async fn in_the_middle_of_a_join(name: &str, asks: Asks) -> Replicas {
     let arena = Arena::shared(name).await;
     let kubeconfig = Some(arena.warden_kubeconfig().await);
-    let options = || WardenOptions { kubeconfig: kubeconfig.clone(), ..WardenOptions::default() };
+    let config = arena.holding_here(serde_json::Value::Null);
+    let options = || WardenOptions { config: config.clone(), kubeconfig: kubeconfig.clone() };
     let (first, second) = (Warden::start(options()).await, Warden::start(options()).await);
     let forwarder = Forwarder::start(first.port()).await;
     let behind_one_address = Extender {

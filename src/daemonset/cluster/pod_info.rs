@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::{DaemonSetId, NodeId};
 use crate::scheduling::host_ports::HostPort;
+use crate::scheduling::pod::PodSpec;
 use crate::scheduling::resources::Resources;
 
 /// A pod of the cluster.
@@ -34,6 +35,8 @@ pub struct PodInfo {
     pub is_ready: bool,
     /// Only for pods that a DaemonSet controls, by their own word.
     pub daemon: Option<Box<DaemonPodInfo>>,
+    /// Node selector, node affinity and tolerations; only for ordinary pods that the scheduler has tried and failed.
+    pub placement: Option<Box<PodSpec>>,
 }
 
 /// How far a pod is.
@@ -56,11 +59,6 @@ impl PodInfo {
     /// Whether it holds something of the node it is bound to.
     pub fn is_live(&self) -> bool {
         self.phase == Phase::Live
-    }
-
-    /// True for an ordinary pod that is not bound and has not ended.
-    pub(super) fn is_unbound(&self) -> bool {
-        self.daemon.is_none() && self.node.is_none() && self.is_live()
     }
 
     /// The version of a daemon pod that the scheduler has tried and failed to place; `None` for all others.

@@ -8,7 +8,7 @@ use super::pod_info::{DaemonPodInfo, Phase, PodInfo};
 use super::{Cluster, NodeId, PodId};
 use crate::daemonset::daemon_pod::{GENERATION_LABEL, daemon_set_reference, target_node_name};
 use crate::scheduling::host_ports::host_ports;
-use crate::scheduling::pod::Pod;
+use crate::scheduling::pod::{Pod, PodSpec};
 use crate::scheduling::resources::{Resources, pod_requests};
 
 /// A pod that was refused less than this before its obstacle went may have been tried too early: the scheduler can see an event
@@ -123,6 +123,15 @@ impl Cluster {
                 message: why_it_does_not_run(pod).into(),
             })
         });
+        let has_failed = daemon.is_none() && is_live && pod.has_failed_scheduling();
+        let placement = has_failed.then(|| {
+            Box::new(PodSpec {
+                node_selector: spec.node_selector.clone(),
+                affinity: spec.affinity.clone(),
+                tolerations: spec.tolerations.clone(),
+                ..PodSpec::default()
+            })
+        });
         PodInfo {
             uid,
             namespace: self.texts.intern(pod.metadata.namespace.as_str()),
@@ -136,6 +145,7 @@ impl Cluster {
             is_terminating: pod.metadata.is_deleting(),
             is_ready: pod.has_condition("Ready"),
             daemon,
+            placement,
         }
     }
 
@@ -151,8 +161,8 @@ impl Cluster {
         if let (Some(node), true) = (pod.nominated, is_live) {
             self.nodes[node].nominated.push(id);
         }
-        if pod.is_unbound() {
-            self.unbound.insert(id);
+        if pod.placement.is_some() {
+            self.failed_ordinary.insert(id);
         }
         if let Some(node) = pod.place() {
             self.nodes[node].daemon_pods.push(id);
@@ -185,7 +195,7 @@ impl Cluster {
         if let Some(node) = pod.nominated {
             remove_id(&mut self.nodes[node].nominated, &id);
         }
-        self.unbound.remove(&id);
+        self.failed_ordinary.remove(&id);
         if let Some(node) = pod.place() {
             remove_id(&mut self.nodes[node].daemon_pods, &id);
         }

@@ -91,7 +91,6 @@ pub struct Tally {
 impl Cluster {
     /// Takes up a pod that the scheduler asks about.
     pub fn judge(&mut self, pod: &Pod, now: Instant) -> Call<'_> {
-        self.nominations.note_asked(now);
         let asking = Asking::of(self, pod);
         let modest = if asking.role == Role::Ordinary { Modest::of(&asking.requests) } else { None };
         let passed = NodeSet::with_capacity(self.node_capacity());

@@ -30,9 +30,13 @@ use super::hold::{Hold, HoldState};
 use crate::daemonset::cluster::node_state::NodeState;
 use crate::daemonset::cluster::{Cluster, Effect, NodeId, PodId};
 use crate::daemonset::mutation::is_ignored;
+use crate::daemonset::placement::excluded;
 use crate::daemonset::token_bucket::TokenBucket;
 use crate::scheduling::host_ports::any_conflict;
+use crate::scheduling::node::Node;
+use crate::scheduling::pod::PodSpec;
 use crate::scheduling::resources::Resources;
+use crate::scheduling::toleration::{any_tolerates, keeps_pods_off};
 
 /// The shortest time between two nominations of one pod. At once was a loop of 80 patches a second: the scheduler's clearing
 /// wakes the pods that the nomination kept off, other nominated ones among them.
@@ -52,8 +56,6 @@ const BUSY: u32 = 10;
 const BURST: u32 = 50;
 /// The pause after the apiserver has refused to nominate one pod, such as by an admission policy of the cluster.
 const REFUSED_PAUSE: Duration = Duration::from_secs(60);
-/// The time in which a scheduler with the extender asks at least once while pods wait: it tries each again after five minutes.
-const ASKED_LATELY: Duration = Duration::from_secs(10 * 60);
 /// Pods that are looked at to find one that a nomination keeps off.
 const PODS_LOOKED_AT: usize = 256;
 /// The time after which a write without an answer counts as lost; longer than the edge lets one take.
@@ -110,8 +112,6 @@ pub struct Nominations {
     bucket: TokenBucket,
     bindings: RecentBindings,
     is_permitted: bool,
-    /// The last time that a scheduler asked this process about a pod.
-    asked_at: Option<Instant>,
     dropped_at: Option<Instant>,
 }
 
@@ -174,7 +174,6 @@ impl Default for Nominations {
             bucket: TokenBucket::new(BURST, PER_SECOND),
             bindings: RecentBindings::default(),
             is_permitted: true,
-            asked_at: None,
             dropped_at: None,
         }
     }
@@ -220,11 +219,6 @@ impl Nominations {
         {
             record.state = NominationState::Idle;
         }
-    }
-
-    /// Records that a scheduler asks this process about a pod.
-    pub fn note_asked(&mut self, now: Instant) {
-        self.asked_at = Some(now);
     }
 
     /// Records that a pod was bound: that is how busy the scheduler is.
@@ -453,15 +447,9 @@ impl Cluster {
         }
     }
 
-    /// Lets the time of holds run for which the scheduler refuses pods in our place.
-    ///
-    /// A scheduler that asks us does so as soon as it has cleared a nomination, and then the clock knows whom it kept off. Where none
-    /// asks, a pod counts as kept off that waits, that the nominated pod stands before, and that would fit on the node without it.
+    /// Lets the time of holds run while the scheduler refuses pods in our place: nobody asks us about a node where it counts the
+    /// nominated pod.
     fn let_holds_end(&mut self, now: Instant) {
-        let lately = |at: Instant| now.saturating_duration_since(at) < ASKED_LATELY;
-        if self.nominations.asked_at.is_some_and(lately) {
-            return;
-        }
         let ours = self.nominations.records.iter();
         let ours = ours.filter(|(_, record)| matches!(record.state, NominationState::Ours { .. }));
         let ours: Vec<(Arc<str>, NodeId)> = ours.map(|(uid, record)| (uid.clone(), record.node)).collect();
@@ -482,15 +470,17 @@ impl Cluster {
         }
     }
 
-    /// The UID of an ordinary pod that the scheduler keeps off a node for the sake of a nominated pod.
-    fn kept_off_by(&self, hold: &Hold, node: &NodeState) -> Option<Arc<str>> {
-        let mut beside = node.used.clone();
+    /// The UID of a pod that the scheduler keeps off a node for the sake of a nominated pod: it was tried and failed, the nominated
+    /// pod stands before it, and it would fit on the node without that.
+    fn kept_off_by(&self, hold: &Hold, state: &NodeState) -> Option<Arc<str>> {
+        let node = state.node.as_ref()?;
+        let mut beside = state.used.clone();
         beside.add(&hold.need);
-        let waiting = self.unbound_pods().take(PODS_LOOKED_AT);
-        let mut kept_off = waiting.filter(|pod| {
+        let mut kept_off = self.failed_ordinary_pods().take(PODS_LOOKED_AT).filter(|pod| {
             pod.priority <= hold.priority
-                && node.allocatable.has_room_beside(&node.used, &pod.requests)
-                && !node.allocatable.has_room_beside(&beside, &pod.requests)
+                && state.allocatable.has_room_beside(&state.used, &pod.requests)
+                && !state.allocatable.has_room_beside(&beside, &pod.requests)
+                && pod.placement.as_ref().is_some_and(|placement| may_use(placement, node))
         });
         kept_off.next().map(|pod| pod.uid.clone())
     }
@@ -601,6 +591,12 @@ fn keeps_out(above: &Resources, nominated: &[&Hold], other: &Hold) -> bool {
         takes_ports |= any_conflict(&hold.host_ports, &other.host_ports);
     }
     takes_ports || rest.lacks(&other.reserve).is_some()
+}
+
+/// True if node selector, node affinity and taints let a pod onto a node.
+fn may_use(placement: &PodSpec, node: &Node) -> bool {
+    let mut taints = node.spec.taints.iter().filter(|taint| keeps_pods_off(taint));
+    excluded(placement, node).is_none() && taints.all(|taint| any_tolerates(&placement.tolerations, taint))
 }
 
 /// True if there may be pods that fit on the node in the scheduler's eyes and that the hold refuses. Where nothing is free the

@@ -77,8 +77,21 @@ async fn run_with(
     }
     drop(ask);
     let client = Client::new(server, "default");
-    // Without the right it waits for a minute.
-    let _ = timeout(Duration::from_millis(200), run(client, asked, report, metrics.clone())).await;
+    // It ends by itself, but without the right: then it waits for a minute once all are answered.
+    let all_are_answered = async {
+        let waits = |reports: &[String]| {
+            let answered = reports.iter().filter(|report| !report.starts_with("permitted")).count();
+            answered == names.len() && reports.iter().any(|report| report == "permitted false")
+        };
+        while !waits(&reports.lock().expect("no panic")) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::select! {
+        () = run(client, asked, report, metrics.clone()) => {}
+        () = all_are_answered => {}
+        () = tokio::time::sleep(Duration::from_secs(20)) => panic!("still running: {reports:?}"),
+    }
     let seen = std::mem::take(&mut *seen.lock().expect("no panic"));
     let reports = std::mem::take(&mut *reports.lock().expect("no panic"));
     (seen, reports, Arc::into_inner(metrics).expect("it has ended"))

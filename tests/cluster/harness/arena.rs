@@ -59,6 +59,16 @@ impl<P: Deref<Target = ControlPlane>> Arena<P> {
         Self { plane, client, namespace: name.to_owned(), kubectl, recorder }
     }
 
+    /// The configuration with which a warden holds room in the test's namespace alone. On a shared control plane it would else hold,
+    /// and nominate, for other tests, by its own time-outs.
+    pub(crate) fn holding_here(&self, mut config: Value) -> Value {
+        if config["reservation"]["namespaceSelector"].is_null() {
+            let own = json!({ "matchLabels": { "kubernetes.io/metadata.name": self.namespace } });
+            config["reservation"]["namespaceSelector"] = own;
+        }
+        config
+    }
+
     pub(crate) fn api<K>(&self) -> Api<K>
     where
         K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,

@@ -33,8 +33,6 @@ pub(crate) struct SchedulerOptions {
     /// A KubeSchedulerConfiguration that somebody else wrote: what it says wins over all of the above.
     pub(crate) written: Option<Value>,
     pub(crate) percentage_of_nodes_to_score: Option<u32>,
-    /// Flags beside those that every scheduler has.
-    pub(crate) flags: &'static [&'static str],
     /// Of its process, beside what this one has.
     pub(crate) environment: Vec<(&'static str, &'static str)>,
 }
@@ -46,7 +44,6 @@ impl Default for SchedulerOptions {
             extenders: Vec::new(),
             written: None,
             percentage_of_nodes_to_score: None,
-            flags: &[],
             environment: Vec::new(),
         }
     }
@@ -66,7 +63,6 @@ impl Scheduler {
         Self::with(layout, &options.name, &text, |component| {
             let environment = options.environment.iter().map(|&(name, value)| (name, value.to_owned()));
             component.environment.extend(environment);
-            component.args.extend(options.flags.iter().map(|&flag| flag.to_owned()));
         })
     }
 

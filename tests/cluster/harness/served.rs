@@ -28,6 +28,7 @@ impl Served {
     ) -> Self {
         let arena = Arena::shared(name).await;
         let kubeconfig = Some(arena.warden_kubeconfig().await);
+        let config = arena.holding_here(config);
         let warden = Warden::start(WardenOptions { config, kubeconfig }).await;
         let options = SchedulerOptions { extenders: extenders(&warden), ..SchedulerOptions::default() };
         Self::with(arena, warden, options).await

@@ -69,6 +69,7 @@ impl Course {
             let nominate = std::env::var("NOMINATE").is_ok_and(|value| value == "false").then_some(false);
             let config =
                 nominate.map_or(json!({}), |nominate| json!({ "reservation": { "nominate": nominate } }));
+            let config = arena.holding_here(config);
             let started = Warden::start(WardenOptions { config, kubeconfig }).await;
             let mut extender = started.extender();
             extender.preempts = true;

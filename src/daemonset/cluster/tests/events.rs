@@ -320,7 +320,7 @@ fn check_ids(cluster: &Cluster) {
     }
     for (id, pod) in cluster.pods() {
         assert_eq!(cluster.pod_ids[&pod.uid], id);
-        assert_eq!(cluster.unbound.contains(&id), pod.is_unbound());
+        assert_eq!(cluster.failed_ordinary.contains(&id), pod.placement.is_some());
         let target = pod.daemon.as_ref().and_then(|daemon| daemon.target);
         assert!(
             [pod.node, pod.nominated, target].into_iter().flatten().all(|node| cluster.nodes.contains(node))
@@ -363,7 +363,7 @@ proptest! {
         let cluster = &world.cluster;
         prop_assert!(cluster.nodes.is_empty());
         prop_assert!(cluster.pods.is_empty() && cluster.pod_ids.is_empty() && cluster.pods_by_owner.is_empty());
-        prop_assert!(cluster.unbound.is_empty());
+        prop_assert!(cluster.failed_ordinary.is_empty());
         prop_assert!(cluster.daemon_sets.is_empty() && cluster.daemon_set_ids.is_empty());
         prop_assert!(cluster.dirty.is_empty() && cluster.waiting.is_empty() && cluster.ledger.is_empty());
     }

@@ -395,9 +395,9 @@ fn what_others_nominated_is_theirs() {
     assert_eq!(world.nominations(), [clears("d-n1")]);
 }
 
-/// Where no scheduler asks us the scheduler refuses in our place, and the time of the hold runs all the same.
+/// The scheduler refuses pods in our place, and the time of the hold runs all the same.
 #[test]
-fn a_hold_ends_where_nobody_asks() {
+fn a_hold_whose_pod_is_nominated_ends_while_a_pod_is_kept_off() {
     let after_a_while = |waits: Option<Value>| {
         let mut world =
             waiting_on(&["n1"], |policy| policy.reservation.wait_timeout = Duration::from_secs(5));
@@ -410,12 +410,16 @@ fn a_hold_ends_where_nobody_asks() {
         world.nominations()
     };
     let ends = vec![clears("d-n1")];
+    let tried = |cpu: &str| because(pod("p", cpu), "Unschedulable");
+    let elsewhere = json!({"spec": {"nodeSelector": {"zone": "elsewhere"}}});
     for (what, waits, expected) in [
         ("nobody waits", None, vec![]),
-        ("a pod that would fit", Some(pod("p", "100m")), ends),
-        ("one that would not", Some(pod("p", "200m")), vec![]),
-        ("one that the daemon does not stand before", Some(priority(pod("p", "100m"), 1)), vec![]),
-        ("one that is bound", Some(on(pod("p", "100m"), "elsewhere")), vec![]),
+        ("a pod that would fit", Some(tried("100m")), ends),
+        ("one that would not", Some(tried("200m")), vec![]),
+        ("one that was not tried yet", Some(pod("p", "100m")), vec![]),
+        ("one that may not use the node", Some(with(tried("100m"), elsewhere)), vec![]),
+        ("one that the daemon does not stand before", Some(priority(tried("100m"), 1)), vec![]),
+        ("one that is bound", Some(on(tried("100m"), "elsewhere")), vec![]),
     ] {
         assert_eq!(after_a_while(waits), expected, "{what}");
     }
