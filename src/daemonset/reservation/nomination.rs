@@ -16,7 +16,7 @@
 //!   └────────────────────────────────────────────────────────────────────────┘  written
 //! ```
 //! The scheduler clears a nomination with each failed attempt, and that wakes the pods that it kept off; so a pod is nominated
-//! again, at most once an [`INTERVAL`], and all together within a number and a rate. A nomination that this process did not write is
+//! again, at most once in two seconds, and all together within a number and a rate. A nomination that this process did not write is
 //! never touched.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -314,7 +314,7 @@ impl Cluster {
     }
 
     /// Decides which pods are nominated now, and which nominations are taken back: effects for the edge to write. Returns the number
-    /// of pods that had to be left out, counted once an [`INTERVAL`].
+    /// of pods that had to be left out, counted once in two seconds.
     ///
     /// Call it on each tick, and only while the view of the cluster is fresh.
     pub fn nominate(&mut self, now: Instant) -> usize {
