@@ -10,7 +10,7 @@ use super::daemon_pod::with_daemon_tolerations;
 use crate::scheduling::node::Node;
 use crate::scheduling::node_affinity::required_node_affinity_matches;
 use crate::scheduling::pod::PodSpec;
-use crate::scheduling::toleration::{NO_EXECUTE, any_tolerates, find_untolerated_taint};
+use crate::scheduling::toleration::{NO_EXECUTE, any_tolerates, find_untolerated_taint, keeps_pods_off};
 
 /// What the controller makes of a node.
 #[derive(Debug, Clone, PartialEq)]
@@ -88,6 +88,17 @@ pub fn place<'n>(template: &PodSpec, tolerations: &[Toleration], node: &'n Node)
             }
         }
     }
+}
+
+/// True if node name, node selector, node affinity and taints let a pod onto a node. Taints that `ignores` are not looked at.
+pub fn admits(
+    spec: &PodSpec,
+    tolerations: &[Toleration],
+    node: &Node,
+    ignores: impl Fn(&Taint) -> bool,
+) -> bool {
+    let mut taints = node.spec.taints.iter().filter(|taint| keeps_pods_off(taint) && !ignores(taint));
+    excluded(spec, node).is_none() && taints.all(|taint| any_tolerates(tolerations, taint))
 }
 
 /// Why the template's nodeName, nodeSelector or required affinity excludes the node.

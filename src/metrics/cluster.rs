@@ -283,13 +283,16 @@ impl ClusterMetrics {
 
     /// Counts daemon pods that could not be nominated yet, for want of rate.
     pub fn nominations_dropped(&self, count: usize) {
-        let series = Deed::Nominate as usize * Fate::LABEL.1.len() + Fate::Dropped as usize;
-        self.effects[series].inc_by(count as u64);
+        self.series(Deed::Nominate, Fate::Dropped).inc_by(count as u64);
     }
 
     /// Counts what became of something that was to be done outside.
     pub fn deed(&self, deed: Deed, fate: Fate) {
-        self.effects[deed as usize * Fate::LABEL.1.len() + fate as usize].inc();
+        self.series(deed, fate).inc();
+    }
+
+    fn series(&self, deed: Deed, fate: Fate) -> &IntCounter {
+        &self.effects[deed as usize * Fate::LABEL.1.len() + fate as usize]
     }
 
     /// Shows how much of everything there is.

@@ -9,12 +9,11 @@ use k8s_openapi::api::core::v1::{Taint, Toleration};
 use super::PodId;
 use crate::daemonset::daemon_pod::{GENERATION_ANNOTATION, with_daemon_tolerations};
 use crate::daemonset::daemon_set::DaemonSet;
-use crate::daemonset::placement::excluded;
+use crate::daemonset::placement::admits;
 use crate::scheduling::host_ports::HostPort;
 use crate::scheduling::label_selector;
 use crate::scheduling::node::Node;
 use crate::scheduling::resources::Resources;
-use crate::scheduling::toleration::{any_tolerates, keeps_pods_off};
 
 /// The annotation by which a DaemonSet keeps ordinary pods off a node until its own pod there is Ready.
 pub const GATE_ANNOTATION: &str = "daemonset-warden.io/ready-before-pods";
@@ -106,10 +105,7 @@ impl DaemonSetInfo {
     ///
     /// A new Node carries `not-ready:NoSchedule`, which daemon pods do not tolerate: room must be kept before it goes.
     pub fn wants(&self, node: &Node, goes_by_itself: impl Fn(&Taint) -> bool) -> bool {
-        let mut lasting =
-            node.spec.taints.iter().filter(|taint| keeps_pods_off(taint) && !goes_by_itself(taint));
-        excluded(&self.daemon_set.spec.template.spec, node).is_none()
-            && lasting.all(|taint| any_tolerates(&self.tolerations, taint))
+        admits(&self.daemon_set.spec.template.spec, &self.tolerations, node, goes_by_itself)
     }
 
     /// What to call it: `namespace/name`.

@@ -201,6 +201,13 @@ impl Cluster {
             .any(|pod| pod.is_of(daemon_set) && pod.node.is_some() && pod.is_live() && !pod.is_terminating)
     }
 
+    /// Says that a pod was refused for a hold for the first time: from then on others are expected.
+    pub(in crate::daemonset) fn begin_refusing(&mut self, id: NodeId, daemon_set: DaemonSetId, now: Instant) {
+        let hold_ref = self.hold_ref(id, daemon_set, true);
+        self.effects.push(Effect::HoldingRoom(hold_ref));
+        self.enqueue_nominations(id, now);
+    }
+
     /// Says that a hold that was in force is over, and wakes those that it kept off.
     pub(super) fn end_hold(&mut self, id: NodeId, hold: &mut Hold, reason: EndReason, now: Instant) {
         let hold_ref = self.hold_ref(id, hold.daemon_set, std::mem::take(&mut hold.has_refused));

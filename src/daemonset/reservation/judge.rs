@@ -13,7 +13,7 @@ use super::hold::Hold;
 use super::ledger::NodeSet;
 use crate::daemonset::cluster::node_state::{NodeState, Staleness};
 use crate::daemonset::cluster::pod_info::PodInfo;
-use crate::daemonset::cluster::{Cluster, DaemonSetId, Effect, Modest, NodeId};
+use crate::daemonset::cluster::{Cluster, DaemonSetId, Modest, NodeId};
 use crate::daemonset::daemon_pod::{daemon_set_reference, target_node_name};
 use crate::daemonset::mutation::is_ignored;
 use crate::daemonset::policy::ReservationMode;
@@ -381,9 +381,7 @@ impl Call<'_> {
             Kept::Stale => {}
         }
         for daemon_set in first {
-            let hold_ref = cluster.hold_ref(id, daemon_set, true);
-            cluster.effects.push(Effect::HoldingRoom(hold_ref));
-            cluster.enqueue_nominations(id, now);
+            cluster.begin_refusing(id, daemon_set, now);
         }
     }
 }

@@ -30,13 +30,10 @@ use super::hold::{Hold, HoldState};
 use crate::daemonset::cluster::node_state::NodeState;
 use crate::daemonset::cluster::{Cluster, Effect, NodeId, PodId};
 use crate::daemonset::mutation::is_ignored;
-use crate::daemonset::placement::excluded;
+use crate::daemonset::placement::admits;
 use crate::daemonset::token_bucket::TokenBucket;
 use crate::scheduling::host_ports::any_conflict;
-use crate::scheduling::node::Node;
-use crate::scheduling::pod::PodSpec;
 use crate::scheduling::resources::Resources;
-use crate::scheduling::toleration::{any_tolerates, keeps_pods_off};
 
 /// The shortest time between two nominations of one pod. At once was a loop of 80 patches a second: the scheduler's clearing
 /// wakes the pods that the nomination kept off, other nominated ones among them.
@@ -464,8 +461,7 @@ impl Cluster {
             let Some(kept_off) = self.kept_off_by(&node.holds[at], node) else { continue };
             if self.node_mut(id).holds[at].refused(&kept_off, now) {
                 let daemon_set = self.node_by_id(id).holds[at].daemon_set;
-                let hold_ref = self.hold_ref(id, daemon_set, true);
-                self.effects.push(Effect::HoldingRoom(hold_ref));
+                self.begin_refusing(id, daemon_set, now);
             }
         }
     }
@@ -480,7 +476,7 @@ impl Cluster {
             pod.priority <= hold.priority
                 && state.allocatable.has_room_beside(&state.used, &pod.requests)
                 && !state.allocatable.has_room_beside(&beside, &pod.requests)
-                && pod.placement.as_ref().is_some_and(|placement| may_use(placement, node))
+                && pod.placement.as_ref().is_some_and(|own| admits(own, &own.tolerations, node, |_| false))
         });
         kept_off.next().map(|pod| pod.uid.clone())
     }
@@ -591,12 +587,6 @@ fn keeps_out(above: &Resources, nominated: &[&Hold], other: &Hold) -> bool {
         takes_ports |= any_conflict(&hold.host_ports, &other.host_ports);
     }
     takes_ports || rest.lacks(&other.reserve).is_some()
-}
-
-/// True if node selector, node affinity and taints let a pod onto a node.
-fn may_use(placement: &PodSpec, node: &Node) -> bool {
-    let mut taints = node.spec.taints.iter().filter(|taint| keeps_pods_off(taint));
-    excluded(placement, node).is_none() && taints.all(|taint| any_tolerates(&placement.tolerations, taint))
 }
 
 /// True if there may be pods that fit on the node in the scheduler's eyes and that the hold refuses. Where nothing is free the
