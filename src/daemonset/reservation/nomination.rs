@@ -19,21 +19,22 @@
 //! again, at most once in two seconds, and all together within a number and a rate. A nomination that this process did not write is
 //! never touched.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod candidates;
+mod queue;
+
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hashbrown::HashMap;
 use serde_json::{Value, json};
 
+use self::queue::{Place, Queue};
 use super::hold::{Hold, HoldState};
 use crate::daemonset::cluster::node_state::NodeState;
 use crate::daemonset::cluster::{Cluster, Effect, NodeId, PodId};
-use crate::daemonset::mutation::is_ignored;
 use crate::daemonset::placement::admits;
 use crate::daemonset::token_bucket::TokenBucket;
-use crate::scheduling::host_ports::any_conflict;
-use crate::scheduling::resources::Resources;
 
 /// The shortest time between two nominations of one pod. At once was a loop of 80 patches a second: the scheduler's clearing
 /// wakes the pods that the nomination kept off, other nominated ones among them.
@@ -129,38 +130,12 @@ enum NominationState {
     Clearing { over: Box<str>, until: Instant },
 }
 
-/// Nodes with daemon pods to nominate.
-#[derive(Debug, Default)]
-struct Queue {
-    /// Nodes with a pod that is due, the oldest hold first.
-    due: BTreeSet<(Instant, NodeId)>,
-    /// Nodes whose pods are due later, by the time when.
-    paused: BTreeSet<(Instant, NodeId)>,
-    places: HashMap<NodeId, Place>,
-    /// Pods that are due, on all nodes.
-    pods: usize,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Place {
-    Due { held_since: Instant, pods: usize },
-    Paused { until: Instant },
-}
-
 /// The bindings of this second and of the one before.
 #[derive(Debug, Default)]
 struct RecentBindings {
     since: Option<Instant>,
     count: u32,
     before: u32,
-}
-
-/// A daemon pod that may be nominated.
-struct NominationCandidate {
-    pod: PodId,
-    held_since: Instant,
-    /// Its hold refuses others or would, and nobody has nominated it yet.
-    is_wanting: bool,
 }
 
 impl Default for Nominations {
@@ -242,42 +217,6 @@ impl Nominations {
         let is_idle = |record: &NominationRecord| record.state == NominationState::Idle;
         self.records.retain(|_, record| !is_idle(record) || record.not_before > now);
         self.records.values().filter(|record| !is_idle(record)).count()
-    }
-}
-
-impl Queue {
-    /// Gives a node its place, or takes it out.
-    fn put(&mut self, node: NodeId, place: Option<Place>) {
-        let before = match place {
-            Some(place) => self.places.insert(node, place),
-            None => self.places.remove(&node),
-        };
-        match before {
-            Some(Place::Due { held_since, pods }) => {
-                self.due.remove(&(held_since, node));
-                self.pods -= pods;
-            }
-            Some(Place::Paused { until }) => drop(self.paused.remove(&(until, node))),
-            None => {}
-        }
-        match place {
-            Some(Place::Due { held_since, pods }) => {
-                self.due.insert((held_since, node));
-                self.pods += pods;
-            }
-            Some(Place::Paused { until }) => drop(self.paused.insert((until, node))),
-            None => {}
-        }
-    }
-
-    /// The node that is due and has the oldest hold.
-    fn first(&self) -> Option<NodeId> {
-        self.due.first().map(|(_, node)| *node)
-    }
-
-    /// A node whose pause is over.
-    fn first_over(&self, now: Instant) -> Option<NodeId> {
-        self.paused.first().filter(|(until, _)| *until <= now).map(|(_, node)| *node)
     }
 }
 
@@ -517,94 +456,4 @@ impl Cluster {
         nominations.dropped_at = Some(now);
         nominations.waiting()
     }
-
-    /// Returns the daemon pods of a node, in the order of its holds, that may be nominated together: room is held for them, the
-    /// scheduler has tried and failed them, and none keeps another missing daemon pod out that would land without it. The node
-    /// must have been worked out.
-    fn nomination_candidates(&self, id: NodeId) -> Vec<NominationCandidate> {
-        let Some(node) = self.node_if_known(id) else { return Vec::new() };
-        let may_be = |hold: &Hold| {
-            let pod = hold.pending.filter(|_| hold.state == HoldState::Held)?;
-            self.may_be_nominated(pod, hold).then_some(pod)
-        };
-        if !node.holds.iter().any(|hold| may_be(hold).is_some()) {
-            return Vec::new();
-        }
-        let mut free = node.allocatable.clone();
-        free.subtract(&node.used);
-        let mut candidates = Vec::new();
-        let mut above = free.clone();
-        // The holds of missing pods are in the order of their priority, the highest first.
-        for equals in node.holds.chunk_by(|a, b| a.priority == b.priority) {
-            let mut nominated: Vec<&Hold> = Vec::new();
-            for hold in equals {
-                let (Some(pod), Some(held_since)) = (may_be(hold), hold.held_since) else { continue };
-                nominated.push(hold);
-                if equals.iter().any(|other| keeps_out(&above, &nominated, other)) {
-                    nominated.pop();
-                    continue;
-                }
-                let is_wanting = self.pod_by_id(pod).nominated.is_none() && would_refuse(node, hold, &free);
-                candidates.push(NominationCandidate { pod, held_since, is_wanting });
-            }
-            nominated.iter().for_each(|hold| above.subtract(&hold.need));
-        }
-        candidates
-    }
-
-    /// The number of pods that may be nominated to a node, which must have been worked out.
-    #[cfg(test)]
-    pub(in crate::daemonset) fn may_be_nominated_on(&self, id: NodeId) -> usize {
-        self.nomination_candidates(id).len()
-    }
-
-    fn may_be_nominated(&self, pod: PodId, hold: &Hold) -> bool {
-        let pod = self.pod_by_id(pod);
-        let is_ignored = pod.daemon.as_ref().is_some_and(|daemon| is_ignored(&daemon.labels));
-        // What the daemon's own pod still holds would count twice in the scheduler's sum.
-        let predecessor_has_left = hold.reserve == hold.need;
-        pod.failed_version().is_some() && !is_ignored && predecessor_has_left
-    }
-}
-
-/// True if the nominated pods would keep out a missing daemon pod of their priority that has room without them. `above` is what is
-/// free beside nominated pods of higher priority. To the scheduler a nominated pod stands before its equals; to us it does not: the
-/// smaller one may land first.
-fn keeps_out(above: &Resources, nominated: &[&Hold], other: &Hold) -> bool {
-    let may_land = match other.state {
-        HoldState::Held | HoldState::CannotFit => true,
-        // Nothing is held for it, and only a pod that is there can land.
-        HoldState::Expired => other.pending.is_some(),
-        HoldState::NotMissing => false,
-    };
-    if !may_land || above.lacks(&other.reserve).is_some() {
-        return false;
-    }
-    let mut rest = above.clone();
-    let mut takes_ports = false;
-    for hold in nominated.iter().filter(|hold| hold.daemon_set != other.daemon_set) {
-        rest.subtract(&hold.need);
-        takes_ports |= any_conflict(&hold.host_ports, &other.host_ports);
-    }
-    takes_ports || rest.lacks(&other.reserve).is_some()
-}
-
-/// True if there may be pods that fit on the node in the scheduler's eyes and that the hold refuses. Where nothing is free the
-/// scheduler itself keeps them off, and a nomination would only make it slower.
-fn would_refuse(node: &NodeState, hold: &Hold, free: &Resources) -> bool {
-    if free.pods <= 0 {
-        return false;
-    }
-    let held = node.holds.iter().filter(|hold| hold.state == HoldState::Held);
-    let takes_last_slots = free.pods <= held.map(|hold| hold.reserve.pods).sum();
-    let wants_ports = !hold.host_ports.is_empty();
-    // Pods ask for some CPU and some memory. One that asks for less has been refused before others are expected.
-    let usual = [(hold.reserve.milli_cpu, free.milli_cpu), (hold.reserve.memory, free.memory)];
-    let mut asked = usual.iter().filter(|(reserved, _)| *reserved > 0).peekable();
-    let some_is_free = if asked.peek().is_some() && !hold.has_refused {
-        asked.all(|(_, free)| *free > 0)
-    } else {
-        free.has_some_of(&hold.reserve)
-    };
-    takes_last_slots || wants_ports || some_is_free
 }
