@@ -125,7 +125,8 @@ async fn answer(
     activity: Arc<Activity>,
     ending: watch::Receiver<bool>,
 ) -> Result<Response<Body>, Infallible> {
-    let in_work = Arc::new(InWork::of(activity.clone()));
+    // Until the head of the response is ready; what then remains is for the write timer.
+    let _in_work = InWork::of(activity.clone());
     let mut request = request.map(Body::new);
     request.extensions_mut().insert(peer);
     let mut response = router.oneshot(request).await?;
@@ -140,8 +141,6 @@ async fn answer(
         let activity = activity.clone();
         large.cut_by(move || activity.give_way());
     }
-    // Dropped with the head, when the answer is on its way; what then remains is for the write timer.
-    response.extensions_mut().insert(in_work);
     Ok(response)
 }
 
