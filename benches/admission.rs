@@ -25,9 +25,7 @@ fn mutate(criterion: &mut Criterion) {
         group.bench_function(label, |bencher| {
             bencher.iter(|| {
                 let request = admission::parse(black_box(review.as_bytes())).unwrap();
-                let mut base64 = String::new();
-                mutation::review(&policy, &request, None, None).unwrap().push_base64(&mut base64);
-                base64
+                mutation::review(&policy, &request, None, None).unwrap().to_base64()
             });
         });
     }

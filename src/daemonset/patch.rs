@@ -40,9 +40,9 @@ impl Patch {
         format!("[{}]", self.operations.strip_suffix(',').unwrap_or_default())
     }
 
-    /// Writes it as `response.patch` of an AdmissionReview carries it: the standard alphabet, with padding.
-    pub fn push_base64(&self, into: &mut String) {
-        STANDARD.encode_string(self.to_json(), into);
+    /// Returns it as `response.patch` of an AdmissionReview carries it: the standard alphabet, with padding.
+    pub fn to_base64(&self) -> String {
+        STANDARD.encode(self.to_json())
     }
 
     fn begin(&mut self, operation: &str, path: &[&str]) {
@@ -112,9 +112,7 @@ mod tests {
             let mut text = String::new();
             push_string(&mut text, &value);
             patch.add(&tokens, &text);
-            let mut base64 = String::new();
-            patch.push_base64(&mut base64);
-            let bytes = STANDARD.decode(base64).unwrap();
+            let bytes = STANDARD.decode(patch.to_base64()).unwrap();
             let parsed: Vec<PatchOperation> = serde_json::from_slice(&bytes).unwrap();
             let [PatchOperation::Add(add)] = parsed.as_slice() else { panic!("{parsed:?}") };
             let read: Vec<String> = add.path.tokens().map(|token| token.decoded().into_owned()).collect();

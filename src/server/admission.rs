@@ -158,6 +158,11 @@ struct ReviewResponse<'a> {
     audit_annotations: Option<AuditAnnotations>,
     #[serde(skip_serializing_if = "<[String]>::is_empty")]
     warnings: &'a [String],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    patch_type: Option<&'static str>,
+    /// In base64.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    patch: Option<String>,
 }
 
 /// What the apiserver's audit log says of the request; it puts the webhook's name and a slash before each key.
@@ -234,7 +239,9 @@ fn status(verdict: &validation::Verdict, refusal: validation::Refusal) -> Status
 }
 
 fn encode(review: &AdmissionRequest<'_>, verdict: &Verdict) -> Vec<u8> {
-    let mut json = to_json(&Review {
+    // The apiserver refuses a patch without its type, and a type without a patch.
+    let patch = (!verdict.patch.is_empty()).then(|| verdict.patch.to_base64());
+    to_json(&Review {
         api_version: admission::API_VERSION,
         kind: admission::KIND,
         response: ReviewResponse {
@@ -243,20 +250,14 @@ fn encode(review: &AdmissionRequest<'_>, verdict: &Verdict) -> Vec<u8> {
             status: verdict.status.as_ref(),
             audit_annotations: audit_annotations(verdict),
             warnings: &verdict.warnings,
+            patch_type: patch.as_ref().map(|_| "JSONPatch"),
+            patch,
         },
-    });
-    if !verdict.patch.is_empty() {
-        // Into the response, whose bracket is the last but one. Most of an answer is this, and base64 needs no escapes.
-        json.truncate(json.len() - "}}".len());
-        json.push_str(r#","patchType":"JSONPatch","patch":""#);
-        verdict.patch.push_base64(&mut json);
-        json.push_str(r#""}}"#);
-    }
-    json.into_bytes()
+    })
 }
 
 // Serialising fails for maps with keys that are no text, and there are none in an answer.
 #[expect(clippy::expect_used, reason = "an answer has only text for keys")]
-fn to_json(value: &impl Serialize) -> String {
-    serde_json::to_string(value).expect("an answer is JSON")
+fn to_json(value: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(value).expect("an answer is JSON")
 }
