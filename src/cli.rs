@@ -142,15 +142,21 @@ fn namespace_and_name(text: &str) -> Result<(String, String), String> {
     }
 }
 
-/// What the program ends with when it could not do what `args` ask: 2 for commands by whose 1 others know that something was
-/// found, else 1.
-pub fn failure_code(args: impl Iterator<Item = String>) -> u8 {
-    let names: Vec<String> = <Cli as clap::CommandFactory>::command()
-        .get_subcommands()
-        .map(|own| own.get_name().to_owned())
-        .collect();
-    let subcommand = args.skip(1).find(|arg| names.contains(arg));
-    if subcommand.is_some_and(|name| name != "serve") { 2 } else { 1 }
+impl Command {
+    /// The exit code when it could not be done: 2 for the commands whose 1 says that something was found.
+    pub fn failure_code(&self) -> u8 {
+        if matches!(self, Self::Serve(_)) { 1 } else { 2 }
+    }
+}
+
+/// The exit code for arguments that are refused: that of the subcommand they name, 1 without one.
+pub fn usage_failure_code(args: impl Iterator<Item = std::ffi::OsString>) -> u8 {
+    let lenient = <Cli as clap::CommandFactory>::command().ignore_errors(true);
+    let matches = lenient.try_get_matches_from(args).ok();
+    match matches.as_ref().and_then(clap::ArgMatches::subcommand_name) {
+        None | Some("serve") => 1,
+        Some(_) => 2,
+    }
 }
 
 const SERVE_EXAMPLES: &str = "\
@@ -339,7 +345,7 @@ mod tests {
 
     #[test]
     fn failures_are_told_from_findings() {
-        let code = |args: &[&str]| failure_code(args.iter().map(|arg| (*arg).to_owned()));
+        let code = |args: &[&str]| usage_failure_code(args.iter().map(Into::into));
         assert_eq!(code(&["daemonset-warden", "-v", "4", "explain", "serve"]), 2);
         assert_eq!(code(&["daemonset-warden", "serve", "--config", "explain"]), 1);
         assert_eq!(code(&["daemonset-warden", "--nonsense"]), 1);

@@ -10,21 +10,21 @@ use daemonset_warden::command;
 fn main() -> ExitCode {
     // Fails only when one is installed already, and nothing has run before this line.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let failure = || ExitCode::from(cli::failure_code(std::env::args()));
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         // --help and --version are no errors, and go to stdout.
         Err(answer) if !answer.use_stderr() => answer.exit(),
         Err(error) => {
             eprintln!("{}", cli::one_line(&error));
-            return failure();
+            return ExitCode::from(cli::usage_failure_code(std::env::args_os()));
         }
     };
+    let failure = cli.command.failure_code();
     match command::run(cli) {
         Ok(code) => code,
         Err(error) => {
             eprintln!("error: {error:#}");
-            failure()
+            ExitCode::from(failure)
         }
     }
 }
