@@ -11,11 +11,12 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use crate::daemonset::policy::{
-    AdmissionPolicy, GroupKind, Level, Policy, ProtectDaemonPods, ReservationMode, ReservationPolicy,
+    AdmissionPolicy, Level, Policy, ProtectDaemonPods, ReservationMode, ReservationPolicy,
 };
 
 use crate::daemonset::validation::live::LIVE_RULES;
 use crate::daemonset::validation::rules::RULES;
+use crate::scheduling::object::GroupKind;
 
 use self::reader::Reader;
 

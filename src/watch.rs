@@ -29,12 +29,13 @@ use crate::daemonset::cluster::{
     Cluster, Effect, LimitRange, Namespace, PriorityClass, ResourceQuota, RuntimeClass,
 };
 use crate::daemonset::daemon_set::DaemonSet;
-use crate::daemonset::policy::{GroupKind, Policy};
+use crate::daemonset::policy::Policy;
 use crate::live::SharedCluster;
 use crate::live::source::Source;
 use crate::logs::{Shown, chain};
 use crate::metrics::{Metrics, Resource};
 use crate::scheduling::node::Node;
+use crate::scheduling::object::GroupKind;
 use crate::scheduling::pod::Pod;
 
 /// How often time passes for the cluster: holds, gates and charges end at most this much late.

@@ -9,7 +9,8 @@ use serde::Deserialize;
 
 use super::json::nullable::{optional_object, optional_text};
 use super::json::{self, Fault, Scanner, Text};
-use super::policy::{GroupKind, Policy};
+use super::policy::Policy;
+use crate::scheduling::object::GroupKind;
 
 /// The only version that is answered; the webhook configurations ask for it.
 pub const API_VERSION: &str = "admission.k8s.io/v1";

@@ -5,9 +5,8 @@
 
 use k8s_openapi::api::core::v1::{NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, Toleration};
 
-use super::policy::GroupKind;
 use crate::scheduling::node_affinity::METADATA_NAME;
-use crate::scheduling::object::{Metadata, OwnerReference};
+use crate::scheduling::object::{GroupKind, Metadata, OwnerReference};
 use crate::scheduling::pod::{MIRROR_ANNOTATION, PodSpec};
 use crate::scheduling::toleration::{NO_EXECUTE, NO_SCHEDULE};
 

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
+use crate::scheduling::object::GroupKind;
+
 /// Everything that an operator can decide.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Policy {
@@ -20,22 +22,6 @@ pub struct Policy {
     pub readiness_gate_namespaces: LabelSelector,
     /// Whether preemption may pick daemon pods.
     pub protect_daemon_pods: ProtectDaemonPods,
-}
-
-/// An API group and a kind of it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct GroupKind {
-    /// Such as `apps`.
-    pub group: String,
-    /// Such as `DaemonSet`.
-    pub kind: String,
-}
-
-impl GroupKind {
-    /// Whether it is Kubernetes' own DaemonSet, whose every rule is checked.
-    pub fn is_builtin(&self) -> bool {
-        self.group == "apps" && self.kind == "DaemonSet"
-    }
 }
 
 /// What the webhooks do.

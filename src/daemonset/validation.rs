@@ -14,7 +14,8 @@ use self::live::Live;
 use super::cluster::Cluster;
 use super::daemon_set::DaemonSet;
 use super::field::{Error, ErrorList};
-use super::policy::{GroupKind, Level, Policy};
+use super::policy::{Level, Policy};
+use crate::scheduling::object::GroupKind;
 
 /// What is wrong with a DaemonSet.
 #[derive(Debug, Default, PartialEq, Eq)]

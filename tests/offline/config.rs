@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use daemonset_warden::cli::Cli;
 use daemonset_warden::config::{ParseError, parse};
-use daemonset_warden::daemonset::policy::{GroupKind, Level, Policy, ProtectDaemonPods, ReservationMode};
+use daemonset_warden::daemonset::policy::{Level, Policy, ProtectDaemonPods, ReservationMode};
+use daemonset_warden::scheduling::object::GroupKind;
 
 const HEAD: &str = "apiVersion: config.daemonset-warden.io/v1alpha1\nkind: DaemonSetWardenConfiguration\n";
 

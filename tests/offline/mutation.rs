@@ -7,7 +7,8 @@ use base64::prelude::BASE64_STANDARD;
 use daemonset_warden::daemonset::admission;
 use daemonset_warden::daemonset::mutation;
 use daemonset_warden::daemonset::patch::Patch;
-use daemonset_warden::daemonset::policy::{GroupKind, Policy};
+use daemonset_warden::daemonset::policy::Policy;
+use daemonset_warden::scheduling::object::GroupKind;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 

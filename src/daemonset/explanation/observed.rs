@@ -3,14 +3,12 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use serde::Deserialize;
-
 use super::failures::{CreateFailures, Event};
 use crate::daemonset::cluster::{Cluster, LimitRange, Namespace, PriorityClass, ResourceQuota, RuntimeClass};
 use crate::daemonset::daemon_set::DaemonSet;
 use crate::daemonset::policy::Policy;
 use crate::scheduling::node::Node;
-use crate::scheduling::object::{Metadata, or_default};
+use crate::scheduling::object::{Metadata, TypeMeta};
 use crate::scheduling::pod::Pod;
 
 /// What has been seen of a cluster.
@@ -21,25 +19,6 @@ pub struct Observed {
     /// What the Events tell.
     pub failures: CreateFailures,
     now: Instant,
-}
-
-/// What an object says that it is; empty where it does not.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct TypeMeta {
-    /// Group and version.
-    #[serde(deserialize_with = "or_default")]
-    pub api_version: String,
-    /// Such as `Node`.
-    #[serde(deserialize_with = "or_default")]
-    pub kind: String,
-}
-
-impl TypeMeta {
-    /// What stands before the `/` of the version; empty for the core group.
-    pub fn group(&self) -> &str {
-        self.api_version.split_once('/').map_or("", |(group, _)| group)
-    }
 }
 
 impl Observed {

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::observed::{Observed, TypeMeta};
+use super::observed::Observed;
 use super::{Filter, State, explain};
 use crate::daemonset::policy::Policy;
+use crate::scheduling::object::TypeMeta;
 
 /// The state, pod and reason of DaemonSet `s/a` with this spec on node `n` with these pods: name, metadata, spec, status.
 fn row(spec: &str, pods: &[(&str, &str, &str, &str)]) -> (State, Option<String>, String) {

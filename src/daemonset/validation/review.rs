@@ -15,8 +15,8 @@ use crate::daemonset::daemon_pod::GENERATION_ANNOTATION;
 use crate::daemonset::daemon_set::{DaemonSet, ManagedFieldsEntry, ValidatedOnly};
 use crate::daemonset::field::quote;
 use crate::daemonset::mutation::is_ignored;
-use crate::daemonset::policy::{GroupKind, Policy};
-use crate::scheduling::object::{Metadata, object_or_default, or_default};
+use crate::daemonset::policy::Policy;
+use crate::scheduling::object::{GroupKind, Metadata, object_or_default, or_default};
 
 /// The apiserver cuts warnings here when they are long together (staging/src/k8s.io/apiserver/pkg/endpoints/filters/warning.go).
 const WARNING_MAX_CHARS: usize = 256;

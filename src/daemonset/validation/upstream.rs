@@ -14,8 +14,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
 use super::super::daemon_set::{DaemonSet, DaemonSetSpec};
 use super::super::field::{Error, ErrorList, Path};
-use super::super::policy::GroupKind;
 use crate::scheduling::label_selector;
+use crate::scheduling::object::GroupKind;
 
 const NEGATIVE: &str = "must be greater than or equal to 0";
 

@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::*;
-use crate::daemonset::explanation::observed::{Observed, TypeMeta};
+use crate::daemonset::explanation::observed::Observed;
 use crate::daemonset::policy::Policy;
+use crate::scheduling::object::TypeMeta;
 
 /// A cluster of these objects: `kind` and the rest as JSON.
 fn observed(objects: &[(&str, &str)]) -> Observed {
