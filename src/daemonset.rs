@@ -15,6 +15,7 @@ pub mod json;
 pub mod mutation;
 pub mod namespace_selector;
 mod node_names;
+pub mod opt_out;
 pub mod patch;
 pub mod placement;
 mod plain_text;

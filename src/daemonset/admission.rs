@@ -16,8 +16,6 @@ use crate::scheduling::object::GroupKind;
 pub const API_VERSION: &str = "admission.k8s.io/v1";
 /// The kind of the request and of the answer.
 pub const KIND: &str = "AdmissionReview";
-/// The label by which pods and namespaces opt out of everything.
-pub const IGNORE_LABEL: &str = "daemonset-warden.io/ignore";
 
 /// What the apiserver asks.
 #[derive(Debug, Default)]

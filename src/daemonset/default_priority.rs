@@ -11,7 +11,7 @@ use serde::{Deserialize, Deserializer};
 use super::admission::AdmissionRequest;
 use super::cluster::Cluster;
 use super::daemon_pod::daemon_set_reference;
-use super::mutation::is_ignored;
+use super::opt_out::is_ignored;
 use super::patch::{Patch, push_string};
 use super::policy::Policy;
 use super::quota;

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::NodeSelector;
 use serde::de::Error as _;
 
-use super::admission::{AdmissionRequest, BadReview, IGNORE_LABEL};
+use super::admission::{AdmissionRequest, BadReview};
 use super::cluster::Cluster;
 use super::daemon_pod::{
     LEGACY_SCHEDULER_NAME, daemon_set_reference, daemon_tolerations, is_target_affinity, target_node_name,
@@ -21,6 +21,7 @@ use super::json::nullable::{
     optional_array, optional_bool, optional_integer, optional_object, optional_text,
 };
 use super::json::{Fault, Scanner, Text};
+use super::opt_out::{IGNORE_LABEL, is_ignored};
 use super::patch::{Patch, push_string};
 use super::policy::Policy;
 use crate::scheduling::label_selector;
@@ -66,11 +67,6 @@ pub fn review(
         default_priority::add(policy, request, object, cluster, &mut patch);
     }
     Ok(patch)
-}
-
-/// Whether labels opt out of everything.
-pub fn is_ignored(labels: &BTreeMap<String, String>) -> bool {
-    labels.get(IGNORE_LABEL).is_some_and(|value| value == "true")
 }
 
 /// What is read of a pod; what is changed stays raw.

@@ -9,7 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use super::daemon_set_info::{DaemonSetInfo, GateKind, Weight};
 use super::{Cluster, DaemonSetId, PodId};
 use crate::daemonset::daemon_set::DaemonSet;
-use crate::daemonset::mutation::is_ignored;
+use crate::daemonset::opt_out::is_ignored;
 use crate::scheduling::host_ports::host_ports;
 use crate::scheduling::label_selector;
 use crate::scheduling::resources::{default_pod_spec, template_requests};

@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::Taint;
 
 use super::node_state::Staleness;
 use super::{Cluster, NodeId};
-use crate::daemonset::mutation;
+use crate::daemonset::opt_out;
 use crate::daemonset::policy::{Policy, ReservationMode};
 use crate::daemonset::reservation::hold::EndReason;
 use crate::scheduling::label_selector;
@@ -155,7 +155,7 @@ impl Cluster {
 /// Whether room is kept on the node at all.
 fn takes_part(node: &Node, policy: &Policy) -> bool {
     let labels = &node.metadata.labels;
-    let is_ignored = mutation::is_ignored(labels)
+    let is_ignored = opt_out::is_ignored(labels)
         || policy
             .reservation
             .ignore_nodes

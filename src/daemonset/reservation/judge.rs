@@ -15,7 +15,7 @@ use crate::daemonset::cluster::node_state::{NodeState, Staleness};
 use crate::daemonset::cluster::pod_info::PodInfo;
 use crate::daemonset::cluster::{Cluster, DaemonSetId, Modest, NodeId};
 use crate::daemonset::daemon_pod::{daemon_set_reference, target_node_name};
-use crate::daemonset::mutation::is_ignored;
+use crate::daemonset::opt_out::is_ignored;
 use crate::daemonset::policy::ReservationMode;
 use crate::scheduling::host_ports::{HostPort, any_conflict, host_ports};
 use crate::scheduling::pod::{Pod, SYSTEM_CRITICAL_PRIORITY};

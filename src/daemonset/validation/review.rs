@@ -14,7 +14,7 @@ use crate::daemonset::cluster::Cluster;
 use crate::daemonset::daemon_pod::GENERATION_ANNOTATION;
 use crate::daemonset::daemon_set::{DaemonSet, ManagedFieldsEntry, ValidatedOnly};
 use crate::daemonset::field::quote;
-use crate::daemonset::mutation::is_ignored;
+use crate::daemonset::opt_out::is_ignored;
 use crate::daemonset::policy::Policy;
 use crate::scheduling::object::{GroupKind, Metadata, object_or_default, or_default};
 
