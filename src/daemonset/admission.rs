@@ -9,7 +9,6 @@ use serde::Deserialize;
 
 use super::json::nullable::{optional_object, optional_text};
 use super::json::{self, Fault, Scanner, Text};
-use super::policy::Policy;
 use crate::scheduling::object::GroupKind;
 
 /// The only version that is answered; the webhook configurations ask for it.
@@ -86,10 +85,10 @@ impl AdmissionRequest<'_> {
         self.kind.group.is_empty() && self.kind.kind == "Pod" && self.sub_resource.is_empty()
     }
 
-    /// The configured kind of DaemonSet that it is about, if any; not one of its subresources.
-    pub fn daemon_set_kind<'p>(&self, policy: &'p Policy) -> Option<&'p GroupKind> {
+    /// The kind of DaemonSet among `kinds` that it is about, if any; not one of its subresources.
+    pub fn daemon_set_kind<'k>(&self, kinds: &'k [GroupKind]) -> Option<&'k GroupKind> {
         let same = |kind: &&GroupKind| kind.group == self.kind.group && kind.kind == self.kind.kind;
-        policy.daemon_set_kinds.iter().find(same).filter(|_| self.sub_resource.is_empty())
+        kinds.iter().find(same).filter(|_| self.sub_resource.is_empty())
     }
 }
 

@@ -124,7 +124,7 @@ pub fn review(
     request: &AdmissionRequest<'_>,
     cluster: Option<&Cluster>,
 ) -> Result<Verdict, BadReview> {
-    let Some(kind) = request.daemon_set_kind(policy) else { return Ok(Verdict::default()) };
+    let Some(kind) = request.daemon_set_kind(&policy.daemon_set_kinds) else { return Ok(Verdict::default()) };
     let is_update = match &*request.operation {
         "CREATE" => false,
         "UPDATE" => true,
