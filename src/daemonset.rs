@@ -20,6 +20,7 @@ pub mod patch;
 pub mod placement;
 mod plain_text;
 pub mod policy;
+pub mod policy_objects;
 pub mod preemption;
 pub mod preemption_args;
 pub mod quota;

@@ -25,11 +25,10 @@ use self::connect::ConnectError;
 use self::hearing::HearingLayer;
 use self::kinds::{Watched, builtin};
 use self::stream::Stream;
-use crate::daemonset::cluster::{
-    Cluster, Effect, LimitRange, Namespace, PriorityClass, ResourceQuota, RuntimeClass,
-};
+use crate::daemonset::cluster::{Cluster, Effect};
 use crate::daemonset::daemon_set::DaemonSet;
 use crate::daemonset::policy::Policy;
+use crate::daemonset::policy_objects::{LimitRange, Namespace, PriorityClass, ResourceQuota, RuntimeClass};
 use crate::live::SharedCluster;
 use crate::live::source::Source;
 use crate::logs::{Shown, chain};

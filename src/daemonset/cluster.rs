@@ -30,9 +30,6 @@ use slab::Slab;
 
 pub use self::census::Census;
 pub(super) use self::nodes::goes_by_itself;
-pub use self::settings::{
-    LimitRange, Namespace, PriorityClass, ResourceQuota, RuntimeClass, ScopeSelectorRequirement,
-};
 
 use self::daemon_set_info::DaemonSetInfo;
 use self::interner::Interner;
@@ -41,6 +38,7 @@ pub(super) use self::node_table::Modest;
 use self::node_table::NodeTable;
 use self::pod_info::PodInfo;
 use super::policy::Policy;
+use super::policy_objects::{LimitRange, Namespace, PriorityClass, ResourceQuota, RuntimeClass};
 use super::reservation::hold::EndReason;
 use super::reservation::ledger::Ledger;
 use super::reservation::nomination::{Nomination, Nominations};

@@ -3,7 +3,7 @@
 //! After kubernetes v1.36.3 pkg/quota/v1/evaluator/core/pods.go (`podMatchesScopeFunc`) and
 //! staging/src/k8s.io/apiserver/pkg/admission/plugin/resourcequota/controller.go (`CheckRequest`).
 
-use super::cluster::{ResourceQuota, ScopeSelectorRequirement};
+use super::policy_objects::{ResourceQuota, ScopeSelectorRequirement};
 
 const PRIORITY_CLASS_SCOPE: &str = "PriorityClass";
 

@@ -9,8 +9,9 @@ use hashbrown::HashSet;
 use kube::discovery::ApiResource;
 use serde::de::DeserializeOwned;
 
-use crate::daemonset::cluster::{Cluster, LimitRange, Namespace, PriorityClass, ResourceQuota, RuntimeClass};
+use crate::daemonset::cluster::Cluster;
 use crate::daemonset::daemon_set::DaemonSet;
+use crate::daemonset::policy_objects::{LimitRange, Namespace, PriorityClass, ResourceQuota, RuntimeClass};
 use crate::daemonset::reservation::gate::FIRST_READY_PREFIX;
 use crate::scheduling::node::Node;
 use crate::scheduling::object::Metadata;

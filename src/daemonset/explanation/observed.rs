@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::failures::{CreateFailures, Event};
-use crate::daemonset::cluster::{Cluster, LimitRange, Namespace, PriorityClass, ResourceQuota, RuntimeClass};
+use crate::daemonset::cluster::Cluster;
 use crate::daemonset::daemon_set::DaemonSet;
 use crate::daemonset::policy::Policy;
+use crate::daemonset::policy_objects::{LimitRange, Namespace, PriorityClass, ResourceQuota, RuntimeClass};
 use crate::scheduling::node::Node;
 use crate::scheduling::object::{Metadata, TypeMeta};
 use crate::scheduling::pod::Pod;

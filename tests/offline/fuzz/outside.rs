@@ -11,12 +11,13 @@ use daemonset_warden::certificates::plan::decide;
 use daemonset_warden::certificates::secret::SecretName;
 use daemonset_warden::cli::SchedulerConfigArgs;
 use daemonset_warden::command::scheduler_config::render;
-use daemonset_warden::daemonset::cluster::{
-    Cluster, LimitRange, Namespace, PriorityClass, ResourceQuota, RuntimeClass,
-};
+use daemonset_warden::daemonset::cluster::Cluster;
 use daemonset_warden::daemonset::daemon_set::DaemonSet;
 use daemonset_warden::daemonset::explanation::{Filter, explain};
 use daemonset_warden::daemonset::filter;
+use daemonset_warden::daemonset::policy_objects::{
+    LimitRange, Namespace, PriorityClass, ResourceQuota, RuntimeClass,
+};
 use daemonset_warden::metrics::Metrics;
 use daemonset_warden::scheduling::node::Node;
 use daemonset_warden::scheduling::pod::Pod;
