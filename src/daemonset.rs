@@ -7,6 +7,7 @@ pub mod cluster;
 pub mod daemon_pod;
 pub mod daemon_set;
 pub mod default_priority;
+pub mod event;
 pub mod explanation;
 pub mod extender;
 pub mod field;

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::failures::{CreateFailures, Event};
+use super::failures::CreateFailures;
 use crate::daemonset::cluster::Cluster;
 use crate::daemonset::daemon_set::DaemonSet;
+use crate::daemonset::event::Event;
 use crate::daemonset::policy::Policy;
 use crate::daemonset::policy_objects::{LimitRange, Namespace, PriorityClass, ResourceQuota, RuntimeClass};
 use crate::scheduling::node::Node;
