@@ -27,5 +27,6 @@ pub mod preemption_args;
 pub mod quota;
 pub mod reservation;
 pub mod shortage;
+pub mod startup_taints;
 pub mod token_bucket;
 pub mod validation;

@@ -29,7 +29,6 @@ use hashbrown::{HashMap, HashSet};
 use slab::Slab;
 
 pub use self::census::Census;
-pub(super) use self::nodes::goes_by_itself;
 
 use self::daemon_set_info::DaemonSetInfo;
 use self::interner::Interner;

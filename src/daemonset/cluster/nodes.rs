@@ -2,24 +2,15 @@
 
 use std::time::Instant;
 
-use k8s_openapi::api::core::v1::Taint;
-
 use super::node_state::Staleness;
 use super::{Cluster, NodeId};
 use crate::daemonset::opt_out;
 use crate::daemonset::policy::{Policy, ReservationMode};
 use crate::daemonset::reservation::hold::EndReason;
+use crate::daemonset::startup_taints::goes_by_itself;
 use crate::scheduling::label_selector;
 use crate::scheduling::node::Node;
 use crate::scheduling::resources::Resources;
-
-/// Taints that go by themselves as a node starts: Kubernetes' own and the cloud provider's.
-const STARTUP_TAINTS: [&str; 4] = [
-    "node.kubernetes.io/not-ready",
-    "node.kubernetes.io/unreachable",
-    "node.kubernetes.io/network-unavailable",
-    "node.cloudprovider.kubernetes.io/uninitialized",
-];
 
 /// Taints of nodes that an autoscaler is about to take away: the current and the former names.
 const REMOVAL_TAINTS: [&str; 3] =
@@ -164,9 +155,4 @@ fn takes_part(node: &Node, policy: &Policy) -> bool {
     let is_leaving = node.metadata.is_deleting()
         || node.spec.taints.iter().any(|taint| REMOVAL_TAINTS.contains(&taint.key.as_str()));
     policy.reservation.mode != ReservationMode::Off && !is_ignored && !is_leaving
-}
-
-/// Whether a taint goes without anybody's doing, so that the daemon pod will be wanted once it has.
-pub(in crate::daemonset) fn goes_by_itself(taint: &Taint, policy: &Policy) -> bool {
-    STARTUP_TAINTS.contains(&taint.key.as_str()) || policy.reservation.startup_taints.contains(&taint.key)
 }

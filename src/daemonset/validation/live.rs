@@ -14,10 +14,11 @@ mod wedged_rollout;
 use super::rules::Rule;
 use crate::daemonset::cluster::daemon_set_info::DaemonSetInfo;
 use crate::daemonset::cluster::node_state::NodeState;
-use crate::daemonset::cluster::{Cluster, DaemonSetId, goes_by_itself};
+use crate::daemonset::cluster::{Cluster, DaemonSetId};
 use crate::daemonset::daemon_set::DaemonSet;
 use crate::daemonset::field::Error;
 use crate::daemonset::placement::excluded;
+use crate::daemonset::startup_taints::goes_by_itself;
 use crate::scheduling::node::Node;
 use crate::scheduling::toleration::{any_tolerates, keeps_pods_off};
 
