@@ -8,8 +8,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use daemonset_warden::daemonset::cluster::{Cluster, Effect};
+use daemonset_warden::daemonset::cluster::Cluster;
 use daemonset_warden::daemonset::policy::Policy;
+use daemonset_warden::daemonset::reservation::cluster_write::Effect;
 use daemonset_warden::daemonset::reservation::nomination::NominationOutcome;
 use daemonset_warden::scheduling::pod::Pod;
 use serde::de::DeserializeOwned;

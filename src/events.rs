@@ -23,7 +23,7 @@ use tokio::task::JoinSet;
 
 pub use self::nomination::{NominationReport, NominationReporter};
 use self::notes::Note;
-use crate::daemonset::cluster::Effect;
+use crate::daemonset::reservation::cluster_write::Effect;
 use crate::daemonset::reservation::nomination::{NOMINATED_AT_ONCE, Nomination};
 use crate::metrics::Metrics;
 use crate::metrics::cluster::{Deed, Fate};
@@ -144,7 +144,7 @@ impl WriteError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::daemonset::cluster::HoldRef;
+    use crate::daemonset::reservation::cluster_write::HoldRef;
     use crate::daemonset::reservation::hold::EndReason;
 
     pub(super) fn hold(has_refused: bool) -> HoldRef {

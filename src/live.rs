@@ -23,7 +23,8 @@ use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::watch;
 
 use self::source::Source;
-use crate::daemonset::cluster::{Cluster, Effect};
+use crate::daemonset::cluster::Cluster;
+use crate::daemonset::reservation::cluster_write::Effect;
 use crate::metrics::Metrics;
 
 /// For how long a watch may fail before what it told is not believed any more.

@@ -4,6 +4,7 @@
 //! [`crate::daemonset::cluster::Cluster`], from which other edges may keep room by other means.
 
 pub mod clock;
+pub mod cluster_write;
 pub mod gate;
 pub mod hold;
 pub mod judge;

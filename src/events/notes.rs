@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::{WRITE_TIME, WriteError};
-use crate::daemonset::cluster::{Effect, HoldRef};
+use crate::daemonset::reservation::cluster_write::{Effect, HoldRef};
 use crate::daemonset::token_bucket::TokenBucket;
 use crate::logs::chain;
 use crate::metrics::Metrics;

@@ -5,7 +5,8 @@ use std::time::SystemTime;
 use prometheus::{Gauge, IntCounter, IntGauge, Registry};
 
 use super::{Definition, Kind, counters, gauges, int_gauges};
-use crate::daemonset::cluster::{Census, Effect};
+use crate::daemonset::cluster::Census;
+use crate::daemonset::reservation::cluster_write::Effect;
 use crate::daemonset::reservation::hold::EndReason;
 use crate::daemonset::reservation::nomination::Nomination;
 

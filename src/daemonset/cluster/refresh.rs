@@ -2,7 +2,8 @@
 
 use std::time::Instant;
 
-use super::{Cluster, DaemonSetId, Effect, NodeId, PodId};
+use super::{Cluster, DaemonSetId, NodeId, PodId};
+use crate::daemonset::reservation::cluster_write::Effect;
 use crate::daemonset::reservation::hold::{EndReason, Hold, HoldState};
 use crate::daemonset::reservation::{Bound, Missing, Outlook, outlooks};
 use crate::scheduling::host_ports::HostPort;

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::daemon_set_info::GateKind;
-use super::{Cluster, DaemonSetId, Effect, NodeId};
+use super::{Cluster, DaemonSetId, NodeId};
+use crate::daemonset::reservation::cluster_write::Effect;
 use crate::daemonset::reservation::gate::{Gate, first_ready_annotation};
 
 impl Cluster {

@@ -15,8 +15,9 @@ use std::time::{Duration, Instant};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::{Cluster, Effect};
+use super::Cluster;
 use crate::daemonset::policy::Policy;
+use crate::daemonset::reservation::cluster_write::{Effect, HoldRef};
 use crate::daemonset::reservation::hold::EndReason;
 use crate::daemonset::reservation::judge::Kept;
 
@@ -95,7 +96,7 @@ impl World {
     fn effects(&mut self) -> Vec<Done> {
         self.cluster.refresh_all(self.now);
         let effects = self.cluster.take_effects();
-        let of = |hold: &super::HoldRef| hold.name.clone();
+        let of = |hold: &HoldRef| hold.name.clone();
         let short = |effect: &Effect| match effect {
             Effect::HoldingRoom(hold) => Done::Holding(of(hold)),
             Effect::HoldEnded(hold, reason) => Done::Ended(of(hold), *reason, hold.has_refused),

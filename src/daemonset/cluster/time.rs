@@ -2,10 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use super::Effect;
 use super::node_state::Staleness;
 use super::pods::EARLY_RETRY;
 use super::{Cluster, NodeId};
+use crate::daemonset::reservation::cluster_write::Effect;
 use crate::daemonset::reservation::gate::Gate;
 use crate::daemonset::reservation::hold::{Hold, HoldState};
 

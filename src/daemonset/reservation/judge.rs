@@ -9,6 +9,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::cluster_write::Effect;
 use super::hold::Hold;
 use super::ledger::NodeSet;
 use crate::daemonset::cluster::node_state::{NodeState, Staleness};

@@ -34,6 +34,8 @@ use super::hold::{Hold, HoldState};
 use crate::daemonset::cluster::node_state::NodeState;
 use crate::daemonset::cluster::{Cluster, Effect, NodeId, PodId};
 use crate::daemonset::placement::admits;
+use super::cluster_write::Effect;
+use crate::daemonset::cluster::{Cluster, NodeId, PodId};
 use crate::daemonset::opt_out::is_ignored;
 use crate::daemonset::token_bucket::TokenBucket;
 

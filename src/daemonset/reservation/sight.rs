@@ -77,8 +77,8 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::daemonset::cluster::Effect;
     use crate::daemonset::policy::Policy;
+    use crate::daemonset::reservation::cluster_write::Effect;
     use crate::daemonset::reservation::judge::Kept;
 
     /// A cluster with a node and a DaemonSet whose pod has landed, so that nothing is kept.
