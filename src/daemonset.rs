@@ -29,4 +29,5 @@ pub mod reservation;
 pub mod shortage;
 pub mod startup_taints;
 pub mod token_bucket;
+pub mod update_strategy;
 pub mod validation;

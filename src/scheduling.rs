@@ -3,6 +3,7 @@
 //! Everything here takes values and returns values: no I/O, no clock, no log. It never names [`crate::daemonset`].
 
 pub mod host_ports;
+pub mod int_or_percent;
 pub mod label_selector;
 pub mod names;
 pub mod node;

@@ -85,18 +85,6 @@ impl DaemonSetSpec {
     pub fn update_strategy(&self) -> Result<DaemonSetUpdateStrategy, serde_json::Error> {
         object_or_default(&self.raw_update_strategy)
     }
-
-    /// Whether rolling updates start the new pod beside the old one.
-    pub fn surges(&self) -> bool {
-        let strategy = self.update_strategy().unwrap_or_default();
-        let surge = strategy.rolling_update.and_then(|rolling_update| rolling_update.max_surge);
-        strategy.kind != ON_DELETE
-            && match surge {
-                None => false,
-                Some(IntOrString::Int(count)) => count != 0,
-                Some(IntOrString::String(text)) => text.trim_end_matches('%').parse() != Ok(0),
-            }
-    }
 }
 
 /// The strategy that replaces pods only when somebody deletes them.

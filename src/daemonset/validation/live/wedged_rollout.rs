@@ -8,6 +8,7 @@ use crate::daemonset::cluster::node_state::NodeState;
 use crate::daemonset::daemon_set::ON_DELETE;
 use crate::daemonset::field::{Error, Path};
 use crate::daemonset::policy::Level;
+use crate::daemonset::update_strategy::scaled;
 
 pub(super) const RULE: LiveRule = LiveRule {
     id: "wedged-rollout",
@@ -46,18 +47,6 @@ fn check(live: &Live<'_>) -> Vec<Error> {
         &max_unavailable,
         detail,
     )]
-}
-
-/// `GetScaledValueFromIntOrPercent`, rounded up, and at least 1 as the controller has it.
-fn scaled(value: &IntOrString, total: usize) -> usize {
-    let scaled = match value {
-        IntOrString::Int(count) => usize::try_from(*count).unwrap_or(0),
-        IntOrString::String(text) => {
-            let percent: usize = text.trim_end_matches('%').parse().unwrap_or(0);
-            percent.saturating_mul(total).div_ceil(100)
-        }
-    };
-    scaled.max(1)
 }
 
 fn is_up(live: &Live<'_>, state: &NodeState, id: DaemonSetId) -> bool {

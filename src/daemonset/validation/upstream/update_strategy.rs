@@ -3,8 +3,6 @@
 //! After kubernetes v1.36.3 pkg/apis/apps/validation/validation.go (`ValidateDaemonSetUpdateStrategy`,
 //! `ValidateRollingUpdateDaemonSet`) with the defaults of pkg/apis/apps/v1/defaults.go (`SetDefaults_DaemonSet`).
 
-use std::num::IntErrorKind;
-
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde::Serialize;
 
@@ -12,6 +10,7 @@ use crate::daemonset::daemon_set::{
     DaemonSetUpdateStrategy, ON_DELETE, ROLLING_UPDATE, RollingUpdateDaemonSet,
 };
 use crate::daemonset::field::{Error, ErrorList, Path};
+use crate::scheduling::int_or_percent::{is_zero, percent};
 
 const PERCENT: &str = "a valid percent string must be a numeric string followed by an ending '%' (e.g. '1%',  or '93%', regex used for validation is '[0-9]+%')";
 
@@ -79,28 +78,6 @@ fn check_at_most_all(value: &IntOrString, path: impl Fn() -> Path, faults: &mut 
     {
         faults.push(Error::invalid(path(), value, "must not be greater than 100%"));
     }
-}
-
-/// Whether upstream counts the value as zero, well formed or not (`getIntOrPercentValue`): text that is no number is zero, and a
-/// number that does not fit is the largest.
-fn is_zero(value: &IntOrString) -> bool {
-    match value {
-        IntOrString::Int(count) => *count == 0,
-        IntOrString::String(text) => match percent(text) {
-            Some(percent) => percent == 0,
-            None => match text.parse::<i64>() {
-                Ok(count) => count == 0,
-                Err(error) => !matches!(error.kind(), IntErrorKind::PosOverflow | IntErrorKind::NegOverflow),
-            },
-        },
-    }
-}
-
-/// The number of `[0-9]+%`, saturating.
-fn percent(text: &str) -> Option<u64> {
-    let digits = text.strip_suffix('%')?;
-    let is_number = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
-    is_number.then(|| digits.parse().unwrap_or(u64::MAX))
 }
 
 /// The internal type that upstream prints, with Go's names and without defaults.
