@@ -4,6 +4,7 @@
 //! a victim that the scheduler did not pick, or one of another node, would end its attempt (kubernetes v1.36.3 pkg/scheduler/extender.go `convertToVictims`).
 
 use super::policy::ProtectDaemonPods;
+use super::preemption_args::Candidate;
 
 /// Who wants room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,16 +15,6 @@ pub enum Preemptor {
     Daemon,
     /// A system-critical pod, one that is to be left alone, or the warden's own: it takes what the scheduler gives it.
     Exempt,
-}
-
-/// A node where the scheduler would make room.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Candidate<'a> {
-    /// The node's name.
-    pub node: std::borrow::Cow<'a, str>,
-    /// The UIDs of the pods that would have to go, in the scheduler's order. Empty where no pod has to
-    /// (kubernetes#135486).
-    pub victims: Vec<std::borrow::Cow<'a, str>>,
 }
 
 /// Why a node is dropped.
@@ -123,6 +114,15 @@ pub fn judge(
     verdicts
 }
 
+/// Counts the dropped nodes by [`Dropped::index`].
+pub fn count(verdicts: &[Option<Dropped>]) -> [usize; Dropped::ALL.len()] {
+    let mut dropped = [0; Dropped::ALL.len()];
+    for reason in verdicts.iter().flatten() {
+        dropped[reason.index()] += 1;
+    }
+    dropped
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -185,6 +185,11 @@ mod tests {
         assert_eq!(verdicts(PreferOthers, Preemptor::Ordinary, candidates), [None, KEPT]);
         let candidates: &[(_, &[_])] = &[("1", &["d1"]), ("k2", &["d2"]), ("3", &[])];
         assert_eq!(verdicts(PreferOthers, Preemptor::Ordinary, candidates), [DAEMON, KEPT, None]);
+    }
+
+    #[test]
+    fn dropped_nodes_are_counted_by_reason() {
+        assert_eq!(count(&[KEPT, None]), [0, 1, 0]);
     }
 
     #[test]

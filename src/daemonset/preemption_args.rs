@@ -5,10 +5,11 @@
 //! with the order and the numbers that were sent: the first victim must be the one of the highest priority, and a `null`
 //! anywhere would crash the scheduler (kubernetes v1.36.3 pkg/scheduler/extender.go `convertToVictims`).
 
+use std::borrow::Cow;
+
 use super::extender::{BadArgs, object_text, parse_object, parse_pod};
 use super::json::{Fault, Scanner, Text};
 use super::node_names::name;
-use super::preemption::{Candidate, Dropped};
 use crate::scheduling::pod::Pod;
 
 /// More victims than all nodes of a cluster run pods.
@@ -20,6 +21,16 @@ pub struct ExtenderPreemptionArgs<'a> {
     /// The pod that wants room.
     pub pod: Pod,
     entries: Vec<Entry<'a>>,
+}
+
+/// A node where the scheduler would make room.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Candidate<'a> {
+    /// The node's name.
+    pub node: Cow<'a, str>,
+    /// The UIDs of the pods that would have to go, in the scheduler's order. Empty where no pod has to
+    /// (kubernetes#135486).
+    pub victims: Vec<Cow<'a, str>>,
 }
 
 /// A candidate node as it was sent.
@@ -38,8 +49,6 @@ pub struct PreemptionResult {
     pub body: Vec<u8>,
     /// How many nodes were sent.
     pub nodes: usize,
-    /// How many of them were dropped, by [`Dropped::index`].
-    pub dropped: [usize; Dropped::ALL.len()],
 }
 
 impl<'a> ExtenderPreemptionArgs<'a> {
@@ -78,25 +87,18 @@ impl<'a> ExtenderPreemptionArgs<'a> {
         self.entries.iter().map(candidate).collect()
     }
 
-    /// The answer that keeps the candidates without a verdict, as they were sent.
-    pub fn answer(&self, verdicts: &[Option<Dropped>]) -> PreemptionResult {
-        let mut dropped = [0; Dropped::ALL.len()];
+    /// The answer with the candidates that `keeps` returns true for, as they were sent. It is called with the index of each in
+    /// [`Self::candidates`], once and in order.
+    pub fn answer(&self, keeps: impl Fn(usize) -> bool) -> PreemptionResult {
         let mut body = br#"{"NodeNameToMetaVictims":{"#.to_vec();
         let mut separator = "";
-        // A verdict that is missing drops nothing.
-        let verdicts = verdicts.iter().copied().chain(std::iter::repeat(None));
-        for (entry, verdict) in self.entries.iter().zip(verdicts) {
-            match verdict {
-                Some(reason) => dropped[reason.index()] += 1,
-                None => {
-                    body.extend_from_slice(separator.as_bytes());
-                    write_entry(&mut body, entry);
-                    separator = ",";
-                }
-            }
+        for (_, entry) in self.entries.iter().enumerate().filter(|(index, _)| keeps(*index)) {
+            body.extend_from_slice(separator.as_bytes());
+            write_entry(&mut body, entry);
+            separator = ",";
         }
         body.extend_from_slice(b"}}");
-        PreemptionResult { body, nodes: self.entries.len(), dropped }
+        PreemptionResult { body, nodes: self.entries.len() }
     }
 }
 
@@ -225,7 +227,7 @@ mod tests {
 
     fn echo(body: &str) -> Result<String, String> {
         let args = ExtenderPreemptionArgs::parse(body.as_bytes()).map_err(|error| error.to_string())?;
-        Ok(String::from_utf8(args.answer(&[]).body).unwrap())
+        Ok(String::from_utf8(args.answer(|_| true).body).unwrap())
     }
 
     #[test]
@@ -249,13 +251,13 @@ mod tests {
     }
 
     #[test]
-    fn dropped_nodes_are_left_out_and_counted() {
+    fn dropped_nodes_are_left_out() {
         let body = br#"{"Pod":{},"NodeNameToMetaVictims":{"a":{"Pods":[{"UID":"\u0031"}]},"b":{"Pods":[{"UID":"2"}]}}}"#;
         let args = ExtenderPreemptionArgs::parse(body).unwrap();
         let candidates = args.candidates();
         assert_eq!((&*candidates[0].node, &candidates[0].victims[0]), ("a", &"1".into()));
-        let result = args.answer(&[Some(Dropped::KeptRoom), None]);
-        assert_eq!((result.nodes, result.dropped), (2, [0, 1, 0]));
+        let result = args.answer(|index| index == 1);
+        assert_eq!(result.nodes, 2);
         let text = String::from_utf8(result.body).unwrap();
         assert_eq!(text, r#"{"NodeNameToMetaVictims":{"b":{"Pods":[{"UID":"2"}],"NumPDBViolations":0}}}"#);
     }

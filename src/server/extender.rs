@@ -90,12 +90,13 @@ fn answer_preempt(state: &AppState, body: HeldBody) -> Response {
         }
         None => preemption::judge(protect, &mut NoFacts, &candidates),
     };
-    let result = args.answer(&verdicts);
+    let result = args.answer(|index| verdicts.get(index).is_none_or(Option::is_none));
+    let counts = preemption::count(&verdicts);
     let took = begin.elapsed();
-    let dropped: usize = result.dropped.iter().sum();
+    let dropped: usize = counts.iter().sum();
     let outcome = if dropped == 0 { Filtered::Passed } else { Filtered::Refused };
     state.metrics.extender(Verb::Preempt, outcome, took);
-    state.metrics.dropped_nodes(&result.dropped);
+    state.metrics.dropped_nodes(&counts);
     describe(state, outcome, &args.pod.metadata, result.nodes, dropped);
     tracing::debug!(
         verb = Verb::Preempt.as_str(),

@@ -5,7 +5,8 @@ use std::time::Instant;
 
 use super::judge::{Asking, Role};
 use crate::daemonset::cluster::Cluster;
-use crate::daemonset::preemption::{self, Candidate, Facts};
+use crate::daemonset::preemption::{self, Facts};
+use crate::daemonset::preemption_args::Candidate;
 use crate::scheduling::pod::Pod;
 
 /// The preemptor of one call, taken up once for all candidates.

@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::daemonset::policy::ProtectDaemonPods;
-use crate::daemonset::preemption::{self, Candidate, Dropped};
+use crate::daemonset::preemption::{self, Dropped};
+use crate::daemonset::preemption_args::Candidate;
 
 fn world() -> World {
     let mut world = World::new();
