@@ -7,7 +7,7 @@ use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use daemonset_warden::daemonset::extender::{Echo, ExtenderArgs};
-use daemonset_warden::daemonset::filter::{DaemonPodJudge, Refusal};
+use daemonset_warden::daemonset::filter::{self, DaemonPodJudge, Refusal};
 use daemonset_warden::daemonset::policy::Policy;
 use serde_json::{Value, json};
 
@@ -23,7 +23,7 @@ fn names(criterion: &mut Criterion) {
     group.bench_function("ordinary pod, every tenth node refused", |bencher| {
         bencher.iter(|| {
             let args = ExtenderArgs::parse(black_box(body.as_bytes())).unwrap();
-            args.filter(|name, _| name.ends_with('7').then_some(Refusal::KeptRoom)).body
+            filter::answer(&args, |name, _| name.ends_with('7').then_some(Refusal::KeptRoom)).body
         });
     });
     group.finish();
@@ -46,7 +46,7 @@ fn filter(body: &[u8]) -> Echo<'_> {
     let args = ExtenderArgs::parse(body).unwrap();
     let policy = Policy::default();
     let judge = DaemonPodJudge::new(&policy, &args.pod);
-    args.filter(|name, node| judge.as_ref().and_then(|judge| judge.refuse(name, node))).body
+    filter::answer(&args, |name, node| judge.as_ref().and_then(|judge| judge.refuse(name, node))).body
 }
 
 fn node_name(index: usize) -> String {

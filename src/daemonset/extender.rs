@@ -10,7 +10,6 @@ use std::collections::{BTreeMap, HashSet};
 
 use k8s_openapi::api::core::v1::Taint;
 
-use super::filter::Refusal;
 use super::json::{self, Fault, Scanner, Text};
 use super::node_names::{NodeNames, check_count, name};
 use crate::scheduling::pod::Pod;
@@ -135,17 +134,6 @@ impl Echo<'_> {
     }
 }
 
-/// The answer and what it says, for the metrics.
-#[derive(Debug)]
-pub struct FilterResult<'a> {
-    /// An ExtenderFilterResult in the mode asked.
-    pub body: Echo<'a>,
-    /// How many nodes were sent.
-    pub nodes: usize,
-    /// How many of them were refused, by [`Refusal::index`].
-    pub refused: [usize; Refusal::ALL.len()],
-}
-
 impl<'a> ExtenderArgs<'a> {
     const KIND: &'static str = "ExtenderArgs";
 
@@ -185,54 +173,58 @@ impl<'a> ExtenderArgs<'a> {
         }
     }
 
-    /// The answer for what `refuse` says about each node: its name, and what was sent of it where nodes are sent whole.
-    /// About one name it must always say the same.
-    pub fn filter(
+    /// Returns the ExtenderFilterResult for what `refuse` says about each node: its name, and what was sent of it where nodes are
+    /// sent whole. About one name it must always say the same.
+    ///
+    /// `message` is called once for each node that the answer refuses, with the reason, and returns a text that stands in JSON
+    /// without escapes.
+    pub fn filter<R: Copy>(
         &self,
-        refuse: impl FnMut(&str, Option<&FullNode<'_>>) -> Option<Refusal>,
-    ) -> FilterResult<'a> {
+        refuse: impl FnMut(&str, Option<&FullNode<'_>>) -> Option<R>,
+        message: impl FnMut(R) -> &'static str,
+    ) -> Echo<'a> {
         match &self.nodes {
-            Nodes::Names(list) => filter_names(list, refuse),
-            Nodes::Whole(list) => filter_list(list, refuse),
+            Nodes::Names(list) => filter_names(list, refuse, message),
+            Nodes::Whole(list) => filter_list(list, refuse, message),
         }
     }
 }
 
-fn filter_names<'a>(
+fn filter_names<'a, R>(
     NodeNames { sent, names }: &NodeNames<'a>,
-    mut refuse: impl FnMut(&str, Option<&FullNode<'_>>) -> Option<Refusal>,
-) -> FilterResult<'a> {
-    let mut refused = [0; Refusal::ALL.len()];
+    mut refuse: impl FnMut(&str, Option<&FullNode<'_>>) -> Option<R>,
+    mut message: impl FnMut(R) -> &'static str,
+) -> Echo<'a> {
     let mut judge = |name: &Text<'_>| refuse(&decoded(name), None);
     let first = names.iter().enumerate().find_map(|(index, name)| Some((index, judge(name)?)));
     let before = r#"{"Nodes":null,"NodeNames":"#;
     // Most calls refuse nothing.
-    let Some((passed, refusal)) = first else {
-        return Writer::new(0).echo(before, sent).finish(names.len(), refused);
+    let Some((passed, reason)) = first else {
+        return Writer::new(0).echo(before, sent).finish();
     };
     let mut writer = Writer::new(sent.len() + 200);
     writer.text(before);
     writer.text("[");
     names[..passed].iter().for_each(|name| writer.item(name.quoted()));
-    writer.refuse(names[passed], refusal, &mut refused);
+    writer.refuse(names[passed], message(reason));
     for name in &names[passed + 1..] {
         match judge(name) {
             None => writer.item(name.quoted()),
-            Some(refusal) => writer.refuse(*name, refusal, &mut refused),
+            Some(reason) => writer.refuse(*name, message(reason)),
         }
     }
     writer.text("]");
-    writer.finish(names.len(), refused)
+    writer.finish()
 }
 
-fn filter_list<'a>(
+fn filter_list<'a, R: Copy>(
     list: &NodeList<'a>,
-    mut refuse: impl FnMut(&str, Option<&FullNode<'_>>) -> Option<Refusal>,
-) -> FilterResult<'a> {
-    let mut refused = [0; Refusal::ALL.len()];
+    mut refuse: impl FnMut(&str, Option<&FullNode<'_>>) -> Option<R>,
+    mut message: impl FnMut(R) -> &'static str,
+) -> Echo<'a> {
     // A node that cannot be named cannot be refused either.
     let judge = |item: &Item<'_>| item.name.and_then(|name| refuse(&decoded(&name), Some(&item.node)));
-    let mut verdicts: Vec<Option<Refusal>> = list.items.iter().map(judge).collect();
+    let mut verdicts: Vec<Option<R>> = list.items.iter().map(judge).collect();
     let begin = r#"{"Nodes":"#;
     let end = r#","NodeNames":null"#;
     if verdicts.iter().any(Option::is_some) {
@@ -240,7 +232,7 @@ fn filter_list<'a>(
     } else if let Some(Around { sent, .. }) = list.around {
         let mut writer = Writer::new(0).echo(begin, sent);
         writer.text(end);
-        return writer.finish(list.items.len(), refused);
+        return writer.finish();
     }
     let passing = || list.items.iter().zip(&verdicts).filter(|(_, verdict)| verdict.is_none());
     let size: usize = passing().map(|(item, _)| item.sent.len() + 1).sum();
@@ -255,15 +247,15 @@ fn filter_list<'a>(
     writer.text(after);
     writer.text(end);
     for (item, verdict) in list.items.iter().zip(&verdicts) {
-        if let Some((name, refusal)) = item.name.zip(*verdict) {
-            writer.refuse(name, refusal, &mut refused);
+        if let Some((name, reason)) = item.name.zip(*verdict) {
+            writer.refuse(name, message(reason));
         }
     }
-    writer.finish(list.items.len(), refused)
+    writer.finish()
 }
 
 /// Two Nodes of one name can differ, and a name must not be both passed and refused: it then passes.
-fn pass_what_passes_once(items: &[Item<'_>], verdicts: &mut [Option<Refusal>]) {
+fn pass_what_passes_once<R>(items: &[Item<'_>], verdicts: &mut [Option<R>]) {
     let named = |item: &Item<'_>| item.name.map(|name| decoded(&name).into_owned());
     let passed = items.iter().zip(verdicts.iter()).filter(|(_, verdict)| verdict.is_none());
     let passed: HashSet<String> = passed.filter_map(|(item, _)| named(item)).collect();
@@ -315,23 +307,22 @@ impl<'a> Writer<'a> {
         self.text(text);
     }
 
-    fn refuse(&mut self, name: Text<'_>, refusal: Refusal, refused: &mut [usize; Refusal::ALL.len()]) {
-        refused[refusal.index()] += 1;
+    fn refuse(&mut self, name: Text<'_>, message: &str) {
         if !self.failed.is_empty() {
             self.failed.push(b',');
         }
         // The texts need no escapes; a test in filter.rs says so.
-        for part in [name.quoted(), ":\"", refusal.message(), "\""] {
+        for part in [name.quoted(), ":\"", message, "\""] {
             self.failed.extend_from_slice(part.as_bytes());
         }
     }
 
     /// Refusals are unresolvable: a FailedNodes entry would make the scheduler try preemption where it cannot help.
-    fn finish(mut self, nodes: usize, refused: [usize; Refusal::ALL.len()]) -> FilterResult<'a> {
+    fn finish(mut self) -> Echo<'a> {
         self.text(r#","FailedNodes":{},"FailedAndUnresolvableNodes":{"#);
         self.body.after.append(&mut self.failed);
         self.text(r#"},"Error":""}"#);
-        FilterResult { body: self.body, nodes, refused }
+        self.body
     }
 }
 

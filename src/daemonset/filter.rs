@@ -7,6 +7,8 @@ use super::cluster::Cluster;
 use super::daemon_pod::{daemon_set_reference, target_node_name};
 use super::extender::{ExtenderArgs, FilterResult, FullNode};
 use super::opt_out::is_ignored;
+use super::extender::{Echo, ExtenderArgs, FullNode};
+use super::mutation::is_ignored;
 use super::policy::Policy;
 use super::reservation::judge::{Kept, Tally};
 use crate::scheduling::node_affinity::required_node_affinity_matches;
@@ -78,10 +80,34 @@ impl From<Kept> for Refusal {
     }
 }
 
+/// The answer and what it says, for the metrics.
+#[derive(Debug)]
+pub struct FilterResult<'a> {
+    /// An ExtenderFilterResult in the mode asked.
+    pub body: Echo<'a>,
+    /// How many nodes were sent.
+    pub nodes: usize,
+    /// How many of them were refused, by [`Refusal::index`].
+    pub refused: [usize; Refusal::ALL.len()],
+}
+
+/// Answers what `refuse` says about each node, and counts the refused nodes by reason; see [`ExtenderArgs::filter`].
+pub fn answer<'a>(
+    args: &ExtenderArgs<'a>,
+    refuse: impl FnMut(&str, Option<&FullNode<'_>>) -> Option<Refusal>,
+) -> FilterResult<'a> {
+    let mut refused = [0; Refusal::ALL.len()];
+    let body = args.filter(refuse, |refusal: Refusal| {
+        refused[refusal.index()] += 1;
+        refusal.message()
+    });
+    FilterResult { body, nodes: args.node_count(), refused }
+}
+
 /// The answer without a cluster to look at: daemon pods are judged by what they say of themselves, others pass.
 pub fn alone<'a>(policy: &Policy, args: &ExtenderArgs<'a>) -> FilterResult<'a> {
     let judge = DaemonPodJudge::new(policy, &args.pod);
-    args.filter(|name, node| judge.as_ref()?.refuse(name, node))
+    answer(args, |name, node| judge.as_ref()?.refuse(name, node))
 }
 
 /// The answer with a cluster: what calls itself a daemon pod and is none is an ordinary pod, and room is kept.
@@ -94,7 +120,7 @@ pub fn in_cluster<'a>(
     let is_genuine = cluster.genuine_target(&args.pod).is_some();
     let judge = is_genuine.then(|| DaemonPodJudge::new(&policy, &args.pod)).flatten();
     let mut call = cluster.judge(&args.pod, now);
-    let result = args.filter(|name, node| {
+    let result = answer(args, |name, node| {
         let misplaced = judge.as_ref().and_then(|judge| judge.refuse(name, node));
         misplaced.or_else(|| call.refuse(name).map(Refusal::from))
     });

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use daemonset_warden::daemonset::extender::{ExtenderArgs, FilterResult};
-use daemonset_warden::daemonset::filter::{DaemonPodJudge, Refusal};
+use daemonset_warden::daemonset::extender::ExtenderArgs;
+use daemonset_warden::daemonset::filter::{self, DaemonPodJudge, FilterResult, Refusal};
 use daemonset_warden::daemonset::policy::Policy;
 use proptest::prelude::*;
 use serde_json::value::RawValue;
@@ -15,7 +15,7 @@ fn filter(body: &[u8]) -> Result<FilterResult<'_>, String> {
     let args = ExtenderArgs::parse(body).map_err(|error| error.to_string())?;
     let policy = Policy::default();
     let judge = DaemonPodJudge::new(&policy, &args.pod);
-    Ok(args.filter(|name, node| judge.as_ref().and_then(|judge| judge.refuse(name, node))))
+    Ok(filter::answer(&args, |name, node| judge.as_ref().and_then(|judge| judge.refuse(name, node))))
 }
 
 fn answer(args: &Value) -> Value {
