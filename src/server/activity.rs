@@ -7,9 +7,15 @@ use std::task::{Context, Poll, Waker, ready};
 use parking_lot::Mutex;
 use tokio::time::{Instant, Sleep};
 
-use super::connection::Version;
 use super::limits::Limits;
 use crate::metrics::Cut;
+
+/// Which HTTP a connection speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Version {
+    Http1,
+    Http2,
+}
 
 /// What a connection is doing, and since when.
 #[derive(Debug)]

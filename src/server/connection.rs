@@ -31,11 +31,10 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_rustls::server::TlsStream;
 use tower::ServiceExt;
 
-use super::activity::{Activity, InWork};
+use super::activity::{Activity, InWork, Version};
 use super::arrivals::Handle;
 use super::gulps::Gulps;
 use super::limits::{self, Limits};
-use super::listener::drained;
 use crate::metrics::{Cut, Metrics};
 
 /// What is known of a request's client.
@@ -45,13 +44,6 @@ pub struct Peer {
     pub certificate: bool,
     /// Whether it came when there were too many connections already.
     pub surplus: bool,
-}
-
-/// Which HTTP a connection speaks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Version {
-    Http1,
-    Http2,
 }
 
 /// A stream whose TCP connection can be reached.
@@ -216,6 +208,12 @@ async fn follow(
             }
         }
     }
+}
+
+/// Waits until `drain` turns true, or nobody is left who could turn it.
+pub(super) async fn drained(drain: &mut watch::Receiver<bool>) {
+    // The guard of the value is dropped here; it must not be held across an await.
+    drop(drain.wait_for(|drain| *drain).await);
 }
 
 /// A stream that reports what passes.

@@ -11,7 +11,8 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::connection::{self, Peer, Version};
+use super::activity::Version;
+use super::connection::{self, Peer, drained};
 use super::gulps::Gulps;
 use super::limits;
 use super::tls::Tls;
@@ -211,12 +212,6 @@ fn registered(stream: std::net::TcpStream) -> Option<TcpStream> {
     TcpStream::from_std(stream)
         .inspect_err(|error| tracing::error!(%error, "failed to take over a connection"))
         .ok()
-}
-
-/// Waits until `drain` turns true, or nobody is left who could turn it.
-pub(super) async fn drained(drain: &mut watch::Receiver<bool>) {
-    // The guard of the value is dropped here; it must not be held across an await.
-    drop(drain.wait_for(|drain| *drain).await);
 }
 
 /// Long enough not to burn a core or flood the log, short enough for a probe not to fail.
