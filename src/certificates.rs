@@ -17,6 +17,8 @@
 
 pub mod issue;
 pub mod keeper;
+pub mod names;
 pub mod plan;
 pub mod secret;
+pub mod validity;
 pub mod webhooks;

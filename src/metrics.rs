@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use prometheus::{Encoder, Gauge, Histogram, IntCounter, IntGauge, Registry, TextEncoder};
 
-use crate::certificates::plan::Validity;
 use crate::daemonset::filter::Refusal;
 use crate::daemonset::preemption::Dropped;
 
@@ -204,10 +203,10 @@ impl Metrics {
         self.webhook_configuration_missing[webhook as usize].set(i64::from(missing));
     }
 
-    /// From when to when a certificate is good.
-    pub fn certificate_valid(&self, certificate: Certificate, validity: Validity) {
-        self.certificate_expiration[certificate as usize].set(validity.not_after as f64);
-        self.certificate_not_before[certificate as usize].set(validity.not_before as f64);
+    /// From when to when a certificate is good, in Unix time.
+    pub fn certificate_valid(&self, certificate: Certificate, not_before: i64, not_after: i64) {
+        self.certificate_expiration[certificate as usize].set(not_after as f64);
+        self.certificate_not_before[certificate as usize].set(not_before as f64);
     }
 
     /// Everything, in Prometheus' text format.

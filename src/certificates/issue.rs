@@ -1,19 +1,21 @@
 //! Keys and certificates: what a Secret's bytes say, and what a plan makes of them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
-    KeyPair, KeyUsagePurpose, SanType,
+    KeyPair, KeyUsagePurpose,
 };
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use super::plan::{CA_LIFETIME, CLOCK_SKEW, CaStep, Facts, LEAF_LIFETIME, Leaf, LeafStep, Plan, Validity};
+use super::names::Names;
+use super::plan::{CA_LIFETIME, CLOCK_SKEW, CaStep, Facts, LEAF_LIFETIME, Leaf, LeafStep, Plan};
+use super::validity::Validity;
 
 /// Keys of the Secret. Those of a `kubernetes.io/tls` Secret where they mean the same, so that tools know them.
 pub const CA_CERTIFICATES: &str = "ca.crt";
@@ -24,47 +26,6 @@ const KEY: &str = "tls.key";
 
 /// Former CAs that are still trusted. More than two are never of use: one is rolled over every nine years.
 const MAX_CAS: usize = 4;
-
-/// The names and addresses that a certificate names.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Names(BTreeSet<String>);
-
-impl Names {
-    /// From what an operator wrote; what is neither a name nor an address makes a certificate that cannot be made, so it
-    /// is left to [`Names::faults`] to refuse it first.
-    pub fn parse(names: &[String]) -> Self {
-        Self(names.iter().map(|name| name.trim().to_lowercase()).filter(|name| !name.is_empty()).collect())
-    }
-
-    /// Those that cannot be in a certificate.
-    pub fn faults(&self) -> Vec<&str> {
-        let good = |name: &str| {
-            name.parse::<IpAddr>().is_ok()
-                || crate::scheduling::names::dns_1123_subdomain_faults(name.trim_start_matches("*."))
-                    .is_empty()
-        };
-        self.0.iter().map(String::as_str).filter(|name| !good(name)).collect()
-    }
-
-    /// Whether each of `others` is among these.
-    pub fn contains_all(&self, others: &Self) -> bool {
-        others.0.is_subset(&self.0)
-    }
-
-    /// These and `others`.
-    #[must_use]
-    pub fn with(&self, others: &Self) -> Self {
-        Self(self.0.union(&others.0).cloned().collect())
-    }
-
-    fn alternatives(&self) -> Vec<SanType> {
-        let alternative = |name: &String| match name.parse::<IpAddr>() {
-            Ok(address) => Some(SanType::IpAddress(address)),
-            Err(_) => name.as_str().try_into().map(SanType::DnsName).ok(),
-        };
-        self.0.iter().filter_map(alternative).collect()
-    }
-}
 
 /// The bytes of the Secret, by key. Keys that are not ours survive.
 pub type Data = BTreeMap<String, Vec<u8>>;
@@ -310,7 +271,7 @@ fn alternative_names(certificate: &X509Certificate<'_>) -> Names {
         }
         _ => None,
     };
-    Names(names.value.general_names.iter().filter_map(name).collect())
+    names.value.general_names.iter().filter_map(name).collect()
 }
 
 #[cfg(test)]
@@ -319,7 +280,8 @@ mod tests {
     use rustls::client::danger::ServerCertVerifier;
     use rustls_pki_types::{ServerName, UnixTime};
 
-    use super::super::plan::{CA_NOTICE, CA_SWITCH, DAY, decide};
+    use super::super::plan::{CA_NOTICE, CA_SWITCH, decide};
+    use super::super::validity::DAY;
     use super::*;
 
     const NOW: i64 = 1_800_000_000;

@@ -9,7 +9,8 @@ use serde_json::Value;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
-use super::issue::{Content, Names, provisional};
+use super::issue::{Content, provisional};
+use super::names::Names;
 use super::plan::{self, CaStep};
 use super::secret::{self, ApiError, Found, SecretName};
 use super::webhooks::{self, Configuration};
@@ -207,7 +208,7 @@ impl Keeper {
     fn serve(&mut self, content: Content, found: &[Option<Value>], in_force: bool) {
         let Some(pair) = content.pair() else { return };
         if let Some(validity) = content.ca_validity() {
-            self.metrics.certificate_valid(Certificate::Ca, validity);
+            self.metrics.certificate_valid(Certificate::Ca, validity.not_before, validity.not_after);
         }
         let is_new = pair != self.pair.get();
         if is_new && self.held.is_some() {

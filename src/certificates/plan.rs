@@ -9,7 +9,8 @@
 //! A clock that is wrong can put a CA out of use before its time or after it. Another is made then, and the first one is put aside
 //! where its successor would be, with its key, until it is valid again: schedulers trust it and nothing else.
 
-use super::issue::Names;
+use super::names::Names;
+use super::validity::{DAY, Validity};
 
 /// Schedulers read their CA once, at their start, from a file that people wrote: so rarely.
 pub const CA_LIFETIME: i64 = 10 * 365 * DAY;
@@ -25,35 +26,6 @@ pub const LEAF_LIFETIME: i64 = 90 * DAY;
 pub const LEAF_RENEWAL: i64 = 30 * DAY;
 /// Clocks of a cluster differ: certificates are valid from a little before they are made.
 pub const CLOCK_SKEW: i64 = 60 * 60;
-/// A CA that is ahead by more was made by a clock that was wrong, or is judged by one that is: nobody takes it for good, perhaps for
-/// years. One that is ahead by less is waited for.
-const AHEAD: i64 = DAY;
-/// Seconds.
-pub const DAY: i64 = 24 * 60 * 60;
-
-/// From when to when, in Unix time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Validity {
-    /// The first second.
-    pub not_before: i64,
-    /// The last second.
-    pub not_after: i64,
-}
-
-impl Validity {
-    fn is_over(self, now: i64) -> bool {
-        now >= self.not_after
-    }
-
-    /// Whether a CA can be signed with.
-    fn is_of_use(self, now: i64) -> bool {
-        !self.is_over(now) && self.not_before <= now + AHEAD
-    }
-
-    fn left(self, now: i64) -> i64 {
-        self.not_after - now
-    }
-}
 
 /// What a Secret holds, as far as it can be used.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -10,8 +10,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::certificates::issue::Names;
 use crate::certificates::keeper::{Keeper, Settings};
+use crate::certificates::names::Names;
 use crate::certificates::webhooks::Configuration;
 use crate::cli::{LogArgs, ServeArgs};
 use crate::config;

@@ -293,11 +293,12 @@ fn report(source: &Source, shown: &Shown, metrics: &Metrics) -> Result<(), TlsEr
             "the certificate is not valid yet: clients will refuse it, unless it is this node's clock that is slow"
         );
     }
-    metrics.certificate_valid(Certificate::Serving, shown.validity);
+    metrics.certificate_valid(Certificate::Serving, shown.validity.not_before, shown.validity.not_after);
     if let Source::Development { directory, .. } = source {
         let path = directory.join(development::CA_CERTIFICATE);
         let ca = files::chain(&path, &files::read(&path)?)?;
-        metrics.certificate_valid(Certificate::DevelopmentCa, files::validity(&path, &ca[0])?);
+        let validity = files::validity(&path, &ca[0])?;
+        metrics.certificate_valid(Certificate::DevelopmentCa, validity.not_before, validity.not_after);
     }
     Ok(())
 }

@@ -9,7 +9,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::TlsError;
-use crate::certificates::plan::Validity;
+use crate::certificates::validity::Validity;
 
 /// A chain with a bundle of every public CA is 250 KB.
 const MAX_SIZE: u64 = 1024 * 1024;

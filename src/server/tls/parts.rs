@@ -10,8 +10,9 @@ use rustls::server::danger::ClientCertVerifier;
 use rustls::sign::CertifiedKey;
 
 use super::{Source, TlsError, development, files};
-use crate::certificates::issue::{Names, provisional, unix_time};
-use crate::certificates::plan::Validity;
+use crate::certificates::issue::{provisional, unix_time};
+use crate::certificates::names::Names;
+use crate::certificates::validity::Validity;
 
 /// What is shown to clients.
 pub(super) struct Shown {

@@ -6,7 +6,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use daemonset_warden::certificates::issue::{Content, Names};
+use daemonset_warden::certificates::issue::Content;
+use daemonset_warden::certificates::names::Names;
 use daemonset_warden::certificates::plan::decide;
 use daemonset_warden::certificates::secret::SecretName;
 use daemonset_warden::cli::SchedulerConfigArgs;
