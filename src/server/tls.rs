@@ -1,5 +1,6 @@
 //! TLS for the secure port: the certificate in use, and taking a new one into use without a restart.
 
+mod client_ca;
 mod development;
 mod files;
 mod parts;
@@ -16,7 +17,8 @@ use rustls::server::ServerConfig;
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 
-use self::parts::{Known, Shown, now, paths};
+use self::client_ca::Known;
+use self::parts::{Shown, now, paths};
 use crate::certificates::keeper::Pair;
 use crate::metrics::{Certificate, Metrics};
 
