@@ -25,10 +25,10 @@ use tokio::sync::watch;
 use self::source::Source;
 use crate::daemonset::cluster::Cluster;
 use crate::daemonset::reservation::cluster_write::Effect;
+use self::source::{PATIENCE, Source};
+use crate::daemonset::cluster::{Cluster, Effect};
 use crate::metrics::Metrics;
 
-/// For how long a watch may fail before what it told is not believed any more.
-pub const PATIENCE: Duration = Duration::from_secs(30);
 /// For how long every watch must have worked again before we believe our eyes: what was missed comes after the connection.
 const SETTLING: Duration = Duration::from_secs(1);
 /// For how long one watch may work again before the others do: they are tried every two seconds.

@@ -5,8 +5,10 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use super::PATIENCE;
 use crate::metrics::Resource;
+
+/// For how long a watch may fail before what it told is not believed any more.
+pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// One kind that is watched.
 #[derive(Debug)]
