@@ -10,6 +10,7 @@ pub mod config;
 pub mod daemonset;
 pub mod events;
 pub mod live;
+mod log_on_change;
 pub mod logs;
 pub mod metrics;
 pub mod scheduling;

@@ -6,6 +6,8 @@
 //! A kind that is required and cannot be listed keeps the replica from being ready, and says which permission is missing: a
 //! rollout that stalls is better than one that keeps no room and looks well. The others degrade: without them defaults hold.
 
+mod backoff;
+mod cache_writer;
 pub mod connect;
 mod hearing;
 pub mod kinds;

@@ -39,6 +39,7 @@ const IMPURE: &[&str] = &[
     "crate::config",
     "crate::command",
     "crate::cli",
+    "crate::log_on_change",
     "crate::logs",
     "crate::watch",
     "crate::live",
