@@ -7,6 +7,7 @@ use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::certificates::secret::SecretName;
+use crate::logs::LogFormat;
 use crate::traces::Endpoint;
 
 /// How wide help is at most; examples are never wider, so that they can be copied.
@@ -297,15 +298,6 @@ pub struct LogArgs {
     /// How to log; by default text on a terminal and JSON elsewhere
     #[arg(long, global = true, value_name = "FORMAT", help_heading = LOGGING)]
     pub logging_format: Option<LogFormat>,
-}
-
-/// How log lines look.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum LogFormat {
-    /// For people.
-    Text,
-    /// One object a line, for programs.
-    Json,
 }
 
 /// clap's error without the usage, in one line: what is wrong, and its hint.

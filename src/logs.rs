@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::time::Duration;
 
+use clap::ValueEnum;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
-use crate::cli::{LogArgs, LogFormat};
 use crate::metrics::Metrics;
 
 /// Lines that wait for a slow reader of stderr; more are dropped and counted. At 300 bytes a line, 1.2 MB.
@@ -18,22 +18,31 @@ const QUEUE: usize = 4_096;
 /// How long the end of the process waits for lines to be written.
 const FLUSH_TIME: Duration = Duration::from_secs(1);
 
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One object a line, for programs.
+    Json,
+}
+
 /// Writes what is still queued when dropped.
 #[derive(Debug)]
 pub struct Flush(SyncSender<Message>);
 
 /// Starts logging. Lines are written by a thread of their own: a terminal that is paused, or a collector that is stuck,
-/// must not stop an apiserver.
+/// must not stop an apiserver. Without a `format`, text on a terminal and JSON elsewhere.
 ///
 /// # Errors
 /// When RUST_LOG cannot be understood.
-pub fn start(args: &LogArgs, metrics: Arc<Metrics>) -> Result<Flush, LogError> {
+pub fn start(verbosity: u8, format: Option<LogFormat>, metrics: Arc<Metrics>) -> Result<Flush, LogError> {
     let filter = match std::env::var("RUST_LOG") {
         Ok(directives) => EnvFilter::try_new(&directives)?,
-        Err(_) => EnvFilter::try_new(directives(args.verbosity))?,
+        Err(_) => EnvFilter::try_new(directives(verbosity))?,
     };
     let terminal = io::stderr().is_terminal();
-    let format = args.logging_format.unwrap_or(if terminal { LogFormat::Text } else { LogFormat::Json });
+    let format = format.unwrap_or(if terminal { LogFormat::Text } else { LogFormat::Json });
     let (sender, receiver) = sync_channel(QUEUE);
     std::thread::Builder::new()
         .name("log".to_owned())
