@@ -4,6 +4,7 @@
 
 pub mod live;
 mod review;
+pub mod rule;
 pub mod rules;
 mod semantic;
 mod upstream;
@@ -11,6 +12,7 @@ mod upstream;
 pub use review::{Cause, Refusal, Verdict, decode, review};
 
 use self::live::Live;
+use self::rule::Rule;
 use super::cluster::Cluster;
 use super::daemon_set::DaemonSet;
 use super::field::{Error, ErrorList};
@@ -80,7 +82,7 @@ pub fn validate_live(
 }
 
 fn judge<Check, Subject>(
-    rule: &rules::Rule<Check>,
+    rule: &Rule<Check>,
     check: impl Fn(&Subject) -> ErrorList,
     policy: &Policy,
     old: Option<&Subject>,

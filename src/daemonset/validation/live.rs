@@ -11,7 +11,7 @@ mod overlapping_selector;
 mod virtual_nodes;
 mod wedged_rollout;
 
-use super::rules::Rule;
+use super::rule::Rule;
 use crate::daemonset::cluster::daemon_set_info::DaemonSetInfo;
 use crate::daemonset::cluster::node_state::NodeState;
 use crate::daemonset::cluster::{Cluster, DaemonSetId};

@@ -15,27 +15,8 @@ mod scheduling_gates;
 mod tolerates_everything;
 mod toleration_seconds;
 
-use super::super::daemon_set::DaemonSet;
-use super::super::field::Error;
-use super::super::policy::Level;
 use super::live::LIVE_RULES;
-
-/// One policy rule; `Check` is what finds its faults.
-#[derive(Debug)]
-pub struct Rule<Check = fn(&DaemonSet) -> Vec<Error>> {
-    /// Public: configurations name it.
-    pub id: &'static str,
-    /// What its faults lead to unless the configuration says otherwise.
-    pub default: Level,
-    /// What it finds.
-    pub what: &'static str,
-    /// Why that is worth a word, and what to do.
-    pub why: &'static str,
-    /// Where Kubernetes does what the rule says it does.
-    pub source: &'static str,
-    /// The faults of a DaemonSet.
-    pub check: Check,
-}
+use super::rule::Rule;
 
 /// All rules, those that refuse first; faults are reported in this order.
 pub const RULES: &[Rule] = &[
@@ -81,20 +62,10 @@ pub fn markdown() -> String {
     text
 }
 
-impl<Check> Rule<Check> {
-    fn table_row(&self, mark: &str) -> String {
-        format!("| [`{0}`](#{0}) | {1:?} | {2}{mark} |\n", self.id, self.default, self.what)
-    }
-
-    fn section(&self) -> String {
-        let Self { id, default, what, why, source, .. } = self;
-        format!("\n## {id}\n\nDefault: {default:?}. Finds {what}.\n\n{why}\n\nSource: {source}.\n")
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::daemonset::daemon_set::DaemonSet;
 
     /// Every rule: objects it finds faults in, with the fields, and objects it is silent about.
     #[test]
