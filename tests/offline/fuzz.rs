@@ -121,7 +121,8 @@ fn preemption_arguments() {
         let candidates = args.candidates();
         let mut preemptor = cluster.preemptor(&args.pod, Instant::now());
         let verdicts = preemption::judge(Policy::default().protect_daemon_pods, &mut preemptor, &candidates);
-        let answer: Value = serde_json::from_slice(&args.answer(|index| verdicts[index].is_none()).body).unwrap();
+        let answer: Value =
+            serde_json::from_slice(&args.answer(|index| verdicts[index].is_none()).body).unwrap();
         let nodes = answer["NodeNameToMetaVictims"].as_object().unwrap();
         assert!(nodes.values().all(|victims| victims["Pods"].is_array()), "{answer}");
     });
