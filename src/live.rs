@@ -22,11 +22,9 @@ use std::time::{Duration, Instant};
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::watch;
 
-use self::source::Source;
+use self::source::{PATIENCE, Source};
 use crate::daemonset::cluster::Cluster;
 use crate::daemonset::reservation::cluster_write::Effect;
-use self::source::{PATIENCE, Source};
-use crate::daemonset::cluster::{Cluster, Effect};
 use crate::metrics::Metrics;
 
 /// For how long every watch must have worked again before we believe our eyes: what was missed comes after the connection.

@@ -5,10 +5,8 @@ use std::time::Instant;
 
 use super::cluster::Cluster;
 use super::daemon_pod::{daemon_set_reference, target_node_name};
-use super::extender::{ExtenderArgs, FilterResult, FullNode};
-use super::opt_out::is_ignored;
 use super::extender::{Echo, ExtenderArgs, FullNode};
-use super::mutation::is_ignored;
+use super::opt_out::is_ignored;
 use super::policy::Policy;
 use super::reservation::judge::{Kept, Tally};
 use crate::scheduling::node_affinity::required_node_affinity_matches;

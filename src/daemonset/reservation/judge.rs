@@ -9,7 +9,6 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::cluster_write::Effect;
 use super::hold::Hold;
 use super::ledger::NodeSet;
 use crate::daemonset::cluster::node_state::{NodeState, Staleness};

@@ -30,13 +30,11 @@ use hashbrown::HashMap;
 use serde_json::{Value, json};
 
 use self::queue::{Place, Queue};
+use super::cluster_write::Effect;
 use super::hold::{Hold, HoldState};
 use crate::daemonset::cluster::node_state::NodeState;
-use crate::daemonset::cluster::{Cluster, Effect, NodeId, PodId};
-use crate::daemonset::placement::admits;
-use super::cluster_write::Effect;
 use crate::daemonset::cluster::{Cluster, NodeId, PodId};
-use crate::daemonset::opt_out::is_ignored;
+use crate::daemonset::placement::admits;
 use crate::daemonset::token_bucket::TokenBucket;
 
 /// The shortest time between two nominations of one pod. At once was a loop of 80 patches a second: the scheduler's clearing

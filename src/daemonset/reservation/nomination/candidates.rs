@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use crate::daemonset::cluster::node_state::NodeState;
 use crate::daemonset::cluster::{Cluster, NodeId, PodId};
-use crate::daemonset::mutation::is_ignored;
+use crate::daemonset::opt_out::is_ignored;
 use crate::daemonset::reservation::hold::{Hold, HoldState};
 use crate::scheduling::host_ports::any_conflict;
 use crate::scheduling::resources::Resources;
