@@ -10,7 +10,10 @@ fn every_link_of_every_page_leads_to_a_file_and_a_heading() {
         .chain(&["charts/daemonset-warden/README.md"])
         .map(|page| root.join(page))
         .collect();
-    pages.extend(std::fs::read_dir(root.join("docs")).unwrap().map(|entry| entry.unwrap().path()));
+    for folder in ["docs", "docs/decisions"] {
+        let entries = std::fs::read_dir(root.join(folder)).unwrap().map(|entry| entry.unwrap().path());
+        pages.extend(entries.filter(|path| path.is_file()));
+    }
     let mut faults = Vec::new();
     for page in &pages {
         let text = std::fs::read_to_string(page).unwrap();
