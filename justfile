@@ -1,0 +1,83 @@
+# The one entrance to this repository: `just` lists the recipes. `.ci/run` installs what they need and runs `checks`.
+# Get it with `cargo install --locked just`; CONTRIBUTING.md has the plain commands for those without it.
+
+set shell := ["bash", "-euo", "pipefail", "-c"]
+
+# Every check of a change. The cheap ones come first; the chart comes after the tests, which build Helm.
+checks := "fmt-check typos lint test deny docs chart"
+
+# An absolute path, because tests run in folders of their own.
+target := absolute_path(env("CARGO_TARGET_DIR", "target"))
+
+# Lists the recipes
+default:
+    @just --list --unsorted
+
+# Formats the code
+fmt:
+    cargo fmt
+
+# Checks that the code is formatted
+fmt-check:
+    cargo fmt --check
+
+# Checks the spelling, with the words of _typos.toml (needs typos-cli)
+typos:
+    typos
+
+# Runs clippy; a warning is a fault
+lint:
+    cargo clippy --locked --all-targets -- -D warnings
+
+# Builds the documentation of the crate; a warning is a fault
+docs:
+    RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps
+
+# Runs every test; the image comes first, so that the chart's tests run what the Dockerfile makes
+test: image
+    DAEMONSET_WARDEN_IMAGE="{{ target }}/tmp/image/root" cargo test --locked
+
+# Tests the pure functions: seconds
+test-lib *args:
+    cargo test --locked --lib {{ args }}
+
+# Tests the router and the binary without a cluster: seconds
+test-offline *args:
+    cargo test --locked --test offline {{ args }}
+
+# Tests on a real control plane, built from Go modules on first use: minutes
+test-cluster *args:
+    cargo test --locked --test cluster {{ args }}
+
+# Does what the Dockerfile says, without a container engine, and tests what comes of it: minutes
+image:
+    cargo test --locked --test image -- --nocapture
+
+# Measures: all benches, or `just bench --bench load`
+bench *args:
+    cargo bench --locked {{ args }}
+
+# Writes the golden files, and the pages that are made from the code; review the diff
+goldens:
+    UPDATE_GOLDEN=1 cargo test --locked --test offline
+
+# Lints the chart with the Helm that the cluster tests built
+chart:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    # The cache of tests/cluster/harness/tools.rs.
+    cache="${DAEMONSET_WARDEN_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/daemonset-warden}"
+    built=("$cache"/control-plane/*/bin/helm)
+    if [ ! -x "${built[-1]}" ]; then
+      echo "no helm in $cache/control-plane: the cluster tests build it" >&2
+      exit 1
+    fi
+    "${built[-1]}" lint --strict charts/daemonset-warden
+
+# Checks licenses, duplicates and sources of the dependencies (needs cargo-deny)
+deny:
+    cargo deny --locked check bans licenses sources
+
+# Runs every check, in the order of .ci/run
+ci:
+    "{{ just_executable() }}" {{ checks }}
