@@ -13,7 +13,6 @@ pub mod daemon_set_info;
 mod daemon_sets;
 pub mod interner;
 pub mod node_state;
-mod node_table;
 mod nodes;
 pub mod pod_info;
 mod pods;
@@ -33,8 +32,6 @@ pub use self::census::Census;
 use self::daemon_set_info::DaemonSetInfo;
 use self::interner::Interner;
 use self::node_state::NodeState;
-pub(super) use self::node_table::Modest;
-use self::node_table::NodeTable;
 use self::pod_info::PodInfo;
 use super::policy::Policy;
 use super::policy_objects::{LimitRange, Namespace, PriorityClass, ResourceQuota, RuntimeClass};
@@ -56,7 +53,8 @@ pub struct Cluster {
     policy: Arc<Policy>,
     /// The namespace that the warden itself runs in; its own pods are never refused.
     own_namespace: Option<String>,
-    nodes: NodeTable,
+    nodes: Slab<NodeState>,
+    node_ids: HashMap<Arc<str>, NodeId>,
     pods: Slab<PodInfo>,
     pod_ids: HashMap<Arc<str>, PodId>,
     /// Ordinary pods that the scheduler has tried and failed.
@@ -88,7 +86,8 @@ impl Cluster {
         Self {
             policy,
             own_namespace,
-            nodes: NodeTable::default(),
+            nodes: Slab::new(),
+            node_ids: HashMap::new(),
             pods: Slab::new(),
             pod_ids: HashMap::new(),
             failed_ordinary: HashSet::new(),
@@ -154,18 +153,7 @@ impl Cluster {
     }
 
     pub(super) fn node_id(&self, name: &str) -> Option<NodeId> {
-        self.nodes.id(name)
-    }
-
-    /// Whether it is clear without a closer look that nothing is kept from a pod on a node, and that it has room.
-    #[inline]
-    pub(super) fn surely_has_room(&self, id: NodeId, asked: Modest) -> bool {
-        self.nodes.surely_has_room(id, asked)
-    }
-
-    /// After a closer look: the next may be spared one.
-    pub(super) fn write_card(&mut self, id: NodeId) {
-        self.nodes.write_card(id);
+        self.node_ids.get(name).copied()
     }
 
     /// Above every node's id.

@@ -10,11 +10,7 @@ use crate::scheduling::node::Node;
 use crate::scheduling::resources::Resources;
 
 /// A node of the cluster, or a name that a pod mentions and that has no Node (yet, or any more).
-///
-/// In this order: what a call of the scheduler reads whose answer is not on the node's card comes first and lies together, and
-/// the rest, which is many times as long, is not fetched with it.
 #[derive(Debug)]
-#[repr(C)]
 pub struct NodeState {
     /// Whether it waits to be worked out again.
     pub is_dirty: bool,

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::node_state::Staleness;
+use super::node_state::{NodeState, Staleness};
 use super::{Cluster, NodeId};
 use crate::daemonset::opt_out;
 use crate::daemonset::policy::{Policy, ReservationMode};
@@ -83,12 +83,16 @@ impl Cluster {
         if let Some(id) = self.node_id(name) {
             return id;
         }
-        self.nodes.insert(self.texts.intern(name))
+        let name = self.texts.intern(name);
+        let id = self.nodes.insert(NodeState::new(name.clone()));
+        self.node_ids.insert(name, id);
+        id
     }
 
     pub(super) fn forget_node_if_unused(&mut self, id: NodeId) {
         if self.nodes[id].is_unused() {
-            self.nodes.remove(id);
+            let state = self.nodes.remove(id);
+            self.node_ids.remove(&state.name);
         }
     }
 

@@ -13,7 +13,7 @@ use super::hold::Hold;
 use super::ledger::NodeSet;
 use crate::daemonset::cluster::node_state::{NodeState, Staleness};
 use crate::daemonset::cluster::pod_info::PodInfo;
-use crate::daemonset::cluster::{Cluster, DaemonSetId, Modest, NodeId};
+use crate::daemonset::cluster::{Cluster, DaemonSetId, NodeId};
 use crate::daemonset::daemon_pod::{daemon_set_reference, target_node_name};
 use crate::daemonset::opt_out::is_ignored;
 use crate::daemonset::policy::ReservationMode;
@@ -43,8 +43,6 @@ pub struct Call<'c> {
     cluster: &'c mut Cluster,
     now: Instant,
     asking: Asking,
-    /// What an ordinary pod asks for, if cards tell of it.
-    modest: Option<Modest>,
     passed: NodeSet,
     passed_any: bool,
     refused_any: bool,
@@ -92,9 +90,8 @@ impl Cluster {
     /// Takes up a pod that the scheduler asks about.
     pub fn judge(&mut self, pod: &Pod, now: Instant) -> Call<'_> {
         let asking = Asking::of(self, pod);
-        let modest = if asking.role == Role::Ordinary { Modest::of(&asking.requests) } else { None };
         let passed = NodeSet::with_capacity(self.node_capacity());
-        Call { cluster: self, now, asking, modest, passed, passed_any: false, refused_any: false, audited: 0 }
+        Call { cluster: self, now, asking, passed, passed_any: false, refused_any: false, audited: 0 }
     }
 
     /// The node that a pod is for, if it is a pod of a real DaemonSet: that exists with the UID that the pod names, in its
@@ -197,15 +194,10 @@ impl Call<'_> {
             self.passed_any = true;
             return None;
         };
-        if self.surely_passes(id) {
-            debug_assert_eq!(self.judge_node(id), None, "{name}");
-            return self.let_onto(id);
-        }
         if self.cluster.node_by_id(id).is_dirty {
             self.cluster.refresh(id, self.now);
         }
-        let kept = self.judge_node(id);
-        match kept {
+        match self.judge_node(id) {
             Some(_) if self.cluster.policy().reservation.mode == ReservationMode::Audit => {
                 self.audited += 1;
                 // It goes there all the same, so that the next one finds that much less.
@@ -215,10 +207,7 @@ impl Call<'_> {
                 self.note_refusal(id, kept);
                 Some(kept)
             }
-            None => {
-                self.cluster.write_card(id);
-                self.let_onto(id)
-            }
+            None => self.let_onto(id),
         }
     }
 
@@ -226,13 +215,6 @@ impl Call<'_> {
         self.passed.insert(id);
         self.passed_any = true;
         None
-    }
-
-    /// Whether that can be said of most pods and most nodes: with one look at one place.
-    #[inline]
-    fn surely_passes(&self, id: NodeId) -> bool {
-        self.modest.is_some_and(|asked| self.cluster.surely_has_room(id, asked))
-            && !self.cluster.ledger.has_certain_on(id)
     }
 
     /// Refuses any node, known or not, because we know that we do not see.
@@ -248,7 +230,7 @@ impl Call<'_> {
 
     /// Enters the pod into the ledger, in place of what it was charged before.
     pub fn finish(self) -> Tally {
-        let Self { cluster, now, asking, passed, passed_any, refused_any, audited, .. } = self;
+        let Self { cluster, now, asking, passed, passed_any, refused_any, audited } = self;
         let daemon_set = match asking.role {
             Role::Daemon(daemon_set) => Some(daemon_set),
             Role::Ordinary => None,

@@ -85,15 +85,9 @@ impl Ledger {
         }
     }
 
-    /// Whether anything is charged to a node by a pod that can have gone nowhere else.
-    #[inline]
-    pub fn has_certain_on(&self, node: usize) -> bool {
-        !self.certain.is_empty() && self.certain.contains_key(&node)
-    }
-
     /// What is charged to a node by pods other than `uid` that can have gone nowhere else; `None` for nothing.
     pub fn certain_on(&self, node: usize, uid: &str) -> Option<Resources> {
-        if !self.has_certain_on(node) {
+        if self.certain.is_empty() || !self.certain.contains_key(&node) {
             return None;
         }
         let mut certain = Resources::default();

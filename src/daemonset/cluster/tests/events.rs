@@ -361,7 +361,7 @@ proptest! {
         }
         world.pass(60);
         let cluster = &world.cluster;
-        prop_assert!(cluster.nodes.is_empty());
+        prop_assert!(cluster.nodes.is_empty() && cluster.node_ids.is_empty());
         prop_assert!(cluster.pods.is_empty() && cluster.pod_ids.is_empty() && cluster.pods_by_owner.is_empty());
         prop_assert!(cluster.failed_ordinary.is_empty());
         prop_assert!(cluster.daemon_sets.is_empty() && cluster.daemon_set_ids.is_empty());
