@@ -5,11 +5,11 @@
 
 use std::borrow::Cow;
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
+use serde_json::de::SliceRead;
+use serde_json::value::RawValue;
 
-use super::json::nullable::{optional_object, optional_text};
-use super::json::{self, Fault, Scanner, Text};
-use crate::scheduling::object::GroupKind;
+use crate::scheduling::object::{GroupKind, object, object_or_default, parse_object, text};
 
 /// The only version that is answered; the webhook configurations ask for it.
 pub const API_VERSION: &str = "admission.k8s.io/v1";
@@ -17,51 +17,71 @@ pub const API_VERSION: &str = "admission.k8s.io/v1";
 pub const KIND: &str = "AdmissionReview";
 
 /// What the apiserver asks.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
 struct AdmissionReview<'a> {
+    #[serde(borrow, deserialize_with = "text")]
     api_version: Cow<'a, str>,
+    #[serde(borrow, deserialize_with = "text")]
     kind: Cow<'a, str>,
+    #[serde(borrow, deserialize_with = "object")]
     request: Option<AdmissionRequest<'a>>,
 }
 
 /// One operation on one object.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
 pub struct AdmissionRequest<'a> {
     /// Names this call; the answer repeats it.
+    #[serde(borrow, deserialize_with = "text")]
     pub uid: Cow<'a, str>,
     /// The kind of `object` and `old_object`.
+    #[serde(borrow, deserialize_with = "object_or_default")]
     pub kind: GroupVersionKind<'a>,
     /// Such as `status`; empty for the object itself.
+    #[serde(borrow, deserialize_with = "text")]
     pub sub_resource: Cow<'a, str>,
     /// Empty while the apiserver has not made the name yet.
+    #[serde(borrow, deserialize_with = "text")]
     pub name: Cow<'a, str>,
     /// Empty for kinds without namespaces.
+    #[serde(borrow, deserialize_with = "text")]
     pub namespace: Cow<'a, str>,
     /// `CREATE`, `UPDATE`, `DELETE` or `CONNECT`.
+    #[serde(borrow, deserialize_with = "text")]
     pub operation: Cow<'a, str>,
     /// Who asks.
+    #[serde(borrow, deserialize_with = "object_or_default")]
     pub user_info: UserInfo<'a>,
     /// JSON; absent on DELETE.
+    #[serde(borrow, deserialize_with = "raw")]
     pub object: Option<&'a str>,
     /// JSON; absent on CREATE.
+    #[serde(borrow, deserialize_with = "raw")]
     pub old_object: Option<&'a str>,
 }
 
 /// A kind with its group and version.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
 pub struct GroupVersionKind<'a> {
     /// Empty for the core group.
+    #[serde(borrow, deserialize_with = "text")]
     pub group: Cow<'a, str>,
     /// Such as `v1`.
+    #[serde(borrow, deserialize_with = "text")]
     pub version: Cow<'a, str>,
     /// Such as `Pod`.
+    #[serde(borrow, deserialize_with = "text")]
     pub kind: Cow<'a, str>,
 }
 
 /// Who asks.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
 pub struct UserInfo<'a> {
     /// Such as `system:serviceaccount:kube-system:daemon-set-controller`.
+    #[serde(borrow, deserialize_with = "text")]
     pub username: Cow<'a, str>,
 }
 
@@ -95,12 +115,9 @@ impl AdmissionRequest<'_> {
 /// Why a review cannot be answered: a 400, because only a caller that is no apiserver sends such a thing.
 #[derive(Debug, thiserror::Error)]
 pub enum BadReview {
-    /// The body is not even text.
-    #[error("the body is no AdmissionReview: it is not UTF-8: {0}")]
-    NotText(#[source] std::str::Utf8Error),
     /// The body is no JSON, or JSON of another shape.
     #[error("the body is no AdmissionReview: {0}")]
-    NotAReview(#[source] Fault),
+    NotAReview(#[source] serde_json::Error),
     /// Another kind or version.
     #[error("expected {API_VERSION}, Kind={KIND}, got {api_version}, Kind={kind}")]
     WrongKind {
@@ -138,8 +155,7 @@ pub enum BadReview {
 /// # Errors
 /// When the body is no review that can be answered.
 pub fn parse(body: &[u8]) -> Result<AdmissionRequest<'_>, BadReview> {
-    let text = json::text(body).map_err(BadReview::NotText)?;
-    let review = AdmissionReview::read(text).map_err(BadReview::NotAReview)?;
+    let review: AdmissionReview<'_> = parse_object(SliceRead::new(body)).map_err(BadReview::NotAReview)?;
     if review.api_version != API_VERSION || review.kind != KIND {
         return Err(BadReview::WrongKind {
             api_version: review.api_version.into_owned(),
@@ -153,82 +169,9 @@ pub fn parse(body: &[u8]) -> Result<AdmissionRequest<'_>, BadReview> {
     Ok(request)
 }
 
-impl<'a> AdmissionReview<'a> {
-    fn read(text: &'a str) -> Result<Self, Fault> {
-        let mut review = Self::default();
-        let mut scanner = Scanner::new(text);
-        optional_object(&mut scanner, |scanner, key| {
-            if key.says("apiVersion") {
-                review.api_version = optional_text(scanner)?;
-            } else if key.says("kind") {
-                review.kind = optional_text(scanner)?;
-            } else if key.says("request") {
-                let mut request = AdmissionRequest::default();
-                let is_there = scanner.optional_object(|scanner, key| request.read(scanner, key))?;
-                review.request = is_there.then_some(request);
-            } else {
-                scanner.value()?;
-            }
-            Ok(())
-        })?;
-        scanner.end()?;
-        Ok(review)
-    }
-}
-
-impl<'a> AdmissionRequest<'a> {
-    fn read(&mut self, scanner: &mut Scanner<'a>, key: Text<'a>) -> Result<(), Fault> {
-        let text = match key {
-            _ if key.says("uid") => &mut self.uid,
-            _ if key.says("subResource") => &mut self.sub_resource,
-            _ if key.says("name") => &mut self.name,
-            _ if key.says("namespace") => &mut self.namespace,
-            _ if key.says("operation") => &mut self.operation,
-            _ if key.says("kind") => {
-                self.kind = GroupVersionKind::default();
-                return optional_object(scanner, |scanner, key| self.kind.read(scanner, key));
-            }
-            _ if key.says("userInfo") => {
-                self.user_info = UserInfo::default();
-                return optional_object(scanner, |scanner, key| self.user_info.read(scanner, key));
-            }
-            _ => {
-                let value = Some(scanner.value()?).filter(|value| *value != "null");
-                if key.says("object") {
-                    self.object = value;
-                } else if key.says("oldObject") {
-                    self.old_object = value;
-                }
-                return Ok(());
-            }
-        };
-        *text = optional_text(scanner)?;
-        Ok(())
-    }
-}
-
-impl<'a> GroupVersionKind<'a> {
-    fn read(&mut self, scanner: &mut Scanner<'a>, key: Text<'a>) -> Result<(), Fault> {
-        let text = match key {
-            _ if key.says("group") => &mut self.group,
-            _ if key.says("version") => &mut self.version,
-            _ if key.says("kind") => &mut self.kind,
-            _ => return scanner.value().map(drop),
-        };
-        *text = optional_text(scanner)?;
-        Ok(())
-    }
-}
-
-impl<'a> UserInfo<'a> {
-    fn read(&mut self, scanner: &mut Scanner<'a>, key: Text<'a>) -> Result<(), Fault> {
-        if key.says("username") {
-            self.username = optional_text(scanner)?;
-            Ok(())
-        } else {
-            scanner.value().map(drop)
-        }
-    }
+/// Returns the JSON of a value, borrowed; `None` for `null`.
+fn raw<'de, D: Deserializer<'de>>(from: D) -> Result<Option<&'de str>, D::Error> {
+    Ok(Option::<&'de RawValue>::deserialize(from)?.map(RawValue::get))
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 //! Objects are decoded straight into these lean types: a pod of 9 KB costs what we read of it. Go reads `null` as the zero
 //! value of any type, so every field here does too.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::marker::PhantomData;
@@ -10,6 +11,7 @@ use std::marker::PhantomData;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
+use serde_json::de::Read;
 
 /// The part of `ObjectMeta` that is read.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
@@ -148,6 +150,17 @@ pub fn or_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(from
     Ok(Option::deserialize(from)?.unwrap_or_default())
 }
 
+/// Reads a string, borrowed from the input where it has no escapes; `null` is the empty string.
+///
+/// # Errors
+/// When the value is neither.
+pub fn text<'de, D: Deserializer<'de>>(from: D) -> Result<Cow<'de, str>, D::Error> {
+    // `Option<Cow<str>>` would always be owned: serde borrows only where a field says so.
+    #[derive(Deserialize)]
+    struct Borrowed<'a>(#[serde(borrow)] Cow<'a, str>);
+    Ok(Option::<Borrowed<'de>>::deserialize(from)?.map_or(Cow::Borrowed(""), |text| text.0))
+}
+
 /// Reads an object, or nothing for `null`; unlike serde's own structs, no list of an object's values in order.
 ///
 /// # Errors
@@ -177,6 +190,17 @@ pub fn object_or_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de
     from: D,
 ) -> Result<T, D::Error> {
     Ok(object(from)?.unwrap_or_default())
+}
+
+/// Reads a whole JSON text, which must be one object and nothing behind it; `null` is the default value.
+///
+/// # Errors
+/// When it is no such text, or whatever `T` makes of it.
+pub fn parse_object<'de, R: Read<'de>, T: Default + Deserialize<'de>>(from: R) -> serde_json::Result<T> {
+    let mut json = serde_json::Deserializer::new(from);
+    let value = object_or_default(&mut json)?;
+    json.end()?;
+    Ok(value)
 }
 
 /// Reads a map of strings in which `null` is the empty string, as in YAML's `app:` with nothing behind it.
