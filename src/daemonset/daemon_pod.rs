@@ -111,7 +111,7 @@ pub fn with_daemon_tolerations(existing: &[Toleration], host_network: bool) -> V
     for (key, effect) in daemon_tolerations(host_network) {
         let wanted = toleration(key, effect);
         let mut found = false;
-        for own in merged.iter_mut().filter(|own| is_same(own, key, effect)) {
+        for own in merged.iter_mut().filter(|own| is_same_toleration(own, key, effect)) {
             own.clone_from(&wanted);
             found = true;
         }
@@ -123,12 +123,11 @@ pub fn with_daemon_tolerations(existing: &[Toleration], host_network: bool) -> V
 }
 
 /// Whether `own` differs from the daemon toleration in its seconds at most (`MatchToleration`: empty is not Exists).
-fn is_same(own: &Toleration, key: &str, effect: &str) -> bool {
-    let text = |value: &Option<String>| value.clone().unwrap_or_default();
+pub fn is_same_toleration(own: &Toleration, key: &str, effect: &str) -> bool {
     own.key.as_deref() == Some(key)
         && own.effect.as_deref() == Some(effect)
         && own.operator.as_deref() == Some("Exists")
-        && text(&own.value).is_empty()
+        && own.value.as_deref().unwrap_or_default().is_empty()
 }
 
 #[cfg(test)]

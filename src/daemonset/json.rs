@@ -5,8 +5,6 @@
 //! pass. What it accepts is JSON by RFC 8259, so that what is echoed can be decoded by whoever sent it; nothing recurses, and
 //! what is nested deeper than any Kubernetes object is refused.
 
-pub(super) mod nullable;
-
 use std::borrow::Cow;
 use std::fmt;
 

@@ -9,7 +9,7 @@ use std::fmt;
 use std::marker::PhantomData;
 
 use serde::de::value::MapAccessDeserializer;
-use serde::de::{MapAccess, Visitor};
+use serde::de::{Error, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::de::Read;
 
@@ -201,6 +201,33 @@ pub fn parse_object<'de, R: Read<'de>, T: Default + Deserialize<'de>>(from: R) -
     let value = object_or_default(&mut json)?;
     json.end()?;
     Ok(value)
+}
+
+/// Reads a list item by item, as `item` decides what is kept of it; `null` is an empty list.
+///
+/// # Errors
+/// When it is neither, whatever `T` makes of an item, or what `item` says is wrong.
+pub fn visit_list<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    from: D,
+    item: impl FnMut(T) -> Result<(), &'static str>,
+) -> Result<(), D::Error> {
+    struct Items<T, F>(F, PhantomData<T>);
+    impl<'de, T: Deserialize<'de>, F: FnMut(T) -> Result<(), &'static str>> Visitor<'de> for Items<T, F> {
+        type Value = ();
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a list")
+        }
+        fn visit_unit<E>(self) -> Result<(), E> {
+            Ok(())
+        }
+        fn visit_seq<A: SeqAccess<'de>>(mut self, mut from: A) -> Result<(), A::Error> {
+            while let Some(value) = from.next_element()? {
+                (self.0)(value).map_err(A::Error::custom)?;
+            }
+            Ok(())
+        }
+    }
+    from.deserialize_any(Items(item, PhantomData))
 }
 
 /// Reads a map of strings in which `null` is the empty string, as in YAML's `app:` with nothing behind it.
