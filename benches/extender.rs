@@ -42,7 +42,7 @@ fn nodes(criterion: &mut Criterion) {
     group.finish();
 }
 
-fn filter(body: &[u8]) -> Echo<'_> {
+fn filter(body: &[u8]) -> Echo {
     let args = ExtenderArgs::parse(body).unwrap();
     let policy = Policy::default();
     let judge = DaemonPodJudge::new(&policy, &args.pod);

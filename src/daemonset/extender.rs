@@ -7,6 +7,7 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
+use std::ops::Range;
 
 use k8s_openapi::api::core::v1::Taint;
 
@@ -71,10 +72,10 @@ struct NodeList<'a> {
     around: Option<Around<'a>>,
 }
 
-/// The text of a NodeList: all of it, and what comes before and after its items.
-#[derive(Debug, Clone, Copy)]
+/// A NodeList around its items: the list's place in the body, and its text before and after the items.
+#[derive(Debug, Clone)]
 struct Around<'a> {
-    sent: &'a str,
+    sent: Range<usize>,
     before: &'a str,
     after: &'a str,
 }
@@ -116,21 +117,21 @@ fn decode<T: Default + for<'de> serde::Deserialize<'de>>(sent: Option<&str>) -> 
     serde_json::from_str::<Option<T>>(sent).ok().map(Option::unwrap_or_default)
 }
 
-/// A text of which the greater part may be what was sent.
+/// A response that repeats a part of the request's body, so that the caller need not copy that part.
 #[derive(Debug, Default)]
-pub struct Echo<'a> {
-    /// What comes first.
+pub struct Echo {
+    /// The bytes before the repeated part.
     pub before: Vec<u8>,
-    /// What is sent back as it came.
-    pub sent: &'a str,
-    /// What comes last.
+    /// The repeated part's place in the body that [`ExtenderArgs::parse`] read; empty if nothing is repeated.
+    pub sent: Range<usize>,
+    /// The bytes after the repeated part.
     pub after: Vec<u8>,
 }
 
-impl Echo<'_> {
-    /// All of it, copied.
-    pub fn to_vec(&self) -> Vec<u8> {
-        [&self.before, self.sent.as_bytes(), &self.after].concat()
+impl Echo {
+    /// Returns the whole response as one copy. `body` is the body that was parsed.
+    pub fn to_vec(&self, body: &[u8]) -> Vec<u8> {
+        [&self.before, &body[self.sent.clone()], &self.after].concat()
     }
 }
 
@@ -182,7 +183,7 @@ impl<'a> ExtenderArgs<'a> {
         &self,
         refuse: impl FnMut(&str, Option<&FullNode<'_>>) -> Option<R>,
         message: impl FnMut(R) -> &'static str,
-    ) -> Echo<'a> {
+    ) -> Echo {
         match &self.nodes {
             Nodes::Names(list) => filter_names(list, refuse, message),
             Nodes::Whole(list) => filter_list(list, refuse, message),
@@ -190,17 +191,17 @@ impl<'a> ExtenderArgs<'a> {
     }
 }
 
-fn filter_names<'a, R>(
-    NodeNames { sent, names }: &NodeNames<'a>,
+fn filter_names<R>(
+    NodeNames { sent, names }: &NodeNames<'_>,
     mut refuse: impl FnMut(&str, Option<&FullNode<'_>>) -> Option<R>,
     mut message: impl FnMut(R) -> &'static str,
-) -> Echo<'a> {
+) -> Echo {
     let mut judge = |name: &Text<'_>| refuse(&decoded(name), None);
     let first = names.iter().enumerate().find_map(|(index, name)| Some((index, judge(name)?)));
     let before = r#"{"Nodes":null,"NodeNames":"#;
     // Most calls refuse nothing.
     let Some((passed, reason)) = first else {
-        return Writer::new(0).echo(before, sent).finish();
+        return Writer::new(0).echo(before, sent.clone()).finish();
     };
     let mut writer = Writer::new(sent.len() + 200);
     writer.text(before);
@@ -217,11 +218,11 @@ fn filter_names<'a, R>(
     writer.finish()
 }
 
-fn filter_list<'a, R: Copy>(
-    list: &NodeList<'a>,
+fn filter_list<R: Copy>(
+    list: &NodeList<'_>,
     mut refuse: impl FnMut(&str, Option<&FullNode<'_>>) -> Option<R>,
     mut message: impl FnMut(R) -> &'static str,
-) -> Echo<'a> {
+) -> Echo {
     // A node that cannot be named cannot be refused either.
     let judge = |item: &Item<'_>| item.name.and_then(|name| refuse(&decoded(&name), Some(&item.node)));
     let mut verdicts: Vec<Option<R>> = list.items.iter().map(judge).collect();
@@ -229,8 +230,8 @@ fn filter_list<'a, R: Copy>(
     let end = r#","NodeNames":null"#;
     if verdicts.iter().any(Option::is_some) {
         pass_what_passes_once(&list.items, &mut verdicts);
-    } else if let Some(Around { sent, .. }) = list.around {
-        let mut writer = Writer::new(0).echo(begin, sent);
+    } else if let Some(Around { sent, .. }) = &list.around {
+        let mut writer = Writer::new(0).echo(begin, sent.clone());
         writer.text(end);
         return writer.finish();
     }
@@ -275,13 +276,13 @@ fn decoded<'a>(name: &Text<'a>) -> Cow<'a, str> {
 }
 
 /// Writes an answer.
-struct Writer<'a> {
-    body: Echo<'a>,
+struct Writer {
+    body: Echo,
     failed: Vec<u8>,
     is_first: bool,
 }
 
-impl<'a> Writer<'a> {
+impl Writer {
     /// For so many bytes that are not echoed, and the end.
     fn new(capacity: usize) -> Self {
         let body = Echo { after: Vec::with_capacity(capacity + 100), ..Echo::default() };
@@ -289,7 +290,7 @@ impl<'a> Writer<'a> {
     }
 
     /// Begins with what is echoed.
-    fn echo(mut self, before: &str, sent: &'a str) -> Self {
+    fn echo(mut self, before: &str, sent: Range<usize>) -> Self {
         self.body.before.extend_from_slice(before.as_bytes());
         self.body.sent = sent;
         self
@@ -318,7 +319,7 @@ impl<'a> Writer<'a> {
     }
 
     /// Refusals are unresolvable: a FailedNodes entry would make the scheduler try preemption where it cannot help.
-    fn finish(mut self) -> Echo<'a> {
+    fn finish(mut self) -> Echo {
         self.text(r#","FailedNodes":{},"FailedAndUnresolvableNodes":{"#);
         self.body.after.append(&mut self.failed);
         self.text(r#"},"Error":""}"#);
@@ -383,8 +384,12 @@ fn parse_list<'a>(scanner: &mut Scanner<'a>) -> Result<Option<NodeList<'a>>, Fau
         Ok(())
     })?;
     if let Some((from, to)) = place.filter(|_| is_plain) {
-        let sent = scanner.text_since(start);
-        list.around = Some(Around { sent, before: &sent[..from - start], after: &sent[to - start..] });
+        let text = scanner.text_since(start);
+        list.around = Some(Around {
+            sent: start..scanner.position(),
+            before: &text[..from - start],
+            after: &text[to - start..],
+        });
     }
     Ok(Some(list))
 }

@@ -80,9 +80,9 @@ impl From<Kept> for Refusal {
 
 /// The answer and what it says, for the metrics.
 #[derive(Debug)]
-pub struct FilterResult<'a> {
+pub struct FilterResult {
     /// An ExtenderFilterResult in the mode asked.
-    pub body: Echo<'a>,
+    pub body: Echo,
     /// How many nodes were sent.
     pub nodes: usize,
     /// How many of them were refused, by [`Refusal::index`].
@@ -90,10 +90,10 @@ pub struct FilterResult<'a> {
 }
 
 /// Answers what `refuse` says about each node, and counts the refused nodes by reason; see [`ExtenderArgs::filter`].
-pub fn answer<'a>(
-    args: &ExtenderArgs<'a>,
+pub fn answer(
+    args: &ExtenderArgs<'_>,
     refuse: impl FnMut(&str, Option<&FullNode<'_>>) -> Option<Refusal>,
-) -> FilterResult<'a> {
+) -> FilterResult {
     let mut refused = [0; Refusal::ALL.len()];
     let body = args.filter(refuse, |refusal: Refusal| {
         refused[refusal.index()] += 1;
@@ -103,17 +103,13 @@ pub fn answer<'a>(
 }
 
 /// The answer without a cluster to look at: daemon pods are judged by what they say of themselves, others pass.
-pub fn alone<'a>(policy: &Policy, args: &ExtenderArgs<'a>) -> FilterResult<'a> {
+pub fn alone(policy: &Policy, args: &ExtenderArgs<'_>) -> FilterResult {
     let judge = DaemonPodJudge::new(policy, &args.pod);
     answer(args, |name, node| judge.as_ref()?.refuse(name, node))
 }
 
 /// The answer with a cluster: what calls itself a daemon pod and is none is an ordinary pod, and room is kept.
-pub fn in_cluster<'a>(
-    cluster: &mut Cluster,
-    args: &ExtenderArgs<'a>,
-    now: Instant,
-) -> (FilterResult<'a>, Tally) {
+pub fn in_cluster(cluster: &mut Cluster, args: &ExtenderArgs<'_>, now: Instant) -> (FilterResult, Tally) {
     let policy = cluster.policy().clone();
     let is_genuine = cluster.genuine_target(&args.pod).is_some();
     let judge = is_genuine.then(|| DaemonPodJudge::new(&policy, &args.pod)).flatten();

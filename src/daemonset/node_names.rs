@@ -1,15 +1,17 @@
 //! A list of node names, as a scheduler sends it to an extender that knows the nodes: up to 5,000 of them in every call.
 
+use std::ops::Range;
+
 use super::json::{Fault, Scanner, Text};
 use super::plain_text::plain_length;
 
 /// More nodes than any cluster has; without it, a body of 64 MiB of `{}` would cost a hundred times as much memory.
 pub(super) const MAX_NODES: usize = 200_000;
 
-/// Names, and the array that they came in.
+/// Names, and the place of their array in the text that the scanner reads.
 #[derive(Debug)]
 pub(super) struct NodeNames<'a> {
-    pub(super) sent: &'a str,
+    pub(super) sent: Range<usize>,
     pub(super) names: Vec<Text<'a>>,
 }
 
@@ -17,23 +19,24 @@ impl<'a> NodeNames<'a> {
     /// Reads an array of strings.
     pub(super) fn parse(scanner: &mut Scanner<'a>) -> Result<Self, Fault> {
         scanner.peek();
-        if let Some(plain) = Self::parse_plain(scanner.rest()) {
-            scanner.pass(plain.sent);
-            return Ok(plain);
+        let start = scanner.position();
+        let rest = scanner.rest();
+        if let Some((length, names)) = Self::parse_plain(rest) {
+            scanner.pass(&rest[..length]);
+            return Ok(Self { sent: start..start + length, names });
         }
         let mut names = Vec::new();
-        let start = scanner.position();
         scanner.array(|scanner| {
             check_count(scanner, names.len())?;
             names.push(name(scanner)?);
             Ok(())
         })?;
-        Ok(Self { sent: scanner.text_since(start), names })
+        Ok(Self { sent: start..scanner.position(), names })
     }
 
-    /// The array at the start of `text`, if it is as Go writes one of node names: nothing but quotes, commas, and characters
-    /// that mean themselves.
-    fn parse_plain(text: &'a str) -> Option<Self> {
+    /// Returns the length of the array at the start of `text` and its names, if the array is as Go writes one of node names:
+    /// nothing but quotes, commas, and characters that need no escape.
+    fn parse_plain(text: &'a str) -> Option<(usize, Vec<Text<'a>>)> {
         let bytes = text.as_bytes();
         let mut names = Vec::new();
         // Where the bracket is, or the comma after the last name.
@@ -56,7 +59,7 @@ impl<'a> NodeNames<'a> {
             before = end + 1;
             match bytes.get(before) {
                 Some(b',') => {}
-                Some(b']') => return Some(Self { sent: &text[..=before], names }),
+                Some(b']') => return Some((before + 1, names)),
                 _ => return None,
             }
         }
@@ -85,8 +88,8 @@ mod tests {
     use super::*;
 
     fn names(text: &str) -> Option<Vec<&str>> {
-        let plain = NodeNames::parse_plain(text)?;
-        Some(plain.names.iter().map(Text::quoted).collect())
+        let (_, names) = NodeNames::parse_plain(text)?;
+        Some(names.iter().map(Text::quoted).collect())
     }
 
     #[test]
@@ -128,10 +131,10 @@ mod tests {
                 slow.push(name(scanner)?.quoted());
                 Ok(())
             });
-            if let Some(plain) = NodeNames::parse_plain(&text) {
+            if let Some((length, names)) = NodeNames::parse_plain(&text) {
                 prop_assert_eq!(slowly, Ok(()));
-                prop_assert_eq!(plain.sent, scanner.text_since(0));
-                prop_assert_eq!(plain.names.iter().map(Text::quoted).collect::<Vec<_>>(), slow);
+                prop_assert_eq!(&text[..length], scanner.text_since(0));
+                prop_assert_eq!(names.iter().map(Text::quoted).collect::<Vec<_>>(), slow);
             }
         }
     }

@@ -1,7 +1,7 @@
 //! Reading a request's body within its limits: size, time, and places and memory shared with all others.
 
 use std::future::poll_fn;
-use std::ops::{Deref, Range};
+use std::ops::Deref;
 use std::pin::Pin;
 use std::task::Poll;
 
@@ -15,6 +15,7 @@ use super::answer::{self, ErrorAnswer, Pieces};
 use super::arrivals::{Arrivals, Charge};
 use super::buffer::Buffer;
 use super::{AppState, Shared, workers};
+use crate::daemonset::extender::Echo;
 use crate::metrics::{Metrics, Shed};
 
 /// What a body may cost.
@@ -47,13 +48,6 @@ impl Deref for HeldBody {
 }
 
 impl HeldBody {
-    /// Where in it a part of it is.
-    pub(crate) fn range_of(&self, part: &str) -> Range<usize> {
-        let start = part.as_ptr().addr().wrapping_sub(self.as_ptr().addr());
-        let end = start.wrapping_add(part.len());
-        if start <= end && end <= self.len() { start..end } else { 0..0 }
-    }
-
     /// Answers with JSON that takes over what the body holds: a client that does not read may not have us hold more.
     pub(crate) fn answer(self, json: Vec<u8>, metrics: &Metrics) -> Response {
         let Self { bytes, free, charge } = self;
@@ -62,21 +56,15 @@ impl HeldBody {
         hold(json, charge, length.saturating_sub(free), metrics, answer::json)
     }
 
-    /// Answers with JSON of which the middle is a part of the body, which is not copied.
-    pub(crate) fn echo(
-        self,
-        before: Vec<u8>,
-        part: Range<usize>,
-        after: Vec<u8>,
-        metrics: &Metrics,
-    ) -> Response {
-        if part.is_empty() {
+    /// Answers with JSON that repeats a part of this body, which is not copied.
+    pub(crate) fn echo(self, Echo { before, sent, after }: Echo, metrics: &Metrics) -> Response {
+        if sent.is_empty() {
             return self.answer([before, after].concat(), metrics);
         }
         let Self { bytes, free, charge } = self;
         let length = bytes.len() + before.len() + after.len();
         hold(bytes, charge, length.saturating_sub(free), metrics, |body| {
-            answer::json(Pieces::from([before.into(), body.slice(part), after.into()]))
+            answer::json(Pieces::from([before.into(), body.slice(sent), after.into()]))
         })
     }
 }

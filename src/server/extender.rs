@@ -9,7 +9,7 @@ use opentelemetry::KeyValue;
 use super::answer::ErrorAnswer;
 use super::body::HeldBody;
 use super::{AppState, Shared, body};
-use crate::daemonset::extender::{BadArgs, Echo, ExtenderArgs};
+use crate::daemonset::extender::{BadArgs, ExtenderArgs};
 use crate::daemonset::filter;
 use crate::daemonset::preemption::{self, NoFacts};
 use crate::daemonset::preemption_args::ExtenderPreemptionArgs;
@@ -60,10 +60,8 @@ fn answer_filter(state: &AppState, body: HeldBody) -> Response {
         duration_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
         "filtered"
     );
-    let Echo { before, sent, after } = result.body;
-    let sent = body.range_of(sent);
     drop(args);
-    body.echo(before, sent, after, &state.metrics)
+    body.echo(result.body, &state.metrics)
 }
 
 /// Says on which of the nodes that the scheduler has picked a pod may evict others.

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 const NOT_TARGET: &str = "node(s) were not the daemon pod's target";
 
-fn filter(body: &[u8]) -> Result<FilterResult<'_>, String> {
+fn filter(body: &[u8]) -> Result<FilterResult, String> {
     let args = ExtenderArgs::parse(body).map_err(|error| error.to_string())?;
     let policy = Policy::default();
     let judge = DaemonPodJudge::new(&policy, &args.pod);
@@ -23,7 +23,7 @@ fn answer(args: &Value) -> Value {
 }
 
 fn text(body: &str) -> String {
-    String::from_utf8(filter(body.as_bytes()).unwrap().body.to_vec()).unwrap()
+    String::from_utf8(filter(body.as_bytes()).unwrap().body.to_vec(body.as_bytes())).unwrap()
 }
 
 fn daemon_pod(target: &str) -> Value {
@@ -341,7 +341,7 @@ proptest! {
         }
         body.truncate(body.len().min(cut * 3));
         if let Ok(result) = filter(&body) {
-            prop_assert!(serde_json::from_slice::<&RawValue>(&result.body.to_vec()).is_ok());
+            prop_assert!(serde_json::from_slice::<&RawValue>(&result.body.to_vec(&body)).is_ok());
         }
     }
 }

@@ -102,7 +102,7 @@ fn filter_arguments() {
         assert!(serde_json::from_slice::<&RawValue>(input).is_ok(), "accepted what is no JSON");
         let (result, _) = filter::in_cluster(&mut cluster, &args, Instant::now());
         assert!(
-            serde_json::from_slice::<&RawValue>(&result.body.to_vec()).is_ok(),
+            serde_json::from_slice::<&RawValue>(&result.body.to_vec(input)).is_ok(),
             "answered what is no JSON"
         );
         assert!(result.refused.iter().sum::<usize>() <= result.nodes);
