@@ -9,7 +9,6 @@ mod admission;
 mod answer;
 mod arrivals;
 mod body;
-mod buffer;
 mod connection;
 mod extender;
 pub mod files;

@@ -13,7 +13,6 @@ use bytes::Bytes;
 
 use super::answer::{self, ErrorAnswer, Pieces};
 use super::arrivals::{Arrivals, Charge};
-use super::buffer::Buffer;
 use super::{AppState, Shared, workers};
 use crate::daemonset::extender::Echo;
 use crate::metrics::{Metrics, Shed};
@@ -34,7 +33,7 @@ pub(crate) struct Allowance<'a> {
 /// A whole body; what it holds of what is shared is given back with it.
 #[derive(Debug)]
 pub(crate) struct HeldBody {
-    bytes: Buffer,
+    bytes: Vec<u8>,
     free: usize,
     charge: Charge,
 }
@@ -157,9 +156,9 @@ async fn collect(
     if expected.is_some_and(|expected| expected > size) {
         return Err(too_large(size));
     }
-    let mut bytes = Buffer::new(expected.unwrap_or(free).min(free));
     let (charge, displaced) = shared.begin();
     gave_way(displaced, Shed::Requests, metrics);
+    let mut bytes = Vec::with_capacity(expected.unwrap_or(free).min(free));
     loop {
         let received = bytes.len();
         // Whoever gives way has been counted by whom it gave way to.
@@ -176,21 +175,21 @@ async fn collect(
         if needed > size {
             return Err(too_large(size));
         }
-        if let Some(growth) = bytes.growth(needed, expected, size) {
-            let Some(displaced) = charge.extend_to(growth.at_first.saturating_sub(free)) else {
+        if needed > free {
+            let Some(displaced) = charge.extend_to(needed - free) else {
                 metrics.shed(Shed::Memory);
                 return Err(too_many_bytes());
             };
             gave_way(displaced, Shed::Memory, metrics);
-            if bytes.grow(growth, expected.unwrap_or(size)).is_err() {
+            // The kernel gives memory only for what is written, so a body costs what has come of it and not what its
+            // Content-Length announces. A Vec that cannot grow must not end the process, hence no `reserve`.
+            let capacity = expected.unwrap_or(needed).max(needed);
+            if bytes.try_reserve(capacity - bytes.len()).is_err() {
                 metrics.shed(Shed::Memory);
                 return Err(too_many_bytes());
             }
-            charge.shrink_to(growth.then.saturating_sub(free));
-            // Who sends much does not keep others waiting, who send little.
-            tokio::task::yield_now().await;
         }
-        bytes.push(&data);
+        bytes.extend_from_slice(&data);
     }
     if charge.arrived() { Ok(HeldBody { bytes, free, charge }) } else { Err(too_slow()) }
 }
