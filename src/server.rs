@@ -7,8 +7,8 @@
 mod activity;
 mod admission;
 mod answer;
-mod arrivals;
 mod body;
+mod budget;
 mod connection;
 mod extender;
 pub mod files;
@@ -33,8 +33,8 @@ use crate::live::SharedCluster;
 use crate::metrics::Metrics;
 use crate::traces::Traces;
 
-use self::arrivals::Arrivals;
-use self::body::Allowance;
+use self::body::BodyLimits;
+use self::budget::BodyBudget;
 pub use self::connection::Peer;
 use self::health::Readiness;
 use self::limits::Limits;
@@ -59,8 +59,8 @@ pub struct Shared {
     pub readiness: Readiness,
     /// Whether `/scheduler/*` is only for clients with a certificate.
     pub scheduler_needs_certificate: bool,
-    admission: Arrivals,
-    scheduler: Arrivals,
+    admission_budget: BodyBudget,
+    scheduler_budget: BodyBudget,
 }
 
 impl AppState {
@@ -91,8 +91,8 @@ impl AppState {
         Self(Arc::new(Shared {
             policy,
             cluster,
-            admission: Arrivals::new(limits.requests, limits.admission_memory),
-            scheduler: Arrivals::new(limits.requests, limits.scheduler_memory),
+            admission_budget: BodyBudget::new(limits.requests, limits.admission_memory),
+            scheduler_budget: BodyBudget::new(limits.requests, limits.scheduler_memory),
             traces,
             readiness: Readiness::new(metrics.clone()),
             metrics,
@@ -103,16 +103,16 @@ impl AppState {
 }
 
 impl Shared {
-    /// What the body of an admission review may cost.
-    fn admission_allowance(&self) -> Allowance<'_> {
+    /// The limits of the body of an admission review.
+    fn admission_limits(&self) -> BodyLimits<'_> {
         let Limits { admission_body: size, free_body: free, body_time: time, .. } = self.limits;
-        Allowance { size, free, shared: &self.admission, time }
+        BodyLimits { size, free, budget: &self.admission_budget, time }
     }
 
-    /// What the body of a call by the scheduler may cost.
-    fn scheduler_allowance(&self) -> Allowance<'_> {
+    /// The limits of the body of a call by the scheduler.
+    fn scheduler_limits(&self) -> BodyLimits<'_> {
         let Limits { scheduler_body: size, free_body: free, body_time: time, .. } = self.limits;
-        Allowance { size, free, shared: &self.scheduler, time }
+        BodyLimits { size, free, budget: &self.scheduler_budget, time }
     }
 }
 

@@ -2,9 +2,10 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, ready};
 
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 use tokio::time::{Instant, Sleep};
 
 use super::limits::Limits;
@@ -22,6 +23,7 @@ pub(super) enum Version {
 pub(super) struct Activity {
     pub(super) version: Version,
     state: Mutex<State>,
+    end: Notify,
 }
 
 #[derive(Debug)]
@@ -38,18 +40,6 @@ struct State {
     refused: bool,
     /// Whether it is about to end, and idleness is no longer waited for.
     leaving: bool,
-    /// Whether others may want the memory of an answer that the client does not take.
-    large: Large,
-}
-
-/// An answer that holds memory.
-#[derive(Debug)]
-enum Large {
-    None,
-    /// There is one; the connection looks here when it is woken.
-    Answer(Option<Waker>),
-    /// The connection has to end at once.
-    GivesWay,
 }
 
 /// A request in work.
@@ -79,9 +69,8 @@ impl Activity {
             stalled: None,
             refused: false,
             leaving: false,
-            large: Large::None,
         };
-        Self { version, state: Mutex::new(state) }
+        Self { version, state: Mutex::new(state), end: Notify::new() }
     }
 
     /// Bytes came: outside a request, of a head.
@@ -130,32 +119,14 @@ impl Activity {
         state.since = Instant::now();
     }
 
-    /// An answer holds memory that others may want.
-    pub(super) fn may_give_way(&self) {
-        let mut state = self.state.lock();
-        if matches!(state.large, Large::None) {
-            state.large = Large::Answer(None);
-        }
+    /// Ends the connection at once: another request needs the memory of a response that the client does not take.
+    pub(super) fn end(&self) {
+        self.end.notify_one();
     }
 
-    /// Others want it: the connection ends at once.
-    pub(super) fn give_way(&self) {
-        let before = std::mem::replace(&mut self.state.lock().large, Large::GivesWay);
-        if let Large::Answer(Some(waker)) = before {
-            waker.wake();
-        }
-    }
-
-    /// Whether it has to end at once; if not, the connection is woken when it has to.
-    fn gives_way(&self, context: &Context<'_>) -> bool {
-        match &mut self.state.lock().large {
-            Large::None => false,
-            Large::GivesWay => true,
-            Large::Answer(waker) => {
-                *waker = Some(context.waker().clone());
-                false
-            }
-        }
+    /// Waits for [`Self::end`], which may have been called before.
+    pub(super) async fn ended(&self) {
+        self.end.notified().await;
     }
 
     /// Bytes were written, or could not be.
@@ -190,9 +161,6 @@ impl Activity {
         limits: &Limits,
         context: &mut Context<'_>,
     ) -> Poll<Cut> {
-        if self.gives_way(context) {
-            return Poll::Ready(Cut::WriteTime);
-        }
         loop {
             let (deadline, reason) = self.deadline(limits);
             if deadline < timer.deadline() {

@@ -8,7 +8,7 @@ use opentelemetry::KeyValue;
 use serde::Serialize;
 
 use super::answer::ErrorAnswer;
-use super::body::HeldBody;
+use super::body::BufferedBody;
 use super::{AppState, Shared, body};
 use crate::daemonset::admission::{self, AdmissionRequest, BadReview};
 use crate::daemonset::patch::Patch;
@@ -72,12 +72,12 @@ async fn answer(
     judge: impl FnOnce(&AppState, &AdmissionRequest<'_>) -> Result<Verdict, BadReview> + Send + 'static,
 ) -> Response {
     let answer = move |state: &AppState, body| answer_body(state, body, webhook, judge);
-    body::handle(state, request, Shared::admission_allowance, answer).await
+    body::handle(state, request, Shared::admission_limits, answer).await
 }
 
 fn answer_body(
     state: &AppState,
-    body: HeldBody,
+    body: BufferedBody,
     webhook: Webhook,
     judge: impl FnOnce(&AppState, &AdmissionRequest<'_>) -> Result<Verdict, BadReview>,
 ) -> Response {

@@ -1,44 +1,46 @@
-//! Reading a request's body within its limits: size, time, and places and memory shared with all others.
+//! Reads the body of a request within its limits: size, time, and the places and memory that all bodies share.
 
-use std::future::poll_fn;
 use std::ops::Deref;
-use std::pin::Pin;
-use std::task::Poll;
+use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::{Body, HttpBody};
 use axum::extract::Request;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
+use http_body_util::BodyExt;
+use tokio::sync::oneshot;
 
+use super::activity::Activity;
 use super::answer::{self, ErrorAnswer, Pieces};
-use super::arrivals::{Arrivals, Charge};
+use super::budget::{BodyBudget, BodyPermit};
 use super::{AppState, Shared, workers};
 use crate::daemonset::extender::Echo;
 use crate::metrics::{Metrics, Shed};
 
 /// What a body may cost.
-#[derive(Debug)]
-pub(crate) struct Allowance<'a> {
-    /// The largest body.
+pub(crate) struct BodyLimits<'a> {
+    /// The largest body, in bytes.
     pub(crate) size: usize,
-    /// Bytes that nobody counts.
+    /// The bytes of each body, and of each response, that the budget does not count.
     pub(crate) free: usize,
-    /// What is shared: places, and bytes beyond the free ones.
-    pub(crate) shared: &'a Arrivals,
-    /// From the head to the last byte.
-    pub(crate) time: std::time::Duration,
+    /// The places and the memory that all bodies of this kind share.
+    pub(crate) budget: &'a BodyBudget,
+    /// The time from the head to the last byte.
+    pub(crate) time: Duration,
 }
 
-/// A whole body; what it holds of what is shared is given back with it.
-#[derive(Debug)]
-pub(crate) struct HeldBody {
+/// A whole body in memory, with its share of the budget.
+pub(crate) struct BufferedBody {
     bytes: Vec<u8>,
     free: usize,
-    charge: Charge,
+    permit: BodyPermit,
+    /// The connection that the response goes to. `None` where a test calls the router without one.
+    connection: Option<Arc<Activity>>,
 }
 
-impl Deref for HeldBody {
+impl Deref for BufferedBody {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
@@ -46,13 +48,14 @@ impl Deref for HeldBody {
     }
 }
 
-impl HeldBody {
-    /// Answers with JSON that takes over what the body holds: a client that does not read may not have us hold more.
+impl BufferedBody {
+    /// Answers with JSON, which takes over the body's share of the budget: a client that does not read its response holds no
+    /// memory that is not counted.
     pub(crate) fn answer(self, json: Vec<u8>, metrics: &Metrics) -> Response {
-        let Self { bytes, free, charge } = self;
+        let Self { bytes, free, permit, connection } = self;
         drop(bytes);
-        let length = json.len();
-        hold(json, charge, length.saturating_sub(free), metrics, answer::json)
+        let beyond = json.len().saturating_sub(free);
+        respond(json, permit, beyond, connection, metrics, answer::json)
     }
 
     /// Answers with JSON that repeats a part of this body, which is not copied.
@@ -60,74 +63,76 @@ impl HeldBody {
         if sent.is_empty() {
             return self.answer([before, after].concat(), metrics);
         }
-        let Self { bytes, free, charge } = self;
-        let length = bytes.len() + before.len() + after.len();
-        hold(bytes, charge, length.saturating_sub(free), metrics, |body| {
+        let Self { bytes, free, permit, connection } = self;
+        let beyond = (bytes.len() + before.len() + after.len()).saturating_sub(free);
+        respond(bytes, permit, beyond, connection, metrics, |body| {
             answer::json(Pieces::from([before.into(), body.slice(sent), after.into()]))
         })
     }
 }
 
-/// Makes an answer of `bytes`, for which `beyond` more than the free ones are to be held; if they are to be had.
-fn hold(
-    bytes: impl Deref<Target = [u8]> + Send + 'static,
-    charge: Charge,
+/// Makes a response of `bytes`, of which the budget counts `beyond`. Returns 503 if so much is not to be had.
+fn respond(
+    bytes: Vec<u8>,
+    mut permit: BodyPermit,
     beyond: usize,
+    connection: Option<Arc<Activity>>,
     metrics: &Metrics,
-    respond: impl FnOnce(Bytes) -> Response,
+    make_response: impl FnOnce(Bytes) -> Response,
 ) -> Response {
-    // Most answers: whoever may have them uncounted asks nobody.
+    // Most responses: nothing of them is counted, so they need no permit and never give way.
     if beyond == 0 {
-        return respond(Bytes::from_owner(Held { bytes, _charge: None }));
+        return make_response(bytes.into());
     }
-    let Some(displaced) = charge.answers(beyond) else {
+    let end_connection = move || {
+        if let Some(connection) = connection {
+            connection.end();
+        }
+    };
+    let Some(evicted) = permit.respond(beyond, Box::new(end_connection)) else {
         metrics.shed(Shed::Memory);
         return ErrorAnswer::overloaded("too many large answers at once").into_response();
     };
-    gave_way(displaced, Shed::Memory, metrics);
-    let handle = charge.handle();
-    let mut response = respond(Bytes::from_owner(Held { bytes, _charge: Some(charge) }));
-    response.extensions_mut().insert(handle);
-    response
+    count_evicted(evicted, Shed::Memory, metrics);
+    make_response(Bytes::from_owner(HeldBytes { bytes, _permit: permit }))
 }
 
-/// Counts those who gave way.
-fn gave_way(displaced: usize, reason: Shed, metrics: &Metrics) {
-    (0..displaced).for_each(|_| metrics.shed(reason));
+fn count_evicted(evicted: usize, reason: Shed, metrics: &Metrics) {
+    (0..evicted).for_each(|_| metrics.shed(reason));
 }
 
-/// Bytes of an answer; the charge is given back when the last of them is on its way.
-struct Held<T> {
-    bytes: T,
-    _charge: Option<Charge>,
+/// The bytes of a response. The permit is given back when the connection has taken the last of them.
+struct HeldBytes {
+    bytes: Vec<u8>,
+    _permit: BodyPermit,
 }
 
-impl<T: Deref<Target = [u8]>> AsRef<[u8]> for Held<T> {
+impl AsRef<[u8]> for HeldBytes {
     fn as_ref(&self) -> &[u8] {
         &self.bytes
     }
 }
 
-/// Reads the body of `request` and lets `answer` answer it; or says why not.
+/// Reads the body of `request` and lets `answer` answer it; answers with an error if it cannot be read.
 pub(crate) async fn handle(
     state: AppState,
     request: Request,
-    allowance: impl FnOnce(&Shared) -> Allowance<'_>,
-    answer: impl FnOnce(&AppState, HeldBody) -> Response + Send + 'static,
+    limits: impl FnOnce(&Shared) -> BodyLimits<'_>,
+    answer: impl FnOnce(&AppState, BufferedBody) -> Response + Send + 'static,
 ) -> Response {
-    match read(request, allowance(&state), &state.metrics).await {
+    match read(request, limits(&state), &state.metrics).await {
         Ok(body) => workers::work(body.len(), move || answer(&state, body)).await,
         Err(error) => error.into_response(),
     }
 }
 
-/// Reads the whole body of `request`, or says why not.
+/// Reads the whole body of `request`.
 async fn read(
     request: Request,
-    allowance: Allowance<'_>,
+    limits: BodyLimits<'_>,
     metrics: &Metrics,
-) -> Result<HeldBody, ErrorAnswer> {
-    // Nobody in a cluster compresses requests; a decompressed bomb would pass every limit here.
+) -> Result<BufferedBody, ErrorAnswer> {
+    // No client in a cluster compresses requests, and a small compressed body could grow past every limit here.
     if request.headers().get(header::CONTENT_ENCODING).is_some_and(|encoding| encoding != "identity") {
         return Err(ErrorAnswer::new(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -135,8 +140,8 @@ async fn read(
         )
         .and_close());
     }
-    let time = allowance.time;
-    match tokio::time::timeout(time, collect(request.into_body(), allowance, metrics)).await {
+    let time = limits.time;
+    match tokio::time::timeout(time, collect(request, limits, metrics)).await {
         Ok(result) => result,
         Err(_) => Err(ErrorAnswer::new(
             StatusCode::REQUEST_TIMEOUT,
@@ -147,26 +152,33 @@ async fn read(
 }
 
 async fn collect(
-    mut body: Body,
-    allowance: Allowance<'_>,
+    request: Request,
+    limits: BodyLimits<'_>,
     metrics: &Metrics,
-) -> Result<HeldBody, ErrorAnswer> {
-    let Allowance { size, free, shared, .. } = allowance;
-    let expected = body.size_hint().exact().map(|exact| usize::try_from(exact).unwrap_or(usize::MAX));
-    if expected.is_some_and(|expected| expected > size) {
+) -> Result<BufferedBody, ErrorAnswer> {
+    let BodyLimits { size, free, budget, .. } = limits;
+    let connection = request.extensions().get::<Arc<Activity>>().cloned();
+    let mut body: Body = request.into_body();
+    let announced = body.size_hint().exact().map(|exact| usize::try_from(exact).unwrap_or(usize::MAX));
+    if announced.is_some_and(|announced| announced > size) {
         return Err(too_large(size));
     }
-    let (charge, displaced) = shared.begin();
-    gave_way(displaced, Shed::Requests, metrics);
-    let mut bytes = Vec::with_capacity(expected.unwrap_or(free).min(free));
+    let (evict, mut evicted) = oneshot::channel();
+    let on_evict = Box::new(move || {
+        // An error means that the reader has ended meanwhile.
+        let _ = evict.send(());
+    });
+    let (permit, others) = budget.acquire(on_evict);
+    count_evicted(others, Shed::Requests, metrics);
+    let mut bytes = Vec::with_capacity(announced.unwrap_or(free).min(free));
     loop {
-        let received = bytes.len();
-        // Whoever gives way has been counted by whom it gave way to.
-        let next = poll_fn(|context| match Pin::new(&mut body).poll_frame(context) {
-            Poll::Pending if !charge.may_wait(received, context) => Poll::Ready(Err(too_slow())),
-            poll => poll.map(Ok),
-        });
-        let Some(frame) = next.await? else { break };
+        let frame = tokio::select! {
+            biased;
+            frame = body.frame() => frame,
+            // The newer body that needed the place or the memory has counted it.
+            _ = &mut evicted => return Err(too_old()),
+        };
+        let Some(frame) = frame else { break };
         let frame = frame.map_err(|error| {
             ErrorAnswer::bad_request(format!("the body could not be read to its end: {error}")).and_close()
         })?;
@@ -176,14 +188,14 @@ async fn collect(
             return Err(too_large(size));
         }
         if needed > free {
-            let Some(displaced) = charge.extend_to(needed - free) else {
+            let Some(others) = permit.hold(needed - free) else {
                 metrics.shed(Shed::Memory);
                 return Err(too_many_bytes());
             };
-            gave_way(displaced, Shed::Memory, metrics);
+            count_evicted(others, Shed::Memory, metrics);
             // The kernel gives memory only for what is written, so a body costs what has come of it and not what its
             // Content-Length announces. A Vec that cannot grow must not end the process, hence no `reserve`.
-            let capacity = expected.unwrap_or(needed).max(needed);
+            let capacity = announced.unwrap_or(needed).max(needed);
             if bytes.try_reserve(capacity - bytes.len()).is_err() {
                 metrics.shed(Shed::Memory);
                 return Err(too_many_bytes());
@@ -191,7 +203,7 @@ async fn collect(
         }
         bytes.extend_from_slice(&data);
     }
-    if charge.arrived() { Ok(HeldBody { bytes, free, charge }) } else { Err(too_slow()) }
+    if permit.complete() { Ok(BufferedBody { bytes, free, permit, connection }) } else { Err(too_old()) }
 }
 
 fn too_large(size: usize) -> ErrorAnswer {
@@ -203,22 +215,20 @@ fn too_many_bytes() -> ErrorAnswer {
     ErrorAnswer::overloaded("too many large bodies at once").and_close()
 }
 
-fn too_slow() -> ErrorAnswer {
-    ErrorAnswer::overloaded("too many requests at once, and the body of this one was the slowest").and_close()
+fn too_old() -> ErrorAnswer {
+    ErrorAnswer::overloaded("too many requests at once, and the body of this one took longest").and_close()
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
-    fn allowance(shared: &Arrivals) -> Allowance<'_> {
-        Allowance { size: 1_000, free: 10, shared, time: Duration::from_millis(20) }
+    fn limits(budget: &BodyBudget) -> BodyLimits<'_> {
+        BodyLimits { size: 1_000, free: 10, budget, time: Duration::from_millis(20) }
     }
 
-    async fn read_text(body: Body, shared: &Arrivals) -> Result<usize, StatusCode> {
-        let read = read(Request::new(body), allowance(shared), &Metrics::default()).await;
+    async fn read_text(body: Body, budget: &BodyBudget) -> Result<usize, StatusCode> {
+        let read = read(Request::new(body), limits(budget), &Metrics::default()).await;
         read.map(|body| body.len()).map_err(|answer| answer.into_response().status())
     }
 
@@ -228,34 +238,36 @@ mod tests {
 
     #[tokio::test]
     async fn bodies_end_at_their_limits() {
-        let shared = Arrivals::new(1, 500);
-        assert_eq!(read_text(Body::from("1234"), &shared).await, Ok(4));
-        assert_eq!(read_text(Body::from(vec![0; 500]), &shared).await, Ok(500));
-        assert_eq!(read_text(Body::from(vec![0; 511]), &shared).await, Err(StatusCode::SERVICE_UNAVAILABLE));
-        assert_eq!(read_text(Body::from(vec![0; 1_001]), &shared).await, Err(StatusCode::PAYLOAD_TOO_LARGE));
-        assert_eq!(read_text(chunks(vec![vec![0; 100]; 2]), &shared).await, Ok(200));
+        let budget = BodyBudget::new(1, 500);
+        assert_eq!(read_text(Body::from("1234"), &budget).await, Ok(4));
+        assert_eq!(read_text(Body::from(vec![0; 500]), &budget).await, Ok(500));
+        assert_eq!(read_text(Body::from(vec![0; 511]), &budget).await, Err(StatusCode::SERVICE_UNAVAILABLE));
+        assert_eq!(read_text(Body::from(vec![0; 1_001]), &budget).await, Err(StatusCode::PAYLOAD_TOO_LARGE));
+        assert_eq!(read_text(chunks(vec![vec![0; 100]; 2]), &budget).await, Ok(200));
         assert_eq!(
-            read_text(chunks(vec![vec![0; 100]; 6]), &shared).await,
+            read_text(chunks(vec![vec![0; 100]; 6]), &budget).await,
             Err(StatusCode::SERVICE_UNAVAILABLE)
         );
         let stuck = Body::from_stream(futures::stream::pending::<Result<Vec<u8>, std::io::Error>>());
-        assert_eq!(read_text(stuck, &shared).await, Err(StatusCode::REQUEST_TIMEOUT));
-        assert_eq!(read_text(Body::from(vec![0; 500]), &shared).await, Ok(500), "everything is given back");
+        assert_eq!(read_text(stuck, &budget).await, Err(StatusCode::REQUEST_TIMEOUT));
+        assert_eq!(read_text(Body::from(vec![0; 500]), &budget).await, Ok(500), "everything is given back");
     }
 
     #[tokio::test]
     async fn an_answer_holds_memory_until_it_is_taken() {
-        let shared = Arrivals::new(1, 500);
+        let budget = BodyBudget::new(1, 500);
         let metrics = Metrics::default();
         let answer = async |size| {
-            let body = read(Request::new(Body::from(vec![0; 300])), allowance(&shared), &metrics).await;
+            let body = read(Request::new(Body::from(vec![0; 300])), limits(&budget), &metrics).await;
             body.unwrap_or_else(|_| panic!("there is room for the body")).answer(vec![b' '; size], &metrics)
         };
         assert_eq!(answer(600).await.status(), StatusCode::SERVICE_UNAVAILABLE);
         let first = answer(200).await;
         assert_eq!(first.status(), StatusCode::OK);
-        assert_eq!(answer(350).await.status(), StatusCode::SERVICE_UNAVAILABLE);
-        drop(first);
-        assert_eq!(answer(350).await.status(), StatusCode::OK);
+        let second = answer(350).await;
+        assert_eq!(second.status(), StatusCode::OK, "the first gives way, because it is older");
+        assert_eq!(answer(500).await.status(), StatusCode::OK, "and so does the second");
+        drop((first, second));
+        assert_eq!(answer(500).await.status(), StatusCode::OK, "everything is given back");
     }
 }

@@ -32,7 +32,6 @@ use tokio_rustls::server::TlsStream;
 use tower::ServiceExt;
 
 use super::activity::{Activity, InWork, Version};
-use super::arrivals::Handle;
 use super::gulps::Gulps;
 use super::limits::{self, Limits};
 use crate::metrics::{Cut, Metrics};
@@ -121,17 +120,14 @@ async fn answer(
     let _in_work = InWork::of(activity.clone());
     let mut request = request.map(Body::new);
     request.extensions_mut().insert(peer);
+    // For a large response, which may have to end the connection.
+    request.extensions_mut().insert(activity.clone());
     let mut response = router.oneshot(request).await?;
     if response.status().is_client_error() || response.status().is_server_error() {
         activity.refused();
     }
     if activity.version == Version::Http1 && *ending.borrow() {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-    }
-    if let Some(large) = response.extensions_mut().remove::<Handle>() {
-        activity.may_give_way();
-        let activity = activity.clone();
-        large.cut_by(move || activity.give_way());
     }
     Ok(response)
 }
@@ -195,6 +191,7 @@ async fn follow(
                 activity.leave();
                 connection.as_mut().end_gracefully();
             }
+            () = activity.ended() => return Some(Cut::WriteTime),
             () = drained(&mut drain), if !draining && !ending => {
                 draining = true;
                 // HTTP/2 says which requests it has not taken, and what is in work here is told that the connection closes.

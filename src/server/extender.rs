@@ -7,7 +7,7 @@ use axum::response::{IntoResponse, Response};
 use opentelemetry::KeyValue;
 
 use super::answer::ErrorAnswer;
-use super::body::HeldBody;
+use super::body::BufferedBody;
 use super::{AppState, Shared, body};
 use crate::daemonset::extender::{BadArgs, ExtenderArgs};
 use crate::daemonset::filter;
@@ -20,10 +20,10 @@ use crate::traces::text;
 
 /// Says which of the nodes that the scheduler has found a pod may not go to.
 pub(super) async fn filter(State(state): State<AppState>, request: Request) -> Response {
-    body::handle(state, request, Shared::scheduler_allowance, answer_filter).await
+    body::handle(state, request, Shared::scheduler_limits, answer_filter).await
 }
 
-fn answer_filter(state: &AppState, body: HeldBody) -> Response {
+fn answer_filter(state: &AppState, body: BufferedBody) -> Response {
     let begin = Instant::now();
     let args = match ExtenderArgs::parse(&body) {
         Ok(args) => args,
@@ -66,10 +66,10 @@ fn answer_filter(state: &AppState, body: HeldBody) -> Response {
 
 /// Says on which of the nodes that the scheduler has picked a pod may evict others.
 pub(super) async fn preempt(State(state): State<AppState>, request: Request) -> Response {
-    body::handle(state, request, Shared::scheduler_allowance, answer_preempt).await
+    body::handle(state, request, Shared::scheduler_limits, answer_preempt).await
 }
 
-fn answer_preempt(state: &AppState, body: HeldBody) -> Response {
+fn answer_preempt(state: &AppState, body: BufferedBody) -> Response {
     let begin = Instant::now();
     let args = match ExtenderPreemptionArgs::parse(&body) {
         Ok(args) => args,

@@ -1,0 +1,243 @@
+//! Places for bodies on their way, and memory for bodies and responses. The oldest gives way to a newer one.
+//!
+//! A complete body is answered within microseconds, so a client fills the server only with bodies that do not come, or with
+//! responses that it does not take. Refusing newcomers would refuse good requests for as long as such a client pleases. A good
+//! body comes within milliseconds, so it is never the oldest of hundreds.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+/// Tells a body's reader, or a response's connection, that it has given way. Called once, without the lock.
+pub(crate) type OnEvict = Box<dyn FnOnce() + Send>;
+
+/// The places and the memory that all bodies of one kind share. Clones share them too.
+#[derive(Clone)]
+pub(crate) struct BodyBudget(Arc<Mutex<State>>);
+
+struct State {
+    places: usize,
+    memory: usize,
+    next_number: u64,
+    /// In the order of age: the oldest has the lowest number.
+    in_flight: BTreeMap<u64, InFlight>,
+}
+
+struct InFlight {
+    bytes: usize,
+    has_place: bool,
+    /// `None` while the request is worked on, which cannot be stopped.
+    on_evict: Option<OnEvict>,
+}
+
+/// A body's place and memory, or a response's memory. Dropping it gives them back.
+pub(crate) struct BodyPermit {
+    budget: BodyBudget,
+    number: u64,
+}
+
+impl BodyBudget {
+    /// Returns a budget of `places` bodies at once, which is not 0, and of `memory` bytes in all.
+    pub(crate) fn new(places: usize, memory: usize) -> Self {
+        Self(Arc::new(Mutex::new(State { places, memory, next_number: 0, in_flight: BTreeMap::new() })))
+    }
+
+    /// Takes a place for a body that begins, and returns how many older bodies gave way (0 or 1).
+    pub(crate) fn acquire(&self, on_evict: OnEvict) -> (BodyPermit, usize) {
+        let mut state = self.0.lock();
+        let evicted = if state.places == 0 { state.evict_oldest_with_place() } else { None };
+        state.places = state.places.saturating_sub(1);
+        let number = state.insert(InFlight { bytes: 0, has_place: true, on_evict: Some(on_evict) });
+        drop(state);
+        (BodyPermit { budget: self.clone(), number }, notify(evicted))
+    }
+}
+
+impl BodyPermit {
+    /// Holds `bytes` in all, never fewer than before, and returns how many older ones gave way. Returns `None` if so much is
+    /// not to be had, or if this body itself has given way.
+    pub(crate) fn hold(&self, bytes: usize) -> Option<usize> {
+        let mut state = self.budget.0.lock();
+        let more = bytes.saturating_sub(state.in_flight.get(&self.number)?.bytes);
+        let evicted = state.take(self.number, more)?;
+        state.in_flight.get_mut(&self.number)?.bytes += more;
+        drop(state);
+        Some(notify(evicted))
+    }
+
+    /// Gives the place back when the whole body is here; from now on it does not give way. Returns false if it already has.
+    pub(crate) fn complete(&self) -> bool {
+        let mut state = self.budget.0.lock();
+        let Some(own) = state.in_flight.get_mut(&self.number) else { return false };
+        own.has_place = false;
+        let on_evict = own.on_evict.take();
+        state.places += 1;
+        drop(state);
+        // It may run code of its own when it is dropped, so not under the lock.
+        drop(on_evict);
+        true
+    }
+
+    /// Holds the `bytes` of a response instead of the body's; the response counts as new. Returns as [`Self::hold`] does; after
+    /// `None` nothing is held.
+    pub(crate) fn respond(&mut self, bytes: usize, on_evict: OnEvict) -> Option<usize> {
+        let mut state = self.budget.0.lock();
+        state.remove(self.number);
+        let next = state.next_number;
+        let evicted = state.take(next, bytes)?;
+        self.number = state.insert(InFlight { bytes, has_place: false, on_evict: Some(on_evict) });
+        drop(state);
+        Some(notify(evicted))
+    }
+}
+
+impl Drop for BodyPermit {
+    fn drop(&mut self) {
+        let on_evict = self.budget.0.lock().remove(self.number);
+        // Nothing has given way; as in `complete`, it is not dropped under the lock.
+        drop(on_evict);
+    }
+}
+
+impl State {
+    fn insert(&mut self, one: InFlight) -> u64 {
+        let number = self.next_number;
+        self.next_number += 1;
+        self.in_flight.insert(number, one);
+        number
+    }
+
+    /// Gives back what one holds. The caller calls or drops the result when it has let go of the lock.
+    fn remove(&mut self, number: u64) -> Option<OnEvict> {
+        let ended = self.in_flight.remove(&number)?;
+        self.memory += ended.bytes;
+        self.places += usize::from(ended.has_place);
+        ended.on_evict
+    }
+
+    fn evict_oldest_with_place(&mut self) -> Option<OnEvict> {
+        let (oldest, _) = self.in_flight.iter().find(|(_, one)| one.has_place)?;
+        let oldest = *oldest;
+        self.remove(oldest)
+    }
+
+    /// Takes `bytes` for `asking`: those that are older give way, the oldest first, and none if all of them are not enough.
+    fn take(&mut self, asking: u64, bytes: usize) -> Option<Vec<OnEvict>> {
+        let mut free = self.memory;
+        let mut evicted = Vec::new();
+        for (number, older) in self.in_flight.range(..asking) {
+            if free >= bytes {
+                break;
+            }
+            if older.on_evict.is_some() && older.bytes > 0 {
+                free += older.bytes;
+                evicted.push(*number);
+            }
+        }
+        if free < bytes {
+            return None;
+        }
+        let evicted = evicted.into_iter().filter_map(|number| self.remove(number)).collect();
+        self.memory -= bytes;
+        Some(evicted)
+    }
+}
+
+fn notify(evicted: impl IntoIterator<Item = OnEvict>) -> usize {
+    evicted.into_iter().map(|on_evict| on_evict()).count()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::*;
+
+    /// What is told when it gives way, and whether it was told.
+    fn told() -> (OnEvict, Arc<AtomicBool>) {
+        let told = Arc::new(AtomicBool::new(false));
+        let telling = told.clone();
+        (Box::new(move || telling.store(true, Ordering::Relaxed)), told)
+    }
+
+    fn began(budget: &BodyBudget) -> (BodyPermit, Arc<AtomicBool>, usize) {
+        let (on_evict, told) = told();
+        let (permit, evicted) = budget.acquire(on_evict);
+        (permit, told, evicted)
+    }
+
+    fn all(told: &[&Arc<AtomicBool>]) -> Vec<bool> {
+        told.iter().map(|told| told.load(Ordering::Relaxed)).collect()
+    }
+
+    #[test]
+    fn the_oldest_body_gives_its_place_to_a_newcomer() {
+        let budget = BodyBudget::new(2, 0);
+        let (first, first_told, _) = began(&budget);
+        let (second, second_told, evicted) = began(&budget);
+        assert_eq!((evicted, all(&[&first_told])), (0, vec![false]));
+        let (third, third_told, evicted) = began(&budget);
+        assert_eq!((evicted, all(&[&first_told, &second_told, &third_told])), (1, vec![true, false, false]));
+        assert!(!first.complete() && second.complete());
+        // A complete body needs no place.
+        let (fourth, fourth_told, evicted) = began(&budget);
+        assert_eq!((evicted, all(&[&second_told, &third_told, &fourth_told])), (0, vec![false; 3]));
+        drop((first, second, third, fourth));
+        let state = budget.0.lock();
+        assert_eq!((state.places, state.in_flight.len()), (2, 0), "everything is given back");
+    }
+
+    #[test]
+    fn memory_is_taken_from_older_ones_only_and_only_if_it_is_enough() {
+        let budget = BodyBudget::new(9, 1_000);
+        let (oldest, oldest_told, _) = began(&budget);
+        let (older, older_told, _) = began(&budget);
+        let (asking, asking_told, _) = began(&budget);
+        let (newer, newer_told, _) = began(&budget);
+        assert_eq!((oldest.hold(100), older.hold(300), newer.hold(600)), (Some(0), Some(0), Some(0)));
+        assert_eq!(asking.hold(401), None, "older ones hold no more than 400");
+        assert_eq!(all(&[&oldest_told, &older_told, &newer_told]), [false; 3], "so none gives way in vain");
+        assert_eq!(asking.hold(90), Some(1));
+        assert_eq!(all(&[&oldest_told, &older_told, &newer_told]), [true, false, false]);
+        assert_eq!((oldest.hold(1), oldest.complete()), (None, false));
+        assert_eq!(
+            (asking.hold(90), asking.hold(100)),
+            (Some(0), Some(0)),
+            "what it holds is not taken twice"
+        );
+        // A complete body is worked on and keeps its memory.
+        assert!(older.complete());
+        assert_eq!((asking.hold(101), newer.hold(700)), (None, Some(1)));
+        assert_eq!(all(&[&older_told, &asking_told, &newer_told]), [false, true, false]);
+        drop((oldest, older, asking, newer));
+        let state = budget.0.lock();
+        assert_eq!(
+            (state.places, state.memory, state.in_flight.len()),
+            (9, 1_000, 0),
+            "everything is given back"
+        );
+    }
+
+    #[test]
+    fn a_response_that_is_not_taken_gives_way_by_its_connection() {
+        let budget = BodyBudget::new(9, 1_000);
+        let (mut slow, body_told, _) = began(&budget);
+        let (good, _, _) = began(&budget);
+        assert!(slow.hold(1_000).is_some() && slow.complete());
+        assert_eq!(good.hold(600), None, "the other is being answered");
+        let (on_evict, slow_told) = told();
+        assert_eq!(slow.respond(900, on_evict), Some(0));
+        assert_eq!(good.hold(600), None, "the response is newer");
+        let (newest, _, _) = began(&budget);
+        assert_eq!(newest.hold(600), Some(1));
+        assert_eq!(all(&[&body_told, &slow_told]), [false, true]);
+        drop((slow, good, newest));
+        let state = budget.0.lock();
+        assert_eq!(
+            (state.places, state.memory, state.in_flight.len()),
+            (9, 1_000, 0),
+            "everything is given back"
+        );
+    }
+}
