@@ -24,6 +24,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulConnection;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
@@ -132,37 +133,9 @@ async fn answer(
     Ok(response)
 }
 
-/// hyper's connections, which have the same method twice.
-trait Graceful: Future<Output = hyper::Result<()>> {
-    fn end_gracefully(self: Pin<&mut Self>);
-}
-
-impl<I, S> Graceful for http1::Connection<I, S>
-where
-    Self: Future<Output = hyper::Result<()>>,
-    I: hyper::rt::Read + hyper::rt::Write + Unpin,
-    S: hyper::service::HttpService<Incoming, ResBody = Body, Error = Infallible>,
-{
-    fn end_gracefully(self: Pin<&mut Self>) {
-        self.graceful_shutdown();
-    }
-}
-
-impl<I, S> Graceful for http2::Connection<I, S, TokioExecutor>
-where
-    Self: Future<Output = hyper::Result<()>>,
-    I: hyper::rt::Read + hyper::rt::Write + Unpin,
-    S: hyper::service::HttpService<Incoming, ResBody = Body, Error = Infallible>,
-    TokioExecutor: hyper::rt::bounds::Http2ServerConnExec<S::Future, Body>,
-{
-    fn end_gracefully(self: Pin<&mut Self>) {
-        self.graceful_shutdown();
-    }
-}
-
 /// Drives a connection to its end, and says if and why it was cut off.
 async fn follow(
-    connection: impl Graceful,
+    connection: impl GracefulConnection<Error = hyper::Error>,
     activity: &Activity,
     limits: &Limits,
     mut drain: watch::Receiver<bool>,
@@ -189,7 +162,7 @@ async fn follow(
                 }
                 ending = true;
                 activity.leave();
-                connection.as_mut().end_gracefully();
+                connection.as_mut().graceful_shutdown();
             }
             () = activity.ended() => return Some(Cut::WriteTime),
             () = drained(&mut drain), if !draining && !ending => {
@@ -201,7 +174,7 @@ async fn follow(
             () = last_call.as_mut(), if draining && !ending => {
                 ending = true;
                 activity.leave();
-                connection.as_mut().end_gracefully();
+                connection.as_mut().graceful_shutdown();
             }
         }
     }
