@@ -13,7 +13,7 @@ use http_body_util::BodyExt;
 use tokio::sync::oneshot;
 
 use super::activity::Activity;
-use super::answer::{self, ErrorAnswer, Pieces};
+use super::answer::{self, ErrorAnswer};
 use super::budget::{BodyBudget, BodyPermit};
 use super::{AppState, Shared, workers};
 use crate::daemonset::extender::Echo;
@@ -66,7 +66,7 @@ impl BufferedBody {
         let Self { bytes, free, permit, connection } = self;
         let beyond = (bytes.len() + before.len() + after.len()).saturating_sub(free);
         respond(bytes, permit, beyond, connection, metrics, |body| {
-            answer::json(Pieces::from([before.into(), body.slice(sent), after.into()]))
+            answer::json_pieces([before.into(), body.slice(sent), after.into()])
         })
     }
 }
