@@ -64,22 +64,12 @@ pub struct Shared {
 }
 
 impl AppState {
-    /// The state of a server with this policy.
+    /// Returns the state of a server without a cluster and without traces.
     pub fn new(policy: Policy, limits: Limits, scheduler_needs_certificate: bool) -> Self {
-        Self::with_metrics(policy, limits, scheduler_needs_certificate, Arc::default())
+        Self::with_cluster(policy, limits, scheduler_needs_certificate, Arc::default(), None, None)
     }
 
-    /// As [`Self::new`], with metrics that exist already.
-    pub fn with_metrics(
-        policy: Policy,
-        limits: Limits,
-        scheduler_needs_certificate: bool,
-        metrics: Arc<Metrics>,
-    ) -> Self {
-        Self::with_cluster(policy, limits, scheduler_needs_certificate, metrics, None, None)
-    }
-
-    /// As [`Self::with_metrics`], with a cluster to look at, and traces to send.
+    /// Returns the state of a server that looks at `cluster` and sends spans to `traces`, where they are given.
     pub fn with_cluster(
         policy: Policy,
         limits: Limits,

@@ -1,28 +1,19 @@
-//! How many files the process may have open: a connection is one.
+//! The limit of open files of this process: each connection is one.
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rlimit::Resource;
 
-/// Enough for [`super::limits::Limits::connections`] on both ports. Not all that the system would give, which may be a
-/// billion: programs have been seen to walk through them.
+/// Enough for [`super::limits::Limits::connections`] on both ports. It is not all that the system allows, which may be a
+/// billion, because some programs walk through all of them.
 const WANTED: u64 = 8_192;
 
-/// Raises the soft limit as far as it is wanted and allowed; how many it is then.
+/// Raises the soft limit to [`WANTED`] or as near to it as the hard limit allows, and returns the soft limit. Call it at the
+/// start, before [`super::limits::Limits::within_files`].
 ///
 /// Container runtimes start processes with a soft limit of 1,024 (containerd 2, systemd's default), for the sake of programs
-/// that use `select`. Go programs raise it by themselves, and so do we.
+/// that use `select`. Go programs raise it by themselves too.
 pub fn raise() -> u64 {
-    let limit = getrlimit(Resource::Nofile);
-    // None is no limit at all.
-    let (soft, hard) = (limit.current.unwrap_or(u64::MAX), limit.maximum.unwrap_or(u64::MAX));
-    let wanted = WANTED.min(hard);
-    if soft >= wanted {
-        return soft;
-    }
-    match setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), maximum: limit.maximum }) {
-        Ok(()) => wanted,
-        Err(error) => {
-            tracing::debug!(%error, "failed to raise the limit of open files");
-            soft
-        }
-    }
+    rlimit::increase_nofile_limit(WANTED).unwrap_or_else(|error| {
+        tracing::debug!(%error, "failed to raise the limit of open files");
+        Resource::NOFILE.get().map_or(0, |(soft, _)| soft)
+    })
 }
