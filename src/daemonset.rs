@@ -3,6 +3,7 @@
 //! Everything here takes values and returns values: no I/O, no clock, no log.
 
 pub mod admission;
+pub mod admission_v1_response;
 pub mod cluster;
 pub mod daemon_pod;
 pub mod daemon_set;

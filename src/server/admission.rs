@@ -1,23 +1,25 @@
-//! `POST /validate` and `POST /mutate`: read the review, ask one pure function, answer.
+//! `POST /validate` and `POST /mutate`: the handlers read the review, call one pure function, and answer.
 
 use std::time::Instant;
 
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use opentelemetry::KeyValue;
-use serde::Serialize;
 
 use super::answer::ErrorAnswer;
 use super::body::BufferedBody;
 use super::{AppState, Shared, body};
 use crate::daemonset::admission::{self, AdmissionRequest, BadReview};
+use crate::daemonset::admission_v1_response::{
+    AdmissionResponse, AuditAnnotations, Status, StatusCause, StatusDetails,
+};
 use crate::daemonset::patch::Patch;
 use crate::daemonset::{mutation, validation};
 use crate::logs::Shown;
 use crate::metrics::{Operation, Outcome, Webhook};
 use crate::traces::text;
 
-/// Says whether a DaemonSet is right.
+/// Allows or refuses a DaemonSet.
 pub(super) async fn validate(state: State<AppState>, request: Request) -> Response {
     answer(state, request, Webhook::Validate, |state, review| {
         let cluster = state.cluster.as_ref().and_then(|cluster| cluster.believed());
@@ -35,7 +37,7 @@ pub(super) async fn validate(state: State<AppState>, request: Request) -> Respon
 pub(super) async fn mutate(state: State<AppState>, request: Request) -> Response {
     answer(state, request, Webhook::Mutate, |state, review| {
         let labels = state.cluster.as_ref().and_then(|cluster| cluster.namespace_labels(&review.namespace));
-        // Nothing else needs it, and the scheduler's calls wait for whoever has it.
+        // Only the default priority needs the cluster, and the scheduler's calls wait for its lock.
         let gives_priority = !state.policy.admission.default_priority_class_name.is_empty();
         let cluster =
             state.cluster.as_ref().filter(|_| gives_priority).and_then(|cluster| cluster.believed());
@@ -45,9 +47,9 @@ pub(super) async fn mutate(state: State<AppState>, request: Request) -> Response
     .await
 }
 
-/// What the pure functions say, as the answer needs it.
+/// The result of a pure function.
 struct Verdict {
-    /// Why not, if it is refused.
+    /// The refusal, if the request is refused.
     status: Option<Status>,
     warnings: Vec<String>,
     patch: Patch,
@@ -64,7 +66,7 @@ impl Verdict {
     }
 }
 
-/// Reads a review, lets `judge` say what becomes of it, counts, logs and answers.
+/// Reads a review, calls `judge` for the verdict, counts, logs and answers.
 async fn answer(
     State(state): State<AppState>,
     request: Request,
@@ -95,7 +97,7 @@ fn answer_body(
             let took = begin.elapsed();
             let outcome = verdict.outcome();
             state.metrics.admission(webhook, operation, outcome, took);
-            // Plain answers are most, and say nothing: only -v=4 shows them. The others change or refuse something.
+            // Most requests are allowed as they are, and only -v=4 shows those.
             macro_rules! log {
                 ($level:ident) => {
                     tracing::$level!(
@@ -138,47 +140,10 @@ fn answer_body(
     }
 }
 
-/// An `AdmissionReview` with a response, after kubernetes v1.36.3 staging/src/k8s.io/api/admission/v1/types.go.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Review<'a> {
-    api_version: &'static str,
-    kind: &'static str,
-    response: ReviewResponse<'a>,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct ReviewResponse<'a> {
-    uid: &'a str,
-    allowed: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    status: Option<&'a Status>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    audit_annotations: Option<AuditAnnotations>,
-    #[serde(skip_serializing_if = "<[String]>::is_empty")]
-    warnings: &'a [String],
-    #[serde(skip_serializing_if = "Option::is_none")]
-    patch_type: Option<&'static str>,
-    /// In base64.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    patch: Option<String>,
-}
-
-/// What the apiserver's audit log says of the request; it puts the webhook's name and a slash before each key.
-#[derive(Serialize)]
-struct AuditAnnotations {
-    /// `patched` or `denied`.
-    verdict: &'static str,
-    /// Of a refusal: the fields at fault, so many as an audit log should hold of a request.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    fields: Option<String>,
-}
-
-/// How many fields an audit annotation names at most.
+/// The number of fields that an audit annotation names at most.
 const AUDITED_FIELDS: usize = 10;
 
-/// Nothing for a request that was neither changed nor refused: audit logs are long enough.
+/// Returns `None` for a request that was neither changed nor refused, so that the audit log does not grow with each request.
 fn audit_annotations(verdict: &Verdict) -> Option<AuditAnnotations> {
     let outcome = verdict.outcome();
     let verdict_text = outcome.as_str();
@@ -191,32 +156,6 @@ fn audit_annotations(verdict: &Verdict) -> Option<AuditAnnotations> {
         }
         _ => None,
     }
-}
-
-/// What kubectl shows of a refusal, after kubernetes v1.36.3
-/// staging/src/k8s.io/apimachinery/pkg/apis/meta/v1/types.go (`Status`, `StatusDetails`, `StatusCause`).
-#[derive(Serialize)]
-struct Status {
-    status: &'static str,
-    message: String,
-    reason: &'static str,
-    details: StatusDetails,
-    code: u16,
-}
-
-#[derive(Serialize)]
-struct StatusDetails {
-    name: String,
-    group: String,
-    kind: String,
-    causes: Vec<StatusCause>,
-}
-
-#[derive(Serialize)]
-struct StatusCause {
-    reason: &'static str,
-    message: String,
-    field: String,
 }
 
 fn status(verdict: &validation::Verdict, refusal: validation::Refusal) -> Status {
@@ -239,25 +178,15 @@ fn status(verdict: &validation::Verdict, refusal: validation::Refusal) -> Status
 }
 
 fn encode(review: &AdmissionRequest<'_>, verdict: &Verdict) -> Vec<u8> {
-    // The apiserver refuses a patch without its type, and a type without a patch.
     let patch = (!verdict.patch.is_empty()).then(|| verdict.patch.to_base64());
-    to_json(&Review {
-        api_version: admission::API_VERSION,
-        kind: admission::KIND,
-        response: ReviewResponse {
-            uid: &review.uid,
-            allowed: verdict.status.is_none(),
-            status: verdict.status.as_ref(),
-            audit_annotations: audit_annotations(verdict),
-            warnings: &verdict.warnings,
-            patch_type: patch.as_ref().map(|_| "JSONPatch"),
-            patch,
-        },
-    })
-}
-
-// Serialising fails for maps with keys that are no text, and there are none in an answer.
-#[expect(clippy::expect_used, reason = "an answer has only text for keys")]
-fn to_json(value: &impl Serialize) -> Vec<u8> {
-    serde_json::to_vec(value).expect("an answer is JSON")
+    let response = AdmissionResponse {
+        uid: &review.uid,
+        allowed: verdict.status.is_none(),
+        status: verdict.status.as_ref(),
+        audit_annotations: audit_annotations(verdict),
+        warnings: &verdict.warnings,
+        patch_type: patch.is_some().then_some("JSONPatch"),
+        patch,
+    };
+    response.to_review()
 }
