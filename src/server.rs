@@ -21,11 +21,15 @@ mod span;
 pub mod tls;
 mod workers;
 
+use std::io;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::extract::Request;
 use axum::middleware::from_fn_with_state;
+use axum::response::{IntoResponse, Response};
 use axum::routing::post;
+use tokio::sync::watch;
 use tower::util::MapResponseLayer;
 
 use crate::daemonset::policy::Policy;
@@ -33,11 +37,13 @@ use crate::live::SharedCluster;
 use crate::metrics::Metrics;
 use crate::traces::Traces;
 
-use self::body::BodyLimits;
+use self::body::{BodyLimits, BufferedBody};
 use self::budget::BodyBudget;
 pub use self::connection::Peer;
 use self::health::Readiness;
 use self::limits::Limits;
+use self::listener::Ports;
+use self::tls::Tls;
 
 /// What every request may read; cheap to clone.
 #[derive(Clone)]
@@ -114,6 +120,20 @@ impl std::ops::Deref for AppState {
     }
 }
 
+/// Serves both ports with their routes; see [`Ports::serve`].
+///
+/// # Errors
+/// When the system gives no threads.
+pub async fn serve(
+    state: AppState,
+    ports: Ports,
+    tls: Arc<Tls>,
+    drain: watch::Receiver<bool>,
+) -> io::Result<bool> {
+    let (limits, metrics) = (Arc::new(state.limits.clone()), state.metrics.clone());
+    ports.serve(router(state.clone()), metrics_router(state), tls, limits, metrics, drain).await
+}
+
 /// Every route of the secure port.
 pub fn router(state: AppState) -> Router {
     let webhooks =
@@ -134,6 +154,19 @@ pub fn router(state: AppState) -> Router {
 /// Every route of the metrics port.
 pub fn metrics_router(state: AppState) -> Router {
     finish(health::metrics_routes().merge(health::probes()), state)
+}
+
+/// Reads the body of `request` and calls `answer` with it; answers with an error if the body cannot be read.
+async fn handle(
+    state: AppState,
+    request: Request,
+    limits: impl FnOnce(&Shared) -> BodyLimits<'_>,
+    answer: impl FnOnce(&AppState, BufferedBody) -> Response + Send + 'static,
+) -> Response {
+    match body::read(request, limits(&state), &state.metrics).await {
+        Ok(body) => workers::work(body.len(), move || answer(&state, body)).await,
+        Err(error) => error.into_response(),
+    }
 }
 
 /// Answers in JSON where there is no route, and counts answers that are errors.

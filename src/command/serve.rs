@@ -20,11 +20,11 @@ use crate::events::{self, NominationReport, NominationReporter};
 use crate::live::SharedCluster;
 use crate::logs;
 use crate::metrics::{Metrics, Webhook};
-use crate::server::AppState;
 use crate::server::files;
 use crate::server::limits::Limits;
 use crate::server::listener::Ports;
 use crate::server::tls::{Source, Tls};
+use crate::server::{self, AppState};
 use crate::traces::{self, Traces};
 use crate::watch::Watches;
 use crate::watch::connect;
@@ -58,7 +58,7 @@ async fn serve(args: &ServeArgs, policy: Policy, metrics: Arc<Metrics>) -> anyho
         AppState::with_cluster(policy, limits, needs_certificate, metrics, cluster.clone(), traces.clone());
     announce(&ports, &tls)?;
     let (drain, draining) = watch::channel(false);
-    let mut serving = tokio::spawn(ports.serve(state.clone(), tls.clone(), draining));
+    let mut serving = tokio::spawn(server::serve(state.clone(), ports, tls.clone(), draining));
     tokio::spawn(tls.clone().watch());
     let obtained = keeper.map(|keeper| {
         let obtained = keeper.obtained();

@@ -8,7 +8,7 @@ use opentelemetry::KeyValue;
 
 use super::answer::ErrorAnswer;
 use super::body::BufferedBody;
-use super::{AppState, Shared, body};
+use super::{AppState, Shared, handle};
 use crate::daemonset::admission::{self, AdmissionRequest, BadReview};
 use crate::daemonset::admission_v1_response::{
     AdmissionResponse, AuditAnnotations, Status, StatusCause, StatusDetails,
@@ -74,7 +74,7 @@ async fn answer(
     judge: impl FnOnce(&AppState, &AdmissionRequest<'_>) -> Result<Verdict, BadReview> + Send + 'static,
 ) -> Response {
     let answer = move |state: &AppState, body| answer_body(state, body, webhook, judge);
-    body::handle(state, request, Shared::admission_limits, answer).await
+    handle(state, request, Shared::admission_limits, answer).await
 }
 
 fn answer_body(

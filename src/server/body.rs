@@ -15,7 +15,6 @@ use tokio::sync::oneshot;
 use super::activity::Activity;
 use super::answer::{self, ErrorAnswer};
 use super::budget::{BodyBudget, BodyPermit};
-use super::{AppState, Shared, workers};
 use crate::daemonset::extender::Echo;
 use crate::metrics::{Metrics, Shed};
 
@@ -113,21 +112,11 @@ impl AsRef<[u8]> for HeldBytes {
     }
 }
 
-/// Reads the body of `request` and lets `answer` answer it; answers with an error if it cannot be read.
-pub(crate) async fn handle(
-    state: AppState,
-    request: Request,
-    limits: impl FnOnce(&Shared) -> BodyLimits<'_>,
-    answer: impl FnOnce(&AppState, BufferedBody) -> Response + Send + 'static,
-) -> Response {
-    match read(request, limits(&state), &state.metrics).await {
-        Ok(body) => workers::work(body.len(), move || answer(&state, body)).await,
-        Err(error) => error.into_response(),
-    }
-}
-
 /// Reads the whole body of `request`.
-async fn read(
+///
+/// # Errors
+/// The response to a request whose body breaks a limit or does not come.
+pub(crate) async fn read(
     request: Request,
     limits: BodyLimits<'_>,
     metrics: &Metrics,

@@ -74,8 +74,12 @@ pub(super) async fn serve(
     drain: watch::Receiver<bool>,
 ) {
     let activity = Arc::new(Activity::new(version));
-    let io =
-        TokioIo::new(Watched { stream, activity: activity.clone(), limits: limits.clone(), linger: None });
+    let io = TokioIo::new(Watched {
+        stream,
+        activity: activity.clone(),
+        linger_time: limits.linger_time,
+        linger: None,
+    });
     let service_activity = activity.clone();
     let ending = drain.clone();
     let service = service_fn(move |request: Request<Incoming>| {
@@ -190,7 +194,7 @@ pub(super) async fn drained(drain: &mut watch::Receiver<bool>) {
 struct Watched<T> {
     stream: T,
     activity: Arc<Activity>,
-    limits: Limits,
+    linger_time: Duration,
     linger: Option<Pin<Box<Sleep>>>,
 }
 
@@ -250,9 +254,8 @@ impl<T: Transport> AsyncWrite for Watched<T> {
                 return Poll::Ready(Ok(()));
             }
         }
-        let until = this
-            .linger
-            .get_or_insert_with(|| Box::pin(sleep_until(Instant::now() + this.limits.linger_time)));
+        let until =
+            this.linger.get_or_insert_with(|| Box::pin(sleep_until(Instant::now() + this.linger_time)));
         if until.as_mut().poll(context).is_ready() {
             return Poll::Ready(Ok(()));
         }

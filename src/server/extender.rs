@@ -8,7 +8,7 @@ use opentelemetry::KeyValue;
 
 use super::answer::ErrorAnswer;
 use super::body::BufferedBody;
-use super::{AppState, Shared, body};
+use super::{AppState, Shared, handle};
 use crate::daemonset::extender::{BadArgs, ExtenderArgs};
 use crate::daemonset::filter;
 use crate::daemonset::preemption::{self, NoFacts};
@@ -20,7 +20,7 @@ use crate::traces::text;
 
 /// Says which of the nodes that the scheduler has found a pod may not go to.
 pub(super) async fn filter(State(state): State<AppState>, request: Request) -> Response {
-    body::handle(state, request, Shared::scheduler_limits, answer_filter).await
+    handle(state, request, Shared::scheduler_limits, answer_filter).await
 }
 
 fn answer_filter(state: &AppState, body: BufferedBody) -> Response {
@@ -66,7 +66,7 @@ fn answer_filter(state: &AppState, body: BufferedBody) -> Response {
 
 /// Says on which of the nodes that the scheduler has picked a pod may evict others.
 pub(super) async fn preempt(State(state): State<AppState>, request: Request) -> Response {
-    body::handle(state, request, Shared::scheduler_limits, answer_preempt).await
+    handle(state, request, Shared::scheduler_limits, answer_preempt).await
 }
 
 fn answer_preempt(state: &AppState, body: BufferedBody) -> Response {

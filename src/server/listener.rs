@@ -14,11 +14,10 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::activity::Version;
 use super::connection::{self, Peer, drained};
 use super::gulps::Gulps;
-use super::limits;
+use super::limits::{self, Limits};
 use super::tls::Tls;
 use super::workers::Workers;
-use super::{AppState, metrics_router, router};
-use crate::metrics::{Cut, Port, Shed};
+use crate::metrics::{Cut, Metrics, Port, Shed};
 
 /// Two open ports that nobody listens on yet.
 #[derive(Debug)]
@@ -60,32 +59,30 @@ impl Ports {
     /// When the system gives no threads.
     pub async fn serve(
         self,
-        state: AppState,
+        secure_routes: Router,
+        metrics_routes: Router,
         tls: Arc<Tls>,
+        limits: Arc<Limits>,
+        metrics: Arc<Metrics>,
         drain: watch::Receiver<bool>,
     ) -> io::Result<bool> {
         let workers = Workers::start()?;
-        let secure = Listener {
-            port: Port::Secure,
-            router: router(state.clone()),
-            tls: Some(tls),
-            handshakes: Arc::new(Semaphore::new(state.limits.handshakes)),
-            state: state.clone(),
+        let handshakes = Arc::new(Semaphore::new(limits.handshakes));
+        let listener = |port, router, tls| Listener {
+            port,
+            router,
+            tls,
+            handshakes: handshakes.clone(),
+            limits: limits.clone(),
+            metrics: metrics.clone(),
             workers: &workers,
         };
-        let metrics = Listener {
-            port: Port::Metrics,
-            router: metrics_router(state.clone()),
-            tls: None,
-            handshakes: Arc::new(Semaphore::new(0)),
-            state,
-            workers: &workers,
-        };
-        let (secure, metrics) =
-            tokio::join!(secure.run(self.secure, drain.clone()), metrics.run(self.metrics, drain),);
-        // Joining the threads of the last connections takes no time, but it is not for a runtime's thread.
+        let secure = listener(Port::Secure, secure_routes, Some(tls)).run(self.secure, drain.clone());
+        let plain = listener(Port::Metrics, metrics_routes, None).run(self.metrics, drain);
+        let (secure_ended, plain_ended) = tokio::join!(secure, plain);
+        // Joining the threads of the last connections takes no time, but a runtime's thread may not wait for it.
         drop(tokio::task::spawn_blocking(move || drop(workers)).await);
-        Ok(secure && metrics)
+        Ok(secure_ended && plain_ended)
     }
 }
 
@@ -106,7 +103,8 @@ struct Listener<'w> {
     router: Router,
     tls: Option<Arc<Tls>>,
     handshakes: Arc<Semaphore>,
-    state: AppState,
+    limits: Arc<Limits>,
+    metrics: Arc<Metrics>,
     workers: &'w Workers,
 }
 
@@ -123,13 +121,13 @@ impl Listener<'_> {
                     Err(error) => self.not_accepted(&error).await,
                 },
             }
-            self.state.metrics.connections(self.port).set(connections.len() as i64);
+            self.metrics.connections(self.port).set(connections.len() as i64);
         }
         drop(socket);
-        let end = Instant::now() + self.state.limits.drain_time;
+        let end = Instant::now() + self.limits.drain_time;
         let all = async { while connections.join_next().await.is_some() {} };
         let answered = timeout_at(end, all).await.is_ok();
-        self.state.metrics.connections(self.port).set(0);
+        self.metrics.connections(self.port).set(0);
         answered
     }
 
@@ -140,10 +138,10 @@ impl Listener<'_> {
         connections: &mut JoinSet<()>,
         drain: &watch::Receiver<bool>,
     ) {
-        let limits = &self.state.limits;
+        let limits = &self.limits;
         let surplus = connections.len() >= limits.connections;
         if connections.len() >= limits.connections + limits.surplus_connections {
-            self.state.metrics.shed(Shed::Connections);
+            self.metrics.shed(Shed::Connections);
             return;
         }
         // Answers are whole when they are written: waiting for more would only delay them.
@@ -154,23 +152,22 @@ impl Listener<'_> {
                 return;
             }
         };
-        let (state, router, drain) = (self.state.clone(), self.router.clone(), drain.clone());
+        let (limits, metrics) = (self.limits.clone(), self.metrics.clone());
+        let (router, drain) = (self.router.clone(), drain.clone());
         let Some(tls) = &self.tls else {
             self.workers.spawn(connections, async move {
                 let Some(stream) = registered(stream) else { return };
                 let peer = Peer { certificate: false, surplus };
-                connection::serve(stream, Version::Http1, peer, router, &state.limits, &state.metrics, drain)
-                    .await;
+                connection::serve(stream, Version::Http1, peer, router, &limits, &metrics, drain).await;
             });
             return;
         };
         let Ok(permit) = self.handshakes.clone().try_acquire_owned() else {
-            self.state.metrics.shed(Shed::Handshakes);
+            self.metrics.shed(Shed::Handshakes);
             return;
         };
         let acceptor = tls.acceptor();
         self.workers.spawn(connections, async move {
-            let (limits, metrics) = (&state.limits, &state.metrics);
             let Some(stream) = registered(stream) else { return };
             let stream = match timeout(limits.handshake_time, acceptor.accept(Gulps::new(stream))).await {
                 Ok(Ok(stream)) => stream,
@@ -191,7 +188,7 @@ impl Listener<'_> {
                 if session.alpn_protocol() == Some(b"h2") { Version::Http2 } else { Version::Http1 };
             // The verifier refuses bad certificates, so one that is here is good.
             let peer = Peer { certificate: session.peer_certificates().is_some(), surplus };
-            connection::serve(stream, version, peer, router, limits, metrics, drain).await;
+            connection::serve(stream, version, peer, router, &limits, &metrics, drain).await;
         });
     }
 
@@ -201,7 +198,7 @@ impl Listener<'_> {
         if matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset) {
             return;
         }
-        self.state.metrics.accept_errors.inc();
+        self.metrics.accept_errors.inc();
         tracing::error!(%error, port = self.port.as_str(), "failed to accept a connection");
         tokio::time::sleep(ACCEPT_PAUSE).await;
     }

@@ -12,10 +12,10 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use daemonset_warden::daemonset::policy::Policy;
-use daemonset_warden::server::AppState;
 use daemonset_warden::server::limits::Limits;
 use daemonset_warden::server::listener::Ports;
 use daemonset_warden::server::tls::{Source, Tls};
+use daemonset_warden::server::{self, AppState};
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::{http1, http2};
 use hyper::{Method, Request, StatusCode, header};
@@ -210,7 +210,7 @@ impl Local {
         let ports = Ports::bind(any, any).unwrap();
         let (address, metrics) = ports.addresses().unwrap();
         let (drain, draining) = watch::channel(false);
-        let serving = ports.serve(state.clone(), Arc::new(tls), draining);
+        let serving = server::serve(state.clone(), ports, Arc::new(tls), draining);
         let serving = tokio::spawn(async move { serving.await.unwrap() });
         state.readiness.set(true);
         Self { address, metrics, directory, drain, serving }
