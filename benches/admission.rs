@@ -6,9 +6,9 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use daemonset_warden::daemonset::admission;
-use daemonset_warden::daemonset::mutation;
-use daemonset_warden::daemonset::policy::Policy;
+use daemonset_warden::admission::mutation;
+use daemonset_warden::api::admission_v1;
+use daemonset_warden::policy::Policy;
 
 /// Daemon pods of 4 to 5 KB: one needs its target and all six tolerations, one more than that, one nothing.
 const REVIEWS: [(&str, &str); 3] = [
@@ -24,13 +24,13 @@ fn mutate(criterion: &mut Criterion) {
         group.throughput(Throughput::Bytes(review.len() as u64));
         group.bench_function(label, |bencher| {
             bencher.iter(|| {
-                let request = admission::parse(black_box(review.as_bytes())).unwrap();
+                let request = admission_v1::parse(black_box(review.as_bytes())).unwrap();
                 mutation::review(&policy, &request, None, None).unwrap().to_base64()
             });
         });
     }
     group.bench_function("reading the review alone", |bencher| {
-        bencher.iter(|| admission::parse(black_box(REVIEWS[0].1.as_bytes())).unwrap().object.is_some());
+        bencher.iter(|| admission_v1::parse(black_box(REVIEWS[0].1.as_bytes())).unwrap().object.is_some());
     });
     group.finish();
 }

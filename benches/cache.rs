@@ -10,16 +10,16 @@ use std::fmt::Write;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use daemonset_warden::daemonset::cluster::Cluster;
-use daemonset_warden::daemonset::daemon_set::DaemonSet;
-use daemonset_warden::daemonset::policy::Policy;
-use daemonset_warden::live::SharedCluster;
-use daemonset_warden::live::source::Source;
-use daemonset_warden::metrics::{Metrics, Resource};
-use daemonset_warden::scheduling::node::Node;
-use daemonset_warden::scheduling::pod::Pod;
+use daemonset_warden::api::daemonset::DaemonSet;
+use daemonset_warden::api::node::Node;
+use daemonset_warden::api::pod::Pod;
+use daemonset_warden::cache::Cluster;
+use daemonset_warden::policy::Policy;
+use daemonset_warden::telemetry::metrics::{Metrics, Resource};
 use daemonset_warden::watch::kinds::{Watched, builtin};
-use daemonset_warden::watch::lean::Lean;
+use daemonset_warden::watch::shared_cache::SharedCluster;
+use daemonset_warden::watch::trimmed_object::Lean;
+use daemonset_warden::watch::watch_status::Source;
 use kube::api::WatchEvent;
 
 const DAEMON_SETS: usize = 30;

@@ -6,9 +6,10 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use daemonset_warden::daemonset::extender::{Echo, ExtenderArgs};
-use daemonset_warden::daemonset::filter::{self, DaemonPodJudge, Refusal};
-use daemonset_warden::daemonset::policy::Policy;
+use daemonset_warden::api::extender_v1::{Echo, ExtenderArgs};
+use daemonset_warden::policy::Policy;
+use daemonset_warden::reservation::refusal;
+use daemonset_warden::reservation::refusal::{DaemonPodJudge, Refusal};
 use serde_json::{Value, json};
 
 fn names(criterion: &mut Criterion) {
@@ -23,7 +24,7 @@ fn names(criterion: &mut Criterion) {
     group.bench_function("ordinary pod, every tenth node refused", |bencher| {
         bencher.iter(|| {
             let args = ExtenderArgs::parse(black_box(body.as_bytes())).unwrap();
-            filter::answer(&args, |name, _| name.ends_with('7').then_some(Refusal::KeptRoom)).body
+            refusal::answer(&args, |name, _| name.ends_with('7').then_some(Refusal::KeptRoom)).body
         });
     });
     group.finish();
@@ -46,7 +47,7 @@ fn filter(body: &[u8]) -> Echo {
     let args = ExtenderArgs::parse(body).unwrap();
     let policy = Policy::default();
     let judge = DaemonPodJudge::new(&policy, &args.pod);
-    filter::answer(&args, |name, node| judge.as_ref().and_then(|judge| judge.refuse(name, node))).body
+    refusal::answer(&args, |name, node| judge.as_ref().and_then(|judge| judge.refuse(name, node))).body
 }
 
 fn node_name(index: usize) -> String {

@@ -8,11 +8,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use daemonset_warden::daemonset::cluster::Cluster;
-use daemonset_warden::daemonset::policy::Policy;
-use daemonset_warden::daemonset::reservation::cluster_write::Effect;
-use daemonset_warden::daemonset::reservation::nomination::NominationOutcome;
-use daemonset_warden::scheduling::pod::Pod;
+use daemonset_warden::api::pod::Pod;
+use daemonset_warden::cache::Cluster;
+use daemonset_warden::policy::Policy;
+use daemonset_warden::reservation::cluster_write::Effect;
+use daemonset_warden::reservation::nomination::NominationOutcome;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 

@@ -6,9 +6,9 @@ use std::path::PathBuf;
 use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::certificates::secret::SecretName;
-use crate::logs::LogFormat;
-use crate::traces::Endpoint;
+use crate::telemetry::logs::LogFormat;
+use crate::telemetry::otlp::Endpoint;
+use crate::tls::secret::SecretName;
 
 /// How wide help is at most; examples are never wider, so that they can be copied.
 const WIDTH: usize = 100;

@@ -1,5 +1,6 @@
 //! Wiring only, no decisions: what each subcommand starts, and how it ends.
 
+pub mod config;
 pub mod explain;
 pub mod scheduler_config;
 mod serve;

@@ -1,19 +1,21 @@
 //! daemonset-warden: daemon pods always land.
 //!
-//! Data flows one way: `command -> {server, watch, events, config} -> daemonset -> scheduling`.
+//! Data flows one way: `command -> server -> {watch, writes, tls} -> telemetry -> {admission, explain} -> reservation -> cache ->
+//! daemonset -> {scheduling, policy} -> api`.
 //! See ARCHITECTURE.md for the path of a request.
 
-pub mod certificates;
+pub mod admission;
+pub mod api;
+pub mod cache;
 pub mod cli;
 pub mod command;
-pub mod config;
 pub mod daemonset;
-pub mod events;
-pub mod live;
-mod log_on_change;
-pub mod logs;
-pub mod metrics;
+pub mod explain;
+pub mod policy;
+pub mod reservation;
 pub mod scheduling;
 pub mod server;
-pub mod traces;
+pub mod telemetry;
+pub mod tls;
 pub mod watch;
+pub mod writes;

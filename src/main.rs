@@ -4,7 +4,8 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use daemonset_warden::cli::{self, Cli};
+use daemonset_warden::cli;
+use daemonset_warden::cli::Cli;
 use daemonset_warden::command;
 
 fn main() -> ExitCode {

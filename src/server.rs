@@ -4,22 +4,12 @@
 //! listener -> connection (TLS, timers) -> router -> guard (limits, panics) -> admission | extender -> pure function
 //! ```
 
-mod activity;
 mod admission;
-mod answer;
-mod body;
-mod budget;
-mod connection;
 mod extender;
-pub mod files;
 mod guard;
-mod gulps;
 pub mod health;
-pub mod limits;
-pub mod listener;
+pub mod http;
 mod span;
-pub mod tls;
-mod workers;
 
 use std::io;
 use std::sync::Arc;
@@ -32,18 +22,18 @@ use axum::routing::post;
 use tokio::sync::watch;
 use tower::util::MapResponseLayer;
 
-use crate::daemonset::policy::Policy;
-use crate::live::SharedCluster;
-use crate::metrics::Metrics;
-use crate::traces::Traces;
+use crate::policy::Policy;
+use crate::telemetry::metrics::Metrics;
+use crate::telemetry::otlp::Traces;
+use crate::watch::shared_cache::SharedCluster;
 
-use self::body::{BodyLimits, BufferedBody};
-use self::budget::BodyBudget;
-pub use self::connection::Peer;
 use self::health::Readiness;
-use self::limits::Limits;
-use self::listener::Ports;
-use self::tls::Tls;
+use self::http::body::{BodyLimits, BufferedBody};
+use self::http::budget::BodyBudget;
+pub use self::http::connection::Peer;
+use self::http::limits::Limits;
+use self::http::listener::Ports;
+use crate::tls::Tls;
 
 /// What every request may read; cheap to clone.
 #[derive(Clone)]
@@ -163,8 +153,8 @@ async fn handle(
     limits: impl FnOnce(&Shared) -> BodyLimits<'_>,
     answer: impl FnOnce(&AppState, BufferedBody) -> Response + Send + 'static,
 ) -> Response {
-    match body::read(request, limits(&state), &state.metrics).await {
-        Ok(body) => workers::work(body.len(), move || answer(&state, body)).await,
+    match crate::server::http::body::read(request, limits(&state), &state.metrics).await {
+        Ok(body) => crate::server::http::workers::work(body.len(), move || answer(&state, body)).await,
         Err(error) => error.into_response(),
     }
 }
@@ -172,8 +162,8 @@ async fn handle(
 /// Answers in JSON where there is no route, and counts answers that are errors.
 fn finish(routes: Router<AppState>, state: AppState) -> Router {
     routes
-        .fallback(answer::not_found)
-        .method_not_allowed_fallback(answer::method_not_allowed)
+        .fallback(crate::server::http::response::not_found)
+        .method_not_allowed_fallback(crate::server::http::response::method_not_allowed)
         .layer(MapResponseLayer::new({
             let state = state.clone();
             move |response| guard::count_error(&state, response)

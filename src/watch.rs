@@ -1,4 +1,4 @@
-//! EDGE in: watches of the cluster, each feeding the one [`crate::daemonset::cluster::Cluster`].
+//! EDGE in: watches of the cluster, each feeding the one [`crate::cache::Cluster`].
 //!
 //! ```text
 //! apiserver ──▶ hearing (signs of life) ──▶ kube's watcher ──▶ lean (decode) ──▶ stream ──▶ SharedCluster
@@ -6,13 +6,15 @@
 //! A kind that is required and cannot be listed keeps the replica from being ready, and says which permission is missing: a
 //! rollout that stalls is better than one that keeps no room and looks well. The others degrade: without them defaults hold.
 
+mod activity;
 mod backoff;
 mod cache_writer;
-pub mod connect;
-mod hearing;
+pub mod client;
 pub mod kinds;
-pub mod lean;
+pub mod shared_cache;
 mod stream;
+pub mod trimmed_object;
+pub mod watch_status;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -23,22 +25,22 @@ use kube::{Client, Config};
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 
-use self::connect::ConnectError;
-use self::hearing::HearingLayer;
+use self::activity::HearingLayer;
+use self::client::ConnectError;
 use self::kinds::{Watched, builtin};
 use self::stream::Stream;
-use crate::daemonset::cluster::Cluster;
-use crate::daemonset::daemon_set::DaemonSet;
-use crate::daemonset::policy::Policy;
-use crate::daemonset::policy_objects::{LimitRange, Namespace, PriorityClass, ResourceQuota, RuntimeClass};
-use crate::daemonset::reservation::cluster_write::Effect;
-use crate::live::SharedCluster;
-use crate::live::source::Source;
-use crate::logs::{Shown, chain};
-use crate::metrics::{Metrics, Resource};
-use crate::scheduling::node::Node;
-use crate::scheduling::object::GroupKind;
-use crate::scheduling::pod::Pod;
+use crate::api::daemonset::DaemonSet;
+use crate::api::meta::GroupKind;
+use crate::api::node::Node;
+use crate::api::pod::Pod;
+use crate::api::policy_objects::{LimitRange, Namespace, PriorityClass, ResourceQuota, RuntimeClass};
+use crate::cache::Cluster;
+use crate::policy::Policy;
+use crate::reservation::cluster_write::Effect;
+use crate::telemetry::logs::{Shown, chain};
+use crate::telemetry::metrics::{Metrics, Resource};
+use crate::watch::shared_cache::SharedCluster;
+use crate::watch::watch_status::Source;
 
 /// How often time passes for the cluster: holds, gates and charges end at most this much late.
 const TICK: Duration = Duration::from_millis(250);
@@ -187,7 +189,7 @@ struct StreamsLists {
 
 impl StreamsLists {
     fn new(config: Config) -> Result<Self, ConnectError> {
-        let client = connect::client(config)?;
+        let client = client::client(config)?;
         Ok(Self { client, answer: Arc::default() })
     }
 

@@ -12,9 +12,9 @@ use std::time::Instant;
 use anyhow::{Context, bail};
 
 use crate::cli::{ExplainArgs, ExplainOutput};
-use crate::daemonset::explanation::observed::Observed;
-use crate::daemonset::explanation::{Filter, explain};
-use crate::daemonset::policy::Policy;
+use crate::explain::inventory::Observed;
+use crate::explain::{Filter, explain};
+use crate::policy::Policy;
 
 /// Prints what is asked for.
 ///
@@ -48,7 +48,7 @@ pub(super) fn run(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
 fn filter(args: &ExplainArgs, observed: &Observed) -> anyhow::Result<Filter> {
     let cluster = &observed.cluster;
     if let Some((namespace, name)) = &args.daemon_set {
-        let is_it = |metadata: &crate::scheduling::object::Metadata| {
+        let is_it = |metadata: &crate::api::meta::Metadata| {
             metadata.namespace == *namespace && metadata.name == *name
         };
         let mut daemon_sets = cluster.daemon_sets().map(|(_, info)| &info.daemon_set.metadata);

@@ -10,24 +10,27 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::certificates::keeper::{Keeper, Settings};
-use crate::certificates::names::Names;
-use crate::certificates::webhooks::Configuration;
 use crate::cli::{LogArgs, ServeArgs};
-use crate::config;
-use crate::daemonset::policy::Policy;
-use crate::events::{self, NominationReport, NominationReporter};
-use crate::live::SharedCluster;
-use crate::logs;
-use crate::metrics::{Metrics, Webhook};
-use crate::server::files;
-use crate::server::limits::Limits;
-use crate::server::listener::Ports;
-use crate::server::tls::{Source, Tls};
-use crate::server::{self, AppState};
-use crate::traces::{self, Traces};
+use crate::command::config;
+use crate::policy::Policy;
+use crate::server;
+use crate::server::AppState;
+use crate::server::http::limits::Limits;
+use crate::server::http::listener::Ports;
+use crate::server::http::open_files as files;
+use crate::telemetry::logs;
+use crate::telemetry::metrics::{Metrics, Webhook};
+use crate::telemetry::otlp;
+use crate::telemetry::otlp::Traces;
+use crate::tls::ca_injector::Configuration;
+use crate::tls::names::Names;
+use crate::tls::rotator::{Keeper, Settings};
+use crate::tls::{Source, Tls};
 use crate::watch::Watches;
-use crate::watch::connect;
+use crate::watch::client;
+use crate::watch::shared_cache::SharedCluster;
+use crate::writes;
+use crate::writes::{NominationReport, NominationReporter};
 
 pub(super) fn run(args: ServeArgs, log: &LogArgs) -> anyhow::Result<()> {
     let metrics = Arc::new(Metrics::default());
@@ -46,7 +49,7 @@ async fn serve(args: &ServeArgs, policy: Policy, metrics: Arc<Metrics>) -> anyho
     let mut signals = Signals::new()?;
     // Ports first: a second server on the same ones should not make certificates.
     let ports = Ports::bind(SocketAddr::new(args.bind_address, args.secure_port), args.metrics_bind_address)?;
-    let config = connect::config(args.kubeconfig.as_deref()).await?;
+    let config = client::config(args.kubeconfig.as_deref()).await?;
     let keeper = keeper(args, config.clone(), metrics.clone())?;
     let tls = Arc::new(load_tls(args, keeper.as_ref(), config.is_some(), metrics.clone())?);
     let live = Live::start(config, &policy, metrics.clone())?;
@@ -140,9 +143,9 @@ impl Live {
             return Ok(None);
         };
         tracing::info!(apiserver = %config.cluster_url, "watching the cluster");
-        let client = connect::client(config.clone())?;
-        let (outbox, deeds) = events::outbox(metrics.clone());
-        let own_namespace = connect::own_namespace();
+        let client = client::client(config.clone())?;
+        let (outbox, deeds) = writes::outbox(metrics.clone());
+        let own_namespace = client::own_namespace();
         let post = move |effect| outbox.post(effect);
         let watches = Watches::new(config, Arc::new(policy.clone()), own_namespace, metrics, post);
         let cluster = watches.cluster().clone();
@@ -166,11 +169,11 @@ fn report_to(cluster: SharedCluster) -> NominationReporter {
 /// Who sends spans to --tracing-endpoint.
 fn traces(args: &ServeArgs, metrics: Arc<Metrics>) -> anyhow::Result<Option<Traces>> {
     let Some(endpoint) = args.tracing_endpoint.clone() else { return Ok(None) };
-    let settings = traces::Settings {
+    let settings = otlp::Settings {
         endpoint,
         sampling_rate_per_million: args.tracing_sampling_rate_per_million,
         pod: std::env::var("POD_NAME").ok(),
-        namespace: connect::own_namespace(),
+        namespace: client::own_namespace(),
     };
     Ok(Some(Traces::start(&settings, metrics)?))
 }
@@ -198,7 +201,7 @@ fn keeper(
     ];
     let configurations = configurations.into_iter().flatten().collect();
     let settings = Settings { secret, names, configurations };
-    let keeper = Keeper::new(connect::client(config)?, settings, metrics);
+    let keeper = Keeper::new(client::client(config)?, settings, metrics);
     keeper.map(Some).context("failed to make a certificate to start with")
 }
 

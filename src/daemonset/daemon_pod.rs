@@ -5,10 +5,10 @@
 
 use k8s_openapi::api::core::v1::{NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, Toleration};
 
+use crate::api::meta::{GroupKind, Metadata, OwnerReference};
+use crate::api::pod::{MIRROR_ANNOTATION, PodSpec};
 use crate::scheduling::node_affinity::METADATA_NAME;
-use crate::scheduling::object::{GroupKind, Metadata, OwnerReference};
-use crate::scheduling::pod::{MIRROR_ANNOTATION, PodSpec};
-use crate::scheduling::toleration::{NO_EXECUTE, NO_SCHEDULE};
+use crate::scheduling::taints::{NO_EXECUTE, NO_SCHEDULE};
 
 /// The label that the controller writes on each pod: the hash of the template that it was made from.
 pub const REVISION_LABEL: &str = "controller-revision-hash";

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use super::policy_objects::Namespace;
+use crate::api::policy_objects::Namespace;
 
 /// Read by the PodNodeSelector admission plugin.
 pub const POD_NODE_SELECTOR: &str = "scheduler.alpha.kubernetes.io/node-selector";

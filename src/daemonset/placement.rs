@@ -7,10 +7,10 @@ use std::fmt;
 use k8s_openapi::api::core::v1::{Taint, Toleration};
 
 use super::daemon_pod::with_daemon_tolerations;
-use crate::scheduling::node::Node;
+use crate::api::node::Node;
+use crate::api::pod::PodSpec;
 use crate::scheduling::node_affinity::required_node_affinity_matches;
-use crate::scheduling::pod::PodSpec;
-use crate::scheduling::toleration::{NO_EXECUTE, any_tolerates, find_untolerated_taint, keeps_pods_off};
+use crate::scheduling::taints::{NO_EXECUTE, any_tolerates, find_untolerated_taint, keeps_pods_off};
 
 /// What the controller makes of a node.
 #[derive(Debug, Clone, PartialEq)]

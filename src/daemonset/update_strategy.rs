@@ -6,8 +6,8 @@
 
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use super::daemon_set::{DaemonSetSpec, ON_DELETE};
-use crate::scheduling::int_or_percent::{is_zero, percent};
+use crate::api::daemonset::{DaemonSetSpec, ON_DELETE};
+use crate::api::int_or_percent::{is_zero, percent};
 
 impl DaemonSetSpec {
     /// Whether rolling updates start the new pod beside the old one.

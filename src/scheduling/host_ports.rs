@@ -3,7 +3,7 @@
 //! After kubernetes v1.36.3 pkg/scheduler/util/utils.go (`GetHostPorts`) and
 //! staging/src/k8s.io/kube-scheduler/framework/types.go (`HostPortInfo.CheckConflict`).
 
-use super::pod::{Container, PodSpec};
+use crate::api::pod::{Container, PodSpec};
 
 /// One port of a host.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -6,8 +6,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::pod::{Container, ContainerStatus, Pod, PodSpec, PodStatus, ResourceList, ResourceRequirements};
-use super::quantity::Quantity;
+use crate::api::pod::{
+    Container, ContainerStatus, Pod, PodSpec, PodStatus, ResourceList, ResourceRequirements,
+};
+use crate::api::quantity::Quantity;
 
 /// Amounts in the scheduler's units: thousandths of a CPU, bytes, pod slots, and whole units of everything else.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

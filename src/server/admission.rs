@@ -6,18 +6,19 @@ use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use opentelemetry::KeyValue;
 
-use super::answer::ErrorAnswer;
-use super::body::BufferedBody;
+use super::http::body::BufferedBody;
+use super::http::response::ErrorAnswer;
 use super::{AppState, Shared, handle};
-use crate::daemonset::admission::{self, AdmissionRequest, BadReview};
-use crate::daemonset::admission_v1_response::{
+use crate::admission::patch::Patch;
+use crate::admission::{mutation, validation};
+use crate::api::admission_v1;
+use crate::api::admission_v1::response::{
     AdmissionResponse, AuditAnnotations, Status, StatusCause, StatusDetails,
 };
-use crate::daemonset::patch::Patch;
-use crate::daemonset::{mutation, validation};
-use crate::logs::Shown;
-use crate::metrics::{Operation, Outcome, Webhook};
-use crate::traces::text;
+use crate::api::admission_v1::{AdmissionRequest, BadReview};
+use crate::telemetry::logs::Shown;
+use crate::telemetry::metrics::{Operation, Outcome, Webhook};
+use crate::telemetry::otlp::text;
 
 /// Allows or refuses a DaemonSet.
 pub(super) async fn validate(state: State<AppState>, request: Request) -> Response {
@@ -84,7 +85,7 @@ fn answer_body(
     judge: impl FnOnce(&AppState, &AdmissionRequest<'_>) -> Result<Verdict, BadReview>,
 ) -> Response {
     let begin = Instant::now();
-    let parsed = admission::parse(&body);
+    let parsed = admission_v1::parse(&body);
     let operation =
         parsed.as_ref().map_or(Operation::Other, |review| Operation::from_review(&review.operation));
     let judged = parsed.and_then(|review| {

@@ -6,17 +6,18 @@ use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use opentelemetry::KeyValue;
 
-use super::answer::ErrorAnswer;
-use super::body::BufferedBody;
+use super::http::body::BufferedBody;
+use super::http::response::ErrorAnswer;
 use super::{AppState, Shared, handle};
-use crate::daemonset::extender::{BadArgs, ExtenderArgs};
-use crate::daemonset::filter;
-use crate::daemonset::preemption::{self, NoFacts};
-use crate::daemonset::preemption_args::ExtenderPreemptionArgs;
-use crate::logs::Shown;
-use crate::metrics::{Filtered, Verb};
-use crate::scheduling::object::Metadata;
-use crate::traces::text;
+use crate::api::extender_v1::preemption::ExtenderPreemptionArgs;
+use crate::api::extender_v1::{BadArgs, ExtenderArgs};
+use crate::api::meta::Metadata;
+use crate::reservation::preemption;
+use crate::reservation::preemption::NoFacts;
+use crate::reservation::refusal;
+use crate::telemetry::logs::Shown;
+use crate::telemetry::metrics::{Filtered, Verb};
+use crate::telemetry::otlp::text;
 
 /// Says which of the nodes that the scheduler has found a pod may not go to.
 pub(super) async fn filter(State(state): State<AppState>, request: Request) -> Response {
@@ -30,16 +31,16 @@ fn answer_filter(state: &AppState, body: BufferedBody) -> Response {
         Err(error) => return bad(state, Verb::Filter, begin, &error),
     };
     let result = match &state.cluster {
-        None => filter::alone(&state.policy, &args),
+        None => refusal::alone(&state.policy, &args),
         Some(cluster) => match cluster.believed() {
             Some(mut cluster) => {
-                let (result, tally) = filter::in_cluster(&mut cluster, &args, begin);
+                let (result, tally) = refusal::in_cluster(&mut cluster, &args, begin);
                 state.metrics.cluster.audited(tally.audited);
                 result
             }
             None => {
                 state.metrics.cluster.fail_open.inc();
-                filter::alone(&state.policy, &args)
+                refusal::alone(&state.policy, &args)
             }
         },
     };

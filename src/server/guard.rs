@@ -8,9 +8,9 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use futures::FutureExt;
 
-use super::answer::ErrorAnswer;
+use super::http::response::ErrorAnswer;
 use super::{AppState, Peer};
-use crate::metrics::Shed;
+use crate::telemetry::metrics::Shed;
 
 /// Sheds what is too much, and turns a panic into a 500 for this request alone.
 pub(crate) async fn guard(State(state): State<AppState>, request: Request, next: Next) -> Response {

@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 
 use super::AppState;
-use crate::metrics::Metrics;
+use crate::telemetry::metrics::Metrics;
 
 /// Whether requests should come here: from when the ports listen until the process is told to end.
 #[derive(Debug)]

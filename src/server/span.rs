@@ -7,13 +7,14 @@ use opentelemetry::KeyValue;
 use opentelemetry::trace::{FutureExt, get_active_span};
 
 use super::Shared;
-use crate::traces::{self, Traces};
+use crate::telemetry::otlp;
+use crate::telemetry::otlp::Traces;
 
 /// Makes a span of the whole request, if it is sampled.
 pub(super) async fn span(State(traces): State<Traces>, request: Request, next: Next) -> Response {
     let Some(context) = traces.begin(&request) else { return next.run(request).await };
     let response = next.run(request).with_context(context.clone()).await;
-    traces::end(&context, response.status());
+    otlp::end(&context, response.status());
     response
 }
 

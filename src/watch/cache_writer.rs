@@ -6,7 +6,7 @@ use hashbrown::HashSet;
 use kube::discovery::ApiResource;
 
 use super::kinds::Watched;
-use crate::live::SharedCluster;
+use crate::watch::shared_cache::SharedCluster;
 
 /// Takes the events of one kind to the cluster.
 pub(super) struct Inbox<T: Watched> {
@@ -56,10 +56,10 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::daemonset::cluster::Cluster;
-    use crate::daemonset::policy::Policy;
-    use crate::scheduling::node::Node;
-    use crate::scheduling::pod::Pod;
+    use crate::api::node::Node;
+    use crate::api::pod::Pod;
+    use crate::cache::Cluster;
+    use crate::policy::Policy;
     use crate::watch::kinds::builtin;
 
     fn shared() -> SharedCluster {

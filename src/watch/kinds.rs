@@ -9,13 +9,13 @@ use hashbrown::HashSet;
 use kube::discovery::ApiResource;
 use serde::de::DeserializeOwned;
 
-use crate::daemonset::cluster::Cluster;
-use crate::daemonset::daemon_set::DaemonSet;
-use crate::daemonset::policy_objects::{LimitRange, Namespace, PriorityClass, ResourceQuota, RuntimeClass};
-use crate::daemonset::reservation::gate::FIRST_READY_PREFIX;
-use crate::scheduling::node::Node;
-use crate::scheduling::object::Metadata;
-use crate::scheduling::pod::Pod;
+use crate::api::daemonset::DaemonSet;
+use crate::api::meta::Metadata;
+use crate::api::node::Node;
+use crate::api::pod::Pod;
+use crate::api::policy_objects::{LimitRange, Namespace, PriorityClass, ResourceQuota, RuntimeClass};
+use crate::cache::Cluster;
+use crate::reservation::gate::FIRST_READY_PREFIX;
 
 /// A kind that is watched.
 pub trait Watched: DeserializeOwned + Clone + Debug + Send + 'static {

@@ -17,12 +17,12 @@ use kube::runtime::watcher::{self, Event, watcher};
 use super::backoff::Pauses;
 use super::cache_writer::Inbox;
 use super::kinds::Watched;
-use super::lean::Lean;
-use crate::live::SharedCluster;
-use crate::live::source::Source;
-use crate::log_on_change::Told;
-use crate::logs::{Shown, chain};
-use crate::metrics::Metrics;
+use super::trimmed_object::Lean;
+use crate::telemetry::log_on_change::Told;
+use crate::telemetry::logs::{Shown, chain};
+use crate::telemetry::metrics::Metrics;
+use crate::watch::shared_cache::SharedCluster;
+use crate::watch::watch_status::Source;
 
 /// How long a watch lasts before it is resumed: a connection that died without a word is noticed 5 s after. The apiserver ends
 /// each with a bookmark, so that resuming costs it next to nothing.

@@ -1,6 +1,5 @@
 //! What the tests stand on: components as processes on a leash, a control plane made of them, and one namespace a test.
 
-mod arena;
 mod certificates;
 mod chart_values;
 mod cluster_ip;
@@ -15,18 +14,18 @@ mod process;
 mod recorder;
 mod release;
 mod replica;
-mod rights;
 mod run;
 mod scheduler;
-mod served;
 mod stages;
+mod test_extender;
+mod test_namespace;
 mod tools;
 mod wait;
 mod warden;
+mod warden_rbac;
 mod webhooks;
 mod wiring;
 
-pub(crate) use arena::{Arena, POOL, describe, is_bound, node_of, object};
 pub(crate) use certificates::Certificate;
 pub(crate) use chart_values::MATRIX;
 pub(crate) use control_plane::ControlPlane;
@@ -40,8 +39,9 @@ pub(crate) use release::{RELEASE, Release, chart, daemon_pod, daemon_set};
 pub(crate) use replica::Replica;
 pub(crate) use run::folder;
 pub(crate) use scheduler::{Extender, Scheduler, SchedulerOptions};
-pub(crate) use served::Served;
 pub(crate) use stages::{GONE_AFTER, NEVER, READY_AFTER};
+pub(crate) use test_extender::Served;
+pub(crate) use test_namespace::{Arena, POOL, describe, is_bound, node_of, object};
 pub(crate) use tools::{say, tools};
 pub(crate) use wait::{consistently, eventually, eventually_within};
 pub(crate) use warden::{Warden, WardenOptions};

@@ -3,10 +3,10 @@
 //! Each scenario runs with the warden as the scheduler's extender, where every daemon pod must land and nobody may be
 //! evicted, and without, where it must not work: else the scenario would show nothing. All pods have the same priority.
 
-mod course;
+mod scenario_run;
 mod table;
 
-use course::{Course, Outcome, Scenario};
+use scenario_run::{Course, Outcome, Scenario};
 
 /// Small enough for two cores beside other tests; `table` has the full sizes.
 const NODES: usize = 6;

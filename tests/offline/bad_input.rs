@@ -2,8 +2,8 @@
 
 use axum::body::Body;
 use axum::http::{Request, StatusCode};
-use daemonset_warden::daemonset::policy::Policy;
-use daemonset_warden::server::limits::Limits;
+use daemonset_warden::policy::Policy;
+use daemonset_warden::server::http::limits::Limits;
 use daemonset_warden::server::{AppState, router};
 use http_body_util::BodyExt;
 use serde_json::Value;

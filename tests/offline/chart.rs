@@ -6,7 +6,8 @@ use std::process::{Command, Output};
 
 use clap::Parser;
 use daemonset_warden::cli::Cli;
-use daemonset_warden::{config, metrics};
+use daemonset_warden::command::config;
+use daemonset_warden::telemetry::metrics;
 use serde_json::Value;
 
 use super::chart_values::MATRIX;

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
+use daemonset_warden::api::meta::GroupKind;
 use daemonset_warden::cli::Cli;
-use daemonset_warden::config::{ParseError, parse};
-use daemonset_warden::daemonset::policy::{Level, Policy, ProtectDaemonPods, ReservationMode};
-use daemonset_warden::scheduling::object::GroupKind;
+use daemonset_warden::command::config::{ParseError, parse};
+use daemonset_warden::policy::{Level, Policy, ProtectDaemonPods, ReservationMode};
 
 const HEAD: &str = "apiVersion: config.daemonset-warden.io/v1alpha1\nkind: DaemonSetWardenConfiguration\n";
 

@@ -9,11 +9,12 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::body::Body;
 use axum::http::Request;
-use daemonset_warden::daemonset::daemon_set::DaemonSet;
+use daemonset_warden::admission::mutation;
+use daemonset_warden::api::admission_v1;
+use daemonset_warden::api::daemonset::DaemonSet;
 use daemonset_warden::daemonset::placement::node_should_run_daemon_pod;
-use daemonset_warden::daemonset::policy::Policy;
-use daemonset_warden::daemonset::{admission, mutation};
-use daemonset_warden::server::limits::Limits;
+use daemonset_warden::policy::Policy;
+use daemonset_warden::server::http::limits::Limits;
 use daemonset_warden::server::{AppState, router};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
@@ -182,7 +183,7 @@ fn mutate(mut pod: Value) -> Value {
         "request": {"uid": "1", "kind": {"group": "", "version": "v1", "kind": "Pod"}, "operation": "CREATE", "object": pod},
     });
     let body = serde_json::to_vec(&review).unwrap();
-    let request = admission::parse(&body).unwrap();
+    let request = admission_v1::parse(&body).unwrap();
     let patch = mutation::review(&Policy::default(), &request, None, None).unwrap();
     json_patch::patch(&mut pod, &serde_json::from_str::<json_patch::Patch>(&patch.to_json()).unwrap())
         .unwrap();

@@ -4,7 +4,7 @@ use axum::http::{Method, StatusCode};
 use serde_json::json;
 
 use super::support::Local;
-use daemonset_warden::server::limits::Limits;
+use daemonset_warden::server::http::limits::Limits;
 
 #[tokio::test]
 async fn the_scheduler_is_answered_and_counted() {

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use daemonset_warden::daemonset::extender::ExtenderArgs;
-use daemonset_warden::daemonset::filter::{self, DaemonPodJudge, FilterResult, Refusal};
-use daemonset_warden::daemonset::policy::Policy;
+use daemonset_warden::api::extender_v1::ExtenderArgs;
+use daemonset_warden::policy::Policy;
+use daemonset_warden::reservation::refusal;
+use daemonset_warden::reservation::refusal::{DaemonPodJudge, FilterResult, Refusal};
 use proptest::prelude::*;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -15,7 +16,7 @@ fn filter(body: &[u8]) -> Result<FilterResult, String> {
     let args = ExtenderArgs::parse(body).map_err(|error| error.to_string())?;
     let policy = Policy::default();
     let judge = DaemonPodJudge::new(&policy, &args.pod);
-    Ok(filter::answer(&args, |name, node| judge.as_ref().and_then(|judge| judge.refuse(name, node))))
+    Ok(refusal::answer(&args, |name, node| judge.as_ref().and_then(|judge| judge.refuse(name, node))))
 }
 
 fn answer(args: &Value) -> Value {

@@ -12,17 +12,19 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use axum::body::Body;
 use axum::http::{Request, StatusCode};
+use daemonset_warden::admission::{mutation, validation};
+use daemonset_warden::api::admission_v1;
+use daemonset_warden::api::extender_v1::ExtenderArgs;
+use daemonset_warden::api::extender_v1::preemption::ExtenderPreemptionArgs;
+use daemonset_warden::api::json::Scanner;
+use daemonset_warden::command::config;
+use daemonset_warden::command::config::ParseError;
 use daemonset_warden::command::explain::manifests;
-use daemonset_warden::config::{self, ParseError};
-use daemonset_warden::daemonset::admission;
-use daemonset_warden::daemonset::explanation::observed::Observed;
-use daemonset_warden::daemonset::explanation::{Filter, explain};
-use daemonset_warden::daemonset::extender::ExtenderArgs;
-use daemonset_warden::daemonset::json::Scanner;
-use daemonset_warden::daemonset::policy::{Level, Policy};
-use daemonset_warden::daemonset::preemption_args::ExtenderPreemptionArgs;
-use daemonset_warden::daemonset::{filter, mutation, preemption, validation};
-use daemonset_warden::server::limits::Limits;
+use daemonset_warden::explain::inventory::Observed;
+use daemonset_warden::explain::{Filter, explain};
+use daemonset_warden::policy::{Level, Policy};
+use daemonset_warden::reservation::{preemption, refusal};
+use daemonset_warden::server::http::limits::Limits;
 use daemonset_warden::server::{AppState, router};
 use http_body_util::BodyExt;
 use serde_json::Value;
@@ -49,7 +51,7 @@ fn reviews_and_their_answers() {
         for path in ["/validate", "/mutate"] {
             let (status, answer) = server.post(path, input);
             assert!(matches!(status, StatusCode::OK | StatusCode::BAD_REQUEST), "{path} {status} {answer}");
-            if let Ok(request) = admission::parse(input)
+            if let Ok(request) = admission_v1::parse(input)
                 && status == StatusCode::OK
             {
                 assert_eq!(answer["response"]["uid"], *request.uid, "{path}");
@@ -66,7 +68,7 @@ fn every_rule_on_any_daemon_set() {
         strict.admission.rules.insert(rule.id.into(), Level::Deny);
     }
     fuzz("validate", &lines(ADMISSION), |input| {
-        let Ok(request) = admission::parse(input) else { return };
+        let Ok(request) = admission_v1::parse(input) else { return };
         let Ok(verdict) = validation::review(&strict, &request, None) else { return };
         assert_eq!(verdict.refusal().is_none(), verdict.is_allowed());
         assert!(verdict.warnings().iter().all(|warning| warning.chars().count() <= 256));
@@ -77,14 +79,14 @@ fn every_rule_on_any_daemon_set() {
 fn patches_apply_and_leave_nothing_to_do() {
     let policy = Policy::default();
     fuzz("mutate", &lines(ADMISSION), |input| {
-        let Ok(request) = admission::parse(input) else { return };
+        let Ok(request) = admission_v1::parse(input) else { return };
         let Ok(patch) = mutation::review(&policy, &request, None, None) else { return };
         // What a Value cannot hold (1e999) is nobody's pod.
         let Ok(mut review) = serde_json::from_slice::<Value>(input) else { return };
         let patch: json_patch::Patch = serde_json::from_str(&patch.to_json()).unwrap();
         json_patch::patch(&mut review["request"]["object"], &patch).unwrap();
         let again = serde_json::to_vec(&review).unwrap();
-        let request = admission::parse(&again).unwrap();
+        let request = admission_v1::parse(&again).unwrap();
         let patch = mutation::review(&policy, &request, None, None).unwrap();
         assert!(patch.is_empty(), "{}", patch.to_json());
     });
@@ -100,7 +102,7 @@ fn filter_arguments() {
         assert_eq!(status, if parsed.is_ok() { StatusCode::OK } else { StatusCode::BAD_REQUEST });
         let Ok(args) = parsed else { return };
         assert!(serde_json::from_slice::<&RawValue>(input).is_ok(), "accepted what is no JSON");
-        let (result, _) = filter::in_cluster(&mut cluster, &args, Instant::now());
+        let (result, _) = refusal::in_cluster(&mut cluster, &args, Instant::now());
         assert!(
             serde_json::from_slice::<&RawValue>(&result.body.to_vec(input)).is_ok(),
             "answered what is no JSON"

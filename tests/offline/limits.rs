@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use daemonset_warden::server::limits::Limits;
+use daemonset_warden::server::http::limits::Limits;
 use hyper::StatusCode;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 

@@ -3,6 +3,7 @@
 // The whole crate is tests: a failed unwrap is a failed test.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, clippy::print_stderr)]
 
+mod apiserver_unreachable;
 mod bad_input;
 mod certificates;
 mod chart;
@@ -18,7 +19,6 @@ mod fuzz;
 mod layering;
 mod limits;
 mod links;
-mod live;
 mod memory;
 mod metrics;
 mod mutation;

@@ -1,6 +1,6 @@
 //! docs/metrics.md says what the code does.
 
-use daemonset_warden::metrics;
+use daemonset_warden::telemetry::metrics;
 
 #[test]
 fn the_page_is_made_from_the_table() {

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use daemonset_warden::daemonset::admission;
-use daemonset_warden::daemonset::mutation;
-use daemonset_warden::daemonset::patch::Patch;
-use daemonset_warden::daemonset::policy::Policy;
-use daemonset_warden::scheduling::object::GroupKind;
+use daemonset_warden::admission::mutation;
+use daemonset_warden::admission::patch::Patch;
+use daemonset_warden::api::admission_v1;
+use daemonset_warden::api::meta::GroupKind;
+use daemonset_warden::policy::Policy;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -21,7 +21,7 @@ fn review_of(pod: &str) -> String {
 }
 
 fn mutate_text(policy: &Policy, review: &str) -> Result<Patch, String> {
-    let request = admission::parse(review.as_bytes()).map_err(|error| error.to_string())?;
+    let request = admission_v1::parse(review.as_bytes()).map_err(|error| error.to_string())?;
     mutation::review(policy, &request, None, None).map_err(|error| error.to_string())
 }
 
@@ -343,7 +343,7 @@ fn no_tolerations_where_a_whitelist_would_refuse_them() {
     let elsewhere = mutate_text(&policy, &review.replace("\"agents\"", "\"others\"")).unwrap();
     assert_eq!(operations(&elsewhere).len(), 3);
     // Labels that are known count, the name alone where they are not.
-    let request = admission::parse(review.as_bytes()).unwrap();
+    let request = admission_v1::parse(review.as_bytes()).unwrap();
     let unlabelled = mutation::review(&policy, &request, Some(&BTreeMap::new()), None).unwrap();
     assert_eq!(operations(&unlabelled).len(), 3);
 }
@@ -440,7 +440,7 @@ fn ignored_pods_and_namespaces_are_left_alone() {
     ignored["metadata"]["labels"] = json!({"daemonset-warden.io/ignore": "false", "other": "true"});
     assert!(!mutate(&ignored).is_empty());
     let review = review_of(&pod(&json!({"nodeName": "n1"})).to_string());
-    let request = admission::parse(review.as_bytes()).unwrap();
+    let request = admission_v1::parse(review.as_bytes()).unwrap();
     let labels = BTreeMap::from([("daemonset-warden.io/ignore".to_owned(), "true".to_owned())]);
     assert!(mutation::review(&Policy::default(), &request, Some(&labels), None).unwrap().is_empty());
 }
@@ -611,7 +611,7 @@ proptest! {
 
     #[test]
     fn arbitrary_bytes_never_panic(body in prop::collection::vec(any::<u8>(), 0..200)) {
-        if let Ok(request) = admission::parse(&body) {
+        if let Ok(request) = admission_v1::parse(&body) {
             let _ = mutation::review(&Policy::default(), &request, None, None);
         }
     }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use daemonset_warden::daemonset::validation::rules;
+use daemonset_warden::admission::validation::rules;
 
 #[test]
 fn rules_md_is_the_table_of_rules() {

@@ -11,11 +11,12 @@ use std::sync::{Arc, Once};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use daemonset_warden::daemonset::policy::Policy;
-use daemonset_warden::server::limits::Limits;
-use daemonset_warden::server::listener::Ports;
-use daemonset_warden::server::tls::{Source, Tls};
-use daemonset_warden::server::{self, AppState};
+use daemonset_warden::policy::Policy;
+use daemonset_warden::server;
+use daemonset_warden::server::AppState;
+use daemonset_warden::server::http::limits::Limits;
+use daemonset_warden::server::http::listener::Ports;
+use daemonset_warden::tls::{Source, Tls};
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::{http1, http2};
 use hyper::{Method, Request, StatusCode, header};

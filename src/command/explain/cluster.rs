@@ -11,8 +11,8 @@ use kube::{Client, Config};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::daemonset::explanation::observed::Observed;
-use crate::scheduling::object::TypeMeta;
+use crate::api::meta::TypeMeta;
+use crate::explain::inventory::Observed;
 
 /// Objects a page: what kubectl asks for.
 const PAGE: u32 = 500;

@@ -9,8 +9,8 @@ use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use crate::daemonset::explanation::observed::Observed;
-use crate::scheduling::object::{Metadata, TypeMeta, or_default};
+use crate::api::meta::{Metadata, TypeMeta, or_default};
+use crate::explain::inventory::Observed;
 
 /// The most that one file may hold. A cluster of 5,000 nodes and 150,000 pods is somewhat less in JSON.
 const MAX_BYTES: u64 = 2 << 30;

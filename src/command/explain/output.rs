@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use crate::daemonset::explanation::Row;
+use crate::explain::Row;
 
 /// Between columns, as kubectl does.
 const GAP: usize = 3;
@@ -57,7 +57,7 @@ fn line(out: &mut impl Write, widths: &[usize; 5], cells: [&str; 5]) -> io::Resu
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::daemonset::explanation::State;
+    use crate::explain::State;
 
     #[test]
     fn nothing_is_an_empty_array_and_a_word() {

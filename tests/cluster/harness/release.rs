@@ -11,7 +11,6 @@ use k8s_openapi::api::core::v1::{Pod, Secret, Service};
 use kube::{Api, Client};
 use serde_json::json;
 
-use super::arena::object;
 use super::cluster_ip::ClusterIp;
 use super::control_plane::ControlPlane;
 use super::kubectl::{Kubectl, Outcome};
@@ -19,6 +18,7 @@ use super::process::free_port;
 use super::replica::Replica;
 use super::run;
 use super::scheduler::Extender;
+use super::test_namespace::object;
 use super::tools::tools;
 use super::wait::eventually;
 use super::webhooks::owned_by_daemon_set;

@@ -14,9 +14,9 @@ use kube::api::PostParams;
 use kube::{Api, Client};
 use serde_json::{Value, json};
 
-use super::arena::{Arena, object};
 use super::control_plane::ControlPlane;
 use super::metrics;
+use super::test_namespace::{Arena, object};
 use super::wait::eventually;
 use super::warden::Warden;
 

@@ -1,7 +1,7 @@
 //! The scenarios at full size, as a table: `cargo test --release --test cluster full_size -- --ignored --nocapture`.
 //! `SCENARIOS=A,D` in the environment runs only these.
 
-use super::course::{Course, Scenario};
+use super::scenario_run::{Course, Scenario};
 use crate::harness::say;
 
 #[tokio::test]

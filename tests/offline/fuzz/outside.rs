@@ -6,26 +6,26 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use daemonset_warden::certificates::issue::Content;
-use daemonset_warden::certificates::names::Names;
-use daemonset_warden::certificates::plan::decide;
-use daemonset_warden::certificates::secret::SecretName;
-use daemonset_warden::cli::SchedulerConfigArgs;
-use daemonset_warden::command::scheduler_config::render;
-use daemonset_warden::daemonset::cluster::Cluster;
-use daemonset_warden::daemonset::daemon_set::DaemonSet;
-use daemonset_warden::daemonset::explanation::{Filter, explain};
-use daemonset_warden::daemonset::filter;
-use daemonset_warden::daemonset::policy_objects::{
+use daemonset_warden::api::daemonset::DaemonSet;
+use daemonset_warden::api::node::Node;
+use daemonset_warden::api::pod::Pod;
+use daemonset_warden::api::policy_objects::{
     LimitRange, Namespace, PriorityClass, ResourceQuota, RuntimeClass,
 };
-use daemonset_warden::metrics::Metrics;
-use daemonset_warden::scheduling::node::Node;
-use daemonset_warden::scheduling::pod::Pod;
-use daemonset_warden::server::tls::{Source, Tls};
-use daemonset_warden::watch::connect;
+use daemonset_warden::cache::Cluster;
+use daemonset_warden::cli::SchedulerConfigArgs;
+use daemonset_warden::command::scheduler_config::render;
+use daemonset_warden::explain::{Filter, explain};
+use daemonset_warden::reservation::refusal;
+use daemonset_warden::telemetry::metrics::Metrics;
+use daemonset_warden::tls::issue::Content;
+use daemonset_warden::tls::names::Names;
+use daemonset_warden::tls::rotation_plan::decide;
+use daemonset_warden::tls::secret::SecretName;
+use daemonset_warden::tls::{Source, Tls};
+use daemonset_warden::watch::client;
 use daemonset_warden::watch::kinds::{Watched, builtin};
-use daemonset_warden::watch::lean::Lean;
+use daemonset_warden::watch::trimmed_object::Lean;
 use kube::api::{ObjectList, WatchEvent};
 use serde_json::Value;
 
@@ -40,7 +40,7 @@ const NOW: i64 = 1_800_000_000;
 fn objects_of_watches() {
     let mut observed = cluster();
     let body = br#"{"Pod":{"metadata":{"name":"p","namespace":"shop","uid":"u"},"spec":{"containers":[{"name":"c"}]}},"NodeNames":["n1","n2"]}"#;
-    let args = daemonset_warden::daemonset::extender::ExtenderArgs::parse(body).unwrap();
+    let args = daemonset_warden::api::extender_v1::ExtenderArgs::parse(body).unwrap();
     fuzz("watches", &lines(OBJECTS), |input| {
         let cluster = &mut observed.cluster;
         // As whatever is watched: an object of one kind that is sent as another's is only one more that is nearly right.
@@ -52,7 +52,7 @@ fn objects_of_watches() {
         passes::<RuntimeClass>(input, "node.k8s.io", "RuntimeClass", cluster);
         passes::<LimitRange>(input, "", "LimitRange", cluster);
         passes::<ResourceQuota>(input, "", "ResourceQuota", cluster);
-        let (result, _) = filter::in_cluster(cluster, &args, Instant::now());
+        let (result, _) = refusal::in_cluster(cluster, &args, Instant::now());
         assert!(serde_json::from_slice::<Value>(&result.body.to_vec(body)).is_ok());
         cluster.take_effects();
         // What is wrong with one object must not be the whole cluster's for good.
@@ -139,7 +139,7 @@ fn certificate_files() {
             (source("tls.crt", "tls.key"), Some(path("fuzzed"))),
         ] {
             if let Err(error) = Tls::load(source, client_ca, Arc::new(Metrics::default())) {
-                let text = daemonset_warden::logs::chain(&error);
+                let text = daemonset_warden::telemetry::logs::chain(&error);
                 assert!(!text.contains("PRIVATE KEY"), "a key in a log: {text}");
             }
         }
@@ -153,7 +153,7 @@ fn kubeconfigs() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     fuzz("kubeconfig", &[KUBECONFIG.as_bytes()], |input| {
         fs::write(&file, input).unwrap();
-        match runtime.block_on(connect::config(Some(&file))) {
+        match runtime.block_on(client::config(Some(&file))) {
             Ok(config) => assert!(config.is_some()),
             Err(error) => assert!(error.to_string().contains("kubeconfig")),
         }

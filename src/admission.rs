@@ -1,0 +1,7 @@
+//! PURE: the answers of `/validate` and `/mutate`.
+
+pub mod default_priority;
+pub mod mutation;
+pub mod patch;
+pub mod quota;
+pub mod validation;

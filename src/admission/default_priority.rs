@@ -1,0 +1,195 @@
+//! The priority class that daemon pods without one get, if one is configured: so that they can preempt ordinary pods.
+//!
+//! A class is worth something, so it is given only to pods that a trusted controller creates for a DaemonSet that exists, and
+//! only where nothing can refuse the pod for it: it is never made inadmissible.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use serde::{Deserialize, Deserializer};
+
+use super::patch::{Patch, push_string};
+use super::quota;
+use crate::api::admission_v1::AdmissionRequest;
+use crate::api::meta::{Metadata, or_default};
+use crate::cache::Cluster;
+use crate::daemonset::daemon_pod::daemon_set_reference;
+use crate::policy::Policy;
+use crate::policy::opt_out::is_ignored;
+use crate::scheduling::label_selector;
+
+/// Classes that the apiserver makes.
+const SYSTEM_PREFIX: &str = "system-";
+
+/// The part of a pod that decides.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct OwnPod {
+    #[serde(deserialize_with = "or_default")]
+    metadata: Metadata,
+    #[serde(deserialize_with = "or_default")]
+    spec: OwnSpec,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct OwnSpec {
+    #[serde(deserialize_with = "or_default")]
+    priority_class_name: String,
+    /// Whether it is there, even as `null`.
+    #[serde(deserialize_with = "is_there")]
+    priority: bool,
+    /// Whether it is there, even as `null`.
+    #[serde(deserialize_with = "is_there")]
+    preemption_policy: bool,
+}
+
+/// Adds to `patch` what gives the configured class to the pod that `request` creates, if it may have it.
+///
+/// Admission has computed a priority and a preemption policy already, from no class or from the cluster's default one: they
+/// are taken away, for admission to compute them anew from the class, or it would refuse the pod
+/// (kubernetes v1.36.3 plugin/pkg/admission/priority/admission.go `admitPod`).
+pub fn add(policy: &Policy, request: &AdmissionRequest<'_>, pod: &str, cluster: &Cluster, patch: &mut Patch) {
+    let class = policy.admission.default_priority_class_name.as_str();
+    let is_trusted = policy.trusted_controllers.iter().any(|name| *name == request.user_info.username);
+    if class.is_empty() || !is_trusted {
+        return;
+    }
+    // Whatever is wrong with it, it is not ours to give it anything.
+    let Ok(pod) = serde_json::from_str::<OwnPod>(pod) else { return };
+    if !may_have(policy, &request.namespace, &pod, class, cluster) {
+        return;
+    }
+    let mut value = String::new();
+    push_string(&mut value, class);
+    patch.add(&["spec", "priorityClassName"], &value);
+    if pod.spec.priority {
+        patch.remove(&["spec", "priority"]);
+    }
+    if pod.spec.preemption_policy {
+        patch.remove(&["spec", "preemptionPolicy"]);
+    }
+}
+
+fn may_have(policy: &Policy, namespace: &str, pod: &OwnPod, class: &str, cluster: &Cluster) -> bool {
+    let own = pod.spec.priority_class_name.as_str();
+    let owner = daemon_set_reference(&policy.daemon_set_kinds, &pod.metadata);
+    let known = owner.and_then(|owner| Some((owner, cluster.daemon_set(&owner.uid)?.1)));
+    let Some((owner, info)) = known.filter(|_| own != class && !is_ignored(&pod.metadata.labels)) else {
+        return false;
+    };
+    let daemon_set = &info.daemon_set;
+    let template = &daemon_set.spec.template.spec;
+    let is_genuine = daemon_set.metadata.namespace == namespace
+        && daemon_set.metadata.name == owner.name
+        && *info.group == *owner.group()
+        && selects(daemon_set.spec.selector.as_ref(), &pod.metadata.labels);
+    // The cluster's default class is in the pod already; what the DaemonSet's author chose stays.
+    let is_global_default = || cluster.priority_class(own).is_some_and(|class| class.global_default);
+    let is_unset = template.priority_class_name.is_empty()
+        && template.priority.is_none()
+        && template.preemption_policy.is_empty()
+        && (own.is_empty() || is_global_default());
+    is_genuine && is_unset && exists(cluster, class) && !may_refuse(cluster, namespace, class, own)
+}
+
+fn selects(selector: Option<&LabelSelector>, labels: &BTreeMap<String, String>) -> bool {
+    label_selector::matches(selector, labels) == Some(true)
+}
+
+fn exists(cluster: &Cluster, class: &str) -> bool {
+    cluster.priority_class(class).is_some_and(|class| !class.metadata.is_deleting())
+}
+
+/// Whether a quota could refuse the pod because of its new class.
+///
+/// A quota that counts the pod either way changes nothing. One that counts it only with the new class may be used up. And a
+/// system class outside kube-system may need a quota of its own, which we cannot know to have room.
+fn may_refuse(cluster: &Cluster, namespace: &str, class: &str, before: &str) -> bool {
+    let mut quotas = cluster.resource_quotas(namespace);
+    let newly_counted =
+        quotas.any(|quota| quota::may_count(quota, class) && !quota::may_count(quota, before));
+    newly_counted || class.starts_with(SYSTEM_PREFIX) && namespace != "kube-system"
+}
+
+fn is_there<'de, D: Deserializer<'de>>(from: D) -> Result<bool, D::Error> {
+    serde::de::IgnoredAny::deserialize(from).map(|_| true)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::admission::mutation;
+    use crate::api::admission_v1;
+
+    const CONTROLLER: &str = "system:serviceaccount:kube-system:daemon-set-controller";
+    const CLASS: &str = r#"{"metadata":{"name":"daemon"},"value":1000}"#;
+
+    fn patch(username: &str, spec: &str, class: &str, quota: &str) -> String {
+        let mut policy = Policy::default();
+        policy.admission.default_priority_class_name = "daemon".to_owned();
+        let mut cluster = Cluster::new(Arc::new(policy.clone()), None);
+        let daemon_set = r#"{"metadata":{"name":"a","namespace":"s","uid":"u"},"spec":{"selector":{"matchLabels":{"a":"b"}}}}"#;
+        cluster.apply_daemon_set("apps", serde_json::from_str(daemon_set).unwrap());
+        cluster.apply_priority_class(serde_json::from_str(class).unwrap());
+        cluster.apply_priority_class(
+            serde_json::from_str(r#"{"metadata":{"name":"usual"},"value":1,"globalDefault":true}"#).unwrap(),
+        );
+        if !quota.is_empty() {
+            cluster.apply_resource_quota(
+                serde_json::from_str(&format!(
+                    r#"{{"metadata":{{"name":"q","namespace":"s"}},"spec":{quota}}}"#
+                ))
+                .unwrap(),
+            );
+        }
+        let pod = format!(
+            r#"{{"metadata":{{"labels":{{"a":"b"}},"ownerReferences":[{{"apiVersion":"apps/v1","kind":"DaemonSet","name":"a","uid":"u","controller":true}}]}},"spec":{spec}}}"#
+        );
+        let body = format!(
+            r#"{{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":{{"uid":"1","kind":{{"group":"","version":"v1","kind":"Pod"}},"operation":"CREATE","namespace":"s","userInfo":{{"username":"{username}"}},"object":{pod}}}}}"#
+        );
+        let request = admission_v1::parse(body.as_bytes()).unwrap();
+        mutation::review(&policy, &request, None, Some(&cluster)).unwrap().to_json()
+    }
+
+    #[test]
+    fn a_class_is_given_only_where_nothing_can_refuse_the_pod_for_it() {
+        let nothing = mutation::review(&Policy::default(), &admission_v1::parse(br#"{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":{"uid":"1","operation":"CREATE"}}"#).unwrap(), None, None).unwrap().to_json();
+        let spec = r#"{"priority":0,"preemptionPolicy":"PreemptLowerPriority"}"#;
+        let given = patch(CONTROLLER, spec, CLASS, "");
+        for part in [
+            r#""/spec/priorityClassName""#,
+            r#""daemon""#,
+            r#""/spec/priority""#,
+            r#""/spec/preemptionPolicy""#,
+        ] {
+            assert!(given.contains(part), "{given}");
+        }
+        assert!(!patch(CONTROLLER, "{}", CLASS, "").contains("remove"));
+        assert_eq!(
+            patch(
+                CONTROLLER,
+                r#"{"priorityClassName":"usual","priority":1,"preemptionPolicy":"a"}"#,
+                CLASS,
+                ""
+            ),
+            given
+        );
+
+        let scoped = r#"{"hard":{"pods":"1"},"scopeSelector":{"matchExpressions":[{"scopeName":"PriorityClass","operator":"In","values":["daemon"]}]}}"#;
+        let cases = [
+            patch("eve", spec, CLASS, ""),
+            patch(CONTROLLER, r#"{"priorityClassName":"chosen"}"#, CLASS, ""),
+            patch(CONTROLLER, r#"{"priorityClassName":"daemon"}"#, CLASS, ""),
+            patch(CONTROLLER, spec, r#"{"metadata":{"name":"other"}}"#, ""),
+            patch(CONTROLLER, spec, CLASS, scoped),
+        ];
+        for patch in cases {
+            assert_eq!(patch, nothing);
+        }
+        assert_eq!(patch(CONTROLLER, spec, CLASS, r#"{"hard":{"pods":"1"}}"#), given, "counts it either way");
+    }
+}

@@ -1,0 +1,275 @@
+//! What `/mutate` makes of a daemon pod: JSON Patch operations, written one by one on the raw object.
+//!
+//! Pods of Kubernetes' own controller already have all of it and get no patch. Pods that their controller binds by
+//! `spec.nodeName` (after kubernetes before 1.12; OpenKruise and hand-written controllers today) bypass the scheduler, and with
+//! it priority and preemption: they get the controller's node affinity and tolerations instead, so that the default scheduler
+//! places them. Nothing is ever serialised from a typed object: fields that we do not know survive.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::{NodeSelector, Toleration};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
+use serde_json::de::StrRead;
+use serde_json::value::RawValue;
+
+use super::default_priority;
+use super::patch::{Patch, push_string};
+use crate::api::admission_v1::{AdmissionRequest, BadReview};
+use crate::api::meta::{
+    Metadata, OwnerReference, object, object_or_default, or_default, parse_object, string_map, text,
+    visit_list,
+};
+use crate::api::pod::{Affinity, NodeAffinity, PodSpec};
+use crate::cache::Cluster;
+use crate::daemonset::daemon_pod::{
+    LEGACY_SCHEDULER_NAME, daemon_set_reference, daemon_tolerations, is_same_toleration, is_target_affinity,
+    target_node_name,
+};
+use crate::policy::Policy;
+use crate::policy::opt_out::is_ignored;
+use crate::scheduling::label_selector;
+
+const REQUIRED: &str = "requiredDuringSchedulingIgnoredDuringExecution";
+const TERMS: &str = "nodeSelectorTerms";
+/// More than fit into an object that the apiserver stores. Without it, a body of 8 MiB of `{},` would take forty times as much
+/// memory.
+const MAX_TOLERATIONS: usize = 50_000;
+
+/// The patch for the pod that `request` creates; empty for anything else.
+///
+/// `namespace_labels` are those of the request's namespace, if they are known; `cluster` is given only while it is known in
+/// full, and no priority class without it.
+///
+/// # Errors
+/// When the object is no pod.
+pub fn review(
+    policy: &Policy,
+    request: &AdmissionRequest<'_>,
+    namespace_labels: Option<&BTreeMap<String, String>>,
+    cluster: Option<&Cluster>,
+) -> Result<Patch, BadReview> {
+    // All that is changed here is immutable once the pod is stored.
+    if !request.is_pod() || request.operation != "CREATE" {
+        return Ok(Patch::default());
+    }
+    let object = request.object.ok_or_else(|| BadReview::NoObject(request.operation.clone().into_owned()))?;
+    let pod = parse_object(StrRead::new(object)).map_err(bad_pod)?;
+    let default_labels;
+    let namespace_labels = match namespace_labels {
+        Some(labels) => labels,
+        None => {
+            // Every namespace has its name as a label, so the usual selectors work even without a cluster.
+            let name = ("kubernetes.io/metadata.name".to_owned(), request.namespace.clone().into_owned());
+            default_labels = BTreeMap::from([name]);
+            &default_labels
+        }
+    };
+    let mut patch = patch(policy, pod, namespace_labels);
+    if let Some(cluster) = cluster.filter(|_| !is_ignored(namespace_labels)) {
+        default_priority::add(policy, request, object, cluster, &mut patch);
+    }
+    Ok(patch)
+}
+
+/// The part of a pod that is read; values that are carried over stay raw.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct RawPod<'a> {
+    #[serde(deserialize_with = "object_or_default")]
+    metadata: PodMetadata,
+    #[serde(borrow, deserialize_with = "object")]
+    spec: Option<RawSpec<'a>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct PodMetadata {
+    #[serde(deserialize_with = "string_map")]
+    labels: BTreeMap<String, String>,
+    #[serde(deserialize_with = "string_map")]
+    annotations: BTreeMap<String, String>,
+    #[serde(rename = "ownerReferences", deserialize_with = "controller")]
+    controller: Option<OwnerReference>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct RawSpec<'a> {
+    #[serde(borrow, deserialize_with = "text")]
+    node_name: Cow<'a, str>,
+    #[serde(borrow, deserialize_with = "text")]
+    scheduler_name: Cow<'a, str>,
+    #[serde(deserialize_with = "or_default")]
+    host_network: bool,
+    #[serde(deserialize_with = "object")]
+    affinity: Option<RawAffinity>,
+    #[serde(borrow, deserialize_with = "tolerations")]
+    tolerations: Vec<RawToleration<'a>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct RawAffinity {
+    #[serde(deserialize_with = "object")]
+    node_affinity: Option<NodeAffinity>,
+}
+
+/// A toleration as it was sent, and the fields that are compared.
+struct RawToleration<'a> {
+    sent: &'a str,
+    fields: Toleration,
+}
+
+impl<'de> Deserialize<'de> for RawToleration<'de> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let sent = <&RawValue>::deserialize(from)?.get();
+        let fields = parse_object(StrRead::new(sent)).map_err(D::Error::custom)?;
+        Ok(Self { sent, fields })
+    }
+}
+
+/// Reads the tolerations of a pod.
+fn tolerations<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<RawToleration<'de>>, D::Error> {
+    let mut list = Vec::new();
+    visit_list(from, |toleration| {
+        if list.len() == MAX_TOLERATIONS {
+            return Err("too many tolerations");
+        }
+        list.push(toleration);
+        Ok(())
+    })?;
+    Ok(list)
+}
+
+/// Reads owner references and keeps only the controller's, the first with `controller: true`: a list of any length takes no
+/// memory.
+fn controller<'de, D: Deserializer<'de>>(from: D) -> Result<Option<OwnerReference>, D::Error> {
+    #[derive(Deserialize)]
+    struct Item(#[serde(deserialize_with = "object_or_default")] OwnerReference);
+    let mut controller = None;
+    visit_list(from, |Item(reference)| {
+        if controller.is_none() && reference.controller == Some(true) {
+            controller = Some(reference);
+        }
+        Ok(())
+    })?;
+    Ok(controller)
+}
+
+fn patch(policy: &Policy, pod: RawPod<'_>, namespace_labels: &BTreeMap<String, String>) -> Patch {
+    let mut patch = Patch::default();
+    let PodMetadata { labels, annotations, controller } = pod.metadata;
+    let owner_references = controller.into_iter().collect();
+    let metadata = Metadata { labels, annotations, owner_references, ..Metadata::default() };
+    let owned = daemon_set_reference(&policy.daemon_set_kinds, &metadata).is_some();
+    let Some(spec) = pod.spec.filter(|_| owned) else { return patch };
+    if is_ignored(&metadata.labels) || is_ignored(namespace_labels) {
+        return patch;
+    }
+    let exists = spec.affinity.is_some();
+    let node_affinity = spec.affinity.and_then(|affinity| affinity.node_affinity);
+    let has_node_affinity = node_affinity.is_some();
+    let lean = PodSpec {
+        node_name: spec.node_name.into_owned(),
+        affinity: Affinity { node_affinity: node_affinity.unwrap_or_default() },
+        ..PodSpec::default()
+    };
+    // Without a target nobody knows where the pod belongs: not ours to invent one, and refusing it would stall its controller.
+    let Some(target) = target_node_name(&lean) else { return patch };
+
+    let required = lean.affinity.node_affinity.required.as_ref();
+    set_affinity(&mut patch, exists, has_node_affinity, required, target);
+    if !skips_tolerations(policy, namespace_labels) {
+        set_tolerations(&mut patch, &spec.tolerations, spec.host_network);
+    }
+    if spec.scheduler_name == LEGACY_SCHEDULER_NAME {
+        let mut name = String::new();
+        push_string(&mut name, &policy.admission.scheduler_name);
+        patch.add(&["spec", "schedulerName"], &name);
+    }
+    if !lean.node_name.is_empty() {
+        patch.remove(&["spec", "nodeName"]);
+    }
+    patch
+}
+
+/// Sets the deepest level that is missing or wrong; everything beside it is left alone.
+fn set_affinity(
+    patch: &mut Patch,
+    exists: bool,
+    has_node_affinity: bool,
+    required: Option<&NodeSelector>,
+    target: &str,
+) {
+    if required.is_some_and(|required| is_target_affinity(required, target)) {
+        return;
+    }
+    let path = ["spec", "affinity", "nodeAffinity", REQUIRED, TERMS];
+    let depth = match (exists, has_node_affinity, required) {
+        (false, ..) => 2,
+        (true, false, _) => 3,
+        (true, true, None) => 4,
+        (true, true, Some(_)) => 5,
+    };
+    let (path, missing) = path.split_at(depth);
+    let mut value = String::new();
+    for level in missing {
+        value.push('{');
+        push_string(&mut value, level);
+        value.push(':');
+    }
+    value.push_str(r#"[{"matchFields":[{"key":"metadata.name","operator":"In","values":["#);
+    push_string(&mut value, target);
+    value.push_str("]}]}]");
+    value.extend(missing.iter().map(|_| '}'));
+    patch.add(path, &value);
+}
+
+/// Sets the whole list, so that it does not matter what another webhook has appended to it; nothing when it has them all.
+fn set_tolerations(patch: &mut Patch, existing: &[RawToleration<'_>], host_network: bool) {
+    let wanted = daemon_tolerations(host_network);
+    let place = |own: &RawToleration<'_>| {
+        wanted.iter().position(|(key, effect)| is_same_toleration(&own.fields, key, effect))
+    };
+    let places: Vec<Option<usize>> = existing.iter().map(place).collect();
+    let replaces = existing
+        .iter()
+        .zip(&places)
+        .any(|(own, place)| place.is_some() && own.fields.toleration_seconds.is_some());
+    let mut missing = (0..wanted.len()).filter(|index| !places.contains(&Some(*index))).peekable();
+    if !replaces && missing.peek().is_none() {
+        return;
+    }
+    let mut list = String::with_capacity(1_024);
+    let mut push = |own: Option<&str>, index: usize| {
+        list.push(if list.is_empty() { '[' } else { ',' });
+        if let Some(own) = own {
+            list.push_str(own);
+            return;
+        }
+        let (key, effect) = wanted[index];
+        for part in [r#"{"effect":""#, effect, r#"","key":""#, key, r#"","operator":"Exists"}"#] {
+            list.push_str(part);
+        }
+    };
+    for (own, place) in existing.iter().zip(&places) {
+        match place {
+            Some(index) if own.fields.toleration_seconds.is_some() => push(None, *index),
+            _ => push(Some(own.sent), 0),
+        }
+    }
+    missing.for_each(|index| push(None, index));
+    list.push(']');
+    patch.add(&["spec", "tolerations"], &list);
+}
+
+fn skips_tolerations(policy: &Policy, namespace_labels: &BTreeMap<String, String>) -> bool {
+    let selector = policy.admission.skip_tolerations.as_ref();
+    selector.is_some_and(|selector| label_selector::matches(Some(selector), namespace_labels) == Some(true))
+}
+
+fn bad_pod(source: serde_json::Error) -> BadReview {
+    BadReview::BadObject { field: "object", kind: "Pod".to_owned(), source }
+}

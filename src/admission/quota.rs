@@ -1,0 +1,65 @@
+//! Quotas and priority classes: which quota is for which class, and whether one could refuse a pod of it.
+//!
+//! After kubernetes v1.36.3 pkg/quota/v1/evaluator/core/pods.go (`podMatchesScopeFunc`) and
+//! staging/src/k8s.io/apiserver/pkg/admission/plugin/resourcequota/controller.go (`CheckRequest`).
+
+use crate::api::policy_objects::{ResourceQuota, ScopeSelectorRequirement};
+
+const PRIORITY_CLASS_SCOPE: &str = "PriorityClass";
+
+/// Whether a quota is scoped to pods of `class` by name: what clusters that limit a class ask for.
+pub fn is_for_class(quota: &ResourceQuota, class: &str) -> bool {
+    scopes(quota).next().is_some() && scopes(quota).all(|scope| matches(scope, class))
+}
+
+/// Whether a quota might count pods of `class` against a limit: all but those whose scope rules the class out.
+pub fn may_count(quota: &ResourceQuota, class: &str) -> bool {
+    scopes(quota).all(|scope| matches(scope, class))
+}
+
+/// What a quota says about classes.
+fn scopes(quota: &ResourceQuota) -> impl Iterator<Item = &ScopeSelectorRequirement> {
+    let expressions = quota.spec.scope_selector.match_expressions.iter();
+    expressions.filter(|scope| scope.scope_name == PRIORITY_CLASS_SCOPE)
+}
+
+fn matches(scope: &ScopeSelectorRequirement, class: &str) -> bool {
+    let is_named = scope.values.iter().any(|value| value == class);
+    match scope.operator.as_str() {
+        "In" => is_named,
+        "NotIn" => !is_named,
+        "Exists" => !class.is_empty(),
+        "DoesNotExist" => class.is_empty(),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scopes_choose_by_class() {
+        let quota = |scopes: &str| -> ResourceQuota {
+            serde_json::from_str(&format!(
+                r#"{{"spec":{{"hard":{{"pods":"1"}},"scopeSelector":{{"matchExpressions":[{scopes}]}}}}}}"#
+            ))
+            .unwrap()
+        };
+        let scope = |operator: &str, values: &str| {
+            quota(&format!(r#"{{"scopeName":"PriorityClass","operator":"{operator}","values":[{values}]}}"#))
+        };
+        let cases = [
+            (quota(""), false, true),
+            (quota(r#"{"scopeName":"BestEffort","operator":"Exists"}"#), false, true),
+            (scope("In", r#""a","b""#), true, true),
+            (scope("In", r#""b""#), false, false),
+            (scope("NotIn", r#""a""#), false, false),
+            (scope("Exists", ""), true, true),
+            (scope("DoesNotExist", ""), false, false),
+        ];
+        for (quota, is_for, may) in cases {
+            assert_eq!((is_for_class(&quota, "a"), may_count(&quota, "a")), (is_for, may), "{quota:?}");
+        }
+    }
+}

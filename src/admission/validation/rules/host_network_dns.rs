@@ -1,0 +1,32 @@
+//! `host-network-dns`: `hostNetwork` with dnsPolicy ClusterFirst, which is also the default.
+//!
+//! A pod on its node's network cannot use ClusterFirst: the kubelet falls back to the node's own resolver, and names of
+//! Services are not found. Use ClusterFirstWithHostNet, or say Default if that is what is meant.
+//!
+//! Source: kubernetes v1.36.3 pkg/kubelet/network/dns/dns.go (`getPodDNSType`).
+
+use super::Rule;
+use crate::api::daemonset::DaemonSet;
+use crate::api::field::{Error, Path};
+use crate::policy::Level;
+
+pub(super) const RULE: Rule = Rule {
+    id: "host-network-dns",
+    default: Level::Warn,
+    what: "`hostNetwork` with dnsPolicy ClusterFirst, which is also the default",
+    why: "A pod on its node's network cannot use ClusterFirst: the kubelet falls back to the node's own resolver, and names of Services are not found. Use ClusterFirstWithHostNet, or say Default if that is what is meant.",
+    source: "pkg/kubelet/network/dns/dns.go (`getPodDNSType`)",
+    check,
+};
+
+const DETAIL: &str =
+    "with hostNetwork it falls back to the node's resolver; use ClusterFirstWithHostNet, or say Default";
+
+fn check(daemon_set: &DaemonSet) -> Vec<Error> {
+    let spec = &daemon_set.spec.template.spec;
+    if !spec.host_network || !matches!(spec.dns_policy.as_str(), "" | "ClusterFirst") {
+        return Vec::new();
+    }
+    let path = Path::new("spec.template.spec.dnsPolicy");
+    vec![Error::invalid(path, &"ClusterFirst", DETAIL)]
+}

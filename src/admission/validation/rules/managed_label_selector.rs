@@ -1,0 +1,46 @@
+//! `managed-label-selector`: a selector that depends on a label which the system overwrites.
+//!
+//! The DaemonSet controller and the apiserver write these labels on each pod: `controller-revision-hash`, `pod-
+//! template-generation`, `topology.kubernetes.io/zone`, `topology.kubernetes.io/region`. A pod that then no longer
+//! matches is let go and made again, without end. Select by labels of your own.
+//!
+//! Source: kubernetes v1.36.3 pkg/controller/daemon/util/daemonset_util.go (`CreatePodTemplate`),
+//! plugin/pkg/admission/podtopologylabels/admission.go, pkg/controller/controller_ref_manager.go (`ClaimObject`).
+
+use super::Rule;
+use crate::api::daemonset::DaemonSet;
+use crate::api::field::{Error, Path};
+use crate::daemonset::daemon_pod::{GENERATION_LABEL, REVISION_LABEL};
+use crate::policy::Level;
+use crate::scheduling::label_selector;
+
+pub(super) const RULE: Rule = Rule {
+    id: "managed-label-selector",
+    default: Level::Deny,
+    what: "a selector that depends on a label which the system overwrites",
+    why: "The DaemonSet controller and the apiserver write these labels on each pod: `controller-revision-hash`, `pod-template-generation`, `topology.kubernetes.io/zone`, `topology.kubernetes.io/region`. A pod that then no longer matches is let go and made again, without end. Select by labels of your own.",
+    source: "pkg/controller/daemon/util/daemonset_util.go (`CreatePodTemplate`), plugin/pkg/admission/podtopologylabels/admission.go, pkg/controller/controller_ref_manager.go (`ClaimObject`)",
+    check,
+};
+
+const MANAGED: [&str; 4] =
+    [REVISION_LABEL, GENERATION_LABEL, "topology.kubernetes.io/zone", "topology.kubernetes.io/region"];
+const DETAIL: &str =
+    "the system overwrites this label on pods, which then no longer match and are made again without end";
+
+fn check(daemon_set: &DaemonSet) -> Vec<Error> {
+    let Some(selector) = &daemon_set.spec.selector else { return Vec::new() };
+    let path = Path::new("spec.selector");
+    let labels = selector.match_labels.iter().flatten().filter(|(key, _)| MANAGED.contains(&key.as_str()));
+    let labels =
+        labels.map(|(key, value)| Error::invalid_text(path.child("matchLabels").key(key), value, DETAIL));
+    let expressions = label_selector::expressions(selector).iter().enumerate();
+    // That the label exists stays true whatever its value becomes.
+    let expressions = expressions.filter(|(_, requirement)| {
+        MANAGED.contains(&requirement.key.as_str()) && requirement.operator != "Exists"
+    });
+    let expressions = expressions.map(|(index, requirement)| {
+        Error::invalid_text(path.child("matchExpressions").index(index), &requirement.key, DETAIL)
+    });
+    labels.chain(expressions).collect()
+}

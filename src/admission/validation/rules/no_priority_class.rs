@@ -1,0 +1,31 @@
+//! `no-priority-class`: a template without a priority class.
+//!
+//! Daemon pods of no class have the priority of ordinary pods (unless the cluster has a default class): on a full node
+//! they wait and cannot preempt. Name a class, such as system-node-critical in kube-system.
+//!
+//! Source: kubernetes v1.36.3 pkg/scheduler/framework/plugins/defaultpreemption/default_preemption.go,
+//! plugin/pkg/admission/priority/admission.go.
+
+use super::Rule;
+use crate::api::daemonset::DaemonSet;
+use crate::api::field::{Error, Path};
+use crate::policy::Level;
+
+pub(super) const RULE: Rule = Rule {
+    id: "no-priority-class",
+    default: Level::Warn,
+    what: "a template without a priority class",
+    why: "Daemon pods of no class have the priority of ordinary pods (unless the cluster has a default class): on a full node they wait and cannot preempt. Name a class, such as system-node-critical in kube-system.",
+    source: "pkg/scheduler/framework/plugins/defaultpreemption/default_preemption.go, plugin/pkg/admission/priority/admission.go",
+    check,
+};
+
+const DETAIL: &str = "without a class its pods cannot preempt ordinary pods on a full node";
+
+fn check(daemon_set: &DaemonSet) -> Vec<Error> {
+    let spec = &daemon_set.spec.template.spec;
+    if !spec.priority_class_name.is_empty() || spec.priority.is_some() {
+        return Vec::new();
+    }
+    vec![Error::required(Path::new("spec.template.spec.priorityClassName"), DETAIL)]
+}

@@ -1,0 +1,28 @@
+//! `node-name-in-template`: `spec.nodeName` in the template.
+//!
+//! The DaemonSet then runs on that one node only, and its pod bypasses the scheduler. Choose nodes by nodeSelector.
+//!
+//! Source: kubernetes v1.36.3 pkg/controller/daemon/daemon_controller.go (`NodeShouldRunDaemonPod`).
+
+use super::Rule;
+use crate::api::daemonset::DaemonSet;
+use crate::api::field::{Error, Path};
+use crate::policy::Level;
+
+pub(super) const RULE: Rule = Rule {
+    id: "node-name-in-template",
+    default: Level::Warn,
+    what: "`spec.nodeName` in the template",
+    why: "The DaemonSet then runs on that one node only, and its pod bypasses the scheduler. Choose nodes by nodeSelector.",
+    source: "pkg/controller/daemon/daemon_controller.go (`NodeShouldRunDaemonPod`)",
+    check,
+};
+
+const DETAIL: &str = "it confines the DaemonSet to one node and bypasses the scheduler; use nodeSelector";
+
+fn check(daemon_set: &DaemonSet) -> Vec<Error> {
+    if daemon_set.spec.template.spec.node_name.is_empty() {
+        return Vec::new();
+    }
+    vec![Error::forbidden(Path::new("spec.template.spec.nodeName"), DETAIL)]
+}

@@ -1,0 +1,35 @@
+//! `on-delete-rolling-update`: rollingUpdate settings beside type OnDelete.
+//!
+//! OnDelete replaces a pod only when somebody deletes it; maxUnavailable and maxSurge are neither used nor checked.
+//! Remove them, or use RollingUpdate.
+//!
+//! Source: kubernetes v1.36.3 pkg/controller/daemon/daemon_controller.go (`updateDaemonSet`),
+//! pkg/apis/apps/validation/validation.go (`ValidateDaemonSetUpdateStrategy`).
+
+use super::Rule;
+use crate::api::daemonset::DaemonSet;
+use crate::api::daemonset::ON_DELETE;
+use crate::api::field::{Error, Path};
+use crate::policy::Level;
+
+pub(super) const RULE: Rule = Rule {
+    id: "on-delete-rolling-update",
+    default: Level::Warn,
+    what: "rollingUpdate settings beside type OnDelete",
+    why: "OnDelete replaces a pod only when somebody deletes it; maxUnavailable and maxSurge are neither used nor checked. Remove them, or use RollingUpdate.",
+    source: "pkg/controller/daemon/daemon_controller.go (`updateDaemonSet`), pkg/apis/apps/validation/validation.go (`ValidateDaemonSetUpdateStrategy`)",
+    check,
+};
+
+const DETAIL: &str = "type OnDelete ignores it";
+
+fn check(daemon_set: &DaemonSet) -> Vec<Error> {
+    let strategy = daemon_set.spec.update_strategy().unwrap_or_default();
+    let settings = strategy
+        .rolling_update
+        .filter(|update| update.max_unavailable.is_some() || update.max_surge.is_some());
+    if strategy.kind != ON_DELETE || settings.is_none() {
+        return Vec::new();
+    }
+    vec![Error::forbidden(Path::new("spec.updateStrategy.rollingUpdate"), DETAIL)]
+}

@@ -1,0 +1,216 @@
+//! The part of `admission.k8s.io/v1` that is read, borrowed from the request's body.
+//!
+//! After kubernetes v1.36.3 staging/src/k8s.io/api/admission/v1/types.go. Objects stay raw JSON here: each rule decodes
+//! what it reads, and what nobody reads survives untouched.
+
+pub mod response;
+
+use std::borrow::Cow;
+
+use serde::{Deserialize, Deserializer};
+use serde_json::de::SliceRead;
+use serde_json::value::RawValue;
+
+use crate::api::meta::{GroupKind, object, object_or_default, parse_object, text};
+
+/// The only version that is answered; the webhook configurations ask for it.
+pub const API_VERSION: &str = "admission.k8s.io/v1";
+/// The kind of the request and of the answer.
+pub const KIND: &str = "AdmissionReview";
+
+/// What the apiserver asks.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct AdmissionReview<'a> {
+    #[serde(borrow, deserialize_with = "text")]
+    api_version: Cow<'a, str>,
+    #[serde(borrow, deserialize_with = "text")]
+    kind: Cow<'a, str>,
+    #[serde(borrow, deserialize_with = "object")]
+    request: Option<AdmissionRequest<'a>>,
+}
+
+/// One operation on one object.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct AdmissionRequest<'a> {
+    /// Names this call; the answer repeats it.
+    #[serde(borrow, deserialize_with = "text")]
+    pub uid: Cow<'a, str>,
+    /// The kind of `object` and `old_object`.
+    #[serde(borrow, deserialize_with = "object_or_default")]
+    pub kind: GroupVersionKind<'a>,
+    /// Such as `status`; empty for the object itself.
+    #[serde(borrow, deserialize_with = "text")]
+    pub sub_resource: Cow<'a, str>,
+    /// Empty while the apiserver has not made the name yet.
+    #[serde(borrow, deserialize_with = "text")]
+    pub name: Cow<'a, str>,
+    /// Empty for kinds without namespaces.
+    #[serde(borrow, deserialize_with = "text")]
+    pub namespace: Cow<'a, str>,
+    /// `CREATE`, `UPDATE`, `DELETE` or `CONNECT`.
+    #[serde(borrow, deserialize_with = "text")]
+    pub operation: Cow<'a, str>,
+    /// Who asks.
+    #[serde(borrow, deserialize_with = "object_or_default")]
+    pub user_info: UserInfo<'a>,
+    /// JSON; absent on DELETE.
+    #[serde(borrow, deserialize_with = "raw")]
+    pub object: Option<&'a str>,
+    /// JSON; absent on CREATE.
+    #[serde(borrow, deserialize_with = "raw")]
+    pub old_object: Option<&'a str>,
+}
+
+/// A kind with its group and version.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct GroupVersionKind<'a> {
+    /// Empty for the core group.
+    #[serde(borrow, deserialize_with = "text")]
+    pub group: Cow<'a, str>,
+    /// Such as `v1`.
+    #[serde(borrow, deserialize_with = "text")]
+    pub version: Cow<'a, str>,
+    /// Such as `Pod`.
+    #[serde(borrow, deserialize_with = "text")]
+    pub kind: Cow<'a, str>,
+}
+
+/// Who asks.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct UserInfo<'a> {
+    /// Such as `system:serviceaccount:kube-system:daemon-set-controller`.
+    #[serde(borrow, deserialize_with = "text")]
+    pub username: Cow<'a, str>,
+}
+
+impl AdmissionRequest<'_> {
+    /// The name, or the prefix that the apiserver will make it from: what to call the object in a log.
+    pub fn display_name(&self) -> Cow<'_, str> {
+        #[derive(Default, Deserialize)]
+        #[serde(default)]
+        struct Named {
+            metadata: crate::api::meta::Metadata,
+        }
+        if !self.name.is_empty() {
+            return Cow::Borrowed(&self.name);
+        }
+        let named = self.object.and_then(|object| serde_json::from_str::<Named>(object).ok());
+        Cow::Owned(named.unwrap_or_default().metadata.generate_name)
+    }
+
+    /// Whether it is about a pod itself, not one of its subresources.
+    pub fn is_pod(&self) -> bool {
+        self.kind.group.is_empty() && self.kind.kind == "Pod" && self.sub_resource.is_empty()
+    }
+
+    /// The kind of DaemonSet among `kinds` that it is about, if any; not one of its subresources.
+    pub fn daemon_set_kind<'k>(&self, kinds: &'k [GroupKind]) -> Option<&'k GroupKind> {
+        let same = |kind: &&GroupKind| kind.group == self.kind.group && kind.kind == self.kind.kind;
+        kinds.iter().find(same).filter(|_| self.sub_resource.is_empty())
+    }
+}
+
+/// Why a review cannot be answered: a 400, because only a caller that is no apiserver sends such a thing.
+#[derive(Debug, thiserror::Error)]
+pub enum BadReview {
+    /// The body is no JSON, or JSON of another shape.
+    #[error("the body is no AdmissionReview: {0}")]
+    NotAReview(#[source] serde_json::Error),
+    /// Another kind or version.
+    #[error("expected {API_VERSION}, Kind={KIND}, got {api_version}, Kind={kind}")]
+    WrongKind {
+        /// As sent.
+        api_version: String,
+        /// As sent.
+        kind: String,
+    },
+    /// Nothing is asked.
+    #[error("the AdmissionReview has no request")]
+    NoRequest,
+    /// The answer could not be matched with the question.
+    #[error("the AdmissionReview's request has no uid")]
+    NoUid,
+    /// CREATE and UPDATE are about an object.
+    #[error("the AdmissionReview's request has operation {0} and no object")]
+    NoObject(String),
+    /// UPDATE is about two objects.
+    #[error("the AdmissionReview's request has operation UPDATE and no oldObject")]
+    NoOldObject,
+    /// The object is not of the shape that its kind has.
+    #[error("{field} cannot be handled as a {kind}: {source}")]
+    BadObject {
+        /// `object` or `oldObject`.
+        field: &'static str,
+        /// The kind that the request says it is.
+        kind: String,
+        /// What is wrong and where.
+        source: serde_json::Error,
+    },
+}
+
+/// Reads a review and its request.
+///
+/// # Errors
+/// When the body is no review that can be answered.
+pub fn parse(body: &[u8]) -> Result<AdmissionRequest<'_>, BadReview> {
+    let review: AdmissionReview<'_> = parse_object(SliceRead::new(body)).map_err(BadReview::NotAReview)?;
+    if review.api_version != API_VERSION || review.kind != KIND {
+        return Err(BadReview::WrongKind {
+            api_version: review.api_version.into_owned(),
+            kind: review.kind.into_owned(),
+        });
+    }
+    let request = review.request.ok_or(BadReview::NoRequest)?;
+    if request.uid.is_empty() {
+        return Err(BadReview::NoUid);
+    }
+    Ok(request)
+}
+
+/// Returns the JSON of a value, borrowed; `None` for `null`.
+fn raw<'de, D: Deserializer<'de>>(from: D) -> Result<Option<&'de str>, D::Error> {
+    Ok(Option::<&'de RawValue>::deserialize(from)?.map(RawValue::get))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_a_request_and_refuses_what_is_none() {
+        let body = br#"{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":{"uid":"1","kind":{"group":"","version":"v1","kind":"Pod"},"operation":"CREATE","object":{"a":1},"oldObject":null,"name":null}}"#;
+        let request = parse(body).unwrap();
+        assert!(request.is_pod() && request.old_object.is_none() && request.name.is_empty());
+        assert!(matches!(request.uid, Cow::Borrowed("1")));
+        assert_eq!(request.object, Some(r#"{"a":1}"#));
+
+        let body = br#"{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":{"uid":"1","object":{"metadata":{"generateName":"d-"}}}}"#;
+        assert_eq!(parse(body).unwrap().display_name(), "d-");
+
+        let faults: [(&[u8], &str); 9] = [
+            (br#"["admission.k8s.io/v1","AdmissionReview",{"uid":"1"}]"#, "the body is no AdmissionReview"),
+            (
+                br#"{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":["1"]}"#,
+                "is no Adm",
+            ),
+            (b"", "the body is no AdmissionReview"),
+            (b"[1]", "the body is no AdmissionReview"),
+            (b"\xff\xfe", "the body is no AdmissionReview"),
+            (b"{}", "expected admission.k8s.io/v1"),
+            (br#"{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview"}"#, "has no request"),
+            (br#"{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":{}}"#, "has no uid"),
+            (
+                br#"{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":{"uid":1}}"#,
+                "is no Adm",
+            ),
+        ];
+        for (body, text) in faults {
+            let error = parse(body).unwrap_err().to_string();
+            assert!(error.contains(text), "{error}");
+        }
+    }
+}

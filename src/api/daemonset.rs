@@ -1,0 +1,144 @@
+//! A DaemonSet, reduced to what judging and placing it needs.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement};
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use serde::{Deserialize, Deserializer};
+
+use crate::api::meta::{Metadata, object, object_or_default, or_default, string_map};
+use crate::api::pod::PodSpec;
+
+/// The part of `DaemonSet` that is read, of any API group.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct DaemonSet {
+    /// Group and version, such as `apps/v1`; empty in the items of a list.
+    #[serde(deserialize_with = "or_default")]
+    pub api_version: String,
+    /// `DaemonSet`; empty in the items of a list.
+    #[serde(deserialize_with = "or_default")]
+    pub kind: String,
+    /// Its metadata.
+    #[serde(deserialize_with = "object_or_default")]
+    pub metadata: Metadata,
+    /// What its author asked for.
+    #[serde(deserialize_with = "object_or_default")]
+    pub spec: DaemonSetSpec,
+    /// See there.
+    #[serde(skip)]
+    pub validated_only: ValidatedOnly,
+}
+
+/// What only validation reads: filled by [`crate::admission::validation::decode`], so that nothing else pays for it.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct ValidatedOnly {
+    /// Who wrote which fields.
+    pub managed_fields: Vec<ManagedFieldsEntry>,
+    /// The selectors in the template's affinity and anti-affinity between pods.
+    pub affinity_selectors: Vec<LabelSelector>,
+}
+
+/// The part of `ManagedFieldsEntry` that is read.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ManagedFieldsEntry {
+    /// A client's name for itself.
+    #[serde(deserialize_with = "or_default")]
+    pub manager: String,
+    /// `Apply` or `Update`.
+    #[serde(deserialize_with = "or_default")]
+    pub operation: String,
+    /// `FieldsV1`, or empty.
+    #[serde(deserialize_with = "or_default")]
+    pub fields_type: String,
+    /// Such as `status`.
+    #[serde(deserialize_with = "or_default")]
+    pub subresource: String,
+}
+
+/// The part of `DaemonSetSpec` that is read.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct DaemonSetSpec {
+    /// Which pods are its own.
+    #[serde(deserialize_with = "selector")]
+    pub selector: Option<LabelSelector>,
+    /// What its pods look like.
+    #[serde(deserialize_with = "object_or_default")]
+    pub template: PodTemplateSpec,
+    /// As written: DaemonSets of other groups have strategies of their own. See [`DaemonSetSpec::update_strategy`].
+    #[serde(rename = "updateStrategy", deserialize_with = "or_default")]
+    pub raw_update_strategy: serde_json::Value,
+    /// Seconds for which a pod must be Ready to be available.
+    #[serde(deserialize_with = "or_default")]
+    pub min_ready_seconds: i32,
+    /// How many ControllerRevisions are kept; 10 when absent.
+    pub revision_history_limit: Option<i32>,
+}
+
+impl DaemonSetSpec {
+    /// The strategy as apps/v1 reads it.
+    ///
+    /// # Errors
+    /// When it has another shape.
+    pub fn update_strategy(&self) -> Result<DaemonSetUpdateStrategy, serde_json::Error> {
+        object_or_default(&self.raw_update_strategy)
+    }
+}
+
+/// The strategy that replaces pods only when somebody deletes them.
+pub const ON_DELETE: &str = "OnDelete";
+/// The strategy that replaces pods by itself.
+pub const ROLLING_UPDATE: &str = "RollingUpdate";
+
+/// `PodTemplateSpec`.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct PodTemplateSpec {
+    /// Labels, annotations and finalizers of the pods.
+    #[serde(deserialize_with = "object_or_default")]
+    pub metadata: Metadata,
+    /// Their spec.
+    #[serde(deserialize_with = "object_or_default")]
+    pub spec: PodSpec,
+}
+
+/// `DaemonSetUpdateStrategy` of apps/v1.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct DaemonSetUpdateStrategy {
+    /// `RollingUpdate` (also when empty) or `OnDelete`.
+    #[serde(rename = "type", deserialize_with = "or_default")]
+    pub kind: String,
+    /// Read with RollingUpdate only.
+    #[serde(deserialize_with = "object")]
+    pub rolling_update: Option<RollingUpdateDaemonSet>,
+}
+
+/// `RollingUpdateDaemonSet` of apps/v1.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct RollingUpdateDaemonSet {
+    /// 1 when absent.
+    pub max_unavailable: Option<IntOrString>,
+    /// 0 when absent.
+    pub max_surge: Option<IntOrString>,
+}
+
+/// A label selector in which a label may be `null`, which upstream reads as empty.
+fn selector<'de, D: Deserializer<'de>>(from: D) -> Result<Option<LabelSelector>, D::Error> {
+    #[derive(Default, Deserialize)]
+    #[serde(rename_all = "camelCase", default)]
+    struct Selector {
+        #[serde(deserialize_with = "string_map")]
+        match_labels: BTreeMap<String, String>,
+        #[serde(deserialize_with = "or_default")]
+        match_expressions: Vec<LabelSelectorRequirement>,
+    }
+    let selector: Option<Selector> = object(from)?;
+    Ok(selector.map(|Selector { match_labels, match_expressions }| LabelSelector {
+        match_labels: Some(match_labels).filter(|labels| !labels.is_empty()),
+        match_expressions: Some(match_expressions).filter(|expressions| !expressions.is_empty()),
+    }))
+}

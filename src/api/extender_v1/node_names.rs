@@ -1,0 +1,141 @@
+//! A list of node names, as a scheduler sends it to an extender that knows the nodes: up to 5,000 of them in every call.
+
+use std::ops::Range;
+
+use crate::api::json::plain_text::plain_length;
+use crate::api::json::{Fault, Scanner, Text};
+
+/// More nodes than any cluster has; without it, a body of 64 MiB of `{}` would cost a hundred times as much memory.
+pub(crate) const MAX_NODES: usize = 200_000;
+
+/// Names, and the place of their array in the text that the scanner reads.
+#[derive(Debug)]
+pub(crate) struct NodeNames<'a> {
+    pub(crate) sent: Range<usize>,
+    pub(crate) names: Vec<Text<'a>>,
+}
+
+impl<'a> NodeNames<'a> {
+    /// Reads an array of strings.
+    pub(crate) fn parse(scanner: &mut Scanner<'a>) -> Result<Self, Fault> {
+        scanner.peek();
+        let start = scanner.position();
+        let rest = scanner.rest();
+        if let Some((length, names)) = Self::parse_plain(rest) {
+            scanner.pass(&rest[..length]);
+            return Ok(Self { sent: start..start + length, names });
+        }
+        let mut names = Vec::new();
+        scanner.array(|scanner| {
+            check_count(scanner, names.len())?;
+            names.push(name(scanner)?);
+            Ok(())
+        })?;
+        Ok(Self { sent: start..scanner.position(), names })
+    }
+
+    /// Returns the length of the array at the start of `text` and its names, if the array is as Go writes one of node names:
+    /// nothing but quotes, commas, and characters that need no escape.
+    fn parse_plain(text: &'a str) -> Option<(usize, Vec<Text<'a>>)> {
+        let bytes = text.as_bytes();
+        let mut names = Vec::new();
+        // Where the bracket is, or the comma after the last name.
+        let mut before = 0;
+        if bytes.first() != Some(&b'[') {
+            return None;
+        }
+        while bytes.get(before + 1) == Some(&b'"') && names.len() < MAX_NODES {
+            let start = before + 1;
+            let end = start + 1 + plain_length(&bytes[start + 1..]);
+            if bytes.get(end) != Some(&b'"') {
+                return None;
+            }
+            let name = Text::plain(&text[start..=end]);
+            if names.is_empty() {
+                // Names of a cluster are alike: about as many follow as this one fits into what is left.
+                names.reserve_exact((text.len() / name.quoted().len()).min(MAX_NODES));
+            }
+            names.push(name);
+            before = end + 1;
+            match bytes.get(before) {
+                Some(b',') => {}
+                Some(b']') => return Some((before + 1, names)),
+                _ => return None,
+            }
+        }
+        None
+    }
+}
+
+/// A string that can be compared with a node's name.
+pub(crate) fn name<'a>(scanner: &mut Scanner<'a>) -> Result<Text<'a>, Fault> {
+    let name = scanner.string()?;
+    match name.decode() {
+        Some(_) => Ok(name),
+        None => Err(scanner.fault("half a surrogate pair in a name")),
+    }
+}
+
+/// Whether one more node may come.
+pub(crate) fn check_count(scanner: &Scanner<'_>, count: usize) -> Result<(), Fault> {
+    if count < MAX_NODES { Ok(()) } else { Err(scanner.fault("too many nodes")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn names(text: &str) -> Option<Vec<&str>> {
+        let (_, names) = NodeNames::parse_plain(text)?;
+        Some(names.iter().map(Text::quoted).collect())
+    }
+
+    #[test]
+    fn what_is_not_plain_is_left_to_the_scanner() {
+        assert_eq!(names(r#"["a","b.c"],"Nodes":null}"#), Some(vec![r#""a""#, r#""b.c""#]));
+        assert_eq!(names(r#"["a]b"]"#), Some(vec![r#""a]b""#]));
+        assert_eq!(names(r#"["",""]"#), Some(vec![r#""""#, r#""""#]));
+        let others = [
+            "[]",
+            "[ ]",
+            r#"["a""b"]"#,
+            r#"["a" ,"b"]"#,
+            r#"[ "a"]"#,
+            r#"["a" ]"#,
+            r#"["a",]"#,
+            r#"[,"a"]"#,
+            r#"["a"#,
+            r#"["a\u0062"]"#,
+            "[\"a\tb\"]",
+            r#"[1,"a"]"#,
+            r#"["a",1]"#,
+            r#"["a",["b"]]"#,
+            "",
+            "null",
+            r#""a"]"#,
+            r#"x"a"]"#,
+        ];
+        for text in others {
+            assert_eq!(names(text), None, "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn both_ways_read_the_same(text in r#"\[("[a-z\]\\]{0,3}"|,|,"a"| |[\]1\[]){0,6}\]x?"#) {
+            let mut scanner = Scanner::new(&text);
+            let mut slow = Vec::new();
+            let slowly = scanner.array(|scanner| {
+                slow.push(name(scanner)?.quoted());
+                Ok(())
+            });
+            if let Some((length, names)) = NodeNames::parse_plain(&text) {
+                prop_assert_eq!(slowly, Ok(()));
+                prop_assert_eq!(&text[..length], scanner.text_since(0));
+                prop_assert_eq!(names.iter().map(Text::quoted).collect::<Vec<_>>(), slow);
+            }
+        }
+    }
+}

@@ -1,0 +1,286 @@
+//! The wire of a kube-scheduler extender's `preempt` verb.
+//!
+//! After kubernetes v1.36.3 staging/src/k8s.io/kube-scheduler/extender/v1/types.go (`ExtenderPreemptionArgs`, `Victims`,
+//! `MetaVictims`) and pkg/scheduler/extender.go (`convertToVictims`). The answer names victims by UID in both modes, each
+//! with the order and the numbers that were sent: the first victim must be the one of the highest priority, and a `null`
+//! anywhere would crash the scheduler (kubernetes v1.36.3 pkg/scheduler/extender.go `convertToVictims`).
+
+use std::borrow::Cow;
+
+use super::node_names::name;
+use super::{BadArgs, object_text, parse_object, parse_pod};
+use crate::api::json::{Fault, Scanner, Text};
+use crate::api::pod::Pod;
+
+/// More victims than all nodes of a cluster run pods.
+const MAX_VICTIMS: usize = 1_000_000;
+
+/// What the scheduler asks: on which of these nodes may these pods go, to make room for this one?
+#[derive(Debug)]
+pub struct ExtenderPreemptionArgs<'a> {
+    /// The pod that wants room.
+    pub pod: Pod,
+    entries: Vec<Entry<'a>>,
+}
+
+/// A node where the scheduler would make room.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Candidate<'a> {
+    /// The node's name.
+    pub node: Cow<'a, str>,
+    /// The UIDs of the pods that would have to go, in the scheduler's order. Empty where no pod has to
+    /// (kubernetes#135486).
+    pub victims: Vec<Cow<'a, str>>,
+}
+
+/// A candidate node as it was sent.
+#[derive(Debug)]
+struct Entry<'a> {
+    node: Text<'a>,
+    victims: Vec<Text<'a>>,
+    /// The number as it was written.
+    pdb_violations: Option<&'a str>,
+}
+
+/// The answer and what it says, for the metrics.
+#[derive(Debug)]
+pub struct PreemptionResult {
+    /// An ExtenderPreemptionResult.
+    pub body: Vec<u8>,
+    /// How many nodes were sent.
+    pub nodes: usize,
+}
+
+impl<'a> ExtenderPreemptionArgs<'a> {
+    const KIND: &'static str = "ExtenderPreemptionArgs";
+
+    /// Reads what a scheduler sent: the victims' UIDs, or where there are none, the victims themselves.
+    ///
+    /// # Errors
+    /// When it is no ExtenderPreemptionArgs that can be answered.
+    pub fn parse(body: &'a [u8]) -> Result<Self, BadArgs> {
+        let (mut pod, mut by_uid, mut whole) = (None, None, None);
+        parse_object(Self::KIND, body, |scanner, key| {
+            if key.is_key("Pod") {
+                pod = object_text(scanner)?;
+            } else if key.is_key("NodeNameToMetaVictims") {
+                by_uid = parse_entries(scanner, meta_uid)?;
+            } else if key.is_key("NodeNameToVictims") {
+                whole = parse_entries(scanner, pod_uid)?;
+            } else {
+                scanner.value()?;
+            }
+            Ok(())
+        })?;
+        let pod = parse_pod(Self::KIND, pod)?;
+        let entries = by_uid.or(whole).ok_or(BadArgs::NoCandidates)?;
+        Ok(Self { pod, entries })
+    }
+
+    /// The nodes in question, in the order that they were sent in.
+    pub fn candidates(&self) -> Vec<Candidate<'a>> {
+        let decoded = |text: &Text<'a>| text.decode().unwrap_or_default();
+        let candidate = |entry: &Entry<'a>| Candidate {
+            node: decoded(&entry.node),
+            victims: entry.victims.iter().map(decoded).collect(),
+        };
+        self.entries.iter().map(candidate).collect()
+    }
+
+    /// The answer with the candidates that `keeps` returns true for, as they were sent. It is called with the index of each in
+    /// [`Self::candidates`], once and in order.
+    pub fn answer(&self, keeps: impl Fn(usize) -> bool) -> PreemptionResult {
+        let mut body = br#"{"NodeNameToMetaVictims":{"#.to_vec();
+        let mut separator = "";
+        for (_, entry) in self.entries.iter().enumerate().filter(|(index, _)| keeps(*index)) {
+            body.extend_from_slice(separator.as_bytes());
+            write_entry(&mut body, entry);
+            separator = ",";
+        }
+        body.extend_from_slice(b"}}");
+        PreemptionResult { body, nodes: self.entries.len() }
+    }
+}
+
+fn write_entry(body: &mut Vec<u8>, entry: &Entry<'_>) {
+    body.extend_from_slice(entry.node.quoted().as_bytes());
+    body.extend_from_slice(br#":{"Pods":["#);
+    for (index, uid) in entry.victims.iter().enumerate() {
+        body.extend_from_slice(if index == 0 { br#"{"UID":"# } else { br#",{"UID":"# });
+        body.extend_from_slice(uid.quoted().as_bytes());
+        body.push(b'}');
+    }
+    body.extend_from_slice(br#"],"NumPDBViolations":"#);
+    body.extend_from_slice(entry.pdb_violations.unwrap_or("0").as_bytes());
+    body.push(b'}');
+}
+
+/// The map of nodes; `None` for `null`.
+fn parse_entries<'a>(
+    scanner: &mut Scanner<'a>,
+    uid: impl Fn(&mut Scanner<'a>) -> Result<Option<Text<'a>>, Fault>,
+) -> Result<Option<Vec<Entry<'a>>>, Fault> {
+    if scanner.null() {
+        return Ok(None);
+    }
+    let mut entries: Vec<Entry<'a>> = Vec::new();
+    let mut budget = MAX_VICTIMS;
+    scanner.object(|scanner, node| {
+        take(scanner, &mut budget)?;
+        if node.decode().is_none() {
+            return Err(scanner.fault("half a surrogate pair in a name"));
+        }
+        let mut entry = Entry { node, victims: Vec::new(), pdb_violations: None };
+        // A null entry is a node without victims, and answered as such.
+        if !scanner.null() {
+            scanner.object(|scanner, key| {
+                if key.is_key("Pods") {
+                    entry.victims = parse_victims(scanner, &mut budget, &uid)?;
+                } else if key.is_key("NumPDBViolations") {
+                    entry.pdb_violations = parse_integer(scanner)?;
+                } else {
+                    scanner.value()?;
+                }
+                Ok(())
+            })?;
+        }
+        entries.push(entry);
+        Ok(())
+    })?;
+    Ok(Some(entries))
+}
+
+fn parse_victims<'a>(
+    scanner: &mut Scanner<'a>,
+    budget: &mut usize,
+    uid: impl Fn(&mut Scanner<'a>) -> Result<Option<Text<'a>>, Fault>,
+) -> Result<Vec<Text<'a>>, Fault> {
+    let mut victims = Vec::new();
+    if scanner.null() {
+        return Ok(victims);
+    }
+    scanner.array(|scanner| {
+        take(scanner, budget)?;
+        // Neither can a victim be left out nor one be named that has no name.
+        match uid(scanner)?.filter(|uid| uid.quoted() != r#""""#) {
+            Some(uid) => victims.push(uid),
+            None => return Err(scanner.fault("a victim without a UID")),
+        }
+        Ok(())
+    })?;
+    Ok(victims)
+}
+
+/// The UID of a MetaPod.
+fn meta_uid<'a>(scanner: &mut Scanner<'a>) -> Result<Option<Text<'a>>, Fault> {
+    let mut uid = None;
+    scanner.object(|scanner, key| {
+        if key.is_key("UID") {
+            uid = Some(name(scanner)?);
+        } else {
+            scanner.value()?;
+        }
+        Ok(())
+    })?;
+    Ok(uid)
+}
+
+/// The UID of a Pod.
+fn pod_uid<'a>(scanner: &mut Scanner<'a>) -> Result<Option<Text<'a>>, Fault> {
+    let mut uid = None;
+    scanner.object(|scanner, key| {
+        if key.says("metadata") {
+            uid = meta_uid_of(scanner)?;
+        } else {
+            scanner.value()?;
+        }
+        Ok(())
+    })?;
+    Ok(uid)
+}
+
+fn meta_uid_of<'a>(scanner: &mut Scanner<'a>) -> Result<Option<Text<'a>>, Fault> {
+    // The key is `uid` here and `UID` there; both are read in any case.
+    if scanner.null() { Ok(None) } else { meta_uid(scanner) }
+}
+
+/// An integer as it was written; `None` for `null`.
+fn parse_integer<'a>(scanner: &mut Scanner<'a>) -> Result<Option<&'a str>, Fault> {
+    if scanner.null() {
+        return Ok(None);
+    }
+    let number = scanner.value()?;
+    match number.parse::<i64>() {
+        Ok(_) => Ok(Some(number)),
+        Err(_) => Err(scanner.fault("expected an integer")),
+    }
+}
+
+fn take(scanner: &Scanner<'_>, budget: &mut usize) -> Result<(), Fault> {
+    *budget = budget.checked_sub(1).ok_or_else(|| scanner.fault("too many victims"))?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn echo(body: &str) -> Result<String, String> {
+        let args = ExtenderPreemptionArgs::parse(body.as_bytes()).map_err(|error| error.to_string())?;
+        Ok(String::from_utf8(args.answer(|_| true).body).unwrap())
+    }
+
+    #[test]
+    fn cases_79_to_81_both_forms_are_answered_in_meta_form_and_in_order() {
+        let answer = r#"{"NodeNameToMetaVictims":{"n2":{"Pods":[{"UID":"b"},{"UID":"a"}],"NumPDBViolations":2},"n1":{"Pods":[{"UID":"c"}],"NumPDBViolations":0}}}"#;
+        let meta = r#"{"Pod":{},"NodeNameToVictims":null,"NodeNameToMetaVictims":{"n2":{"Pods":[{"UID":"b"},{"UID":"a"}],"NumPDBViolations":2},"n1":{"Pods":[{"UID":"c"}]}}}"#;
+        let whole = r#"{"Pod":{},"NodeNameToMetaVictims":null,"NodeNameToVictims":{"n2":{"Pods":[{"metadata":{"uid":"b"},"spec":{}},{"spec":null,"metadata":{"name":"x","uid":"a"}}],"NumPDBViolations":2},"n1":{"Pods":[{"metadata":{"uid":"c"}}],"NumPDBViolations":null}}}"#;
+        assert_eq!(echo(meta).unwrap(), answer);
+        assert_eq!(echo(whole).unwrap(), answer);
+        let lower = meta.to_ascii_lowercase();
+        assert_eq!(echo(&lower).unwrap(), answer);
+    }
+
+    #[test]
+    fn issue_135486_nodes_without_victims_are_echoed_and_never_null() {
+        let answer = r#"{"NodeNameToMetaVictims":{"a":{"Pods":[],"NumPDBViolations":0},"b":{"Pods":[],"NumPDBViolations":1},"c":{"Pods":[],"NumPDBViolations":0}}}"#;
+        let sent = r#"{"Pod":{},"NodeNameToMetaVictims":{"a":null,"b":{"Pods":null,"NumPDBViolations":1},"c":{"Pods":[]}}}"#;
+        assert_eq!(echo(sent).unwrap(), answer);
+        let none = echo(r#"{"Pod":{},"NodeNameToMetaVictims":{}}"#).unwrap();
+        assert_eq!(none, r#"{"NodeNameToMetaVictims":{}}"#);
+    }
+
+    #[test]
+    fn dropped_nodes_are_left_out() {
+        let body = br#"{"Pod":{},"NodeNameToMetaVictims":{"a":{"Pods":[{"UID":"\u0031"}]},"b":{"Pods":[{"UID":"2"}]}}}"#;
+        let args = ExtenderPreemptionArgs::parse(body).unwrap();
+        let candidates = args.candidates();
+        assert_eq!((&*candidates[0].node, &candidates[0].victims[0]), ("a", &"1".into()));
+        let result = args.answer(|index| index == 1);
+        assert_eq!(result.nodes, 2);
+        let text = String::from_utf8(result.body).unwrap();
+        assert_eq!(text, r#"{"NodeNameToMetaVictims":{"b":{"Pods":[{"UID":"2"}],"NumPDBViolations":0}}}"#);
+    }
+
+    #[test]
+    fn rejects_what_is_no_arguments() {
+        let entry = |value: &str| format!(r#"{{"Pod":{{}},"NodeNameToMetaVictims":{{"n":{value}}}}}"#);
+        let cases = [
+            ("[]".to_owned(), "expected an object"),
+            (r#"{"NodeNameToMetaVictims":{}}"#.to_owned(), "have no Pod"),
+            (r#"{"Pod":{},"NodeNameToVictims":null}"#.to_owned(), "have neither"),
+            (entry("[]"), "expected an object"),
+            (entry(r#"{"Pods":{}}"#), "expected an array"),
+            (entry(r#"{"Pods":[null]}"#), "expected an object"),
+            (entry(r#"{"Pods":[{}]}"#), "without a UID"),
+            (entry(r#"{"Pods":[{"UID":""}]}"#), "without a UID"),
+            (entry(r#"{"Pods":[{"UID":7}]}"#), "expected a string"),
+            (entry(r#"{"NumPDBViolations":"1"}"#), "expected an integer"),
+            (entry(r#"{"NumPDBViolations":1.5}"#), "expected an integer"),
+        ];
+        for (body, expected) in cases {
+            let error = echo(&body).unwrap_err();
+            assert!(error.contains(expected), "{body}: {error}");
+        }
+    }
+}

@@ -1,0 +1,246 @@
+//! DaemonSets come, change and go.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use hashbrown::HashSet;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+
+use super::daemonset_info::{DaemonSetInfo, GateKind, Weight};
+use super::{Cluster, DaemonSetId, PodId};
+use crate::api::daemonset::DaemonSet;
+use crate::policy::opt_out::is_ignored;
+use crate::scheduling::host_ports::host_ports;
+use crate::scheduling::label_selector;
+use crate::scheduling::resources::{default_pod_spec, template_requests};
+
+impl Cluster {
+    /// A DaemonSet was added or changed. `group` is the API group that it was watched in.
+    pub fn apply_daemon_set(&mut self, group: &str, daemon_set: DaemonSet) {
+        let uid = self.texts.intern(daemon_set.metadata.uid.as_str());
+        match self.daemon_set_ids.get(&uid).copied() {
+            Some(id) => self.replace_daemon_set(id, daemon_set),
+            None => self.add_daemon_set(uid, group, daemon_set),
+        }
+    }
+
+    fn add_daemon_set(&mut self, uid: Arc<str>, group: &str, daemon_set: DaemonSet) {
+        let info = DaemonSetInfo {
+            uid: uid.clone(),
+            group: self.texts.intern(group),
+            tolerations: DaemonSetInfo::tolerations_of(&daemon_set),
+            generation: DaemonSetInfo::generation_of(&daemon_set),
+            template_version: self.new_template_version(),
+            surges: daemon_set.spec.surges(),
+            may_hold: self.may_hold(&daemon_set),
+            gate: self.gate(&daemon_set),
+            weight: Weight::default(),
+            pods: HashSet::new(),
+            newest: None,
+            daemon_set,
+        };
+        let id = self.daemon_sets.insert(info);
+        self.daemon_set_ids.insert(uid.clone(), id);
+        self.link_pods(id);
+        self.weigh(id);
+        self.work_out_wanted_by(id);
+    }
+
+    /// Joins a DaemonSet with those that name it as their controller, as far as they are its own.
+    fn link_pods(&mut self, id: DaemonSetId) {
+        for pod in std::mem::take(&mut self.daemon_sets[id].pods) {
+            if let Some(daemon) = &mut self.pods[pod].daemon {
+                daemon.daemon_set = None;
+            }
+        }
+        self.daemon_sets[id].newest = None;
+        let uid = self.daemon_sets[id].uid.clone();
+        let pods: Vec<PodId> = self.pods_by_owner.get(&uid).into_iter().flatten().copied().collect();
+        for pod in pods {
+            self.link_pod(pod);
+        }
+        self.find_newest(id);
+    }
+
+    fn replace_daemon_set(&mut self, id: DaemonSetId, daemon_set: DaemonSet) {
+        let may_hold = self.may_hold(&daemon_set);
+        let gate = self.gate(&daemon_set);
+        let new_selector = self.daemon_sets[id].daemon_set.spec.selector != daemon_set.spec.selector;
+        let info = &mut self.daemon_sets[id];
+        // Most changes are of the status, which says nothing here.
+        let unchanged = info.daemon_set.spec == daemon_set.spec
+            && info.daemon_set.metadata.labels == daemon_set.metadata.labels
+            && info.daemon_set.metadata.annotations == daemon_set.metadata.annotations
+            && (info.may_hold, info.gate) == (may_hold, gate);
+        let new_template = info.daemon_set.spec.template != daemon_set.spec.template
+            || DaemonSetInfo::generation_of(&daemon_set) != info.generation;
+        if unchanged {
+            info.daemon_set.metadata = daemon_set.metadata;
+            return;
+        }
+        info.tolerations = DaemonSetInfo::tolerations_of(&daemon_set);
+        info.generation = DaemonSetInfo::generation_of(&daemon_set);
+        info.surges = daemon_set.spec.surges();
+        (info.may_hold, info.gate) = (may_hold, gate);
+        info.daemon_set = daemon_set;
+        if new_selector {
+            self.link_pods(id);
+        }
+        if new_template {
+            let version = self.new_template_version();
+            self.daemon_sets[id].template_version = version;
+            self.find_newest(id);
+        }
+        self.weigh(id);
+        self.work_out_wanted_by(id);
+    }
+
+    /// A DaemonSet is gone.
+    pub fn delete_daemon_set(&mut self, uid: &str, now: Instant) {
+        let Some(id) = self.daemon_set_ids.remove(uid) else { return };
+        // Its holds end while it can still be named.
+        self.daemon_sets[id].may_hold = false;
+        self.daemon_sets[id].gate = None;
+        self.work_out_wanted_by(id);
+        self.refresh_all(now);
+        let info = self.daemon_sets.remove(id);
+        for pod in info.pods {
+            if let Some(daemon) = &mut self.pods[pod].daemon {
+                daemon.daemon_set = None;
+            }
+        }
+        for (_, node) in self.nodes.iter_mut() {
+            node.holds.retain(|hold| hold.daemon_set != id);
+            node.gates.retain(|gate| gate.daemon_set != id);
+        }
+    }
+
+    /// The UIDs of all DaemonSets of a group and kind: what a relist did not bring is gone.
+    pub fn daemon_set_uids(&self, group: &str, kind: &str) -> Vec<Arc<str>> {
+        let is_of = |info: &DaemonSetInfo| &*info.group == group && info.daemon_set.kind == kind;
+        let of_kind = self.daemon_sets.iter().filter(|(_, info)| is_of(info));
+        of_kind.map(|(_, info)| info.uid.clone()).collect()
+    }
+
+    /// Looks again at the DaemonSets for which `concerns` holds, after something about them has changed elsewhere.
+    pub(super) fn reconsider_daemon_sets(&mut self, concerns: impl Fn(&DaemonSet) -> bool) {
+        let ids: Vec<DaemonSetId> = self
+            .daemon_sets
+            .iter()
+            .filter(|(_, info)| concerns(&info.daemon_set))
+            .map(|(id, _)| id)
+            .collect();
+        for id in ids {
+            let may_hold = self.may_hold(&self.daemon_sets[id].daemon_set);
+            let gate = self.gate(&self.daemon_sets[id].daemon_set);
+            let info = &mut self.daemon_sets[id];
+            let changed = (info.may_hold, info.gate) != (may_hold, gate);
+            (info.may_hold, info.gate) = (may_hold, gate);
+            self.weigh(id);
+            if changed {
+                self.work_out_wanted_by(id);
+            }
+        }
+    }
+
+    /// Works out what a pod of the DaemonSet will ask for: what its newest pod of the current template asks for, since that
+    /// has been through admission; else what the template would get there.
+    pub(super) fn weigh(&mut self, id: DaemonSetId) {
+        let info = &self.daemon_sets[id];
+        let weight = match info.newest {
+            Some(pod) => {
+                let pod = &self.pods[pod];
+                Weight {
+                    requests: pod.requests.clone(),
+                    host_ports: pod.host_ports.clone(),
+                    priority: pod.priority,
+                }
+            }
+            None => self.template_weight(&info.daemon_set),
+        };
+        if self.daemon_sets[id].weight != weight {
+            self.daemon_sets[id].weight = weight;
+            let concerned: Vec<_> = self
+                .nodes
+                .iter()
+                .filter(|(_, node)| node.wanted.contains(&id))
+                .map(|(node, _)| node)
+                .collect();
+            for node in concerned {
+                self.mark_dirty(node);
+            }
+        }
+    }
+
+    /// What a pod of the template would ask for once admission has seen it.
+    pub fn template_weight(&self, daemon_set: &DaemonSet) -> Weight {
+        let mut spec = daemon_set.spec.template.spec.clone();
+        let defaults = self.limit_range_defaults(&daemon_set.metadata.namespace);
+        let overhead = self.runtime_class_overhead(&spec.runtime_class_name);
+        default_pod_spec(&mut spec, &defaults, overhead);
+        Weight {
+            requests: template_requests(&spec),
+            host_ports: host_ports(&spec),
+            priority: spec
+                .priority
+                .unwrap_or_else(|| self.priority_of_class(self.class_of(&spec.priority_class_name))),
+        }
+    }
+
+    /// The class that a pod whose template names `class` will have: `/mutate` may give it a default one.
+    fn class_of<'a>(&'a self, class: &'a str) -> &'a str {
+        let default = &self.policy.admission.default_priority_class_name;
+        if class.is_empty() && self.priority_class(default).is_some() { default } else { class }
+    }
+
+    pub(super) fn find_newest(&mut self, id: DaemonSetId) {
+        let info = &self.daemon_sets[id];
+        let current = info.pods.iter().copied().filter(|pod| self.is_current(*pod, info));
+        let newest = current.max_by_key(|pod| self.age_key(*pod));
+        self.daemon_sets[id].newest = newest;
+    }
+
+    /// Whether a pod was made from its DaemonSet's current template, as far as its labels tell.
+    pub(super) fn is_current(&self, pod: PodId, info: &DaemonSetInfo) -> bool {
+        let generation = self.pods[pod].daemon.as_ref().and_then(|daemon| daemon.generation);
+        generation.is_none() || info.generation.is_none() || generation == info.generation
+    }
+
+    /// Orders pods by age, the same each time: their times are whole seconds.
+    pub(super) fn age_key(&self, pod: PodId) -> (&str, &str) {
+        let pod = &self.pods[pod];
+        (pod.daemon.as_ref().map_or("", |daemon| &daemon.created), &pod.uid)
+    }
+
+    fn may_hold(&self, daemon_set: &DaemonSet) -> bool {
+        let selector = &self.policy.reservation.namespace_selector;
+        !is_left_alone(daemon_set) && self.namespace_allows(&daemon_set.metadata.namespace, selector)
+    }
+
+    fn gate(&self, daemon_set: &DaemonSet) -> Option<GateKind> {
+        let gate = DaemonSetInfo::gate_of(daemon_set).filter(|_| !is_left_alone(daemon_set))?;
+        let selector = &self.policy.readiness_gate_namespaces;
+        self.namespace_allows(&daemon_set.metadata.namespace, selector).then_some(gate)
+    }
+
+    /// Whether a namespace exists, is not being deleted or ignored, and is selected.
+    fn namespace_allows(&self, name: &str, selector: &LabelSelector) -> bool {
+        let Some(namespace) = self.namespaces.get(name) else { return false };
+        let labels = &namespace.metadata.labels;
+        !namespace.metadata.is_deleting()
+            && !is_ignored(labels)
+            && label_selector::matches(Some(selector), labels) == Some(true)
+    }
+
+    fn new_template_version(&mut self) -> u64 {
+        self.next_template_version += 1;
+        self.next_template_version
+    }
+}
+
+/// Whether a DaemonSet is on its way out, or somebody has opted out for it or its pods.
+fn is_left_alone(daemon_set: &DaemonSet) -> bool {
+    daemon_set.metadata.is_deleting()
+        || is_ignored(&daemon_set.metadata.labels)
+        || is_ignored(&daemon_set.spec.template.metadata.labels)
+}

@@ -1,0 +1,298 @@
+//! Pods come, change and go.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::node_info::remove_id;
+use super::pod_info::{DaemonPodInfo, Phase, PodInfo};
+use super::{Cluster, NodeId, PodId};
+use crate::api::pod::{Pod, PodSpec};
+use crate::daemonset::daemon_pod::{GENERATION_LABEL, daemon_set_reference, target_node_name};
+use crate::scheduling::host_ports::host_ports;
+use crate::scheduling::resources::{Resources, pod_requests};
+
+/// A pod that was refused less than this before its obstacle went may have been tried too early: the scheduler can see an event
+/// before we do.
+pub(crate) const EARLY_RETRY: std::time::Duration = std::time::Duration::from_secs(3);
+
+impl Cluster {
+    /// A pod was added or changed.
+    pub fn apply_pod(&mut self, pod: &Pod, now: Instant) {
+        let known = self.pod_ids.get_key_value(pod.metadata.uid.as_str()).map(|(uid, id)| (uid.clone(), *id));
+        let Some((uid, id)) = known else {
+            let uid: Arc<str> = pod.metadata.uid.as_str().into();
+            let info = self.pod_info(uid.clone(), pod);
+            let id = self.pods.insert(info);
+            self.pod_ids.insert(uid, id);
+            self.enter(id, now);
+            self.own(id);
+            return;
+        };
+        let mut info = self.pod_info(uid, pod);
+        let linked = self.pods[id].daemon.as_ref().and_then(|daemon| daemon.daemon_set);
+        if let Some(daemon) = &mut info.daemon {
+            daemon.daemon_set = linked;
+        }
+        // Most changes are of the status, which says little here.
+        if self.pods[id] == info {
+            return;
+        }
+        let same_identity = self.pods[id].has_same_identity(&info);
+        self.leave(id);
+        if !same_identity {
+            self.unlink_pod(id);
+            if let Some(daemon) = &mut info.daemon {
+                daemon.daemon_set = None;
+            }
+        }
+        let old = std::mem::replace(&mut self.pods[id], info);
+        self.enter(id, now);
+        let pod = &self.pods[id];
+        if old.node.is_none() && pod.node.is_some() {
+            self.nominations.note_binding(now);
+        }
+        self.nominations.observe(&pod.uid, pod.nominated, pod.failed_version());
+        if !same_identity {
+            self.own(id);
+        } else if let Some(daemon_set) = linked.filter(|linked| self.daemon_sets[*linked].newest == Some(id))
+        {
+            self.weigh(daemon_set);
+        }
+        if let Some(node) = old.holds_of().filter(|node| !self.pods[id].still_holds(*node, &old.requests)) {
+            self.opened(node, now);
+        }
+        self.forget_nodes_of(&old);
+    }
+
+    /// A pod is gone.
+    pub fn delete_pod(&mut self, uid: &str, now: Instant) {
+        let Some(id) = self.pod_ids.remove(uid) else { return };
+        self.leave(id);
+        self.unlink_pod(id);
+        let pod = self.pods.remove(id);
+        self.waiting.remove(&pod.uid);
+        self.nominations.forget(&pod.uid);
+        self.drop_charge(&pod.uid, now);
+        if let Some(node) = pod.holds_of() {
+            self.opened(node, now);
+        }
+        self.forget_nodes_of(&pod);
+    }
+
+    /// Forgets names of nodes that only this pod mentioned.
+    fn forget_nodes_of(&mut self, pod: &PodInfo) {
+        let target = pod.daemon.as_ref().and_then(|daemon| daemon.target);
+        for node in [pod.node, pod.nominated, target].into_iter().flatten() {
+            if self.nodes.contains(node) {
+                self.forget_node_if_unused(node);
+            }
+        }
+    }
+
+    /// The UIDs of all pods: what a relist did not bring is gone.
+    pub fn pod_uids(&self) -> Vec<Arc<str>> {
+        self.pod_ids.keys().cloned().collect()
+    }
+
+    fn pod_info(&mut self, uid: Arc<str>, pod: &Pod) -> PodInfo {
+        let spec = &pod.spec;
+        let phase = match pod.status.phase.as_str() {
+            "Succeeded" => Phase::Succeeded,
+            "Failed" => Phase::Failed,
+            _ => Phase::Live,
+        };
+        let policy = self.policy.clone();
+        let owner = daemon_set_reference(&policy.daemon_set_kinds, &pod.metadata);
+        // A pod refers to nodes only while it is on their lists, so that an id is never kept that may be given away.
+        let is_live = phase == Phase::Live;
+        let bound_to = Some(spec.node_name.as_str()).filter(|name| !name.is_empty());
+        let node = bound_to.filter(|_| is_live || owner.is_some()).map(|name| self.node_id_or_new(name));
+        let nominated = Some(pod.status.nominated_node_name.as_str()).filter(|name| !name.is_empty());
+        let nominated = nominated.filter(|_| is_live && node.is_none()).map(|name| self.node_id_or_new(name));
+        let daemon = owner.map(|owner| {
+            let target = target_node_name(spec).map(|name| self.node_id_or_new(name));
+            Box::new(DaemonPodInfo {
+                owner_uid: self.texts.intern(owner.uid.as_str()),
+                daemon_set: None,
+                target,
+                generation: pod.metadata.labels.get(GENERATION_LABEL).and_then(|text| text.parse().ok()),
+                labels: self.labels.intern_cloned(&pod.metadata.labels),
+                created: pod.metadata.creation_timestamp.as_str().into(),
+                failed_version: (is_live && pod.has_failed_scheduling())
+                    .then(|| pod.metadata.resource_version.as_str().into()),
+                message: why_it_does_not_run(pod).into(),
+            })
+        });
+        let has_failed = daemon.is_none() && is_live && pod.has_failed_scheduling();
+        let placement = has_failed.then(|| {
+            Box::new(PodSpec {
+                node_selector: spec.node_selector.clone(),
+                affinity: spec.affinity.clone(),
+                tolerations: spec.tolerations.clone(),
+                ..PodSpec::default()
+            })
+        });
+        PodInfo {
+            uid,
+            namespace: self.texts.intern(pod.metadata.namespace.as_str()),
+            name: pod.metadata.name.as_str().into(),
+            node,
+            nominated,
+            priority: pod.priority(),
+            requests: pod_requests(pod),
+            host_ports: host_ports(spec),
+            phase,
+            is_terminating: pod.metadata.is_deleting(),
+            is_ready: pod.has_condition("Ready"),
+            daemon,
+            placement,
+        }
+    }
+
+    /// Puts a pod on the lists of its nodes.
+    fn enter(&mut self, id: PodId, now: Instant) {
+        let pod = &self.pods[id];
+        let is_live = pod.is_live();
+        if let (Some(node), true) = (pod.node, is_live) {
+            let state = &mut self.nodes[node];
+            state.used.add(&pod.requests);
+            state.pods.push(id);
+        }
+        if let (Some(node), true) = (pod.nominated, is_live) {
+            self.nodes[node].nominated.push(id);
+        }
+        if pod.placement.is_some() {
+            self.failed_ordinary.insert(id);
+        }
+        if let Some(node) = pod.place() {
+            self.nodes[node].daemon_pods.push(id);
+        }
+        if pod.node.is_some() || !is_live {
+            let uid = pod.uid.clone();
+            self.waiting.remove(&uid);
+            self.nominations.forget(&uid);
+            self.drop_charge(&uid, now);
+        }
+        self.touch(id);
+    }
+
+    /// Takes a pod off the lists of its nodes.
+    fn leave(&mut self, id: PodId) {
+        let pod = &self.pods[id];
+        if let (Some(node), true) = (pod.node, pod.is_live()) {
+            let state = &mut self.nodes[node];
+            remove_id(&mut state.pods, &id);
+            if state.used.is_saturated() {
+                // The sum says nothing any more: without this two absurd pods would leave it wrong for good.
+                state.used = Resources::default();
+                for pod in &state.pods {
+                    state.used.add(&self.pods[*pod].requests);
+                }
+            } else {
+                state.used.subtract(&pod.requests);
+            }
+        }
+        if let Some(node) = pod.nominated {
+            remove_id(&mut self.nodes[node].nominated, &id);
+        }
+        self.failed_ordinary.remove(&id);
+        if let Some(node) = pod.place() {
+            remove_id(&mut self.nodes[node].daemon_pods, &id);
+        }
+        self.touch(id);
+    }
+
+    /// Enters a pod under the DaemonSet that it names as its controller.
+    fn own(&mut self, id: PodId) {
+        if let Some(daemon) = &self.pods[id].daemon {
+            let owner = daemon.owner_uid.clone();
+            self.pods_by_owner.entry(owner).or_default().insert(id);
+            self.link_pod(id);
+        }
+    }
+
+    /// Takes a pod out from under the DaemonSet that it names as its controller.
+    fn unlink_pod(&mut self, id: PodId) {
+        let Some(daemon) = &self.pods[id].daemon else { return };
+        let (owner, linked) = (daemon.owner_uid.clone(), daemon.daemon_set);
+        if let Some(pods) = self.pods_by_owner.get_mut(&owner) {
+            pods.remove(&id);
+            if pods.is_empty() {
+                self.pods_by_owner.remove(&owner);
+            }
+        }
+        if let Some(daemon_set) = linked {
+            let info = &mut self.daemon_sets[daemon_set];
+            info.pods.remove(&id);
+            if info.newest == Some(id) {
+                self.find_newest(daemon_set);
+                self.weigh(daemon_set);
+            }
+        }
+    }
+
+    /// Joins a pod with the DaemonSet that it names, if that is real: it exists with that UID in the pod's namespace, and its
+    /// selector matches the pod's labels.
+    pub(super) fn link_pod(&mut self, id: PodId) {
+        let pod = &self.pods[id];
+        let Some(daemon) = &pod.daemon else { return };
+        let Some((daemon_set, info)) = self.daemon_set(&daemon.owner_uid) else { return };
+        if !info.owns(&pod.namespace, &daemon.labels) {
+            return;
+        }
+        if let Some(daemon) = &mut self.pods[id].daemon {
+            daemon.daemon_set = Some(daemon_set);
+        }
+        self.daemon_sets[daemon_set].pods.insert(id);
+        let info = &self.daemon_sets[daemon_set];
+        let is_newest = self.is_current(id, info)
+            && info.newest.is_none_or(|newest| self.age_key(newest) < self.age_key(id));
+        if is_newest {
+            self.daemon_sets[daemon_set].newest = Some(id);
+            self.weigh(daemon_set);
+        }
+        self.touch(id);
+    }
+
+    /// Marks the nodes of a pod that has changed, where that can mean anything.
+    fn touch(&mut self, id: PodId) {
+        let pod = &self.pods[id];
+        for node in [pod.node.filter(|_| pod.is_live()), pod.place()].into_iter().flatten() {
+            if !self.nodes[node].wanted.is_empty() {
+                self.mark_dirty(node);
+            }
+        }
+    }
+
+    /// A pod is not on its way any more: what was refused for it may be tried again.
+    pub(super) fn drop_charge(&mut self, uid: &str, now: Instant) {
+        if self.ledger.drop_pod(uid) {
+            self.charge_ended(now);
+        }
+    }
+
+    /// Room may have come free on a node: if a pod was refused there a moment ago, it may have been tried too early.
+    pub(super) fn opened(&mut self, node: NodeId, now: Instant) {
+        let state = &mut self.nodes[node];
+        state.catch_up();
+        let recently = |at: Instant| now.saturating_duration_since(at) < EARLY_RETRY;
+        if state.last_refused.is_some_and(recently) {
+            self.wake(node);
+        }
+    }
+}
+
+/// Why a pod does not run or is not Ready, in the words of the scheduler or the kubelet; empty when nobody says so.
+fn why_it_does_not_run(pod: &Pod) -> &str {
+    if pod.is_terminal() {
+        return &pod.status.reason;
+    }
+    // While it is not bound its readiness says nothing.
+    let kind = if pod.spec.node_name.is_empty() { "PodScheduled" } else { "Ready" };
+    let is_it = |own: &str, status: &str| own == kind && status == "False";
+    let condition = pod.status.conditions.iter().find(|condition| is_it(&condition.kind, &condition.status));
+    condition.map_or(
+        "",
+        |condition| if condition.message.is_empty() { &condition.reason } else { &condition.message },
+    )
+}

@@ -1,0 +1,149 @@
+//! Objects that change what others weigh or whether they count: namespaces, priority classes, limit ranges, runtime classes
+//! and quotas.
+
+use std::collections::BTreeMap;
+
+use super::Cluster;
+use crate::api::pod::{ResourceList, ResourceRequirements};
+use crate::api::policy_objects::{LimitRange, Namespace, PriorityClass, ResourceQuota, RuntimeClass};
+
+impl Cluster {
+    /// The names of all namespaces: here and below, what a relist did not bring is gone.
+    pub fn namespace_names(&self) -> impl Iterator<Item = &String> {
+        self.namespaces.keys()
+    }
+
+    /// The names of all priority classes.
+    pub fn priority_class_names(&self) -> impl Iterator<Item = &String> {
+        self.priority_classes.keys()
+    }
+
+    /// The namespaces and names of all limit ranges.
+    pub fn limit_range_names(&self) -> impl Iterator<Item = &(String, String)> {
+        self.limit_ranges.keys()
+    }
+
+    /// The names of all runtime classes.
+    pub fn runtime_class_names(&self) -> impl Iterator<Item = &String> {
+        self.runtime_classes.keys()
+    }
+
+    /// The namespaces and names of all quotas.
+    pub fn resource_quota_names(&self) -> impl Iterator<Item = &(String, String)> {
+        self.resource_quotas.keys()
+    }
+
+    /// A namespace was added or changed.
+    pub fn apply_namespace(&mut self, namespace: Namespace) {
+        let name = namespace.metadata.name.clone();
+        if self.namespaces.get(&name) != Some(&namespace) {
+            self.namespaces.insert(name.clone(), namespace);
+            self.reconsider_daemon_sets(|daemon_set| daemon_set.metadata.namespace == name);
+        }
+    }
+
+    /// A namespace is gone.
+    pub fn delete_namespace(&mut self, name: &str) {
+        if self.namespaces.remove(name).is_some() {
+            self.reconsider_daemon_sets(|daemon_set| daemon_set.metadata.namespace == name);
+        }
+    }
+
+    /// A priority class was added or changed.
+    pub fn apply_priority_class(&mut self, class: PriorityClass) {
+        let name = class.metadata.name.clone();
+        if self.priority_classes.get(&name) != Some(&class) {
+            self.priority_classes.insert(name, class);
+            self.reconsider_daemon_sets(|_| true);
+        }
+    }
+
+    /// A priority class is gone.
+    pub fn delete_priority_class(&mut self, name: &str) {
+        if self.priority_classes.remove(name).is_some() {
+            self.reconsider_daemon_sets(|_| true);
+        }
+    }
+
+    /// A limit range was added or changed.
+    pub fn apply_limit_range(&mut self, range: LimitRange) {
+        let namespace = range.metadata.namespace.clone();
+        let key = (namespace.clone(), range.metadata.name.clone());
+        if self.limit_ranges.get(&key) != Some(&range) {
+            self.limit_ranges.insert(key, range);
+            self.reconsider_daemon_sets(|daemon_set| daemon_set.metadata.namespace == namespace);
+        }
+    }
+
+    /// A limit range is gone.
+    pub fn delete_limit_range(&mut self, namespace: &str, name: &str) {
+        if self.limit_ranges.remove(&(namespace.to_owned(), name.to_owned())).is_some() {
+            self.reconsider_daemon_sets(|daemon_set| daemon_set.metadata.namespace == namespace);
+        }
+    }
+
+    /// A runtime class was added or changed.
+    pub fn apply_runtime_class(&mut self, class: RuntimeClass) {
+        let name = class.metadata.name.clone();
+        if self.runtime_classes.get(&name) != Some(&class) {
+            self.runtime_classes.insert(name, class);
+            self.reconsider_daemon_sets(|_| true);
+        }
+    }
+
+    /// A runtime class is gone.
+    pub fn delete_runtime_class(&mut self, name: &str) {
+        if self.runtime_classes.remove(name).is_some() {
+            self.reconsider_daemon_sets(|_| true);
+        }
+    }
+
+    /// A quota was added or changed.
+    pub fn apply_resource_quota(&mut self, quota: ResourceQuota) {
+        let key = (quota.metadata.namespace.clone(), quota.metadata.name.clone());
+        self.resource_quotas.insert(key, quota);
+    }
+
+    /// A quota is gone.
+    pub fn delete_resource_quota(&mut self, namespace: &str, name: &str) {
+        self.resource_quotas.remove(&(namespace.to_owned(), name.to_owned()));
+    }
+
+    /// What a LimitRange gives to containers of a namespace that say nothing themselves.
+    pub(super) fn limit_range_defaults(&self, namespace: &str) -> ResourceRequirements {
+        let mut defaults = ResourceRequirements::default();
+        let first = (namespace.to_owned(), String::new());
+        let ranges = self.limit_ranges.range(first..).take_while(|((own, _), _)| own == namespace);
+        for item in ranges.flat_map(|(_, range)| &range.spec.limits).filter(|item| item.kind == "Container") {
+            add_absent(&mut defaults.limits, &item.default);
+            add_absent(&mut defaults.requests, &item.default_request);
+            // The apiserver fills a range's own default requests from its default limits.
+            add_absent(&mut defaults.requests, &item.default);
+        }
+        defaults
+    }
+
+    /// What a runtime class adds to a pod.
+    pub(super) fn runtime_class_overhead(&self, name: &str) -> Option<&ResourceList> {
+        self.runtime_classes.get(name).map(|class| &class.overhead.pod_fixed)
+    }
+
+    /// The priority that admission gives to a pod that names `class`, or none.
+    pub(super) fn priority_of_class(&self, class: &str) -> i32 {
+        if !class.is_empty() {
+            return match class {
+                "system-cluster-critical" => 2_000_000_000,
+                "system-node-critical" => 2_000_001_000,
+                _ => self.priority_classes.get(class).map_or(0, |class| class.value),
+            };
+        }
+        let defaults = self.priority_classes.values().filter(|class| class.global_default);
+        defaults.map(|class| class.value).min().unwrap_or(0)
+    }
+}
+
+fn add_absent(to: &mut BTreeMap<String, crate::api::quantity::Quantity>, from: &ResourceList) {
+    for (name, amount) in from {
+        to.entry(name.clone()).or_insert(*amount);
+    }
+}

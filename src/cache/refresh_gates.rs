@@ -1,0 +1,78 @@
+//! Which daemons ordinary pods wait for on a node, worked out once after each change.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::daemonset_info::GateKind;
+use super::{Cluster, DaemonSetId, NodeId};
+use crate::reservation::cluster_write::Effect;
+use crate::reservation::gate::{Gate, first_ready_annotation};
+
+impl Cluster {
+    pub(super) fn refresh_gates(&mut self, id: NodeId, now: Instant) {
+        let gated = |daemon_set: &&DaemonSetId| self.daemon_sets[**daemon_set].gate.is_some();
+        let wanted: Vec<DaemonSetId> = self.nodes[id].wanted.iter().filter(gated).copied().collect();
+        if wanted.is_empty() && self.nodes[id].gates.is_empty() {
+            return;
+        }
+        let mut gates = std::mem::take(&mut self.nodes[id].gates);
+        let was_closed = gates.iter().any(|gate| gate.is_closed);
+        let mut kept = Vec::with_capacity(wanted.len());
+        let mut any_is_ready = false;
+        for daemon_set in wanted {
+            let info = &self.daemon_sets[daemon_set];
+            let at = gates.iter().position(|gate| gate.daemon_set == daemon_set);
+            let mut gate = match at {
+                Some(at) => gates.swap_remove(at),
+                None => Gate::new(daemon_set, info.uid.clone(), info.template_version),
+            };
+            if gate.template_version != info.template_version {
+                gate.rearm(info.template_version, now);
+            }
+            let is_ready = self.is_ready_on(id, daemon_set);
+            any_is_ready |= is_ready;
+            gate.was_ready |= is_ready;
+            let first_only = info.gate == Some(GateKind::FirstReady);
+            let is_remembered = first_only && self.is_remembered(id, &info.uid);
+            if is_ready || first_only && (is_remembered || gate.was_ready) {
+                gate.opened();
+            } else {
+                gate.is_closed = !gate.is_expired;
+            }
+            if first_only && gate.was_ready && !is_remembered && gate.asks_to_remember(now) {
+                let (node, daemon_set_uid) = (self.nodes[id].name.clone(), info.uid.clone());
+                self.effects.push(Effect::RememberReady { node, daemon_set_uid });
+            }
+            kept.push(gate);
+        }
+        // What is left is not wanted: its record is kept for what it has spent, as a hold's.
+        for mut gate in gates.into_iter().filter(|gate| !gate.is_fresh() || gate.is_closed) {
+            gate.suspend(now);
+            if !gate.is_fresh() {
+                kept.push(gate);
+            }
+        }
+        let is_closed = kept.iter().any(|gate| gate.is_closed);
+        self.nodes[id].gates = kept;
+        if was_closed && !is_closed {
+            // A pod that has become Ready is an event of the cluster; that nothing is waited for any more need not be.
+            if any_is_ready { self.opened(id, now) } else { self.wake(id) }
+        }
+    }
+
+    fn is_ready_on(&self, id: NodeId, daemon_set: DaemonSetId) -> bool {
+        self.nodes[id].daemon_pods.iter().map(|pod| &self.pods[*pod]).any(|pod| {
+            pod.is_of(daemon_set)
+                && pod.node.is_some()
+                && pod.is_live()
+                && pod.is_ready
+                && !pod.is_terminating
+        })
+    }
+
+    fn is_remembered(&self, id: NodeId, daemon_set_uid: &Arc<str>) -> bool {
+        let node = self.nodes[id].node.as_ref();
+        let key = first_ready_annotation(daemon_set_uid);
+        node.is_some_and(|node| node.metadata.annotations.contains_key(&key))
+    }
+}

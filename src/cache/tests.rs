@@ -1,0 +1,203 @@
+//! What the cluster makes of events: a small world to feed it, and tables of what must come of it.
+
+mod event_order;
+mod hold_ends;
+mod missing_pods;
+mod nomination;
+mod preemption;
+mod refusals;
+mod reserved_amounts;
+mod simulation;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use super::Cluster;
+use crate::policy::Policy;
+use crate::reservation::cluster_write::{Effect, HoldRef};
+use crate::reservation::filter::Kept;
+use crate::reservation::hold::EndReason;
+
+/// A cluster with a clock that only tests move.
+struct World {
+    cluster: Cluster,
+    now: Instant,
+}
+
+impl World {
+    fn new() -> Self {
+        Self::with(|_| {})
+    }
+
+    fn with(change: impl FnOnce(&mut Policy)) -> Self {
+        let mut policy = Policy::default();
+        change(&mut policy);
+        let mut world =
+            Self { cluster: Cluster::new(Arc::new(policy), Some("warden".to_owned())), now: Instant::now() };
+        world.namespace("default", json!({}));
+        world
+    }
+
+    fn namespace(&mut self, name: &str, change: Value) {
+        let labels = json!({ "kubernetes.io/metadata.name": name });
+        self.cluster.apply_namespace(object(json!({"metadata": {"name": name, "labels": labels}}), change));
+    }
+
+    fn node(&mut self, name: &str, change: Value) {
+        self.cluster.apply_node(object(node(name), change), self.now);
+    }
+
+    fn daemon_set(&mut self, name: &str, change: Value) {
+        self.cluster.apply_daemon_set("apps", object(daemon_set(name), change));
+    }
+
+    fn pod(&mut self, pod: &Value) {
+        self.cluster.apply_pod(&object(pod.clone(), json!({})), self.now);
+    }
+
+    /// The names of DaemonSets of which a node lacks a pod.
+    fn missing(&self, node: &str) -> Vec<String> {
+        let Some((id, _)) = self.cluster.node(node) else { return Vec::new() };
+        let missing = self.cluster.missing_on(id);
+        let name = |info: &super::DaemonSetInfo| info.daemon_set.metadata.name.clone();
+        let mut names: Vec<_> =
+            missing.iter().map(|pod| name(self.cluster.daemon_set_by_id(pod.daemon_set))).collect();
+        names.sort();
+        names
+    }
+
+    /// Asks about a pod as the scheduler does.
+    fn ask(&mut self, pod: &Value, nodes: &[&str]) -> Vec<Option<Kept>> {
+        let pod = object(pod.clone(), json!({}));
+        let mut call = self.cluster.judge(&pod, self.now);
+        let kept = nodes.iter().map(|node| call.refuse(node)).collect();
+        call.finish();
+        kept
+    }
+
+    /// Asks about one node.
+    fn ask_one(&mut self, pod: &Value, node: &str) -> Option<Kept> {
+        self.ask(pod, &[node])[0]
+    }
+
+    /// Time passes, with a tick each second.
+    fn pass(&mut self, seconds: u64) {
+        self.cluster.refresh_all(self.now);
+        for _ in 0..seconds {
+            self.now += Duration::from_secs(1);
+            self.cluster.tick(self.now);
+        }
+    }
+
+    /// What was asked to be done outside, in short.
+    fn effects(&mut self) -> Vec<Done> {
+        self.cluster.refresh_all(self.now);
+        let effects = self.cluster.take_effects();
+        let of = |hold: &HoldRef| hold.name.clone();
+        let short = |effect: &Effect| match effect {
+            Effect::HoldingRoom(hold) => Done::Holding(of(hold)),
+            Effect::HoldEnded(hold, reason) => Done::Ended(of(hold), *reason, hold.has_refused),
+            Effect::GateExpired(hold) => Done::GateExpired(of(hold)),
+            Effect::Wake(node) => Done::Wake(node.to_string()),
+            Effect::Nominate(nomination) => {
+                Done::Nominate(nomination.name.to_string(), nomination.node.as_deref().map(str::to_owned))
+            }
+            Effect::RememberReady { daemon_set_uid, .. } => Done::Remember(daemon_set_uid.to_string()),
+        };
+        effects.iter().map(short).collect()
+    }
+}
+
+#[derive(Debug, Clone, PartialEq)]
+enum Done {
+    Holding(String),
+    Ended(String, EndReason, bool),
+    GateExpired(String),
+    Wake(String),
+    Nominate(String, Option<String>),
+    Remember(String),
+}
+
+fn object<T: DeserializeOwned>(mut base: Value, change: Value) -> T {
+    json_patch::merge(&mut base, &change);
+    serde_json::from_value(base).unwrap()
+}
+
+fn node(name: &str) -> Value {
+    json!({
+        "metadata": {"name": name, "uid": format!("node-{name}")},
+        "status": {"allocatable": {"cpu": "1", "memory": "4Gi", "pods": "10"}},
+    })
+}
+
+fn daemon_set(name: &str) -> Value {
+    json!({
+        "metadata": {
+            "name": name, "namespace": "default", "uid": format!("ds-{name}"),
+            "annotations": {"deprecated.daemonset.template.generation": "1"},
+        },
+        "spec": {
+            "selector": {"matchLabels": {"app": name}},
+            "template": {
+                "metadata": {"labels": {"app": name}},
+                "spec": {"containers": [{"name": "c", "resources": {"requests": {"cpu": "300m"}}}]},
+            },
+        },
+    })
+}
+
+/// A pod of `daemon_set` for `node`, not bound.
+fn daemon_pod(daemon_set: &str, node: &str) -> Value {
+    let field = json!({"key": "metadata.name", "operator": "In", "values": [node]});
+    json!({
+        "metadata": {
+            "name": format!("{daemon_set}-{node}"), "namespace": "default", "uid": format!("{daemon_set}-{node}"),
+            "labels": {"app": daemon_set, "pod-template-generation": "1"},
+            "creationTimestamp": "2026-01-01T00:00:00Z",
+            "ownerReferences": [{
+                "apiVersion": "apps/v1", "kind": "DaemonSet", "name": daemon_set,
+                "uid": format!("ds-{daemon_set}"), "controller": true,
+            }],
+        },
+        "spec": {
+            "affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {
+                "nodeSelectorTerms": [{"matchFields": [field]}],
+            }}},
+            "containers": [{"name": "c", "resources": {"requests": {"cpu": "300m"}}}],
+        },
+        "status": {"phase": "Pending"},
+    })
+}
+
+/// An ordinary pod, not bound.
+fn pod(name: &str, cpu: &str) -> Value {
+    json!({
+        "metadata": {"name": name, "namespace": "default", "uid": name},
+        "spec": {"containers": [{"name": "c", "resources": {"requests": {"cpu": cpu}}}]},
+        "status": {"phase": "Pending"},
+    })
+}
+
+fn with(mut base: Value, change: Value) -> Value {
+    json_patch::merge(&mut base, &change);
+    base
+}
+
+fn on(base: Value, node: &str) -> Value {
+    with(base, json!({"spec": {"nodeName": node}, "status": {"phase": "Running"}}))
+}
+
+fn terminating(base: Value) -> Value {
+    with(base, json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:01Z"}}))
+}
+
+fn priority(base: Value, priority: i32) -> Value {
+    with(base, json!({"spec": {"priority": priority}}))
+}
+
+fn template(spec: Value) -> Value {
+    json!({"spec": {"template": {"spec": spec}}})
+}

@@ -1,0 +1,370 @@
+//! Whatever comes in whatever order, what is kept from event to event is what the objects alone would give.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::reservation::hold::HoldState;
+
+/// The objects as they are after the events.
+#[derive(Debug, Default)]
+struct Objects {
+    nodes: BTreeMap<String, Value>,
+    pods: BTreeMap<String, Value>,
+    daemon_sets: BTreeMap<String, Value>,
+    namespaces: BTreeMap<String, Value>,
+    priority_classes: BTreeMap<String, Value>,
+    limit_ranges: BTreeMap<String, Value>,
+}
+
+/// Takes small numbers out of a large one.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: u64) -> u64 {
+        let rolled = self.0 % sides;
+        self.0 /= sides;
+        rolled
+    }
+
+    fn one_in(&mut self, sides: u64) -> bool {
+        self.roll(sides) == 0
+    }
+
+    fn pick<'a>(&mut self, from: &[&'a str]) -> &'a str {
+        from[usize::try_from(self.roll(from.len() as u64)).unwrap()]
+    }
+}
+
+const NODES: [&str; 3] = ["n1", "n2", "n3"];
+const SETS: [&str; 3] = ["a", "b", "c"];
+const NAMESPACES: [&str; 2] = ["default", "kube-system"];
+
+fn random_node(dice: &mut Dice, name: &str) -> Value {
+    let mut node = node(name);
+    if dice.one_in(4) {
+        json_patch::merge(&mut node, &json!({"metadata": {"uid": "another"}}));
+    }
+    let taints = ["a", "ToBeDeletedByClusterAutoscaler", "node.kubernetes.io/not-ready"];
+    if dice.one_in(3) {
+        let taint = json!({"key": dice.pick(&taints), "effect": "NoSchedule"});
+        json_patch::merge(&mut node, &json!({"spec": {"taints": [taint]}}));
+    }
+    let labels =
+        json!({"zone": dice.pick(&["x", "y"]), "type": dice.pick(&["real", "real", "virtual-kubelet"])});
+    let cpu = dice.pick(&["1", "500m", "2"]);
+    with(node, json!({"metadata": {"labels": labels}, "status": {"allocatable": {"cpu": cpu}}}))
+}
+
+fn random_daemon_set(dice: &mut Dice, name: &str) -> Value {
+    let namespace = if name == "c" { "kube-system" } else { "default" };
+    let generation = dice.pick(&["1", "2"]);
+    let mut set = with(
+        daemon_set(name),
+        json!({
+            "metadata": {"namespace": namespace, "annotations": {
+                "deprecated.daemonset.template.generation": generation,
+            }},
+            "spec": {"template": {"spec": {
+                "priorityClassName": dice.pick(&["", "high"]),
+                "containers": [{"name": "c", "resources": {"requests": {"cpu": dice.pick(&["300m", "600m"])}}}],
+            }}},
+        }),
+    );
+    if dice.one_in(3) {
+        let selector = json!({"zone": dice.pick(&["x", "y"])});
+        json_patch::merge(&mut set, &json!({"spec": {"template": {"spec": {"nodeSelector": selector}}}}));
+    }
+    if dice.one_in(4) {
+        let surge = json!({"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}});
+        json_patch::merge(&mut set, &json!({"spec": {"updateStrategy": surge}}));
+    }
+    if dice.one_in(6) {
+        json_patch::merge(&mut set, &json!({"spec": {"selector": {"matchLabels": {"more": "x"}}}}));
+    }
+    if dice.one_in(6) {
+        set = terminating(set);
+    }
+    if dice.one_in(4) {
+        json_patch::merge(
+            &mut set,
+            &json!({"spec": {"template": {"spec": {"containers": [{"name": "c"}]}}}}),
+        );
+    }
+    set
+}
+
+fn random_pod(dice: &mut Dice, name: &str) -> Value {
+    let daemon = dice.roll(3) > 0;
+    let node = dice.pick(&NODES);
+    let mut made = if daemon {
+        let set = dice.pick(&SETS);
+        let namespace = if dice.one_in(6) != (set == "c") { "kube-system" } else { "default" };
+        let generation = dice.pick(&["1", "2"]);
+        let created = dice.pick(&["2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z"]);
+        let more = dice.pick(&["", "x"]);
+        with(
+            daemon_pod(set, node),
+            json!({"metadata": {
+                "name": name, "uid": name, "namespace": namespace, "creationTimestamp": created,
+                "labels": {"pod-template-generation": generation, "more": more},
+            }}),
+        )
+    } else {
+        pod(name, dice.pick(&["100m", "500m", "900m"]))
+    };
+    if dice.one_in(2) {
+        made = on(made, node);
+    } else if dice.one_in(2) {
+        let failed = json!([{"type": "PodScheduled", "status": "False", "reason": "Unschedulable"}]);
+        let change = json!({"metadata": {"resourceVersion": "7"}, "status": {"conditions": failed}});
+        json_patch::merge(&mut made, &change);
+    } else if dice.one_in(4) {
+        json_patch::merge(&mut made, &json!({"status": {"nominatedNodeName": dice.pick(&NODES)}}));
+    }
+    if dice.one_in(5) {
+        made = terminating(made);
+    }
+    if dice.one_in(5) {
+        json_patch::merge(&mut made, &json!({"status": {"phase": dice.pick(&["Failed", "Succeeded"])}}));
+    }
+    priority(made, if dice.one_in(3) { 10 } else { 0 })
+}
+
+/// One event, applied to the world and to the objects.
+fn step(world: &mut World, objects: &mut Objects, kind: u8, dice: &mut Dice) {
+    let now = world.now;
+    match kind {
+        0..=2 => {
+            let name = dice.pick(&NODES);
+            if dice.one_in(4) {
+                objects.nodes.remove(name);
+                world.cluster.delete_node(name, now);
+            } else {
+                let node = random_node(dice, name);
+                world.cluster.apply_node(object(node.clone(), json!({})), now);
+                objects.nodes.insert(name.to_owned(), node);
+            }
+        }
+        3..=8 => {
+            let name = dice.pick(&["p1", "p2", "p3", "p4", "p5", "p6"]);
+            if dice.one_in(4) {
+                objects.pods.remove(name);
+                world.cluster.delete_pod(name, now);
+            } else {
+                let pod = random_pod(dice, name);
+                world.pod(&pod);
+                objects.pods.insert(name.to_owned(), pod);
+            }
+        }
+        9..=11 => {
+            let name = dice.pick(&SETS);
+            if dice.one_in(4) {
+                objects.daemon_sets.remove(name);
+                world.cluster.delete_daemon_set(&format!("ds-{name}"), now);
+            } else {
+                let set = random_daemon_set(dice, name);
+                world.cluster.apply_daemon_set("apps", object(set.clone(), json!({})));
+                objects.daemon_sets.insert(name.to_owned(), set);
+            }
+        }
+        12 => {
+            let name = dice.pick(&NAMESPACES);
+            if dice.one_in(3) {
+                objects.namespaces.remove(name);
+                world.cluster.delete_namespace(name);
+            } else {
+                let ignore = dice.pick(&["true", "false", "false"]);
+                let labels = json!({"daemonset-warden.io/ignore": ignore});
+                let namespace = json!({"metadata": {"name": name, "labels": labels}});
+                world.cluster.apply_namespace(object(namespace.clone(), json!({})));
+                objects.namespaces.insert(name.to_owned(), namespace);
+            }
+        }
+        13 => {
+            if dice.one_in(2) {
+                objects.priority_classes.remove("high");
+                world.cluster.delete_priority_class("high");
+            } else {
+                let class = json!({"metadata": {"name": "high"}, "value": dice.roll(2) * 100, "globalDefault": dice.one_in(2)});
+                world.cluster.apply_priority_class(object(class.clone(), json!({})));
+                objects.priority_classes.insert("high".to_owned(), class);
+            }
+        }
+        14 => {
+            if dice.one_in(2) {
+                objects.limit_ranges.remove("l");
+                world.cluster.delete_limit_range("default", "l");
+            } else {
+                let limits =
+                    json!([{"type": "Container", "defaultRequest": {"cpu": dice.pick(&["50m", "250m"])}}]);
+                let range =
+                    json!({"metadata": {"name": "l", "namespace": "default"}, "spec": {"limits": limits}});
+                world.cluster.apply_limit_range(object(range.clone(), json!({})));
+                objects.limit_ranges.insert("l".to_owned(), range);
+            }
+        }
+        15 => {
+            world.now += Duration::from_millis(dice.roll(3000));
+            let now = world.now;
+            world.cluster.tick(now);
+        }
+        _ => {
+            let asks = random_pod(dice, dice_name(kind));
+            world.ask(&with(asks, json!({"spec": {"nodeName": null}})), &["n1", "n2", "n3", "unknown"]);
+        }
+    }
+}
+
+fn dice_name(kind: u8) -> &'static str {
+    if kind.is_multiple_of(2) { "p1" } else { "q" }
+}
+
+fn rebuilt(objects: &Objects) -> World {
+    let mut world = World::new();
+    world.cluster.delete_namespace("default");
+    for pod in objects.pods.values().rev() {
+        world.pod(pod);
+    }
+    for set in objects.daemon_sets.values().rev() {
+        world.cluster.apply_daemon_set("apps", object(set.clone(), json!({})));
+    }
+    for node in objects.nodes.values().rev() {
+        world.cluster.apply_node(object(node.clone(), json!({})), world.now);
+    }
+    for class in objects.priority_classes.values() {
+        world.cluster.apply_priority_class(object(class.clone(), json!({})));
+    }
+    for range in objects.limit_ranges.values() {
+        world.cluster.apply_limit_range(object(range.clone(), json!({})));
+    }
+    for namespace in objects.namespaces.values() {
+        world.cluster.apply_namespace(object(namespace.clone(), json!({})));
+    }
+    world
+}
+
+/// All that is worked out, by names: ids differ.
+fn summary(world: &mut World) -> Value {
+    world.cluster.refresh_all(world.now);
+    let cluster = &world.cluster;
+    let set_name = |id: &usize| cluster.daemon_set_by_id(*id).uid.to_string();
+    let pod_names = |ids: &[usize]| -> BTreeSet<String> {
+        ids.iter().map(|id| cluster.pod_by_id(*id).uid.to_string()).collect()
+    };
+    let mut nodes = BTreeMap::new();
+    for (id, node) in cluster.nodes() {
+        let missing = cluster.missing_on(id);
+        let missing: BTreeMap<String, String> = missing
+            .iter()
+            .map(|pod| {
+                let pending = pod.pending.map(|pod| cluster.pod_by_id(pod).uid.clone());
+                (
+                    set_name(&pod.daemon_set),
+                    format!("{} {:?} {:?} {:?}", pod.priority, pod.need, pod.reserve, pending),
+                )
+            })
+            .collect();
+        let holds = node.holds.iter().filter(|hold| hold.state != HoldState::NotMissing);
+        let holds: BTreeMap<String, String> = holds
+            .map(|hold| {
+                (
+                    set_name(&hold.daemon_set),
+                    format!("{:?} {:?} {} {:?}", hold.state, hold.reserve, hold.suffices, hold.priority),
+                )
+            })
+            .collect();
+        let wanted: BTreeSet<String> = node.wanted.iter().map(set_name).collect();
+        assert_eq!(wanted.len(), node.wanted.len());
+        let summary = json!({
+            "used": format!("{:?}", node.used), "allocatable": format!("{:?}", node.allocatable), "wanted": wanted,
+            "highest": node.highest_wanted_priority, "kept": node.is_kept, "missing": missing, "holds": holds,
+            "pods": pod_names(&node.pods), "nominated": pod_names(&node.nominated), "daemons": pod_names(&node.daemon_pods),
+            "may be nominated": cluster.may_be_nominated_on(id),
+        });
+        nodes.insert(node.name.to_string(), summary);
+    }
+    let sets: BTreeMap<String, Value> = cluster
+        .daemon_sets()
+        .map(|(_, info)| {
+            let pods: Vec<usize> = info.pods.iter().copied().collect();
+            let newest = info.newest.map(|pod| cluster.pod_by_id(pod).uid.to_string());
+            let summary = json!({"pods": pod_names(&pods), "newest": newest, "weight": format!("{:?}", info.weight), "holds": info.may_hold});
+            (info.uid.to_string(), summary)
+        })
+        .collect();
+    json!({"nodes": nodes, "sets": sets})
+}
+
+/// Every id that is kept anywhere is of something that exists, and is there once.
+fn check_ids(cluster: &Cluster) {
+    for (id, node) in cluster.nodes() {
+        assert_eq!(cluster.node(&node.name).unwrap().0, id);
+        assert!(!node.is_unused(), "{} is kept for nothing", node.name);
+        for list in [&node.pods, &node.nominated, &node.daemon_pods] {
+            let unique: BTreeSet<_> = list.iter().collect();
+            assert_eq!(unique.len(), list.len());
+            assert!(list.iter().all(|pod| cluster.pods.contains(*pod)));
+        }
+        assert!(node.wanted.iter().all(|set| cluster.daemon_sets.contains(*set)));
+        for hold in &node.holds {
+            assert_eq!(cluster.daemon_sets[hold.daemon_set].uid, hold.daemon_set_uid);
+            assert!(node.is_dirty || hold.pending.is_none_or(|pod| cluster.pods.contains(pod)));
+        }
+        assert!(
+            node.gates.iter().all(|gate| cluster.daemon_sets[gate.daemon_set].uid == gate.daemon_set_uid)
+        );
+    }
+    for (id, pod) in cluster.pods() {
+        assert_eq!(cluster.pod_ids[&pod.uid], id);
+        assert_eq!(cluster.failed_ordinary.contains(&id), pod.placement.is_some());
+        let target = pod.daemon.as_ref().and_then(|daemon| daemon.target);
+        assert!(
+            [pod.node, pod.nominated, target].into_iter().flatten().all(|node| cluster.nodes.contains(node))
+        );
+        if let Some(set) = pod.daemon.as_ref().and_then(|daemon| daemon.daemon_set) {
+            assert!(cluster.daemon_sets[set].pods.contains(&id));
+        }
+    }
+    assert!(cluster.pods_by_owner.values().flatten().all(|pod| cluster.pods.contains(*pod)));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: if cfg!(debug_assertions) { 100 } else { 2000 }, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn events_in_any_order_give_what_the_objects_give(events in prop::collection::vec((0_u8..20, any::<u64>()), 1..80)) {
+        let mut world = World::with(|policy| policy.reservation.wait_timeout = Duration::from_secs(86_400));
+        let mut objects = Objects::default();
+        objects.namespaces.insert("default".to_owned(), json!({"metadata": {"name": "default"}}));
+        for (at, (kind, dice)) in events.into_iter().enumerate() {
+            step(&mut world, &mut objects, kind, &mut Dice(dice));
+            check_ids(&world.cluster);
+            if at % 8 == 0 {
+                prop_assert_eq!(summary(&mut world), summary(&mut rebuilt(&objects)));
+            }
+        }
+        prop_assert_eq!(summary(&mut world), summary(&mut rebuilt(&objects)));
+        check_ids(&world.cluster);
+
+        for name in world.cluster.node_names() {
+            world.cluster.delete_node(&name, world.now);
+        }
+        for uid in world.cluster.daemon_set_uids("apps", "") {
+            world.cluster.delete_daemon_set(&uid, world.now);
+        }
+        for uid in world.cluster.pod_uids() {
+            world.cluster.delete_pod(&uid, world.now);
+        }
+        world.pass(60);
+        let cluster = &world.cluster;
+        prop_assert!(cluster.nodes.is_empty() && cluster.node_ids.is_empty());
+        prop_assert!(cluster.pods.is_empty() && cluster.pod_ids.is_empty() && cluster.pods_by_owner.is_empty());
+        prop_assert!(cluster.failed_ordinary.is_empty());
+        prop_assert!(cluster.daemon_sets.is_empty() && cluster.daemon_set_ids.is_empty());
+        prop_assert!(cluster.dirty.is_empty() && cluster.waiting.is_empty() && cluster.ledger.is_empty());
+    }
+}

@@ -1,0 +1,294 @@
+//! How holds and gates end, what they say of it, and whom they wake.
+
+use super::*;
+use crate::policy::Policy;
+use crate::reservation::gate::first_ready_annotation;
+
+fn short(policy: &mut Policy) {
+    policy.reservation.hold_timeout = Duration::from_secs(10);
+    policy.reservation.wait_timeout = Duration::from_secs(30);
+}
+
+/// A node with a hold that has refused `p`, which waits.
+fn held() -> World {
+    let mut world = World::with(short);
+    world.node("n1", json!({}));
+    world.daemon_set("d", json!({}));
+    world.pod(&pod("p", "800m"));
+    assert_eq!(world.ask_one(&pod("p", "800m"), "n1"), Some(Kept::Room));
+    assert_eq!(world.effects(), [Done::Holding("d".into())]);
+    assert_eq!(world.ask_one(&pod("p", "800m"), "n1"), Some(Kept::Room));
+    assert_eq!(world.effects(), [], "said once");
+    world
+}
+
+fn ended(reason: EndReason) -> Done {
+    Done::Ended("d".into(), reason, true)
+}
+
+fn wake() -> Done {
+    Done::Wake("n1".into())
+}
+
+#[test]
+fn every_way_to_end() {
+    let mut world = held();
+    world.pod(&on(daemon_pod("d", "n1"), "n1"));
+    assert_eq!(world.effects(), [ended(EndReason::Landed), wake()], "tried a moment ago");
+    let mut world = held();
+    world.pass(4);
+    world.pod(&on(daemon_pod("d", "n1"), "n1"));
+    assert_eq!(world.effects(), [ended(EndReason::Landed)], "the binding itself wakes it");
+
+    let mut world = held();
+    world.pass(4);
+    world.cluster.delete_daemon_set("ds-d", world.now);
+    assert_eq!(
+        world.effects(),
+        [ended(EndReason::NotWanted), wake()],
+        "the scheduler does not look at DaemonSets"
+    );
+
+    let mut world = held();
+    world.pass(4);
+    world.cluster.delete_namespace("default");
+    assert_eq!(world.effects(), [ended(EndReason::NotWanted), wake()]);
+
+    let mut world = held();
+    world.pod(&priority(on(pod("vip", "800m"), "n1"), 5));
+    assert_eq!(world.effects(), [ended(EndReason::CannotFit), wake()]);
+    world.cluster.delete_pod("vip", world.now);
+    world.ask_one(&pod("p", "800m"), "n1");
+    assert!(world.effects().contains(&Done::Holding("d".into())), "it can again");
+
+    let mut world = held();
+    world.cluster.delete_node("n1", world.now);
+    assert_eq!(world.effects(), [ended(EndReason::NodeGone)]);
+
+    let mut world = held();
+    world.pass(9);
+    assert_eq!(world.effects(), []);
+    world.pass(1);
+    assert_eq!(world.effects(), [ended(EndReason::HoldTimeout), wake()]);
+    assert_eq!(world.ask_one(&pod("p", "800m"), "n1"), None);
+    world.pass(100);
+    assert_eq!(world.effects(), []);
+
+    let mut world = held();
+    world.pod(&on(pod("o", "900m"), "n1"));
+    world.pass(29);
+    assert_eq!(world.effects(), []);
+    world.pass(1);
+    assert_eq!(world.effects(), [ended(EndReason::WaitTimeout), wake()]);
+}
+
+#[test]
+fn only_time_in_which_it_keeps_somebody_off_counts() {
+    // Nobody waits.
+    let mut world = World::with(short);
+    world.node("n1", json!({}));
+    world.daemon_set("d", json!({}));
+    world.pass(1000);
+    assert_eq!(world.ask_one(&pod("p", "800m"), "n1"), Some(Kept::Room));
+
+    // The pod that was refused goes elsewhere.
+    let mut world = held();
+    world.pass(5);
+    world.pod(&on(pod("p", "800m"), "n2"));
+    world.pass(1000);
+    assert_eq!(world.effects(), []);
+    world.pod(&pod("q", "800m"));
+    assert_eq!(world.ask_one(&pod("q", "800m"), "n1"), Some(Kept::Room));
+    world.pass(3);
+    assert_eq!(world.effects(), [], "what was spent stays spent, and no more");
+    world.pass(2);
+    assert_eq!(world.effects(), [ended(EndReason::HoldTimeout), wake()]);
+
+    // The DaemonSet does not want the node for a while.
+    let mut world = held();
+    world.pass(5);
+    world.daemon_set("d", template(json!({"nodeSelector": {"zone": "a"}})));
+    world.pass(100);
+    world.effects();
+    world.node("n1", json!({"metadata": {"labels": {"zone": "a"}}}));
+    world.pass(100);
+    assert_eq!(world.effects(), []);
+
+    // Room comes and goes: both kinds of time add up, each for itself.
+    let mut world = held();
+    for _ in 0..4 {
+        world.pass(2);
+        world.pod(&on(pod("o", "900m"), "n1"));
+        world.pass(7);
+        world.cluster.delete_pod("o", world.now);
+        world.effects();
+    }
+    world.pass(1);
+    assert_eq!(world.effects(), []);
+    world.pass(1);
+    assert_eq!(world.effects(), [ended(EndReason::HoldTimeout), wake()]);
+}
+
+#[test]
+fn armed_again() {
+    let expired = || {
+        let mut world = held();
+        world.pass(10);
+        assert_eq!(world.effects(), [ended(EndReason::HoldTimeout), wake()]);
+        world
+    };
+    let keeps = |world: &mut World| world.ask_one(&pod("p", "800m"), "n1").is_some();
+    let mut world = expired();
+    world.pod(&on(daemon_pod("d", "n1"), "n1"));
+    world.cluster.refresh_all(world.now);
+    world.cluster.delete_pod("d-n1", world.now);
+    assert!(keeps(&mut world), "landed once");
+    let mut world = expired();
+    world.pod(&daemon_pod("d", "n1"));
+    world.cluster.delete_pod("d-n1", world.now);
+    world.pod(&daemon_pod("d", "n1"));
+    assert!(!keeps(&mut world), "a new pod is not enough");
+    let mut world = expired();
+    world.daemon_set("d", template(json!({"hostNetwork": true})));
+    assert!(keeps(&mut world), "another template");
+    let mut world = expired();
+    world.daemon_set("d", json!({"metadata": {"labels": {"a": "b"}}}));
+    assert!(!keeps(&mut world), "the same template");
+    let mut world = expired();
+    world.node("n1", json!({"metadata": {"uid": "another"}}));
+    assert!(keeps(&mut world), "another node");
+    let mut world = expired();
+    world.node("n1", json!({"metadata": {"labels": {"daemonset-warden.io/ignore": "true"}}}));
+    world.cluster.refresh_all(world.now);
+    world.node("n1", json!({}));
+    assert!(!keeps(&mut world), "a label that comes and goes");
+
+    // A template that changes while room is kept gives the time again, and says nothing twice.
+    let mut world = held();
+    world.pass(8);
+    world.daemon_set("d", template(json!({"hostNetwork": true})));
+    assert!(keeps(&mut world));
+    world.pass(9);
+    assert_eq!(world.effects(), []);
+    world.pass(1);
+    assert_eq!(world.effects(), [ended(EndReason::HoldTimeout), wake()]);
+}
+
+#[test]
+fn room_that_opens_wakes() {
+    let smaller =
+        template(json!({"containers": [{"name": "c", "resources": {"requests": {"cpu": "100m"}}}]}));
+    let mut world = held();
+    world.pass(5);
+    world.daemon_set("d", smaller);
+    assert_eq!(world.effects(), [wake()], "it asks for less");
+    let mut world = held();
+    world.pass(5);
+    world.daemon_set("d", template(json!({"priority": -1})));
+    assert_eq!(world.effects(), [wake()], "it is less important");
+    let mut world = held();
+    world.node("n1", json!({"status": {"allocatable": {"cpu": "2"}}}));
+    assert_eq!(world.effects(), [wake()], "the node has grown, and we may have been asked before we saw it");
+
+    let mut world = held();
+    world.cluster.delete_pod("p", world.now);
+    world.cluster.delete_daemon_set("ds-d", world.now);
+    assert_eq!(world.effects(), [ended(EndReason::NotWanted)], "nobody waits");
+    let mut world = held();
+    assert_eq!(world.ask(&pod("p", "800m"), &["n1", "n2"]), [Some(Kept::Room), None]);
+    world.pass(3);
+    world.cluster.delete_daemon_set("ds-d", world.now);
+    assert_eq!(world.effects(), [ended(EndReason::NotWanted)], "it passed elsewhere");
+}
+
+/// A node with a gate, in `kube-system`, whose DaemonSets may.
+fn gated(kind: &str) -> World {
+    let mut world = World::with(short);
+    world.namespace("kube-system", json!({}));
+    world.node("n1", json!({}));
+    world.daemon_set("d", gate(kind));
+    world.pod(&pod("p", "100m"));
+    world
+}
+
+fn gate(kind: &str) -> Value {
+    json!({"metadata": {"namespace": "kube-system", "annotations": {"daemonset-warden.io/ready-before-pods": kind}}})
+}
+
+fn agent(ready: bool) -> Value {
+    let change = json!({
+        "metadata": {"namespace": "kube-system"},
+        "status": {"conditions": [{"type": "Ready", "status": if ready { "True" } else { "False" }}]},
+    });
+    with(on(daemon_pod("d", "n1"), "n1"), change)
+}
+
+#[test]
+fn gates_open_with_readiness() {
+    let asks = pod("p", "100m");
+    for (kind, again) in [("FirstReady", None), ("Always", Some(Kept::Gate))] {
+        let mut world = gated(kind);
+        assert_eq!(world.ask_one(&asks, "n1"), Some(Kept::Gate), "{kind}");
+        for exempt in [
+            priority(asks.clone(), 2_000_000_000),
+            daemon_pod("d", "n1"),
+            with(asks.clone(), json!({"metadata": {"labels": {"daemonset-warden.io/ignore": "true"}}})),
+        ] {
+            let exempt = with(exempt, json!({"metadata": {"namespace": "kube-system"}}));
+            assert_eq!(world.ask_one(&exempt, "n1"), None, "{kind}");
+        }
+        world.pod(&agent(false));
+        assert_eq!(world.ask_one(&asks, "n1"), Some(Kept::Gate), "{kind}");
+        world.effects();
+        world.pod(&agent(true));
+        let mut expected = vec![wake()];
+        if kind == "FirstReady" {
+            expected.insert(0, Done::Remember("ds-d".into()));
+        }
+        assert_eq!(world.effects(), expected, "{kind}");
+        assert_eq!(world.ask_one(&asks, "n1"), None, "{kind}");
+        world.pod(&agent(false));
+        assert_eq!(world.ask_one(&asks, "n1"), again, "{kind}: not Ready again");
+    }
+    let mut world = gated("Sometimes");
+    assert_eq!(world.ask_one(&asks, "n1"), None);
+    let mut world = gated("FirstReady");
+    world.node("n1", json!({"metadata": {"annotations": {first_ready_annotation("ds-d"): "true"}}}));
+    assert_eq!(world.ask_one(&asks, "n1"), None, "remembered");
+    let mut world = World::with(short);
+    world.node("n1", json!({}));
+    world.daemon_set("d", with(gate("Always"), json!({"metadata": {"namespace": "default"}})));
+    assert_eq!(world.ask_one(&asks, "n1"), None, "a namespace whose DaemonSets may not");
+}
+
+#[test]
+fn gates_end() {
+    let asks = pod("p", "100m");
+    let mut world = gated("Always");
+    assert_eq!(world.ask_one(&asks, "n1"), Some(Kept::Gate));
+    world.pass(9);
+    assert_eq!(world.effects(), []);
+    world.pass(1);
+    assert_eq!(world.effects(), [Done::GateExpired("d".into()), wake()]);
+    assert_eq!(world.ask_one(&asks, "n1"), None);
+    world.node("n1", json!({"metadata": {"labels": {"daemonset-warden.io/ignore": "true"}}}));
+    world.cluster.refresh_all(world.now);
+    world.node("n1", json!({}));
+    assert_eq!(world.ask_one(&asks, "n1"), None, "a label that comes and goes");
+
+    let mut world = gated("Always");
+    assert_eq!(world.ask_one(&asks, "n1"), Some(Kept::Gate));
+    world.pass(5);
+    world.daemon_set("d", gate("no more"));
+    assert_eq!(world.effects(), [wake()], "the scheduler does not look at DaemonSets");
+    assert_eq!(world.ask_one(&asks, "n1"), None);
+
+    // Gates do not ask whether the DaemonSet may hold.
+    let none = serde_json::from_value(json!({"matchLabels": {"none": "x"}})).unwrap();
+    let mut world = World::with(|policy| policy.reservation.namespace_selector = none);
+    world.namespace("kube-system", json!({}));
+    world.node("n1", json!({}));
+    world.daemon_set("d", gate("Always"));
+    assert!(world.missing("n1").is_empty());
+    assert_eq!(world.ask_one(&asks, "n1"), Some(Kept::Gate));
+}

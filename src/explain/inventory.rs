@@ -1,0 +1,110 @@
+//! Objects from anywhere, manifests or a cluster's lists, as the one view that everything is decided from.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::create_failures::CreateFailures;
+use crate::api::daemonset::DaemonSet;
+use crate::api::event::Event;
+use crate::api::meta::{Metadata, TypeMeta};
+use crate::api::node::Node;
+use crate::api::pod::Pod;
+use crate::api::policy_objects::{LimitRange, Namespace, PriorityClass, ResourceQuota, RuntimeClass};
+use crate::cache::Cluster;
+use crate::policy::Policy;
+
+/// What has been seen of a cluster.
+#[derive(Debug)]
+pub struct Observed {
+    /// All but the Events.
+    pub cluster: Cluster,
+    /// What the Events tell.
+    pub failures: CreateFailures,
+    now: Instant,
+}
+
+impl Observed {
+    /// Nothing has been seen yet. Nothing that is explained depends on `now`.
+    pub fn new(policy: Arc<Policy>, now: Instant) -> Self {
+        Self { cluster: Cluster::new(policy, None), failures: CreateFailures::default(), now }
+    }
+
+    /// Takes in one object, in JSON. Whether its kind is one that is looked at.
+    ///
+    /// # Errors
+    /// When the object is not of the shape that its kind has.
+    pub fn apply(&mut self, kind: &TypeMeta, json: &str) -> Result<bool, serde_json::Error> {
+        match (kind.group(), kind.kind.as_str()) {
+            ("", "Node") => self.apply_node(serde_json::from_str(json)?),
+            ("", "Pod") => self.apply_pod(serde_json::from_str(json)?),
+            ("", "Namespace") => self.cluster.apply_namespace(serde_json::from_str::<Namespace>(json)?),
+            ("", "LimitRange") => {
+                let mut range: LimitRange = serde_json::from_str(json)?;
+                default_namespace(&mut range.metadata);
+                self.cluster.apply_limit_range(range);
+            }
+            ("", "ResourceQuota") => {
+                let mut quota: ResourceQuota = serde_json::from_str(json)?;
+                default_namespace(&mut quota.metadata);
+                self.cluster.apply_resource_quota(quota);
+            }
+            ("scheduling.k8s.io", "PriorityClass") => {
+                self.cluster.apply_priority_class(serde_json::from_str::<PriorityClass>(json)?);
+            }
+            ("node.k8s.io", "RuntimeClass") => {
+                self.cluster.apply_runtime_class(serde_json::from_str::<RuntimeClass>(json)?);
+            }
+            ("" | "events.k8s.io", "Event") => self.failures.apply(serde_json::from_str::<Event>(json)?),
+            (group, kind) if self.is_daemon_set(group, kind) => {
+                let daemon_set = serde_json::from_str(json)?;
+                self.apply_daemon_set(group, daemon_set);
+            }
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    /// A Node was seen.
+    pub fn apply_node(&mut self, node: Node) {
+        self.cluster.apply_node(node, self.now);
+    }
+
+    /// A pod was seen.
+    pub fn apply_pod(&mut self, mut pod: Pod) {
+        default_namespace(&mut pod.metadata);
+        let metadata = &mut pod.metadata;
+        if metadata.uid.is_empty() {
+            metadata.uid = format!("Pod/{}/{}", metadata.namespace, metadata.display_name());
+        }
+        for owner in metadata.owner_references.iter_mut().filter(|owner| owner.uid.is_empty()) {
+            owner.uid = made_up_uid(owner.group(), &metadata.namespace, &owner.name);
+        }
+        self.cluster.apply_pod(&pod, self.now);
+    }
+
+    /// A DaemonSet was seen.
+    pub fn apply_daemon_set(&mut self, group: &str, mut daemon_set: DaemonSet) {
+        let metadata = &mut daemon_set.metadata;
+        default_namespace(metadata);
+        if metadata.uid.is_empty() {
+            metadata.uid = made_up_uid(group, &metadata.namespace, metadata.display_name());
+        }
+        self.cluster.apply_daemon_set(group, daemon_set);
+    }
+
+    fn is_daemon_set(&self, group: &str, kind: &str) -> bool {
+        self.cluster.policy().daemon_set_kinds.iter().any(|known| known.group == group && known.kind == kind)
+    }
+}
+
+/// As kubectl does with a manifest that names no namespace.
+fn default_namespace(metadata: &mut Metadata) {
+    if metadata.namespace.is_empty() {
+        metadata.namespace.push_str("default");
+    }
+}
+
+/// Manifests have no UIDs, and everything is known by them.
+fn made_up_uid(group: &str, namespace: &str, name: &str) -> String {
+    format!("{group}/{namespace}/{name}")
+}

@@ -1,0 +1,70 @@
+//! Which pod counts, and which state follows: the states themselves are golden, in tests/data/explain.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::inventory::Observed;
+use super::{Filter, State, explain};
+use crate::api::meta::TypeMeta;
+use crate::policy::Policy;
+
+/// The state, pod and reason of DaemonSet `s/a` with this spec on node `n` with these pods: name, metadata, spec, status.
+fn row(spec: &str, pods: &[(&str, &str, &str, &str)]) -> (State, Option<String>, String) {
+    let mut observed = Observed::new(Arc::new(Policy::default()), Instant::now());
+    let mut apply = |api_version: &str, kind: &str, json: &str| {
+        let kind = TypeMeta { api_version: api_version.into(), kind: kind.into() };
+        assert!(observed.apply(&kind, json).unwrap());
+    };
+    for (name, metadata, pod_spec, status) in pods {
+        let owner =
+            r#""ownerReferences":[{"apiVersion":"apps/v1","kind":"DaemonSet","name":"a","controller":true}]"#;
+        let pod = format!(
+            r#"{{"metadata":{{"name":"{name}","namespace":"s","labels":{{"a":"b"}},{owner}{metadata}}},"spec":{pod_spec},"status":{status}}}"#
+        );
+        apply("v1", "Pod", &pod);
+    }
+    let daemon_set = format!(
+        r#"{{"metadata":{{"name":"a","namespace":"s"}},"spec":{{"selector":{{"matchLabels":{{"a":"b"}}}}{spec}}}}}"#
+    );
+    apply("apps/v1", "DaemonSet", &daemon_set);
+    apply("v1", "Node", r#"{"metadata":{"name":"n"}}"#);
+    let mut rows = explain(&observed.cluster, &observed.failures, &Filter::default());
+    let row = rows.next().unwrap();
+    (row.state, row.pod.map(str::to_owned), row.reason)
+}
+
+const BOUND: &str = r#"{"nodeName":"n"}"#;
+const UNBOUND: &str = r#"{"affinity":{"nodeAffinity":{"requiredDuringSchedulingIgnoredDuringExecution":{"nodeSelectorTerms":[{"matchFields":[{"key":"metadata.name","operator":"In","values":["n"]}]}]}}}}"#;
+const FAILED: &str = r#"{"phase":"Failed","reason":"Evicted"}"#;
+
+#[test]
+fn of_several_pods_the_right_one_counts() {
+    let surge = r#","updateStrategy":{"rollingUpdate":{"maxSurge":1,"maxUnavailable":0}}"#;
+    let at = |time: &str| format!(r#","creationTimestamp":"2026-01-01T00:00:0{time}Z""#);
+    let (old, new) = (at("1"), at("2"));
+    let leaving = r#","deletionTimestamp":"2026-01-01T00:01:00Z""#;
+    let see = |spec: &str, pods: &[(&str, &str, &str, &str)]| {
+        let (state, pod, _) = row(spec, pods);
+        (state, pod)
+    };
+    let is = |state, pod: &str| (state, Some(pod.to_owned()));
+    let two = [("old", old.as_str(), BOUND, "{}"), ("new", new.as_str(), UNBOUND, "{}")];
+    assert_eq!(see(surge, &two), is(State::Pending, "new"));
+    assert_eq!(see("", &two), is(State::Running, "old"));
+    assert_eq!(see("", &[("x", leaving, BOUND, "{}"), ("y", "", UNBOUND, "{}")]), is(State::Pending, "y"));
+    assert_eq!(see("", &[("x", leaving, BOUND, "{}")]), is(State::Missing, "x"));
+    assert_eq!(see("", &[("x", "", BOUND, FAILED)]), is(State::Missing, "x"));
+    assert_eq!(see("", &[("x", "", BOUND, FAILED), ("y", "", BOUND, "{}")]), is(State::Running, "y"));
+    assert_eq!(see("", &[]), (State::Missing, None));
+}
+
+#[test]
+fn others_words_are_one_line_of_bounded_length() {
+    let message = format!(
+        r#"{{"conditions":[{{"type":"PodScheduled","status":"False","message":"a\nb\u001b[2J{}"}}]}}"#,
+        "x".repeat(5000)
+    );
+    let (state, _, reason) = row("", &[("x", "", UNBOUND, &message)]);
+    assert_eq!(state, State::Pending);
+    assert!(reason.starts_with("not scheduled: a b [2Jxx") && reason.chars().count() < 1100, "{reason}");
+}

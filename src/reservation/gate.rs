@@ -1,0 +1,114 @@
+//! A node that ordinary pods stay off until a daemon pod on it is Ready.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::refusal_clock::Clock;
+use crate::cache::DaemonSetId;
+
+/// The prefix of the Node annotations that remember of which DaemonSets a pod was Ready once; the name is the UID.
+pub const FIRST_READY_PREFIX: &str = "first-ready.daemonset-warden.io/";
+
+/// The key of the Node annotation that remembers that a pod of this DaemonSet was Ready once.
+pub fn first_ready_annotation(daemon_set_uid: &str) -> String {
+    format!("{FIRST_READY_PREFIX}{daemon_set_uid}")
+}
+
+/// One daemon that ordinary pods wait for on a node.
+#[derive(Debug)]
+pub struct Gate {
+    /// Whose pod.
+    pub daemon_set: DaemonSetId,
+    /// The UID of the DaemonSet: ids are used again.
+    pub daemon_set_uid: Arc<str>,
+    /// The template that the time was spent on.
+    pub template_version: u64,
+    /// Whether ordinary pods wait now.
+    pub is_closed: bool,
+    /// Whether its time was up before the pod was Ready.
+    pub is_expired: bool,
+    /// Whether the pod was Ready here once: `FirstReady` need not wait for the Node's annotation to come back.
+    pub was_ready: bool,
+    clock: Clock,
+    asked_to_remember: Option<Instant>,
+}
+
+/// After this long a request to remember something is taken for lost.
+const REMEMBER_AGAIN: Duration = Duration::from_secs(60);
+
+impl Gate {
+    /// An open gate.
+    pub fn new(daemon_set: DaemonSetId, daemon_set_uid: Arc<str>, template_version: u64) -> Self {
+        Self {
+            daemon_set,
+            daemon_set_uid,
+            template_version,
+            is_closed: false,
+            is_expired: false,
+            was_ready: false,
+            clock: Clock::default(),
+            asked_to_remember: None,
+        }
+    }
+
+    /// Whether it is time to ask that the Node remember that the pod was Ready.
+    pub fn asks_to_remember(&mut self, now: Instant) -> bool {
+        let lately = |at: Instant| now.saturating_duration_since(at) < REMEMBER_AGAIN;
+        if self.asked_to_remember.is_some_and(lately) {
+            return false;
+        }
+        self.asked_to_remember = Some(now);
+        true
+    }
+
+    /// A pod was refused for it.
+    pub fn refused(&mut self, uid: &Arc<str>, now: Instant) {
+        self.clock.refused(uid, now);
+    }
+
+    /// Nothing waits for it for now; what was spent stays spent.
+    pub fn suspend(&mut self, now: Instant) {
+        self.is_closed = false;
+        self.clock.stop(now);
+    }
+
+    /// The template has changed: all the time is given again.
+    pub fn rearm(&mut self, template_version: u64, now: Instant) {
+        self.template_version = template_version;
+        self.is_expired = false;
+        self.clock.start_anew(now);
+    }
+
+    /// Whether nothing would be lost by forgetting it.
+    pub fn is_fresh(&self) -> bool {
+        !self.is_expired && !self.was_ready && self.clock.spent().is_zero()
+    }
+
+    /// The daemon pod is Ready: the time starts anew when it is not again.
+    pub fn opened(&mut self) {
+        self.is_closed = false;
+        self.is_expired = false;
+        self.clock = Clock::default();
+    }
+
+    /// Counts the time until `now`; whether it has just been up.
+    pub fn tick(
+        &mut self,
+        now: Instant,
+        timeout: Duration,
+        is_waiting: impl Fn(&str) -> Option<bool>,
+    ) -> bool {
+        self.clock.tick(now, is_waiting);
+        if self.is_closed && self.clock.spent() >= timeout {
+            self.suspend(now);
+            self.is_expired = true;
+            return true;
+        }
+        false
+    }
+
+    /// Whether its time runs.
+    pub fn is_running(&self) -> bool {
+        self.clock.is_running()
+    }
+}

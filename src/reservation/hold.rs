@@ -1,0 +1,234 @@
+//! Room that is kept on one node for one DaemonSet's missing pod.
+//!
+//! ```text
+//!            missing                     does not fit any more
+//!  (none) ────────────▶ Held ◀─────────────────────────────────▶ CannotFit
+//!     ▲                  │  │                                        │
+//!     │ landed           │  └────────── time is up ──▶ Expired       │
+//!     └──────────────────┴───────────────────────────────┴───────────┘
+//! ```
+//! `Expired` stays until the pod has landed once, the template has changed or the Node is another. A DaemonSet that is no
+//! longer wanted is `NotMissing`: its record is kept only for what it has spent, so that a label which comes and goes does
+//! not start the time anew.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::refusal_clock::Clock;
+use crate::cache::{DaemonSetId, PodId};
+use crate::scheduling::host_ports::HostPort;
+use crate::scheduling::resources::Resources;
+
+/// Room kept for one daemon pod.
+#[derive(Debug)]
+pub struct Hold {
+    /// Whose pod.
+    pub daemon_set: DaemonSetId,
+    /// The UID of the DaemonSet: ids are used again.
+    pub daemon_set_uid: Arc<str>,
+    /// The template that the time was spent on.
+    pub template_version: u64,
+    /// The pod's priority.
+    pub priority: i32,
+    /// What the pod asks for.
+    pub need: Resources,
+    /// What is to be kept free: `need` less what the DaemonSet's own terminating pods still hold here.
+    pub reserve: Resources,
+    /// Ports of the host that the pod takes.
+    pub host_ports: Box<[HostPort]>,
+    /// The pod, when it exists already; only to be looked up while the node is not dirty.
+    pub pending: Option<PodId>,
+    /// How far it is.
+    pub state: HoldState,
+    /// The time since which room is held, while it is.
+    pub held_since: Option<Instant>,
+    /// Whether the pod would fit right now.
+    pub suffices: bool,
+    /// Whether anything was refused for it since it began.
+    pub has_refused: bool,
+    suffices_clock: Clock,
+    waits_clock: Clock,
+}
+
+/// How far a hold is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HoldState {
+    /// Room is kept.
+    Held,
+    /// The pod could not fit beside more important ones, even if everything else left.
+    CannotFit,
+    /// Its time is up.
+    Expired,
+    /// The pod is not missing: nothing wants it here.
+    NotMissing,
+}
+
+/// Why a hold ended; a closed set, used as a metric label and in Events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum EndReason {
+    /// The daemon pod is bound to the node.
+    Landed,
+    /// The DaemonSet does not want the node any more, or is gone.
+    NotWanted,
+    /// The daemon pod can no longer fit.
+    CannotFit,
+    /// Room sufficed for `holdTimeout`, and the daemon pod did not come.
+    HoldTimeout,
+    /// Room did not suffice for `waitTimeout`.
+    WaitTimeout,
+    /// The Node is gone.
+    NodeGone,
+}
+
+impl EndReason {
+    /// All of them.
+    pub const ALL: [Self; 6] = [
+        Self::Landed,
+        Self::NotWanted,
+        Self::CannotFit,
+        Self::HoldTimeout,
+        Self::WaitTimeout,
+        Self::NodeGone,
+    ];
+
+    /// The word for it in metrics and Events.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Landed => "Landed",
+            Self::NotWanted => "NotWanted",
+            Self::CannotFit => "CannotFit",
+            Self::HoldTimeout => "HoldTimeout",
+            Self::WaitTimeout => "WaitTimeout",
+            Self::NodeGone => "NodeGone",
+        }
+    }
+
+    /// A sentence for people.
+    pub fn message(self) -> &'static str {
+        match self {
+            Self::Landed => "the daemon pod is bound to the node",
+            Self::NotWanted => "the DaemonSet does not want a pod on the node any more",
+            Self::CannotFit => {
+                "the daemon pod cannot fit on the node even if every pod of its own or lower priority left"
+            }
+            Self::HoldTimeout => {
+                "there was room for the daemon pod for reservation.holdTimeout and it did not come: look for a quota, a scheduling gate, a volume or a crash that keeps it"
+            }
+            Self::WaitTimeout => {
+                "there was not room enough for the daemon pod within reservation.waitTimeout: give the DaemonSet a higher priority class, or make room on the node"
+            }
+            Self::NodeGone => "the node is gone",
+        }
+    }
+}
+
+impl Hold {
+    /// A hold that has refused nothing yet.
+    pub fn new(daemon_set: DaemonSetId, daemon_set_uid: Arc<str>, template_version: u64) -> Self {
+        Self {
+            daemon_set,
+            daemon_set_uid,
+            template_version,
+            priority: 0,
+            need: Resources::default(),
+            reserve: Resources::default(),
+            host_ports: Box::default(),
+            pending: None,
+            state: HoldState::NotMissing,
+            held_since: None,
+            suffices: false,
+            has_refused: false,
+            suffices_clock: Clock::default(),
+            waits_clock: Clock::default(),
+        }
+    }
+
+    /// Whether it keeps room against a pod: one of its own or lower priority, or for a daemon pod (`strictly`) of lower.
+    pub fn is_held_against(&self, priority: i32, strictly: bool) -> bool {
+        self.state == HoldState::Held
+            && if strictly { self.priority > priority } else { self.priority >= priority }
+    }
+
+    /// Something was refused for it. Whether that is the first time.
+    pub fn refused(&mut self, uid: &Arc<str>, now: Instant) -> bool {
+        let clock = if self.suffices { &mut self.suffices_clock } else { &mut self.waits_clock };
+        clock.refused(uid, now);
+        !std::mem::replace(&mut self.has_refused, true)
+    }
+
+    /// Notes whether the pod would fit right now: time goes on against the other timeout from here.
+    pub fn set_suffices(&mut self, suffices: bool, now: Instant) {
+        if self.suffices != suffices {
+            self.suffices = suffices;
+            let (from, to) = if suffices {
+                (&mut self.waits_clock, &mut self.suffices_clock)
+            } else {
+                (&mut self.suffices_clock, &mut self.waits_clock)
+            };
+            from.hand_over(to, now);
+        }
+    }
+
+    /// Moves on; time runs only while room is kept.
+    pub fn enter(&mut self, state: HoldState, now: Instant) {
+        if state != HoldState::Held {
+            self.suffices_clock.stop(now);
+            self.waits_clock.stop(now);
+            self.held_since = None;
+        } else if self.state != HoldState::Held {
+            self.held_since = Some(now);
+        }
+        self.state = state;
+    }
+
+    /// The template has changed: all the time is given again. What was said of it stays said while it goes on.
+    pub fn rearm(&mut self, template_version: u64, now: Instant) {
+        self.template_version = template_version;
+        self.suffices_clock.start_anew(now);
+        self.waits_clock.start_anew(now);
+        if self.state == HoldState::Expired {
+            self.state = HoldState::NotMissing;
+        }
+    }
+
+    /// Whether a pod that it kept off might have room where it asks for `reserve` and `host_ports` at `priority` instead.
+    pub fn is_loosened_by(&self, priority: i32, reserve: &Resources, host_ports: &[HostPort]) -> bool {
+        self.state == HoldState::Held
+            && (priority < self.priority
+                || reserve.lacks(&self.reserve).is_some()
+                || self.host_ports.iter().any(|port| !host_ports.contains(port)))
+    }
+
+    /// Counts the time until `now`; the reason when it is up.
+    pub fn tick(
+        &mut self,
+        now: Instant,
+        hold_timeout: Duration,
+        wait_timeout: Duration,
+        is_waiting: impl Fn(&str) -> Option<bool>,
+    ) -> Option<EndReason> {
+        self.suffices_clock.tick(now, &is_waiting);
+        self.waits_clock.tick(now, is_waiting);
+        if self.state != HoldState::Held {
+            None
+        } else if self.suffices && self.suffices_clock.spent() >= hold_timeout {
+            Some(EndReason::HoldTimeout)
+        } else if !self.suffices && self.waits_clock.spent() >= wait_timeout {
+            Some(EndReason::WaitTimeout)
+        } else {
+            None
+        }
+    }
+
+    /// Whether its time runs.
+    pub fn is_running(&self) -> bool {
+        self.suffices_clock.is_running() || self.waits_clock.is_running()
+    }
+
+    /// Whether nothing would be lost by forgetting it.
+    pub fn is_fresh(&self) -> bool {
+        self.state != HoldState::Expired
+            && self.suffices_clock.spent().is_zero()
+            && self.waits_clock.spent().is_zero()
+    }
+}

@@ -1,0 +1,460 @@
+//! Nomination: the scheduler and the autoscalers see the room that is held for a daemon pod.
+//!
+//! A pod with `status.nominatedNodeName` takes room in kube-scheduler's eyes: its requests count on that node against every pod of
+//! its own or lower priority (kubernetes v1.36.3 pkg/scheduler/framework/runtime/framework.go, `addGENominatedPods`), and the
+//! cluster-autoscaler adds it to its simulation (core/podlistprocessor/filter_out_expendable.go, `addPreemptingPodsToSnapshot`).
+//! So a daemon pod that the scheduler has tried and failed, and for which a hold refuses others or would, is nominated to its node:
+//! the others then find another node without asking, or are Unschedulable in the scheduler's own words, and a node is made.
+//!
+//! ```text
+//!              room is held, an attempt failed               written
+//!   ┌─▶ Idle ───────────────────────────────────▶ Setting ─────────────▶ Ours ◀───────┐
+//!   │    ▲  not written, or no answer in time        │                    │  │        │ not written, or no answer in time
+//!   │    └───────────────────────────────────────────┘                    │  ▼        │
+//!   │                                        the scheduler cleared it     │ Clearing ─┘
+//!   └─────────────────────────────────────────────────────────────────────┘  │  the hold has ended
+//!   └────────────────────────────────────────────────────────────────────────┘  written
+//! ```
+//! The scheduler clears a nomination with each failed attempt, and that wakes the pods that it kept off; so a pod is nominated
+//! again, at most once in two seconds, and all together within a number and a rate. A nomination that this process did not write is
+//! never touched.
+
+mod candidates;
+mod queue;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use hashbrown::HashMap;
+use serde_json::{Value, json};
+
+use self::queue::{Place, Queue};
+use super::cluster_write::Effect;
+use super::hold::{Hold, HoldState};
+use crate::cache::node_info::NodeState;
+use crate::cache::{Cluster, NodeId, PodId};
+use crate::daemonset::placement::admits;
+use crate::reservation::token_bucket::TokenBucket;
+
+/// The shortest time between two nominations of one pod. At once was a loop of 80 patches a second: the scheduler's clearing
+/// wakes the pods that the nomination kept off, other nominated ones among them.
+const INTERVAL: Duration = Duration::from_secs(2);
+/// Pods that this process nominates at once. Each costs the scheduler time with every pod that it places, for it copies the nominated
+/// pods of each node that it looks at; and an event that makes it try them all costs it as many patches, of the 100 that it may send
+/// at once by default (docs/scheduler-performance.md, "Nomination").
+pub const NOMINATED_AT_ONCE: usize = 100;
+/// Writes a second, for all pods together: each nomination ends in a failed attempt and a patch of the scheduler, which may send 50 a
+/// second by default.
+const PER_SECOND: u32 = 25;
+/// The price of a write while the scheduler is placing pods: five a second are left, a tenth of its calls.
+const COST_WHILE_BUSY: u32 = 5;
+/// Bindings a second from which the scheduler counts as busy.
+const BUSY: u32 = 10;
+/// Writes at once after a quiet time.
+const BURST: u32 = 50;
+/// The pause after the apiserver has refused to nominate one pod, such as by an admission policy of the cluster.
+const REFUSED_PAUSE: Duration = Duration::from_secs(60);
+/// Pods that are looked at to find one that a nomination keeps off.
+const PODS_LOOKED_AT: usize = 256;
+/// The time after which a write without an answer counts as lost; longer than the edge lets one take.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// One write of `status.nominatedNodeName`, good for one version of one pod.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Nomination {
+    /// The pod's namespace.
+    pub namespace: Arc<str>,
+    /// The pod's name.
+    pub name: Box<str>,
+    /// The pod's UID.
+    pub uid: Arc<str>,
+    /// The version of the pod that was judged.
+    pub resource_version: Box<str>,
+    /// The node; `None` clears the nomination.
+    pub node: Option<Arc<str>>,
+}
+
+impl Nomination {
+    /// Returns the merge patch of the pod's status subresource. UID and version guard it: a pod that was bound, changed or replaced
+    /// meanwhile is not patched, and the apiserver answers 409.
+    pub fn patch(&self) -> Value {
+        json!({
+            "metadata": { "uid": self.uid, "resourceVersion": self.resource_version },
+            "status": { "nominatedNodeName": self.node },
+        })
+    }
+}
+
+/// The answer to a [`Nomination`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NominationOutcome {
+    /// It was written.
+    Written {
+        /// The pod's version after it.
+        resource_version: String,
+    },
+    /// Nothing was written, for the pod has changed, is bound or gone.
+    Outdated,
+    /// The apiserver refused it for good.
+    Refused,
+    /// There was no answer, or one that says nothing of this pod.
+    Unknown,
+}
+
+/// The nominations of this process.
+#[derive(Debug)]
+pub struct Nominations {
+    /// Pods that were nominated lately, or are now, by UID.
+    records: HashMap<Arc<str>, NominationRecord>,
+    queue: Queue,
+    bucket: TokenBucket,
+    bindings: RecentBindings,
+    is_permitted: bool,
+    dropped_at: Option<Instant>,
+}
+
+#[derive(Debug)]
+struct NominationRecord {
+    node: NodeId,
+    state: NominationState,
+    /// No write before that.
+    not_before: Instant,
+}
+
+/// The state of a pod's nomination, as drawn above. `over` is the version of the pod that was written over.
+#[derive(Debug, PartialEq, Eq)]
+enum NominationState {
+    Idle,
+    Setting { over: Box<str>, until: Instant },
+    Ours { over: Box<str> },
+    Clearing { over: Box<str>, until: Instant },
+}
+
+/// The bindings of this second and of the one before.
+#[derive(Debug, Default)]
+struct RecentBindings {
+    since: Option<Instant>,
+    count: u32,
+    before: u32,
+}
+
+impl Default for Nominations {
+    fn default() -> Self {
+        Self {
+            records: HashMap::new(),
+            queue: Queue::default(),
+            bucket: TokenBucket::new(BURST, PER_SECOND),
+            bindings: RecentBindings::default(),
+            is_permitted: true,
+            dropped_at: None,
+        }
+    }
+}
+
+impl Nominations {
+    /// The number of pods that are nominated by this process.
+    pub fn len(&self) -> usize {
+        let is_ours = |record: &&NominationRecord| {
+            !matches!(record.state, NominationState::Idle | NominationState::Setting { .. })
+        };
+        self.records.values().filter(is_ours).count()
+    }
+
+    /// True while this process nominates no pod.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The number of pods that could be nominated now and are not.
+    pub fn waiting(&self) -> usize {
+        self.queue.pods
+    }
+
+    /// True if nothing is remembered of any pod or node.
+    #[cfg(test)]
+    pub fn remembers_nothing(&self) -> bool {
+        let Queue { due, paused, places, pods } = &self.queue;
+        self.records.is_empty() && due.is_empty() && paused.is_empty() && places.is_empty() && *pods == 0
+    }
+
+    /// Forgets a pod that is bound, has ended or is gone.
+    pub fn forget(&mut self, uid: &str) {
+        self.records.remove(uid);
+    }
+
+    /// Records a pod as the watch brings it: a nomination that somebody else changed is not ours any more.
+    pub fn observe(&mut self, uid: &str, nominated: Option<NodeId>, resource_version: Option<&str>) {
+        let Some(record) = self.records.get_mut(uid) else { return };
+        if let NominationState::Ours { over } | NominationState::Clearing { over, .. } = &record.state
+            && nominated != Some(record.node)
+            && resource_version != Some(over)
+        {
+            record.state = NominationState::Idle;
+        }
+    }
+
+    /// Records that a pod was bound: that is how busy the scheduler is.
+    pub fn note_binding(&mut self, now: Instant) {
+        self.bindings.note(now);
+    }
+
+    /// Takes what one write costs; false when that is not there.
+    fn take(&mut self, now: Instant) -> bool {
+        let cost = if self.bindings.in_a_second(now) >= BUSY { COST_WHILE_BUSY } else { 1 };
+        self.bucket.take(cost, now)
+    }
+
+    /// Ends writes without an answer, and drops records that say nothing any more. Returns the number of pods that are nominated, or
+    /// about to be.
+    fn expire(&mut self, now: Instant) -> usize {
+        for record in self.records.values_mut() {
+            record.state = match std::mem::replace(&mut record.state, NominationState::Idle) {
+                NominationState::Setting { until, .. } if until <= now => NominationState::Idle,
+                NominationState::Clearing { over, until } if until <= now => NominationState::Ours { over },
+                state => state,
+            };
+        }
+        let is_idle = |record: &NominationRecord| record.state == NominationState::Idle;
+        self.records.retain(|_, record| !is_idle(record) || record.not_before > now);
+        self.records.values().filter(|record| !is_idle(record)).count()
+    }
+}
+
+impl RecentBindings {
+    fn note(&mut self, now: Instant) {
+        self.roll(now);
+        self.count = self.count.saturating_add(1);
+    }
+
+    /// The larger of the two, so that a second that has just begun does not look idle.
+    fn in_a_second(&mut self, now: Instant) -> u32 {
+        self.roll(now);
+        self.count.max(self.before)
+    }
+
+    fn roll(&mut self, now: Instant) {
+        let since = *self.since.get_or_insert(now);
+        let passed = now.saturating_duration_since(since);
+        if passed >= Duration::from_secs(1) {
+            self.before = if passed < Duration::from_secs(2) { self.count } else { 0 };
+            self.count = 0;
+            self.since = Some(now);
+        }
+    }
+}
+
+impl Cluster {
+    /// Says whether the apiserver lets this process patch pods/status; without that right nothing is nominated.
+    pub fn permit_nomination(&mut self, is_permitted: bool) {
+        self.nominations.is_permitted = is_permitted;
+    }
+
+    /// Decides which pods are nominated now, and which nominations are taken back: effects for the edge to write. Returns the number
+    /// of pods that had to be left out, counted once in two seconds.
+    ///
+    /// Call it on each tick, and only while the view of the cluster is fresh.
+    pub fn nominate(&mut self, now: Instant) -> usize {
+        if !self.policy().reservation.nominates() || !self.nominations.is_permitted || self.sight.is_lost() {
+            return 0;
+        }
+        let mut nominated = self.nominations.expire(now);
+        self.take_back_nominations(now);
+        self.let_holds_end(now);
+        while let Some(node) = self.nominations.queue.first_over(now) {
+            self.refresh(node, now);
+            self.enqueue_nominations(node, now);
+        }
+        while let Some(node) = self.nominations.queue.first() {
+            self.refresh(node, now);
+            for pod in self.due_pods(node, now) {
+                if nominated >= NOMINATED_AT_ONCE || !self.nominations.take(now) {
+                    self.enqueue_nominations(node, now);
+                    return self.count_dropped(now);
+                }
+                let name = self.node_by_id(node).name.clone();
+                self.write_nomination(pod, node, Some(name), now);
+                nominated += 1;
+            }
+            // Out of the way of the others: its pods are under way, or it was not due after all.
+            self.enqueue_nominations(node, now);
+        }
+        0
+    }
+
+    /// Records the answer to a write. One to another write than the last is ignored: the watch has the last word then.
+    pub fn nomination_done(&mut self, nomination: &Nomination, outcome: &NominationOutcome, now: Instant) {
+        let seen = self.pod(&nomination.uid).and_then(|pod| pod.failed_version().map(Box::<str>::from));
+        let Some(record) = self.nominations.records.get_mut(&nomination.uid) else { return };
+        if *outcome == NominationOutcome::Refused {
+            record.not_before = now + REFUSED_PAUSE;
+        }
+        let over = &nomination.resource_version;
+        record.state = match std::mem::replace(&mut record.state, NominationState::Idle) {
+            NominationState::Setting { over: asked, .. } if asked == *over && nomination.node.is_some() => {
+                match outcome {
+                    // Unless the view has gone past the write: then it may have been cleared and set by others since.
+                    NominationOutcome::Written { resource_version }
+                        if seen.is_some_and(|seen| seen == *over || *seen == **resource_version) =>
+                    {
+                        NominationState::Ours { over: asked }
+                    }
+                    _ => NominationState::Idle,
+                }
+            }
+            NominationState::Clearing { over: asked, .. } if asked == *over && nomination.node.is_none() => {
+                match outcome {
+                    NominationOutcome::Written { .. } => NominationState::Idle,
+                    _ => NominationState::Ours { over: asked },
+                }
+            }
+            state => state,
+        };
+        let node = record.node;
+        self.refresh(node, now);
+        self.enqueue_nominations(node, now);
+    }
+
+    /// Gives a node its place among those to nominate on. The node must have been worked out. Call it then, and when one of its
+    /// holds has refused a pod for the first time.
+    pub(crate) fn enqueue_nominations(&mut self, id: NodeId, now: Instant) {
+        if !self.policy().reservation.nominates() {
+            return;
+        }
+        let mut place: Option<Place> = None;
+        for candidate in self.nomination_candidates(id).iter().filter(|candidate| candidate.is_wanting) {
+            let due_at = self.due_at(candidate.pod, id, now);
+            place = Some(match (place, due_at) {
+                (Some(Place::Due { held_since, pods }), None) => {
+                    Place::Due { held_since: held_since.min(candidate.held_since), pods: pods + 1 }
+                }
+                (_, None) => Place::Due { held_since: candidate.held_since, pods: 1 },
+                (Some(Place::Paused { until }), Some(due_at)) => Place::Paused { until: until.min(due_at) },
+                (None, Some(due_at)) => Place::Paused { until: due_at },
+                (Some(due), Some(_)) => due,
+            });
+        }
+        self.nominations.queue.put(id, place);
+    }
+
+    /// The time at which a pod may be nominated to a node; `None` for at once.
+    fn due_at(&self, pod: PodId, id: NodeId, now: Instant) -> Option<Instant> {
+        // The view of this node is behind the scheduler's, so its hold may be over already.
+        if self.node_by_id(id).staleness.refuses(now) {
+            return Some(now + INTERVAL);
+        }
+        let record = self.nominations.records.get(&self.pod_by_id(pod).uid)?;
+        let answer_by = match record.state {
+            NominationState::Setting { until, .. } | NominationState::Clearing { until, .. } => until,
+            NominationState::Idle | NominationState::Ours { .. } => now,
+        };
+        Some(record.not_before.max(answer_by)).filter(|at| *at > now)
+    }
+
+    fn due_pods(&self, id: NodeId, now: Instant) -> Vec<PodId> {
+        let candidates = self.nomination_candidates(id).into_iter();
+        let due = candidates
+            .filter(|candidate| candidate.is_wanting && self.due_at(candidate.pod, id, now).is_none());
+        due.map(|candidate| candidate.pod).collect()
+    }
+
+    /// Takes back what this process nominated where the hold has ended, or keeps a daemon pod out that would land without it.
+    fn take_back_nominations(&mut self, now: Instant) {
+        let mut ours: BTreeMap<NodeId, Vec<Arc<str>>> = BTreeMap::new();
+        for (uid, record) in &self.nominations.records {
+            if matches!(record.state, NominationState::Ours { .. }) && record.not_before <= now {
+                ours.entry(record.node).or_default().push(uid.clone());
+            }
+        }
+        for (id, uids) in ours {
+            self.refresh(id, now);
+            let standing: Vec<PodId> =
+                self.nomination_candidates(id).iter().map(|candidate| candidate.pod).collect();
+            for uid in uids {
+                let Some(pod_id) = self.pod_id(&uid) else { continue };
+                let pod = self.pod_by_id(pod_id);
+                let is_over = !standing.contains(&pod_id) && pod.nominated == Some(id);
+                // Nobody's pod any more: it was orphaned, and only the scheduler can tell what it needs.
+                if pod.failed_version().is_none() {
+                    self.nominations.forget(&uid);
+                } else if is_over && !self.is_preempting_on(id, pod.priority) && self.nominations.take(now) {
+                    self.write_nomination(pod_id, id, None, now);
+                }
+            }
+        }
+    }
+
+    /// Lets the time of holds run while the scheduler refuses pods in our place: nobody asks us about a node where it counts the
+    /// nominated pod.
+    fn let_holds_end(&mut self, now: Instant) {
+        let ours = self.nominations.records.iter();
+        let ours = ours.filter(|(_, record)| matches!(record.state, NominationState::Ours { .. }));
+        let ours: Vec<(Arc<str>, NodeId)> = ours.map(|(uid, record)| (uid.clone(), record.node)).collect();
+        for (uid, id) in ours {
+            self.refresh(id, now);
+            let (Some(pod), Some(node)) = (self.pod_id(&uid), self.node_if_known(id)) else { continue };
+            let is_its = |hold: &Hold| hold.state == HoldState::Held && hold.pending == Some(pod);
+            let Some(at) = node.holds.iter().position(is_its).filter(|at| !node.holds[*at].is_running())
+            else {
+                continue;
+            };
+            let Some(kept_off) = self.kept_off_by(&node.holds[at], node) else { continue };
+            if self.node_mut(id).holds[at].refused(&kept_off, now) {
+                let daemon_set = self.node_by_id(id).holds[at].daemon_set;
+                self.begin_refusing(id, daemon_set, now);
+            }
+        }
+    }
+
+    /// The UID of a pod that the scheduler keeps off a node for the sake of a nominated pod: it was tried and failed, the nominated
+    /// pod stands before it, and it would fit on the node without that.
+    fn kept_off_by(&self, hold: &Hold, state: &NodeState) -> Option<Arc<str>> {
+        let node = state.node.as_ref()?;
+        let mut beside = state.used.clone();
+        beside.add(&hold.need);
+        let mut kept_off = self.failed_ordinary_pods().take(PODS_LOOKED_AT).filter(|pod| {
+            pod.priority <= hold.priority
+                && state.allocatable.has_room_beside(&state.used, &pod.requests)
+                && !state.allocatable.has_room_beside(&beside, &pod.requests)
+                && pod.placement.as_ref().is_some_and(|own| admits(own, &own.tolerations, node, |_| false))
+        });
+        kept_off.next().map(|pod| pod.uid.clone())
+    }
+
+    /// True while pods of lower priority are leaving the node: the scheduler may preempt there for the nominated pod, and then the
+    /// nomination is the scheduler's as much as ours.
+    fn is_preempting_on(&self, id: NodeId, priority: i32) -> bool {
+        let mut pods = self.node_by_id(id).pods.iter().map(|pod| self.pod_by_id(*pod));
+        pods.any(|pod| pod.is_terminating && pod.priority < priority)
+    }
+
+    fn write_nomination(&mut self, pod: PodId, id: NodeId, node: Option<Arc<str>>, now: Instant) {
+        let info = self.pod_by_id(pod);
+        let Some(version) = info.failed_version() else { return };
+        let over: Box<str> = version.into();
+        let nomination = Nomination {
+            namespace: info.namespace.clone(),
+            name: info.name.clone(),
+            uid: info.uid.clone(),
+            resource_version: over.clone(),
+            node,
+        };
+        let until = now + ANSWER_TIMEOUT;
+        let state = match nomination.node {
+            Some(_) => NominationState::Setting { over, until },
+            None => NominationState::Clearing { over, until },
+        };
+        let record = NominationRecord { node: id, state, not_before: now + INTERVAL };
+        self.nominations.records.insert(nomination.uid.clone(), record);
+        self.effects.push(Effect::Nominate(nomination));
+    }
+
+    fn count_dropped(&mut self, now: Instant) -> usize {
+        let nominations = &mut self.nominations;
+        if nominations.dropped_at.is_some_and(|at| now.saturating_duration_since(at) < INTERVAL) {
+            return 0;
+        }
+        nominations.dropped_at = Some(now);
+        nominations.waiting()
+    }
+}

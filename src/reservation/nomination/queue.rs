@@ -1,0 +1,62 @@
+//! The nodes with daemon pods to nominate, in the order of their turn.
+
+use std::collections::BTreeSet;
+use std::time::Instant;
+
+use hashbrown::HashMap;
+
+use crate::cache::NodeId;
+
+/// Nodes with daemon pods to nominate.
+#[derive(Debug, Default)]
+pub(super) struct Queue {
+    /// Nodes with a pod that is due, the oldest hold first.
+    pub(super) due: BTreeSet<(Instant, NodeId)>,
+    /// Nodes whose pods are due later, by the time when.
+    pub(super) paused: BTreeSet<(Instant, NodeId)>,
+    pub(super) places: HashMap<NodeId, Place>,
+    /// Pods that are due, on all nodes.
+    pub(super) pods: usize,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    Due { held_since: Instant, pods: usize },
+    Paused { until: Instant },
+}
+
+impl Queue {
+    /// Gives a node its place, or takes it out.
+    pub(super) fn put(&mut self, node: NodeId, place: Option<Place>) {
+        let before = match place {
+            Some(place) => self.places.insert(node, place),
+            None => self.places.remove(&node),
+        };
+        match before {
+            Some(Place::Due { held_since, pods }) => {
+                self.due.remove(&(held_since, node));
+                self.pods -= pods;
+            }
+            Some(Place::Paused { until }) => drop(self.paused.remove(&(until, node))),
+            None => {}
+        }
+        match place {
+            Some(Place::Due { held_since, pods }) => {
+                self.due.insert((held_since, node));
+                self.pods += pods;
+            }
+            Some(Place::Paused { until }) => drop(self.paused.insert((until, node))),
+            None => {}
+        }
+    }
+
+    /// The node that is due and has the oldest hold.
+    pub(super) fn first(&self) -> Option<NodeId> {
+        self.due.first().map(|(_, node)| *node)
+    }
+
+    /// A node whose pause is over.
+    pub(super) fn first_over(&self, now: Instant) -> Option<NodeId> {
+        self.paused.first().filter(|(until, _)| *until <= now).map(|(_, node)| *node)
+    }
+}

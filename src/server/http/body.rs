@@ -1,0 +1,263 @@
+//! Reads the body of a request within its limits: size, time, and the places and memory that all bodies share.
+
+use std::ops::Deref;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::{Body, HttpBody};
+use axum::extract::Request;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use http_body_util::BodyExt;
+use tokio::sync::oneshot;
+
+use super::budget::{BodyBudget, BodyPermit};
+use super::connection_state::Activity;
+use super::response as answer;
+use super::response::ErrorAnswer;
+use crate::api::extender_v1::Echo;
+use crate::telemetry::metrics::{Metrics, Shed};
+
+/// What a body may cost.
+pub(crate) struct BodyLimits<'a> {
+    /// The largest body, in bytes.
+    pub(crate) size: usize,
+    /// The bytes of each body, and of each response, that the budget does not count.
+    pub(crate) free: usize,
+    /// The places and the memory that all bodies of this kind share.
+    pub(crate) budget: &'a BodyBudget,
+    /// The time from the head to the last byte.
+    pub(crate) time: Duration,
+}
+
+/// A whole body in memory, with its share of the budget.
+pub(crate) struct BufferedBody {
+    bytes: Vec<u8>,
+    free: usize,
+    permit: BodyPermit,
+    /// The connection that the response goes to. `None` where a test calls the router without one.
+    connection: Option<Arc<Activity>>,
+}
+
+impl Deref for BufferedBody {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl BufferedBody {
+    /// Answers with JSON, which takes over the body's share of the budget: a client that does not read its response holds no
+    /// memory that is not counted.
+    pub(crate) fn answer(self, json: Vec<u8>, metrics: &Metrics) -> Response {
+        let Self { bytes, free, permit, connection } = self;
+        drop(bytes);
+        let beyond = json.len().saturating_sub(free);
+        respond(json, permit, beyond, connection, metrics, answer::json)
+    }
+
+    /// Answers with JSON that repeats a part of this body, which is not copied.
+    pub(crate) fn echo(self, Echo { before, sent, after }: Echo, metrics: &Metrics) -> Response {
+        if sent.is_empty() {
+            return self.answer([before, after].concat(), metrics);
+        }
+        let Self { bytes, free, permit, connection } = self;
+        let beyond = (bytes.len() + before.len() + after.len()).saturating_sub(free);
+        respond(bytes, permit, beyond, connection, metrics, |body| {
+            answer::json_pieces([before.into(), body.slice(sent), after.into()])
+        })
+    }
+}
+
+/// Makes a response of `bytes`, of which the budget counts `beyond`. Returns 503 if so much is not to be had.
+fn respond(
+    bytes: Vec<u8>,
+    mut permit: BodyPermit,
+    beyond: usize,
+    connection: Option<Arc<Activity>>,
+    metrics: &Metrics,
+    make_response: impl FnOnce(Bytes) -> Response,
+) -> Response {
+    // Most responses: nothing of them is counted, so they need no permit and never give way.
+    if beyond == 0 {
+        return make_response(bytes.into());
+    }
+    let end_connection = move || {
+        if let Some(connection) = connection {
+            connection.end();
+        }
+    };
+    let Some(evicted) = permit.respond(beyond, Box::new(end_connection)) else {
+        metrics.shed(Shed::Memory);
+        return ErrorAnswer::overloaded("too many large answers at once").into_response();
+    };
+    count_evicted(evicted, Shed::Memory, metrics);
+    make_response(Bytes::from_owner(HeldBytes { bytes, _permit: permit }))
+}
+
+fn count_evicted(evicted: usize, reason: Shed, metrics: &Metrics) {
+    (0..evicted).for_each(|_| metrics.shed(reason));
+}
+
+/// The bytes of a response. The permit is given back when the connection has taken the last of them.
+struct HeldBytes {
+    bytes: Vec<u8>,
+    _permit: BodyPermit,
+}
+
+impl AsRef<[u8]> for HeldBytes {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+/// Reads the whole body of `request`.
+///
+/// # Errors
+/// The response to a request whose body breaks a limit or does not come.
+pub(crate) async fn read(
+    request: Request,
+    limits: BodyLimits<'_>,
+    metrics: &Metrics,
+) -> Result<BufferedBody, ErrorAnswer> {
+    // No client in a cluster compresses requests, and a small compressed body could grow past every limit here.
+    if request.headers().get(header::CONTENT_ENCODING).is_some_and(|encoding| encoding != "identity") {
+        return Err(ErrorAnswer::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "a compressed body is not understood; send it without Content-Encoding",
+        )
+        .and_close());
+    }
+    let time = limits.time;
+    match tokio::time::timeout(time, collect(request, limits, metrics)).await {
+        Ok(result) => result,
+        Err(_) => Err(ErrorAnswer::new(
+            StatusCode::REQUEST_TIMEOUT,
+            format!("the body did not arrive within {} s", time.as_secs_f64()),
+        )
+        .and_close()),
+    }
+}
+
+async fn collect(
+    request: Request,
+    limits: BodyLimits<'_>,
+    metrics: &Metrics,
+) -> Result<BufferedBody, ErrorAnswer> {
+    let BodyLimits { size, free, budget, .. } = limits;
+    let connection = request.extensions().get::<Arc<Activity>>().cloned();
+    let mut body: Body = request.into_body();
+    let announced = body.size_hint().exact().map(|exact| usize::try_from(exact).unwrap_or(usize::MAX));
+    if announced.is_some_and(|announced| announced > size) {
+        return Err(too_large(size));
+    }
+    let (evict, mut evicted) = oneshot::channel();
+    let on_evict = Box::new(move || {
+        // An error means that the reader has ended meanwhile.
+        let _ = evict.send(());
+    });
+    let (permit, others) = budget.acquire(on_evict);
+    count_evicted(others, Shed::Requests, metrics);
+    let mut bytes = Vec::with_capacity(announced.unwrap_or(free).min(free));
+    loop {
+        let frame = tokio::select! {
+            biased;
+            frame = body.frame() => frame,
+            // The newer body that needed the place or the memory has counted it.
+            _ = &mut evicted => return Err(too_old()),
+        };
+        let Some(frame) = frame else { break };
+        let frame = frame.map_err(|error| {
+            ErrorAnswer::bad_request(format!("the body could not be read to its end: {error}")).and_close()
+        })?;
+        let Ok(data) = frame.into_data() else { continue };
+        let needed = bytes.len() + data.len();
+        if needed > size {
+            return Err(too_large(size));
+        }
+        if needed > free {
+            let Some(others) = permit.hold(needed - free) else {
+                metrics.shed(Shed::Memory);
+                return Err(too_many_bytes());
+            };
+            count_evicted(others, Shed::Memory, metrics);
+            // The kernel gives memory only for what is written, so a body costs what has come of it and not what its
+            // Content-Length announces. A Vec that cannot grow must not end the process, hence no `reserve`.
+            let capacity = announced.unwrap_or(needed).max(needed);
+            if bytes.try_reserve(capacity - bytes.len()).is_err() {
+                metrics.shed(Shed::Memory);
+                return Err(too_many_bytes());
+            }
+        }
+        bytes.extend_from_slice(&data);
+    }
+    if permit.complete() { Ok(BufferedBody { bytes, free, permit, connection }) } else { Err(too_old()) }
+}
+
+fn too_large(size: usize) -> ErrorAnswer {
+    ErrorAnswer::new(StatusCode::PAYLOAD_TOO_LARGE, format!("the body is larger than {size} bytes"))
+        .and_close()
+}
+
+fn too_many_bytes() -> ErrorAnswer {
+    ErrorAnswer::overloaded("too many large bodies at once").and_close()
+}
+
+fn too_old() -> ErrorAnswer {
+    ErrorAnswer::overloaded("too many requests at once, and the body of this one took longest").and_close()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn limits(budget: &BodyBudget) -> BodyLimits<'_> {
+        BodyLimits { size: 1_000, free: 10, budget, time: Duration::from_millis(20) }
+    }
+
+    async fn read_text(body: Body, budget: &BodyBudget) -> Result<usize, StatusCode> {
+        let read = read(Request::new(body), limits(budget), &Metrics::default()).await;
+        read.map(|body| body.len()).map_err(|answer| answer.into_response().status())
+    }
+
+    fn chunks(chunks: Vec<Vec<u8>>) -> Body {
+        Body::from_stream(futures::stream::iter(chunks.into_iter().map(Ok::<_, std::io::Error>)))
+    }
+
+    #[tokio::test]
+    async fn bodies_end_at_their_limits() {
+        let budget = BodyBudget::new(1, 500);
+        assert_eq!(read_text(Body::from("1234"), &budget).await, Ok(4));
+        assert_eq!(read_text(Body::from(vec![0; 500]), &budget).await, Ok(500));
+        assert_eq!(read_text(Body::from(vec![0; 511]), &budget).await, Err(StatusCode::SERVICE_UNAVAILABLE));
+        assert_eq!(read_text(Body::from(vec![0; 1_001]), &budget).await, Err(StatusCode::PAYLOAD_TOO_LARGE));
+        assert_eq!(read_text(chunks(vec![vec![0; 100]; 2]), &budget).await, Ok(200));
+        assert_eq!(
+            read_text(chunks(vec![vec![0; 100]; 6]), &budget).await,
+            Err(StatusCode::SERVICE_UNAVAILABLE)
+        );
+        let stuck = Body::from_stream(futures::stream::pending::<Result<Vec<u8>, std::io::Error>>());
+        assert_eq!(read_text(stuck, &budget).await, Err(StatusCode::REQUEST_TIMEOUT));
+        assert_eq!(read_text(Body::from(vec![0; 500]), &budget).await, Ok(500), "everything is given back");
+    }
+
+    #[tokio::test]
+    async fn an_answer_holds_memory_until_it_is_taken() {
+        let budget = BodyBudget::new(1, 500);
+        let metrics = Metrics::default();
+        let answer = async |size| {
+            let body = read(Request::new(Body::from(vec![0; 300])), limits(&budget), &metrics).await;
+            body.unwrap_or_else(|_| panic!("there is room for the body")).answer(vec![b' '; size], &metrics)
+        };
+        assert_eq!(answer(600).await.status(), StatusCode::SERVICE_UNAVAILABLE);
+        let first = answer(200).await;
+        assert_eq!(first.status(), StatusCode::OK);
+        let second = answer(350).await;
+        assert_eq!(second.status(), StatusCode::OK, "the first gives way, because it is older");
+        assert_eq!(answer(500).await.status(), StatusCode::OK, "and so does the second");
+        drop((first, second));
+        assert_eq!(answer(500).await.status(), StatusCode::OK, "everything is given back");
+    }
+}

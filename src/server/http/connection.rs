@@ -1,0 +1,271 @@
+//! One connection: its timers, and HTTP on it.
+//!
+//! hyper's own `header_read_timeout` also runs while a kept-alive connection is idle, so with it a head could not be limited
+//! to 5 s and idleness to 120 s. Here the stream tells when bytes come, the service when a request begins and ends, and
+//! one timer a connection follows from both:
+//!
+//! ```text
+//! idle --first byte--> head --request--> in work --answer--> idle      (HTTP/2 has no `head`: its frames are no heads)
+//! ```
+
+use std::convert::Infallible;
+use std::future::poll_fn;
+use std::io;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::header::CONNECTION;
+use axum::http::{HeaderValue, Request, Response};
+use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulConnection;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::time::{Instant, Sleep, sleep_until};
+use tokio_rustls::server::TlsStream;
+use tower::ServiceExt;
+
+use super::connection_state::{Activity, InWork, Version};
+use super::limits::{self, Limits};
+use super::read_ahead::Gulps;
+use crate::telemetry::metrics::{Cut, Metrics};
+
+/// What is known of a request's client.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Peer {
+    /// Whether it showed a certificate that the client CA has signed.
+    pub certificate: bool,
+    /// Whether it came when there were too many connections already.
+    pub surplus: bool,
+}
+
+/// A stream whose TCP connection can be reached.
+pub(crate) trait Transport: AsyncRead + AsyncWrite + Unpin + Send + 'static {
+    fn tcp(&mut self) -> &mut TcpStream;
+}
+
+impl Transport for TcpStream {
+    fn tcp(&mut self) -> &mut TcpStream {
+        self
+    }
+}
+
+impl Transport for TlsStream<Gulps> {
+    fn tcp(&mut self) -> &mut TcpStream {
+        self.get_mut().0.tcp()
+    }
+}
+
+/// Serves requests on `stream` until it ends, is cut off, or `drain` says to end it.
+pub(crate) async fn serve(
+    stream: impl Transport,
+    version: Version,
+    peer: Peer,
+    router: Router,
+    limits: &Limits,
+    metrics: &Metrics,
+    drain: watch::Receiver<bool>,
+) {
+    let activity = Arc::new(Activity::new(version));
+    let io = TokioIo::new(Watched {
+        stream,
+        activity: activity.clone(),
+        linger_time: limits.linger_time,
+        linger: None,
+    });
+    let service_activity = activity.clone();
+    let ending = drain.clone();
+    let service = service_fn(move |request: Request<Incoming>| {
+        answer(router.clone(), request, peer, service_activity.clone(), ending.clone())
+    });
+    let cut = match version {
+        Version::Http1 => {
+            let connection = http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(None)
+                // Also what a connection may buffer of a body: a TLS record is no longer than that.
+                .max_buf_size(limits::HEAD)
+                .serve_connection(io, service);
+            follow(connection, &activity, limits, drain).await
+        }
+        Version::Http2 => {
+            let connection = http2::Builder::new(TokioExecutor::new())
+                .timer(TokioTimer::new())
+                .max_concurrent_streams(limits::STREAMS)
+                .max_header_list_size(limits::HEAD as u32)
+                .initial_stream_window_size(limits::STREAM_WINDOW)
+                .initial_connection_window_size(limits::CONNECTION_WINDOW)
+                .max_pending_accept_reset_streams(limits::PENDING_RESETS)
+                .max_local_error_reset_streams(limits::LOCAL_RESETS)
+                .serve_connection(io, service);
+            follow(connection, &activity, limits, drain).await
+        }
+    };
+    if let Some(reason) = cut {
+        metrics.cut(reason);
+    }
+}
+
+/// Lets the router answer.
+async fn answer(
+    router: Router,
+    request: Request<Incoming>,
+    peer: Peer,
+    activity: Arc<Activity>,
+    ending: watch::Receiver<bool>,
+) -> Result<Response<Body>, Infallible> {
+    // Until the head of the response is ready; what then remains is for the write timer.
+    let _in_work = InWork::of(activity.clone());
+    let mut request = request.map(Body::new);
+    request.extensions_mut().insert(peer);
+    // For a large response, which may have to end the connection.
+    request.extensions_mut().insert(activity.clone());
+    let mut response = router.oneshot(request).await?;
+    if response.status().is_client_error() || response.status().is_server_error() {
+        activity.refused();
+    }
+    if activity.version == Version::Http1 && *ending.borrow() {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    Ok(response)
+}
+
+/// Drives a connection to its end, and says if and why it was cut off.
+async fn follow(
+    connection: impl GracefulConnection<Error = hyper::Error>,
+    activity: &Activity,
+    limits: &Limits,
+    mut drain: watch::Receiver<bool>,
+) -> Option<Cut> {
+    let mut connection = pin!(connection);
+    let mut timer = pin!(sleep_until(Instant::now() + limits.idle_time));
+    let mut last_call = pin!(sleep_until(Instant::now() + limits.idle_time));
+    let (mut draining, mut ending) = (false, false);
+    let mut cut = None;
+    loop {
+        tokio::select! {
+            // The connection first: what it has just read decides for when the timer is set.
+            biased;
+            result = connection.as_mut() => {
+                if let Err(error) = result {
+                    tracing::debug!(%error, "connection ended with an error");
+                }
+                return cut;
+            }
+            reason = poll_fn(|context| activity.poll_late(timer.as_mut(), limits, context)) => {
+                cut = Some(reason);
+                if reason != Cut::Idle || ending {
+                    return cut;
+                }
+                ending = true;
+                activity.leave();
+                connection.as_mut().graceful_shutdown();
+            }
+            () = activity.ended() => return Some(Cut::WriteTime),
+            () = drained(&mut drain), if !draining && !ending => {
+                draining = true;
+                // HTTP/2 says which requests it has not taken, and what is in work here is told that the connection closes.
+                let wait = if activity.is_idle_http1() { limits.last_call_time } else { Duration::ZERO };
+                last_call.as_mut().reset(Instant::now() + wait);
+            }
+            () = last_call.as_mut(), if draining && !ending => {
+                ending = true;
+                activity.leave();
+                connection.as_mut().graceful_shutdown();
+            }
+        }
+    }
+}
+
+/// Waits until `drain` turns true, or nobody is left who could turn it.
+pub(crate) async fn drained(drain: &mut watch::Receiver<bool>) {
+    // The guard of the value is dropped here; it must not be held across an await.
+    drop(drain.wait_for(|drain| *drain).await);
+}
+
+/// A stream that reports what passes.
+struct Watched<T> {
+    stream: T,
+    activity: Arc<Activity>,
+    linger_time: Duration,
+    linger: Option<Pin<Box<Sleep>>>,
+}
+
+impl<T: Transport> AsyncRead for Watched<T> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
+        if buffer.filled().len() > before {
+            self.activity.bytes_came();
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<T: Transport> AsyncWrite for Watched<T> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let result = Pin::new(&mut self.stream).poll_write(context, bytes);
+        self.activity.writes(result.is_pending());
+        result
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let result = Pin::new(&mut self.stream).poll_write_vectored(context, bytes);
+        self.activity.writes(result.is_pending());
+        result
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let result = Pin::new(&mut self.stream).poll_flush(context);
+        self.activity.writes(result.is_pending());
+        result
+    }
+
+    /// Ends the stream; after a refusal it throws away what still comes for a moment, undecrypted, because closing a TCP
+    /// connection with unread bytes resets it, and the client may lose the answer that says why.
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        if this.linger.is_none() {
+            ready!(Pin::new(&mut this.stream).poll_shutdown(context))?;
+            if !this.activity.has_refused() {
+                return Poll::Ready(Ok(()));
+            }
+        }
+        let until =
+            this.linger.get_or_insert_with(|| Box::pin(sleep_until(Instant::now() + this.linger_time)));
+        if until.as_mut().poll(context).is_ready() {
+            return Poll::Ready(Ok(()));
+        }
+        let mut thrown_away = [0; 16 * 1024];
+        loop {
+            let mut buffer = ReadBuf::new(&mut thrown_away);
+            ready!(Pin::new(this.stream.tcp()).poll_read(context, &mut buffer))?;
+            if buffer.filled().is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+        }
+    }
+}

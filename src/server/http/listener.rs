@@ -1,0 +1,215 @@
+//! The ports: binding, accepting within limits, and ending in good order.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::connection::{self, Peer, drained};
+use super::connection_state::Version;
+use super::limits::{self, Limits};
+use super::read_ahead::Gulps;
+use super::workers::Workers;
+use crate::telemetry::metrics::{Cut, Metrics, Port, Shed};
+use crate::tls::Tls;
+
+/// Two open ports that nobody listens on yet.
+#[derive(Debug)]
+pub struct Ports {
+    secure: TcpListener,
+    metrics: TcpListener,
+}
+
+/// Why a port could not be opened.
+#[derive(Debug, thiserror::Error)]
+#[error("failed to listen on {address}")]
+pub struct BindError {
+    address: SocketAddr,
+    source: io::Error,
+}
+
+impl Ports {
+    /// Opens both ports; port 0 is any free one.
+    ///
+    /// # Errors
+    /// When one is in use, or the address is not this machine's.
+    pub fn bind(secure: SocketAddr, metrics: SocketAddr) -> Result<Self, BindError> {
+        Ok(Self { secure: bind(secure)?, metrics: bind(metrics)? })
+    }
+
+    /// The addresses of the secure port and of the metrics port.
+    ///
+    /// # Errors
+    /// When the system does not know them.
+    pub fn addresses(&self) -> io::Result<(SocketAddr, SocketAddr)> {
+        Ok((self.secure.local_addr()?, self.metrics.local_addr()?))
+    }
+
+    /// Serves until `drain` turns true, then until no request is in work, or [`limits::Limits::drain_time`] is over.
+    ///
+    /// True when everything was answered.
+    ///
+    /// # Errors
+    /// When the system gives no threads.
+    pub async fn serve(
+        self,
+        secure_routes: Router,
+        metrics_routes: Router,
+        tls: Arc<Tls>,
+        limits: Arc<Limits>,
+        metrics: Arc<Metrics>,
+        drain: watch::Receiver<bool>,
+    ) -> io::Result<bool> {
+        let workers = Workers::start()?;
+        let handshakes = Arc::new(Semaphore::new(limits.handshakes));
+        let listener = |port, router, tls| Listener {
+            port,
+            router,
+            tls,
+            handshakes: handshakes.clone(),
+            limits: limits.clone(),
+            metrics: metrics.clone(),
+            workers: &workers,
+        };
+        let secure = listener(Port::Secure, secure_routes, Some(tls)).run(self.secure, drain.clone());
+        let plain = listener(Port::Metrics, metrics_routes, None).run(self.metrics, drain);
+        let (secure_ended, plain_ended) = tokio::join!(secure, plain);
+        // Joining the threads of the last connections takes no time, but a runtime's thread may not wait for it.
+        drop(tokio::task::spawn_blocking(move || drop(workers)).await);
+        Ok(secure_ended && plain_ended)
+    }
+}
+
+fn bind(address: SocketAddr) -> Result<TcpListener, BindError> {
+    let open = || {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        // A restart must not wait for the connections before it to be forgotten.
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        socket.listen(limits::BACKLOG)
+    };
+    open().map_err(|source| BindError { address, source })
+}
+
+/// One port at work.
+struct Listener<'w> {
+    port: Port,
+    router: Router,
+    tls: Option<Arc<Tls>>,
+    handshakes: Arc<Semaphore>,
+    limits: Arc<Limits>,
+    metrics: Arc<Metrics>,
+    workers: &'w Workers,
+}
+
+impl Listener<'_> {
+    async fn run(self, socket: TcpListener, drain: watch::Receiver<bool>) -> bool {
+        let mut connections = JoinSet::new();
+        let mut draining = drain.clone();
+        loop {
+            tokio::select! {
+                () = drained(&mut draining) => break,
+                Some(_) = connections.join_next(), if !connections.is_empty() => {}
+                accepted = socket.accept() => match accepted {
+                    Ok((stream, from)) => self.accept(stream, from, &mut connections, &drain),
+                    Err(error) => self.not_accepted(&error).await,
+                },
+            }
+            self.metrics.connections(self.port).set(connections.len() as i64);
+        }
+        drop(socket);
+        let end = Instant::now() + self.limits.drain_time;
+        let all = async { while connections.join_next().await.is_some() {} };
+        let answered = timeout_at(end, all).await.is_ok();
+        self.metrics.connections(self.port).set(0);
+        answered
+    }
+
+    fn accept(
+        &self,
+        stream: TcpStream,
+        from: SocketAddr,
+        connections: &mut JoinSet<()>,
+        drain: &watch::Receiver<bool>,
+    ) {
+        let limits = &self.limits;
+        let surplus = connections.len() >= limits.connections;
+        if connections.len() >= limits.connections + limits.surplus_connections {
+            self.metrics.shed(Shed::Connections);
+            return;
+        }
+        // Answers are whole when they are written: waiting for more would only delay them.
+        let stream = match stream.set_nodelay(true).and_then(|()| stream.into_std()) {
+            Ok(stream) => stream,
+            Err(error) => {
+                tracing::debug!(%error, %from, "connection was gone before it was served");
+                return;
+            }
+        };
+        let (limits, metrics) = (self.limits.clone(), self.metrics.clone());
+        let (router, drain) = (self.router.clone(), drain.clone());
+        let Some(tls) = &self.tls else {
+            self.workers.spawn(connections, async move {
+                let Some(stream) = registered(stream) else { return };
+                let peer = Peer { certificate: false, surplus };
+                connection::serve(stream, Version::Http1, peer, router, &limits, &metrics, drain).await;
+            });
+            return;
+        };
+        let Ok(permit) = self.handshakes.clone().try_acquire_owned() else {
+            self.metrics.shed(Shed::Handshakes);
+            return;
+        };
+        let acceptor = tls.acceptor();
+        self.workers.spawn(connections, async move {
+            let Some(stream) = registered(stream) else { return };
+            let stream = match timeout(limits.handshake_time, acceptor.accept(Gulps::new(stream))).await {
+                Ok(Ok(stream)) => stream,
+                Ok(Err(error)) => {
+                    // Not above debug: a port scan would fill the log. The metric tells.
+                    tracing::debug!(%error, %from, "TLS handshake failed");
+                    metrics.cut(Cut::HandshakeFailed);
+                    return;
+                }
+                Err(_) => {
+                    metrics.cut(Cut::HandshakeTime);
+                    return;
+                }
+            };
+            drop(permit);
+            let session = stream.get_ref().1;
+            let version =
+                if session.alpn_protocol() == Some(b"h2") { Version::Http2 } else { Version::Http1 };
+            // The verifier refuses bad certificates, so one that is here is good.
+            let peer = Peer { certificate: session.peer_certificates().is_some(), surplus };
+            connection::serve(stream, version, peer, router, &limits, &metrics, drain).await;
+        });
+    }
+
+    /// Waits a little: without file descriptors the next attempt would fail too, at once, and for ever.
+    async fn not_accepted(&self, error: &io::Error) {
+        use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
+        if matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset) {
+            return;
+        }
+        self.metrics.accept_errors.inc();
+        tracing::error!(%error, port = self.port.as_str(), "failed to accept a connection");
+        tokio::time::sleep(ACCEPT_PAUSE).await;
+    }
+}
+
+/// The connection as this thread's runtime knows it.
+fn registered(stream: std::net::TcpStream) -> Option<TcpStream> {
+    TcpStream::from_std(stream)
+        .inspect_err(|error| tracing::error!(%error, "failed to take over a connection"))
+        .ok()
+}
+
+/// Long enough not to burn a core or flood the log, short enough for a probe not to fail.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(250);

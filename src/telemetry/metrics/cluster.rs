@@ -1,0 +1,336 @@
+//! The rows of the table that tell of the live cluster: the watches, the room that is kept, and what is done outside.
+
+use std::time::SystemTime;
+
+use prometheus::{Gauge, IntCounter, IntGauge, Registry};
+
+use super::{Definition, Kind, counters, gauges, int_gauges};
+use crate::cache::Census;
+use crate::reservation::cluster_write::Effect;
+use crate::reservation::hold::EndReason;
+use crate::reservation::nomination::Nomination;
+
+label!(
+    /// What is watched.
+    Resource, "resource", {
+        /// Nodes.
+        Nodes = "nodes",
+        /// Pods.
+        Pods = "pods",
+        /// DaemonSets of `apps`.
+        DaemonSets = "daemonsets",
+        /// DaemonSets of other groups.
+        OtherDaemonSets = "other_daemonsets",
+        /// Namespaces.
+        Namespaces = "namespaces",
+        /// Priority classes.
+        PriorityClasses = "priorityclasses",
+        /// Limit ranges.
+        LimitRanges = "limitranges",
+        /// Runtime classes.
+        RuntimeClasses = "runtimeclasses",
+        /// Quotas.
+        ResourceQuotas = "resourcequotas",
+    }
+);
+
+label!(
+    /// What is done outside.
+    Deed, "effect", {
+        /// An Event is written.
+        Event = "event",
+        /// A Node is touched so that refused pods are tried again.
+        WakeUp = "wake_up",
+        /// A Node is told that a daemon pod was Ready on it.
+        Remember = "remember",
+        /// A daemon pod is nominated to its node.
+        Nominate = "nomination",
+        /// A nomination is taken back.
+        ClearNomination = "clear_nomination",
+    }
+);
+
+impl Deed {
+    /// The write that a nomination is: it sets one or clears it.
+    pub fn of(nomination: &Nomination) -> Self {
+        if nomination.node.is_some() { Self::Nominate } else { Self::ClearNomination }
+    }
+}
+
+label!(
+    /// What came of it.
+    Fate, "outcome", {
+        /// It is done.
+        Done = "done",
+        /// The apiserver refused it or did not answer.
+        Failed = "failed",
+        /// There were too many.
+        Dropped = "dropped",
+        /// The object had changed or was gone: nothing was written.
+        Outdated = "outdated",
+    }
+);
+
+/// [`EndReason::as_str`] of each of [`EndReason::ALL`].
+const END_LABEL: (&str, &[&str]) =
+    ("reason", &["Landed", "NotWanted", "CannotFit", "HoldTimeout", "WaitTimeout", "NodeGone"]);
+
+const fn gauge(
+    name: &'static str,
+    labels: &'static [(&'static str, &'static [&'static str])],
+    help: &'static str,
+) -> Definition {
+    Definition { name, kind: Kind::Gauge, labels, help }
+}
+
+const fn counter(
+    name: &'static str,
+    labels: &'static [(&'static str, &'static [&'static str])],
+    help: &'static str,
+) -> Definition {
+    Definition { name, kind: Kind::Counter, labels, help }
+}
+
+pub(super) const BELIEVED: Definition = gauge(
+    "daemonset_warden_cluster_believed",
+    &[],
+    "1 while every watch works: only then is room kept. Always 0 when running standalone.",
+);
+pub(super) const SYNCED: Definition = gauge(
+    "daemonset_warden_cache_synced",
+    &[Resource::LABEL],
+    "1 once every object has been listed. Stays 0 for kinds that the cluster does not have or does not show to us.",
+);
+pub(super) const OBJECTS: Definition =
+    gauge("daemonset_warden_cache_objects", &[Resource::LABEL], "Objects that are known.");
+pub(super) const HEARD: Definition = gauge(
+    "daemonset_warden_cache_last_heard_timestamp_seconds",
+    &[Resource::LABEL],
+    "When the apiserver last sent anything about the kind, a bookmark too, in Unix time; 0 for never. It sends a bookmark a minute: older than three minutes is stale.",
+);
+pub(super) const WATCH_ERRORS: Definition = counter(
+    "daemonset_warden_watch_errors_total",
+    &[Resource::LABEL],
+    "Lists and watches that failed; each is tried again.",
+);
+pub(super) const RELISTS: Definition = counter(
+    "daemonset_warden_watch_lists_total",
+    &[Resource::LABEL],
+    "Times that every object was listed: once at the start, and when a watch was cut off for too long.",
+);
+pub(super) const UNREADABLE: Definition = counter(
+    "daemonset_warden_watch_unreadable_objects_total",
+    &[Resource::LABEL],
+    "Objects that were left out because they could not be understood. Please report the log line.",
+);
+pub(super) const HOLDS: Definition =
+    gauge("daemonset_warden_holds", &[], "Pairs of a DaemonSet and a node for which room is kept now.");
+pub(super) const HOLDS_REFUSING: Definition = counter(
+    "daemonset_warden_holds_refusing_total",
+    &[],
+    "Holds that have refused a pod for the first time.",
+);
+pub(super) const HOLDS_ENDED: Definition = counter(
+    "daemonset_warden_holds_ended_total",
+    &[END_LABEL],
+    "Holds that ended, whether or not they refused anything. Those that began are these and the ones in force.",
+);
+pub(super) const GATES_CLOSED: Definition = gauge(
+    "daemonset_warden_gates_closed",
+    &[],
+    "Pairs of a DaemonSet and a node where ordinary pods wait for the daemon pod to be Ready.",
+);
+pub(super) const GATES_EXPIRED: Definition = counter(
+    "daemonset_warden_gates_expired_total",
+    &[],
+    "Gates that opened because their time was up, not because the daemon pod was Ready.",
+);
+pub(super) const LEDGER: Definition = gauge(
+    "daemonset_warden_ledger_pods",
+    &[],
+    "Pods that were let through and whose binding has not been seen yet.",
+);
+pub(super) const WAITING: Definition =
+    gauge("daemonset_warden_waiting_pods", &[], "Pods that were refused on every node they were offered.");
+pub(super) const NOMINATED: Definition = gauge(
+    "daemonset_warden_nominated_pods",
+    &[],
+    "Daemon pods that this replica has nominated to their node, so that the scheduler and autoscalers see the room that is kept for them.",
+);
+pub(super) const NOMINATIONS_WAITING: Definition = gauge(
+    "daemonset_warden_nominations_waiting",
+    &[],
+    "Daemon pods that could be nominated and have to wait, because 100 are nominated already or the rate is spent.",
+);
+pub(super) const NOMINATION_PERMITTED: Definition = gauge(
+    "daemonset_warden_nomination_permitted",
+    &[],
+    "1 while pods are nominated: reservation.nominate is true, and patching pods/status is granted.",
+);
+pub(super) const FAIL_OPEN: Definition = counter(
+    "daemonset_warden_extender_fail_open_total",
+    &[],
+    "Calls of the filter verb that were answered without keeping room, because the cluster was not believed.",
+);
+pub(super) const AUDITED: Definition = counter(
+    "daemonset_warden_extender_audited_nodes_total",
+    &[],
+    "Nodes that a pod would have been kept from, in Audit mode.",
+);
+pub(super) const EFFECTS: Definition = counter(
+    "daemonset_warden_effects_total",
+    &[Deed::LABEL, Fate::LABEL],
+    "What was to be done in the cluster. `dropped` Events only mean that there were many; a `dropped` nomination is a daemon pod that had to wait for its own, counted once in two seconds. `outdated`: the object had changed or was gone.",
+);
+
+/// Handles to them.
+#[derive(Debug)]
+pub struct ClusterMetrics {
+    /// See the table, as for the others.
+    pub believed: IntGauge,
+    synced: Vec<IntGauge>,
+    objects: Vec<IntGauge>,
+    heard: Vec<Gauge>,
+    watch_errors: Vec<IntCounter>,
+    relists: Vec<IntCounter>,
+    unreadable: Vec<IntCounter>,
+    holds: IntGauge,
+    holds_refusing: IntCounter,
+    holds_ended: Vec<IntCounter>,
+    gates_closed: IntGauge,
+    gates_expired: IntCounter,
+    ledger: IntGauge,
+    waiting: IntGauge,
+    nominated: IntGauge,
+    nominations_waiting: IntGauge,
+    /// See the table.
+    pub nomination_permitted: IntGauge,
+    /// See the table.
+    pub fail_open: IntCounter,
+    audited: IntCounter,
+    effects: Vec<IntCounter>,
+}
+
+impl ClusterMetrics {
+    pub(super) fn new(new: &Registry) -> Self {
+        Self {
+            believed: int_gauges(new, &BELIEVED).remove(0),
+            synced: int_gauges(new, &SYNCED),
+            objects: int_gauges(new, &OBJECTS),
+            heard: gauges(new, &HEARD),
+            watch_errors: counters(new, &WATCH_ERRORS),
+            relists: counters(new, &RELISTS),
+            unreadable: counters(new, &UNREADABLE),
+            holds: int_gauges(new, &HOLDS).remove(0),
+            holds_refusing: counters(new, &HOLDS_REFUSING).remove(0),
+            holds_ended: counters(new, &HOLDS_ENDED),
+            gates_closed: int_gauges(new, &GATES_CLOSED).remove(0),
+            gates_expired: counters(new, &GATES_EXPIRED).remove(0),
+            ledger: int_gauges(new, &LEDGER).remove(0),
+            waiting: int_gauges(new, &WAITING).remove(0),
+            nominated: int_gauges(new, &NOMINATED).remove(0),
+            nominations_waiting: int_gauges(new, &NOMINATIONS_WAITING).remove(0),
+            nomination_permitted: int_gauges(new, &NOMINATION_PERMITTED).remove(0),
+            fail_open: counters(new, &FAIL_OPEN).remove(0),
+            audited: counters(new, &AUDITED).remove(0),
+            effects: counters(new, &EFFECTS),
+        }
+    }
+
+    /// Says whether every object of a kind has been listed.
+    pub fn synced(&self, resource: Resource, synced: bool) {
+        self.synced[resource as usize].set(i64::from(synced));
+    }
+
+    /// Notes that the apiserver has just said something about a kind.
+    pub fn heard(&self, resource: Resource) {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        self.heard[resource as usize].set(now.as_secs_f64());
+    }
+
+    /// Counts a list or a watch that failed.
+    pub fn watch_error(&self, resource: Resource) {
+        self.watch_errors[resource as usize].inc();
+    }
+
+    /// Counts a list.
+    pub fn relist(&self, resource: Resource) {
+        self.relists[resource as usize].inc();
+    }
+
+    /// Counts an object that could not be understood.
+    pub fn unreadable(&self, resource: Resource) {
+        self.unreadable[resource as usize].inc();
+    }
+
+    /// Counts nodes that would have been refused.
+    pub fn audited(&self, nodes: u64) {
+        self.audited.inc_by(nodes);
+    }
+
+    /// Counts what the cluster wants done outside.
+    pub fn effect(&self, effect: &Effect) {
+        match effect {
+            Effect::HoldingRoom(_) => self.holds_refusing.inc(),
+            Effect::HoldEnded(_, reason) => {
+                if let Some(series) = EndReason::ALL.iter().position(|known| known == reason) {
+                    self.holds_ended[series].inc();
+                }
+            }
+            Effect::GateExpired(_) => self.gates_expired.inc(),
+            Effect::Wake(_) | Effect::RememberReady { .. } | Effect::Nominate(_) => {}
+        }
+    }
+
+    /// Counts daemon pods that could not be nominated yet, for want of rate.
+    pub fn nominations_dropped(&self, count: usize) {
+        self.series(Deed::Nominate, Fate::Dropped).inc_by(count as u64);
+    }
+
+    /// Counts what became of something that was to be done outside.
+    pub fn deed(&self, deed: Deed, fate: Fate) {
+        self.series(deed, fate).inc();
+    }
+
+    fn series(&self, deed: Deed, fate: Fate) -> &IntCounter {
+        &self.effects[deed as usize * Fate::LABEL.1.len() + fate as usize]
+    }
+
+    /// Shows how much of everything there is.
+    pub fn census(&self, census: &Census) {
+        let objects = [
+            (Resource::Nodes, census.nodes),
+            (Resource::Pods, census.pods),
+            (Resource::DaemonSets, census.daemon_sets),
+            (Resource::OtherDaemonSets, census.other_daemon_sets),
+            (Resource::Namespaces, census.namespaces),
+            (Resource::PriorityClasses, census.priority_classes),
+            (Resource::LimitRanges, census.limit_ranges),
+            (Resource::RuntimeClasses, census.runtime_classes),
+            (Resource::ResourceQuotas, census.resource_quotas),
+        ];
+        for (resource, count) in objects {
+            set(&self.objects[resource as usize], count);
+        }
+        set(&self.holds, census.holds);
+        set(&self.gates_closed, census.closed_gates);
+        set(&self.ledger, census.ledger);
+        set(&self.waiting, census.waiting);
+        set(&self.nominated, census.nominated);
+        set(&self.nominations_waiting, census.nominations_waiting);
+    }
+}
+
+fn set(gauge: &IntGauge, count: usize) {
+    gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_reasons_are_those_of_holds() {
+        assert_eq!(END_LABEL.1, EndReason::ALL.map(EndReason::as_str));
+    }
+}

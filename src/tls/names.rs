@@ -1,0 +1,55 @@
+//! The names and addresses that a certificate names.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use rcgen::SanType;
+
+use crate::scheduling::names::dns_1123_subdomain_faults;
+
+/// The names and addresses that a certificate names.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Names(BTreeSet<String>);
+
+impl Names {
+    /// From what an operator wrote; what is neither a name nor an address makes a certificate that cannot be made, so it
+    /// is left to [`Names::faults`] to refuse it first.
+    pub fn parse(names: &[String]) -> Self {
+        Self(names.iter().map(|name| name.trim().to_lowercase()).filter(|name| !name.is_empty()).collect())
+    }
+
+    /// Those that cannot be in a certificate.
+    pub fn faults(&self) -> Vec<&str> {
+        let good = |name: &str| {
+            name.parse::<IpAddr>().is_ok()
+                || dns_1123_subdomain_faults(name.trim_start_matches("*.")).is_empty()
+        };
+        self.0.iter().map(String::as_str).filter(|name| !good(name)).collect()
+    }
+
+    /// Whether each of `others` is among these.
+    pub fn contains_all(&self, others: &Self) -> bool {
+        others.0.is_subset(&self.0)
+    }
+
+    /// These and `others`.
+    #[must_use]
+    pub fn with(&self, others: &Self) -> Self {
+        Self(self.0.union(&others.0).cloned().collect())
+    }
+
+    /// Returns these as subject alternative names.
+    pub(crate) fn alternatives(&self) -> Vec<SanType> {
+        let alternative = |name: &String| match name.parse::<IpAddr>() {
+            Ok(address) => Some(SanType::IpAddress(address)),
+            Err(_) => name.as_str().try_into().map(SanType::DnsName).ok(),
+        };
+        self.0.iter().filter_map(alternative).collect()
+    }
+}
+
+impl FromIterator<String> for Names {
+    fn from_iter<I: IntoIterator<Item = String>>(names: I) -> Self {
+        Self(names.into_iter().collect())
+    }
+}

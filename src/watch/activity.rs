@@ -1,0 +1,117 @@
+//! Notes every sign of life of a watch.
+//!
+//! kube's watcher keeps bookmarks to itself, and says nothing when it has reconnected: a watch of a quiet kind would look dead.
+//! So the bytes are listened to, below it.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use axum::http::{Request, Response};
+use http_body_util::BodyExt;
+use http_body_util::combinators::MapFrame;
+use hyper::body::{Body as HttpBody, Bytes, Frame};
+use tokio::time::timeout;
+use tower::{Layer, Service};
+
+use crate::telemetry::metrics::Metrics;
+use crate::watch::watch_status::Source;
+
+/// How long an apiserver may take to begin its answer before its silence counts as a failure: one that hangs behind a load
+/// balancer says nothing for as long as the request may take, and others tell the scheduler meanwhile.
+const SILENCE: Duration = Duration::from_secs(5);
+
+/// Adds [`Hearing`] to a client.
+#[derive(Clone)]
+pub(super) struct HearingLayer {
+    pub(super) source: Arc<Source>,
+    pub(super) metrics: Arc<Metrics>,
+}
+
+/// A client's service that notes what comes.
+pub(super) struct Hearing<S> {
+    inner: S,
+    layer: HearingLayer,
+}
+
+impl HearingLayer {
+    fn heard(&self) {
+        self.source.heard();
+        self.metrics.cluster.heard(self.source.resource);
+    }
+
+    /// The same as `answering`; if it takes longer than `silence`, that is noted.
+    async fn listen<T>(&self, silence: Duration, answering: impl Future<Output = T>) -> T {
+        let mut answering = std::pin::pin!(answering);
+        if let Ok(answer) = timeout(silence, &mut answering).await {
+            return answer;
+        }
+        self.source.failed(Instant::now());
+        answering.await
+    }
+}
+
+impl<S> Layer<S> for HearingLayer {
+    type Service = Hearing<S>;
+
+    fn layer(&self, inner: S) -> Hearing<S> {
+        Hearing { inner, layer: self.clone() }
+    }
+}
+
+type OnFrame = Box<dyn FnMut(Frame<Bytes>) -> Frame<Bytes> + Send>;
+
+impl<S, In, Out> Service<Request<In>> for Hearing<S>
+where
+    S: Service<Request<In>, Response = Response<Out>>,
+    S::Future: Send + 'static,
+    Out: HttpBody<Data = Bytes>,
+{
+    type Response = Response<MapFrame<Out, OnFrame>>;
+    type Error = S::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, S::Error>> + Send>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, request: Request<In>) -> Self::Future {
+        let answering = self.inner.call(request);
+        let layer = self.layer.clone();
+        Box::pin(async move {
+            let response = layer.listen(SILENCE, answering).await?;
+            let is_good = response.status().is_success();
+            if is_good {
+                layer.heard();
+            }
+            let listen = move |frame| {
+                if is_good {
+                    layer.heard();
+                }
+                frame
+            };
+            Ok(response.map(|body| body.map_frame(Box::new(listen) as OnFrame)))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::telemetry::metrics::Resource;
+
+    #[tokio::test]
+    async fn silence_is_a_failure_until_there_is_an_answer() {
+        let source = Arc::new(Source::new(Resource::Nodes, true));
+        let layer = HearingLayer { source: source.clone(), metrics: Arc::default() };
+        let is_well = || source.is_well_for(Duration::ZERO, Instant::now());
+        assert_eq!(layer.listen(SILENCE, std::future::ready(1)).await, 1);
+        assert!(is_well());
+        layer.listen(Duration::from_millis(1), tokio::time::sleep(Duration::from_millis(20))).await;
+        assert!(!is_well());
+        layer.heard();
+        assert!(is_well());
+    }
+}

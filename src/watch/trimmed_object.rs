@@ -1,0 +1,138 @@
+//! An object of a watch, decoded straight into our lean types.
+//!
+//! kube's watcher wants `ObjectMeta`, of which it reads nothing but the resource version: that is all that is put there.
+//! The rest of the metadata is decoded once, into ours, and `managedFields` and everything else that nobody reads is skipped.
+
+use std::borrow::Cow;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::Resource;
+use kube::core::DynamicResourceScope;
+use kube::discovery::ApiResource;
+use serde::de::Error;
+use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
+
+use super::kinds::Watched;
+use crate::api::meta::Metadata;
+
+/// An object of a watch.
+#[derive(Debug, Clone)]
+pub struct Lean<T> {
+    /// What was understood of it, or why nothing was.
+    pub object: Result<T, Unreadable>,
+    meta: ObjectMeta,
+}
+
+/// An object that could not be understood. It is left out: one such object must not keep all others from being listed.
+#[derive(Debug, Clone)]
+pub struct Unreadable {
+    /// What to call it: namespace and name.
+    pub name: String,
+    /// What was wrong with it.
+    pub error: String,
+}
+
+impl<'de, T: Watched> Deserialize<'de> for Lean<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        // As text first: an object that fails half-way would take the whole list with it.
+        let text = Box::<RawValue>::deserialize(deserializer)?;
+        let (object, resource_version) = match serde_json::from_str::<T>(text.get()) {
+            Ok(mut object) => {
+                let resource_version = if object.keeps_version() {
+                    object.metadata().resource_version.clone()
+                } else {
+                    // Changes with every write and is read by nobody: without it, objects that say the same are equal.
+                    std::mem::take(&mut object.metadata().resource_version)
+                };
+                object.slim();
+                (Ok(object), resource_version)
+            }
+            Err(error) => {
+                // Whatever has no metadata is no object at all.
+                let OnlyMetadata { metadata } = serde_json::from_str(text.get()).map_err(D::Error::custom)?;
+                let name = format!("{}/{}", metadata.namespace, metadata.name);
+                (Err(Unreadable { name, error: error.to_string() }), metadata.resource_version)
+            }
+        };
+        let meta = ObjectMeta { resource_version: Some(resource_version), ..ObjectMeta::default() };
+        Ok(Self { object, meta })
+    }
+}
+
+#[derive(Deserialize)]
+struct OnlyMetadata {
+    metadata: Metadata,
+}
+
+impl<T: Watched> Resource for Lean<T> {
+    type DynamicType = ApiResource;
+    type Scope = DynamicResourceScope;
+
+    fn kind(kind: &ApiResource) -> Cow<'_, str> {
+        kind.kind.as_str().into()
+    }
+
+    fn group(kind: &ApiResource) -> Cow<'_, str> {
+        kind.group.as_str().into()
+    }
+
+    fn version(kind: &ApiResource) -> Cow<'_, str> {
+        kind.version.as_str().into()
+    }
+
+    fn api_version(kind: &ApiResource) -> Cow<'_, str> {
+        kind.api_version.as_str().into()
+    }
+
+    fn plural(kind: &ApiResource) -> Cow<'_, str> {
+        kind.plural.as_str().into()
+    }
+
+    fn meta(&self) -> &ObjectMeta {
+        &self.meta
+    }
+
+    fn meta_mut(&mut self) -> &mut ObjectMeta {
+        &mut self.meta
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::ResourceExt;
+    use kube::api::{ObjectList, WatchEvent};
+
+    use super::*;
+    use crate::api::node::Node;
+    use crate::api::pod::Pod;
+
+    const POD: &str = r#"{"apiVersion":"v1","kind":"Pod","metadata":{"name":"p","namespace":"n","uid":"u","resourceVersion":"7",
+        "annotations":{"a":"b"},"labels":null,"ownerReferences":null,
+        "managedFields":[{"manager":"kubelet","fieldsV1":{"f:spec":{"f:containers":{}}}}]},
+        "spec":{"nodeName":"n1","containers":[{"name":"c","env":[{"name":"x","value":"y"}],"resources":{"requests":{"cpu":"100m"}}}],
+        "tolerations":null,"volumes":[{"name":"v","emptyDir":{}}]},"status":null}"#;
+
+    #[test]
+    fn what_nobody_reads_is_skipped() {
+        let event: WatchEvent<Lean<Pod>> =
+            serde_json::from_str(&format!(r#"{{"type":"MODIFIED","object":{POD}}}"#)).unwrap();
+        let WatchEvent::Modified(lean) = event else { panic!("{event:?}") };
+        assert_eq!(lean.resource_version().as_deref(), Some("7"));
+        let pod = lean.object.unwrap();
+        assert_eq!((pod.metadata.uid.as_str(), pod.spec.node_name.as_str()), ("u", "n1"));
+        assert!(pod.metadata.resource_version.is_empty() && pod.metadata.annotations.is_empty());
+    }
+
+    #[test]
+    fn one_bad_object_does_not_hide_the_others() {
+        let list = r#"{"kind":"NodeList","apiVersion":"v1","metadata":{"resourceVersion":"9"},"items":[
+            {"metadata":{"name":"good","resourceVersion":"1"},"status":{"allocatable":{"cpu":"1"}}},
+            {"metadata":{"name":"bad","resourceVersion":"2"},"status":{"allocatable":{"cpu":"many"}}}]}"#;
+        let list: ObjectList<Lean<Node>> = serde_json::from_str(list).unwrap();
+        let good: Vec<_> = list.items.iter().map(|lean| lean.object.is_ok()).collect();
+        assert_eq!(good, [true, false]);
+        let bad = list.items[1].object.as_ref().unwrap_err();
+        assert_eq!((bad.name.as_str(), list.items[1].resource_version().as_deref()), ("/bad", Some("2")));
+    }
+}

@@ -1,0 +1,177 @@
+//! Patches `status.nominatedNodeName` of daemon pods for which room is held.
+//!
+//! Each patch names the pod's UID and resource version, so a pod that was bound, changed or replaced meanwhile is never patched:
+//! the apiserver answers 409. Several are under way at once, because the scheduler waits for none of them.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use futures::StreamExt;
+use k8s_openapi::api::authorization::v1::{
+    ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec,
+};
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{Api, Patch, PatchParams, PostParams};
+use kube::{Client, Error, ResourceExt};
+use tokio::sync::mpsc;
+use tokio::time::{MissedTickBehavior, interval, timeout};
+
+use super::{FIELD_MANAGER, WRITE_TIME, WriteError};
+use crate::reservation::nomination::{Nomination, NominationOutcome};
+use crate::telemetry::logs::chain;
+use crate::telemetry::metrics::Metrics;
+use crate::telemetry::metrics::cluster::{Deed, Fate};
+
+/// Patches under way at once.
+const PATCHES_AT_ONCE: usize = 8;
+/// The time between two questions for the right, while it is missing.
+const ASK_AGAIN: Duration = Duration::from_secs(60);
+
+/// Takes the answers to nominations; must not block.
+pub type NominationReporter = Box<dyn Fn(NominationReport) + Send + Sync>;
+
+/// Something that the apiserver said of nominations.
+#[derive(Debug)]
+pub enum NominationReport {
+    /// Pods/status may be patched, or not.
+    Permitted(bool),
+    /// The answer to one nomination.
+    Done(Nomination, NominationOutcome),
+}
+
+/// Writes nominations as they come, and asks for the right to do so first.
+pub(super) async fn run(
+    client: Client,
+    mut asked: mpsc::Receiver<Nomination>,
+    report: NominationReporter,
+    metrics: Arc<Metrics>,
+) {
+    let nominator = Nominator { client, report, metrics, is_failing: AtomicBool::new(false) };
+    let mut is_permitted = nominator.ask_permission(true).await;
+    let mut ask_again = interval(ASK_AGAIN);
+    ask_again.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ask_again.tick().await;
+    loop {
+        if is_permitted {
+            nominator.write_until_forbidden(&mut asked).await;
+            if asked.is_closed() && asked.is_empty() {
+                return;
+            }
+        } else {
+            nominator.leave_undone(&mut asked);
+            ask_again.tick().await;
+        }
+        // An admission policy may have forbidden one pod; then the others may still be nominated.
+        is_permitted = nominator.ask_permission(is_permitted).await;
+    }
+}
+
+struct Nominator {
+    client: Client,
+    report: NominationReporter,
+    metrics: Arc<Metrics>,
+    /// The trouble has been logged.
+    is_failing: AtomicBool,
+}
+
+impl Nominator {
+    /// Asks the apiserver for the right to patch pods/status in all namespaces. No answer counts as the one before: a patch will
+    /// tell.
+    async fn ask_permission(&self, was_permitted: bool) -> bool {
+        let attributes = ResourceAttributes {
+            verb: Some("patch".to_owned()),
+            resource: Some("pods".to_owned()),
+            subresource: Some("status".to_owned()),
+            ..ResourceAttributes::default()
+        };
+        let spec = SelfSubjectAccessReviewSpec {
+            resource_attributes: Some(attributes),
+            ..SelfSubjectAccessReviewSpec::default()
+        };
+        let review = SelfSubjectAccessReview { spec, ..SelfSubjectAccessReview::default() };
+        let reviews: Api<SelfSubjectAccessReview> = Api::all(self.client.clone());
+        let answer = timeout(WRITE_TIME, reviews.create(&PostParams::default(), &review)).await;
+        let is_permitted = match answer {
+            Ok(Ok(review)) => review.status.is_none_or(|status| status.allowed),
+            Ok(Err(_)) | Err(_) => was_permitted,
+        };
+        self.metrics.cluster.nomination_permitted.set(i64::from(is_permitted));
+        (self.report)(NominationReport::Permitted(is_permitted));
+        match (was_permitted, is_permitted) {
+            (true, false) => tracing::warn!(
+                "daemon pods are not nominated, so autoscalers do not see the room that is kept for them: grant the verb patch on pods/status, or set reservation.nominate to false"
+            ),
+            (false, true) => tracing::info!("nominating daemon pods: patching pods/status is granted now"),
+            _ => {}
+        }
+        is_permitted
+    }
+
+    /// Writes until the apiserver says that this is forbidden, and then what is under way; or until nobody asks any more.
+    async fn write_until_forbidden(&self, asked: &mut mpsc::Receiver<Nomination>) {
+        let is_forbidden = AtomicBool::new(false);
+        let next = futures::stream::poll_fn(|context| {
+            if is_forbidden.load(Ordering::Relaxed) {
+                return std::task::Poll::Ready(None);
+            }
+            asked.poll_recv(context)
+        });
+        let write = async |nomination| {
+            if self.write(nomination).await {
+                is_forbidden.store(true, Ordering::Relaxed);
+            }
+        };
+        next.for_each_concurrent(PATCHES_AT_ONCE, write).await;
+    }
+
+    /// Answers what was asked for before the right was found missing.
+    fn leave_undone(&self, asked: &mut mpsc::Receiver<Nomination>) {
+        while let Ok(nomination) = asked.try_recv() {
+            (self.report)(NominationReport::Done(nomination, NominationOutcome::Unknown));
+        }
+    }
+
+    /// Writes one nomination and reports the answer. Returns true if it was forbidden.
+    async fn write(&self, nomination: Nomination) -> bool {
+        let pods: Api<Pod> = Api::namespaced(self.client.clone(), &nomination.namespace);
+        let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+        let patch = Patch::Merge(nomination.patch());
+        let written = timeout(WRITE_TIME, pods.patch_status(&nomination.name, &params, &patch)).await;
+        let written = written.map_err(WriteError::from).and_then(|written| Ok(written?));
+        let is_forbidden = written.as_ref().is_err_and(WriteError::is_forbidden);
+        let (fate, outcome) = match &written {
+            Ok(pod) => {
+                let resource_version = pod.resource_version().unwrap_or_default();
+                (Fate::Done, NominationOutcome::Written { resource_version })
+            }
+            Err(WriteError::Api(Error::Api(status))) if matches!(status.code, 404 | 409) => {
+                (Fate::Outdated, NominationOutcome::Outdated)
+            }
+            Err(WriteError::Api(Error::Api(status))) if matches!(status.code, 400 | 403 | 422) => {
+                (Fate::Failed, NominationOutcome::Refused)
+            }
+            Err(_) => (Fate::Failed, NominationOutcome::Unknown),
+        };
+        match &written {
+            Err(error) if fate == Fate::Failed => {
+                if !self.is_failing.swap(true, Ordering::Relaxed) {
+                    let hint = if is_forbidden { ": grant the verb patch on pods/status" } else { "" };
+                    tracing::warn!(
+                        namespace = &*nomination.namespace,
+                        pod = &*nomination.name,
+                        "failed to nominate a daemon pod{hint}: {}",
+                        chain(error)
+                    );
+                }
+            }
+            _ => self.is_failing.store(false, Ordering::Relaxed),
+        }
+        self.metrics.cluster.deed(Deed::of(&nomination), fate);
+        (self.report)(NominationReport::Done(nomination, outcome));
+        is_forbidden
+    }
+}
+
+#[cfg(test)]
+mod tests;

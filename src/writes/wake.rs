@@ -1,0 +1,73 @@
+//! Wakes pods that the scheduler put aside because of us: any change of any Node makes it try them all again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::jiff::Timestamp;
+use kube::api::{Api, Patch, PatchParams};
+use kube::{Client, Error};
+use serde_json::json;
+use tokio::sync::watch;
+use tokio::time::{sleep, timeout};
+
+use super::{FIELD_MANAGER, WRITE_TIME, WriteError};
+use crate::telemetry::logs::chain;
+use crate::telemetry::metrics::Metrics;
+use crate::telemetry::metrics::cluster::{Deed, Fate};
+
+/// The Node annotation whose change wakes.
+const WAKE_ANNOTATION: &str = "daemonset-warden.io/wake";
+/// From one wake-up to the next: each makes the scheduler try every refused pod again, and pods wait seconds anyway.
+const PAUSE: Duration = Duration::from_secs(1);
+/// The longest pause while wake-ups fail.
+const LONGEST_PAUSE: Duration = Duration::from_secs(15);
+
+/// Wakes at once when first asked, and then at most once a [`PAUSE`].
+pub(super) async fn run(client: Client, mut asked: watch::Receiver<Option<Arc<str>>>, metrics: Arc<Metrics>) {
+    let nodes: Api<Node> = Api::all(client);
+    let mut failures = 0_u32;
+    while asked.changed().await.is_ok() {
+        let Some(node) = asked.borrow_and_update().clone() else { continue };
+        match wake(&nodes, &node).await {
+            Ok(()) => {
+                failures = 0;
+                metrics.cluster.deed(Deed::WakeUp, Fate::Done);
+                tracing::debug!(node = &*node, "woke refused pods");
+            }
+            Err(error) => {
+                metrics.cluster.deed(Deed::WakeUp, Fate::Failed);
+                if failures == 0 {
+                    let hint = if error.is_forbidden() { ": grant the verb patch on nodes" } else { "" };
+                    tracing::warn!(node = &*node, "failed to wake refused pods{hint}: {}", chain(&error));
+                }
+                failures = failures.saturating_add(1);
+                // A Node that is gone woke them by going. Whatever else: the next one, or this one again.
+                if !is_gone(&error) {
+                    asked.mark_changed();
+                }
+            }
+        }
+        sleep((PAUSE * failures.max(1)).min(LONGEST_PAUSE)).await;
+    }
+}
+
+async fn wake(nodes: &Api<Node>, node: &str) -> Result<(), WriteError> {
+    let patch = json!({"metadata": {"annotations": {WAKE_ANNOTATION: Timestamp::now().to_string()}}});
+    annotate(nodes, node, &patch).await
+}
+
+/// Merges `patch` into a Node, of which only the metadata is asked back.
+pub(super) async fn annotate(
+    nodes: &Api<Node>,
+    node: &str,
+    patch: &serde_json::Value,
+) -> Result<(), WriteError> {
+    let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+    timeout(WRITE_TIME, nodes.patch_metadata(node, &params, &Patch::Merge(patch))).await??;
+    Ok(())
+}
+
+fn is_gone(error: &WriteError) -> bool {
+    matches!(error, WriteError::Api(Error::Api(status)) if status.code == 404)
+}

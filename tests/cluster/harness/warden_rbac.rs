@@ -1,0 +1,53 @@
+//! The warden's rights in a cluster: those of the chart, so that one that is missing shows in the tests.
+
+use std::ops::Deref;
+use std::path::{Path, PathBuf};
+
+use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, PolicyRule};
+use kube::Api;
+use kube::api::PostParams;
+use serde_json::{Value, json};
+
+use super::control_plane::ControlPlane;
+use super::test_namespace::{Arena, object};
+
+/// The rules of the chart's ClusterRole, and those that it has besides while daemon pods are nominated.
+const RULES: &str = "rbac-rules.yaml";
+const NOMINATION_RULES: &str = "rbac-nomination.yaml";
+
+impl<P: Deref<Target = ControlPlane>> Arena<P> {
+    /// The kubeconfig of the chart's service account, with the rules of the chart's ClusterRole bound to it.
+    pub(crate) async fn warden_kubeconfig(&self) -> PathBuf {
+        let account = json!({
+            "kind": "ServiceAccount", "name": "daemonset-warden", "namespace": "daemonset-warden",
+        });
+        self.grant("daemonset-warden", &[RULES, NOMINATION_RULES], account).await;
+        self.plane.kubeconfig_of("warden")
+    }
+
+    /// The kubeconfig of a user who may do what the chart grants with `reservation.nominate: false`.
+    pub(crate) async fn kubeconfig_without_nomination(&self) -> PathBuf {
+        let user = json!({ "kind": "User", "name": "developer", "apiGroup": "rbac.authorization.k8s.io" });
+        self.grant("daemonset-warden-without-nomination", &[RULES], user).await;
+        self.plane.kubeconfig_of("developer")
+    }
+
+    async fn grant(&self, name: &str, files: &[&str], subject: Value) {
+        let rules: Vec<PolicyRule> = files.iter().flat_map(|file| rules(file)).collect();
+        let role: ClusterRole = object(json!({ "metadata": { "name": name }, "rules": rules }));
+        let binding: ClusterRoleBinding = object(json!({
+            "metadata": { "name": name },
+            "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": name },
+            "subjects": [subject],
+        }));
+        // On a shared control plane another test may have been first: with the same.
+        let _ = Api::all(self.client.clone()).create(&PostParams::default(), &role).await;
+        let _ = Api::all(self.client.clone()).create(&PostParams::default(), &binding).await;
+    }
+}
+
+fn rules(file: &str) -> Vec<PolicyRule> {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("charts/daemonset-warden/files").join(file);
+    let text = std::fs::read_to_string(&file).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
+    serde_saphyr::from_str(&text).expect("a list of PolicyRules")
+}
