@@ -1,10 +1,52 @@
-//! The shape of the code: pure folders are pure, data flows one way, and every file is compiled.
+//! The shape of the code: pure folders do no I/O, data flows one way, files do not go round in circles, every file is compiled.
 
-use std::collections::BTreeSet;
+mod imports;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// What the pure folders must not name, anywhere in their code: not only in `use` lines.
+/// The layers of `src`: a folder may name the folders of later rows only. Folders of one row do not name each other.
+const LAYERS: &[&[&str]] = &[
+    &["main", "lib", "cli", "command"],
+    &["server"],
+    &["watch", "writes", "tls"],
+    &["telemetry"],
+    &["admission", "explain"],
+    &["reservation"],
+    &["cache"],
+    &["daemonset"],
+    &["scheduling", "policy"],
+    &["api"],
+];
+
+/// The folders that do no I/O.
+const PURE: &[&str] =
+    &["api", "scheduling", "policy", "daemonset", "cache", "reservation", "admission", "explain"];
+
+/// Files that name a folder against the order, each to be mended. An entry that is no longer needed fails the test.
+const EXCEPTIONS: &[(&str, &str)] = &[
+    ("cache.rs", "reservation"),
+    ("cache/node_info.rs", "reservation"),
+    ("cache/nodes.rs", "reservation"),
+    ("cache/refresh.rs", "reservation"),
+    ("cache/refresh_gates.rs", "reservation"),
+    ("cache/stats.rs", "reservation"),
+    ("cache/tick.rs", "reservation"),
+];
+
+/// Cycles between files of one folder, as the sorted names of their files. An entry that is no longer needed fails the test.
+const CYCLES: &[&[&str]] = &[&[
+    "cache.rs",
+    "cache/node_info.rs",
+    "reservation/assumed.rs",
+    "reservation/cluster_write.rs",
+    "reservation/gate.rs",
+    "reservation/hold.rs",
+    "reservation/nomination.rs",
+]];
+
+/// Words that the pure folders must not name, anywhere in their code: not only in `use` lines.
 const IMPURE: &[&str] = &[
     "tokio",
     "axum",
@@ -34,19 +76,7 @@ const IMPURE: &[&str] = &[
     "Timestamp::now",
     "rand::",
     "env!",
-    "crate::server",
-    "crate::certificates",
-    "crate::config",
-    "crate::command",
-    "crate::cli",
-    "crate::log_on_change",
-    "crate::logs",
-    "crate::watch",
-    "crate::live",
-    "crate::metrics",
-    "crate::traces",
     "opentelemetry",
-    "crate::events",
     "unsafe",
 ];
 
@@ -56,11 +86,10 @@ const IMPURE_STD: &[&str] = &["fs", "env", "net", "thread", "process", "io", "ti
 #[test]
 fn pure_folders_do_no_io() {
     let mut faults = Vec::new();
-    for folder in ["src/scheduling", "src/daemonset"] {
-        for file in [vec![root().join(format!("{folder}.rs"))], rust_files(&root().join(folder))].concat() {
-            // Files of tests may do as they like, as tests inside of files.
-            let is_test = |part: &str| part == "tests" || part == "tests.rs" || part.ends_with("_tests.rs");
-            if file.iter().filter_map(|part| part.to_str()).any(is_test) {
+    for folder in PURE {
+        let folder = root().join("src").join(folder);
+        for file in [vec![folder.with_extension("rs")], rust_files(&folder)].concat() {
+            if is_test(&file) {
                 continue;
             }
             let code = code(&file);
@@ -84,27 +113,91 @@ fn pure_folders_do_no_io() {
 
 #[test]
 fn data_flows_one_way() {
-    let rules: [(&str, &[&str]); 9] = [
-        ("src/scheduling", &["daemonset::", "super::super::"]),
-        ("src/daemonset", &["crate::server", "crate::command"]),
-        ("src/server", &["crate::command", "crate::config", "crate::cli"]),
-        ("src/config", &["crate::command", "crate::server", "crate::cli"]),
-        ("src/watch", &["crate::command", "crate::server", "crate::config", "crate::cli", "crate::events"]),
-        ("src/events", &["crate::command", "crate::server", "crate::config", "crate::cli", "crate::watch"]),
-        // What the edges share knows none of them.
-        ("src/live", &["crate::command", "crate::server", "crate::config", "crate::watch", "crate::events"]),
-        ("src/traces", &["crate::command", "crate::server", "crate::config", "crate::cli", "crate::watch"]),
-        ("src/metrics", &["crate::command", "crate::server", "crate::config", "crate::watch", "crate::live"]),
-    ];
-    for (folder, forbidden) in rules {
-        for file in [vec![root().join(format!("{folder}.rs"))], rust_files(&root().join(folder))].concat() {
-            if file.exists() {
-                let code = code(&file);
-                let found = forbidden.iter().find(|word| names(&code, word));
-                assert!(found.is_none(), "{} names {}", file.display(), found.unwrap());
+    let layer = |folder: &str| {
+        let found = LAYERS.iter().position(|layer| layer.contains(&folder));
+        found.unwrap_or_else(|| panic!("src/{folder} has no place in LAYERS"))
+    };
+    let mut unused: BTreeSet<_> = EXCEPTIONS.iter().copied().collect();
+    let mut faults = BTreeSet::new();
+    let imports = imports();
+    for (from, targets) in &imports {
+        for to in targets {
+            let (of, named) = (folder_of(from), folder_of(to));
+            let is_allowed = of == named || layer(named) > layer(of) || layer(of) == 0 && layer(named) == 0;
+            if !is_allowed && !unused.remove(&(from.as_str(), named)) && !EXCEPTIONS.contains(&(from, named))
+            {
+                faults.insert(format!("{from} names {to}"));
             }
         }
     }
+    assert!(faults.is_empty(), "against the order of LAYERS: {faults:#?}");
+    assert!(unused.is_empty(), "EXCEPTIONS that are no longer needed: {unused:#?}");
+}
+
+/// A parent may name its children and the children their parent: neither is of use alone.
+#[test]
+fn files_do_not_go_round_in_circles() {
+    let imports = imports();
+    let is_family = |a: &str, b: &str| {
+        let is_parent = |a: &str, b: &str| b.starts_with(&format!("{}/", a.trim_end_matches(".rs")));
+        is_parent(a, b) || is_parent(b, a)
+    };
+    let reached_from = |start: &str| {
+        let (mut reached, mut next) = (BTreeSet::new(), vec![start.to_owned()]);
+        while let Some(from) = next.pop() {
+            for to in imports.get(&from).into_iter().flatten() {
+                if !is_family(&from, to) && reached.insert(to.clone()) {
+                    next.push(to.clone());
+                }
+            }
+        }
+        reached
+    };
+    let reached: BTreeMap<_, _> = imports.keys().map(|file| (file.as_str(), reached_from(file))).collect();
+    let mut unused: BTreeSet<Vec<&str>> = CYCLES.iter().map(|cycle| cycle.to_vec()).collect();
+    let mut faults = BTreeSet::new();
+    for (file, others) in reached.iter().filter(|(file, others)| others.contains(**file)) {
+        let is_in = |other: &&str| others.contains(*other) && reached[other].contains(*file);
+        let cycle: Vec<_> = reached.keys().copied().filter(is_in).collect();
+        if !unused.remove(&cycle) && !CYCLES.contains(&cycle.as_slice()) {
+            faults.insert(cycle);
+        }
+    }
+    assert!(faults.is_empty(), "these name each other: {faults:#?}");
+    assert!(unused.is_empty(), "CYCLES that are no longer there: {unused:#?}");
+}
+
+/// The files of src that each file of src names, by their paths below src; tests aside.
+fn imports() -> BTreeMap<String, BTreeSet<String>> {
+    let src = root().join("src");
+    let files: Vec<_> = rust_files(&src).into_iter().filter(|file| !is_test(file)).collect();
+    let path = |file: &PathBuf| file.strip_prefix(&src).unwrap().to_str().unwrap().to_owned();
+    let module = |path: &str| {
+        let names = path.trim_end_matches(".rs").split('/').map(str::to_owned);
+        if matches!(path, "lib.rs" | "main.rs") { Vec::new() } else { names.collect::<Vec<_>>() }
+    };
+    let by_module: BTreeMap<_, _> =
+        files.iter().map(path).filter(|path| path != "main.rs").map(|path| (module(&path), path)).collect();
+    let target = |named: &[String]| (1..=named.len()).rev().find_map(|n| by_module.get(&named[..n]));
+    let of = |file: &PathBuf| {
+        let own = path(file);
+        let named = imports::named_modules(&fs::read_to_string(file).unwrap(), &module(&own));
+        let targets = named.iter().filter_map(|named| target(named)).filter(|target| **target != own);
+        let targets: BTreeSet<_> = targets.cloned().collect();
+        (own, targets)
+    };
+    files.iter().map(of).collect()
+}
+
+/// `server` of `server/limits.rs` and of `server.rs`.
+fn folder_of(path: &str) -> &str {
+    path.split('/').next().unwrap().trim_end_matches(".rs")
+}
+
+/// True for the files of tests, which may do as they like, as tests inside of files may.
+fn is_test(file: &Path) -> bool {
+    let is_test = |part: &str| part == "tests" || part == "tests.rs" || part.ends_with("_tests.rs");
+    file.strip_prefix(root()).unwrap().iter().filter_map(|part| part.to_str()).any(is_test)
 }
 
 #[test]
@@ -118,6 +211,11 @@ fn the_test_sees_what_it_looks_for() {
     }
     assert!(!names(&without_comments("// tokio is not used\nlet x = 1; /// std::fs"), "tokio"));
     assert!(!names("the_tokio_like", "tokio"), "only whole words");
+    let source = "use crate::{a::{B, c::d}, e}; // crate::no\nfn f() { super::g::h(); x!(crate::i) } mod j { fn k() { super::l() } }
+        #[cfg(test)] mod tests { use crate::no; }";
+    let named = imports::named_modules(source, &["m".to_owned(), "n".to_owned()]);
+    let named: Vec<_> = named.iter().map(|path| path.join("::")).collect();
+    assert_eq!(named, ["a::B", "a::c::d", "e", "m::g::h", "i", "m::n::l"]);
 }
 
 #[test]
