@@ -13,13 +13,13 @@ use std::time::{Duration, Instant};
 use daemonset_warden::api::daemonset::DaemonSet;
 use daemonset_warden::api::node::Node;
 use daemonset_warden::api::pod::Pod;
-use daemonset_warden::cache::Cluster;
+use daemonset_warden::cache::Cache;
 use daemonset_warden::policy::Policy;
-use daemonset_warden::telemetry::metrics::{Metrics, Resource};
-use daemonset_warden::watch::kinds::{Watched, builtin};
-use daemonset_warden::watch::shared_cache::SharedCluster;
-use daemonset_warden::watch::trimmed_object::Lean;
-use daemonset_warden::watch::watch_status::Source;
+use daemonset_warden::telemetry::metrics::{Metrics, WatchedResource};
+use daemonset_warden::watch::kinds::{WatchedKind, builtin};
+use daemonset_warden::watch::shared_cache::SharedCache;
+use daemonset_warden::watch::trimmed_object::TrimmedObject;
+use daemonset_warden::watch::watch_status::WatchStatus;
 use kube::api::WatchEvent;
 
 const DAEMON_SETS: usize = 30;
@@ -27,10 +27,10 @@ const DAEMON_SETS: usize = 30;
 fn main() {
     let mut numbers = std::env::args().skip(1).filter_map(|argument| argument.parse::<usize>().ok());
     let (nodes, pods) = (numbers.next().unwrap_or(5_000), numbers.next().unwrap_or(150_000));
-    let source = Arc::new(Source::new(Resource::Pods, true));
-    let cluster = Cluster::new(Arc::new(Policy::default()), None);
+    let source = Arc::new(WatchStatus::new(WatchedResource::Pods, true));
+    let cluster = Cache::new(Arc::new(Policy::default()), None);
     let metrics = Arc::new(Metrics::default());
-    let cluster = SharedCluster::new(cluster, vec![source.clone()], metrics, |_| {});
+    let cluster = SharedCache::new(cluster, vec![source.clone()], metrics, |_| {});
     println!("{:>6.1} MiB resident before anything", resident());
     println!("a pod is {} bytes of JSON, a node {}", pod(0, nodes, 1).len(), node(0).len());
 
@@ -56,8 +56,8 @@ fn main() {
 }
 
 /// Decodes and applies `count` objects, and says what that took; making them is not counted.
-fn feed<T: Watched>(
-    cluster: &SharedCluster,
+fn feed<T: WatchedKind>(
+    cluster: &SharedCache,
     what: &str,
     count: usize,
     kind: &str,
@@ -68,7 +68,7 @@ fn feed<T: Watched>(
     for index in 0..count {
         let line = format!(r#"{{"type":"MODIFIED","object":{}}}"#, make(index));
         let begin = Instant::now();
-        let event: WatchEvent<Lean<T>> = serde_json::from_str(&line).unwrap();
+        let event: WatchEvent<TrimmedObject<T>> = serde_json::from_str(&line).unwrap();
         let WatchEvent::Modified(lean) = event else { unreachable!() };
         let object = lean.object.unwrap();
         let decoded = Instant::now();

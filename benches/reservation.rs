@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use daemonset_warden::api::pod::Pod;
-use daemonset_warden::cache::Cluster;
+use daemonset_warden::cache::Cache;
 use daemonset_warden::policy::Policy;
-use daemonset_warden::reservation::cluster_write::Effect;
+use daemonset_warden::reservation::cluster_write::ClusterWrite;
 use daemonset_warden::reservation::nomination::NominationOutcome;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -111,7 +111,7 @@ fn nominating(criterion: &mut Criterion) {
             cluster.nominate(now);
             // The scheduler clears each at once.
             for effect in cluster.take_effects() {
-                if let Effect::Nominate(nomination) = effect {
+                if let ClusterWrite::Nominate(nomination) = effect {
                     cluster.nomination_done(&nomination, &NominationOutcome::Outdated, now);
                 }
             }
@@ -121,9 +121,9 @@ fn nominating(criterion: &mut Criterion) {
 }
 
 /// Nodes with all their daemons and ten ordinary pods each.
-fn cluster(nodes: usize) -> Cluster {
+fn cluster(nodes: usize) -> Cache {
     let now = Instant::now();
-    let mut cluster = Cluster::new(Arc::new(Policy::default()), None);
+    let mut cluster = Cache::new(Arc::new(Policy::default()), None);
     cluster.apply_namespace(object(json!({"metadata": {"name": "default"}})));
     for set in 0..SETS {
         cluster.apply_daemon_set("apps", object(daemon_set(set)));

@@ -41,13 +41,13 @@ use load::servers::{Server, load, p99};
 /// Pods that live at once while events are made.
 const AT_ONCE: usize = 16;
 
-struct Asked {
+struct BenchArgs {
     nodes: usize,
     seconds: u64,
 }
 
-fn asked() -> Asked {
-    let mut asked = Asked { nodes: 5000, seconds: 30 };
+fn asked() -> BenchArgs {
+    let mut asked = BenchArgs { nodes: 5000, seconds: 30 };
     for arg in std::env::args().skip(1).filter(|arg| !arg.starts_with('-')) {
         match arg.split_once('=') {
             Some(("nodes", number)) => asked.nodes = number.parse().expect("a number"),
@@ -60,7 +60,7 @@ fn asked() -> Asked {
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() {
-    let Asked { nodes, seconds } = asked();
+    let BenchArgs { nodes, seconds } = asked();
     let large = Large::start("scale", nodes, 2).await;
     let begin = Instant::now();
     let on = |number: usize| json!({ "nodeName": large.node(number) });

@@ -56,7 +56,7 @@ const PATIENCE: Duration = Duration::from_secs(300);
 #[derive(Clone, Copy, PartialEq)]
 enum Kind {
     Plain,
-    Echo,
+    EchoedBody,
     /// The echo is asked, and a warden that nobody asks watches the cluster.
     EchoBeside,
     Warden,
@@ -92,7 +92,7 @@ const CASE: Case = Case {
 const DEFAULT_LIMITS: Option<(u32, u32)> = Some((50, 100));
 const HELD: Case = Case { name: "held", is_held: true, nominate: false, ..WARDEN };
 const HELD_NOMINATE: Case = Case { name: "held-nominate", nominate: true, ..HELD };
-const ECHO: Case = Case { name: "echo", kind: Kind::Echo, ..CASE };
+const ECHO: Case = Case { name: "echo", kind: Kind::EchoedBody, ..CASE };
 const WARDEN: Case = Case { name: "warden", kind: Kind::Warden, ..CASE };
 
 /// The first three are what is compared; the others are measured on demand.
@@ -115,15 +115,15 @@ const CASES: [Case; 16] = [
     Case { name: "held-nominate-limited", limits: DEFAULT_LIMITS, ..HELD_NOMINATE },
 ];
 
-struct Asked {
+struct BenchArgs {
     cases: Vec<Case>,
     rounds: usize,
     nodes: usize,
     pods: usize,
 }
 
-fn asked() -> Asked {
-    let mut asked = Asked { cases: Vec::new(), rounds: 3, nodes: 1000, pods: 8000 };
+fn asked() -> BenchArgs {
+    let mut asked = BenchArgs { cases: Vec::new(), rounds: 3, nodes: 1000, pods: 8000 };
     for arg in std::env::args().skip(1).filter(|arg| !arg.starts_with('-')) {
         match arg.split_once('=') {
             Some(("rounds", number)) => asked.rounds = number.parse().expect("a number"),
@@ -197,7 +197,7 @@ async fn measure(large: &Large, case: Case, round: usize, count: usize) -> Measu
     let names = Arc::new(AtomicU64::new(0));
     let (extender, warden) = match case.kind {
         Kind::Plain => (None, None),
-        Kind::Echo => (Some(echo(names.clone()).await), None),
+        Kind::EchoedBody => (Some(echo(names.clone()).await), None),
         Kind::EchoBeside => (Some(echo(names.clone()).await), Some(warden(large, case.nominate).await)),
         Kind::Warden => {
             let warden = warden(large, case.nominate).await;
@@ -255,7 +255,8 @@ async fn measure(large: &Large, case: Case, round: usize, count: usize) -> Measu
         );
     }
     large.delete_pods(&name).await;
-    let mean_names = (case.kind == Kind::Echo).then(|| names.load(Ordering::Relaxed) as f64 / count as f64);
+    let mean_names =
+        (case.kind == Kind::EchoedBody).then(|| names.load(Ordering::Relaxed) as f64 / count as f64);
     let (from, to) = (when(&samples, 0.1 * count as f64), when(&samples, 0.9 * count as f64));
     let cpu = PROGRAMS.iter().enumerate().map(|(index, (_, name))| {
         let taken = to.cpu[index] - from.cpu[index];

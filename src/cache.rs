@@ -1,12 +1,12 @@
 //! The cluster as far as keeping room needs it: a plain struct fed by events, without a watch, a clock or a lock.
 //!
 //! ```text
-//! [Node] ──▶ NodeState ◀── bound, nominated, meant for ── PodInfo ◀── [Pod]
+//! [Node] ──▶ NodeInfo ◀── bound, nominated, meant for ── PodInfo ◀── [Pod]
 //!               │ wanted                                     │ of
 //!               └────────────▶ DaemonSetInfo ◀───────────────┘ ◀── [DaemonSet], [PriorityClass], [LimitRange], ...
 //! ```
 //! Events may come in any order: a pod before its node or its DaemonSet. What a change means for a node is worked out once, in
-//! `Cluster::refresh`, so that a call of the scheduler only looks it up.
+//! `Cache::refresh`, so that a call of the scheduler only looks it up.
 
 pub mod daemonset_info;
 mod daemonsets;
@@ -28,17 +28,17 @@ use std::sync::Arc;
 use hashbrown::{HashMap, HashSet};
 use slab::Slab;
 
-pub use self::stats::Census;
+pub use self::stats::CacheStats;
 
 use self::daemonset_info::DaemonSetInfo;
 use self::freshness::Sight;
 use self::interner::Interner;
-use self::node_info::NodeState;
+use self::node_info::NodeInfo;
 use self::pod_info::PodInfo;
 use crate::api::policy_objects::{LimitRange, Namespace, PriorityClass, ResourceQuota, RuntimeClass};
 use crate::policy::Policy;
-use crate::reservation::assumed::Ledger;
-use crate::reservation::cluster_write::{Effect, HoldRef};
+use crate::reservation::assumed::AssumedPods;
+use crate::reservation::cluster_write::{ClusterWrite, HoldSubject};
 use crate::reservation::nomination::Nominations;
 
 /// The id of a node, stable while anything mentions its name.
@@ -50,11 +50,11 @@ pub type DaemonSetId = usize;
 
 /// Everything that is known of the cluster.
 #[derive(Debug)]
-pub struct Cluster {
+pub struct Cache {
     policy: Arc<Policy>,
     /// The namespace that the warden itself runs in; its own pods are never refused.
     own_namespace: Option<String>,
-    nodes: Slab<NodeState>,
+    nodes: Slab<NodeInfo>,
     node_ids: HashMap<Arc<str>, NodeId>,
     pods: Slab<PodInfo>,
     pod_ids: HashMap<Arc<str>, PodId>,
@@ -73,15 +73,15 @@ pub struct Cluster {
     resource_quotas: BTreeMap<(String, String), ResourceQuota>,
     dirty: Vec<NodeId>,
     next_template_version: u64,
-    pub(crate) ledger: Ledger,
+    pub(crate) ledger: AssumedPods,
     pub(crate) waiting: HashMap<Arc<str>, std::time::Instant>,
     pub(crate) last_refused_by_charge: Option<std::time::Instant>,
     pub(crate) sight: Sight,
     pub(crate) nominations: Nominations,
-    pub(crate) effects: Vec<Effect>,
+    pub(crate) effects: Vec<ClusterWrite>,
 }
 
-impl Cluster {
+impl Cache {
     /// A cluster of which nothing is known yet.
     pub fn new(policy: Arc<Policy>, own_namespace: Option<String>) -> Self {
         Self {
@@ -104,7 +104,7 @@ impl Cluster {
             resource_quotas: BTreeMap::new(),
             dirty: Vec::new(),
             next_template_version: 0,
-            ledger: Ledger::default(),
+            ledger: AssumedPods::default(),
             waiting: HashMap::new(),
             last_refused_by_charge: None,
             sight: Sight::default(),
@@ -114,7 +114,7 @@ impl Cluster {
     }
 
     /// What is to be done outside since this was last asked.
-    pub fn take_effects(&mut self) -> Vec<Effect> {
+    pub fn take_effects(&mut self) -> Vec<ClusterWrite> {
         std::mem::take(&mut self.effects)
     }
 
@@ -129,27 +129,27 @@ impl Cluster {
     }
 
     /// The nodes, with names that only pods mention.
-    pub fn nodes(&self) -> impl Iterator<Item = (NodeId, &NodeState)> {
+    pub fn nodes(&self) -> impl Iterator<Item = (NodeId, &NodeInfo)> {
         self.nodes.iter()
     }
 
     /// A node by its name.
-    pub fn node(&self, name: &str) -> Option<(NodeId, &NodeState)> {
+    pub fn node(&self, name: &str) -> Option<(NodeId, &NodeInfo)> {
         let id = self.node_id(name)?;
         Some((id, &self.nodes[id]))
     }
 
     /// A node by its id.
-    pub fn node_by_id(&self, id: NodeId) -> &NodeState {
+    pub fn node_by_id(&self, id: NodeId) -> &NodeInfo {
         &self.nodes[id]
     }
 
     /// A node by its id, unless its name has been forgotten.
-    pub(crate) fn node_if_known(&self, id: NodeId) -> Option<&NodeState> {
+    pub(crate) fn node_if_known(&self, id: NodeId) -> Option<&NodeInfo> {
         self.nodes.get(id)
     }
 
-    pub(crate) fn node_mut(&mut self, id: NodeId) -> &mut NodeState {
+    pub(crate) fn node_mut(&mut self, id: NodeId) -> &mut NodeInfo {
         &mut self.nodes[id]
     }
 
@@ -235,10 +235,10 @@ impl Cluster {
         self.pod(uid).map(|pod| pod.node.is_none() && pod.is_live())
     }
 
-    pub(crate) fn hold_ref(&self, node: NodeId, daemon_set: DaemonSetId, has_refused: bool) -> HoldRef {
+    pub(crate) fn hold_ref(&self, node: NodeId, daemon_set: DaemonSetId, has_refused: bool) -> HoldSubject {
         let info = &self.daemon_sets[daemon_set];
         let node = &self.nodes[node];
-        HoldRef {
+        HoldSubject {
             node: node.name.clone(),
             node_uid: node.uid().to_owned(),
             namespace: info.daemon_set.metadata.namespace.clone(),

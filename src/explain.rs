@@ -11,9 +11,9 @@ use serde::Serialize;
 
 use self::create_failures::CreateFailures;
 use crate::cache::daemonset_info::DaemonSetInfo;
-use crate::cache::node_info::NodeState;
-use crate::cache::pod_info::{Phase, PodInfo};
-use crate::cache::{Cluster, DaemonSetId};
+use crate::cache::node_info::NodeInfo;
+use crate::cache::pod_info::{PodInfo, PodPhase};
+use crate::cache::{Cache, DaemonSetId};
 use crate::daemonset::placement::{Placement, place};
 
 /// What there is to say about one DaemonSet on one node.
@@ -31,7 +31,7 @@ pub struct Row<'c> {
     /// Whether it leaves a pod there that already runs.
     pub should_continue_running: bool,
     /// What there is.
-    pub state: State,
+    pub state: DaemonPodState,
     /// The pod that the state is about.
     pub pod: Option<&'c str>,
     /// Why.
@@ -40,7 +40,7 @@ pub struct Row<'c> {
 
 /// What there is of a DaemonSet on a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
-pub enum State {
+pub enum DaemonPodState {
     /// A pod is bound to the node and may stay; it need not be Ready.
     Running,
     /// A pod is meant for the node and not bound yet.
@@ -53,7 +53,7 @@ pub enum State {
     Misplaced,
 }
 
-impl State {
+impl DaemonPodState {
     /// All of them.
     pub const ALL: [Self; 5] =
         [Self::Running, Self::Pending, Self::Missing, Self::NotWanted, Self::Misplaced];
@@ -72,7 +72,7 @@ impl State {
 
 /// Which rows are asked for; all by default.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Filter {
+pub struct RowFilter {
     /// Namespace and name of a DaemonSet.
     pub daemon_set: Option<(String, String)>,
     /// The name of a node.
@@ -81,9 +81,9 @@ pub struct Filter {
 
 /// One row a pair, ordered by namespace, name and group of the DaemonSet, then by node.
 pub fn explain<'c>(
-    cluster: &'c Cluster,
+    cluster: &'c Cache,
     failures: &'c CreateFailures,
-    filter: &Filter,
+    filter: &RowFilter,
 ) -> impl Iterator<Item = Row<'c>> + use<'c> {
     let is_asked = |info: &DaemonSetInfo| {
         let metadata = &info.daemon_set.metadata;
@@ -112,11 +112,11 @@ fn key(info: &DaemonSetInfo) -> (&str, &str, &str) {
 
 /// One DaemonSet on one node.
 struct Subject<'c> {
-    cluster: &'c Cluster,
+    cluster: &'c Cache,
     failures: &'c CreateFailures,
     id: DaemonSetId,
     info: &'c DaemonSetInfo,
-    state: &'c NodeState,
+    state: &'c NodeInfo,
 }
 
 impl<'c> Subject<'c> {
@@ -125,7 +125,7 @@ impl<'c> Subject<'c> {
         let placement = place(&self.info.daemon_set.spec.template.spec, &self.info.tolerations, node);
         let pod = self.pod();
         let state = state_of(&placement, pod);
-        let pod = pod.filter(|pod| state != State::NotWanted || pod.is_terminating);
+        let pod = pod.filter(|pod| state != DaemonPodState::NotWanted || pod.is_terminating);
         Some(Row {
             api_group: &self.info.group,
             daemon_set: self.info.name(),
@@ -162,17 +162,17 @@ impl<'c> Subject<'c> {
     }
 }
 
-fn state_of(placement: &Placement<'_>, pod: Option<&PodInfo>) -> State {
+fn state_of(placement: &Placement<'_>, pod: Option<&PodInfo>) -> DaemonPodState {
     let Some(pod) = pod.filter(|pod| pod.is_live() && !pod.is_terminating) else {
-        return if placement.should_run { State::Missing } else { State::NotWanted };
+        return if placement.should_run { DaemonPodState::Missing } else { DaemonPodState::NotWanted };
     };
-    debug_assert_eq!(pod.phase, Phase::Live);
+    debug_assert_eq!(pod.phase, PodPhase::Unfinished);
     if !placement.should_continue_running {
-        State::Misplaced
+        DaemonPodState::Misplaced
     } else if pod.node.is_some() {
-        State::Running
+        DaemonPodState::Running
     } else {
-        State::Pending
+        DaemonPodState::Pending
     }
 }
 

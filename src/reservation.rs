@@ -6,6 +6,7 @@ pub mod assumed;
 pub mod cluster_write;
 pub mod feasibility;
 pub mod filter;
+pub mod filter_reason;
 pub mod gate;
 pub mod hold;
 pub mod nomination;

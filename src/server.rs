@@ -25,7 +25,7 @@ use tower::util::MapResponseLayer;
 use crate::policy::Policy;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::otlp::Traces;
-use crate::watch::shared_cache::SharedCluster;
+use crate::watch::shared_cache::SharedCache;
 
 use self::health::Readiness;
 use self::http::body::{BodyLimits, BufferedBody};
@@ -44,7 +44,7 @@ pub struct Shared {
     /// What the operator decided.
     pub policy: Policy,
     /// The cluster, unless the server runs standalone.
-    pub cluster: Option<SharedCluster>,
+    pub cluster: Option<SharedCache>,
     /// Who sends spans of requests, if anybody.
     pub traces: Option<Traces>,
     /// What is counted.
@@ -71,7 +71,7 @@ impl AppState {
         limits: Limits,
         scheduler_needs_certificate: bool,
         metrics: Arc<Metrics>,
-        cluster: Option<SharedCluster>,
+        cluster: Option<SharedCache>,
         traces: Option<Traces>,
     ) -> Self {
         Self(Arc::new(Shared {

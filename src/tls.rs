@@ -37,14 +37,14 @@ use rustls::server::ServerConfig;
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 
-use self::client_ca::Known;
-use self::serving_certificate::{Shown, now, paths};
+use self::client_ca::ClientCa;
+use self::serving_certificate::{ServingCertificate, now, paths};
 use crate::telemetry::metrics::{Certificate, Metrics};
-use crate::tls::rotator::Pair;
+use crate::tls::rotator::SharedKeyPair;
 
 /// Where the certificate comes from.
 #[derive(Debug, Clone)]
-pub enum Source {
+pub enum CertificateSource {
     /// Files that somebody else makes and renews.
     Files {
         /// The certificate and what leads to its CA.
@@ -60,7 +60,7 @@ pub enum Source {
         address: IpAddr,
     },
     /// A Secret that all replicas share.
-    Secret(Arc<Pair>),
+    Secret(Arc<SharedKeyPair>),
 }
 
 /// Why there is no certificate to serve with.
@@ -134,19 +134,19 @@ pub enum TlsError {
 
 /// The certificate in use.
 pub struct Tls {
-    source: Source,
+    source: CertificateSource,
     client_ca: Option<PathBuf>,
     config: ArcSwap<ServerConfig>,
-    parts: Mutex<Parts>,
+    parts: Mutex<InUse>,
     usable: watch::Sender<bool>,
     metrics: Arc<Metrics>,
 }
 
 /// What is in use, and what is wrong with what should be.
 #[derive(Default)]
-struct Parts {
-    shown: Option<Shown>,
-    known: Option<Known>,
+struct InUse {
+    shown: Option<ServingCertificate>,
+    known: Option<ClientCa>,
     /// The last faults, so that they are logged once and not at each look.
     faults: Vec<String>,
 }
@@ -156,7 +156,11 @@ impl Tls {
     ///
     /// # Errors
     /// When there is none that could be served with.
-    pub fn load(source: Source, client_ca: Option<PathBuf>, metrics: Arc<Metrics>) -> Result<Self, TlsError> {
+    pub fn load(
+        source: CertificateSource,
+        client_ca: Option<PathBuf>,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, TlsError> {
         let (tls, mut faults) = Self::start(source, client_ca, metrics)?;
         if faults.is_empty() { Ok(tls) } else { Err(faults.remove(0)) }
     }
@@ -168,7 +172,7 @@ impl Tls {
     /// # Errors
     /// When not even that can be made.
     pub fn load_or_wait(
-        source: Source,
+        source: CertificateSource,
         client_ca: Option<PathBuf>,
         metrics: Arc<Metrics>,
     ) -> Result<Self, TlsError> {
@@ -178,12 +182,12 @@ impl Tls {
     }
 
     fn start(
-        source: Source,
+        source: CertificateSource,
         client_ca: Option<PathBuf>,
         metrics: Arc<Metrics>,
     ) -> Result<(Self, Vec<TlsError>), TlsError> {
-        let (mut parts, usable) = (Parts::default(), watch::Sender::new(false));
-        let config = ArcSwap::from_pointee(server_config(&Shown::stand_in()?, None)?);
+        let (mut parts, usable) = (InUse::default(), watch::Sender::new(false));
+        let config = ArcSwap::from_pointee(server_config(&ServingCertificate::stand_in()?, None)?);
         let (_, faults) = renew(&source, client_ca.as_ref(), &mut parts, &metrics);
         if let Some(shown) = &parts.shown {
             config.store(Arc::new(server_config(shown, parts.known.as_ref())?));
@@ -200,8 +204,10 @@ impl Tls {
     /// The development CA's certificate, for clients; `None` when the certificate came from files.
     pub fn development_ca(&self) -> Option<PathBuf> {
         match &self.source {
-            Source::Development { directory, .. } => Some(directory.join(development::CA_CERTIFICATE)),
-            Source::Files { .. } | Source::Secret(_) => None,
+            CertificateSource::Development { directory, .. } => {
+                Some(directory.join(development::CA_CERTIFICATE))
+            }
+            CertificateSource::Files { .. } | CertificateSource::Secret(_) => None,
         }
     }
 
@@ -247,7 +253,7 @@ impl Tls {
         self.tell(&mut parts, &faults);
     }
 
-    fn tell(&self, parts: &mut Parts, faults: &[TlsError]) {
+    fn tell(&self, parts: &mut InUse, faults: &[TlsError]) {
         if !faults.is_empty() {
             self.metrics.certificate_reload_failures.inc();
         }
@@ -275,13 +281,13 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Puts what is new and good in its place; whether anything was, and what was bad.
 fn renew(
-    source: &Source,
+    source: &CertificateSource,
     client_ca: Option<&PathBuf>,
-    parts: &mut Parts,
+    parts: &mut InUse,
     metrics: &Metrics,
 ) -> (bool, Vec<TlsError>) {
     let (mut is_new, mut faults) = (false, Vec::new());
-    match Shown::read(source, parts.shown.as_ref()) {
+    match ServingCertificate::read(source, parts.shown.as_ref()) {
         Ok(None) => {}
         Ok(Some(shown)) => {
             if let Err(error) = report(source, &shown, metrics) {
@@ -292,7 +298,7 @@ fn renew(
         }
         Err(error) => faults.push(error),
     }
-    match client_ca.map(|path| Known::read(path, parts.known.as_ref())).transpose() {
+    match client_ca.map(|path| ClientCa::read(path, parts.known.as_ref())).transpose() {
         Ok(None | Some(None)) => {}
         Ok(Some(known)) => {
             parts.known = known;
@@ -304,7 +310,7 @@ fn renew(
 }
 
 /// Says from when to when the certificate is good that is about to be used.
-fn report(source: &Source, shown: &Shown, metrics: &Metrics) -> Result<(), TlsError> {
+fn report(source: &CertificateSource, shown: &ServingCertificate, metrics: &Metrics) -> Result<(), TlsError> {
     let certificate = paths(source).0;
     if shown.validity.not_after <= now() {
         tracing::warn!(certificate = %certificate.display(), "the certificate has expired: clients will refuse it");
@@ -316,7 +322,7 @@ fn report(source: &Source, shown: &Shown, metrics: &Metrics) -> Result<(), TlsEr
         );
     }
     metrics.certificate_valid(Certificate::Serving, shown.validity.not_before, shown.validity.not_after);
-    if let Source::Development { directory, .. } = source {
+    if let CertificateSource::Development { directory, .. } = source {
         let path = directory.join(development::CA_CERTIFICATE);
         let ca = files::chain(&path, &files::read(&path)?)?;
         let validity = files::validity(&path, &ca[0])?;
@@ -326,7 +332,7 @@ fn report(source: &Source, shown: &Shown, metrics: &Metrics) -> Result<(), TlsEr
 }
 
 /// Everything about a handshake.
-fn server_config(shown: &Shown, known: Option<&Known>) -> Result<ServerConfig, TlsError> {
+fn server_config(shown: &ServingCertificate, known: Option<&ClientCa>) -> Result<ServerConfig, TlsError> {
     // rustls' default versions are TLS 1.2 and 1.3, which is what Kubernetes asks for.
     let builder = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()

@@ -1,7 +1,7 @@
-//! EDGE in: watches of the cluster, each feeding the one [`crate::cache::Cluster`].
+//! EDGE in: watches of the cluster, each feeding the one [`crate::cache::Cache`].
 //!
 //! ```text
-//! apiserver ──▶ hearing (signs of life) ──▶ kube's watcher ──▶ lean (decode) ──▶ stream ──▶ SharedCluster
+//! apiserver ──▶ hearing (signs of life) ──▶ kube's watcher ──▶ lean (decode) ──▶ stream ──▶ SharedCache
 //! ```
 //! A kind that is required and cannot be listed keeps the replica from being ready, and says which permission is missing: a
 //! rollout that stalls is better than one that keeps no room and looks well. The others degrade: without them defaults hold.
@@ -25,22 +25,22 @@ use kube::{Client, Config};
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 
-use self::activity::HearingLayer;
+use self::activity::WatchActivityLayer;
 use self::client::ConnectError;
-use self::kinds::{Watched, builtin};
+use self::kinds::{WatchedKind, builtin};
 use self::stream::Stream;
 use crate::api::daemonset::DaemonSet;
 use crate::api::meta::GroupKind;
 use crate::api::node::Node;
 use crate::api::pod::Pod;
 use crate::api::policy_objects::{LimitRange, Namespace, PriorityClass, ResourceQuota, RuntimeClass};
-use crate::cache::Cluster;
+use crate::cache::Cache;
 use crate::policy::Policy;
-use crate::reservation::cluster_write::Effect;
-use crate::telemetry::logs::{Shown, chain};
-use crate::telemetry::metrics::{Metrics, Resource};
-use crate::watch::shared_cache::SharedCluster;
-use crate::watch::watch_status::Source;
+use crate::reservation::cluster_write::ClusterWrite;
+use crate::telemetry::logs::{Sanitized, chain};
+use crate::telemetry::metrics::{Metrics, WatchedResource};
+use crate::watch::shared_cache::SharedCache;
+use crate::watch::watch_status::WatchStatus;
 
 /// How often time passes for the cluster: holds, gates and charges end at most this much late.
 const TICK: Duration = Duration::from_millis(250);
@@ -55,10 +55,10 @@ const STREAMS_LISTS: u32 = 27;
 /// What is to be watched, before it is.
 pub struct Watches {
     config: Config,
-    cluster: SharedCluster,
+    cluster: SharedCache,
     metrics: Arc<Metrics>,
     /// In the order of [`Self::start`]: built-in kinds first.
-    sources: Vec<Arc<Source>>,
+    sources: Vec<Arc<WatchStatus>>,
     other_kinds: Vec<GroupKind>,
 }
 
@@ -69,23 +69,23 @@ impl Watches {
         policy: Arc<Policy>,
         own_namespace: Option<String>,
         metrics: Arc<Metrics>,
-        outbox: impl Fn(Effect) + Send + Sync + 'static,
+        outbox: impl Fn(ClusterWrite) + Send + Sync + 'static,
     ) -> Self {
         let kinds = &policy.daemon_set_kinds;
         let other_kinds: Vec<GroupKind> = kinds.iter().filter(|kind| !kind.is_builtin()).cloned().collect();
-        let others = other_kinds.iter().map(|_| (Resource::OtherDaemonSets, false));
+        let others = other_kinds.iter().map(|_| (WatchedResource::OtherDaemonSets, false));
         let sources = BUILTIN
             .into_iter()
             .chain(others)
-            .map(|(resource, is_required)| Source::new(resource, is_required));
+            .map(|(resource, is_required)| WatchStatus::new(resource, is_required));
         let sources: Vec<_> = sources.map(Arc::new).collect();
-        let cluster = Cluster::new(policy, own_namespace);
-        let cluster = SharedCluster::new(cluster, sources.clone(), metrics.clone(), outbox);
+        let cluster = Cache::new(policy, own_namespace);
+        let cluster = SharedCache::new(cluster, sources.clone(), metrics.clone(), outbox);
         Self { config, cluster, metrics, sources, other_kinds }
     }
 
     /// What they fill.
-    pub fn cluster(&self) -> &SharedCluster {
+    pub fn cluster(&self) -> &SharedCache {
         &self.cluster
     }
 
@@ -96,8 +96,8 @@ impl Watches {
     pub fn start(self) -> Result<JoinSet<()>, ConnectError> {
         let mut tasks = JoinSet::new();
         tasks.spawn(keep_time(self.cluster.clone()));
-        let streams_lists = StreamsLists::new(self.config.clone())?;
-        let starter = Starter { watches: &self, streams_lists };
+        let streams_lists = StreamingListSupport::new(self.config.clone())?;
+        let starter = WatchStarter { watches: &self, streams_lists };
         starter.start::<Node>(&mut tasks, 0, builtin("", "v1", "Node"))?;
         starter.start::<Pod>(&mut tasks, 1, builtin("", "v1", "Pod"))?;
         starter.start::<DaemonSet>(&mut tasks, 2, builtin("apps", "v1", "DaemonSet"))?;
@@ -114,25 +114,25 @@ impl Watches {
 }
 
 /// The built-in kinds, and whether nothing can be decided without them.
-const BUILTIN: [(Resource, bool); 8] = [
-    (Resource::Nodes, true),
-    (Resource::Pods, true),
-    (Resource::DaemonSets, true),
+const BUILTIN: [(WatchedResource, bool); 8] = [
+    (WatchedResource::Nodes, true),
+    (WatchedResource::Pods, true),
+    (WatchedResource::DaemonSets, true),
     // Who may hold is decided by their labels, and somebody may have opted out.
-    (Resource::Namespaces, true),
-    (Resource::PriorityClasses, false),
-    (Resource::LimitRanges, false),
-    (Resource::RuntimeClasses, false),
-    (Resource::ResourceQuotas, false),
+    (WatchedResource::Namespaces, true),
+    (WatchedResource::PriorityClasses, false),
+    (WatchedResource::LimitRanges, false),
+    (WatchedResource::RuntimeClasses, false),
+    (WatchedResource::ResourceQuotas, false),
 ];
 
-struct Starter<'w> {
+struct WatchStarter<'w> {
     watches: &'w Watches,
-    streams_lists: StreamsLists,
+    streams_lists: StreamingListSupport,
 }
 
-impl Starter<'_> {
-    fn start<T: Watched>(
+impl WatchStarter<'_> {
+    fn start<T: WatchedKind>(
         &self,
         tasks: &mut JoinSet<()>,
         source: usize,
@@ -166,7 +166,7 @@ impl Starter<'_> {
     fn stream(&self, source: usize, kind: ApiResource) -> Result<Stream, ConnectError> {
         let source = self.watches.sources[source].clone();
         let metrics = self.watches.metrics.clone();
-        let hearing = HearingLayer { source: source.clone(), metrics: metrics.clone() };
+        let hearing = WatchActivityLayer { source: source.clone(), metrics: metrics.clone() };
         let builder = ClientBuilder::try_from(self.watches.config.clone()).map_err(ConnectError::client)?;
         let client = builder.with_layer(&hearing).build();
         Ok(Stream {
@@ -182,12 +182,12 @@ impl Starter<'_> {
 
 /// Whether the server streams lists, asked once for all watches.
 #[derive(Clone)]
-struct StreamsLists {
+struct StreamingListSupport {
     client: Client,
     answer: Arc<tokio::sync::OnceCell<bool>>,
 }
 
-impl StreamsLists {
+impl StreamingListSupport {
     fn new(config: Config) -> Result<Self, ConnectError> {
         let client = client::client(config)?;
         Ok(Self { client, answer: Arc::default() })
@@ -225,7 +225,7 @@ async fn discover(stream: &Stream, wanted: &GroupKind) -> ApiResource {
             tracing::warn!(
                 group = wanted.group,
                 kind = wanted.kind,
-                problem = %Shown(&problem),
+                problem = %Sanitized(&problem),
                 "a kind of daemonSetKinds is not there: going on without it, and looking again every {}s",
                 DISCOVERY_PAUSE.as_secs()
             );
@@ -235,7 +235,7 @@ async fn discover(stream: &Stream, wanted: &GroupKind) -> ApiResource {
 }
 
 /// Lets time pass for the cluster.
-async fn keep_time(cluster: SharedCluster) {
+async fn keep_time(cluster: SharedCache) {
     let mut ticks = tokio::time::interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut until_census = 0;

@@ -1,7 +1,7 @@
 //! EDGE out: what the cluster wants done outside: Events, Node wake-ups, Node annotations that remember, and nominations of pods.
 //!
 //! ```text
-//! Outbox ──┬─▶ wake (the last one asked for wins) ──▶ patch of a Node, one a second at most
+//! WriteQueue ──┬─▶ wake (the last one asked for wins) ──▶ patch of a Node, one a second at most
 //!          ├─▶ remember (bounded)                 ──▶ patch of a Node, ten a second at most
 //!          ├─▶ nominations (bounded)              ──▶ patch of a pod's status, 25 a second at most after a burst of 50
 //!          └─▶ notes (bounded)                    ──▶ Events, five a second at most
@@ -21,12 +21,12 @@ use kube::Client;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
-use self::events::Note;
-pub use self::nomination::{NominationReport, NominationReporter};
-use crate::reservation::cluster_write::Effect;
+use self::events::EventWrite;
+pub use self::nomination::{NominationReporter, NominationResult};
+use crate::reservation::cluster_write::ClusterWrite;
 use crate::reservation::nomination::{NOMINATED_AT_ONCE, Nomination};
 use crate::telemetry::metrics::Metrics;
-use crate::telemetry::metrics::cluster::{Deed, Fate};
+use crate::telemetry::metrics::cluster::{WriteKind, WriteOutcome};
 
 /// Who the apiserver is told writes.
 const FIELD_MANAGER: &str = "daemonset-warden";
@@ -38,31 +38,31 @@ const QUEUE: usize = 1_024;
 const NOMINATION_QUEUE: usize = 2 * NOMINATED_AT_ONCE;
 
 /// Takes what is to be done; never waits.
-pub struct Outbox {
+pub struct WriteQueue {
     wake: watch::Sender<Option<Arc<str>>>,
     remember: mpsc::Sender<(Arc<str>, Arc<str>)>,
     nominations: mpsc::Sender<Nomination>,
-    notes: mpsc::Sender<Note>,
+    notes: mpsc::Sender<EventWrite>,
     metrics: Arc<Metrics>,
 }
 
-/// Does what comes through the [`Outbox`].
-pub struct Deeds {
+/// Does what comes through the [`WriteQueue`].
+pub struct ClusterWriter {
     wake: watch::Receiver<Option<Arc<str>>>,
     remember: mpsc::Receiver<(Arc<str>, Arc<str>)>,
     nominations: mpsc::Receiver<Nomination>,
-    notes: mpsc::Receiver<Note>,
+    notes: mpsc::Receiver<EventWrite>,
     metrics: Arc<Metrics>,
 }
 
 /// An outbox and whoever empties it.
-pub fn outbox(metrics: Arc<Metrics>) -> (Outbox, Deeds) {
+pub fn outbox(metrics: Arc<Metrics>) -> (WriteQueue, ClusterWriter) {
     let (wake, wake_receiver) = watch::channel(None);
     let (remember, remember_receiver) = mpsc::channel(QUEUE);
     let (nominations, nominations_receiver) = mpsc::channel(NOMINATION_QUEUE);
     let (notes, notes_receiver) = mpsc::channel(QUEUE);
-    let outbox = Outbox { wake, remember, nominations, notes, metrics: metrics.clone() };
-    let deeds = Deeds {
+    let outbox = WriteQueue { wake, remember, nominations, notes, metrics: metrics.clone() };
+    let deeds = ClusterWriter {
         wake: wake_receiver,
         remember: remember_receiver,
         nominations: nominations_receiver,
@@ -72,33 +72,33 @@ pub fn outbox(metrics: Arc<Metrics>) -> (Outbox, Deeds) {
     (outbox, deeds)
 }
 
-impl Outbox {
+impl WriteQueue {
     /// Takes one thing to be done.
-    pub fn post(&self, effect: Effect) {
+    pub fn post(&self, effect: ClusterWrite) {
         let (deed, fits) = match effect {
-            Effect::Wake(node) => {
+            ClusterWrite::Wake(node) => {
                 self.wake.send_replace(Some(node));
                 return;
             }
-            Effect::RememberReady { node, daemon_set_uid } => {
-                (Deed::Remember, self.remember.try_send((node, daemon_set_uid)).is_ok())
+            ClusterWrite::RecordFirstReady { node, daemon_set_uid } => {
+                (WriteKind::Remember, self.remember.try_send((node, daemon_set_uid)).is_ok())
             }
-            Effect::Nominate(nomination) => {
-                (Deed::of(&nomination), self.nominations.try_send(nomination).is_ok())
+            ClusterWrite::Nominate(nomination) => {
+                (WriteKind::of(&nomination), self.nominations.try_send(nomination).is_ok())
             }
-            effect => match Note::of(effect) {
-                Some(note) => (Deed::Event, self.notes.try_send(note).is_ok()),
+            effect => match EventWrite::of(effect) {
+                Some(note) => (WriteKind::Event, self.notes.try_send(note).is_ok()),
                 // A hold that kept nobody off is no news.
                 None => return,
             },
         };
         if !fits {
-            self.metrics.cluster.deed(deed, Fate::Dropped);
+            self.metrics.cluster.deed(deed, WriteOutcome::Dropped);
         }
     }
 }
 
-impl Deeds {
+impl ClusterWriter {
     /// Does them, until what is returned is dropped. `instance` tells replicas apart in Events. `report` takes the answer to each
     /// nomination; without one no pod is nominated.
     pub fn start(
@@ -144,11 +144,11 @@ impl WriteError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::reservation::cluster_write::HoldRef;
+    use crate::reservation::cluster_write::HoldSubject;
     use crate::reservation::hold::EndReason;
 
-    pub(super) fn hold(has_refused: bool) -> HoldRef {
-        HoldRef {
+    pub(super) fn hold(has_refused: bool) -> HoldSubject {
+        HoldSubject {
             node: "n1".into(),
             node_uid: "node-uid".into(),
             namespace: "kube-system".into(),
@@ -165,10 +165,10 @@ mod tests {
         let metrics = Arc::new(Metrics::default());
         let (outbox, mut deeds) = outbox(metrics.clone());
         for _ in 0..QUEUE + 7 {
-            outbox.post(Effect::HoldingRoom(hold(true)));
-            outbox.post(Effect::HoldEnded(hold(false), EndReason::Landed));
-            outbox.post(Effect::Wake("n1".into()));
-            outbox.post(Effect::Wake("n2".into()));
+            outbox.post(ClusterWrite::HoldingRoom(hold(true)));
+            outbox.post(ClusterWrite::HoldEnded(hold(false), EndReason::Landed));
+            outbox.post(ClusterWrite::Wake("n1".into()));
+            outbox.post(ClusterWrite::Wake("n2".into()));
         }
         assert_eq!(deeds.notes.len(), QUEUE);
         assert_eq!(deeds.wake.borrow_and_update().as_deref(), Some("n2"));

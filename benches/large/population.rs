@@ -16,7 +16,7 @@ use kube::api::{DeleteParams, ListParams, PostParams};
 use kube::{Api, Client, ResourceExt};
 use serde_json::{Value, json};
 
-use crate::cluster::harness::{Arena, ControlPlane, NodeOptions, eventually, object};
+use crate::cluster::harness::{ControlPlane, NodeOptions, TestNamespace, eventually, object};
 
 /// The label of the nodes that a [`Large::waiting_daemon_set`] wants.
 const HELD: &str = "held";
@@ -30,7 +30,7 @@ pub(crate) const NAMESPACE: &str = "large";
 
 /// A control plane with nodes, DaemonSets and their pods.
 pub(crate) struct Large {
-    pub(crate) arena: Arena<Box<ControlPlane>>,
+    pub(crate) arena: TestNamespace<Box<ControlPlane>>,
     pub(crate) client: Client,
     pub(crate) nodes: usize,
 }
@@ -40,7 +40,7 @@ impl Large {
     pub(crate) async fn start(name: &str, nodes: usize, wanted_on: usize) -> Self {
         let owned = name.to_owned();
         let plane = tokio::task::spawn_blocking(move || ControlPlane::start(&owned)).await;
-        let arena = Arena::on(Box::new(plane.expect("no panic")), name).await;
+        let arena = TestNamespace::on(Box::new(plane.expect("no panic")), name).await;
         let client = arena.client.clone();
         let large = Self { arena, client, nodes };
         large.make_namespace().await;

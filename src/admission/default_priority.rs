@@ -12,7 +12,7 @@ use super::patch::{Patch, push_string};
 use super::quota;
 use crate::api::admission_v1::AdmissionRequest;
 use crate::api::meta::{Metadata, or_default};
-use crate::cache::Cluster;
+use crate::cache::Cache;
 use crate::daemonset::daemon_pod::daemon_set_reference;
 use crate::policy::Policy;
 use crate::policy::opt_out::is_ignored;
@@ -49,7 +49,7 @@ struct OwnSpec {
 /// Admission has computed a priority and a preemption policy already, from no class or from the cluster's default one: they
 /// are taken away, for admission to compute them anew from the class, or it would refuse the pod
 /// (kubernetes v1.36.3 plugin/pkg/admission/priority/admission.go `admitPod`).
-pub fn add(policy: &Policy, request: &AdmissionRequest<'_>, pod: &str, cluster: &Cluster, patch: &mut Patch) {
+pub fn add(policy: &Policy, request: &AdmissionRequest<'_>, pod: &str, cluster: &Cache, patch: &mut Patch) {
     let class = policy.admission.default_priority_class_name.as_str();
     let is_trusted = policy.trusted_controllers.iter().any(|name| *name == request.user_info.username);
     if class.is_empty() || !is_trusted {
@@ -71,7 +71,7 @@ pub fn add(policy: &Policy, request: &AdmissionRequest<'_>, pod: &str, cluster: 
     }
 }
 
-fn may_have(policy: &Policy, namespace: &str, pod: &OwnPod, class: &str, cluster: &Cluster) -> bool {
+fn may_have(policy: &Policy, namespace: &str, pod: &OwnPod, class: &str, cluster: &Cache) -> bool {
     let own = pod.spec.priority_class_name.as_str();
     let owner = daemon_set_reference(&policy.daemon_set_kinds, &pod.metadata);
     let known = owner.and_then(|owner| Some((owner, cluster.daemon_set(&owner.uid)?.1)));
@@ -97,7 +97,7 @@ fn selects(selector: Option<&LabelSelector>, labels: &BTreeMap<String, String>) 
     label_selector::matches(selector, labels) == Some(true)
 }
 
-fn exists(cluster: &Cluster, class: &str) -> bool {
+fn exists(cluster: &Cache, class: &str) -> bool {
     cluster.priority_class(class).is_some_and(|class| !class.metadata.is_deleting())
 }
 
@@ -105,7 +105,7 @@ fn exists(cluster: &Cluster, class: &str) -> bool {
 ///
 /// A quota that counts the pod either way changes nothing. One that counts it only with the new class may be used up. And a
 /// system class outside kube-system may need a quota of its own, which we cannot know to have room.
-fn may_refuse(cluster: &Cluster, namespace: &str, class: &str, before: &str) -> bool {
+fn may_refuse(cluster: &Cache, namespace: &str, class: &str, before: &str) -> bool {
     let mut quotas = cluster.resource_quotas(namespace);
     let newly_counted =
         quotas.any(|quota| quota::may_count(quota, class) && !quota::may_count(quota, before));
@@ -130,7 +130,7 @@ mod tests {
     fn patch(username: &str, spec: &str, class: &str, quota: &str) -> String {
         let mut policy = Policy::default();
         policy.admission.default_priority_class_name = "daemon".to_owned();
-        let mut cluster = Cluster::new(Arc::new(policy.clone()), None);
+        let mut cluster = Cache::new(Arc::new(policy.clone()), None);
         let daemon_set = r#"{"metadata":{"name":"a","namespace":"s","uid":"u"},"spec":{"selector":{"matchLabels":{"a":"b"}}}}"#;
         cluster.apply_daemon_set("apps", serde_json::from_str(daemon_set).unwrap());
         cluster.apply_priority_class(serde_json::from_str(class).unwrap());

@@ -22,7 +22,7 @@ use crate::api::meta::{
     visit_list,
 };
 use crate::api::pod::{Affinity, NodeAffinity, PodSpec};
-use crate::cache::Cluster;
+use crate::cache::Cache;
 use crate::daemonset::daemon_pod::{
     LEGACY_SCHEDULER_NAME, daemon_set_reference, daemon_tolerations, is_same_toleration, is_target_affinity,
     target_node_name,
@@ -48,7 +48,7 @@ pub fn review(
     policy: &Policy,
     request: &AdmissionRequest<'_>,
     namespace_labels: Option<&BTreeMap<String, String>>,
-    cluster: Option<&Cluster>,
+    cluster: Option<&Cache>,
 ) -> Result<Patch, BadReview> {
     // All that is changed here is immutable once the pod is stored.
     if !request.is_pod() || request.operation != "CREATE" {

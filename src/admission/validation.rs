@@ -11,12 +11,12 @@ mod upstream;
 
 pub use review::{Cause, Refusal, Verdict, decode, review};
 
-use self::live_rules::Live;
+use self::live_rules::LiveData;
 use self::rule::Rule;
 use crate::api::daemonset::DaemonSet;
 use crate::api::field::{Error, ErrorList};
 use crate::api::meta::GroupKind;
-use crate::cache::Cluster;
+use crate::cache::Cache;
 use crate::policy::{Level, Policy};
 
 /// What is wrong with a DaemonSet.
@@ -67,13 +67,13 @@ pub fn validate_live(
     kind: &GroupKind,
     old: Option<&DaemonSet>,
     new: &DaemonSet,
-    cluster: &Cluster,
+    cluster: &Cache,
 ) -> Validation {
     let mut validation = validate(policy, kind, old, new);
     if kind.is_builtin() {
-        let view = Live::new(cluster, &kind.group, new);
+        let view = LiveData::new(cluster, &kind.group, new);
         // What the old one is told of counts only where a rule refuses, which none does by default.
-        let old_view = old.map(|old| Live::new(cluster, &kind.group, old));
+        let old_view = old.map(|old| LiveData::new(cluster, &kind.group, old));
         for rule in live_rules::LIVE_RULES {
             judge(rule, rule.check, policy, old_view.as_ref(), &view, &mut validation);
         }

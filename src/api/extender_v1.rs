@@ -15,7 +15,7 @@ use std::ops::Range;
 use k8s_openapi::api::core::v1::Taint;
 
 use self::node_names::{NodeNames, check_count, name};
-use super::json::{self, Fault, Scanner, Text};
+use super::json::{self, JsonError, JsonString, Scanner};
 use crate::api::pod::Pod;
 
 /// Why arguments cannot be answered: a 400, because no scheduler sends such a thing.
@@ -35,7 +35,7 @@ pub enum BadArgs {
         /// What was expected.
         kind: &'static str,
         /// What is wrong and where.
-        source: Fault,
+        source: JsonError,
     },
     /// Nobody to place.
     #[error("the {0} have no Pod")]
@@ -70,14 +70,14 @@ enum Nodes<'a> {
 
 #[derive(Debug, Default)]
 struct NodeList<'a> {
-    items: Vec<Item<'a>>,
+    items: Vec<SentNode<'a>>,
     /// The list's own text, if it can be echoed around fewer items.
-    around: Option<Around<'a>>,
+    around: Option<SentList<'a>>,
 }
 
 /// A NodeList around its items: the list's place in the body, and its text before and after the items.
 #[derive(Debug, Clone)]
-struct Around<'a> {
+struct SentList<'a> {
     sent: Range<usize>,
     before: &'a str,
     after: &'a str,
@@ -85,9 +85,9 @@ struct Around<'a> {
 
 /// An item of a NodeList: its text, and what is read of it.
 #[derive(Debug)]
-struct Item<'a> {
+struct SentNode<'a> {
     sent: &'a str,
-    name: Option<Text<'a>>,
+    name: Option<JsonString<'a>>,
     node: FullNode<'a>,
 }
 
@@ -122,7 +122,7 @@ fn decode<T: Default + for<'de> serde::Deserialize<'de>>(sent: Option<&str>) -> 
 
 /// A response that repeats a part of the request's body, so that the caller need not copy that part.
 #[derive(Debug, Default)]
-pub struct Echo {
+pub struct EchoedBody {
     /// The bytes before the repeated part.
     pub before: Vec<u8>,
     /// The repeated part's place in the body that [`ExtenderArgs::parse`] read; empty if nothing is repeated.
@@ -131,7 +131,7 @@ pub struct Echo {
     pub after: Vec<u8>,
 }
 
-impl Echo {
+impl EchoedBody {
     /// Returns the whole response as one copy. `body` is the body that was parsed.
     pub fn to_vec(&self, body: &[u8]) -> Vec<u8> {
         [&self.before, &body[self.sent.clone()], &self.after].concat()
@@ -186,7 +186,7 @@ impl<'a> ExtenderArgs<'a> {
         &self,
         refuse: impl FnMut(&str, Option<&FullNode<'_>>) -> Option<R>,
         message: impl FnMut(R) -> &'static str,
-    ) -> Echo {
+    ) -> EchoedBody {
         match &self.nodes {
             Nodes::Names(list) => filter_names(list, refuse, message),
             Nodes::Whole(list) => filter_list(list, refuse, message),
@@ -198,15 +198,15 @@ fn filter_names<R>(
     NodeNames { sent, names }: &NodeNames<'_>,
     mut refuse: impl FnMut(&str, Option<&FullNode<'_>>) -> Option<R>,
     mut message: impl FnMut(R) -> &'static str,
-) -> Echo {
-    let mut judge = |name: &Text<'_>| refuse(&decoded(name), None);
+) -> EchoedBody {
+    let mut judge = |name: &JsonString<'_>| refuse(&decoded(name), None);
     let first = names.iter().enumerate().find_map(|(index, name)| Some((index, judge(name)?)));
     let before = r#"{"Nodes":null,"NodeNames":"#;
     // Most calls refuse nothing.
     let Some((passed, reason)) = first else {
-        return Writer::new(0).echo(before, sent.clone()).finish();
+        return FilterResultWriter::new(0).echo(before, sent.clone()).finish();
     };
-    let mut writer = Writer::new(sent.len() + 200);
+    let mut writer = FilterResultWriter::new(sent.len() + 200);
     writer.text(before);
     writer.text("[");
     names[..passed].iter().for_each(|name| writer.item(name.quoted()));
@@ -225,22 +225,22 @@ fn filter_list<R: Copy>(
     list: &NodeList<'_>,
     mut refuse: impl FnMut(&str, Option<&FullNode<'_>>) -> Option<R>,
     mut message: impl FnMut(R) -> &'static str,
-) -> Echo {
+) -> EchoedBody {
     // A node that cannot be named cannot be refused either.
-    let judge = |item: &Item<'_>| item.name.and_then(|name| refuse(&decoded(&name), Some(&item.node)));
+    let judge = |item: &SentNode<'_>| item.name.and_then(|name| refuse(&decoded(&name), Some(&item.node)));
     let mut verdicts: Vec<Option<R>> = list.items.iter().map(judge).collect();
     let begin = r#"{"Nodes":"#;
     let end = r#","NodeNames":null"#;
     if verdicts.iter().any(Option::is_some) {
         pass_what_passes_once(&list.items, &mut verdicts);
-    } else if let Some(Around { sent, .. }) = &list.around {
-        let mut writer = Writer::new(0).echo(begin, sent.clone());
+    } else if let Some(SentList { sent, .. }) = &list.around {
+        let mut writer = FilterResultWriter::new(0).echo(begin, sent.clone());
         writer.text(end);
         return writer.finish();
     }
     let passing = || list.items.iter().zip(&verdicts).filter(|(_, verdict)| verdict.is_none());
     let size: usize = passing().map(|(item, _)| item.sent.len() + 1).sum();
-    let mut writer = Writer::new(size + 500);
+    let mut writer = FilterResultWriter::new(size + 500);
     let (before, after) =
         list.around.as_ref().map_or((r#"{"metadata":{},"items":"#, "}"), |list| (list.before, list.after));
     writer.text(begin);
@@ -259,8 +259,8 @@ fn filter_list<R: Copy>(
 }
 
 /// Two Nodes of one name can differ, and a name must not be both passed and refused: it then passes.
-fn pass_what_passes_once<R>(items: &[Item<'_>], verdicts: &mut [Option<R>]) {
-    let named = |item: &Item<'_>| item.name.map(|name| decoded(&name).into_owned());
+fn pass_what_passes_once<R>(items: &[SentNode<'_>], verdicts: &mut [Option<R>]) {
+    let named = |item: &SentNode<'_>| item.name.map(|name| decoded(&name).into_owned());
     let passed = items.iter().zip(verdicts.iter()).filter(|(_, verdict)| verdict.is_none());
     let passed: HashSet<String> = passed.filter_map(|(item, _)| named(item)).collect();
     if passed.is_empty() {
@@ -274,21 +274,21 @@ fn pass_what_passes_once<R>(items: &[Item<'_>], verdicts: &mut [Option<R>]) {
 }
 
 /// The text of a name that [`name`] has let through.
-fn decoded<'a>(name: &Text<'a>) -> Cow<'a, str> {
+fn decoded<'a>(name: &JsonString<'a>) -> Cow<'a, str> {
     name.decode().unwrap_or_default()
 }
 
 /// Writes an answer.
-struct Writer {
-    body: Echo,
+struct FilterResultWriter {
+    body: EchoedBody,
     failed: Vec<u8>,
     is_first: bool,
 }
 
-impl Writer {
+impl FilterResultWriter {
     /// For so many bytes that are not echoed, and the end.
     fn new(capacity: usize) -> Self {
-        let body = Echo { after: Vec::with_capacity(capacity + 100), ..Echo::default() };
+        let body = EchoedBody { after: Vec::with_capacity(capacity + 100), ..EchoedBody::default() };
         Self { body, failed: Vec::new(), is_first: true }
     }
 
@@ -311,7 +311,7 @@ impl Writer {
         self.text(text);
     }
 
-    fn refuse(&mut self, name: Text<'_>, message: &str) {
+    fn refuse(&mut self, name: JsonString<'_>, message: &str) {
         if !self.failed.is_empty() {
             self.failed.push(b',');
         }
@@ -322,7 +322,7 @@ impl Writer {
     }
 
     /// Refusals are unresolvable: a FailedNodes entry would make the scheduler try preemption where it cannot help.
-    fn finish(mut self) -> Echo {
+    fn finish(mut self) -> EchoedBody {
         self.text(r#","FailedNodes":{},"FailedAndUnresolvableNodes":{"#);
         self.body.after.append(&mut self.failed);
         self.text(r#"},"Error":""}"#);
@@ -334,7 +334,7 @@ impl Writer {
 pub(crate) fn parse_object<'a>(
     kind: &'static str,
     body: &'a [u8],
-    member: impl FnMut(&mut Scanner<'a>, Text<'a>) -> Result<(), Fault>,
+    member: impl FnMut(&mut Scanner<'a>, JsonString<'a>) -> Result<(), JsonError>,
 ) -> Result<(), BadArgs> {
     let text = json::text(body).map_err(|source| BadArgs::NotText { kind, source })?;
     let mut scanner = Scanner::new(text);
@@ -342,7 +342,7 @@ pub(crate) fn parse_object<'a>(
 }
 
 /// The text of an object; `None` for `null`.
-pub(crate) fn object_text<'a>(scanner: &mut Scanner<'a>) -> Result<Option<&'a str>, Fault> {
+pub(crate) fn object_text<'a>(scanner: &mut Scanner<'a>) -> Result<Option<&'a str>, JsonError> {
     match scanner.peek() {
         _ if scanner.null() => Ok(None),
         Some(b'{') => scanner.value().map(Some),
@@ -355,7 +355,7 @@ pub(crate) fn parse_pod(kind: &'static str, pod: Option<&str>) -> Result<Pod, Ba
     serde_json::from_str(pod.ok_or(BadArgs::NoPod(kind))?).map_err(BadArgs::BadPod)
 }
 
-fn parse_list<'a>(scanner: &mut Scanner<'a>) -> Result<Option<NodeList<'a>>, Fault> {
+fn parse_list<'a>(scanner: &mut Scanner<'a>) -> Result<Option<NodeList<'a>>, JsonError> {
     if scanner.null() {
         return Ok(None);
     }
@@ -388,7 +388,7 @@ fn parse_list<'a>(scanner: &mut Scanner<'a>) -> Result<Option<NodeList<'a>>, Fau
     })?;
     if let Some((from, to)) = place.filter(|_| is_plain) {
         let text = scanner.text_since(start);
-        list.around = Some(Around {
+        list.around = Some(SentList {
             sent: start..scanner.position(),
             before: &text[..from - start],
             after: &text[to - start..],
@@ -397,7 +397,7 @@ fn parse_list<'a>(scanner: &mut Scanner<'a>) -> Result<Option<NodeList<'a>>, Fau
     Ok(Some(list))
 }
 
-fn parse_item<'a>(scanner: &mut Scanner<'a>) -> Result<Item<'a>, Fault> {
+fn parse_item<'a>(scanner: &mut Scanner<'a>) -> Result<SentNode<'a>, JsonError> {
     scanner.peek();
     let start = scanner.position();
     let mut found = None;
@@ -428,5 +428,5 @@ fn parse_item<'a>(scanner: &mut Scanner<'a>) -> Result<Item<'a>, Fault> {
         Ok(())
     })?;
     let name = found.filter(|name| name.quoted() != r#""""#);
-    Ok(Item { sent: scanner.text_since(start), name, node })
+    Ok(SentNode { sent: scanner.text_since(start), name, node })
 }

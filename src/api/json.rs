@@ -25,28 +25,28 @@ pub fn text(body: &[u8]) -> Result<&str, std::str::Utf8Error> {
 
 /// Where and why a text is not the JSON that was expected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Fault {
+pub struct JsonError {
     what: &'static str,
     at: usize,
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for JsonError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} at byte {}", self.what, self.at)
     }
 }
 
-impl std::error::Error for Fault {}
+impl std::error::Error for JsonError {}
 
 /// A JSON string as it was sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Text<'a> {
+pub struct JsonString<'a> {
     /// With its quotes.
     quoted: &'a str,
     escaped: bool,
 }
 
-impl<'a> Text<'a> {
+impl<'a> JsonString<'a> {
     /// A string without escapes, with its quotes.
     pub(crate) fn plain(quoted: &'a str) -> Self {
         Self { quoted, escaped: false }
@@ -113,12 +113,12 @@ impl<'a> Scanner<'a> {
     }
 
     /// A fault here.
-    pub fn fault(&self, what: &'static str) -> Fault {
-        Fault { what, at: self.at }
+    pub fn fault(&self, what: &'static str) -> JsonError {
+        JsonError { what, at: self.at }
     }
 
     /// Nothing but white space may follow.
-    pub fn end(&mut self) -> Result<(), Fault> {
+    pub fn end(&mut self) -> Result<(), JsonError> {
         match self.peek() {
             None => Ok(()),
             Some(_) => Err(self.fault("unexpected text after the value")),
@@ -147,20 +147,20 @@ impl<'a> Scanner<'a> {
     }
 
     /// Passes a string.
-    pub fn string(&mut self) -> Result<Text<'a>, Fault> {
+    pub fn string(&mut self) -> Result<JsonString<'a>, JsonError> {
         if self.peek() != Some(b'"') {
             return Err(self.fault("expected a string"));
         }
         let start = self.at;
         let escaped = self.pass_string()?;
-        Ok(Text { quoted: &self.text[start..self.at], escaped })
+        Ok(JsonString { quoted: &self.text[start..self.at], escaped })
     }
 
     /// Passes an object; `member` gets each key and must pass the value.
     pub fn object(
         &mut self,
-        mut member: impl FnMut(&mut Self, Text<'a>) -> Result<(), Fault>,
-    ) -> Result<(), Fault> {
+        mut member: impl FnMut(&mut Self, JsonString<'a>) -> Result<(), JsonError>,
+    ) -> Result<(), JsonError> {
         self.expect(b'{', "expected an object")?;
         if self.passes(b'}') {
             return Ok(());
@@ -179,13 +179,16 @@ impl<'a> Scanner<'a> {
     /// Passes an object or `null`, and says which it was.
     pub fn optional_object(
         &mut self,
-        member: impl FnMut(&mut Self, Text<'a>) -> Result<(), Fault>,
-    ) -> Result<bool, Fault> {
+        member: impl FnMut(&mut Self, JsonString<'a>) -> Result<(), JsonError>,
+    ) -> Result<bool, JsonError> {
         if self.null() { Ok(false) } else { self.object(member).map(|()| true) }
     }
 
     /// Passes an array; `item` must pass each of its values.
-    pub fn array(&mut self, mut item: impl FnMut(&mut Self) -> Result<(), Fault>) -> Result<(), Fault> {
+    pub fn array(
+        &mut self,
+        mut item: impl FnMut(&mut Self) -> Result<(), JsonError>,
+    ) -> Result<(), JsonError> {
         self.expect(b'[', "expected an array")?;
         if self.passes(b']') {
             return Ok(());
@@ -200,15 +203,15 @@ impl<'a> Scanner<'a> {
     }
 
     /// Passes any value and returns its text.
-    pub fn value(&mut self) -> Result<&'a str, Fault> {
+    pub fn value(&mut self) -> Result<&'a str, JsonError> {
         self.peek();
         let start = self.at;
         self.pass_value()?;
         Ok(&self.text[start..self.at])
     }
 
-    fn pass_value(&mut self) -> Result<(), Fault> {
-        let mut open = Open::default();
+    fn pass_value(&mut self) -> Result<(), JsonError> {
+        let mut open = OpenContainers::default();
         loop {
             match self.peek() {
                 Some(b'"') => {
@@ -261,7 +264,7 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    fn pass_key(&mut self) -> Result<(), Fault> {
+    fn pass_key(&mut self) -> Result<(), JsonError> {
         if self.peek() != Some(b'"') {
             return Err(self.fault("expected a key"));
         }
@@ -270,7 +273,7 @@ impl<'a> Scanner<'a> {
     }
 
     /// Passes a string, whose quote is next, and says whether it has escapes.
-    fn pass_string(&mut self) -> Result<bool, Fault> {
+    fn pass_string(&mut self) -> Result<bool, JsonError> {
         let bytes = self.text.as_bytes();
         self.at += 1;
         let mut escaped = false;
@@ -291,7 +294,7 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    fn pass_escape(&mut self) -> Result<(), Fault> {
+    fn pass_escape(&mut self) -> Result<(), JsonError> {
         let length = match self.text.as_bytes()[self.at + 1..] {
             [b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't', ..] => 2,
             [b'u', a, b, c, d, ..] if [a, b, c, d].iter().all(u8::is_ascii_hexdigit) => 6,
@@ -301,7 +304,7 @@ impl<'a> Scanner<'a> {
         Ok(())
     }
 
-    fn pass_number(&mut self) -> Result<(), Fault> {
+    fn pass_number(&mut self) -> Result<(), JsonError> {
         if self.byte() == Some(b'-') {
             self.at += 1;
         }
@@ -324,7 +327,7 @@ impl<'a> Scanner<'a> {
         Ok(())
     }
 
-    fn pass_digits(&mut self) -> Result<(), Fault> {
+    fn pass_digits(&mut self) -> Result<(), JsonError> {
         let start = self.at;
         while self.byte().is_some_and(|byte| byte.is_ascii_digit()) {
             self.at += 1;
@@ -332,7 +335,7 @@ impl<'a> Scanner<'a> {
         if self.at == start { Err(self.fault("invalid number")) } else { Ok(()) }
     }
 
-    fn pass_word(&mut self, word: &str) -> Result<(), Fault> {
+    fn pass_word(&mut self, word: &str) -> Result<(), JsonError> {
         if !self.text.as_bytes()[self.at..].starts_with(word.as_bytes()) {
             return Err(self.fault("expected a value"));
         }
@@ -350,24 +353,24 @@ impl<'a> Scanner<'a> {
         found
     }
 
-    fn expect(&mut self, byte: u8, what: &'static str) -> Result<(), Fault> {
+    fn expect(&mut self, byte: u8, what: &'static str) -> Result<(), JsonError> {
         if self.passes(byte) { Ok(()) } else { Err(self.fault(what)) }
     }
 }
 
 /// Which containers are open: one bit each, set for an object.
-struct Open {
+struct OpenContainers {
     bits: [u64; MAX_DEPTH / 64],
     depth: usize,
 }
 
-impl Default for Open {
+impl Default for OpenContainers {
     fn default() -> Self {
         Self { bits: [0; MAX_DEPTH / 64], depth: 0 }
     }
 }
 
-impl Open {
+impl OpenContainers {
     fn push(&mut self, object: bool) -> Option<()> {
         let word = self.bits.get_mut(self.depth / 64)?;
         let bit = 1 << (self.depth % 64);
@@ -393,7 +396,7 @@ mod tests {
 
     use super::*;
 
-    fn accepts(text: &str) -> Result<&str, Fault> {
+    fn accepts(text: &str) -> Result<&str, JsonError> {
         let mut scanner = Scanner::new(text);
         let value = scanner.value()?;
         scanner.end()?;

@@ -40,7 +40,7 @@ pub struct DaemonSetInfo {
     /// Whether ordinary pods wait for its pods to be Ready.
     pub gate: Option<GateKind>,
     /// What a pod of it will ask for.
-    pub weight: Weight,
+    pub weight: PodDemand,
     /// Its pods, genuine ones only.
     pub pods: HashSet<PodId>,
     /// The newest of its pods that was made from the current template.
@@ -49,7 +49,7 @@ pub struct DaemonSetInfo {
 
 /// What a pod takes of a node, and how important it is.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Weight {
+pub struct PodDemand {
     /// What it asks for.
     pub requests: Resources,
     /// Ports of the host.

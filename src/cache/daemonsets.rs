@@ -6,15 +6,15 @@ use std::time::Instant;
 use hashbrown::HashSet;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
-use super::daemonset_info::{DaemonSetInfo, GateKind, Weight};
-use super::{Cluster, DaemonSetId, PodId};
+use super::daemonset_info::{DaemonSetInfo, GateKind, PodDemand};
+use super::{Cache, DaemonSetId, PodId};
 use crate::api::daemonset::DaemonSet;
 use crate::policy::opt_out::is_ignored;
 use crate::scheduling::host_ports::host_ports;
 use crate::scheduling::label_selector;
 use crate::scheduling::resources::{default_pod_spec, template_requests};
 
-impl Cluster {
+impl Cache {
     /// A DaemonSet was added or changed. `group` is the API group that it was watched in.
     pub fn apply_daemon_set(&mut self, group: &str, daemon_set: DaemonSet) {
         let uid = self.texts.intern(daemon_set.metadata.uid.as_str());
@@ -34,7 +34,7 @@ impl Cluster {
             surges: daemon_set.spec.surges(),
             may_hold: self.may_hold(&daemon_set),
             gate: self.gate(&daemon_set),
-            weight: Weight::default(),
+            weight: PodDemand::default(),
             pods: HashSet::new(),
             newest: None,
             daemon_set,
@@ -150,7 +150,7 @@ impl Cluster {
         let weight = match info.newest {
             Some(pod) => {
                 let pod = &self.pods[pod];
-                Weight {
+                PodDemand {
                     requests: pod.requests.clone(),
                     host_ports: pod.host_ports.clone(),
                     priority: pod.priority,
@@ -173,12 +173,12 @@ impl Cluster {
     }
 
     /// What a pod of the template would ask for once admission has seen it.
-    pub fn template_weight(&self, daemon_set: &DaemonSet) -> Weight {
+    pub fn template_weight(&self, daemon_set: &DaemonSet) -> PodDemand {
         let mut spec = daemon_set.spec.template.spec.clone();
         let defaults = self.limit_range_defaults(&daemon_set.metadata.namespace);
         let overhead = self.runtime_class_overhead(&spec.runtime_class_name);
         default_pod_spec(&mut spec, &defaults, overhead);
-        Weight {
+        PodDemand {
             requests: template_requests(&spec),
             host_ports: host_ports(&spec),
             priority: spec

@@ -6,7 +6,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::cache::Cluster;
+use crate::cache::Cache;
 
 /// For how long pods are refused because we are blind, from the first that was: an apiserver takes its time to come back, and while
 /// it is away nothing could be bound anyway. Once more when it answers again: that is when something can be lost.
@@ -29,7 +29,7 @@ impl Sight {
     }
 }
 
-impl Cluster {
+impl Cache {
     /// A watch on nodes, pods or DaemonSets is broken.
     pub fn lose_sight(&mut self) {
         self.sight.is_lost = true;
@@ -78,13 +78,13 @@ mod tests {
 
     use super::*;
     use crate::policy::Policy;
-    use crate::reservation::cluster_write::Effect;
-    use crate::reservation::filter::Kept;
+    use crate::reservation::cluster_write::ClusterWrite;
+    use crate::reservation::filter_reason::FilterReason;
 
     /// A cluster with a node and a DaemonSet whose pod has landed, so that nothing is kept.
-    fn cluster(now: Instant) -> Cluster {
+    fn cluster(now: Instant) -> Cache {
         let object = |text: &str| serde_json::from_str(text).unwrap();
-        let mut cluster = Cluster::new(Arc::new(Policy::default()), None);
+        let mut cluster = Cache::new(Arc::new(Policy::default()), None);
         cluster.apply_namespace(serde_json::from_str(r#"{"metadata":{"name":"ns"}}"#).unwrap());
         cluster.apply_daemon_set(
             "apps",
@@ -96,7 +96,7 @@ mod tests {
         cluster
     }
 
-    fn ask(cluster: &mut Cluster, priority: i32, now: Instant) -> Option<Kept> {
+    fn ask(cluster: &mut Cache, priority: i32, now: Instant) -> Option<FilterReason> {
         let pod = format!(
             r#"{{"metadata":{{"uid":"p","namespace":"ns"}},"spec":{{"priority":{priority},"containers":[]}}}}"#
         );
@@ -113,12 +113,12 @@ mod tests {
         let mut cluster = cluster(now);
         assert_eq!(ask(&mut cluster, 0, now), None);
         cluster.lose_sight();
-        assert_eq!(ask(&mut cluster, 0, now), Some(Kept::Stale));
+        assert_eq!(ask(&mut cluster, 0, now), Some(FilterReason::StaleCache));
         assert_eq!(ask(&mut cluster, 1, now), None, "more important than any daemon");
-        assert_eq!(ask(&mut cluster, 0, now), Some(Kept::Stale));
+        assert_eq!(ask(&mut cluster, 0, now), Some(FilterReason::StaleCache));
         assert!(cluster.take_effects().is_empty());
         cluster.regain_sight();
-        assert_eq!(cluster.take_effects(), [Effect::Wake("n".into())]);
+        assert_eq!(cluster.take_effects(), [ClusterWrite::Wake("n".into())]);
         assert_eq!(ask(&mut cluster, 0, now), None);
     }
 
@@ -129,12 +129,12 @@ mod tests {
         cluster.lose_sight();
         assert_eq!(
             ask(&mut cluster, 0, now + BLIND_TIMEOUT),
-            Some(Kept::Stale),
+            Some(FilterReason::StaleCache),
             "time runs from the first refusal"
         );
         let over = now + BLIND_TIMEOUT * 2;
         cluster.tick(over);
-        assert_eq!(cluster.take_effects(), [Effect::Wake("n".into())]);
+        assert_eq!(cluster.take_effects(), [ClusterWrite::Wake("n".into())]);
         assert_eq!(ask(&mut cluster, 0, over), None);
         cluster.tick(over);
         assert!(cluster.take_effects().is_empty());
@@ -145,8 +145,8 @@ mod tests {
         let mut cluster = cluster(now);
         cluster.lose_sight();
         cluster.sight_returns();
-        assert_eq!(ask(&mut cluster, 0, now), Some(Kept::Stale));
-        for (at, expected) in [(1, Some(Kept::Stale)), (2, None)] {
+        assert_eq!(ask(&mut cluster, 0, now), Some(FilterReason::StaleCache));
+        for (at, expected) in [(1, Some(FilterReason::StaleCache)), (2, None)] {
             let over = now + BLIND_TIMEOUT * at;
             cluster.tick(over);
             assert_eq!(ask(&mut cluster, 0, over), None);
@@ -156,6 +156,6 @@ mod tests {
         }
         cluster.regain_sight();
         cluster.lose_sight();
-        assert_eq!(ask(&mut cluster, 0, now), Some(Kept::Stale), "another time");
+        assert_eq!(ask(&mut cluster, 0, now), Some(FilterReason::StaleCache), "another time");
     }
 }

@@ -11,7 +11,7 @@ use crate::scheduling::resources::Resources;
 
 /// A node of the cluster, or a name that a pod mentions and that has no Node (yet, or any more).
 #[derive(Debug)]
-pub struct NodeState {
+pub struct NodeInfo {
     /// Whether it waits to be worked out again.
     pub is_dirty: bool,
     /// Whether a hold or a gate is in force: the one thing that the hot path looks at first.
@@ -19,7 +19,7 @@ pub struct NodeState {
     /// The highest priority among `wanted` of those that may hold; none where there is no Node.
     pub highest_wanted_priority: Option<i32>,
     /// Whether our view of the node is behind the scheduler's.
-    pub staleness: Staleness,
+    pub staleness: NodeFreshness,
     /// What pods may ask for in all.
     pub allocatable: Resources,
     /// What the pods bound to it hold, terminating ones too.
@@ -48,31 +48,31 @@ pub struct NodeState {
 
 /// What is known about the age of our view of a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Staleness {
+pub enum NodeFreshness {
     /// What the scheduler offered fits what we see.
-    UpToDate,
+    Fresh,
     /// The scheduler has offered the node to a pod that does not fit in what we see, first then.
-    Behind(Instant),
+    Stale(Instant),
     /// It has been so for too long: a difference in accounting, not in age.
-    GaveUp,
+    StaleIgnored,
 }
 
 /// For how long a node is refused because our view of it is behind: a difference in accounting must not block it for good.
 const STALE_TIMEOUT: Duration = Duration::from_secs(2);
 
-impl Staleness {
+impl NodeFreshness {
     /// Whether the node is refused for it.
     pub(crate) fn refuses(self, now: Instant) -> bool {
-        matches!(self, Self::Behind(since) if now.saturating_duration_since(since) < STALE_TIMEOUT)
+        matches!(self, Self::Stale(since) if now.saturating_duration_since(since) < STALE_TIMEOUT)
     }
 
     /// Whether it has just been refused for too long.
     pub(super) fn is_over(self, now: Instant) -> bool {
-        matches!(self, Self::Behind(_)) && !self.refuses(now)
+        matches!(self, Self::Stale(_)) && !self.refuses(now)
     }
 }
 
-impl NodeState {
+impl NodeInfo {
     pub(super) fn new(name: Arc<str>) -> Self {
         Self {
             name,
@@ -87,7 +87,7 @@ impl NodeState {
             holds: Vec::new(),
             gates: Vec::new(),
             is_kept: false,
-            staleness: Staleness::UpToDate,
+            staleness: NodeFreshness::Fresh,
             offered: Resources::default(),
             last_refused: None,
             is_dirty: false,
@@ -104,10 +104,10 @@ impl NodeState {
 
     /// Notes that something has changed: once what the scheduler offered fits in our view, that is not behind any more.
     pub(super) fn catch_up(&mut self) {
-        if self.staleness != Staleness::UpToDate
+        if self.staleness != NodeFreshness::Fresh
             && self.allocatable.has_room_beside(&self.used, &self.offered)
         {
-            self.staleness = Staleness::UpToDate;
+            self.staleness = NodeFreshness::Fresh;
         }
     }
 

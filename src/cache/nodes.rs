@@ -2,8 +2,8 @@
 
 use std::time::Instant;
 
-use super::node_info::{NodeState, Staleness};
-use super::{Cluster, NodeId};
+use super::node_info::{NodeFreshness, NodeInfo};
+use super::{Cache, NodeId};
 use crate::api::node::Node;
 use crate::policy::opt_out;
 use crate::policy::startup_taints::goes_by_itself;
@@ -16,7 +16,7 @@ use crate::scheduling::resources::Resources;
 const REMOVAL_TAINTS: [&str; 3] =
     ["ToBeDeletedByClusterAutoscaler", "karpenter.sh/disrupted", "karpenter.sh/disruption"];
 
-impl Cluster {
+impl Cache {
     /// A Node was added or changed.
     pub fn apply_node(&mut self, node: Node, now: Instant) {
         let id = self.node_id_or_new(&node.metadata.name);
@@ -52,7 +52,7 @@ impl Cluster {
             }
         }
         if is_another {
-            self.nodes[id].staleness = Staleness::UpToDate;
+            self.nodes[id].staleness = NodeFreshness::Fresh;
         }
         self.work_out_wanted(id);
     }
@@ -84,7 +84,7 @@ impl Cluster {
             return id;
         }
         let name = self.texts.intern(name);
-        let id = self.nodes.insert(NodeState::new(name.clone()));
+        let id = self.nodes.insert(NodeInfo::new(name.clone()));
         self.node_ids.insert(name, id);
         id
     }

@@ -28,7 +28,7 @@ pub struct PodInfo {
     /// Ports of the host that it takes.
     pub host_ports: Box<[HostPort]>,
     /// How far it is.
-    pub phase: Phase,
+    pub phase: PodPhase,
     /// Whether it is being deleted.
     pub is_terminating: bool,
     /// Whether it is Ready.
@@ -41,9 +41,9 @@ pub struct PodInfo {
 
 /// How far a pod is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Phase {
+pub enum PodPhase {
     /// Pending, Running or Unknown: it holds what it asked for.
-    Live,
+    Unfinished,
     /// Ended well.
     Succeeded,
     /// Ended badly, or evicted.
@@ -58,7 +58,7 @@ impl PodInfo {
 
     /// Whether it holds something of the node it is bound to.
     pub fn is_live(&self) -> bool {
-        self.phase == Phase::Live
+        self.phase == PodPhase::Unfinished
     }
 
     /// The version of a daemon pod that the scheduler has tried and failed to place; `None` for all others.

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::node_info::remove_id;
-use super::pod_info::{DaemonPodInfo, Phase, PodInfo};
-use super::{Cluster, NodeId, PodId};
+use super::pod_info::{DaemonPodInfo, PodInfo, PodPhase};
+use super::{Cache, NodeId, PodId};
 use crate::api::pod::{Pod, PodSpec};
 use crate::daemonset::daemon_pod::{GENERATION_LABEL, daemon_set_reference, target_node_name};
 use crate::scheduling::host_ports::host_ports;
@@ -15,7 +15,7 @@ use crate::scheduling::resources::{Resources, pod_requests};
 /// before we do.
 pub(crate) const EARLY_RETRY: std::time::Duration = std::time::Duration::from_secs(3);
 
-impl Cluster {
+impl Cache {
     /// A pod was added or changed.
     pub fn apply_pod(&mut self, pod: &Pod, now: Instant) {
         let known = self.pod_ids.get_key_value(pod.metadata.uid.as_str()).map(|(uid, id)| (uid.clone(), *id));
@@ -97,14 +97,14 @@ impl Cluster {
     fn pod_info(&mut self, uid: Arc<str>, pod: &Pod) -> PodInfo {
         let spec = &pod.spec;
         let phase = match pod.status.phase.as_str() {
-            "Succeeded" => Phase::Succeeded,
-            "Failed" => Phase::Failed,
-            _ => Phase::Live,
+            "Succeeded" => PodPhase::Succeeded,
+            "Failed" => PodPhase::Failed,
+            _ => PodPhase::Unfinished,
         };
         let policy = self.policy.clone();
         let owner = daemon_set_reference(&policy.daemon_set_kinds, &pod.metadata);
         // A pod refers to nodes only while it is on their lists, so that an id is never kept that may be given away.
-        let is_live = phase == Phase::Live;
+        let is_live = phase == PodPhase::Unfinished;
         let bound_to = Some(spec.node_name.as_str()).filter(|name| !name.is_empty());
         let node = bound_to.filter(|_| is_live || owner.is_some()).map(|name| self.node_id_or_new(name));
         let nominated = Some(pod.status.nominated_node_name.as_str()).filter(|name| !name.is_empty());

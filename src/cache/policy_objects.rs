@@ -3,11 +3,11 @@
 
 use std::collections::BTreeMap;
 
-use super::Cluster;
+use super::Cache;
 use crate::api::pod::{ResourceList, ResourceRequirements};
 use crate::api::policy_objects::{LimitRange, Namespace, PriorityClass, ResourceQuota, RuntimeClass};
 
-impl Cluster {
+impl Cache {
     /// The names of all namespaces: here and below, what a relist did not bring is gone.
     pub fn namespace_names(&self) -> impl Iterator<Item = &String> {
         self.namespaces.keys()

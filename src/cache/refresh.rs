@@ -2,9 +2,9 @@
 
 use std::time::Instant;
 
-use super::{Cluster, DaemonSetId, NodeId, PodId};
-use crate::reservation::cluster_write::Effect;
-use crate::reservation::feasibility::{Bound, Missing, Outlook, outlooks};
+use super::{Cache, DaemonSetId, NodeId, PodId};
+use crate::reservation::cluster_write::ClusterWrite;
+use crate::reservation::feasibility::{BoundPod, Feasibility, Missing, outlooks};
 use crate::reservation::hold::{EndReason, Hold, HoldState};
 use crate::scheduling::host_ports::HostPort;
 use crate::scheduling::resources::Resources;
@@ -19,7 +19,7 @@ pub(super) struct MissingPod {
     host_ports: Box<[HostPort]>,
 }
 
-impl Cluster {
+impl Cache {
     /// Works out every node that has changed.
     pub fn refresh_all(&mut self, now: Instant) {
         while self.refresh_some(usize::MAX, now) {}
@@ -165,13 +165,13 @@ impl Cluster {
     }
 
     /// What can become of `holds`, which are in order; those whose time is up take nothing from the others.
-    fn outlooks_on(&self, id: NodeId, holds: &[Hold]) -> Vec<Outlook> {
+    fn outlooks_on(&self, id: NodeId, holds: &[Hold]) -> Vec<Feasibility> {
         let state = &self.nodes[id];
-        let bound: Vec<Bound<'_>> = state
+        let bound: Vec<BoundPod<'_>> = state
             .pods
             .iter()
             .map(|pod| &self.pods[*pod])
-            .map(|pod| Bound {
+            .map(|pod| BoundPod {
                 priority: pod.priority,
                 requests: &pod.requests,
                 host_ports: &pod.host_ports,
@@ -205,14 +205,14 @@ impl Cluster {
     /// Says that a pod was refused for a hold for the first time: from then on others are expected.
     pub(crate) fn begin_refusing(&mut self, id: NodeId, daemon_set: DaemonSetId, now: Instant) {
         let hold_ref = self.hold_ref(id, daemon_set, true);
-        self.effects.push(Effect::HoldingRoom(hold_ref));
+        self.effects.push(ClusterWrite::HoldingRoom(hold_ref));
         self.enqueue_nominations(id, now);
     }
 
     /// Says that a hold that was in force is over, and wakes those that it kept off.
     pub(super) fn end_hold(&mut self, id: NodeId, hold: &mut Hold, reason: EndReason, now: Instant) {
         let hold_ref = self.hold_ref(id, hold.daemon_set, std::mem::take(&mut hold.has_refused));
-        self.effects.push(Effect::HoldEnded(hold_ref, reason));
+        self.effects.push(ClusterWrite::HoldEnded(hold_ref, reason));
         match reason {
             // This comes with an event of the cluster, which wakes the refused pods unless they were tried before we saw it.
             EndReason::Landed => self.opened(id, now),
@@ -241,8 +241,8 @@ impl Cluster {
 
     /// Any change of any node wakes all pods that an extender has refused: one at a time is enough.
     pub(super) fn push_wake(&mut self, id: NodeId) {
-        if !self.effects.iter().any(|effect| matches!(effect, Effect::Wake(_))) {
-            self.effects.push(Effect::Wake(self.nodes[id].name.clone()));
+        if !self.effects.iter().any(|effect| matches!(effect, ClusterWrite::Wake(_))) {
+            self.effects.push(ClusterWrite::Wake(self.nodes[id].name.clone()));
         }
     }
 

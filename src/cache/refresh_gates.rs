@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::daemonset_info::GateKind;
-use super::{Cluster, DaemonSetId, NodeId};
-use crate::reservation::cluster_write::Effect;
+use super::{Cache, DaemonSetId, NodeId};
+use crate::reservation::cluster_write::ClusterWrite;
 use crate::reservation::gate::{Gate, first_ready_annotation};
 
-impl Cluster {
+impl Cache {
     pub(super) fn refresh_gates(&mut self, id: NodeId, now: Instant) {
         let gated = |daemon_set: &&DaemonSetId| self.daemon_sets[**daemon_set].gate.is_some();
         let wanted: Vec<DaemonSetId> = self.nodes[id].wanted.iter().filter(gated).copied().collect();
@@ -41,7 +41,7 @@ impl Cluster {
             }
             if first_only && gate.was_ready && !is_remembered && gate.asks_to_remember(now) {
                 let (node, daemon_set_uid) = (self.nodes[id].name.clone(), info.uid.clone());
-                self.effects.push(Effect::RememberReady { node, daemon_set_uid });
+                self.effects.push(ClusterWrite::RecordFirstReady { node, daemon_set_uid });
             }
             kept.push(gate);
         }

@@ -1,11 +1,11 @@
 //! How much of everything there is: what metrics show.
 
-use super::Cluster;
+use super::Cache;
 use crate::reservation::hold::HoldState;
 
 /// Numbers of things.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Census {
+pub struct CacheStats {
     /// Nodes that exist.
     pub nodes: usize,
     /// Pods, ended ones too.
@@ -38,10 +38,10 @@ pub struct Census {
     pub nominations_waiting: usize,
 }
 
-impl Cluster {
+impl Cache {
     /// Counts everything.
-    pub fn census(&self) -> Census {
-        let mut census = Census {
+    pub fn census(&self) -> CacheStats {
+        let mut census = CacheStats {
             pods: self.pods.len(),
             namespaces: self.namespaces.len(),
             priority_classes: self.priority_classes.len(),
@@ -52,7 +52,7 @@ impl Cluster {
             waiting: self.waiting_len(),
             nominated: self.nominations.len(),
             nominations_waiting: self.nominations.waiting(),
-            ..Census::default()
+            ..CacheStats::default()
         };
         for (_, node) in self.nodes.iter() {
             census.nodes += usize::from(node.node.is_some());

@@ -15,19 +15,19 @@ use std::time::{Duration, Instant};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::Cluster;
+use super::Cache;
 use crate::policy::Policy;
-use crate::reservation::cluster_write::{Effect, HoldRef};
-use crate::reservation::filter::Kept;
+use crate::reservation::cluster_write::{ClusterWrite, HoldSubject};
+use crate::reservation::filter_reason::FilterReason;
 use crate::reservation::hold::EndReason;
 
 /// A cluster with a clock that only tests move.
-struct World {
-    cluster: Cluster,
+struct TestCluster {
+    cluster: Cache,
     now: Instant,
 }
 
-impl World {
+impl TestCluster {
     fn new() -> Self {
         Self::with(|_| {})
     }
@@ -36,7 +36,7 @@ impl World {
         let mut policy = Policy::default();
         change(&mut policy);
         let mut world =
-            Self { cluster: Cluster::new(Arc::new(policy), Some("warden".to_owned())), now: Instant::now() };
+            Self { cluster: Cache::new(Arc::new(policy), Some("warden".to_owned())), now: Instant::now() };
         world.namespace("default", json!({}));
         world
     }
@@ -70,7 +70,7 @@ impl World {
     }
 
     /// Asks about a pod as the scheduler does.
-    fn ask(&mut self, pod: &Value, nodes: &[&str]) -> Vec<Option<Kept>> {
+    fn ask(&mut self, pod: &Value, nodes: &[&str]) -> Vec<Option<FilterReason>> {
         let pod = object(pod.clone(), json!({}));
         let mut call = self.cluster.judge(&pod, self.now);
         let kept = nodes.iter().map(|node| call.refuse(node)).collect();
@@ -79,7 +79,7 @@ impl World {
     }
 
     /// Asks about one node.
-    fn ask_one(&mut self, pod: &Value, node: &str) -> Option<Kept> {
+    fn ask_one(&mut self, pod: &Value, node: &str) -> Option<FilterReason> {
         self.ask(pod, &[node])[0]
     }
 
@@ -93,26 +93,31 @@ impl World {
     }
 
     /// What was asked to be done outside, in short.
-    fn effects(&mut self) -> Vec<Done> {
+    fn effects(&mut self) -> Vec<ExpectedWrite> {
         self.cluster.refresh_all(self.now);
         let effects = self.cluster.take_effects();
-        let of = |hold: &HoldRef| hold.name.clone();
-        let short = |effect: &Effect| match effect {
-            Effect::HoldingRoom(hold) => Done::Holding(of(hold)),
-            Effect::HoldEnded(hold, reason) => Done::Ended(of(hold), *reason, hold.has_refused),
-            Effect::GateExpired(hold) => Done::GateExpired(of(hold)),
-            Effect::Wake(node) => Done::Wake(node.to_string()),
-            Effect::Nominate(nomination) => {
-                Done::Nominate(nomination.name.to_string(), nomination.node.as_deref().map(str::to_owned))
+        let of = |hold: &HoldSubject| hold.name.clone();
+        let short = |effect: &ClusterWrite| match effect {
+            ClusterWrite::HoldingRoom(hold) => ExpectedWrite::Holding(of(hold)),
+            ClusterWrite::HoldEnded(hold, reason) => {
+                ExpectedWrite::Ended(of(hold), *reason, hold.has_refused)
             }
-            Effect::RememberReady { daemon_set_uid, .. } => Done::Remember(daemon_set_uid.to_string()),
+            ClusterWrite::GateExpired(hold) => ExpectedWrite::GateExpired(of(hold)),
+            ClusterWrite::Wake(node) => ExpectedWrite::Wake(node.to_string()),
+            ClusterWrite::Nominate(nomination) => ExpectedWrite::Nominate(
+                nomination.name.to_string(),
+                nomination.node.as_deref().map(str::to_owned),
+            ),
+            ClusterWrite::RecordFirstReady { daemon_set_uid, .. } => {
+                ExpectedWrite::Remember(daemon_set_uid.to_string())
+            }
         };
         effects.iter().map(short).collect()
     }
 }
 
 #[derive(Debug, Clone, PartialEq)]
-enum Done {
+enum ExpectedWrite {
     Holding(String),
     Ended(String, EndReason, bool),
     GateExpired(String),

@@ -2,10 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use super::node_info::Staleness;
+use super::node_info::NodeFreshness;
 use super::pods::EARLY_RETRY;
-use super::{Cluster, NodeId};
-use crate::reservation::cluster_write::Effect;
+use super::{Cache, NodeId};
+use crate::reservation::cluster_write::ClusterWrite;
 use crate::reservation::gate::Gate;
 use crate::reservation::hold::{Hold, HoldState};
 
@@ -14,7 +14,7 @@ const CHARGED: Duration = Duration::from_secs(6);
 /// For how long a refused pod is remembered that nobody has told us of.
 const UNKNOWN_POD: Duration = Duration::from_secs(30);
 
-impl Cluster {
+impl Cache {
     /// Time passes: holds, gates and charges whose time is up end, and pods that sleep on are woken.
     pub fn tick(&mut self, now: Instant) {
         let reservation = self.policy.reservation.clone();
@@ -56,7 +56,7 @@ impl Cluster {
         let over = self.nodes.iter().filter(|(_, node)| node.staleness.is_over(now));
         let over: Vec<NodeId> = over.map(|(id, _)| id).collect();
         for id in &over {
-            self.nodes[*id].staleness = Staleness::GaveUp;
+            self.nodes[*id].staleness = NodeFreshness::StaleIgnored;
         }
         // Not by the node itself: we may not have seen it yet.
         if !over.is_empty() {
@@ -70,7 +70,7 @@ impl Cluster {
         for gate in &mut gates {
             if gate.tick(now, timeout, |uid| self.is_waiting(uid)) {
                 let hold_ref = self.hold_ref(id, gate.daemon_set, true);
-                self.effects.push(Effect::GateExpired(hold_ref));
+                self.effects.push(ClusterWrite::GateExpired(hold_ref));
                 self.wake(id);
                 self.mark_dirty(id);
             }

@@ -52,20 +52,20 @@ pub enum ConfigError {
         /// Which file.
         path: PathBuf,
         /// All of them.
-        faults: Vec<Fault>,
+        faults: Vec<ConfigFault>,
     },
 }
 
 /// What is wrong with one field.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Fault {
+pub struct ConfigFault {
     /// Such as `reservation.holdTimeout`; empty for the whole file.
     pub path: String,
     /// What is wrong and what would be right.
     pub message: String,
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for ConfigFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.path.is_empty() {
             f.write_str(&self.message)
@@ -98,7 +98,7 @@ pub enum ParseError {
     /// It is not YAML.
     NotYaml(String),
     /// Every fault of a text that is YAML.
-    Faults(Vec<Fault>),
+    Faults(Vec<ConfigFault>),
 }
 
 /// Reads a configuration.
@@ -243,6 +243,6 @@ fn plural(count: usize) -> &'static str {
     if count == 1 { "fault" } else { "faults" }
 }
 
-fn list(faults: &[Fault]) -> String {
+fn list(faults: &[ConfigFault]) -> String {
     faults.iter().map(|fault| format!("\n  {fault}")).collect()
 }

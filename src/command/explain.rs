@@ -12,8 +12,8 @@ use std::time::Instant;
 use anyhow::{Context, bail};
 
 use crate::cli::{ExplainArgs, ExplainOutput};
-use crate::explain::inventory::Observed;
-use crate::explain::{Filter, explain};
+use crate::explain::inventory::Inventory;
+use crate::explain::{RowFilter, explain};
 use crate::policy::Policy;
 
 /// Prints what is asked for.
@@ -21,7 +21,7 @@ use crate::policy::Policy;
 /// # Errors
 /// When the objects cannot be read, or lack what was named.
 pub(super) fn run(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
-    let mut observed = Observed::new(Arc::new(Policy::default()), Instant::now());
+    let mut observed = Inventory::new(Arc::new(Policy::default()), Instant::now());
     if args.sources.filename.is_empty() {
         cluster::read(args.sources.kubeconfig.as_deref(), &mut observed)?;
     } else {
@@ -45,7 +45,7 @@ pub(super) fn run(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
 }
 
 /// What was named, once it is sure that it exists.
-fn filter(args: &ExplainArgs, observed: &Observed) -> anyhow::Result<Filter> {
+fn filter(args: &ExplainArgs, observed: &Inventory) -> anyhow::Result<RowFilter> {
     let cluster = &observed.cluster;
     if let Some((namespace, name)) = &args.daemon_set {
         let is_it = |metadata: &crate::api::meta::Metadata| {
@@ -66,7 +66,7 @@ fn filter(args: &ExplainArgs, observed: &Observed) -> anyhow::Result<Filter> {
             bail!("Node {name} not found among {}", counted(count, "Node"));
         }
     }
-    Ok(Filter { daemon_set: args.daemon_set.clone(), node: args.node.clone() })
+    Ok(RowFilter { daemon_set: args.daemon_set.clone(), node: args.node.clone() })
 }
 
 fn counted(count: usize, what: &str) -> String {

@@ -54,7 +54,7 @@ pub fn render(args: &SchedulerConfigArgs) -> anyhow::Result<String> {
     let _ = writeln!(text, "  kubeconfig: {}", quoted(&args.scheduler_kubeconfig.display().to_string()));
     text += "# The default, said because some distributions pass it by flag: one of several schedulers works, the others wait.\n\
              leaderElection:\n  leaderElect: true\nextenders:\n";
-    let ca = Ca { pem: ca, count: cas };
+    let ca = CaBundle { pem: ca, count: cas };
     for url in &args.url {
         text += &entry(url, &ca, client.as_ref());
     }
@@ -62,13 +62,13 @@ pub fn render(args: &SchedulerConfigArgs) -> anyhow::Result<String> {
 }
 
 /// What the scheduler trusts.
-struct Ca {
+struct CaBundle {
     pem: Vec<u8>,
     count: usize,
 }
 
 /// One entry of `extenders`.
-fn entry(url: &str, ca: &Ca, client: Option<&(Vec<u8>, Vec<u8>)>) -> String {
+fn entry(url: &str, ca: &CaBundle, client: Option<&(Vec<u8>, Vec<u8>)>) -> String {
     let mut text = String::new();
     let _ = writeln!(text, "  - urlPrefix: {}", quoted(url.trim_end_matches('/')));
     text += "    filterVerb: filter\n    preemptVerb: preempt\n    enableHTTPS: true\n    tlsConfig:\n";

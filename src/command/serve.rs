@@ -22,15 +22,15 @@ use crate::telemetry::logs;
 use crate::telemetry::metrics::{Metrics, Webhook};
 use crate::telemetry::otlp;
 use crate::telemetry::otlp::Traces;
-use crate::tls::ca_injector::Configuration;
-use crate::tls::names::Names;
-use crate::tls::rotator::{Keeper, Settings};
-use crate::tls::{Source, Tls};
+use crate::tls::ca_injector::WebhookConfiguration;
+use crate::tls::names::CertificateNames;
+use crate::tls::rotator::{RotatorSettings, SecretRotator};
+use crate::tls::{CertificateSource, Tls};
 use crate::watch::Watches;
 use crate::watch::client;
-use crate::watch::shared_cache::SharedCluster;
+use crate::watch::shared_cache::SharedCache;
 use crate::writes;
-use crate::writes::{NominationReport, NominationReporter};
+use crate::writes::{NominationReporter, NominationResult};
 
 pub(super) fn run(args: ServeArgs, log: &LogArgs) -> anyhow::Result<()> {
     let metrics = Arc::new(Metrics::default());
@@ -126,7 +126,7 @@ fn limits_of_this_process() -> Limits {
 
 /// The cluster and what keeps it up to date; dropped, it stops.
 struct Live {
-    cluster: SharedCluster,
+    cluster: SharedCache,
     _watches: JoinSet<()>,
     _deeds: JoinSet<()>,
 }
@@ -157,10 +157,10 @@ impl Live {
 }
 
 /// Tells the cluster the answer to each nomination.
-fn report_to(cluster: SharedCluster) -> NominationReporter {
+fn report_to(cluster: SharedCache) -> NominationReporter {
     Box::new(move |report| match report {
-        NominationReport::Permitted(is_permitted) => cluster.lock().permit_nomination(is_permitted),
-        NominationReport::Done(nomination, outcome) => {
+        NominationResult::Permitted(is_permitted) => cluster.lock().permit_nomination(is_permitted),
+        NominationResult::Done(nomination, outcome) => {
             cluster.lock().nomination_done(&nomination, &outcome, Instant::now());
         }
     })
@@ -169,7 +169,7 @@ fn report_to(cluster: SharedCluster) -> NominationReporter {
 /// Who sends spans to --tracing-endpoint.
 fn traces(args: &ServeArgs, metrics: Arc<Metrics>) -> anyhow::Result<Option<Traces>> {
     let Some(endpoint) = args.tracing_endpoint.clone() else { return Ok(None) };
-    let settings = otlp::Settings {
+    let settings = otlp::OtlpSettings {
         endpoint,
         sampling_rate_per_million: args.tracing_sampling_rate_per_million,
         pod: std::env::var("POD_NAME").ok(),
@@ -183,9 +183,9 @@ fn keeper(
     args: &ServeArgs,
     config: Option<kube::Config>,
     metrics: Arc<Metrics>,
-) -> anyhow::Result<Option<Keeper>> {
+) -> anyhow::Result<Option<SecretRotator>> {
     let Some(secret) = args.tls_secret.clone() else { return Ok(None) };
-    let names = Names::parse(&args.tls_names);
+    let names = CertificateNames::parse(&args.tls_names);
     let faults = names.faults();
     if !faults.is_empty() {
         anyhow::bail!("--tls-names: neither a name nor an address: {}", faults.join(", "));
@@ -193,21 +193,21 @@ fn keeper(
     let config =
         config.context("--tls-secret needs a cluster: --kubeconfig, or the service account of a pod")?;
     let configuration = |webhook, name: &Option<String>| {
-        name.as_ref().map(|name| Configuration { webhook, name: name.clone() })
+        name.as_ref().map(|name| WebhookConfiguration { webhook, name: name.clone() })
     };
     let configurations = [
         configuration(Webhook::Validate, &args.validating_webhook_configuration),
         configuration(Webhook::Mutate, &args.mutating_webhook_configuration),
     ];
     let configurations = configurations.into_iter().flatten().collect();
-    let settings = Settings { secret, names, configurations };
-    let keeper = Keeper::new(client::client(config)?, settings, metrics);
+    let settings = RotatorSettings { secret, names, configurations };
+    let keeper = SecretRotator::new(client::client(config)?, settings, metrics);
     keeper.map(Some).context("failed to make a certificate to start with")
 }
 
 fn load_tls(
     args: &ServeArgs,
-    keeper: Option<&Keeper>,
+    keeper: Option<&SecretRotator>,
     in_cluster: bool,
     metrics: Arc<Metrics>,
 ) -> anyhow::Result<Tls> {
@@ -215,14 +215,15 @@ fn load_tls(
     // Somebody who tries it out by hand is told at once, and with exit code 1.
     let load = if in_cluster { Tls::load_or_wait } else { Tls::load };
     if let Some(keeper) = keeper {
-        return Ok(load(Source::Secret(keeper.pair()), client_ca, metrics)?);
+        return Ok(load(CertificateSource::Secret(keeper.pair()), client_ca, metrics)?);
     }
     // clap has made sure that it is both or neither.
     if let (Some(certificate), Some(key)) = (&args.tls_cert_file, &args.tls_private_key_file) {
-        let source = Source::Files { certificate: certificate.clone(), key: key.clone() };
+        let source = CertificateSource::Files { certificate: certificate.clone(), key: key.clone() };
         return Ok(load(source, client_ca, metrics)?);
     }
-    let source = Source::Development { directory: args.cert_dir.clone(), address: args.bind_address };
+    let source =
+        CertificateSource::Development { directory: args.cert_dir.clone(), address: args.bind_address };
     Tls::load(source, client_ca, metrics)
         .context("no --tls-cert-file was given, and --cert-dir cannot be used either")
 }

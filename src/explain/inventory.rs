@@ -10,23 +10,23 @@ use crate::api::meta::{Metadata, TypeMeta};
 use crate::api::node::Node;
 use crate::api::pod::Pod;
 use crate::api::policy_objects::{LimitRange, Namespace, PriorityClass, ResourceQuota, RuntimeClass};
-use crate::cache::Cluster;
+use crate::cache::Cache;
 use crate::policy::Policy;
 
 /// What has been seen of a cluster.
 #[derive(Debug)]
-pub struct Observed {
+pub struct Inventory {
     /// All but the Events.
-    pub cluster: Cluster,
+    pub cluster: Cache,
     /// What the Events tell.
     pub failures: CreateFailures,
     now: Instant,
 }
 
-impl Observed {
+impl Inventory {
     /// Nothing has been seen yet. Nothing that is explained depends on `now`.
     pub fn new(policy: Arc<Policy>, now: Instant) -> Self {
-        Self { cluster: Cluster::new(policy, None), failures: CreateFailures::default(), now }
+        Self { cluster: Cache::new(policy, None), failures: CreateFailures::default(), now }
     }
 
     /// Takes in one object, in JSON. Whether its kind is one that is looked at.

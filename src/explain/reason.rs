@@ -1,8 +1,8 @@
 //! The reason of a row: the taint, the selector, the resource, or the words of whoever said so.
 
-use super::{State, Subject};
-use crate::cache::daemonset_info::Weight;
-use crate::cache::pod_info::{Phase, PodInfo};
+use super::{DaemonPodState, Subject};
+use crate::cache::daemonset_info::PodDemand;
+use crate::cache::pod_info::{PodInfo, PodPhase};
 use crate::daemonset::namespace_selector::selectors_of;
 use crate::daemonset::placement::Placement;
 use crate::policy::ReservationMode;
@@ -16,33 +16,38 @@ const MAX_MESSAGE: usize = 1024;
 
 impl Subject<'_> {
     /// Why the row is as it is. `placement` says why the pod should not run, if it should not.
-    pub(super) fn why(&self, placement: &Placement<'_>, state: State, pod: Option<&PodInfo>) -> String {
+    pub(super) fn why(
+        &self,
+        placement: &Placement<'_>,
+        state: DaemonPodState,
+        pod: Option<&PodInfo>,
+    ) -> String {
         let mut parts = Vec::new();
         let unwanted = placement.reason.as_ref().map(ToString::to_string).unwrap_or_default();
         match state {
-            State::NotWanted => {
+            DaemonPodState::NotWanted => {
                 parts.push(unwanted);
                 parts.extend(pod.map(|pod| format!("pod {} is being deleted", pod.name)));
             }
-            State::Misplaced => {
+            DaemonPodState::Misplaced => {
                 parts.push(unwanted);
                 parts.push("the controller will delete the pod".to_owned());
             }
-            State::Running => {
+            DaemonPodState::Running => {
                 parts.push(pod.map_or_else(String::new, running));
                 parts.extend(self.is_outdated(pod).then(|| "made from an older template".to_owned()));
                 if !placement.should_run {
                     parts.push(format!("it may stay but would not be created again, because {unwanted}"));
                 }
             }
-            State::Pending => {
+            DaemonPodState::Pending => {
                 parts.push(pod.map_or_else(String::new, pending));
                 if !placement.should_run {
                     parts.push(unwanted);
                 }
                 parts.extend(self.obstacles(pod));
             }
-            State::Missing => {
+            DaemonPodState::Missing => {
                 parts.push(self.missing(pod));
                 parts.extend(self.obstacles(None));
             }
@@ -65,7 +70,7 @@ impl Subject<'_> {
                 format!("pod {} is being deleted, and the next one is created when it has gone", pod.name)
             }
             Some(pod) => {
-                let ended = if pod.phase == Phase::Failed { "failed" } else { "has ended" };
+                let ended = if pod.phase == PodPhase::Failed { "failed" } else { "has ended" };
                 format!("pod {} {ended}{}, and the controller will replace it", pod.name, said_by(pod))
             }
             None => match self.failures.of(&metadata.namespace, &metadata.name, &self.info.uid) {
@@ -85,7 +90,7 @@ impl Subject<'_> {
         obstacles.extend(self.namespace_selector());
         let weight = pod.map_or_else(
             || self.info.weight.clone(),
-            |pod| Weight {
+            |pod| PodDemand {
                 requests: pod.requests.clone(),
                 host_ports: pod.host_ports.clone(),
                 priority: pod.priority,
@@ -106,7 +111,7 @@ impl Subject<'_> {
         })
     }
 
-    fn lack_of_room(&self, weight: &Weight) -> Option<String> {
+    fn lack_of_room(&self, weight: &PodDemand) -> Option<String> {
         // A Node that says nothing of what it has is a manifest, or has no kubelet yet.
         if self.state.node.as_ref()?.allocatable().is_empty() {
             return None;

@@ -3,14 +3,14 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::inventory::Observed;
-use super::{Filter, State, explain};
+use super::inventory::Inventory;
+use super::{DaemonPodState, RowFilter, explain};
 use crate::api::meta::TypeMeta;
 use crate::policy::Policy;
 
 /// The state, pod and reason of DaemonSet `s/a` with this spec on node `n` with these pods: name, metadata, spec, status.
-fn row(spec: &str, pods: &[(&str, &str, &str, &str)]) -> (State, Option<String>, String) {
-    let mut observed = Observed::new(Arc::new(Policy::default()), Instant::now());
+fn row(spec: &str, pods: &[(&str, &str, &str, &str)]) -> (DaemonPodState, Option<String>, String) {
+    let mut observed = Inventory::new(Arc::new(Policy::default()), Instant::now());
     let mut apply = |api_version: &str, kind: &str, json: &str| {
         let kind = TypeMeta { api_version: api_version.into(), kind: kind.into() };
         assert!(observed.apply(&kind, json).unwrap());
@@ -28,7 +28,7 @@ fn row(spec: &str, pods: &[(&str, &str, &str, &str)]) -> (State, Option<String>,
     );
     apply("apps/v1", "DaemonSet", &daemon_set);
     apply("v1", "Node", r#"{"metadata":{"name":"n"}}"#);
-    let mut rows = explain(&observed.cluster, &observed.failures, &Filter::default());
+    let mut rows = explain(&observed.cluster, &observed.failures, &RowFilter::default());
     let row = rows.next().unwrap();
     (row.state, row.pod.map(str::to_owned), row.reason)
 }
@@ -49,13 +49,19 @@ fn of_several_pods_the_right_one_counts() {
     };
     let is = |state, pod: &str| (state, Some(pod.to_owned()));
     let two = [("old", old.as_str(), BOUND, "{}"), ("new", new.as_str(), UNBOUND, "{}")];
-    assert_eq!(see(surge, &two), is(State::Pending, "new"));
-    assert_eq!(see("", &two), is(State::Running, "old"));
-    assert_eq!(see("", &[("x", leaving, BOUND, "{}"), ("y", "", UNBOUND, "{}")]), is(State::Pending, "y"));
-    assert_eq!(see("", &[("x", leaving, BOUND, "{}")]), is(State::Missing, "x"));
-    assert_eq!(see("", &[("x", "", BOUND, FAILED)]), is(State::Missing, "x"));
-    assert_eq!(see("", &[("x", "", BOUND, FAILED), ("y", "", BOUND, "{}")]), is(State::Running, "y"));
-    assert_eq!(see("", &[]), (State::Missing, None));
+    assert_eq!(see(surge, &two), is(DaemonPodState::Pending, "new"));
+    assert_eq!(see("", &two), is(DaemonPodState::Running, "old"));
+    assert_eq!(
+        see("", &[("x", leaving, BOUND, "{}"), ("y", "", UNBOUND, "{}")]),
+        is(DaemonPodState::Pending, "y")
+    );
+    assert_eq!(see("", &[("x", leaving, BOUND, "{}")]), is(DaemonPodState::Missing, "x"));
+    assert_eq!(see("", &[("x", "", BOUND, FAILED)]), is(DaemonPodState::Missing, "x"));
+    assert_eq!(
+        see("", &[("x", "", BOUND, FAILED), ("y", "", BOUND, "{}")]),
+        is(DaemonPodState::Running, "y")
+    );
+    assert_eq!(see("", &[]), (DaemonPodState::Missing, None));
 }
 
 #[test]
@@ -65,6 +71,6 @@ fn others_words_are_one_line_of_bounded_length() {
         "x".repeat(5000)
     );
     let (state, _, reason) = row("", &[("x", "", UNBOUND, &message)]);
-    assert_eq!(state, State::Pending);
+    assert_eq!(state, DaemonPodState::Pending);
     assert!(reason.starts_with("not scheduled: a b [2Jxx") && reason.chars().count() < 1100, "{reason}");
 }

@@ -17,14 +17,14 @@ const CHARGE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The pods that are on their way to a node.
 #[derive(Debug, Default)]
-pub struct Ledger {
-    entries: Vec<Charge>,
+pub struct AssumedPods {
+    entries: Vec<AssumedPod>,
     /// How many pods are charged to a node and to no other: nearly always to none, and every call asks for every node.
     certain: HashMap<usize, usize>,
 }
 
 #[derive(Debug)]
-struct Charge {
+struct AssumedPod {
     uid: Arc<str>,
     requests: Resources,
     daemon_set: Option<DaemonSetId>,
@@ -34,7 +34,7 @@ struct Charge {
     only: Option<usize>,
 }
 
-impl Ledger {
+impl AssumedPods {
     /// Enters a pod, of a DaemonSet or of none, in place of what it was charged before. Whether a charge ended by that: it
     /// was let through before, and now nowhere.
     pub fn charge(
@@ -53,7 +53,7 @@ impl Ledger {
         if let Some(node) = only {
             *self.certain.entry(node).or_default() += 1;
         }
-        self.entries.push(Charge { uid, requests, daemon_set, until: now + CHARGE_TIMEOUT, nodes, only });
+        self.entries.push(AssumedPod { uid, requests, daemon_set, until: now + CHARGE_TIMEOUT, nodes, only });
         false
     }
 
@@ -69,7 +69,7 @@ impl Ledger {
 
     /// Takes out the pods that have not been bound in time. Whether there were any.
     pub fn expire(&mut self, now: Instant) -> bool {
-        let over: Vec<Charge> = self.entries.extract_if(.., |entry| entry.until <= now).collect();
+        let over: Vec<AssumedPod> = self.entries.extract_if(.., |entry| entry.until <= now).collect();
         over.iter().for_each(|entry| self.no_longer_certain(entry.only));
         !over.is_empty()
     }
@@ -181,10 +181,10 @@ mod tests {
         let mut nodes = NodeSet::with_capacity(100);
         nodes.insert(3);
         nodes.insert(70);
-        let mut ledger = Ledger::default();
+        let mut ledger = AssumedPods::default();
         ledger.charge("a".into(), cpu(100), None, nodes.clone(), now);
         ledger.charge("a".into(), cpu(200), Some(7), nodes.clone(), now);
-        let free = |ledger: &Ledger, node, uid, kept| {
+        let free = |ledger: &AssumedPods, node, uid, kept| {
             let mut free = cpu(1000);
             ledger.subtract_from(&mut free, node, uid, |daemon_set| daemon_set == kept);
             free.milli_cpu
@@ -212,8 +212,9 @@ mod tests {
             ids.iter().for_each(|id| set.insert(*id));
             set
         };
-        let mut ledger = Ledger::default();
-        let on = |ledger: &Ledger, node, uid| ledger.certain_on(node, uid).map(|certain| certain.milli_cpu);
+        let mut ledger = AssumedPods::default();
+        let on =
+            |ledger: &AssumedPods, node, uid| ledger.certain_on(node, uid).map(|certain| certain.milli_cpu);
         ledger.charge("a".into(), cpu(100), None, set(&[70]), now);
         ledger.charge("b".into(), cpu(200), Some(1), set(&[70]), now);
         ledger.charge("c".into(), cpu(400), None, set(&[70, 71]), now);

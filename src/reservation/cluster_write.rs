@@ -7,19 +7,19 @@ use super::nomination::Nomination;
 
 /// Something to be done outside, by the edge that called.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Effect {
+pub enum ClusterWrite {
     /// Room has been refused to somebody for the first time.
-    HoldingRoom(HoldRef),
+    HoldingRoom(HoldSubject),
     /// A hold is over.
-    HoldEnded(HoldRef, EndReason),
+    HoldEnded(HoldSubject, EndReason),
     /// A gate's time was up before the daemon pod was Ready.
-    GateExpired(HoldRef),
+    GateExpired(HoldSubject),
     /// The scheduler is to be told, or told no longer, that a daemon pod needs room on a node.
     Nominate(Nomination),
     /// Pods that were refused would sleep on: something about this node must change.
     Wake(Arc<str>),
     /// A pod of the DaemonSet with this UID was Ready on this node for the first time.
-    RememberReady {
+    RecordFirstReady {
         /// The node's name.
         node: Arc<str>,
         /// The DaemonSet's UID.
@@ -29,7 +29,7 @@ pub enum Effect {
 
 /// Which DaemonSet and node a hold is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HoldRef {
+pub struct HoldSubject {
     /// The node's name.
     pub node: Arc<str>,
     /// The Node's UID.

@@ -1,7 +1,7 @@
 //! How room is kept: which missing daemon pods can have it, and whether another pod would take it.
 //!
 //! This knows nothing of the extender's wire: what is missing on a node, and what that needs, is plain data of
-//! [`crate::cache::Cluster`], from which other edges may keep room by other means.
+//! [`crate::cache::Cache`], from which other edges may keep room by other means.
 
 use crate::scheduling::host_ports::{HostPort, any_conflict};
 use crate::scheduling::resources::Resources;
@@ -21,7 +21,7 @@ pub struct Missing<'a> {
 
 /// A pod that is bound to the node.
 #[derive(Debug)]
-pub struct Bound<'a> {
+pub struct BoundPod<'a> {
     /// Its priority.
     pub priority: i32,
     /// What it holds.
@@ -34,7 +34,7 @@ pub struct Bound<'a> {
 
 /// What can become of a missing daemon pod.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Outlook {
+pub struct Feasibility {
     /// Whether it fits beside the more important missing ones if every pod of its own or lower priority left.
     pub can_fit: bool,
     /// Whether it fits right now, beside the more important missing ones.
@@ -42,7 +42,11 @@ pub struct Outlook {
 }
 
 /// What can become of each of `missing`, which are in order; those that cannot fit take nothing from the next.
-pub fn outlooks(allocatable: &Resources, bound: &[Bound<'_>], missing: &[Missing<'_>]) -> Vec<Outlook> {
+pub fn outlooks(
+    allocatable: &Resources,
+    bound: &[BoundPod<'_>],
+    missing: &[Missing<'_>],
+) -> Vec<Feasibility> {
     let mut used = Resources::default();
     for pod in bound {
         used.add(pod.requests);
@@ -52,7 +56,7 @@ pub fn outlooks(allocatable: &Resources, bound: &[Bound<'_>], missing: &[Missing
     for daemon in missing {
         // What is left if every pod of its own or lower priority left, and those that are leaving anyway.
         let mut best = allocatable.clone();
-        let stays = |pod: &&Bound<'_>| pod.priority > daemon.priority && !pod.is_terminating;
+        let stays = |pod: &&BoundPod<'_>| pod.priority > daemon.priority && !pod.is_terminating;
         for pod in bound.iter().filter(stays) {
             best.subtract(pod.requests);
         }
@@ -69,7 +73,7 @@ pub fn outlooks(allocatable: &Resources, bound: &[Bound<'_>], missing: &[Missing
             bound.iter().any(|pod| !pod.is_terminating && any_conflict(pod.host_ports, daemon.host_ports));
         let can_fit = best.lacks(daemon.need).is_none() && !port_taken && !port_held_above;
         let suffices = can_fit && now.lacks(daemon.reserve).is_none() && !port_held;
-        outlooks.push(Outlook { can_fit, suffices });
+        outlooks.push(Feasibility { can_fit, suffices });
         if can_fit {
             taken.push(daemon);
         }
@@ -89,10 +93,10 @@ mod tests {
         let allocatable = Resources { milli_cpu: 1000, pods: 10, ..Resources::default() };
         let amounts: Vec<Resources> = bound.iter().map(|(_, amount, _)| cpu(*amount)).collect();
         let needs: Vec<Resources> = missing.iter().map(|(_, amount)| cpu(*amount)).collect();
-        let bound: Vec<Bound<'_>> = bound
+        let bound: Vec<BoundPod<'_>> = bound
             .iter()
             .zip(&amounts)
-            .map(|(&(priority, _, is_terminating), requests)| Bound {
+            .map(|(&(priority, _, is_terminating), requests)| BoundPod {
                 priority,
                 requests,
                 host_ports: &[],
@@ -130,9 +134,9 @@ mod tests {
         let (need, ports) = (cpu(1), [port(9100)]);
         let missing = |priority| Missing { priority, need: &need, reserve: &need, host_ports: &ports };
         let holder =
-            |priority| Bound { priority, requests: &need, host_ports: &ports, is_terminating: false };
+            |priority| BoundPod { priority, requests: &need, host_ports: &ports, is_terminating: false };
         let allocatable = Resources { milli_cpu: 1000, pods: 10, ..Resources::default() };
-        let see = |bound: &[Bound<'_>], missing: &[Missing<'_>]| {
+        let see = |bound: &[BoundPod<'_>], missing: &[Missing<'_>]| {
             let outlooks = outlooks(&allocatable, bound, missing);
             outlooks.into_iter().map(|outlook| (outlook.can_fit, outlook.suffices)).collect::<Vec<_>>()
         };

@@ -10,11 +10,12 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::assumed::NodeSet;
+use super::filter_reason::FilterReason;
 use super::hold::Hold;
 use crate::api::pod::{Pod, SYSTEM_CRITICAL_PRIORITY};
-use crate::cache::node_info::{NodeState, Staleness};
+use crate::cache::node_info::{NodeFreshness, NodeInfo};
 use crate::cache::pod_info::PodInfo;
-use crate::cache::{Cluster, DaemonSetId, NodeId};
+use crate::cache::{Cache, DaemonSetId, NodeId};
 use crate::daemonset::daemon_pod::{daemon_set_reference, target_node_name};
 use crate::policy::ReservationMode;
 use crate::policy::opt_out::is_ignored;
@@ -26,23 +27,12 @@ const OWN_LABEL: (&str, &str) = ("app.kubernetes.io/name", "daemonset-warden");
 /// How many refused pods are remembered at most; more would only be woken together with these.
 const MAX_WAITING: usize = 100_000;
 
-/// Why a pod may not go on a node.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Kept {
-    /// A missing daemon pod needs the room.
-    Room,
-    /// A daemon pod is to be Ready first.
-    Gate,
-    /// Somebody has left that we still see there.
-    Stale,
-}
-
 /// A pod that the scheduler asks about.
 #[derive(Debug)]
-pub struct Call<'c> {
-    cluster: &'c mut Cluster,
+pub struct FilterCall<'c> {
+    cluster: &'c mut Cache,
     now: Instant,
-    asking: Asking,
+    asking: IncomingPod,
     passed: NodeSet,
     passed_any: bool,
     refused_any: bool,
@@ -52,9 +42,9 @@ pub struct Call<'c> {
 
 /// What is to be known of the pod.
 #[derive(Debug)]
-pub(crate) struct Asking {
+pub(crate) struct IncomingPod {
     uid: Arc<str>,
-    pub(crate) role: Role,
+    pub(crate) role: PodClass,
     /// Where it is at home, if it is a daemon pod: nowhere else does it have the rights of one.
     target: Option<NodeId>,
     pub(crate) priority: i32,
@@ -63,7 +53,7 @@ pub(crate) struct Asking {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Role {
+pub(crate) enum PodClass {
     /// Nothing is kept from it.
     Exempt,
     Ordinary,
@@ -73,7 +63,7 @@ pub(crate) enum Role {
 
 /// What is left on a node beside what is kept there.
 #[derive(Debug)]
-pub(crate) struct Left {
+pub(crate) struct Remaining {
     pub(crate) free: Resources,
     /// Whether the pod wants ports that are kept, too.
     ports_collide: bool,
@@ -81,17 +71,17 @@ pub(crate) struct Left {
 
 /// What came of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Tally {
+pub struct FilterStats {
     /// How many nodes would have been refused in Audit mode.
     pub audited: u64,
 }
 
-impl Cluster {
+impl Cache {
     /// Takes up a pod that the scheduler asks about.
-    pub fn judge(&mut self, pod: &Pod, now: Instant) -> Call<'_> {
-        let asking = Asking::of(self, pod);
+    pub fn judge(&mut self, pod: &Pod, now: Instant) -> FilterCall<'_> {
+        let asking = IncomingPod::of(self, pod);
         let passed = NodeSet::with_capacity(self.node_capacity());
-        Call { cluster: self, now, asking, passed, passed_any: false, refused_any: false, audited: 0 }
+        FilterCall { cluster: self, now, asking, passed, passed_any: false, refused_any: false, audited: 0 }
     }
 
     /// The node that a pod is for, if it is a pod of a real DaemonSet: that exists with the UID that the pod names, in its
@@ -108,7 +98,7 @@ impl Cluster {
         info.owns(&pod.metadata.namespace, &pod.metadata.labels).then_some(id)
     }
 
-    fn role_of(&self, pod: &Pod) -> Role {
+    fn role_of(&self, pod: &Pod) -> PodClass {
         let metadata = &pod.metadata;
         let namespace = self.namespace(&metadata.namespace);
         let is_own = self.own_namespace() == Some(&metadata.namespace)
@@ -119,14 +109,14 @@ impl Cluster {
             || is_ignored(&metadata.labels)
             || namespace.is_some_and(|namespace| is_ignored(&namespace.metadata.labels));
         if is_exempt {
-            return Role::Exempt;
+            return PodClass::Exempt;
         }
-        self.genuine_daemon_set(pod).map_or(Role::Ordinary, Role::Daemon)
+        self.genuine_daemon_set(pod).map_or(PodClass::Ordinary, PodClass::Daemon)
     }
 }
 
-impl Asking {
-    pub(crate) fn of(cluster: &Cluster, pod: &Pod) -> Self {
+impl IncomingPod {
+    pub(crate) fn of(cluster: &Cache, pod: &Pod) -> Self {
         Self {
             uid: pod.metadata.uid.as_str().into(),
             role: cluster.role_of(pod),
@@ -139,16 +129,22 @@ impl Asking {
 
     /// Whether a hold on this node keeps room from the pod: one that is important enough, and so never its own.
     pub(crate) fn is_held_by(&self, node: NodeId, hold: &Hold) -> bool {
-        self.role != Role::Exempt && hold.is_held_against(self.priority, self.daemon_set_on(node).is_some())
+        self.role != PodClass::Exempt
+            && hold.is_held_against(self.priority, self.daemon_set_on(node).is_some())
     }
 
     /// What a node has left beside the room that is kept from the pod there, and beside the pods of its own or higher priority
     /// that preemption makes room for; `None` where no room is kept from it. Pods that are on their way are not counted.
-    pub(crate) fn left_beside_holds(&self, cluster: &Cluster, id: NodeId, node: &NodeState) -> Option<Left> {
+    pub(crate) fn left_beside_holds(
+        &self,
+        cluster: &Cache,
+        id: NodeId,
+        node: &NodeInfo,
+    ) -> Option<Remaining> {
         let counts = |hold: &Hold| self.is_held_by(id, hold);
         let mut holds = node.holds.iter().filter(|hold| counts(hold)).peekable();
         holds.peek()?;
-        let mut left = Left { free: node.allocatable.clone(), ports_collide: false };
+        let mut left = Remaining { free: node.allocatable.clone(), ports_collide: false };
         left.free.subtract(&node.used);
         for hold in holds {
             left.free.subtract(&hold.reserve);
@@ -169,25 +165,26 @@ impl Asking {
     /// The DaemonSet of a pod that is a daemon pod on this node.
     fn daemon_set_on(&self, node: NodeId) -> Option<DaemonSetId> {
         match self.role {
-            Role::Daemon(daemon_set) if self.target == Some(node) => Some(daemon_set),
-            Role::Daemon(_) | Role::Ordinary | Role::Exempt => None,
+            PodClass::Daemon(daemon_set) if self.target == Some(node) => Some(daemon_set),
+            PodClass::Daemon(_) | PodClass::Ordinary | PodClass::Exempt => None,
         }
     }
 }
 
-impl Left {
-    pub(crate) fn is_too_little_for(&self, asking: &Asking) -> bool {
+impl Remaining {
+    pub(crate) fn is_too_little_for(&self, asking: &IncomingPod) -> bool {
         self.ports_collide || self.free.lacks(&asking.requests).is_some()
     }
 }
 
-impl Call<'_> {
+impl FilterCall<'_> {
     /// Whether the pod may not go on the node of this name, and why. A node that is not known passes.
-    pub fn refuse(&mut self, name: &str) -> Option<Kept> {
-        if self.asking.role == Role::Exempt {
+    pub fn refuse(&mut self, name: &str) -> Option<FilterReason> {
+        if self.asking.role == PodClass::Exempt {
             return None;
         }
-        if self.asking.role == Role::Ordinary && self.cluster.is_blind_to(self.asking.priority, self.now) {
+        if self.asking.role == PodClass::Ordinary && self.cluster.is_blind_to(self.asking.priority, self.now)
+        {
             return self.refuse_blindly();
         }
         let Some(id) = self.cluster.node_id(name) else {
@@ -211,30 +208,30 @@ impl Call<'_> {
         }
     }
 
-    fn let_onto(&mut self, id: NodeId) -> Option<Kept> {
+    fn let_onto(&mut self, id: NodeId) -> Option<FilterReason> {
         self.passed.insert(id);
         self.passed_any = true;
         None
     }
 
     /// Refuses any node, known or not, because we know that we do not see.
-    fn refuse_blindly(&mut self) -> Option<Kept> {
+    fn refuse_blindly(&mut self) -> Option<FilterReason> {
         if self.cluster.policy().reservation.mode == ReservationMode::Audit {
             self.audited += 1;
             self.passed_any = true;
             return None;
         }
         self.refused_any = true;
-        Some(Kept::Stale)
+        Some(FilterReason::StaleCache)
     }
 
     /// Enters the pod into the ledger, in place of what it was charged before.
-    pub fn finish(self) -> Tally {
+    pub fn finish(self) -> FilterStats {
         let Self { cluster, now, asking, passed, passed_any, refused_any, audited } = self;
         let daemon_set = match asking.role {
-            Role::Daemon(daemon_set) => Some(daemon_set),
-            Role::Ordinary => None,
-            Role::Exempt => return Tally { audited },
+            PodClass::Daemon(daemon_set) => Some(daemon_set),
+            PodClass::Ordinary => None,
+            PodClass::Exempt => return FilterStats { audited },
         };
         if cluster.ledger.charge(asking.uid.clone(), asking.requests, daemon_set, passed, now) {
             cluster.charge_ended(now);
@@ -244,23 +241,23 @@ impl Call<'_> {
         } else if refused_any && cluster.waiting.len() < MAX_WAITING {
             cluster.waiting.insert(asking.uid, now);
         }
-        Tally { audited }
+        FilterStats { audited }
     }
 
-    fn judge_node(&mut self, id: NodeId) -> Option<Kept> {
+    fn judge_node(&mut self, id: NodeId) -> Option<FilterReason> {
         let node = self.cluster.node_by_id(id);
         if node.is_kept {
             if let Some(by_charge) = self.room_is_kept(id, node) {
                 if by_charge {
                     self.cluster.last_refused_by_charge = Some(self.now);
                 }
-                return Some(Kept::Room);
+                return Some(FilterReason::Reserved);
             }
             if self.asking.daemon_set_on(id).is_none() && node.gates.iter().any(|gate| gate.is_closed) {
-                return Some(Kept::Gate);
+                return Some(FilterReason::DaemonPodNotReady);
             }
         }
-        (self.is_awaited(id) || self.view_is_stale(id)).then_some(Kept::Stale)
+        (self.is_awaited(id) || self.view_is_stale(id)).then_some(FilterReason::StaleCache)
     }
 
     /// Whether a daemon pod waits for a node whose Node we have not seen yet: the scheduler and the controller have, so our watch
@@ -283,15 +280,15 @@ impl Call<'_> {
         }
         let now = self.now;
         let staleness = &mut self.cluster.node_mut(id).staleness;
-        if *staleness == Staleness::UpToDate {
-            *staleness = Staleness::Behind(now);
+        if *staleness == NodeFreshness::Fresh {
+            *staleness = NodeFreshness::Stale(now);
         }
         staleness.refuses(now)
     }
 
     /// Whether the pod would take room or ports of a missing daemon pod that is important enough; and if so whether only
     /// because of pods that are on their way.
-    fn room_is_kept(&self, id: NodeId, node: &NodeState) -> Option<bool> {
+    fn room_is_kept(&self, id: NodeId, node: &NodeInfo) -> Option<bool> {
         let asking = &self.asking;
         let mut left = asking.left_beside_holds(self.cluster, id, node)?;
         if left.is_too_little_for(asking) {
@@ -311,7 +308,7 @@ impl Call<'_> {
             return false;
         }
         let now = self.now;
-        let Asking { priority, requests, .. } = &self.asking;
+        let IncomingPod { priority, requests, .. } = &self.asking;
         let node = self.cluster.node_by_id(id);
         if node.highest_wanted_priority.is_none_or(|wanted| wanted < *priority) {
             return false;
@@ -322,15 +319,15 @@ impl Call<'_> {
             fits = node.allocatable.has_room_beside(&taken, requests);
         }
         let staleness = match node.staleness {
-            Staleness::UpToDate if fits => return false,
-            Staleness::UpToDate => Staleness::Behind(now),
+            NodeFreshness::Fresh if fits => return false,
+            NodeFreshness::Fresh => NodeFreshness::Stale(now),
             // Only what asks for as much tells that we have caught up: a smaller pod would fit anyway.
-            _ if fits && requests.lacks(&node.offered).is_none() => Staleness::UpToDate,
+            _ if fits && requests.lacks(&node.offered).is_none() => NodeFreshness::Fresh,
             _ if fits => return false,
             staleness if staleness.refuses(now) => return true,
-            Staleness::Behind(_) | Staleness::GaveUp => Staleness::GaveUp,
+            NodeFreshness::Stale(_) | NodeFreshness::StaleIgnored => NodeFreshness::StaleIgnored,
         };
-        let is_behind = matches!(staleness, Staleness::Behind(_));
+        let is_behind = matches!(staleness, NodeFreshness::Stale(_));
         let offered = is_behind.then(|| requests.clone());
         let node = self.cluster.node_mut(id);
         node.staleness = staleness;
@@ -340,7 +337,7 @@ impl Call<'_> {
         is_behind
     }
 
-    fn note_refusal(&mut self, id: NodeId, kept: Kept) {
+    fn note_refusal(&mut self, id: NodeId, kept: FilterReason) {
         self.refused_any = true;
         let Self { now, asking, cluster, .. } = self;
         let now = *now;
@@ -348,19 +345,21 @@ impl Call<'_> {
         node.last_refused = Some(now);
         let mut first = Vec::new();
         match kept {
-            Kept::Room => {
+            FilterReason::Reserved => {
                 for hold in node.holds.iter_mut().filter(|hold| asking.is_held_by(id, hold)) {
                     if hold.refused(&asking.uid, now) {
                         first.push(hold.daemon_set);
                     }
                 }
             }
-            Kept::Gate => {
+            FilterReason::DaemonPodNotReady => {
                 for gate in node.gates.iter_mut().filter(|gate| gate.is_closed) {
                     gate.refused(&asking.uid, now);
                 }
             }
-            Kept::Stale => {}
+            FilterReason::StaleCache => {}
+            // Reasons of the pod itself, which the caller finds before it asks here.
+            FilterReason::NotTarget | FilterReason::NodeSelector | FilterReason::Taint => {}
         }
         for daemon_set in first {
             cluster.begin_refusing(id, daemon_set, now);

@@ -8,7 +8,7 @@
 //!
 //! ```text
 //!              room is held, an attempt failed               written
-//!   ┌─▶ Idle ───────────────────────────────────▶ Setting ─────────────▶ Ours ◀───────┐
+//!   ┌─▶ Idle ───────────────────────────────────▶ Setting ─────────────▶ Set ◀───────┐
 //!   │    ▲  not written, or no answer in time        │                    │  │        │ not written, or no answer in time
 //!   │    └───────────────────────────────────────────┘                    │  ▼        │
 //!   │                                        the scheduler cleared it     │ Clearing ─┘
@@ -29,11 +29,11 @@ use std::time::{Duration, Instant};
 use hashbrown::HashMap;
 use serde_json::{Value, json};
 
-use self::queue::{Place, Queue};
-use super::cluster_write::Effect;
+use self::queue::{NominationQueue, QueuePlace};
+use super::cluster_write::ClusterWrite;
 use super::hold::{Hold, HoldState};
-use crate::cache::node_info::NodeState;
-use crate::cache::{Cluster, NodeId, PodId};
+use crate::cache::node_info::NodeInfo;
+use crate::cache::{Cache, NodeId, PodId};
 use crate::daemonset::placement::admits;
 use crate::reservation::token_bucket::TokenBucket;
 
@@ -107,7 +107,7 @@ pub enum NominationOutcome {
 pub struct Nominations {
     /// Pods that were nominated lately, or are now, by UID.
     records: HashMap<Arc<str>, NominationRecord>,
-    queue: Queue,
+    queue: NominationQueue,
     bucket: TokenBucket,
     bindings: RecentBindings,
     is_permitted: bool,
@@ -127,7 +127,7 @@ struct NominationRecord {
 enum NominationState {
     Idle,
     Setting { over: Box<str>, until: Instant },
-    Ours { over: Box<str> },
+    Set { over: Box<str> },
     Clearing { over: Box<str>, until: Instant },
 }
 
@@ -143,7 +143,7 @@ impl Default for Nominations {
     fn default() -> Self {
         Self {
             records: HashMap::new(),
-            queue: Queue::default(),
+            queue: NominationQueue::default(),
             bucket: TokenBucket::new(BURST, PER_SECOND),
             bindings: RecentBindings::default(),
             is_permitted: true,
@@ -174,7 +174,7 @@ impl Nominations {
     /// True if nothing is remembered of any pod or node.
     #[cfg(test)]
     pub fn remembers_nothing(&self) -> bool {
-        let Queue { due, paused, places, pods } = &self.queue;
+        let NominationQueue { due, paused, places, pods } = &self.queue;
         self.records.is_empty() && due.is_empty() && paused.is_empty() && places.is_empty() && *pods == 0
     }
 
@@ -186,7 +186,7 @@ impl Nominations {
     /// Records a pod as the watch brings it: a nomination that somebody else changed is not ours any more.
     pub fn observe(&mut self, uid: &str, nominated: Option<NodeId>, resource_version: Option<&str>) {
         let Some(record) = self.records.get_mut(uid) else { return };
-        if let NominationState::Ours { over } | NominationState::Clearing { over, .. } = &record.state
+        if let NominationState::Set { over } | NominationState::Clearing { over, .. } = &record.state
             && nominated != Some(record.node)
             && resource_version != Some(over)
         {
@@ -211,7 +211,7 @@ impl Nominations {
         for record in self.records.values_mut() {
             record.state = match std::mem::replace(&mut record.state, NominationState::Idle) {
                 NominationState::Setting { until, .. } if until <= now => NominationState::Idle,
-                NominationState::Clearing { over, until } if until <= now => NominationState::Ours { over },
+                NominationState::Clearing { over, until } if until <= now => NominationState::Set { over },
                 state => state,
             };
         }
@@ -244,7 +244,7 @@ impl RecentBindings {
     }
 }
 
-impl Cluster {
+impl Cache {
     /// Says whether the apiserver lets this process patch pods/status; without that right nothing is nominated.
     pub fn permit_nomination(&mut self, is_permitted: bool) {
         self.nominations.is_permitted = is_permitted;
@@ -297,7 +297,7 @@ impl Cluster {
                     NominationOutcome::Written { resource_version }
                         if seen.is_some_and(|seen| seen == *over || *seen == **resource_version) =>
                     {
-                        NominationState::Ours { over: asked }
+                        NominationState::Set { over: asked }
                     }
                     _ => NominationState::Idle,
                 }
@@ -305,7 +305,7 @@ impl Cluster {
             NominationState::Clearing { over: asked, .. } if asked == *over && nomination.node.is_none() => {
                 match outcome {
                     NominationOutcome::Written { .. } => NominationState::Idle,
-                    _ => NominationState::Ours { over: asked },
+                    _ => NominationState::Set { over: asked },
                 }
             }
             state => state,
@@ -321,16 +321,18 @@ impl Cluster {
         if !self.policy().reservation.nominates() {
             return;
         }
-        let mut place: Option<Place> = None;
+        let mut place: Option<QueuePlace> = None;
         for candidate in self.nomination_candidates(id).iter().filter(|candidate| candidate.is_wanting) {
             let due_at = self.due_at(candidate.pod, id, now);
             place = Some(match (place, due_at) {
-                (Some(Place::Due { held_since, pods }), None) => {
-                    Place::Due { held_since: held_since.min(candidate.held_since), pods: pods + 1 }
+                (Some(QueuePlace::Due { held_since, pods }), None) => {
+                    QueuePlace::Due { held_since: held_since.min(candidate.held_since), pods: pods + 1 }
                 }
-                (_, None) => Place::Due { held_since: candidate.held_since, pods: 1 },
-                (Some(Place::Paused { until }), Some(due_at)) => Place::Paused { until: until.min(due_at) },
-                (None, Some(due_at)) => Place::Paused { until: due_at },
+                (_, None) => QueuePlace::Due { held_since: candidate.held_since, pods: 1 },
+                (Some(QueuePlace::Paused { until }), Some(due_at)) => {
+                    QueuePlace::Paused { until: until.min(due_at) }
+                }
+                (None, Some(due_at)) => QueuePlace::Paused { until: due_at },
                 (Some(due), Some(_)) => due,
             });
         }
@@ -346,7 +348,7 @@ impl Cluster {
         let record = self.nominations.records.get(&self.pod_by_id(pod).uid)?;
         let answer_by = match record.state {
             NominationState::Setting { until, .. } | NominationState::Clearing { until, .. } => until,
-            NominationState::Idle | NominationState::Ours { .. } => now,
+            NominationState::Idle | NominationState::Set { .. } => now,
         };
         Some(record.not_before.max(answer_by)).filter(|at| *at > now)
     }
@@ -362,7 +364,7 @@ impl Cluster {
     fn take_back_nominations(&mut self, now: Instant) {
         let mut ours: BTreeMap<NodeId, Vec<Arc<str>>> = BTreeMap::new();
         for (uid, record) in &self.nominations.records {
-            if matches!(record.state, NominationState::Ours { .. }) && record.not_before <= now {
+            if matches!(record.state, NominationState::Set { .. }) && record.not_before <= now {
                 ours.entry(record.node).or_default().push(uid.clone());
             }
         }
@@ -388,7 +390,7 @@ impl Cluster {
     /// nominated pod.
     fn let_holds_end(&mut self, now: Instant) {
         let ours = self.nominations.records.iter();
-        let ours = ours.filter(|(_, record)| matches!(record.state, NominationState::Ours { .. }));
+        let ours = ours.filter(|(_, record)| matches!(record.state, NominationState::Set { .. }));
         let ours: Vec<(Arc<str>, NodeId)> = ours.map(|(uid, record)| (uid.clone(), record.node)).collect();
         for (uid, id) in ours {
             self.refresh(id, now);
@@ -408,7 +410,7 @@ impl Cluster {
 
     /// The UID of a pod that the scheduler keeps off a node for the sake of a nominated pod: it was tried and failed, the nominated
     /// pod stands before it, and it would fit on the node without that.
-    fn kept_off_by(&self, hold: &Hold, state: &NodeState) -> Option<Arc<str>> {
+    fn kept_off_by(&self, hold: &Hold, state: &NodeInfo) -> Option<Arc<str>> {
         let node = state.node.as_ref()?;
         let mut beside = state.used.clone();
         beside.add(&hold.need);
@@ -446,7 +448,7 @@ impl Cluster {
         };
         let record = NominationRecord { node: id, state, not_before: now + INTERVAL };
         self.nominations.records.insert(nomination.uid.clone(), record);
-        self.effects.push(Effect::Nominate(nomination));
+        self.effects.push(ClusterWrite::Nominate(nomination));
     }
 
     fn count_dropped(&mut self, now: Instant) -> usize {

@@ -5,7 +5,7 @@
 
 pub mod call;
 
-use crate::api::extender_v1::preemption::Candidate;
+use crate::api::extender_v1::preemption::PreemptionCandidate;
 use crate::policy::ProtectDaemonPods;
 
 /// Who wants room.
@@ -21,18 +21,18 @@ pub enum Preemptor {
 
 /// Why a node is dropped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Dropped {
+pub enum PreemptionReason {
     /// The daemon pod's terminating predecessor will leave it enough room: nobody need go (kubernetes#102382).
     PredecessorLeaves,
     /// The preemptor would end up in room that is kept for a missing daemon pod.
-    KeptRoom,
+    Reserved,
     /// A daemon pod would have to go (kubernetes#141227).
     DaemonPodVictim,
 }
 
-impl Dropped {
+impl PreemptionReason {
     /// All of them, in the order of [`Self::index`].
-    pub const ALL: [Self; 3] = [Self::PredecessorLeaves, Self::KeptRoom, Self::DaemonPodVictim];
+    pub const ALL: [Self; 3] = [Self::PredecessorLeaves, Self::Reserved, Self::DaemonPodVictim];
 
     /// Its place in [`Self::ALL`].
     pub fn index(self) -> usize {
@@ -43,7 +43,7 @@ impl Dropped {
     pub fn label(self) -> &'static str {
         match self {
             Self::PredecessorLeaves => "predecessor_leaves",
-            Self::KeptRoom => "kept_room",
+            Self::Reserved => "kept_room",
             Self::DaemonPodVictim => "daemon_pod_victim",
         }
     }
@@ -56,9 +56,9 @@ pub trait Facts {
     /// Whether the pod with this UID is a genuine daemon pod: its DaemonSet exists, with that UID, and selects it.
     fn is_daemon_pod(&mut self, uid: &str) -> bool;
     /// Whether the preemptor, once the victims are gone, would take room that is kept on the node for another.
-    fn ends_in_kept_room(&mut self, candidate: &Candidate<'_>) -> bool;
+    fn ends_in_kept_room(&mut self, candidate: &PreemptionCandidate<'_>) -> bool;
     /// Whether the preemptor, a daemon pod, has a terminating predecessor on the node that will leave it enough room.
-    fn predecessor_leaves_room(&mut self, candidate: &Candidate<'_>) -> bool;
+    fn predecessor_leaves_room(&mut self, candidate: &PreemptionCandidate<'_>) -> bool;
 }
 
 /// What is known without a cluster: nothing that would drop a node.
@@ -74,11 +74,11 @@ impl Facts for NoFacts {
         false
     }
 
-    fn ends_in_kept_room(&mut self, _: &Candidate<'_>) -> bool {
+    fn ends_in_kept_room(&mut self, _: &PreemptionCandidate<'_>) -> bool {
         false
     }
 
-    fn predecessor_leaves_room(&mut self, _: &Candidate<'_>) -> bool {
+    fn predecessor_leaves_room(&mut self, _: &PreemptionCandidate<'_>) -> bool {
         false
     }
 }
@@ -87,16 +87,18 @@ impl Facts for NoFacts {
 pub fn judge(
     protection: ProtectDaemonPods,
     facts: &mut impl Facts,
-    candidates: &[Candidate<'_>],
-) -> Vec<Option<Dropped>> {
+    candidates: &[PreemptionCandidate<'_>],
+) -> Vec<Option<PreemptionReason>> {
     let preemptor = facts.preemptor();
-    let mut verdicts: Vec<Option<Dropped>> = candidates
+    let mut verdicts: Vec<Option<PreemptionReason>> = candidates
         .iter()
         .map(|candidate| match preemptor {
             Preemptor::Exempt => None,
-            Preemptor::Daemon if facts.predecessor_leaves_room(candidate) => Some(Dropped::PredecessorLeaves),
+            Preemptor::Daemon if facts.predecessor_leaves_room(candidate) => {
+                Some(PreemptionReason::PredecessorLeaves)
+            }
             // Also without victims: filter would refuse the node in the end.
-            _ => facts.ends_in_kept_room(candidate).then_some(Dropped::KeptRoom),
+            _ => facts.ends_in_kept_room(candidate).then_some(PreemptionReason::Reserved),
         })
         .collect();
     if preemptor != Preemptor::Ordinary || protection == ProtectDaemonPods::Never {
@@ -110,15 +112,15 @@ pub fn judge(
         verdicts.iter().zip(&has_daemon_pod).any(|(verdict, has)| verdict.is_none() && !has);
     if another_will_do || protection == ProtectDaemonPods::Always {
         for (verdict, _) in verdicts.iter_mut().zip(has_daemon_pod).filter(|(_, has)| *has) {
-            verdict.get_or_insert(Dropped::DaemonPodVictim);
+            verdict.get_or_insert(PreemptionReason::DaemonPodVictim);
         }
     }
     verdicts
 }
 
-/// Counts the dropped nodes by [`Dropped::index`].
-pub fn count(verdicts: &[Option<Dropped>]) -> [usize; Dropped::ALL.len()] {
-    let mut dropped = [0; Dropped::ALL.len()];
+/// Counts the dropped nodes by [`PreemptionReason::index`].
+pub fn count(verdicts: &[Option<PreemptionReason>]) -> [usize; PreemptionReason::ALL.len()] {
+    let mut dropped = [0; PreemptionReason::ALL.len()];
     for reason in verdicts.iter().flatten() {
         dropped[reason.index()] += 1;
     }
@@ -141,11 +143,11 @@ mod tests {
             uid.starts_with('d')
         }
 
-        fn ends_in_kept_room(&mut self, candidate: &Candidate<'_>) -> bool {
+        fn ends_in_kept_room(&mut self, candidate: &PreemptionCandidate<'_>) -> bool {
             candidate.node.contains('k')
         }
 
-        fn predecessor_leaves_room(&mut self, candidate: &Candidate<'_>) -> bool {
+        fn predecessor_leaves_room(&mut self, candidate: &PreemptionCandidate<'_>) -> bool {
             candidate.node.contains('p')
         }
     }
@@ -154,16 +156,16 @@ mod tests {
         protection: ProtectDaemonPods,
         preemptor: Preemptor,
         candidates: &[(&'static str, &[&'static str])],
-    ) -> Vec<Option<Dropped>> {
-        let candidate = |(node, victims): &(&'static str, &[&'static str])| Candidate {
+    ) -> Vec<Option<PreemptionReason>> {
+        let candidate = |(node, victims): &(&'static str, &[&'static str])| PreemptionCandidate {
             node: (*node).into(),
             victims: victims.iter().map(|uid| (*uid).into()).collect(),
         };
         judge(protection, &mut Table(preemptor), &candidates.iter().map(candidate).collect::<Vec<_>>())
     }
 
-    const DAEMON: Option<Dropped> = Some(Dropped::DaemonPodVictim);
-    const KEPT: Option<Dropped> = Some(Dropped::KeptRoom);
+    const DAEMON: Option<PreemptionReason> = Some(PreemptionReason::DaemonPodVictim);
+    const KEPT: Option<PreemptionReason> = Some(PreemptionReason::Reserved);
 
     #[test]
     fn issue_141227_daemon_pods_are_spared_where_another_node_will_do() {
@@ -198,7 +200,7 @@ mod tests {
     fn issue_102382_a_daemon_pod_waits_for_its_predecessor_only() {
         let candidates: &[(_, &[_])] = &[("kp1", &["d1", "a"]), ("k2", &["d2"]), ("3", &["d3"])];
         let always = ProtectDaemonPods::Always;
-        let waits = [Some(Dropped::PredecessorLeaves), KEPT, None];
+        let waits = [Some(PreemptionReason::PredecessorLeaves), KEPT, None];
         assert_eq!(verdicts(always, Preemptor::Daemon, candidates), waits);
         assert_eq!(verdicts(always, Preemptor::Exempt, candidates), [None; 3]);
     }

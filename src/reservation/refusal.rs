@@ -3,99 +3,35 @@
 
 use std::time::Instant;
 
-use super::filter::{Kept, Tally};
-use crate::api::extender_v1::{Echo, ExtenderArgs, FullNode};
+use super::filter::FilterStats;
+use super::filter_reason::FilterReason;
+use crate::api::extender_v1::{EchoedBody, ExtenderArgs, FullNode};
 use crate::api::pod::{Pod, PodSpec};
-use crate::cache::Cluster;
+use crate::cache::Cache;
 use crate::daemonset::daemon_pod::{daemon_set_reference, target_node_name};
 use crate::policy::Policy;
 use crate::policy::opt_out::is_ignored;
 use crate::scheduling::node_affinity::required_node_affinity_matches;
 use crate::scheduling::taints::find_untolerated_taint;
 
-/// Why a pod may not go to a node.
-///
-/// The texts are constant: the scheduler groups nodes by them, and a text that changes from attempt to attempt would make it
-/// retry the pod forever.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Refusal {
-    /// The daemon pod is for another node.
-    NotTarget,
-    /// The daemon pod's `nodeSelector` or required node affinity excludes the node.
-    NodeSelector,
-    /// The node has a taint that the daemon pod does not tolerate.
-    Taint,
-    /// The pod would take the room of a missing daemon pod.
-    KeptRoom,
-    /// A daemon pod that ordinary pods must wait for is not Ready.
-    NotReady,
-    /// The scheduler has seen more than the warden has.
-    Stale,
-}
-
-impl Refusal {
-    /// All of them, in the order of [`Self::index`].
-    pub const ALL: [Self; 6] =
-        [Self::NotTarget, Self::NodeSelector, Self::Taint, Self::KeptRoom, Self::NotReady, Self::Stale];
-
-    /// Its place in [`Self::ALL`].
-    pub fn index(self) -> usize {
-        self as usize
-    }
-
-    /// What the scheduler shows in the pod's events.
-    pub fn message(self) -> &'static str {
-        match self {
-            Self::NotTarget => "node(s) were not the daemon pod's target",
-            Self::NodeSelector => "node(s) didn't match the daemon pod's node selector",
-            Self::Taint => "node(s) had a taint the daemon pod didn't tolerate",
-            Self::KeptRoom => "node(s) kept room for missing daemon pods",
-            Self::NotReady => "node(s) waited for a required daemon pod to be ready",
-            Self::Stale => "node(s) had changed since they were last seen",
-        }
-    }
-
-    /// Its value of the metrics' label `reason`.
-    pub fn label(self) -> &'static str {
-        match self {
-            Self::NotTarget => "not_target",
-            Self::NodeSelector => "node_selector",
-            Self::Taint => "taint",
-            Self::KeptRoom => "kept_room",
-            Self::NotReady => "not_ready",
-            Self::Stale => "stale",
-        }
-    }
-}
-
-impl From<Kept> for Refusal {
-    fn from(kept: Kept) -> Self {
-        match kept {
-            Kept::Room => Self::KeptRoom,
-            Kept::Gate => Self::NotReady,
-            Kept::Stale => Self::Stale,
-        }
-    }
-}
-
 /// The answer and what it says, for the metrics.
 #[derive(Debug)]
 pub struct FilterResult {
     /// An ExtenderFilterResult in the mode asked.
-    pub body: Echo,
+    pub body: EchoedBody,
     /// How many nodes were sent.
     pub nodes: usize,
-    /// How many of them were refused, by [`Refusal::index`].
-    pub refused: [usize; Refusal::ALL.len()],
+    /// How many of them were refused, by [`FilterReason::index`].
+    pub refused: [usize; FilterReason::ALL.len()],
 }
 
 /// Answers what `refuse` says about each node, and counts the refused nodes by reason; see [`ExtenderArgs::filter`].
 pub fn answer(
     args: &ExtenderArgs<'_>,
-    refuse: impl FnMut(&str, Option<&FullNode<'_>>) -> Option<Refusal>,
+    refuse: impl FnMut(&str, Option<&FullNode<'_>>) -> Option<FilterReason>,
 ) -> FilterResult {
-    let mut refused = [0; Refusal::ALL.len()];
-    let body = args.filter(refuse, |refusal: Refusal| {
+    let mut refused = [0; FilterReason::ALL.len()];
+    let body = args.filter(refuse, |refusal: FilterReason| {
         refused[refusal.index()] += 1;
         refusal.message()
     });
@@ -104,31 +40,31 @@ pub fn answer(
 
 /// The answer without a cluster to look at: daemon pods are judged by what they say of themselves, others pass.
 pub fn alone(policy: &Policy, args: &ExtenderArgs<'_>) -> FilterResult {
-    let judge = DaemonPodJudge::new(policy, &args.pod);
+    let judge = TargetNodeFilter::new(policy, &args.pod);
     answer(args, |name, node| judge.as_ref()?.refuse(name, node))
 }
 
 /// The answer with a cluster: what calls itself a daemon pod and is none is an ordinary pod, and room is kept.
-pub fn in_cluster(cluster: &mut Cluster, args: &ExtenderArgs<'_>, now: Instant) -> (FilterResult, Tally) {
+pub fn in_cluster(cluster: &mut Cache, args: &ExtenderArgs<'_>, now: Instant) -> (FilterResult, FilterStats) {
     let policy = cluster.policy().clone();
     let is_genuine = cluster.genuine_target(&args.pod).is_some();
-    let judge = is_genuine.then(|| DaemonPodJudge::new(&policy, &args.pod)).flatten();
+    let judge = is_genuine.then(|| TargetNodeFilter::new(&policy, &args.pod)).flatten();
     let mut call = cluster.judge(&args.pod, now);
     let result = answer(args, |name, node| {
         let misplaced = judge.as_ref().and_then(|judge| judge.refuse(name, node));
-        misplaced.or_else(|| call.refuse(name).map(Refusal::from))
+        misplaced.or_else(|| call.refuse(name))
     });
     (result, call.finish())
 }
 
 /// Judges the nodes of one daemon pod.
 #[derive(Debug, Clone, Copy)]
-pub struct DaemonPodJudge<'p> {
+pub struct TargetNodeFilter<'p> {
     target: &'p str,
     spec: &'p PodSpec,
 }
 
-impl<'p> DaemonPodJudge<'p> {
+impl<'p> TargetNodeFilter<'p> {
     /// A judge of `pod`; `None` for a pod that passes everywhere as far as it tells itself: an ordinary one, one that is
     /// labelled to be left alone, and a daemon pod without a target.
     pub fn new(policy: &Policy, pod: &'p Pod) -> Option<Self> {
@@ -140,20 +76,20 @@ impl<'p> DaemonPodJudge<'p> {
     }
 
     /// Why the pod may not go to the node `name`, of which `node` was sent where nodes are sent whole.
-    pub fn refuse(&self, name: &str, node: Option<&FullNode<'_>>) -> Option<Refusal> {
+    pub fn refuse(&self, name: &str, node: Option<&FullNode<'_>>) -> Option<FilterReason> {
         if name != self.target {
-            return Some(Refusal::NotTarget);
+            return Some(FilterReason::NotTarget);
         }
         // What cannot be read of a node does not keep its daemon pod off: the scheduler has read it, and says so itself.
         let node = node?;
         if let Some(labels) = node.labels() {
             let required = self.spec.affinity.node_affinity.required.as_ref();
             if !required_node_affinity_matches(&self.spec.node_selector, required, name, &labels) {
-                return Some(Refusal::NodeSelector);
+                return Some(FilterReason::NodeSelector);
             }
         }
         let taints = node.taints()?;
-        find_untolerated_taint(&taints, &self.spec.tolerations).map(|_| Refusal::Taint)
+        find_untolerated_taint(&taints, &self.spec.tolerations).map(|_| FilterReason::Taint)
     }
 }
 
@@ -165,10 +101,10 @@ mod tests {
 
     #[test]
     fn texts_and_labels_are_distinct_and_constant() {
-        let texts: BTreeSet<_> = Refusal::ALL.iter().map(|refusal| refusal.message()).collect();
-        let labels: BTreeSet<_> = Refusal::ALL.iter().map(|refusal| refusal.label()).collect();
+        let texts: BTreeSet<_> = FilterReason::ALL.iter().map(|refusal| refusal.message()).collect();
+        let labels: BTreeSet<_> = FilterReason::ALL.iter().map(|refusal| refusal.label()).collect();
         assert_eq!((texts.len(), labels.len()), (6, 6));
-        assert!(Refusal::ALL.iter().enumerate().all(|(index, refusal)| refusal.index() == index));
+        assert!(FilterReason::ALL.iter().enumerate().all(|(index, refusal)| refusal.index() == index));
         // They are written between quotes as they are.
         assert!(texts.iter().all(|text| !text.contains(['"', '\\', '%']) && text.starts_with("node(s) ")));
     }
@@ -184,13 +120,13 @@ mod tests {
     fn only_daemon_pods_with_a_target_are_judged() {
         let policy = Policy::default();
         let bound = r#"{"nodeName":"n1"}"#;
-        assert!(DaemonPodJudge::new(&policy, &pod("DaemonSet", "{}", bound)).is_some());
-        assert!(DaemonPodJudge::new(&policy, &pod("DaemonSet", "{}", "{}")).is_none());
-        assert!(DaemonPodJudge::new(&policy, &pod("ReplicaSet", "{}", bound)).is_none());
+        assert!(TargetNodeFilter::new(&policy, &pod("DaemonSet", "{}", bound)).is_some());
+        assert!(TargetNodeFilter::new(&policy, &pod("DaemonSet", "{}", "{}")).is_none());
+        assert!(TargetNodeFilter::new(&policy, &pod("ReplicaSet", "{}", bound)).is_none());
         let ignored = r#"{"daemonset-warden.io/ignore":"true"}"#;
-        assert!(DaemonPodJudge::new(&policy, &pod("DaemonSet", ignored, bound)).is_none());
+        assert!(TargetNodeFilter::new(&policy, &pod("DaemonSet", ignored, bound)).is_none());
         let not_ignored = r#"{"daemonset-warden.io/ignore":"false"}"#;
-        assert!(DaemonPodJudge::new(&policy, &pod("DaemonSet", not_ignored, bound)).is_some());
+        assert!(TargetNodeFilter::new(&policy, &pod("DaemonSet", not_ignored, bound)).is_some());
     }
 
     #[test]
@@ -198,15 +134,15 @@ mod tests {
         let policy = Policy::default();
         let spec = r#"{"nodeName":"n1","nodeSelector":{"disk":"ssd"},"tolerations":[{"key":"gpu","operator":"Exists"}]}"#;
         let pod = pod("DaemonSet", "{}", spec);
-        let judge = DaemonPodJudge::new(&policy, &pod).unwrap();
+        let judge = TargetNodeFilter::new(&policy, &pod).unwrap();
         let refuse = |labels, taints| judge.refuse("n1", Some(&FullNode::new(Some(labels), taints)));
         let ssd = r#"{"disk":"ssd"}"#;
         let tainted = Some(r#"[{"key":"gpu","effect":"NoSchedule"},{"key":"a","effect":"NoExecute"}]"#);
-        assert_eq!(judge.refuse("n2", None), Some(Refusal::NotTarget));
+        assert_eq!(judge.refuse("n2", None), Some(FilterReason::NotTarget));
         assert_eq!(judge.refuse("n1", None), None);
-        assert_eq!(refuse("{}", tainted), Some(Refusal::NodeSelector));
-        assert_eq!(refuse("null", None), Some(Refusal::NodeSelector));
-        assert_eq!(refuse(ssd, tainted), Some(Refusal::Taint));
+        assert_eq!(refuse("{}", tainted), Some(FilterReason::NodeSelector));
+        assert_eq!(refuse("null", None), Some(FilterReason::NodeSelector));
+        assert_eq!(refuse(ssd, tainted), Some(FilterReason::Taint));
         assert_eq!(refuse(ssd, Some(r#"[{"key":"gpu","effect":"NoSchedule"}]"#)), None);
         assert_eq!(refuse(ssd, Some(r#"[{"key":"a","effect":"PreferNoSchedule"}]"#)), None);
         assert_eq!(refuse(ssd, Some("null")), None);

@@ -16,7 +16,7 @@ use crate::api::admission_v1::response::{
     AdmissionResponse, AuditAnnotations, Status, StatusCause, StatusDetails,
 };
 use crate::api::admission_v1::{AdmissionRequest, BadReview};
-use crate::telemetry::logs::Shown;
+use crate::telemetry::logs::Sanitized;
 use crate::telemetry::metrics::{Operation, Outcome, Webhook};
 use crate::telemetry::otlp::text;
 
@@ -103,11 +103,11 @@ fn answer_body(
                 ($level:ident) => {
                     tracing::$level!(
                         webhook = webhook.as_str(),
-                        uid = %Shown(&review.uid),
+                        uid = %Sanitized(&review.uid),
                         operation = operation.as_str(),
-                        kind = %Shown(&review.kind.kind),
-                        namespace = %Shown(&review.namespace),
-                        name = %Shown(&review.display_name()),
+                        kind = %Sanitized(&review.kind.kind),
+                        namespace = %Sanitized(&review.namespace),
+                        name = %Sanitized(&review.display_name()),
                         verdict = outcome.as_str(),
                         duration_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
                         "reviewed"
@@ -135,7 +135,7 @@ fn answer_body(
         Err(error) => {
             state.metrics.admission(webhook, operation, Outcome::Bad, begin.elapsed());
             state.describe(|| [KeyValue::new("daemonset_warden.verdict", Outcome::Bad.as_str())]);
-            tracing::debug!(webhook = webhook.as_str(), error = %Shown(&error.to_string()), "refused a bad review");
+            tracing::debug!(webhook = webhook.as_str(), error = %Sanitized(&error.to_string()), "refused a bad review");
             ErrorAnswer::bad_request(error).into_response()
         }
     }

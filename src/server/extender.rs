@@ -15,7 +15,7 @@ use crate::api::meta::Metadata;
 use crate::reservation::preemption;
 use crate::reservation::preemption::NoFacts;
 use crate::reservation::refusal;
-use crate::telemetry::logs::Shown;
+use crate::telemetry::logs::Sanitized;
 use crate::telemetry::metrics::{Filtered, Verb};
 use crate::telemetry::otlp::text;
 
@@ -53,9 +53,9 @@ fn answer_filter(state: &AppState, body: BufferedBody) -> Response {
     // For every pod of the cluster: only -v=4 shows them.
     tracing::debug!(
         verb = Verb::Filter.as_str(),
-        uid = %Shown(&args.pod.metadata.uid),
-        namespace = %Shown(&args.pod.metadata.namespace),
-        name = %Shown(&args.pod.metadata.name),
+        uid = %Sanitized(&args.pod.metadata.uid),
+        namespace = %Sanitized(&args.pod.metadata.namespace),
+        name = %Sanitized(&args.pod.metadata.name),
         nodes = result.nodes,
         refused,
         duration_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
@@ -99,9 +99,9 @@ fn answer_preempt(state: &AppState, body: BufferedBody) -> Response {
     describe(state, outcome, &args.pod.metadata, result.nodes, dropped);
     tracing::debug!(
         verb = Verb::Preempt.as_str(),
-        uid = %Shown(&args.pod.metadata.uid),
-        namespace = %Shown(&args.pod.metadata.namespace),
-        name = %Shown(&args.pod.metadata.name),
+        uid = %Sanitized(&args.pod.metadata.uid),
+        namespace = %Sanitized(&args.pod.metadata.namespace),
+        name = %Sanitized(&args.pod.metadata.name),
         nodes = result.nodes,
         dropped,
         duration_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
@@ -130,6 +130,6 @@ fn describe(state: &AppState, outcome: Filtered, pod: &Metadata, nodes: usize, r
 fn bad(state: &AppState, verb: Verb, begin: Instant, error: &BadArgs) -> Response {
     state.metrics.extender(verb, Filtered::Bad, begin.elapsed());
     state.describe(|| [KeyValue::new("daemonset_warden.verdict", Filtered::Bad.as_str())]);
-    tracing::debug!(verb = verb.as_str(), error = %Shown(&error.to_string()), "refused bad extender arguments");
+    tracing::debug!(verb = verb.as_str(), error = %Sanitized(&error.to_string()), "refused bad extender arguments");
     ErrorAnswer::bad_request(error).into_response()
 }

@@ -4,11 +4,11 @@ use std::time::{Duration, Instant};
 
 /// What has been told of a watch's troubles: each kind of them once in a while.
 #[derive(Default)]
-pub(crate) struct Told {
+pub(crate) struct LogThrottle {
     last: Option<(u16, Instant)>,
 }
 
-impl Told {
+impl LogThrottle {
     /// Returns true for a trouble of another kind than the last one, and for the same one ten minutes after it was told.
     pub(crate) fn is_new(&mut self, code: u16) -> bool {
         let now = Instant::now();

@@ -60,7 +60,7 @@ pub fn start(verbosity: u8, format: Option<LogFormat>, metrics: Arc<Metrics>) ->
     panic::set_hook(Box::new(|panic| {
         let place = panic.location().map(ToString::to_string).unwrap_or_default();
         let message = panic.payload_as_str().unwrap_or("no message");
-        tracing::error!(place, message = %Shown(message), "a bug: please report it");
+        tracing::error!(place, message = %Sanitized(message), "a bug: please report it");
     }));
     Ok(Flush(sender))
 }
@@ -91,12 +91,12 @@ pub fn chain(error: &dyn Error) -> String {
 /// Text from outside, as it may stand in a log: short, and without control characters, which could forge lines or drive
 /// the reader's terminal.
 #[derive(Debug, Clone, Copy)]
-pub struct Shown<'a>(pub &'a str);
+pub struct Sanitized<'a>(pub &'a str);
 
 /// No name in Kubernetes is longer.
 const SHOWN: usize = 253;
 
-impl std::fmt::Display for Shown<'_> {
+impl std::fmt::Display for Sanitized<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let plain = self.0.bytes().all(|byte| (b' '..=b'~').contains(&byte));
         if plain && self.0.len() <= SHOWN {
@@ -182,8 +182,8 @@ mod tests {
 
     #[test]
     fn text_from_outside_is_tamed() {
-        assert_eq!(Shown("kube-system/agent").to_string(), "kube-system/agent");
-        assert_eq!(Shown("a\n\u{1b}[2J").to_string(), r"a\n\u{1b}[2J");
-        assert_eq!(Shown(&"ä".repeat(300)).to_string(), format!("{}...", "ä".repeat(253)));
+        assert_eq!(Sanitized("kube-system/agent").to_string(), "kube-system/agent");
+        assert_eq!(Sanitized("a\n\u{1b}[2J").to_string(), r"a\n\u{1b}[2J");
+        assert_eq!(Sanitized(&"ä".repeat(300)).to_string(), format!("{}...", "ä".repeat(253)));
     }
 }

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use prometheus::{Encoder, Gauge, Histogram, IntCounter, IntGauge, Registry, TextEncoder};
 
-use crate::reservation::preemption::Dropped;
-use crate::reservation::refusal::Refusal;
+use crate::reservation::filter_reason::FilterReason;
+use crate::reservation::preemption::PreemptionReason;
 
 /// What kind of metric it is, in Prometheus' words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,7 +58,7 @@ mod series;
 mod table;
 
 use self::cluster::ClusterMetrics;
-pub use self::cluster::Resource;
+pub use self::cluster::WatchedResource;
 use self::labels::CODES;
 pub use self::labels::*;
 use self::series::{add, counters, gauges, histograms, int_gauges};
@@ -162,13 +162,13 @@ impl Metrics {
         self.extender_duration[verb as usize].observe(took.as_secs_f64());
     }
 
-    /// Counts nodes that a pod was kept from, by `Refusal::index`.
-    pub fn refused_nodes(&self, counts: &[usize; Refusal::ALL.len()]) {
+    /// Counts nodes that a pod was kept from, by `FilterReason::index`.
+    pub fn refused_nodes(&self, counts: &[usize; FilterReason::ALL.len()]) {
         add(&self.extender_refused_nodes, counts);
     }
 
-    /// Counts nodes where a pod was kept from evicting others, by `Dropped::index`.
-    pub fn dropped_nodes(&self, counts: &[usize; Dropped::ALL.len()]) {
+    /// Counts nodes where a pod was kept from evicting others, by `PreemptionReason::index`.
+    pub fn dropped_nodes(&self, counts: &[usize; PreemptionReason::ALL.len()]) {
         add(&self.extender_dropped_nodes, counts);
     }
 
@@ -189,7 +189,7 @@ impl Metrics {
     }
 
     /// Counts spans.
-    pub fn spans(&self, fate: SpanFate, spans: usize) {
+    pub fn spans(&self, fate: SpanOutcome, spans: usize) {
         self.trace_spans[fate as usize].inc_by(spans as u64);
     }
 

@@ -24,8 +24,8 @@ use opentelemetry_sdk::resource::{EnvResourceDetector, TelemetryResourceDetector
 use opentelemetry_sdk::trace::{Sampler, SdkTracer, SdkTracerProvider};
 
 use self::collector::Exporter;
-use self::queue::Queue;
-use crate::telemetry::logs::Shown;
+use self::queue::CountingSpanProcessor;
+use crate::telemetry::logs::Sanitized;
 use crate::telemetry::metrics::Metrics;
 
 /// How long the end of the process waits for spans to be sent. Requests are answered by then, and nobody waits for spans.
@@ -37,7 +37,7 @@ const TRACE_STATE: usize = 512;
 
 /// Where spans are sent, and which.
 #[derive(Debug, Clone)]
-pub struct Settings {
+pub struct OtlpSettings {
     /// The collector.
     pub endpoint: Endpoint,
     /// How many of a million requests that come without a trace are sampled.
@@ -115,7 +115,7 @@ impl Traces {
     ///
     /// # Errors
     /// When the system or the environment do not give what is needed. Whether anybody listens is not asked.
-    pub fn start(settings: &Settings, metrics: Arc<Metrics>) -> Result<Self, TracesError> {
+    pub fn start(settings: &OtlpSettings, metrics: Arc<Metrics>) -> Result<Self, TracesError> {
         let rate = settings.sampling_rate_per_million;
         let root = match rate {
             0 => Sampler::AlwaysOff,
@@ -125,7 +125,7 @@ impl Traces {
         let provider = SdkTracerProvider::builder()
             .with_sampler(Sampler::ParentBased(Box::new(root)))
             .with_resource(resource(settings))
-            .with_span_processor(Queue::new(exporter, metrics))
+            .with_span_processor(CountingSpanProcessor::new(exporter, metrics))
             .build();
         tracing::info!(endpoint = %settings.endpoint, sampling_rate_per_million = rate, "exporting traces");
         Ok(Self {
@@ -200,11 +200,11 @@ pub fn end(context: &Context, status: StatusCode) {
 
 /// An attribute with text from outside: short, and without control characters.
 pub fn text(key: &'static str, value: &str) -> KeyValue {
-    KeyValue::new(key, Shown(value).to_string())
+    KeyValue::new(key, Sanitized(value).to_string())
 }
 
 /// Who we are. What OTEL_RESOURCE_ATTRIBUTES says comes on top.
-fn resource(settings: &Settings) -> Resource {
+fn resource(settings: &OtlpSettings) -> Resource {
     let pod = settings.pod.clone().map(|pod| KeyValue::new("k8s.pod.name", pod));
     let namespace = settings.namespace.clone().map(|name| KeyValue::new("k8s.namespace.name", name));
     Resource::builder_empty()

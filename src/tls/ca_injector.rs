@@ -16,14 +16,14 @@ const WATCH: u32 = 60;
 
 /// One webhook configuration of ours.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Configuration {
+pub struct WebhookConfiguration {
     /// Which kind: a ValidatingWebhookConfiguration has `/validate`.
     pub webhook: Webhook,
     /// Its name.
     pub name: String,
 }
 
-impl Configuration {
+impl WebhookConfiguration {
     fn path(&self) -> String {
         let kind = match self.webhook {
             Webhook::Validate => "validatingwebhookconfigurations",

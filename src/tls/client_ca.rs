@@ -10,13 +10,13 @@ use rustls::server::danger::ClientCertVerifier;
 use super::{TlsError, files};
 
 /// Which clients we know.
-pub(super) struct Known {
+pub(super) struct ClientCa {
     bytes: Vec<u8>,
     /// Verifies a certificate if one is shown; whether one must be shown depends on the route.
     pub(super) verifier: Arc<dyn ClientCertVerifier>,
 }
 
-impl Known {
+impl ClientCa {
     /// What there is, unless it is what is in use.
     pub(super) fn read(path: &Path, in_use: Option<&Self>) -> Result<Option<Self>, TlsError> {
         let bytes = files::read(path)?;

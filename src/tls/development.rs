@@ -51,13 +51,13 @@ const LOCK_TIME: Duration = Duration::from_secs(5);
 const DAY: u64 = 24 * 60 * 60;
 
 /// A certificate and its key, as they stand in their files.
-pub(super) struct Pair {
+pub(super) struct PemKeyPair {
     pub(super) certificate: Vec<u8>,
     pub(super) key: Vec<u8>,
 }
 
 /// The certificate and key in `directory`, made or renewed if need be.
-pub(super) fn ensure(directory: &Path, address: IpAddr, now: SystemTime) -> Result<Pair, TlsError> {
+pub(super) fn ensure(directory: &Path, address: IpAddr, now: SystemTime) -> Result<PemKeyPair, TlsError> {
     let names = names(address);
     // Most looks need no lock: what is good stays good. A pair torn by another server's renewal is not good.
     if let Some(pair) = usable(directory, &names, now)? {
@@ -105,7 +105,7 @@ fn names(address: IpAddr) -> Vec<SanType> {
 }
 
 /// The pair, if it is there and may be served for a while.
-fn usable(directory: &Path, names: &[SanType], now: SystemTime) -> Result<Option<Pair>, TlsError> {
+fn usable(directory: &Path, names: &[SanType], now: SystemTime) -> Result<Option<PemKeyPair>, TlsError> {
     let (certificate_path, key_path) = (directory.join(CERTIFICATE), directory.join(KEY));
     let Some(certificate) = read_if_there(&certificate_path)? else { return Ok(None) };
     let Some(ca) = read_if_there(&directory.join(CA_CERTIFICATE))? else { return Ok(None) };
@@ -133,7 +133,7 @@ fn usable(directory: &Path, names: &[SanType], now: SystemTime) -> Result<Option
         .ok()
         .and_then(|pem| KeyPair::from_pem(pem).ok())
         .is_some_and(|key| key.public_key_raw() == &*leaf.public_key().subject_public_key.data);
-    Ok((signed && named && lasts && matches).then_some(Pair { certificate, key }))
+    Ok((signed && named && lasts && matches).then_some(PemKeyPair { certificate, key }))
 }
 
 /// The CA in the folder, if it may sign.
@@ -189,7 +189,7 @@ fn new_leaf(
     names: &[SanType],
     issuer: &Issuer<'static, KeyPair>,
     now: SystemTime,
-) -> Result<Pair, TlsError> {
+) -> Result<PemKeyPair, TlsError> {
     let mut params = params(LEAF_NAME, now, LEAF_LIFETIME);
     params.subject_alt_names = names.to_vec();
     params.use_authority_key_identifier_extension = true;
@@ -201,7 +201,7 @@ fn new_leaf(
     write(&directory.join(KEY), &key, 0o600)?;
     write(&directory.join(CERTIFICATE), &certificate, 0o644)?;
     tracing::info!(certificate = %directory.join(CERTIFICATE).display(), "made a serving certificate");
-    Ok(Pair { certificate, key })
+    Ok(PemKeyPair { certificate, key })
 }
 
 fn params(name: &str, now: SystemTime, lifetime: Duration) -> CertificateParams {

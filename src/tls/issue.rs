@@ -13,8 +13,10 @@ use rustls_pki_types::pem::PemObject;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use super::names::Names;
-use super::rotation_plan::{CA_LIFETIME, CLOCK_SKEW, CaStep, Facts, LEAF_LIFETIME, Leaf, LeafStep, Plan};
+use super::names::CertificateNames;
+use super::rotation_plan::{
+    CA_LIFETIME, CLOCK_SKEW, CaStep, LEAF_LIFETIME, Leaf, LeafStep, Plan, SecretState,
+};
 use super::validity::Validity;
 
 /// Keys of the Secret. Those of a `kubernetes.io/tls` Secret where they mean the same, so that tools know them.
@@ -28,27 +30,27 @@ const KEY: &str = "tls.key";
 const MAX_CAS: usize = 4;
 
 /// The bytes of the Secret, by key. Keys that are not ours survive.
-pub type Data = BTreeMap<String, Vec<u8>>;
+pub type SecretData = BTreeMap<String, Vec<u8>>;
 
 /// What a Secret's bytes say. Whatever cannot be read is as good as missing.
-pub struct Content {
-    data: Data,
+pub struct SecretContent {
+    data: SecretData,
     /// Every CA certificate, in the Secret's order.
     cas: Vec<CertificateDer<'static>>,
-    ca: Option<Ca>,
-    next: Option<Ca>,
+    ca: Option<SigningCa>,
+    next: Option<SigningCa>,
 }
 
 /// A CA with its key. Its certificate's bytes are parsed where they are needed: the parser borrows them.
-struct Ca {
+struct SigningCa {
     certificate: CertificateDer<'static>,
     validity: Validity,
     key_pem: String,
 }
 
-impl Content {
+impl SecretContent {
     /// Reads what is there.
-    pub fn read(data: Data) -> Self {
+    pub fn read(data: SecretData) -> Self {
         let cas = certificates(data.get(CA_CERTIFICATES));
         let with_key = |name: &str| {
             let key_pem = String::from_utf8(data.get(name)?.clone()).ok()?;
@@ -59,15 +61,15 @@ impl Content {
                 parse(certificate).is_some_and(|parsed| is_key_of(&key, &parsed) && is_whole(&parsed))
             })?;
             let validity = validity(&parse(certificate)?);
-            Some(Ca { certificate: certificate.clone(), validity, key_pem })
+            Some(SigningCa { certificate: certificate.clone(), validity, key_pem })
         };
         let (ca, next) = (with_key(CA_KEY), with_key(NEXT_CA_KEY));
         Self { ca, next, cas, data }
     }
 
     /// What matters for a plan.
-    pub fn facts(&self) -> Facts {
-        Facts {
+    pub fn facts(&self) -> SecretState {
+        SecretState {
             ca: self.ca.as_ref().map(|ca| ca.validity),
             next: self.next.as_ref().map(|ca| ca.validity),
             leaf: self.leaf(),
@@ -113,7 +115,7 @@ impl Content {
     }
 
     /// All bytes, for the Secret.
-    pub fn data(&self) -> &Data {
+    pub fn data(&self) -> &SecretData {
         &self.data
     }
 
@@ -125,17 +127,17 @@ impl Content {
         let mut data = self.data.clone();
         let mut cas: Vec<_> = Vec::new();
         let mut signer = match plan.ca {
-            CaStep::Promote => self.next.as_ref().map(Ca::copy),
+            CaStep::Promote => self.next.as_ref().map(SigningCa::copy),
             CaStep::Make => None,
-            CaStep::Keep | CaStep::Restore => self.ca.as_ref().map(Ca::copy),
+            CaStep::Keep | CaStep::Restore => self.ca.as_ref().map(SigningCa::copy),
         };
         if plan.ca == CaStep::Make {
             signer = Some(new_ca(now)?);
         }
         let mut next = match plan.ca {
-            CaStep::Keep => self.next.as_ref().map(Ca::copy),
+            CaStep::Keep => self.next.as_ref().map(SigningCa::copy),
             // Out of use by the time that it is, which may be wrong: it is kept for when its time comes.
-            CaStep::Make => self.ca.as_ref().map(Ca::copy),
+            CaStep::Make => self.ca.as_ref().map(SigningCa::copy),
             CaStep::Promote | CaStep::Restore => None,
         };
         if plan.make_next {
@@ -168,7 +170,7 @@ impl Content {
     }
 }
 
-impl Ca {
+impl SigningCa {
     fn copy(&self) -> Self {
         Self { certificate: self.certificate.clone(), validity: self.validity, key_pem: self.key_pem.clone() }
     }
@@ -178,11 +180,11 @@ impl Ca {
 ///
 /// # Errors
 /// When there is no randomness.
-pub fn provisional(names: &Names, now: i64) -> Result<(Vec<u8>, Vec<u8>), rcgen::Error> {
+pub fn provisional(names: &CertificateNames, now: i64) -> Result<(Vec<u8>, Vec<u8>), rcgen::Error> {
     sign(&new_ca(now)?, names, now)
 }
 
-fn new_ca(now: i64) -> Result<Ca, rcgen::Error> {
+fn new_ca(now: i64) -> Result<SigningCa, rcgen::Error> {
     // The date tells one CA from the next, for people and for verifiers that look for an issuer by name.
     let mut params = params(&format!("daemonset-warden CA {now}"), now, now + CA_LIFETIME);
     // It signs serving certificates and nothing below them.
@@ -191,10 +193,10 @@ fn new_ca(now: i64) -> Result<Ca, rcgen::Error> {
     let key = KeyPair::generate()?;
     let certificate = params.self_signed(&key)?.der().clone();
     let validity = Validity { not_before: now - CLOCK_SKEW, not_after: now + CA_LIFETIME };
-    Ok(Ca { certificate, validity, key_pem: key.serialize_pem() })
+    Ok(SigningCa { certificate, validity, key_pem: key.serialize_pem() })
 }
 
-fn sign(ca: &Ca, names: &Names, now: i64) -> Result<(Vec<u8>, Vec<u8>), rcgen::Error> {
+fn sign(ca: &SigningCa, names: &CertificateNames, now: i64) -> Result<(Vec<u8>, Vec<u8>), rcgen::Error> {
     // A certificate must not outlive its CA.
     let mut params = params("daemonset-warden", now, (now + LEAF_LIFETIME).min(ca.validity.not_after));
     params.subject_alt_names = names.alternatives();
@@ -261,8 +263,10 @@ fn is_key_of(key: &KeyPair, certificate: &X509Certificate<'_>) -> bool {
     key.public_key_raw() == &*certificate.public_key().subject_public_key.data
 }
 
-fn alternative_names(certificate: &X509Certificate<'_>) -> Names {
-    let Some(names) = certificate.subject_alternative_name().ok().flatten() else { return Names::default() };
+fn alternative_names(certificate: &X509Certificate<'_>) -> CertificateNames {
+    let Some(names) = certificate.subject_alternative_name().ok().flatten() else {
+        return CertificateNames::default();
+    };
     let name = |name: &GeneralName<'_>| match name {
         GeneralName::DNSName(name) => Some((*name).to_owned()),
         GeneralName::IPAddress(bytes) => {
@@ -286,12 +290,12 @@ mod tests {
 
     const NOW: i64 = 1_800_000_000;
 
-    fn names() -> Names {
-        Names::parse(&["a.b.svc".to_owned(), "10.96.0.50".to_owned(), "fd00::1".to_owned()])
+    fn names() -> CertificateNames {
+        CertificateNames::parse(&["a.b.svc".to_owned(), "10.96.0.50".to_owned(), "fd00::1".to_owned()])
     }
 
     /// Follows plans until there is nothing to do.
-    fn settle(mut content: Content, now: i64) -> Content {
+    fn settle(mut content: SecretContent, now: i64) -> SecretContent {
         for _ in 0..3 {
             let plan = decide(&content.facts(), None, &names(), now);
             if !plan.writes() {
@@ -303,7 +307,7 @@ mod tests {
     }
 
     /// Whether somebody who trusts `bundle` would connect, at `now`.
-    fn verifies(bundle: &[u8], content: &Content, now: i64) -> bool {
+    fn verifies(bundle: &[u8], content: &SecretContent, now: i64) -> bool {
         let mut roots = rustls::RootCertStore::empty();
         for ca in CertificateDer::pem_slice_iter(bundle) {
             roots.add(ca.unwrap()).unwrap();
@@ -320,16 +324,16 @@ mod tests {
 
     #[test]
     fn what_is_made_from_nothing_verifies_and_is_left_alone() {
-        let content = settle(Content::read(Data::new()), NOW);
+        let content = settle(SecretContent::read(SecretData::new()), NOW);
         assert!(verifies(&content.bundle(), &content, NOW));
-        let again = Content::read(content.data.clone());
+        let again = SecretContent::read(content.data.clone());
         assert!(!decide(&again.facts(), None, &names(), NOW + DAY).writes());
     }
 
     #[test]
     fn a_roll_over_never_shows_clients_what_they_do_not_trust() {
         let mut now = NOW;
-        let mut content = settle(Content::read(Data::new()), now);
+        let mut content = settle(SecretContent::read(SecretData::new()), now);
         let scheduler = content.bundle();
         // A scheduler with the first bundle is good until the switch, one with the second from the roll-over on.
         let end = NOW + CA_LIFETIME;
@@ -357,27 +361,27 @@ mod tests {
     fn a_clock_that_jumps_and_comes_back_costs_nobody_their_trust() {
         let year = 365 * DAY;
         for jump in [-56 * year, -2 * year, -40 * DAY, -2 * 60 * 60, 2 * 60 * 60, 40 * DAY, 20 * year] {
-            let before = settle(Content::read(Data::new()), NOW - 10 * DAY);
-            let during = settle(Content::read(before.data.clone()), NOW + jump);
+            let before = settle(SecretContent::read(SecretData::new()), NOW - 10 * DAY);
+            let during = settle(SecretContent::read(before.data.clone()), NOW + jump);
             if jump.abs() > DAY {
                 let ca = during.ca_validity().unwrap();
                 assert!(ca.not_before <= NOW + jump && NOW + jump < ca.not_after, "{jump}: {ca:?}");
                 assert!(verifies(&during.bundle(), &during, NOW + jump), "{jump}");
             }
-            let after = settle(Content::read(during.data), NOW + DAY);
+            let after = settle(SecretContent::read(during.data), NOW + DAY);
             assert!(verifies(&before.bundle(), &after, NOW + DAY), "{jump}: a scheduler from before");
             assert_eq!(after.ca_validity(), before.ca_validity(), "{jump}");
-            let later = settle(Content::read(after.data.clone()), NOW + 2 * DAY);
+            let later = settle(SecretContent::read(after.data.clone()), NOW + 2 * DAY);
             assert_eq!(later.data, after.data, "{jump}: and there is peace");
         }
     }
 
     #[test]
     fn a_lost_ca_key_means_a_new_ca_beside_the_old_one() {
-        let before = settle(Content::read(Data::new()), NOW);
+        let before = settle(SecretContent::read(SecretData::new()), NOW);
         let mut data = before.data.clone();
         data.insert(CA_KEY.to_owned(), b"no key".to_vec());
-        let after = settle(Content::read(data), NOW);
+        let after = settle(SecretContent::read(data), NOW);
         assert!(verifies(&after.bundle(), &before, NOW) && verifies(&after.bundle(), &after, NOW));
         assert!(!verifies(&before.bundle(), &after, NOW));
         assert!(!after.is_trusted_by(&before.bundle()));
@@ -385,25 +389,26 @@ mod tests {
 
     #[test]
     fn a_ca_of_a_curve_that_there_is_not_does_not_sign_again_and_again() {
-        let before = settle(Content::read(Data::new()), NOW);
+        let before = settle(SecretContent::read(SecretData::new()), NOW);
         let mut ca = certificates(before.data.get(CA_CERTIFICATES)).remove(0).to_vec();
         // prime256v1, 1.2.840.10045.3.1.7
         let curve = ca.windows(8).position(|bytes| bytes == b"\x2a\x86\x48\xce\x3d\x03\x01\x07").unwrap();
         ca[curve + 4] ^= 0x10;
         let mut data = before.data.clone();
         data.insert(CA_CERTIFICATES.to_owned(), pem(&[ca.into()]));
-        let after = settle(Content::read(data), NOW);
+        let after = settle(SecretContent::read(data), NOW);
         assert!(verifies(&after.bundle(), &after, NOW));
     }
 
     #[test]
     fn spoilt_bytes_are_as_good_as_missing_and_foreign_keys_survive() {
-        let data = |key: &str, bytes: &[u8]| Data::from([(key.to_owned(), bytes.to_vec())]);
+        let data = |key: &str, bytes: &[u8]| SecretData::from([(key.to_owned(), bytes.to_vec())]);
         for key in [CA_CERTIFICATES, CA_KEY, NEXT_CA_KEY, CERTIFICATE, KEY] {
-            let content = settle(Content::read(data(key, b"\xff-----BEGIN CERTIFICATE-----\nAAAA\n")), NOW);
+            let content =
+                settle(SecretContent::read(data(key, b"\xff-----BEGIN CERTIFICATE-----\nAAAA\n")), NOW);
             assert!(verifies(&content.bundle(), &content, NOW), "{key}");
         }
-        let content = settle(Content::read(data("theirs", b"x")), NOW);
+        let content = settle(SecretContent::read(data("theirs", b"x")), NOW);
         assert_eq!(content.data["theirs"], b"x");
     }
 }

@@ -9,11 +9,11 @@ use crate::scheduling::names::dns_1123_subdomain_faults;
 
 /// The names and addresses that a certificate names.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Names(BTreeSet<String>);
+pub struct CertificateNames(BTreeSet<String>);
 
-impl Names {
+impl CertificateNames {
     /// From what an operator wrote; what is neither a name nor an address makes a certificate that cannot be made, so it
-    /// is left to [`Names::faults`] to refuse it first.
+    /// is left to [`CertificateNames::faults`] to refuse it first.
     pub fn parse(names: &[String]) -> Self {
         Self(names.iter().map(|name| name.trim().to_lowercase()).filter(|name| !name.is_empty()).collect())
     }
@@ -48,7 +48,7 @@ impl Names {
     }
 }
 
-impl FromIterator<String> for Names {
+impl FromIterator<String> for CertificateNames {
     fn from_iter<I: IntoIterator<Item = String>>(names: I) -> Self {
         Self(names.into_iter().collect())
     }

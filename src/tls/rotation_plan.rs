@@ -9,7 +9,7 @@
 //! A clock that is wrong can put a CA out of use before its time or after it. Another is made then, and the first one is put aside
 //! where its successor would be, with its key, until it is valid again: schedulers trust it and nothing else.
 
-use super::names::Names;
+use super::names::CertificateNames;
 use super::validity::{DAY, Validity};
 
 /// Schedulers read their CA once, at their start, from a file that people wrote: so rarely.
@@ -29,7 +29,7 @@ pub const CLOCK_SKEW: i64 = 60 * 60;
 
 /// What a Secret holds, as far as it can be used.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Facts {
+pub struct SecretState {
     /// The CA that signs: its certificate and key are there and belong together.
     pub ca: Option<Validity>,
     /// The one that will sign next, likewise.
@@ -50,7 +50,7 @@ pub struct Leaf {
     /// Whether its key is there and belongs to it.
     pub has_key: bool,
     /// The names in it.
-    pub names: Names,
+    pub names: CertificateNames,
 }
 
 /// What to do about the CA that signs.
@@ -72,7 +72,7 @@ pub enum LeafStep {
     /// It is good.
     Keep,
     /// A new one, with these names.
-    Sign(Names),
+    Sign(CertificateNames),
 }
 
 /// What to do.
@@ -97,7 +97,7 @@ impl Plan {
 
 /// Decides. `held` is what this replica last served from, `names` what the certificate must name, `now` the apiserver's
 /// clock: it is the one that certificates are verified by, and it is the same for all replicas.
-pub fn decide(facts: &Facts, held: Option<&Facts>, names: &Names, now: i64) -> Plan {
+pub fn decide(facts: &SecretState, held: Option<&SecretState>, names: &CertificateNames, now: i64) -> Plan {
     let mut why = Vec::new();
     let usable = |ca: Option<Validity>| ca.filter(|ca| ca.is_of_use(now));
     let ca = if let Some(ca) = usable(facts.ca) {
@@ -160,7 +160,13 @@ pub fn decide(facts: &Facts, held: Option<&Facts>, names: &Names, now: i64) -> P
     Plan { ca, make_next, leaf, why }
 }
 
-fn leaf(leaf: Option<&Leaf>, ca_left: i64, names: &Names, now: i64, why: &mut Vec<&'static str>) -> LeafStep {
+fn leaf(
+    leaf: Option<&Leaf>,
+    ca_left: i64,
+    names: &CertificateNames,
+    now: i64,
+    why: &mut Vec<&'static str>,
+) -> LeafStep {
     let fault = match leaf {
         None => Some("the certificate is missing or spoilt"),
         Some(leaf) if !leaf.has_key => Some("the certificate's key is missing or of another certificate"),
@@ -193,16 +199,16 @@ mod tests {
 
     const NOW: i64 = 1_800_000_000;
 
-    fn names(list: &[&str]) -> Names {
-        Names::parse(&list.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>())
+    fn names(list: &[&str]) -> CertificateNames {
+        CertificateNames::parse(&list.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>())
     }
 
     fn left(days: i64) -> Validity {
         Validity { not_before: NOW - 30 * DAY, not_after: NOW + days * DAY }
     }
 
-    fn good() -> Facts {
-        Facts {
+    fn good() -> SecretState {
+        SecretState {
             ca: Some(left(3000)),
             next: None,
             leaf: Some(Leaf {
@@ -215,14 +221,21 @@ mod tests {
         }
     }
 
-    fn with_leaf(change: impl FnOnce(&mut Leaf)) -> Facts {
+    fn with_leaf(change: impl FnOnce(&mut Leaf)) -> SecretState {
         let mut facts = good();
         change(facts.leaf.as_mut().unwrap());
         facts
     }
 
     /// One row: what there is, what is held, what is done.
-    fn row(case: &str, facts: &Facts, held: Option<&Facts>, ca: CaStep, make_next: bool, signs: bool) {
+    fn row(
+        case: &str,
+        facts: &SecretState,
+        held: Option<&SecretState>,
+        ca: CaStep,
+        make_next: bool,
+        signs: bool,
+    ) {
         let plan = decide(facts, held, &names(&["a.b.svc"]), NOW);
         assert_eq!(
             (plan.ca, plan.make_next, plan.leaf != LeafStep::Keep),
@@ -235,10 +248,11 @@ mod tests {
     #[test]
     fn the_decision_table() {
         use CaStep::{Keep, Make, Promote, Restore};
-        let empty = Facts { is_empty: true, ..Facts::default() };
-        let spoilt = Facts::default();
-        let ca = |days, next: Option<i64>| Facts { ca: Some(left(days)), next: next.map(left), ..good() };
-        let fresh_next = |days| Facts {
+        let empty = SecretState { is_empty: true, ..SecretState::default() };
+        let spoilt = SecretState::default();
+        let ca =
+            |days, next: Option<i64>| SecretState { ca: Some(left(days)), next: next.map(left), ..good() };
+        let fresh_next = |days| SecretState {
             next: Some(Validity { not_before: NOW - CLOCK_SKEW - 60, not_after: NOW + 3650 * DAY }),
             ..ca(days, None)
         };
@@ -250,7 +264,7 @@ mod tests {
         row("spoilt while we serve", &spoilt, Some(&good()), Restore, false, false);
         row(
             "the CA's key is gone, its successor is there",
-            &Facts { ca: None, next: Some(left(3000)), ..good() },
+            &SecretState { ca: None, next: Some(left(3000)), ..good() },
             None,
             Promote,
             false,
@@ -266,7 +280,7 @@ mod tests {
         row("less than half a year left, successor new", &fresh_next(179), None, Keep, false, false);
         row("a day left, no successor", &ca(1, None), None, Keep, true, false);
         row("successor that ends as soon", &ca(179, Some(100)), None, Keep, true, false);
-        row("the certificate is gone", &Facts { leaf: None, ..good() }, None, Keep, false, true);
+        row("the certificate is gone", &SecretState { leaf: None, ..good() }, None, Keep, false, true);
         row("the key is of another one", &with_leaf(|leaf| leaf.has_key = false), None, Keep, false, true);
         row(
             "signed by somebody else",
@@ -288,7 +302,7 @@ mod tests {
             true,
         );
         let ahead = |days| Validity { not_before: NOW + days * DAY, not_after: NOW + 3000 * DAY };
-        let ca_ahead = |days, next| Facts { ca: Some(ahead(days)), next, ..good() };
+        let ca_ahead = |days, next| SecretState { ca: Some(ahead(days)), next, ..good() };
         row(
             "a CA that is ahead by a day is waited for: schedulers have it",
             &ca_ahead(1, None),
@@ -316,7 +330,7 @@ mod tests {
         );
         row(
             "a good CA, and one put aside that is ahead",
-            &Facts { next: Some(ahead(2)), ..good() },
+            &SecretState { next: Some(ahead(2)), ..good() },
             None,
             Keep,
             false,

@@ -10,12 +10,12 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
 use super::ca_injector;
-use super::ca_injector::Configuration;
-use super::issue::{Content, provisional};
-use super::names::Names;
+use super::ca_injector::WebhookConfiguration;
+use super::issue::{SecretContent, provisional};
+use super::names::CertificateNames;
 use super::rotation_plan;
 use super::rotation_plan::CaStep;
-use super::secret::{self, ApiError, Found, SecretName};
+use super::secret::{self, ApiError, SecretName, SecretRevision};
 use crate::telemetry::metrics::{Certificate, Metrics};
 
 /// Between looks while nothing is known to have changed: how late a replica hears of another's renewal, and how long a wrong
@@ -35,20 +35,20 @@ const CLOCK_TOLERANCE: i64 = 5 * 60;
 
 /// What to keep.
 #[derive(Debug, Clone)]
-pub struct Settings {
+pub struct RotatorSettings {
     /// Where the CA and the certificate are.
     pub secret: SecretName,
     /// What the certificate must name.
-    pub names: Names,
+    pub names: CertificateNames,
     /// Where the CA belongs.
-    pub configurations: Vec<Configuration>,
+    pub configurations: Vec<WebhookConfiguration>,
 }
 
 /// The pair to serve with, in PEM; shared with TLS, which looks at it as it would at files.
 #[derive(Debug)]
-pub struct Pair(ArcSwap<(Vec<u8>, Vec<u8>)>);
+pub struct SharedKeyPair(ArcSwap<(Vec<u8>, Vec<u8>)>);
 
-impl Pair {
+impl SharedKeyPair {
     /// The certificate and its key.
     pub fn get(&self) -> (Vec<u8>, Vec<u8>) {
         self.0.load().as_ref().clone()
@@ -56,13 +56,13 @@ impl Pair {
 }
 
 /// The loop's memory.
-pub struct Keeper {
+pub struct SecretRotator {
     client: Client,
-    settings: Settings,
+    settings: RotatorSettings,
     metrics: Arc<Metrics>,
-    pair: Arc<Pair>,
+    pair: Arc<SharedKeyPair>,
     /// What we serve from, to write back if the Secret is spoilt; `None` while the pair is provisional.
-    held: Option<Content>,
+    held: Option<SecretContent>,
     /// The bundle that the Secret had last, and since when all configurations have had it.
     announced: Option<(Vec<u8>, Instant)>,
     obtained: watch::Sender<bool>,
@@ -72,19 +72,23 @@ pub struct Keeper {
     told_of_clock: bool,
 }
 
-impl Keeper {
+impl SecretRotator {
     /// Starts with a provisional pair that nobody trusts.
     ///
     /// # Errors
     /// When a key cannot be made.
-    pub fn new(client: Client, settings: Settings, metrics: Arc<Metrics>) -> Result<Self, rcgen::Error> {
+    pub fn new(
+        client: Client,
+        settings: RotatorSettings,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, rcgen::Error> {
         let pair = provisional(&settings.names, secret::our_clock())?;
         let missing = vec![false; settings.configurations.len()];
         Ok(Self {
             client,
             settings,
             metrics,
-            pair: Arc::new(Pair(ArcSwap::from_pointee(pair))),
+            pair: Arc::new(SharedKeyPair(ArcSwap::from_pointee(pair))),
             held: None,
             announced: None,
             obtained: watch::Sender::new(false),
@@ -95,7 +99,7 @@ impl Keeper {
     }
 
     /// The pair, now and later.
-    pub fn pair(&self) -> Arc<Pair> {
+    pub fn pair(&self) -> Arc<SharedKeyPair> {
         self.pair.clone()
     }
 
@@ -131,7 +135,7 @@ impl Keeper {
         }
     }
 
-    async fn look(&mut self) -> Result<(), KeeperError> {
+    async fn look(&mut self) -> Result<(), RotatorError> {
         // Configurations before the Secret: see the head of the module above.
         let mut found = Vec::new();
         let mut blind = None;
@@ -158,17 +162,17 @@ impl Keeper {
     }
 
     /// What the Secret holds, after it was put right; `None` if another replica did so at the same time.
-    async fn content(&mut self) -> Result<Option<Content>, KeeperError> {
+    async fn content(&mut self) -> Result<Option<SecretContent>, RotatorError> {
         let found = secret::read(&self.client, &self.settings.secret).await?;
         self.compare_clocks(&found);
-        let content = Content::read(found.data.clone());
-        let held = self.held.as_ref().map(Content::facts);
+        let content = SecretContent::read(found.data.clone());
+        let held = self.held.as_ref().map(SecretContent::facts);
         let plan = rotation_plan::decide(&content.facts(), held.as_ref(), &self.settings.names, found.now);
         if !plan.writes() {
             return Ok(Some(content));
         }
         let after = match (&self.held, plan.ca) {
-            (Some(held), CaStep::Restore) => Content::read(held.data().clone()),
+            (Some(held), CaStep::Restore) => SecretContent::read(held.data().clone()),
             _ => content.follow(&plan, found.now)?,
         };
         let why = plan.why.join("; ");
@@ -182,7 +186,11 @@ impl Keeper {
     }
 
     /// Writes the bundle where it is missing; whether every configuration has it now.
-    async fn announce(&mut self, content: &Content, found: &[Option<Value>]) -> Result<bool, KeeperError> {
+    async fn announce(
+        &mut self,
+        content: &SecretContent,
+        found: &[Option<Value>],
+    ) -> Result<bool, RotatorError> {
         let bundle = content.bundle();
         let mut in_force = true;
         for (configuration, object) in self.settings.configurations.iter().zip(found) {
@@ -207,7 +215,7 @@ impl Keeper {
     }
 
     /// Takes the pair into use, once clients trust it.
-    fn serve(&mut self, content: Content, found: &[Option<Value>], in_force: bool) {
+    fn serve(&mut self, content: SecretContent, found: &[Option<Value>], in_force: bool) {
         let Some(pair) = content.pair() else { return };
         if let Some(validity) = content.ca_validity() {
             self.metrics.certificate_valid(Certificate::Ca, validity.not_before, validity.not_after);
@@ -250,7 +258,7 @@ impl Keeper {
     }
 
     /// Once: a wrong clock does no harm here, but whoever runs the node wants to know.
-    fn compare_clocks(&mut self, found: &Found) {
+    fn compare_clocks(&mut self, found: &SecretRevision) {
         let off = secret::our_clock() - found.now;
         if off.abs() > CLOCK_TOLERANCE && !std::mem::replace(&mut self.told_of_clock, true) {
             tracing::warn!(
@@ -262,7 +270,7 @@ impl Keeper {
 }
 
 /// Watches for ever. Failing is no fault of its own: looks go on, and they report what keeps them from it.
-async fn watch_on(client: Client, configuration: Configuration, changed: Arc<Notify>) {
+async fn watch_on(client: Client, configuration: WebhookConfiguration, changed: Arc<Notify>) {
     loop {
         if let Err(error) = configuration.watch(&client, &changed).await {
             tracing::debug!(error = %crate::telemetry::logs::chain(&error), "a watch ended");
@@ -274,7 +282,7 @@ async fn watch_on(client: Client, configuration: Configuration, changed: Arc<Not
 
 /// Why a look failed.
 #[derive(Debug, thiserror::Error)]
-enum KeeperError {
+enum RotatorError {
     /// The apiserver could not be asked, or refuses.
     #[error(transparent)]
     Api(#[from] ApiError),

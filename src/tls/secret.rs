@@ -9,7 +9,7 @@ use kube::Client;
 use kube::client::Body;
 use serde_json::{Value, json};
 
-use super::issue::{Data, unix_time};
+use super::issue::{SecretData, unix_time};
 
 /// Which Secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,34 +58,34 @@ pub(crate) struct Answer {
 }
 
 /// What a Secret held when it was read.
-pub(crate) struct Found {
+pub(crate) struct SecretRevision {
     /// `None` if there is no Secret.
     pub(crate) version: Option<String>,
-    pub(crate) data: Data,
+    pub(crate) data: SecretData,
     pub(crate) now: i64,
 }
 
-pub(crate) async fn read(client: &Client, secret: &SecretName) -> Result<Found, ApiError> {
+pub(crate) async fn read(client: &Client, secret: &SecretName) -> Result<SecretRevision, ApiError> {
     let SecretName { namespace, name } = secret;
     let request = Request::get(format!("/api/v1/namespaces/{namespace}/secrets/{name}"));
     let answer = call(client, format!("read Secret {namespace}/{name}"), request, None).await?;
     let Some(object) = answer.object else {
-        return Ok(Found { version: None, data: Data::new(), now: answer.now });
+        return Ok(SecretRevision { version: None, data: SecretData::new(), now: answer.now });
     };
     let data = object["data"].as_object().into_iter().flatten().filter_map(|(key, value)| {
         // The apiserver lets nothing but base64 in.
         Some((key.clone(), STANDARD.decode(value.as_str()?).ok()?))
     });
     let version = object["metadata"]["resourceVersion"].as_str().unwrap_or_default().to_owned();
-    Ok(Found { version: Some(version), data: data.collect(), now: answer.now })
+    Ok(SecretRevision { version: Some(version), data: data.collect(), now: answer.now })
 }
 
 /// Writes `after` over what was found. `false` if somebody else has written since: read again, theirs counts.
 pub(crate) async fn write(
     client: &Client,
     secret: &SecretName,
-    found: &Found,
-    after: &Data,
+    found: &SecretRevision,
+    after: &SecretData,
 ) -> Result<bool, ApiError> {
     let SecretName { namespace, name } = secret;
     let path = format!("/api/v1/namespaces/{namespace}/secrets");

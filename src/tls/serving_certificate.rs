@@ -7,29 +7,29 @@ use std::time::SystemTime;
 use rustls::crypto::ring;
 use rustls::sign::CertifiedKey;
 
-use super::{Source, TlsError, development, files};
+use super::{CertificateSource, TlsError, development, files};
 use crate::tls::issue::{provisional, unix_time};
-use crate::tls::names::Names;
+use crate::tls::names::CertificateNames;
 use crate::tls::validity::Validity;
 
 /// What is shown to clients.
-pub(super) struct Shown {
+pub(super) struct ServingCertificate {
     /// Compared, not the files' times: the kubelet swaps a symbolic link, and a copy may keep its time.
     bytes: (Vec<u8>, Vec<u8>),
     pub(super) key: Arc<CertifiedKey>,
     pub(super) validity: Validity,
 }
 
-impl Shown {
+impl ServingCertificate {
     /// What there is, unless it is what is in use.
-    pub(super) fn read(source: &Source, in_use: Option<&Self>) -> Result<Option<Self>, TlsError> {
+    pub(super) fn read(source: &CertificateSource, in_use: Option<&Self>) -> Result<Option<Self>, TlsError> {
         let bytes = match source {
-            Source::Files { certificate, key } => (files::read(certificate)?, files::read(key)?),
-            Source::Development { directory, address } => {
+            CertificateSource::Files { certificate, key } => (files::read(certificate)?, files::read(key)?),
+            CertificateSource::Development { directory, address } => {
                 let pair = development::ensure(directory, *address, SystemTime::now())?;
                 (pair.certificate, pair.key)
             }
-            Source::Secret(pair) => pair.get(),
+            CertificateSource::Secret(pair) => pair.get(),
         };
         if in_use.is_some_and(|in_use| in_use.bytes == bytes) {
             return Ok(None);
@@ -42,7 +42,7 @@ impl Shown {
             let now = now();
             shown.validity.not_after <= now && now < in_use.validity.not_after
         });
-        if is_loss && matches!(source, Source::Files { .. }) {
+        if is_loss && matches!(source, CertificateSource::Files { .. }) {
             return Err(TlsError::Expired(certificate));
         }
         Ok(Some(shown))
@@ -50,7 +50,7 @@ impl Shown {
 
     /// What is shown while there is nothing to show: a closed port would look like a dead process.
     pub(super) fn stand_in() -> Result<Self, TlsError> {
-        let pair = provisional(&Names::default(), now()).map_err(TlsError::Make)?;
+        let pair = provisional(&CertificateNames::default(), now()).map_err(TlsError::Make)?;
         Self::parse(Path::new(""), Path::new(""), pair)
     }
 
@@ -69,13 +69,13 @@ impl Shown {
 }
 
 /// Where the pair is; for messages.
-pub(super) fn paths(source: &Source) -> (PathBuf, PathBuf) {
+pub(super) fn paths(source: &CertificateSource) -> (PathBuf, PathBuf) {
     match source {
-        Source::Files { certificate, key } => (certificate.clone(), key.clone()),
-        Source::Development { directory, .. } => {
+        CertificateSource::Files { certificate, key } => (certificate.clone(), key.clone()),
+        CertificateSource::Development { directory, .. } => {
             (directory.join(development::CERTIFICATE), directory.join(development::KEY))
         }
-        Source::Secret(_) => ("tls.crt of the Secret".into(), "tls.key of the Secret".into()),
+        CertificateSource::Secret(_) => ("tls.crt of the Secret".into(), "tls.key of the Secret".into()),
     }
 }
 

@@ -17,26 +17,26 @@ use tokio::time::timeout;
 use tower::{Layer, Service};
 
 use crate::telemetry::metrics::Metrics;
-use crate::watch::watch_status::Source;
+use crate::watch::watch_status::WatchStatus;
 
 /// How long an apiserver may take to begin its answer before its silence counts as a failure: one that hangs behind a load
 /// balancer says nothing for as long as the request may take, and others tell the scheduler meanwhile.
 const SILENCE: Duration = Duration::from_secs(5);
 
-/// Adds [`Hearing`] to a client.
+/// Adds [`WatchActivity`] to a client.
 #[derive(Clone)]
-pub(super) struct HearingLayer {
-    pub(super) source: Arc<Source>,
+pub(super) struct WatchActivityLayer {
+    pub(super) source: Arc<WatchStatus>,
     pub(super) metrics: Arc<Metrics>,
 }
 
 /// A client's service that notes what comes.
-pub(super) struct Hearing<S> {
+pub(super) struct WatchActivity<S> {
     inner: S,
-    layer: HearingLayer,
+    layer: WatchActivityLayer,
 }
 
-impl HearingLayer {
+impl WatchActivityLayer {
     fn heard(&self) {
         self.source.heard();
         self.metrics.cluster.heard(self.source.resource);
@@ -53,17 +53,17 @@ impl HearingLayer {
     }
 }
 
-impl<S> Layer<S> for HearingLayer {
-    type Service = Hearing<S>;
+impl<S> Layer<S> for WatchActivityLayer {
+    type Service = WatchActivity<S>;
 
-    fn layer(&self, inner: S) -> Hearing<S> {
-        Hearing { inner, layer: self.clone() }
+    fn layer(&self, inner: S) -> WatchActivity<S> {
+        WatchActivity { inner, layer: self.clone() }
     }
 }
 
 type OnFrame = Box<dyn FnMut(Frame<Bytes>) -> Frame<Bytes> + Send>;
 
-impl<S, In, Out> Service<Request<In>> for Hearing<S>
+impl<S, In, Out> Service<Request<In>> for WatchActivity<S>
 where
     S: Service<Request<In>, Response = Response<Out>>,
     S::Future: Send + 'static,
@@ -100,12 +100,12 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::telemetry::metrics::Resource;
+    use crate::telemetry::metrics::WatchedResource;
 
     #[tokio::test]
     async fn silence_is_a_failure_until_there_is_an_answer() {
-        let source = Arc::new(Source::new(Resource::Nodes, true));
-        let layer = HearingLayer { source: source.clone(), metrics: Arc::default() };
+        let source = Arc::new(WatchStatus::new(WatchedResource::Nodes, true));
+        let layer = WatchActivityLayer { source: source.clone(), metrics: Arc::default() };
         let is_well = || source.is_well_for(Duration::ZERO, Instant::now());
         assert_eq!(layer.listen(SILENCE, std::future::ready(1)).await, 1);
         assert!(is_well());

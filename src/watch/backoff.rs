@@ -11,11 +11,11 @@ const PAUSES: std::ops::RangeInclusive<Duration> = Duration::from_millis(200)..=
 /// Longer and longer pauses. kube resets its own ones only after two minutes without an error, and any at every attempt to
 /// list, whether or not it succeeds: these start anew a while after the last one.
 #[derive(Default)]
-pub(super) struct Pauses {
+pub(super) struct WatchBackoff {
     last: Option<(Duration, Instant)>,
 }
 
-impl Iterator for Pauses {
+impl Iterator for WatchBackoff {
     type Item = Duration;
 
     fn next(&mut self) -> Option<Duration> {
@@ -31,7 +31,7 @@ impl Iterator for Pauses {
     }
 }
 
-impl Backoff for Pauses {
+impl Backoff for WatchBackoff {
     fn reset(&mut self) {}
 }
 
@@ -41,7 +41,7 @@ mod tests {
 
     #[test]
     fn pauses_grow_and_are_bounded() {
-        let pauses: Vec<u128> = Pauses::default().take(7).map(|pause| pause.as_millis()).collect();
+        let pauses: Vec<u128> = WatchBackoff::default().take(7).map(|pause| pause.as_millis()).collect();
         assert_eq!(pauses, [200, 400, 800, 1600, 2000, 2000, 2000]);
     }
 }

@@ -5,19 +5,19 @@ use std::time::Instant;
 use hashbrown::HashSet;
 use kube::discovery::ApiResource;
 
-use super::kinds::Watched;
-use crate::watch::shared_cache::SharedCluster;
+use super::kinds::WatchedKind;
+use crate::watch::shared_cache::SharedCache;
 
 /// Takes the events of one kind to the cluster.
-pub(super) struct Inbox<T: Watched> {
+pub(super) struct CacheWriter<T: WatchedKind> {
     kind: ApiResource,
-    cluster: SharedCluster,
+    cluster: SharedCache,
     /// During a list: what was known before and has not come yet.
     unseen: HashSet<T::Key>,
 }
 
-impl<T: Watched> Inbox<T> {
-    pub(super) fn new(kind: ApiResource, cluster: SharedCluster) -> Self {
+impl<T: WatchedKind> CacheWriter<T> {
+    pub(super) fn new(kind: ApiResource, cluster: SharedCache) -> Self {
         Self { kind, cluster, unseen: HashSet::new() }
     }
 
@@ -58,13 +58,13 @@ mod tests {
     use super::*;
     use crate::api::node::Node;
     use crate::api::pod::Pod;
-    use crate::cache::Cluster;
+    use crate::cache::Cache;
     use crate::policy::Policy;
     use crate::watch::kinds::builtin;
 
-    fn shared() -> SharedCluster {
-        let cluster = Cluster::new(Arc::new(Policy::default()), None);
-        SharedCluster::new(cluster, Vec::new(), Arc::default(), |_| {})
+    fn shared() -> SharedCache {
+        let cluster = Cache::new(Arc::new(Policy::default()), None);
+        SharedCache::new(cluster, Vec::new(), Arc::default(), |_| {})
     }
 
     fn pod(uid: &str) -> Pod {
@@ -77,8 +77,8 @@ mod tests {
     #[test]
     fn what_a_relist_does_not_bring_is_gone() {
         let cluster = shared();
-        let mut pods = Inbox::<Pod>::new(builtin("", "v1", "Pod"), cluster.clone());
-        let mut nodes = Inbox::<Node>::new(builtin("", "v1", "Node"), cluster.clone());
+        let mut pods = CacheWriter::<Pod>::new(builtin("", "v1", "Pod"), cluster.clone());
+        let mut nodes = CacheWriter::<Node>::new(builtin("", "v1", "Node"), cluster.clone());
         let node = serde_json::from_str::<Node>(r#"{"metadata":{"name":"n1","uid":"1"}}"#).unwrap();
         nodes.begin();
         nodes.listed(node);

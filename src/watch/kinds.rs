@@ -14,11 +14,11 @@ use crate::api::meta::Metadata;
 use crate::api::node::Node;
 use crate::api::pod::Pod;
 use crate::api::policy_objects::{LimitRange, Namespace, PriorityClass, ResourceQuota, RuntimeClass};
-use crate::cache::Cluster;
+use crate::cache::Cache;
 use crate::reservation::gate::FIRST_READY_PREFIX;
 
 /// A kind that is watched.
-pub trait Watched: DeserializeOwned + Clone + Debug + Send + 'static {
+pub trait WatchedKind: DeserializeOwned + Clone + Debug + Send + 'static {
     /// What tells one object from another.
     type Key: Eq + Hash + Debug + Send + 'static;
 
@@ -39,13 +39,13 @@ pub trait Watched: DeserializeOwned + Clone + Debug + Send + 'static {
     fn key(&self) -> Self::Key;
 
     /// The keys of all objects of the kind that are known: what a relist did not bring is gone.
-    fn known(cluster: &Cluster, kind: &ApiResource) -> HashSet<Self::Key>;
+    fn known(cluster: &Cache, kind: &ApiResource) -> HashSet<Self::Key>;
 
     /// It was added or changed.
-    fn apply(self, cluster: &mut Cluster, kind: &ApiResource, now: Instant);
+    fn apply(self, cluster: &mut Cache, kind: &ApiResource, now: Instant);
 
     /// It is gone.
-    fn forget(key: &Self::Key, cluster: &mut Cluster, now: Instant);
+    fn forget(key: &Self::Key, cluster: &mut Cache, now: Instant);
 }
 
 /// A built-in kind.
@@ -59,7 +59,7 @@ pub fn builtin(group: &str, version: &str, kind: &str) -> ApiResource {
     ApiResource { group: group.into(), version: version.into(), api_version, kind: kind.into(), plural }
 }
 
-impl Watched for Node {
+impl WatchedKind for Node {
     type Key = String;
 
     fn metadata(&mut self) -> &mut Metadata {
@@ -79,20 +79,20 @@ impl Watched for Node {
         self.metadata.name.clone()
     }
 
-    fn known(cluster: &Cluster, _: &ApiResource) -> HashSet<String> {
+    fn known(cluster: &Cache, _: &ApiResource) -> HashSet<String> {
         cluster.node_names().into_iter().collect()
     }
 
-    fn apply(self, cluster: &mut Cluster, _: &ApiResource, now: Instant) {
+    fn apply(self, cluster: &mut Cache, _: &ApiResource, now: Instant) {
         cluster.apply_node(self, now);
     }
 
-    fn forget(name: &String, cluster: &mut Cluster, now: Instant) {
+    fn forget(name: &String, cluster: &mut Cache, now: Instant) {
         cluster.delete_node(name, now);
     }
 }
 
-impl Watched for Pod {
+impl WatchedKind for Pod {
     type Key = Arc<str>;
 
     fn metadata(&mut self) -> &mut Metadata {
@@ -107,20 +107,20 @@ impl Watched for Pod {
         self.metadata.uid.as_str().into()
     }
 
-    fn known(cluster: &Cluster, _: &ApiResource) -> HashSet<Arc<str>> {
+    fn known(cluster: &Cache, _: &ApiResource) -> HashSet<Arc<str>> {
         cluster.pod_uids().into_iter().collect()
     }
 
-    fn apply(self, cluster: &mut Cluster, _: &ApiResource, now: Instant) {
+    fn apply(self, cluster: &mut Cache, _: &ApiResource, now: Instant) {
         cluster.apply_pod(&self, now);
     }
 
-    fn forget(uid: &Arc<str>, cluster: &mut Cluster, now: Instant) {
+    fn forget(uid: &Arc<str>, cluster: &mut Cache, now: Instant) {
         cluster.delete_pod(uid, now);
     }
 }
 
-impl Watched for DaemonSet {
+impl WatchedKind for DaemonSet {
     type Key = Arc<str>;
 
     fn metadata(&mut self) -> &mut Metadata {
@@ -136,23 +136,23 @@ impl Watched for DaemonSet {
         self.metadata.uid.as_str().into()
     }
 
-    fn known(cluster: &Cluster, kind: &ApiResource) -> HashSet<Arc<str>> {
+    fn known(cluster: &Cache, kind: &ApiResource) -> HashSet<Arc<str>> {
         cluster.daemon_set_uids(&kind.group, &kind.kind).into_iter().collect()
     }
 
-    fn apply(mut self, cluster: &mut Cluster, kind: &ApiResource, _: Instant) {
+    fn apply(mut self, cluster: &mut Cache, kind: &ApiResource, _: Instant) {
         // The items of a list do not say what they are.
         self.api_version.clone_from(&kind.api_version);
         self.kind.clone_from(&kind.kind);
         cluster.apply_daemon_set(&kind.group, self);
     }
 
-    fn forget(uid: &Arc<str>, cluster: &mut Cluster, now: Instant) {
+    fn forget(uid: &Arc<str>, cluster: &mut Cache, now: Instant) {
         cluster.delete_daemon_set(uid, now);
     }
 }
 
-impl Watched for Namespace {
+impl WatchedKind for Namespace {
     type Key = String;
 
     fn metadata(&mut self) -> &mut Metadata {
@@ -168,15 +168,15 @@ impl Watched for Namespace {
         self.metadata.name.clone()
     }
 
-    fn known(cluster: &Cluster, _: &ApiResource) -> HashSet<String> {
+    fn known(cluster: &Cache, _: &ApiResource) -> HashSet<String> {
         cluster.namespace_names().cloned().collect()
     }
 
-    fn apply(self, cluster: &mut Cluster, _: &ApiResource, _: Instant) {
+    fn apply(self, cluster: &mut Cache, _: &ApiResource, _: Instant) {
         cluster.apply_namespace(self);
     }
 
-    fn forget(name: &String, cluster: &mut Cluster, _: Instant) {
+    fn forget(name: &String, cluster: &mut Cache, _: Instant) {
         cluster.delete_namespace(name);
     }
 }
@@ -184,7 +184,7 @@ impl Watched for Namespace {
 /// The rest differ in names only.
 macro_rules! watched {
     ($kind:ty, $key:ty, $get:expr, $known:ident, $apply:ident, $forget:expr) => {
-        impl Watched for $kind {
+        impl WatchedKind for $kind {
             type Key = $key;
 
             fn metadata(&mut self) -> &mut Metadata {
@@ -195,15 +195,15 @@ macro_rules! watched {
                 $get(&self.metadata)
             }
 
-            fn known(cluster: &Cluster, _: &ApiResource) -> HashSet<$key> {
+            fn known(cluster: &Cache, _: &ApiResource) -> HashSet<$key> {
                 cluster.$known().cloned().collect()
             }
 
-            fn apply(self, cluster: &mut Cluster, _: &ApiResource, _: Instant) {
+            fn apply(self, cluster: &mut Cache, _: &ApiResource, _: Instant) {
                 cluster.$apply(self);
             }
 
-            fn forget(key: &$key, cluster: &mut Cluster, _: Instant) {
+            fn forget(key: &$key, cluster: &mut Cache, _: Instant) {
                 $forget(cluster, key);
             }
         }
@@ -216,7 +216,7 @@ watched!(
     name,
     priority_class_names,
     apply_priority_class,
-    |cluster: &mut Cluster, name: &String| { cluster.delete_priority_class(name) }
+    |cluster: &mut Cache, name: &String| { cluster.delete_priority_class(name) }
 );
 watched!(
     RuntimeClass,
@@ -224,23 +224,21 @@ watched!(
     name,
     runtime_class_names,
     apply_runtime_class,
-    |cluster: &mut Cluster, name: &String| { cluster.delete_runtime_class(name) }
+    |cluster: &mut Cache, name: &String| { cluster.delete_runtime_class(name) }
 );
-watched!(
-    LimitRange,
-    (String, String),
-    names,
-    limit_range_names,
-    apply_limit_range,
-    |cluster: &mut Cluster, names: &(String, String)| cluster.delete_limit_range(&names.0, &names.1)
-);
+watched!(LimitRange, (String, String), names, limit_range_names, apply_limit_range, |cluster: &mut Cache,
+                                                                                     names: &(
+    String,
+    String
+)| cluster
+    .delete_limit_range(&names.0, &names.1));
 watched!(
     ResourceQuota,
     (String, String),
     names,
     resource_quota_names,
     apply_resource_quota,
-    |cluster: &mut Cluster, names: &(String, String)| cluster.delete_resource_quota(&names.0, &names.1)
+    |cluster: &mut Cache, names: &(String, String)| cluster.delete_resource_quota(&names.0, &names.1)
 );
 
 fn name(metadata: &Metadata) -> String {

@@ -1,7 +1,7 @@
 //! The live cluster as the edges share it: one lock around the plain struct, and whether it may be believed.
 //!
 //! ```text
-//! watch ──▶ lock ──▶ Cluster ──▶ Effect ──▶ events      sources ──▶ synced, believed ──▶ server
+//! watch ──▶ lock ──▶ Cache ──▶ ClusterWrite ──▶ events      sources ──▶ synced, believed ──▶ server
 //! ```
 //! The lock is held for microseconds and never across an await. Whoever lets go of it hands on what is to be done outside,
 //! so that nobody can forget to.
@@ -20,10 +20,10 @@ use std::time::{Duration, Instant};
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::watch;
 
-use crate::cache::Cluster;
-use crate::reservation::cluster_write::Effect;
+use crate::cache::Cache;
+use crate::reservation::cluster_write::ClusterWrite;
 use crate::telemetry::metrics::Metrics;
-use crate::watch::watch_status::{PATIENCE, Source};
+use crate::watch::watch_status::{PATIENCE, WatchStatus};
 
 /// For how long every watch must have worked again before we believe our eyes: what was missed comes after the connection.
 const SETTLING: Duration = Duration::from_secs(1);
@@ -34,32 +34,32 @@ const BATCH: usize = 16;
 
 /// The live cluster; cheap to clone.
 #[derive(Clone)]
-pub struct SharedCluster(Arc<Inner>);
+pub struct SharedCache(Arc<SharedCacheInner>);
 
-struct Inner {
-    cluster: Mutex<Cluster>,
-    sources: Vec<Arc<Source>>,
+struct SharedCacheInner {
+    cluster: Mutex<Cache>,
+    sources: Vec<Arc<WatchStatus>>,
     synced: watch::Sender<bool>,
     believed: AtomicBool,
-    outbox: Box<dyn Fn(Effect) + Send + Sync>,
+    outbox: Box<dyn Fn(ClusterWrite) + Send + Sync>,
     metrics: Arc<Metrics>,
 }
 
 /// The cluster, locked; what is to be done outside is handed on when it is dropped.
-pub struct Locked<'s> {
-    cluster: MutexGuard<'s, Cluster>,
-    inner: &'s Inner,
+pub struct CacheGuard<'s> {
+    cluster: MutexGuard<'s, Cache>,
+    inner: &'s SharedCacheInner,
 }
 
-impl SharedCluster {
+impl SharedCache {
     /// A cluster that `sources` will tell of. `outbox` takes what is to be done outside and never waits.
     pub fn new(
-        cluster: Cluster,
-        sources: Vec<Arc<Source>>,
+        cluster: Cache,
+        sources: Vec<Arc<WatchStatus>>,
         metrics: Arc<Metrics>,
-        outbox: impl Fn(Effect) + Send + Sync + 'static,
+        outbox: impl Fn(ClusterWrite) + Send + Sync + 'static,
     ) -> Self {
-        Self(Arc::new(Inner {
+        Self(Arc::new(SharedCacheInner {
             cluster: Mutex::new(cluster),
             sources,
             synced: watch::Sender::new(false),
@@ -70,12 +70,12 @@ impl SharedCluster {
     }
 
     /// The cluster, whatever it is worth.
-    pub fn lock(&self) -> Locked<'_> {
-        Locked { cluster: self.0.cluster.lock(), inner: &self.0 }
+    pub fn lock(&self) -> CacheGuard<'_> {
+        CacheGuard { cluster: self.0.cluster.lock(), inner: &self.0 }
     }
 
     /// The cluster, if something may be refused because of it.
-    pub fn believed(&self) -> Option<Locked<'_>> {
+    pub fn believed(&self) -> Option<CacheGuard<'_>> {
         self.0.believed.load(Ordering::Acquire).then(|| self.lock())
     }
 
@@ -144,7 +144,7 @@ impl SharedCluster {
         self.0.metrics.cluster.census(&census);
         for source in &self.0.sources {
             // Groups of DaemonSets other than apps share a label.
-            let of_label = |other: &&Arc<Source>| other.resource == source.resource;
+            let of_label = |other: &&Arc<WatchStatus>| other.resource == source.resource;
             let listed = self.0.sources.iter().filter(of_label).all(|source| source.is_listed());
             self.0.metrics.cluster.synced(source.resource, listed);
         }
@@ -154,7 +154,7 @@ impl SharedCluster {
         while self.lock().refresh_some(BATCH, Instant::now()) {}
     }
 
-    fn required(&self) -> impl Iterator<Item = &Arc<Source>> {
+    fn required(&self) -> impl Iterator<Item = &Arc<WatchStatus>> {
         self.0.sources.iter().filter(|source| source.is_required)
     }
 
@@ -182,21 +182,21 @@ impl SharedCluster {
     }
 }
 
-impl Deref for Locked<'_> {
-    type Target = Cluster;
+impl Deref for CacheGuard<'_> {
+    type Target = Cache;
 
-    fn deref(&self) -> &Cluster {
+    fn deref(&self) -> &Cache {
         &self.cluster
     }
 }
 
-impl DerefMut for Locked<'_> {
-    fn deref_mut(&mut self) -> &mut Cluster {
+impl DerefMut for CacheGuard<'_> {
+    fn deref_mut(&mut self) -> &mut Cache {
         &mut self.cluster
     }
 }
 
-impl Drop for Locked<'_> {
+impl Drop for CacheGuard<'_> {
     fn drop(&mut self) {
         let effects = self.cluster.take_effects();
         // What a half-known cluster says is not worth telling; gates ask again.
@@ -210,7 +210,7 @@ impl Drop for Locked<'_> {
     }
 }
 
-impl std::fmt::Debug for SharedCluster {
+impl std::fmt::Debug for SharedCache {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.debug_struct("SharedCluster").field("synced", &self.is_synced()).finish_non_exhaustive()
     }
@@ -220,17 +220,17 @@ impl std::fmt::Debug for SharedCluster {
 mod tests {
     use super::*;
     use crate::policy::Policy;
-    use crate::telemetry::metrics::Resource;
+    use crate::telemetry::metrics::WatchedResource;
 
     #[test]
     fn believed_only_while_every_source_works() {
         let sources = vec![
-            Arc::new(Source::new(Resource::Nodes, true)),
-            Arc::new(Source::new(Resource::RuntimeClasses, false)),
+            Arc::new(WatchStatus::new(WatchedResource::Nodes, true)),
+            Arc::new(WatchStatus::new(WatchedResource::RuntimeClasses, false)),
         ];
         let metrics = Arc::new(Metrics::default());
-        let cluster = Cluster::new(Arc::new(Policy::default()), None);
-        let shared = SharedCluster::new(cluster, sources.clone(), metrics, |_| {});
+        let cluster = Cache::new(Arc::new(Policy::default()), None);
+        let shared = SharedCache::new(cluster, sources.clone(), metrics, |_| {});
         let now = Instant::now();
         shared.tick(now);
         assert!(!shared.is_synced() && shared.believed().is_none());
@@ -252,10 +252,10 @@ mod tests {
     /// What happens in the first seconds after a long outage is what daemon pods are lost by.
     #[test]
     fn believed_again_as_soon_as_the_first_watch_is_back() {
-        let names = [Resource::Nodes, Resource::Pods];
-        let sources = names.map(|name| Arc::new(Source::new(name, true)));
-        let cluster = Cluster::new(Arc::new(Policy::default()), None);
-        let shared = SharedCluster::new(cluster, sources.to_vec(), Arc::default(), |_| {});
+        let names = [WatchedResource::Nodes, WatchedResource::Pods];
+        let sources = names.map(|name| Arc::new(WatchStatus::new(name, true)));
+        let cluster = Cache::new(Arc::new(Policy::default()), None);
+        let shared = SharedCache::new(cluster, sources.to_vec(), Arc::default(), |_| {});
         sources.iter().for_each(|source| source.listed());
         let begun = Instant::now();
         shared.tick(begun);

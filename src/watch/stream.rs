@@ -14,15 +14,15 @@ use kube::discovery::ApiResource;
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, Event, watcher};
 
-use super::backoff::Pauses;
-use super::cache_writer::Inbox;
-use super::kinds::Watched;
-use super::trimmed_object::Lean;
-use crate::telemetry::log_on_change::Told;
-use crate::telemetry::logs::{Shown, chain};
+use super::backoff::WatchBackoff;
+use super::cache_writer::CacheWriter;
+use super::kinds::WatchedKind;
+use super::trimmed_object::TrimmedObject;
+use crate::telemetry::log_on_change::LogThrottle;
+use crate::telemetry::logs::{Sanitized, chain};
 use crate::telemetry::metrics::Metrics;
-use crate::watch::shared_cache::SharedCluster;
-use crate::watch::watch_status::Source;
+use crate::watch::shared_cache::SharedCache;
+use crate::watch::watch_status::WatchStatus;
 
 /// How long a watch lasts before it is resumed: a connection that died without a word is noticed 5 s after. The apiserver ends
 /// each with a bookmark, so that resuming costs it next to nothing.
@@ -36,8 +36,8 @@ const PAUSE_AFTER_REFUSAL: Duration = Duration::from_secs(30);
 pub(super) struct Stream {
     pub(super) client: Client,
     pub(super) kind: ApiResource,
-    pub(super) source: Arc<Source>,
-    pub(super) cluster: SharedCluster,
+    pub(super) source: Arc<WatchStatus>,
+    pub(super) cluster: SharedCache,
     pub(super) metrics: Arc<Metrics>,
     /// Whether the server is new enough to stream lists.
     pub(super) streams_lists: bool,
@@ -45,17 +45,17 @@ pub(super) struct Stream {
 
 impl Stream {
     /// Watches for good.
-    pub(super) async fn run<T: Watched>(self) {
-        let mut inbox = Inbox::<T>::new(self.kind.clone(), self.cluster.clone());
+    pub(super) async fn run<T: WatchedKind>(self) {
+        let mut inbox = CacheWriter::<T>::new(self.kind.clone(), self.cluster.clone());
         let mut streams_lists = self.streams_lists;
-        let mut told = Told::default();
+        let mut told = LogThrottle::default();
         'again: loop {
             let mut config = watcher::Config::default().timeout(WATCH_SECONDS).page_size(PAGE);
             if streams_lists {
                 config = config.streaming_lists();
             }
-            let api: Api<Lean<T>> = Api::all_with(self.client.clone(), &self.kind);
-            let mut events = std::pin::pin!(watcher(api, config).backoff(Pauses::default()));
+            let api: Api<TrimmedObject<T>> = Api::all_with(self.client.clone(), &self.kind);
+            let mut events = std::pin::pin!(watcher(api, config).backoff(WatchBackoff::default()));
             while let Some(event) = events.next().await {
                 match event {
                     Ok(event) => self.take(&mut inbox, event),
@@ -74,7 +74,7 @@ impl Stream {
         }
     }
 
-    fn take<T: Watched>(&self, inbox: &mut Inbox<T>, event: Event<Lean<T>>) {
+    fn take<T: WatchedKind>(&self, inbox: &mut CacheWriter<T>, event: Event<TrimmedObject<T>>) {
         match event {
             Event::Init => {
                 inbox.begin();
@@ -95,15 +95,15 @@ impl Stream {
         }
     }
 
-    fn with_object<T>(&self, lean: Lean<T>, take: impl FnOnce(T)) {
+    fn with_object<T>(&self, lean: TrimmedObject<T>, take: impl FnOnce(T)) {
         match lean.object {
             Ok(object) => take(object),
             Err(unreadable) => {
                 self.metrics.cluster.unreadable(self.source.resource);
                 tracing::warn!(
                     resource = self.kind.plural,
-                    name = %Shown(&unreadable.name),
-                    error = %Shown(&unreadable.error),
+                    name = %Sanitized(&unreadable.name),
+                    error = %Sanitized(&unreadable.error),
                     "left out an object that could not be understood"
                 );
             }
@@ -111,7 +111,7 @@ impl Stream {
     }
 
     /// Counts and tells what went wrong, once; whether it need not be tried again soon.
-    fn note(&self, error: &watcher::Error, told: &mut Told) -> bool {
+    fn note(&self, error: &watcher::Error, told: &mut LogThrottle) -> bool {
         self.metrics.cluster.watch_error(self.source.resource);
         let code = status(error).map_or(0, |status| status.code);
         let resource = &self.kind.plural;
@@ -144,7 +144,7 @@ impl Stream {
                 ),
                 404 => tracing::warn!(resource, group, what_then, "the server has no such resource"),
                 _ => {
-                    tracing::warn!(resource, group, what_then, error = %Shown(&chain(error)), "the watch failed")
+                    tracing::warn!(resource, group, what_then, error = %Sanitized(&chain(error)), "the watch failed")
                 }
             }
         }

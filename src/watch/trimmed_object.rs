@@ -13,27 +13,27 @@ use serde::de::Error;
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
-use super::kinds::Watched;
+use super::kinds::WatchedKind;
 use crate::api::meta::Metadata;
 
 /// An object of a watch.
 #[derive(Debug, Clone)]
-pub struct Lean<T> {
+pub struct TrimmedObject<T> {
     /// What was understood of it, or why nothing was.
-    pub object: Result<T, Unreadable>,
+    pub object: Result<T, UnreadableObject>,
     meta: ObjectMeta,
 }
 
 /// An object that could not be understood. It is left out: one such object must not keep all others from being listed.
 #[derive(Debug, Clone)]
-pub struct Unreadable {
+pub struct UnreadableObject {
     /// What to call it: namespace and name.
     pub name: String,
     /// What was wrong with it.
     pub error: String,
 }
 
-impl<'de, T: Watched> Deserialize<'de> for Lean<T> {
+impl<'de, T: WatchedKind> Deserialize<'de> for TrimmedObject<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         // As text first: an object that fails half-way would take the whole list with it.
         let text = Box::<RawValue>::deserialize(deserializer)?;
@@ -52,7 +52,7 @@ impl<'de, T: Watched> Deserialize<'de> for Lean<T> {
                 // Whatever has no metadata is no object at all.
                 let OnlyMetadata { metadata } = serde_json::from_str(text.get()).map_err(D::Error::custom)?;
                 let name = format!("{}/{}", metadata.namespace, metadata.name);
-                (Err(Unreadable { name, error: error.to_string() }), metadata.resource_version)
+                (Err(UnreadableObject { name, error: error.to_string() }), metadata.resource_version)
             }
         };
         let meta = ObjectMeta { resource_version: Some(resource_version), ..ObjectMeta::default() };
@@ -65,7 +65,7 @@ struct OnlyMetadata {
     metadata: Metadata,
 }
 
-impl<T: Watched> Resource for Lean<T> {
+impl<T: WatchedKind> Resource for TrimmedObject<T> {
     type DynamicType = ApiResource;
     type Scope = DynamicResourceScope;
 
@@ -115,7 +115,7 @@ mod tests {
 
     #[test]
     fn what_nobody_reads_is_skipped() {
-        let event: WatchEvent<Lean<Pod>> =
+        let event: WatchEvent<TrimmedObject<Pod>> =
             serde_json::from_str(&format!(r#"{{"type":"MODIFIED","object":{POD}}}"#)).unwrap();
         let WatchEvent::Modified(lean) = event else { panic!("{event:?}") };
         assert_eq!(lean.resource_version().as_deref(), Some("7"));
@@ -129,7 +129,7 @@ mod tests {
         let list = r#"{"kind":"NodeList","apiVersion":"v1","metadata":{"resourceVersion":"9"},"items":[
             {"metadata":{"name":"good","resourceVersion":"1"},"status":{"allocatable":{"cpu":"1"}}},
             {"metadata":{"name":"bad","resourceVersion":"2"},"status":{"allocatable":{"cpu":"many"}}}]}"#;
-        let list: ObjectList<Lean<Node>> = serde_json::from_str(list).unwrap();
+        let list: ObjectList<TrimmedObject<Node>> = serde_json::from_str(list).unwrap();
         let good: Vec<_> = list.items.iter().map(|lean| lean.object.is_ok()).collect();
         assert_eq!(good, [true, false]);
         let bad = list.items[1].object.as_ref().unwrap_err();

@@ -5,26 +5,26 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use crate::telemetry::metrics::Resource;
+use crate::telemetry::metrics::WatchedResource;
 
 /// For how long a watch may fail before what it told is not believed any more.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// One kind that is watched.
 #[derive(Debug)]
-pub struct Source {
+pub struct WatchStatus {
     /// What is watched.
-    pub resource: Resource,
+    pub resource: WatchedResource,
     /// Whether nothing can be decided without it. The others degrade: without them defaults hold, or less is wanted.
     pub is_required: bool,
     listed: AtomicBool,
     absent: AtomicBool,
-    health: Mutex<Health>,
+    health: Mutex<WatchHealth>,
 }
 
 /// How a watch does.
 #[derive(Debug, Default)]
-struct Health {
+struct WatchHealth {
     failing_since: Option<Instant>,
     /// Whether what was missed is too old to be told one by one, and everything has to come anew.
     relists: bool,
@@ -32,7 +32,7 @@ struct Health {
     well_since: Option<Instant>,
 }
 
-impl Health {
+impl WatchHealth {
     /// Ends the trouble that `trouble` takes away, and notes when the last of it was over.
     fn recover(&mut self, trouble: impl FnOnce(&mut Self)) {
         let was_well = self.is_well();
@@ -47,9 +47,9 @@ impl Health {
     }
 }
 
-impl Source {
+impl WatchStatus {
     /// A kind that nothing is known of yet.
-    pub fn new(resource: Resource, is_required: bool) -> Self {
+    pub fn new(resource: WatchedResource, is_required: bool) -> Self {
         Self {
             resource,
             is_required,
@@ -122,7 +122,7 @@ mod tests {
 
     #[test]
     fn an_answer_does_not_end_a_relist() {
-        let source = Source::new(Resource::Pods, true);
+        let source = WatchStatus::new(WatchedResource::Pods, true);
         let at_once = Duration::ZERO;
         assert!(source.is_well_for(PATIENCE, Instant::now()), "nothing was ever wrong");
         source.failed(Instant::now());

@@ -14,11 +14,11 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::{WRITE_TIME, WriteError};
-use crate::reservation::cluster_write::{Effect, HoldRef};
+use crate::reservation::cluster_write::{ClusterWrite, HoldSubject};
 use crate::reservation::token_bucket::TokenBucket;
 use crate::telemetry::logs::chain;
 use crate::telemetry::metrics::Metrics;
-use crate::telemetry::metrics::cluster::{Deed, Fate};
+use crate::telemetry::metrics::cluster::{WriteKind, WriteOutcome};
 
 /// How many Events can be written at once, and how many a second after that.
 const BURST: u32 = 50;
@@ -30,31 +30,33 @@ const REMEMBERED: usize = 1_024;
 
 /// Something that is told about a DaemonSet and a node.
 #[derive(Debug)]
-pub(super) struct Note {
-    about: HoldRef,
+pub(super) struct EventWrite {
+    about: HoldSubject,
     reason: &'static str,
     action: &'static str,
     why: &'static str,
     kind: EventType,
 }
 
-impl Note {
+impl EventWrite {
     /// What is to be told of an effect, if anything.
-    pub(super) fn of(effect: Effect) -> Option<Self> {
+    pub(super) fn of(effect: ClusterWrite) -> Option<Self> {
         let (about, reason, action, why, kind) = match effect {
-            Effect::HoldingRoom(about) => (about, "HoldingRoom", "Hold", "", EventType::Normal),
-            Effect::HoldEnded(about, end) => {
+            ClusterWrite::HoldingRoom(about) => (about, "HoldingRoom", "Hold", "", EventType::Normal),
+            ClusterWrite::HoldEnded(about, end) => {
                 (about, "HoldEnded", end.as_str(), end.message(), EventType::Normal)
             }
-            Effect::GateExpired(about) => (about, "GateExpired", "Open", "", EventType::Warning),
-            Effect::Wake(_) | Effect::RememberReady { .. } | Effect::Nominate(_) => return None,
+            ClusterWrite::GateExpired(about) => (about, "GateExpired", "Open", "", EventType::Warning),
+            ClusterWrite::Wake(_) | ClusterWrite::RecordFirstReady { .. } | ClusterWrite::Nominate(_) => {
+                return None;
+            }
         };
         about.has_refused.then_some(Self { about, reason, action, why, kind })
     }
 
     /// On the Node, which names the DaemonSet.
     fn on_node(&self) -> (Event, ObjectReference) {
-        let HoldRef { namespace, name, .. } = &self.about;
+        let HoldSubject { namespace, name, .. } = &self.about;
         let text = match self.reason {
             "HoldingRoom" => format!("keeping room for the missing pod of DaemonSet {namespace}/{name}"),
             "HoldEnded" => {
@@ -114,12 +116,12 @@ impl Note {
 pub(super) async fn run(
     client: Client,
     instance: Option<String>,
-    mut notes: mpsc::Receiver<Note>,
+    mut notes: mpsc::Receiver<EventWrite>,
     metrics: Arc<Metrics>,
 ) {
     let reporter = Reporter { controller: super::FIELD_MANAGER.to_owned(), instance };
     let recorder = Recorder::new(client, reporter);
-    let mut limiter = Limiter::new();
+    let mut limiter = EventLimiter::new();
     let mut is_failing = false;
     while let Some(note) = notes.recv().await {
         let mut events = vec![note.on_node()];
@@ -129,17 +131,17 @@ pub(super) async fn run(
         }
         for (event, object) in events {
             if !limiter.bucket.take(1, Instant::now()) {
-                metrics.cluster.deed(Deed::Event, Fate::Dropped);
+                metrics.cluster.deed(WriteKind::Event, WriteOutcome::Dropped);
                 continue;
             }
             let written = timeout(WRITE_TIME, recorder.publish(&event, &object)).await;
             match written.map_err(WriteError::from).and_then(|written| Ok(written?)) {
                 Ok(()) => {
                     is_failing = false;
-                    metrics.cluster.deed(Deed::Event, Fate::Done);
+                    metrics.cluster.deed(WriteKind::Event, WriteOutcome::Done);
                 }
                 Err(error) => {
-                    metrics.cluster.deed(Deed::Event, Fate::Failed);
+                    metrics.cluster.deed(WriteKind::Event, WriteOutcome::Failed);
                     if !std::mem::replace(&mut is_failing, true) {
                         let forbidden = error.is_forbidden();
                         let hint =
@@ -154,12 +156,12 @@ pub(super) async fn run(
 
 /// How many Events may be written.
 #[derive(Debug)]
-struct Limiter {
+struct EventLimiter {
     bucket: TokenBucket,
     said: HashMap<(Arc<str>, &'static str, &'static str), Instant>,
 }
 
-impl Limiter {
+impl EventLimiter {
     fn new() -> Self {
         Self { bucket: TokenBucket::new(BURST, PER_SECOND), said: HashMap::new() }
     }
@@ -186,8 +188,8 @@ mod tests {
     #[test]
     fn a_daemon_sets_events_are_the_same_for_every_node() {
         let note = |node: &str| {
-            let about = HoldRef { node: node.into(), ..hold(true) };
-            Note::of(Effect::HoldEnded(about, EndReason::Landed)).unwrap()
+            let about = HoldSubject { node: node.into(), ..hold(true) };
+            EventWrite::of(ClusterWrite::HoldEnded(about, EndReason::Landed)).unwrap()
         };
         let (one, on_one) = note("n1").on_daemon_set();
         let (other, on_other) = note("n2").on_daemon_set();
@@ -204,13 +206,13 @@ mod tests {
             )
         );
         assert_eq!((node.namespace, node.uid.as_deref()), (None, Some("node-uid")));
-        assert!(Note::of(Effect::HoldEnded(hold(false), EndReason::Landed)).is_none());
+        assert!(EventWrite::of(ClusterWrite::HoldEnded(hold(false), EndReason::Landed)).is_none());
     }
 
     #[test]
     fn few() {
         let now = Instant::now();
-        let mut limiter = Limiter::new();
+        let mut limiter = EventLimiter::new();
         let burst = (0..100).filter(|_| limiter.bucket.take(1, now)).count();
         let second = (0..100).filter(|_| limiter.bucket.take(1, now + Duration::from_secs(1))).count();
         assert_eq!((burst, second), (BURST as usize, PER_SECOND as usize));

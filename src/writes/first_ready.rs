@@ -15,7 +15,7 @@ use super::wake::annotate;
 use crate::reservation::gate::first_ready_annotation;
 use crate::telemetry::logs::chain;
 use crate::telemetry::metrics::Metrics;
-use crate::telemetry::metrics::cluster::{Deed, Fate};
+use crate::telemetry::metrics::cluster::{WriteKind, WriteOutcome};
 
 /// From one write to the next: a big cluster that starts all at once writes for minutes, and gates are open meanwhile.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -37,11 +37,11 @@ pub(super) async fn run(
         for attempt in 1..=ATTEMPTS {
             let Err(error) = annotate(&nodes, &node, &patch).await else {
                 is_failing = false;
-                metrics.cluster.deed(Deed::Remember, Fate::Done);
+                metrics.cluster.deed(WriteKind::Remember, WriteOutcome::Done);
                 break;
             };
             if error.is_final() || attempt == ATTEMPTS {
-                metrics.cluster.deed(Deed::Remember, Fate::Failed);
+                metrics.cluster.deed(WriteKind::Remember, WriteOutcome::Failed);
                 if !std::mem::replace(&mut is_failing, true) {
                     let hint = if error.is_forbidden() { ": grant the verb patch on nodes" } else { "" };
                     tracing::warn!(

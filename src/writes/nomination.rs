@@ -21,7 +21,7 @@ use super::{FIELD_MANAGER, WRITE_TIME, WriteError};
 use crate::reservation::nomination::{Nomination, NominationOutcome};
 use crate::telemetry::logs::chain;
 use crate::telemetry::metrics::Metrics;
-use crate::telemetry::metrics::cluster::{Deed, Fate};
+use crate::telemetry::metrics::cluster::{WriteKind, WriteOutcome};
 
 /// Patches under way at once.
 const PATCHES_AT_ONCE: usize = 8;
@@ -29,11 +29,11 @@ const PATCHES_AT_ONCE: usize = 8;
 const ASK_AGAIN: Duration = Duration::from_secs(60);
 
 /// Takes the answers to nominations; must not block.
-pub type NominationReporter = Box<dyn Fn(NominationReport) + Send + Sync>;
+pub type NominationReporter = Box<dyn Fn(NominationResult) + Send + Sync>;
 
 /// Something that the apiserver said of nominations.
 #[derive(Debug)]
-pub enum NominationReport {
+pub enum NominationResult {
     /// Pods/status may be patched, or not.
     Permitted(bool),
     /// The answer to one nomination.
@@ -97,7 +97,7 @@ impl Nominator {
             Ok(Err(_)) | Err(_) => was_permitted,
         };
         self.metrics.cluster.nomination_permitted.set(i64::from(is_permitted));
-        (self.report)(NominationReport::Permitted(is_permitted));
+        (self.report)(NominationResult::Permitted(is_permitted));
         match (was_permitted, is_permitted) {
             (true, false) => tracing::warn!(
                 "daemon pods are not nominated, so autoscalers do not see the room that is kept for them: grant the verb patch on pods/status, or set reservation.nominate to false"
@@ -128,7 +128,7 @@ impl Nominator {
     /// Answers what was asked for before the right was found missing.
     fn leave_undone(&self, asked: &mut mpsc::Receiver<Nomination>) {
         while let Ok(nomination) = asked.try_recv() {
-            (self.report)(NominationReport::Done(nomination, NominationOutcome::Unknown));
+            (self.report)(NominationResult::Done(nomination, NominationOutcome::Unknown));
         }
     }
 
@@ -143,18 +143,18 @@ impl Nominator {
         let (fate, outcome) = match &written {
             Ok(pod) => {
                 let resource_version = pod.resource_version().unwrap_or_default();
-                (Fate::Done, NominationOutcome::Written { resource_version })
+                (WriteOutcome::Done, NominationOutcome::Written { resource_version })
             }
             Err(WriteError::Api(Error::Api(status))) if matches!(status.code, 404 | 409) => {
-                (Fate::Outdated, NominationOutcome::Outdated)
+                (WriteOutcome::Outdated, NominationOutcome::Outdated)
             }
             Err(WriteError::Api(Error::Api(status))) if matches!(status.code, 400 | 403 | 422) => {
-                (Fate::Failed, NominationOutcome::Refused)
+                (WriteOutcome::Failed, NominationOutcome::Refused)
             }
-            Err(_) => (Fate::Failed, NominationOutcome::Unknown),
+            Err(_) => (WriteOutcome::Failed, NominationOutcome::Unknown),
         };
         match &written {
-            Err(error) if fate == Fate::Failed => {
+            Err(error) if fate == WriteOutcome::Failed => {
                 if !self.is_failing.swap(true, Ordering::Relaxed) {
                     let hint = if is_forbidden { ": grant the verb patch on pods/status" } else { "" };
                     tracing::warn!(
@@ -167,8 +167,8 @@ impl Nominator {
             }
             _ => self.is_failing.store(false, Ordering::Relaxed),
         }
-        self.metrics.cluster.deed(Deed::of(&nomination), fate);
-        (self.report)(NominationReport::Done(nomination, outcome));
+        self.metrics.cluster.deed(WriteKind::of(&nomination), fate);
+        (self.report)(NominationResult::Done(nomination, outcome));
         is_forbidden
     }
 }

@@ -14,7 +14,7 @@ use tokio::time::{sleep, timeout};
 use super::{FIELD_MANAGER, WRITE_TIME, WriteError};
 use crate::telemetry::logs::chain;
 use crate::telemetry::metrics::Metrics;
-use crate::telemetry::metrics::cluster::{Deed, Fate};
+use crate::telemetry::metrics::cluster::{WriteKind, WriteOutcome};
 
 /// The Node annotation whose change wakes.
 const WAKE_ANNOTATION: &str = "daemonset-warden.io/wake";
@@ -32,11 +32,11 @@ pub(super) async fn run(client: Client, mut asked: watch::Receiver<Option<Arc<st
         match wake(&nodes, &node).await {
             Ok(()) => {
                 failures = 0;
-                metrics.cluster.deed(Deed::WakeUp, Fate::Done);
+                metrics.cluster.deed(WriteKind::WakeUp, WriteOutcome::Done);
                 tracing::debug!(node = &*node, "woke refused pods");
             }
             Err(error) => {
-                metrics.cluster.deed(Deed::WakeUp, Fate::Failed);
+                metrics.cluster.deed(WriteKind::WakeUp, WriteOutcome::Failed);
                 if failures == 0 {
                     let hint = if error.is_forbidden() { ": grant the verb patch on nodes" } else { "" };
                     tracing::warn!(node = &*node, "failed to wake refused pods{hint}: {}", chain(&error));

@@ -6,12 +6,12 @@ use kube::api::PostParams;
 use serde_json::{Value, json};
 
 use crate::harness::{
-    Arena, HttpsServer, Warden, WardenOptions, eventually, mutating_webhook, owned_by_daemon_set,
+    HttpsServer, TestNamespace, Warden, WardenOptions, eventually, mutating_webhook, owned_by_daemon_set,
 };
 
 #[tokio::test]
 async fn only_daemon_pods_and_daemon_sets_reach_the_warden() {
-    let arena = Arena::shared("reach").await;
+    let arena = TestNamespace::shared("reach").await;
     let node = arena.node().await;
     let warden = Warden::start(WardenOptions::default()).await;
     arena.register(&warden, "Fail").await;
@@ -53,7 +53,7 @@ async fn only_daemon_pods_and_daemon_sets_reach_the_warden() {
 
 #[tokio::test]
 async fn a_dry_run_is_answered_and_leaves_nothing() {
-    let arena = Arena::shared("dry-run").await;
+    let arena = TestNamespace::shared("dry-run").await;
     let node = arena.node().await;
     let warden = Warden::start(WardenOptions::default()).await;
     arena.register(&warden, "Fail").await;
@@ -75,7 +75,7 @@ async fn a_dry_run_is_answered_and_leaves_nothing() {
 
 #[tokio::test]
 async fn warnings_are_what_kubectl_prints() {
-    let arena = Arena::shared("warnings").await;
+    let arena = TestNamespace::shared("warnings").await;
     let warden = Warden::start(WardenOptions::default()).await;
     arena.register(&warden, "Fail").await;
     let node_bound = json!({ "spec": { "template": { "spec": { "nodeName": "somewhere" } } } });
@@ -90,7 +90,7 @@ async fn warnings_are_what_kubectl_prints() {
 /// Somebody else's webhook, called after ours, undoes what ours did: ours is called again, and does it again.
 #[tokio::test]
 async fn a_second_mutating_webhook_has_the_warden_called_again() {
-    let arena = Arena::shared("reinvocation").await;
+    let arena = TestNamespace::shared("reinvocation").await;
     let node = arena.node().await;
     let warden = Warden::start(WardenOptions::default()).await;
     let foreign = HttpsServer::start(mutating_webhook(widen)).await;
@@ -130,7 +130,7 @@ fn widen(pod: &Value) -> Vec<Value> {
 /// With `failurePolicy: Ignore` and nobody there, everything goes through as if the warden had never been.
 #[tokio::test]
 async fn a_dead_warden_blocks_nothing() {
-    let arena = Arena::shared("dead-webhooks").await;
+    let arena = TestNamespace::shared("dead-webhooks").await;
     let node = arena.node().await;
     let mut warden = Warden::start(WardenOptions::default()).await;
     arena.register(&warden, "Ignore").await;

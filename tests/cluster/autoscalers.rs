@@ -25,8 +25,8 @@ use kube::{Api, ResourceExt};
 use serde_json::json;
 
 use crate::harness::{
-    Arena, ControlPlane, Extender, POOL, Scheduler, SchedulerOptions, Warden, WardenOptions, describe,
-    eventually_within, is_bound, node_of,
+    ControlPlane, Extender, POOL, Scheduler, SchedulerOptions, TestNamespace, Warden, WardenOptions,
+    describe, eventually_within, is_bound, node_of,
 };
 
 /// 300m each, like the ordinary pods: beside them a node of 4 CPU has room for ten of those and 100m to spare.
@@ -66,17 +66,17 @@ impl Arm {
     }
 }
 
-/// An autoscaler that makes nodes of 4 CPU for the pods of a [`Stage`].
+/// An autoscaler that makes nodes of 4 CPU for the pods of a [`AutoscalerTest`].
 trait Autoscaler {
     /// Creates the objects that it needs and starts the program, which takes no node away yet.
-    async fn start(stage: &Stage) -> Self;
+    async fn start(stage: &AutoscalerTest) -> Self;
     /// From now on it takes nodes away that are not needed.
-    async fn scale_down(&mut self, stage: &Stage);
+    async fn scale_down(&mut self, stage: &AutoscalerTest);
 }
 
 /// A control plane with a scheduler, and the warden or not.
-struct Stage {
-    arena: Arena<Arc<ControlPlane>>,
+struct AutoscalerTest {
+    arena: TestNamespace<Arc<ControlPlane>>,
     _scheduler: Scheduler,
     warden: Option<Warden>,
 }
@@ -90,11 +90,11 @@ struct Count {
     nodes: usize,
 }
 
-impl Stage {
+impl AutoscalerTest {
     async fn new(arm: Arm) -> Self {
         let plane = tokio::task::spawn_blocking(|| ControlPlane::start("autoscaler")).await.unwrap();
         let plane = Arc::new(plane);
-        let arena = Arena::on(plane.clone(), "scaled").await;
+        let arena = TestNamespace::on(plane.clone(), "scaled").await;
         let mut options = SchedulerOptions::default();
         let mut warden = None;
         if arm != Arm::Plain {

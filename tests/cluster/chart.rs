@@ -11,8 +11,8 @@ use kube::api::PostParams;
 use serde_json::{Value, json};
 
 use crate::harness::{
-    Arena, ControlPlane, Kubectl, MATRIX, NodeOptions, RELEASE, Release, SchedulerOptions, chart, daemon_pod,
-    daemon_set, eventually, eventually_within, say,
+    ControlPlane, Kubectl, MATRIX, NodeOptions, RELEASE, Release, SchedulerOptions, TestNamespace, chart,
+    daemon_pod, daemon_set, eventually, eventually_within, say,
 };
 
 /// Generous, because the other tests have the same two cores; the figure is what is printed, on a machine that does nothing else.
@@ -152,7 +152,7 @@ async fn only_daemon_pods_and_daemon_sets_reach_the_service() {
     release.install(&[]).await;
     let replicas = release.start_replicas().await;
     release.in_force().await;
-    let arena = Arena::on(plane, "chart-reach").await;
+    let arena = TestNamespace::on(plane, "chart-reach").await;
     arena.nodes(1, 1, &NodeOptions::default()).await;
     let calls = async || (release.answered("validate").await, release.answered("mutate").await);
     let before = calls().await;

@@ -9,8 +9,8 @@ use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
 
 use crate::harness::{
-    Arena, ControlPlane, NodeOptions, RELEASE, Release, describe, eventually, eventually_within, is_bound,
-    say,
+    ControlPlane, NodeOptions, RELEASE, Release, TestNamespace, describe, eventually, eventually_within,
+    is_bound, say,
 };
 
 /// Who the replicas are.
@@ -69,7 +69,7 @@ async fn what_the_chart_grants_is_what_its_replicas_use() {
 /// A daemon pod that does not come, ordinary pods that are refused meanwhile, one that the scheduler fails, and one daemon that
 /// gates a node.
 async fn hold_room(release: &Release, plane: Arc<ControlPlane>) {
-    let arena = Arena::on(plane.clone(), "chart-rights").await;
+    let arena = TestNamespace::on(plane.clone(), "chart-rights").await;
     arena.kubectl.succeed(&["label", "namespace", "chart-rights", "gates=yes"]).await;
     let service = release.endpoints();
     let extender = release.extender(service.url("scheduler")).await;

@@ -11,7 +11,7 @@ use kube::api::PostParams;
 use serde_json::{Value, json};
 
 use crate::harness::{
-    Arena, Certificate, ControlPlane, NodeOptions, RELEASE, Release, Replica, daemon_pod, daemon_set,
+    Certificate, ControlPlane, NodeOptions, RELEASE, Release, Replica, TestNamespace, daemon_pod, daemon_set,
     eventually, free_port, node_of, say,
 };
 
@@ -33,7 +33,7 @@ async fn schedulers_with_a_certificate_ask_by_service_and_by_loopback() {
     // Apiservers show no certificate, and are answered.
     release.in_force().await;
 
-    let arena = Arena::on(plane, NAME).await;
+    let arena = TestNamespace::on(plane, NAME).await;
     let taint = Taint { key: CONTROL_PLANE.to_owned(), effect: "NoSchedule".to_owned(), ..Taint::default() };
     let labels = BTreeMap::from([(CONTROL_PLANE.to_owned(), String::new())]);
     arena.nodes(1, 1, &NodeOptions { labels, taints: vec![taint], ..NodeOptions::default() }).await;
@@ -101,7 +101,7 @@ async fn install(release: &mut Release, client: &Certificate, port: u16) {
 }
 
 /// A DaemonSet and a Deployment, placed by that scheduler.
-async fn place(arena: &Arena<Arc<ControlPlane>>, scheduler: &str) {
+async fn place(arena: &TestNamespace<Arc<ControlPlane>>, scheduler: &str) {
     let by = json!({ "spec": { "template": { "spec": { "schedulerName": scheduler } } } });
     let (agent, web) = (format!("agent-{scheduler}"), format!("web-{scheduler}"));
     arena.create(&arena.daemon_set(&agent, by.clone())).await;
@@ -119,7 +119,7 @@ async fn refused(replica: &Replica) -> f64 {
 }
 
 /// Creates a DaemonSet that is refused and a daemon pod that is changed: docs/operate.md says what the audit log says of them.
-async fn audited(arena: &Arena<Arc<ControlPlane>>) {
+async fn audited(arena: &TestNamespace<Arc<ControlPlane>>) {
     let long = "a".repeat(250);
     let mut refused = daemon_set("long");
     refused.metadata.name = Some(long.clone());

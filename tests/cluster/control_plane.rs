@@ -8,11 +8,13 @@ use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::Api;
 use serde_json::json;
 
-use crate::harness::{Arena, ControlPlane, NodeOptions, SchedulerOptions, consistently, eventually, tools};
+use crate::harness::{
+    ControlPlane, NodeOptions, SchedulerOptions, TestNamespace, consistently, eventually, tools,
+};
 
 #[tokio::test]
 async fn a_daemon_pod_lands_on_a_node() {
-    let arena = Arena::shared("smoke").await;
+    let arena = TestNamespace::shared("smoke").await;
     let node = arena.node().await;
     arena.create(&arena.daemon_set("agent", json!({}))).await;
     arena.settled("agent", 1).await;
@@ -24,7 +26,7 @@ async fn a_daemon_pod_lands_on_a_node() {
 
 #[tokio::test]
 async fn kubectl_speaks_the_servers_version() {
-    let arena = Arena::shared("versions").await;
+    let arena = TestNamespace::shared("versions").await;
     let versions = arena.kubectl.succeed(&["version", "--output=json"]).await;
     let versions: serde_json::Value = serde_json::from_str(&versions).unwrap();
     assert_eq!(
@@ -36,7 +38,7 @@ async fn kubectl_speaks_the_servers_version() {
 
 #[tokio::test]
 async fn nodes_and_pods_take_their_time() {
-    let arena = Arena::shared("delays").await;
+    let arena = TestNamespace::shared("delays").await;
     let options = NodeOptions { ready_after: Some("3s"), ..NodeOptions::default() };
     let started = Instant::now();
     let node = arena.nodes(1, 1, &options).await.remove(0);
@@ -79,7 +81,7 @@ async fn nodes_and_pods_take_their_time() {
 async fn components_go_and_come_back() {
     let plane = tokio::task::spawn_blocking(|| ControlPlane::start("restarts")).await.unwrap();
     let mut scheduler = tokio::task::block_in_place(|| plane.scheduler(&SchedulerOptions::default()));
-    let arena = Arena::on(&plane, "restarts").await;
+    let arena = TestNamespace::on(&plane, "restarts").await;
     arena.node().await;
     arena.create(&arena.daemon_set("before", json!({}))).await;
     arena.settled("before", 1).await;

@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::harness::{NodeOptions, Served, consistently, describe, eventually, is_bound, node_of, object};
+use crate::harness::{
+    NodeOptions, TestExtender, consistently, describe, eventually, is_bound, node_of, object,
+};
 
 /// Waits until kubectl's description of it has all of the texts.
-async fn described(served: &Served, what: &[&str], texts: &[&str]) {
+async fn described(served: &TestExtender, what: &[&str], texts: &[&str]) {
     eventually(&format!("kubectl describe {what:?} has {texts:?}"), async || {
         let shown = served.arena.kubectl.succeed(&[&["describe"], what].concat()).await;
         if texts.iter().all(|text| shown.contains(text)) { Ok(()) } else { Err(shown) }
@@ -19,7 +21,7 @@ async fn described(served: &Served, what: &[&str], texts: &[&str]) {
 
 #[tokio::test]
 async fn kubectl_shows_that_room_is_kept_and_why_it_no_longer_is() {
-    let served = Served::start("events", json!({})).await;
+    let served = TestExtender::start("events", json!({})).await;
     let node = served.arena.node().await;
     served.missing_daemon_set("agent", "1", json!({})).await;
     served.arena.pods_exist("agent", 1).await;
@@ -41,7 +43,7 @@ async fn kubectl_shows_that_room_is_kept_and_why_it_no_longer_is() {
 
 #[tokio::test]
 async fn audit_mode_refuses_nothing_and_counts() {
-    let served = Served::start("audit", json!({ "reservation": { "mode": "Audit" } })).await;
+    let served = TestExtender::start("audit", json!({ "reservation": { "mode": "Audit" } })).await;
     served.arena.node().await;
     served.missing_daemon_set("agent", "1", json!({})).await;
     served.arena.pods_exist("agent", 1).await;
@@ -60,7 +62,7 @@ async fn audit_mode_refuses_nothing_and_counts() {
 /// Every node that the DaemonSet's controller makes a pod for, and no other; and how each of these pods is.
 #[tokio::test]
 async fn explain_says_what_the_controller_and_the_scheduler_do() {
-    let served = Served::start("explained", json!({})).await;
+    let served = TestExtender::start("explained", json!({})).await;
     let arena = &served.arena;
     let labelled = || BTreeMap::from([("agent".to_owned(), "yes".to_owned())]);
     let options = NodeOptions { labels: labelled(), ..NodeOptions::default() };

@@ -6,8 +6,8 @@ use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
 
 use crate::harness::{
-    Arena, ControlPlane, HttpsServer, NodeOptions, Scheduler, SchedulerOptions, Warden, WardenOptions,
-    eventually_within, mutating_webhook, node_of,
+    ControlPlane, HttpsServer, NodeOptions, Scheduler, SchedulerOptions, TestNamespace, Warden,
+    WardenOptions, eventually_within, mutating_webhook, node_of,
 };
 
 const NODES: usize = 3;
@@ -15,7 +15,10 @@ const NODES: usize = 3;
 const SOON: Duration = Duration::from_secs(30);
 
 /// A warden, and a scheduler of the test's own name that asks it.
-async fn extended(arena: &Arena<&'static ControlPlane>, node_cache_capable: bool) -> (Warden, Scheduler) {
+async fn extended(
+    arena: &TestNamespace<&'static ControlPlane>,
+    node_cache_capable: bool,
+) -> (Warden, Scheduler) {
     let warden = Warden::start(WardenOptions::default()).await;
     let mut extender = warden.extender();
     extender.node_cache_capable = node_cache_capable;
@@ -35,7 +38,7 @@ fn by(scheduler: &str) -> Value {
 }
 
 async fn asks_the_warden(name: &str, node_cache_capable: bool) {
-    let arena = Arena::shared(name).await;
+    let arena = TestNamespace::shared(name).await;
     let nodes = arena.nodes(1, NODES, &NodeOptions::default()).await;
     let (warden, _scheduler) = extended(&arena, node_cache_capable).await;
     arena.create(&arena.daemon_set("agent", by(name))).await;
@@ -89,7 +92,7 @@ async fn a_scheduler_asks_with_whole_nodes() {
 /// `ignorable: true`, and the server is killed, frozen, and back.
 #[tokio::test]
 async fn a_scheduler_goes_on_without_the_warden() {
-    let arena = Arena::shared("fail-open").await;
+    let arena = TestNamespace::shared("fail-open").await;
     arena.nodes(1, NODES, &NodeOptions::default()).await;
     let (mut warden, _scheduler) = extended(&arena, true).await;
     arena.create(&arena.deployment("with", 4, "100m", by("fail-open"))).await;
@@ -114,7 +117,7 @@ async fn a_scheduler_goes_on_without_the_warden() {
     warden.thaw();
 }
 
-async fn land(arena: &Arena<&'static ControlPlane>, app: &str, count: usize) {
+async fn land(arena: &TestNamespace<&'static ControlPlane>, app: &str, count: usize) {
     eventually_within(SOON, &format!("{count} pods of {app} are bound"), async || {
         let pods: Vec<Pod> = arena.pods(app).await;
         let bound = pods.iter().filter(|pod| node_of(pod).is_some()).count();
@@ -126,7 +129,7 @@ async fn land(arena: &Arena<&'static ControlPlane>, app: &str, count: usize) {
 /// SIGTERM with an apiserver and a scheduler connected: both keep their connections open for 90 s.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_warden_that_is_told_to_stop_leaves_at_once() {
-    let arena = Arena::shared("drain").await;
+    let arena = TestNamespace::shared("drain").await;
     arena.nodes(1, NODES, &NodeOptions::default()).await;
     let (mut warden, _scheduler) = extended(&arena, true).await;
     arena.register(&warden, "Fail").await;

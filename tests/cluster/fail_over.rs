@@ -10,13 +10,13 @@ use k8s_openapi::api::core::v1::Pod;
 use serde_json::json;
 
 use crate::harness::{
-    Arena, Extender, Forwarder, NodeOptions, SchedulerOptions, Warden, WardenOptions, describe,
+    Extender, Forwarder, NodeOptions, SchedulerOptions, TestNamespace, Warden, WardenOptions, describe,
     eventually_within, is_bound, say,
 };
 
 /// How a replica goes.
 #[derive(Clone, Copy)]
-enum Gone {
+enum FailureMode {
     /// Its process: connections to it are cut, and new ones refused.
     Killed,
     /// Its node, or the way there: nobody answers, and no connection is cut.
@@ -31,8 +31,8 @@ const BEFORE: usize = 18;
 const PAUSE: Duration = Duration::from_millis(160);
 
 /// Counts the pods that nobody was asked about, of that many.
-async fn unasked(name: &str, host: &str, gone: Gone, asks_both: bool, pods: usize) -> usize {
-    let arena = Arena::shared(name).await;
+async fn unasked(name: &str, host: &str, gone: FailureMode, asks_both: bool, pods: usize) -> usize {
+    let arena = TestNamespace::shared(name).await;
     let kubeconfig = Some(arena.warden_kubeconfig().await);
     let config = arena.holding_here(serde_json::Value::Null);
     let options = || WardenOptions { config: config.clone(), kubeconfig: kubeconfig.clone() };
@@ -57,8 +57,8 @@ async fn unasked(name: &str, host: &str, gone: Gone, asks_both: bool, pods: usiz
         arena.create(&arena.pod(&format!("web-{number}"), "10m", spec)).await;
         if number == BEFORE {
             tokio::task::block_in_place(|| match gone {
-                Gone::Killed => first.kill(),
-                Gone::Silent => first.freeze(),
+                FailureMode::Killed => first.kill(),
+                FailureMode::Silent => first.freeze(),
             });
             lost = Some(Instant::now());
         }
@@ -82,9 +82,9 @@ async fn unasked(name: &str, host: &str, gone: Gone, asks_both: bool, pods: usiz
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "a minute, and alone: see the head of this file"]
 async fn a_process_that_is_killed() {
-    let one = unasked("fail-over-killed", "127.0.0.1", Gone::Killed, false, 150).await;
+    let one = unasked("fail-over-killed", "127.0.0.1", FailureMode::Killed, false, 150).await;
     say(&format!("one address, process killed: {one} of 150 pods unasked"));
-    let both = unasked("fail-over-killed-two", "127.0.0.1", Gone::Killed, true, 150).await;
+    let both = unasked("fail-over-killed-two", "127.0.0.1", FailureMode::Killed, true, 150).await;
     say(&format!("two extenders, process killed: {both} of 150 pods unasked"));
 }
 
@@ -92,8 +92,8 @@ async fn a_process_that_is_killed() {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "two minutes, and alone: see the head of this file"]
 async fn a_node_that_falls_silent() {
-    let one = unasked("fail-over-silent", "127.0.0.1", Gone::Silent, false, 150).await;
+    let one = unasked("fail-over-silent", "127.0.0.1", FailureMode::Silent, false, 150).await;
     say(&format!("one address, node silent: {one} of 150 pods unasked"));
-    let http2 = unasked("fail-over-http2", "localhost", Gone::Silent, false, 400).await;
+    let http2 = unasked("fail-over-http2", "localhost", FailureMode::Silent, false, 400).await;
     say(&format!("the same with HTTP/2: {http2} of 400 pods unasked"));
 }

@@ -7,19 +7,20 @@ use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 
 use crate::harness::{
-    NEVER, READY_AFTER, Served, consistently, describe, eventually, eventually_within, is_bound, node_of,
+    NEVER, READY_AFTER, TestExtender, consistently, describe, eventually, eventually_within, is_bound,
+    node_of,
 };
 
 /// How long the daemon pods of these tests take to be Ready.
 const SLOW: &str = "8s";
 
 /// The test's namespace may gate; with a node, and an agent whose pods are Ready late.
-async fn gated(name: &str, gate: &str, ready_after: &str, reservation: Value) -> (Served, String) {
+async fn gated(name: &str, gate: &str, ready_after: &str, reservation: Value) -> (TestExtender, String) {
     let config = json!({
         "readinessGates": { "namespaceSelector": { "matchLabels": { "kubernetes.io/metadata.name": name } } },
         "reservation": reservation,
     });
-    let served = Served::start(name, config).await;
+    let served = TestExtender::start(name, config).await;
     let changes = json!({
         "metadata": { "annotations": { "daemonset-warden.io/ready-before-pods": gate } },
         "spec": { "template": {
@@ -32,7 +33,7 @@ async fn gated(name: &str, gate: &str, ready_after: &str, reservation: Value) ->
     (served, node)
 }
 
-async fn agent_is_ready(served: &Served) -> bool {
+async fn agent_is_ready(served: &TestExtender) -> bool {
     served.arena.pods("agent").await.iter().filter(|pod| is_bound(pod)).any(|pod| {
         let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref());
         conditions.is_some_and(|all| all.iter().any(|c| c.type_ == "Ready" && c.status == "True"))
@@ -40,7 +41,7 @@ async fn agent_is_ready(served: &Served) -> bool {
 }
 
 /// Waits until a pod of the app is bound. Gives whether the agent was Ready by then.
-async fn bound_while_ready(served: &Served, app: &str) -> bool {
+async fn bound_while_ready(served: &TestExtender, app: &str) -> bool {
     eventually(&format!("{app} runs"), async || {
         let pods: Vec<Pod> = served.arena.pods(app).await;
         if pods.iter().any(is_bound) { Ok(()) } else { Err(describe(&pods)) }
@@ -49,7 +50,7 @@ async fn bound_while_ready(served: &Served, app: &str) -> bool {
     agent_is_ready(served).await
 }
 
-async fn agent_is_replaced(served: &Served) {
+async fn agent_is_replaced(served: &TestExtender) {
     let before = served.arena.pods("agent").await.remove(0);
     served.arena.delete::<Pod>(&before.name_any()).await;
     eventually("another pod of the agent is bound", async || {

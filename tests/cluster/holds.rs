@@ -7,19 +7,19 @@ use kube::api::ListParams;
 use serde_json::json;
 
 use crate::harness::{
-    Arena, ControlPlane, NodeOptions, SchedulerOptions, Served, Warden, WardenOptions, consistently,
-    describe, eventually, eventually_within, is_bound, object,
+    ControlPlane, NodeOptions, SchedulerOptions, TestExtender, TestNamespace, Warden, WardenOptions,
+    consistently, describe, eventually, eventually_within, is_bound, object,
 };
 
 /// From the end of a hold until the pods that it refused run. Far below the 5 minutes after which the scheduler would
 /// look at them by itself.
 const WOKEN: Duration = Duration::from_secs(15);
 
-async fn bound(served: &Served, app: &str) -> usize {
+async fn bound(served: &TestExtender, app: &str) -> usize {
     served.arena.pods(app).await.iter().filter(|pod| is_bound(pod)).count()
 }
 
-async fn wait_for(served: &Served, app: &str, count: usize, at_most: Duration) {
+async fn wait_for(served: &TestExtender, app: &str, count: usize, at_most: Duration) {
     eventually_within(at_most, &format!("{count} pods of {app} are bound"), async || {
         let pods = served.arena.pods(app).await;
         if pods.iter().filter(|pod| is_bound(pod)).count() == count { Ok(()) } else { Err(describe(&pods)) }
@@ -28,7 +28,7 @@ async fn wait_for(served: &Served, app: &str, count: usize, at_most: Duration) {
 }
 
 /// The fourth pod is refused for as long as the hold lasts, and then runs.
-async fn refused_until_the_hold_ends(served: &Served, hold: Duration) {
+async fn refused_until_the_hold_ends(served: &TestExtender, hold: Duration) {
     served.ordinary("web", 4, json!({})).await;
     wait_for(served, "web", 3, Duration::from_secs(30)).await;
     let refused = Instant::now();
@@ -38,7 +38,7 @@ async fn refused_until_the_hold_ends(served: &Served, hold: Duration) {
 
 #[tokio::test]
 async fn hold_timeout_ends_a_hold_for_a_pod_that_does_not_come() {
-    let served = Served::start("hold-timeout", json!({ "reservation": { "holdTimeout": "8s" } })).await;
+    let served = TestExtender::start("hold-timeout", json!({ "reservation": { "holdTimeout": "8s" } })).await;
     served.arena.node().await;
     served.missing_daemon_set("agent", "1", json!({})).await;
     served.arena.pods_exist("agent", 1).await;
@@ -48,7 +48,7 @@ async fn hold_timeout_ends_a_hold_for_a_pod_that_does_not_come() {
 }
 
 /// An Event on the DaemonSet or the Node.
-async fn told(served: &Served, reason: &str) {
+async fn told(served: &TestExtender, reason: &str) {
     let api = kube::Api::<Event>::all(served.client());
     eventually(&format!("an Event says {reason}"), async || {
         let events =
@@ -73,7 +73,7 @@ async fn told(served: &Served, reason: &str) {
 #[tokio::test]
 async fn wait_timeout_ends_a_hold_for_room_that_does_not_come() {
     let config = json!({ "reservation": { "waitTimeout": "8s" } });
-    let served = Served::start("wait-timeout", config).await;
+    let served = TestExtender::start("wait-timeout", config).await;
     served.arena.node().await;
     let by_us = json!({ "spec": { "schedulerName": "wait-timeout" } });
     served.arena.create(&served.arena.pod("filler", "3500m", by_us.clone())).await;
@@ -94,7 +94,7 @@ async fn wait_timeout_ends_a_hold_for_room_that_does_not_come() {
 /// The controller is refused each pod by the quota: there is none to look at, only the template.
 #[tokio::test]
 async fn a_quota_that_keeps_daemon_pods_out_holds_for_a_bounded_time() {
-    let served = Served::start("quota", json!({ "reservation": { "holdTimeout": "8s" } })).await;
+    let served = TestExtender::start("quota", json!({ "reservation": { "holdTimeout": "8s" } })).await;
     served.arena.node().await;
     let class = served.arena.priority_class("agents", 0).await;
     let quota: ResourceQuota = object(json!({
@@ -117,7 +117,7 @@ async fn a_quota_that_keeps_daemon_pods_out_holds_for_a_bounded_time() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_warden_that_is_killed_fails_open_and_comes_back_in_force() {
-    let mut served = Served::start("killed", json!({})).await;
+    let mut served = TestExtender::start("killed", json!({})).await;
     served.arena.node().await;
     served.missing_daemon_set("agent", "1", json!({})).await;
     served.arena.pods_exist("agent", 1).await;
@@ -146,7 +146,7 @@ async fn a_warden_that_is_killed_fails_open_and_comes_back_in_force() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_apiserver_that_restarts_loses_no_daemon_pod() {
     let plane = tokio::task::spawn_blocking(|| ControlPlane::start("restarted")).await.unwrap();
-    let arena = Arena::on(&plane, "restarted").await;
+    let arena = TestNamespace::on(&plane, "restarted").await;
     let kubeconfig = Some(arena.warden_kubeconfig().await);
     let warden = Warden::start(WardenOptions { kubeconfig, ..WardenOptions::default() }).await;
     let mut extender = warden.extender();

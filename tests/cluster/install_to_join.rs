@@ -11,14 +11,14 @@ use kube::api::PostParams;
 use serde_json::{Value, json};
 
 use crate::harness::{
-    Arena, ControlPlane, NodeOptions, RELEASE, Release, Scheduler, SchedulerOptions, daemon_pod, eventually,
-    is_bound, say, tools,
+    ControlPlane, NodeOptions, RELEASE, Release, Scheduler, SchedulerOptions, TestNamespace, daemon_pod,
+    eventually, is_bound, say, tools,
 };
 
 const NODES: usize = 3;
 const DAEMONS: [&str; 3] = ["cni", "csi", "logs"];
 
-type OwnArena = Arena<Arc<ControlPlane>>;
+type OwnNamespace = TestNamespace<Arc<ControlPlane>>;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn from_helm_install_to_a_node_that_joins() {
@@ -49,7 +49,7 @@ async fn journey(name: &'static str, flags: &'static [&str]) -> Lists {
     let _replicas = release.start_replicas().await;
     release.in_force().await;
 
-    let arena = Arena::on(plane.clone(), name).await;
+    let arena = TestNamespace::on(plane.clone(), name).await;
     judges(&arena).await;
     let _scheduler = scheduler_as_told(&release).await;
     node_joins(&arena).await;
@@ -69,7 +69,7 @@ async fn journey(name: &'static str, flags: &'static [&str]) -> Lists {
 }
 
 /// What the webhooks do: one denial, one warning, one patch.
-async fn judges(arena: &OwnArena) {
+async fn judges(arena: &OwnNamespace) {
     let text = |changes: Value| serde_json::to_string(&arena.daemon_set("agent", changes)).unwrap();
     let long = json!({ "metadata": { "name": "a".repeat(243) } });
     let denied = arena.kubectl.apply(&text(long)).await;
@@ -105,7 +105,7 @@ async fn scheduler_as_told(release: &Release) -> Scheduler {
 }
 
 /// Ordinary pods wait for nodes, DaemonSets want 900m of each, and the nodes come.
-async fn node_joins(arena: &OwnArena) {
+async fn node_joins(arena: &OwnNamespace) {
     for name in DAEMONS {
         arena.create(&arena.daemon_set(name, json!({}))).await;
     }

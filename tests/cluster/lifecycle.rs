@@ -8,13 +8,14 @@ use kube::api::ListParams;
 use serde_json::{Value, json};
 
 use crate::harness::{
-    Arena, ControlPlane, NodeOptions, Warden, WardenOptions, consistently, describe, eventually, is_bound,
+    ControlPlane, NodeOptions, TestNamespace, Warden, WardenOptions, consistently, describe, eventually,
+    is_bound,
 };
 
 const NODES: usize = 3;
 
-async fn settled(name: &str) -> (Arena<&'static ControlPlane>, Warden) {
-    let arena = Arena::shared(name).await;
+async fn settled(name: &str) -> (TestNamespace<&'static ControlPlane>, Warden) {
+    let arena = TestNamespace::shared(name).await;
     let warden = Warden::start(WardenOptions::default()).await;
     arena.register(&warden, "Fail").await;
     arena.nodes(1, NODES, &NodeOptions::default()).await;
@@ -30,7 +31,7 @@ fn image(tag: &str) -> Value {
 }
 
 /// That the controller has come to rest: no further pod within some seconds.
-async fn assert_created(arena: &Arena<&'static ControlPlane>, pods: usize) {
+async fn assert_created(arena: &TestNamespace<&'static ControlPlane>, pods: usize) {
     consistently(Duration::from_secs(3), &format!("{pods} pods were ever made"), async || {
         match arena.recorder.created_by("agent") {
             made if made == pods => Ok(()),
@@ -102,7 +103,7 @@ async fn an_orphaning_delete_leaves_pods_that_the_next_one_adopts() {
 /// must look to the controller as if nothing had happened.
 #[tokio::test]
 async fn a_node_bound_daemon_set_does_not_loop() {
-    let arena = Arena::shared("no-loop").await;
+    let arena = TestNamespace::shared("no-loop").await;
     let warden = Warden::start(WardenOptions::default()).await;
     arena.register(&warden, "Fail").await;
     let node = arena.nodes(1, 2, &NodeOptions::default()).await.remove(0);

@@ -9,24 +9,24 @@ use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 
 use crate::harness::{
-    Arena, ControlPlane, NodeOptions, Warden, WardenOptions, describe, eventually, is_bound, object,
+    ControlPlane, NodeOptions, TestNamespace, Warden, WardenOptions, describe, eventually, is_bound, object,
 };
 
-struct Warned {
-    arena: Arena<&'static ControlPlane>,
+struct LiveRulesTest {
+    arena: TestNamespace<&'static ControlPlane>,
     _warden: Warden,
 }
 
-async fn warned(name: &str) -> Warned {
-    let arena = Arena::shared(name).await;
+async fn warned(name: &str) -> LiveRulesTest {
+    let arena = TestNamespace::shared(name).await;
     let kubeconfig = Some(arena.warden_kubeconfig().await);
     let config = arena.holding_here(json!({}));
     let warden = Warden::start(WardenOptions { config, kubeconfig }).await;
     arena.register(&warden, "Fail").await;
-    Warned { arena, _warden: warden }
+    LiveRulesTest { arena, _warden: warden }
 }
 
-impl Warned {
+impl LiveRulesTest {
     /// What kubectl says of the DaemonSet with these changes to its template's spec; it is not stored.
     async fn of(&self, name: &str, spec: Value) -> String {
         let daemon_set = self.arena.daemon_set(name, json!({ "spec": { "template": { "spec": spec } } }));

@@ -5,7 +5,7 @@ use std::path::Path;
 use k8s_openapi::api::core::v1::Taint;
 use serde_json::json;
 
-use crate::harness::{Arena, ControlPlane, NodeOptions, Warden, WardenOptions};
+use crate::harness::{ControlPlane, NodeOptions, TestNamespace, Warden, WardenOptions};
 
 /// A manifest of tests/data, for the nodes of one test.
 fn manifest(name: &str, pool: &str) -> String {
@@ -15,8 +15,8 @@ fn manifest(name: &str, pool: &str) -> String {
 }
 
 /// Three nodes: one of the control plane, one with an SSD, one plain.
-async fn cluster(name: &str) -> (Arena<&'static ControlPlane>, Warden) {
-    let arena = Arena::shared(name).await;
+async fn cluster(name: &str) -> (TestNamespace<&'static ControlPlane>, Warden) {
+    let arena = TestNamespace::shared(name).await;
     let control_plane = Taint {
         key: "node-role.kubernetes.io/control-plane".to_owned(),
         effect: "NoSchedule".to_owned(),
@@ -31,7 +31,7 @@ async fn cluster(name: &str) -> (Arena<&'static ControlPlane>, Warden) {
     (arena, warden)
 }
 
-async fn apply(arena: &Arena<&'static ControlPlane>, name: &str) {
+async fn apply(arena: &TestNamespace<&'static ControlPlane>, name: &str) {
     let outcome = arena.kubectl.apply(&manifest(name, &arena.namespace)).await;
     assert!(outcome.success, "{outcome:?}");
     assert_eq!(outcome.stdout.trim_end(), format!("daemonset.apps/{name} created"));

@@ -13,8 +13,8 @@ use serde_json::{Value, json};
 use daemonset_warden::reservation::nomination::Nomination;
 
 use crate::harness::{
-    Arena, ControlPlane, Extender, GONE_AFTER, NodeOptions, SchedulerOptions, Served, Warden, WardenOptions,
-    consistently, describe, eventually, eventually_within, is_bound, node_of, say,
+    ControlPlane, Extender, GONE_AFTER, NodeOptions, SchedulerOptions, TestExtender, TestNamespace, Warden,
+    WardenOptions, consistently, describe, eventually, eventually_within, is_bound, node_of, say,
 };
 
 /// From the failed attempt to the nomination, at most.
@@ -29,12 +29,12 @@ fn plane() -> &'static ControlPlane {
     PLANE.get_or_init(|| ControlPlane::start("nominating"))
 }
 
-async fn arena(name: &str) -> Arena<&'static ControlPlane> {
-    Arena::on(tokio::task::spawn_blocking(plane).await.unwrap(), name).await
+async fn arena(name: &str) -> TestNamespace<&'static ControlPlane> {
+    TestNamespace::on(tokio::task::spawn_blocking(plane).await.unwrap(), name).await
 }
 
 /// A warden that holds room in the namespace of the test alone, while it has the label `holds`.
-async fn warden(arena: &Arena<&'static ControlPlane>, mut reservation: Value) -> Warden {
+async fn warden(arena: &TestNamespace<&'static ControlPlane>, mut reservation: Value) -> Warden {
     let kubeconfig = Some(arena.warden_kubeconfig().await);
     let own = json!({ "kubernetes.io/metadata.name": arena.namespace, "holds": "yes" });
     reservation["namespaceSelector"] = json!({ "matchLabels": own });
@@ -46,26 +46,26 @@ fn asks(warden: &Warden) -> SchedulerOptions {
     SchedulerOptions { extenders: vec![extender], ..SchedulerOptions::default() }
 }
 
-async fn label_namespace(arena: &Arena<&'static ControlPlane>, holds: Value) {
+async fn label_namespace(arena: &TestNamespace<&'static ControlPlane>, holds: Value) {
     let api: Api<Namespace> = Api::all(arena.client.clone());
     let labels = json!({ "metadata": { "labels": { "holds": holds } } });
     api.patch(&arena.namespace, &PatchParams::default(), &Patch::Merge(labels)).await.unwrap();
 }
 
 /// A scheduler that asks the warden, and one node with 500m left of 4 CPU.
-async fn nearly_full(name: &str, reservation: Value) -> (Served, String) {
+async fn nearly_full(name: &str, reservation: Value) -> (TestExtender, String) {
     let arena = arena(name).await;
     label_namespace(&arena, json!("yes")).await;
     let warden = warden(&arena, reservation).await;
     let options = asks(&warden);
-    let served = Served::with(arena, warden, options).await;
+    let served = TestExtender::with(arena, warden, options).await;
     let node = served.arena.node().await;
     filler(&served, "filler", json!({})).await;
     (served, node)
 }
 
 /// 3500m on the node that the test has.
-async fn filler(served: &Served, name: &str, changes: Value) {
+async fn filler(served: &TestExtender, name: &str, changes: Value) {
     let mut pod = json!({ "spec": { "schedulerName": served.arena.namespace } });
     json_patch::merge(&mut pod, &changes);
     served.arena.create(&served.arena.pod(name, "3500m", pod)).await;
@@ -81,7 +81,7 @@ fn has_failed(pod: &Pod) -> bool {
     conditions.is_some_and(|all| all.iter().any(|c| c.type_ == "PodScheduled" && c.status == "False"))
 }
 
-async fn nominated(served: &Served, app: &str, count: usize) {
+async fn nominated(served: &TestExtender, app: &str, count: usize) {
     eventually_within(NOMINATED_WITHIN, &format!("{count} pods of {app} are nominated"), async || {
         let pods = served.arena.pods(app).await;
         match pods.iter().filter(|pod| nominated_node(pod).is_some()).count() {
@@ -92,7 +92,7 @@ async fn nominated(served: &Served, app: &str, count: usize) {
     .await;
 }
 
-async fn failed(served: &Served, app: &str, count: usize) {
+async fn failed(served: &TestExtender, app: &str, count: usize) {
     eventually(&format!("the scheduler has failed {count} pods of {app}"), async || {
         let pods = served.arena.pods(app).await;
         let failed = pods.iter().filter(|pod| has_failed(pod)).count();
@@ -101,7 +101,7 @@ async fn failed(served: &Served, app: &str, count: usize) {
     .await;
 }
 
-async fn nobody_is_nominated(served: &Served, app: &str) {
+async fn nobody_is_nominated(served: &TestExtender, app: &str) {
     consistently(A_WHILE, &format!("no pod of {app} is nominated"), async || {
         let pods = served.arena.pods(app).await;
         match pods.iter().find_map(nominated_node) {
@@ -153,7 +153,7 @@ async fn a_daemon_pod_that_the_scheduler_failed_is_nominated_until_its_hold_ends
     assert_eq!(written(&served.warden, "failed").await, 0.0, "{}", served.warden.log());
 }
 
-async fn the_nomination_is_taken_back(served: &Served) {
+async fn the_nomination_is_taken_back(served: &TestExtender) {
     eventually_within(NOMINATED_WITHIN, "the nomination is taken back", async || {
         match nominated_node(&served.arena.pods("agent").await[0]) {
             None => Ok(()),
@@ -192,7 +192,7 @@ async fn a_nomination_that_a_preemption_stands_on_is_left_alone() {
     label_namespace(&arena, json!("yes")).await;
     let warden = warden(&arena, json!({})).await;
     let options = asks(&warden);
-    let served = Served::with(arena, warden, options).await;
+    let served = TestExtender::with(arena, warden, options).await;
     let node = served.arena.node().await;
     let class = served.arena.priority_class("agents", 1000).await;
     let equal = json!({ "spec": { "priorityClassName": class, "schedulerName": "preempting-late" } });
@@ -280,10 +280,10 @@ async fn without_nomination_they_take_held_room() {
 async fn pods_beside_held_nodes(name: &'static str, nominate: bool) -> usize {
     // Each with a control plane of its own: any pod that ends in a cluster makes the scheduler try, and clear, all of them.
     let plane = tokio::task::spawn_blocking(move || ControlPlane::start(name)).await.unwrap();
-    let arena = Arena::on(&*Box::leak(Box::new(plane)), name).await;
+    let arena = TestNamespace::on(&*Box::leak(Box::new(plane)), name).await;
     label_namespace(&arena, json!("yes")).await;
     let warden = warden(&arena, json!({ "nominate": nominate })).await;
-    let served = Served::with(arena, warden, SchedulerOptions::default()).await;
+    let served = TestExtender::with(arena, warden, SchedulerOptions::default()).await;
     let labels = [("agent".to_owned(), "yes".to_owned())].into();
     let held = served.arena.nodes(1, 20, &NodeOptions { labels, ..NodeOptions::default() }).await;
     served.arena.nodes(21, 20, &NodeOptions { cpu: "400m", ..NodeOptions::default() }).await;
@@ -313,7 +313,7 @@ async fn pods_beside_held_nodes(name: &'static str, nominate: bool) -> usize {
     pods.iter().filter(|pod| held.iter().any(|node| node_of(pod) == Some(node))).count()
 }
 
-async fn failed_and_nominated(served: &Served, count: usize) {
+async fn failed_and_nominated(served: &TestExtender, count: usize) {
     failed(served, "agent", count).await;
     nominated(served, "agent", count).await;
 }
@@ -352,7 +352,7 @@ async fn without_the_right_it_says_so_and_the_rest_works() {
     let config = json!({ "reservation": { "namespaceSelector": own } });
     let warden = Warden::start(WardenOptions { config, kubeconfig }).await;
     let options = asks(&warden);
-    let served = Served::with(arena, warden, options).await;
+    let served = TestExtender::with(arena, warden, options).await;
     served.arena.node().await;
     filler(&served, "filler", json!({})).await;
     served.daemon_set("agent", "800m", json!({})).await;
@@ -389,7 +389,7 @@ async fn the_small_pod_runs_in_the_end(name: &str, options: impl FnOnce(&Warden)
     label_namespace(&arena, json!("yes")).await;
     let warden = warden(&arena, json!({ "waitTimeout": "6s" })).await;
     let options = options(&warden);
-    let served = Served::with(arena, warden, options).await;
+    let served = TestExtender::with(arena, warden, options).await;
     served.arena.node().await;
     filler(&served, "filler", json!({})).await;
     served.daemon_set("agent", "800m", json!({})).await;

@@ -8,14 +8,14 @@ use kube::api::ListParams;
 use serde_json::{Value, json};
 
 use crate::harness::{
-    Arena, ControlPlane, NEVER, NodeOptions, Warden, WardenOptions, consistently, describe, eventually,
-    is_bound, node_of,
+    ControlPlane, NEVER, NodeOptions, TestNamespace, Warden, WardenOptions, consistently, describe,
+    eventually, is_bound, node_of,
 };
 
-type SharedArena = Arena<&'static ControlPlane>;
+type SharedNamespace = TestNamespace<&'static ControlPlane>;
 
-async fn warded(name: &str) -> (SharedArena, Warden) {
-    let arena = Arena::shared(name).await;
+async fn warded(name: &str) -> (SharedNamespace, Warden) {
+    let arena = TestNamespace::shared(name).await;
     let warden = Warden::start(WardenOptions::default()).await;
     arena.register(&warden, "Fail").await;
     (arena, warden)
@@ -27,13 +27,13 @@ fn bound_to(node: &str) -> Value {
 }
 
 /// Who bound the pod, by its own Event: nobody, where a controller did.
-async fn scheduled_by(arena: &SharedArena, pod: &Pod) -> Option<String> {
+async fn scheduled_by(arena: &SharedNamespace, pod: &Pod) -> Option<String> {
     let of_pod = format!("involvedObject.name={},reason=Scheduled", pod.name_any());
     let events = arena.api::<Event>().list(&ListParams::default().fields(&of_pod)).await.unwrap();
     events.items.into_iter().find_map(|event| event.reporting_component)
 }
 
-async fn assert_scheduled_by_default_scheduler(arena: &SharedArena, pod: &Pod) {
+async fn assert_scheduled_by_default_scheduler(arena: &SharedNamespace, pod: &Pod) {
     eventually("the default scheduler says that it placed the pod", async || {
         match scheduled_by(arena, pod).await {
             Some(who) if who == "default-scheduler" => Ok(()),
@@ -44,7 +44,7 @@ async fn assert_scheduled_by_default_scheduler(arena: &SharedArena, pod: &Pod) {
 }
 
 /// Pods that fill a node of 4 CPU.
-async fn fill(arena: &SharedArena, class: &str) {
+async fn fill(arena: &SharedNamespace, class: &str) {
     for number in 1..=4 {
         let of_class =
             json!({ "metadata": { "labels": { "app": "filler" } }, "spec": { "priorityClassName": class } });
@@ -53,7 +53,7 @@ async fn fill(arena: &SharedArena, class: &str) {
     arena.bound("filler", 4).await;
 }
 
-async fn assert_pending(arena: &SharedArena, app: &str) {
+async fn assert_pending(arena: &SharedNamespace, app: &str) {
     consistently(Duration::from_secs(4), &format!("the pod of {app} waits"), async || {
         let pods = arena.pods(app).await;
         if pods.iter().any(is_bound) { Err(describe(&pods)) } else { Ok(()) }
@@ -77,7 +77,7 @@ async fn a_node_bound_daemon_pod_is_placed_by_the_default_scheduler() {
 /// The reason for the test above: without the warden nobody schedules such a pod, and nobody can be preempted for it.
 #[tokio::test]
 async fn without_the_warden_the_scheduler_never_sees_it() {
-    let arena = Arena::shared("unwarded").await;
+    let arena = TestNamespace::shared("unwarded").await;
     let node = arena.node().await;
     arena.create(&arena.daemon_set("agent", bound_to(&node))).await;
     let pods = arena.bound("agent", 1).await;

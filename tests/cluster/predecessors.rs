@@ -10,7 +10,7 @@ use kube::ResourceExt;
 use serde_json::{Value, json};
 
 use crate::harness::{
-    Extender, GONE_AFTER, NodeOptions, Served, consistently, describe, eventually, eventually_within,
+    Extender, GONE_AFTER, NodeOptions, TestExtender, consistently, describe, eventually, eventually_within,
     is_bound, say,
 };
 
@@ -20,8 +20,8 @@ const ENDS: &str = "5s";
 const SOON: Duration = Duration::from_secs(10);
 
 /// Nodes of 4 CPU, each with an important agent of 1 CPU and three ordinary pods of 1 CPU; more of these wait.
-async fn full(name: &str, nodes: usize, waiting: usize, strategy: Value, with_warden: bool) -> Served {
-    let served = Served::start_with(name, json!({}), |warden| {
+async fn full(name: &str, nodes: usize, waiting: usize, strategy: Value, with_warden: bool) -> TestExtender {
+    let served = TestExtender::start_with(name, json!({}), |warden| {
         // Beside the other tests on two cores a call can starve for 300 ms, and what fails open proves nothing.
         let extender = Extender { preempts: true, http_timeout: "5s", ..warden.extender() };
         if with_warden { vec![extender] } else { Vec::new() }
@@ -57,7 +57,7 @@ fn bound(pods: &[Pod]) -> BTreeSet<String> {
     pods.iter().filter(|pod| is_bound(pod)).filter_map(ResourceExt::uid).collect()
 }
 
-async fn somebody_is_evicted(served: &Served) {
+async fn somebody_is_evicted(served: &TestExtender) {
     eventually("an ordinary pod is evicted", async || match served.arena.recorder.preempted() {
         victims if victims.is_empty() => Err("none".to_owned()),
         _ => Ok(()),
@@ -66,7 +66,7 @@ async fn somebody_is_evicted(served: &Served) {
 }
 
 /// A DaemonSet that surges gets another pod as soon as one is told to end, while that still takes its room.
-async fn its_pod_is_told_to_end(name: &str, with_warden: bool) -> (Served, Pod) {
+async fn its_pod_is_told_to_end(name: &str, with_warden: bool) -> (TestExtender, Pod) {
     let served = full(name, 1, 0, json!({ "maxSurge": 1, "maxUnavailable": 0 }), with_warden).await;
     let before = served.arena.bound("agent", 1).await.remove(0);
     served.arena.delete::<Pod>(&before.name_any()).await;
@@ -111,7 +111,7 @@ async fn a_daemon_pod_waits_for_its_predecessor_instead_of_evicting() {
 const NODES: usize = 3;
 
 /// One that does not surge gets it when the other has gone: by then the backlog has taken the room.
-async fn its_template_changes(name: &str, with_warden: bool) -> Served {
+async fn its_template_changes(name: &str, with_warden: bool) -> TestExtender {
     let served = full(name, NODES, 2 * NODES, json!({ "maxUnavailable": "100%" }), with_warden).await;
     let version = json!({ "spec": { "template": { "metadata": { "labels": { "version": "2" } } } } });
     served.arena.change::<DaemonSet>("agent", &version).await;

@@ -5,7 +5,7 @@ use k8s_openapi::api::rbac::v1::RoleBinding;
 use kube::ResourceExt;
 use serde_json::{Value, json};
 
-use crate::harness::{Arena, Warden, WardenOptions, object, owned_by_daemon_set};
+use crate::harness::{TestNamespace, Warden, WardenOptions, object, owned_by_daemon_set};
 
 fn class_of(pod: &Pod) -> Option<String> {
     pod.spec.as_ref()?.priority_class_name.clone()
@@ -13,7 +13,7 @@ fn class_of(pod: &Pod) -> Option<String> {
 
 #[tokio::test]
 async fn trusted_controllers_get_the_default_class_and_forgers_do_not() {
-    let arena = Arena::shared("priority").await;
+    let arena = TestNamespace::shared("priority").await;
     arena.node().await;
     let class = arena.priority_class("agents", 1000).await;
     let config = json!({ "admission": { "defaultPriorityClassName": class } });

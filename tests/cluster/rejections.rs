@@ -6,11 +6,11 @@ use kube::Api;
 use kube::api::PostParams;
 use serde_json::{Value, json};
 
-use crate::harness::{Arena, ControlPlane, PERMISSIVE, Warden, WardenOptions, eventually, object};
+use crate::harness::{ControlPlane, PERMISSIVE, TestNamespace, Warden, WardenOptions, eventually, object};
 
 /// With the permissive kind served, and a warden that takes it for a DaemonSet.
-async fn judged(name: &str) -> (Arena<&'static ControlPlane>, Warden) {
-    let arena = Arena::shared(name).await;
+async fn judged(name: &str) -> (TestNamespace<&'static ControlPlane>, Warden) {
+    let arena = TestNamespace::shared(name).await;
     serve_permissive_kind(&arena).await;
     let kinds = json!({ "daemonSetKinds": [
         { "apiGroup": "apps", "kind": "DaemonSet" },
@@ -21,7 +21,7 @@ async fn judged(name: &str) -> (Arena<&'static ControlPlane>, Warden) {
     (arena, warden)
 }
 
-async fn serve_permissive_kind(arena: &Arena<&'static ControlPlane>) {
+async fn serve_permissive_kind(arena: &TestNamespace<&'static ControlPlane>) {
     let definition: CustomResourceDefinition = object(json!({
         "metadata": { "name": format!("daemonsets.{PERMISSIVE}") },
         "spec": {
@@ -44,7 +44,7 @@ async fn serve_permissive_kind(arena: &Arena<&'static ControlPlane>) {
 }
 
 /// A DaemonSet of the permissive kind.
-fn permissive(arena: &Arena<&'static ControlPlane>, name: &str, changes: &Value) -> String {
+fn permissive(arena: &TestNamespace<&'static ControlPlane>, name: &str, changes: &Value) -> String {
     let mut value = serde_json::to_value(arena.daemon_set(name, json!({}))).unwrap();
     value["apiVersion"] = json!(format!("{PERMISSIVE}/v1"));
     json_patch::merge(&mut value, changes);
@@ -124,7 +124,7 @@ async fn accepts_a_right_one_and_rejects_a_changed_selector() {
 
 #[tokio::test]
 async fn the_apiserver_refuses_wrong_apps_v1_before_it_asks() {
-    let arena = Arena::shared("builtin").await;
+    let arena = TestNamespace::shared("builtin").await;
     let warden = Warden::start(WardenOptions::default()).await;
     arena.register(&warden, "Fail").await;
     let before = arena.validating_calls().await;
@@ -145,7 +145,7 @@ async fn the_apiserver_refuses_wrong_apps_v1_before_it_asks() {
 /// Our own rules: 403, which kubectl prints with the webhook's name and the causes.
 #[tokio::test]
 async fn rejects_pods_without_end() {
-    let arena = Arena::shared("endless").await;
+    let arena = TestNamespace::shared("endless").await;
     let warden = Warden::start(WardenOptions::default()).await;
     arena.register(&warden, "Fail").await;
     let labels = json!({ "app": "agent", "controller-revision-hash": "fixed" });

@@ -6,7 +6,7 @@ use kube::api::ListParams;
 use serde_json::json;
 
 use crate::harness::{
-    Arena, ControlPlane, Extender, Forwarder, NodeOptions, Scheduler, SchedulerOptions, Warden,
+    ControlPlane, Extender, Forwarder, NodeOptions, Scheduler, SchedulerOptions, TestNamespace, Warden,
     WardenOptions, describe, eventually, eventually_within, is_bound,
 };
 
@@ -14,7 +14,7 @@ const NODES: usize = 6;
 const DAEMONS: [&str; 3] = ["cni", "csi", "logs"];
 
 struct Replicas {
-    arena: Arena<&'static ControlPlane>,
+    arena: TestNamespace<&'static ControlPlane>,
     first: Warden,
     second: Warden,
     forwarder: Forwarder,
@@ -23,7 +23,7 @@ struct Replicas {
 
 /// Whom the scheduler asks about each pod.
 #[derive(Clone, Copy, PartialEq)]
-enum Asks {
+enum AskedReplicas {
     /// Whichever is behind the address of both.
     One,
     /// Each at its own address.
@@ -31,8 +31,8 @@ enum Asks {
 }
 
 /// Nodes join a cluster with a backlog, and a third of the daemon pods have landed.
-async fn in_the_middle_of_a_join(name: &str, asks: Asks) -> Replicas {
-    let arena = Arena::shared(name).await;
+async fn in_the_middle_of_a_join(name: &str, asks: AskedReplicas) -> Replicas {
+    let arena = TestNamespace::shared(name).await;
     let kubeconfig = Some(arena.warden_kubeconfig().await);
     let config = arena.holding_here(serde_json::Value::Null);
     let options = || WardenOptions { config: config.clone(), kubeconfig: kubeconfig.clone() };
@@ -47,8 +47,8 @@ async fn in_the_middle_of_a_join(name: &str, asks: Asks) -> Replicas {
     // Beside the other tests on two cores a call can starve for 300 ms, and what fails open proves nothing.
     let patient = |extender| Extender { http_timeout: "5s", ..extender };
     let extenders = match asks {
-        Asks::One => vec![behind_one_address],
-        Asks::Both => vec![patient(first.extender()), patient(second.extender())],
+        AskedReplicas::One => vec![behind_one_address],
+        AskedReplicas::Both => vec![patient(first.extender()), patient(second.extender())],
     };
     let scheduler_options =
         SchedulerOptions { name: name.to_owned(), extenders, ..SchedulerOptions::default() };
@@ -90,7 +90,7 @@ impl Replicas {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_replica_that_is_told_to_stop_in_the_middle_of_a_join_loses_no_daemon_pod() {
-    let mut replicas = in_the_middle_of_a_join("handed-over", Asks::One).await;
+    let mut replicas = in_the_middle_of_a_join("handed-over", AskedReplicas::One).await;
     replicas.forwarder.switch(replicas.second.port());
     let status = tokio::task::block_in_place(|| replicas.first.terminate());
     assert!(status.success(), "{status}; {}", replicas.first.log());
@@ -111,7 +111,7 @@ async fn a_replica_that_is_told_to_stop_in_the_middle_of_a_join_loses_no_daemon_
 /// one node's daemon pods, and no more than that.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_replica_that_is_killed_in_the_middle_of_a_join_costs_one_node_at_most() {
-    let mut replicas = in_the_middle_of_a_join("taken-over", Asks::One).await;
+    let mut replicas = in_the_middle_of_a_join("taken-over", AskedReplicas::One).await;
     replicas.forwarder.switch(replicas.second.port());
     tokio::task::block_in_place(|| replicas.first.kill());
     let wanted = DAEMONS.len() * NODES;
@@ -142,7 +142,7 @@ async fn a_replica_that_is_killed_in_the_middle_of_a_join_costs_one_node_at_most
 /// For the price of a second call a pod.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_replica_that_is_killed_costs_nothing_where_the_scheduler_asks_both() {
-    let mut replicas = in_the_middle_of_a_join("both-asked", Asks::Both).await;
+    let mut replicas = in_the_middle_of_a_join("both-asked", AskedReplicas::Both).await;
     tokio::task::block_in_place(|| replicas.first.kill());
     for daemon in DAEMONS {
         replicas.arena.settled(daemon, NODES as i32).await;

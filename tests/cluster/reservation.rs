@@ -10,20 +10,20 @@ use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 
 use crate::harness::{
-    NodeOptions, Served, consistently, describe, eventually, eventually_within, is_bound, node_of,
+    NodeOptions, TestExtender, consistently, describe, eventually, eventually_within, is_bound, node_of,
 };
 
 /// Long enough to see a pod that should wait go somewhere all the same.
 const A_WHILE: Duration = Duration::from_secs(4);
 
-async fn served(name: &str) -> (Served, String) {
-    let served = Served::start(name, json!({})).await;
+async fn served(name: &str) -> (TestExtender, String) {
+    let served = TestExtender::start(name, json!({})).await;
     let node = served.arena.node().await;
     (served, node)
 }
 
 /// Waits until that many pods of the app are bound, and sees that it stays so.
-async fn bound_and_no_more(served: &Served, app: &str, count: usize) {
+async fn bound_and_no_more(served: &TestExtender, app: &str, count: usize) {
     let probe = async || {
         let pods = served.arena.pods(app).await;
         if pods.iter().filter(|pod| is_bound(pod)).count() == count { Ok(()) } else { Err(describe(&pods)) }
@@ -32,7 +32,7 @@ async fn bound_and_no_more(served: &Served, app: &str, count: usize) {
     consistently(A_WHILE, &format!("{count} pods of {app} are bound"), probe).await;
 }
 
-async fn wanted(served: &Served, daemon_set: &str, count: i32) {
+async fn wanted(served: &TestExtender, daemon_set: &str, count: i32) {
     let api: Api<DaemonSet> = served.arena.api();
     eventually(&format!("{daemon_set} is wanted on {count} nodes"), async || {
         let status = api.get(daemon_set).await.map_err(|e| e.to_string())?.status.unwrap_or_default();
@@ -125,7 +125,7 @@ async fn on_delete_takes_effect_when_somebody_deletes() {
 }
 
 /// An agent of 1 CPU that runs, three ordinary pods beside it, and more that wait.
-async fn full_with_backlog(served: &Served, changes: Value) {
+async fn full_with_backlog(served: &TestExtender, changes: Value) {
     served.daemon_set("agent", "1", json!({})).await;
     if changes != json!({}) {
         served.arena.change::<DaemonSet>("agent", &changes).await;
@@ -135,7 +135,7 @@ async fn full_with_backlog(served: &Served, changes: Value) {
     bound_and_no_more(served, "web", 3).await;
 }
 
-async fn comes_back(served: &Served, before: &Pod, node: &str) -> Pod {
+async fn comes_back(served: &TestExtender, before: &Pod, node: &str) -> Pod {
     let back = eventually("another pod of the agent is bound", async || {
         let pods = served.arena.pods("agent").await;
         let back = pods.iter().find(|pod| is_bound(pod) && pod.uid() != before.uid());

@@ -8,9 +8,9 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use serde_json::json;
 
-use crate::harness::{NodeOptions, Served, consistently, describe, eventually, is_bound, node_of};
+use crate::harness::{NodeOptions, TestExtender, consistently, describe, eventually, is_bound, node_of};
 
-async fn bound(served: &Served, app: &str, count: usize) -> Vec<Pod> {
+async fn bound(served: &TestExtender, app: &str, count: usize) -> Vec<Pod> {
     eventually(&format!("{count} pods of {app} are bound"), async || {
         let pods: Vec<_> = served.arena.pods(app).await;
         if pods.iter().filter(|pod| is_bound(pod)).count() == count { Ok(pods) } else { Err(describe(&pods)) }
@@ -21,7 +21,7 @@ async fn bound(served: &Served, app: &str, count: usize) -> Vec<Pod> {
 /// Surge needs room for two: the old pod stays until the new one runs.
 #[tokio::test]
 async fn a_surge_rollout_on_a_full_node_waits_for_room_and_then_finishes() {
-    let served = Served::start("surge", json!({})).await;
+    let served = TestExtender::start("surge", json!({})).await;
     served.arena.node().await;
     served.daemon_set("agent", "1", json!({})).await;
     let surge = json!({ "spec": { "updateStrategy": {
@@ -57,7 +57,7 @@ async fn a_surge_rollout_on_a_full_node_waits_for_room_and_then_finishes() {
 /// kubernetes#141227: the scheduler by itself takes the victim of the lowest priority, and that is the agent.
 #[tokio::test]
 async fn preemption_spares_daemon_pods_where_another_node_will_do() {
-    let served = Served::start("spared", json!({})).await;
+    let served = TestExtender::start("spared", json!({})).await;
     let labels = BTreeMap::from([("agent".to_owned(), "yes".to_owned())]);
     let small = NodeOptions { cpu: "2", ..NodeOptions::default() };
     let with_agent = served.arena.nodes(1, 1, &NodeOptions { labels, ..small.clone() }).await.remove(0);

@@ -6,13 +6,13 @@
 mod scenario_run;
 mod table;
 
-use scenario_run::{Course, Outcome, Scenario};
+use scenario_run::{Outcome, Scenario, ScenarioRun};
 
 /// Small enough for two cores beside other tests; `table` has the full sizes.
 const NODES: usize = 6;
 
 async fn run(name: &'static str, scenario: Scenario, with_warden: bool) -> Outcome {
-    let outcome = Course::new(name, NODES, with_warden).await.run(scenario).await;
+    let outcome = ScenarioRun::new(name, NODES, with_warden).await.run(scenario).await;
     assert!(outcome.evicted.is_empty(), "equals evict nobody: {outcome:?}");
     outcome
 }

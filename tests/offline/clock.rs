@@ -28,10 +28,10 @@ const YEAR: time::Duration = time::Duration::days(365);
 
 /// An apiserver that has one Secret, and a clock that can be set.
 #[derive(Clone, Default)]
-struct Apiserver(Arc<Mutex<Held>>);
+struct Apiserver(Arc<Mutex<FakeSecret>>);
 
 #[derive(Default)]
-struct Held {
+struct FakeSecret {
     secret: Option<Value>,
     version: u64,
     off: time::Duration,
@@ -98,7 +98,7 @@ impl Apiserver {
     }
 }
 
-impl Held {
+impl FakeSecret {
     fn answer(&self, object: Option<Value>) -> Response {
         let date = SystemTime::from(OffsetDateTime::now_utc().saturating_add(self.off));
         let mut headers = HeaderMap::new();

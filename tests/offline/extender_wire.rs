@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 
 use daemonset_warden::api::extender_v1::ExtenderArgs;
 use daemonset_warden::policy::Policy;
+use daemonset_warden::reservation::filter_reason::FilterReason;
 use daemonset_warden::reservation::refusal;
-use daemonset_warden::reservation::refusal::{DaemonPodJudge, FilterResult, Refusal};
+use daemonset_warden::reservation::refusal::{FilterResult, TargetNodeFilter};
 use proptest::prelude::*;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -15,7 +16,7 @@ const NOT_TARGET: &str = "node(s) were not the daemon pod's target";
 fn filter(body: &[u8]) -> Result<FilterResult, String> {
     let args = ExtenderArgs::parse(body).map_err(|error| error.to_string())?;
     let policy = Policy::default();
-    let judge = DaemonPodJudge::new(&policy, &args.pod);
+    let judge = TargetNodeFilter::new(&policy, &args.pod);
     Ok(refusal::answer(&args, |name, node| judge.as_ref().and_then(|judge| judge.refuse(name, node))))
 }
 
@@ -76,7 +77,7 @@ fn the_answer_has_the_mode_of_the_question() {
             "FailedNodes": {}, "FailedAndUnresolvableNodes": {"a": NOT_TARGET}, "Error": "",
         })
     );
-    // Names that are not null win, even where there are Nodes too.
+    // CertificateNames that are not null win, even where there are Nodes too.
     let both = json!({"Pod": {}, "Nodes": {"items": [node("a")]}, "NodeNames": []});
     assert_eq!(self::answer(&both)["NodeNames"], json!([]));
     assert_eq!(self::answer(&both)["Nodes"], Value::Null);
@@ -187,7 +188,7 @@ fn names_with_escapes_are_compared_by_what_they_say() {
 fn refusals_are_counted_by_reason() {
     let args = json!({"Pod": daemon_pod("b"), "NodeNames": ["a", "b", "c"]}).to_string();
     let result = filter(args.as_bytes()).unwrap();
-    assert_eq!((result.nodes, result.refused[Refusal::NotTarget.index()]), (3, 2));
+    assert_eq!((result.nodes, result.refused[FilterReason::NotTarget.index()]), (3, 2));
     assert_eq!(result.refused.iter().sum::<usize>(), 2);
 }
 

@@ -20,8 +20,8 @@ use daemonset_warden::api::json::Scanner;
 use daemonset_warden::command::config;
 use daemonset_warden::command::config::ParseError;
 use daemonset_warden::command::explain::manifests;
-use daemonset_warden::explain::inventory::Observed;
-use daemonset_warden::explain::{Filter, explain};
+use daemonset_warden::explain::inventory::Inventory;
+use daemonset_warden::explain::{RowFilter, explain};
 use daemonset_warden::policy::{Level, Policy};
 use daemonset_warden::reservation::{preemption, refusal};
 use daemonset_warden::server::http::limits::Limits;
@@ -145,10 +145,10 @@ fn manifests_to_explain() {
     let mut all = documents.clone();
     all.extend([CLUSTER.as_bytes()]);
     fuzz("explain", &all, |input| {
-        let mut observed = Observed::new(Arc::new(Policy::default()), Instant::now());
+        let mut observed = Inventory::new(Arc::new(Policy::default()), Instant::now());
         // Whatever was taken in before the fault is explained too.
         let _ = manifests::parse(&String::from_utf8_lossy(input), &mut observed);
-        for row in explain(&observed.cluster, &observed.failures, &Filter::default()) {
+        for row in explain(&observed.cluster, &observed.failures, &RowFilter::default()) {
             assert!(serde_json::to_string(&row).is_ok());
         }
     });
@@ -221,8 +221,8 @@ fn lines(text: &'static str) -> Vec<&'static [u8]> {
     text.lines().map(str::as_bytes).collect()
 }
 
-fn cluster() -> Observed {
-    let mut observed = Observed::new(Arc::new(Policy::default()), Instant::now());
+fn cluster() -> Inventory {
+    let mut observed = Inventory::new(Arc::new(Policy::default()), Instant::now());
     manifests::parse(CLUSTER, &mut observed).unwrap();
     observed
 }

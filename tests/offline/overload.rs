@@ -24,13 +24,13 @@ fn sized(full: usize) -> usize {
 }
 
 /// What a good client saw.
-struct Seen {
+struct LoadResult {
     times: Vec<Duration>,
     answered: usize,
     shed: usize,
 }
 
-impl Seen {
+impl LoadResult {
     fn at(&mut self, percent: usize) -> Duration {
         self.times.sort();
         self.times[(self.times.len() - 1) * percent / 100]
@@ -38,7 +38,7 @@ impl Seen {
 }
 
 /// A good client beside an attack.
-async fn under<A, Attack>(name: &str, attack: impl FnOnce(Target) -> Attack) -> (Server, Seen)
+async fn under<A, Attack>(name: &str, attack: impl FnOnce(Target) -> Attack) -> (Server, LoadResult)
 where
     A: Send + 'static,
     Attack: Future<Output = A> + Send + 'static,
@@ -57,7 +57,7 @@ where
     drop((attacking, attackers));
     let peak = server.peak_mib();
     let (p50, p99) = (seen.at(50), seen.at(99));
-    let Seen { answered, shed, .. } = seen;
+    let LoadResult { answered, shed, .. } = seen;
     println!("| {name} | {answered} | {shed} | {p50:.1?} | {p99:.1?} | {peak} | {ours:.0}% | {theirs:.0}% |");
     assert!(peak < MEMORY_MIB, "{name}: {peak} MiB");
     assert!(!FULL_SIZE || p99 < P99, "{name}: {p99:?}");
@@ -74,8 +74,8 @@ where
 }
 
 /// One request after the other on one connection, as an apiserver's and a scheduler's in turn.
-async fn ask(client: &mut Client) -> Seen {
-    let mut seen = Seen { times: Vec::new(), answered: 0, shed: 0 };
+async fn ask(client: &mut Client) -> LoadResult {
+    let mut seen = LoadResult { times: Vec::new(), answered: 0, shed: 0 };
     let names: Vec<String> =
         (0..5_000).map(|number| format!("node-{number:05}.nodes.cluster-1.region-1.example")).collect();
     let args =

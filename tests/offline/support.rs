@@ -16,7 +16,7 @@ use daemonset_warden::server;
 use daemonset_warden::server::AppState;
 use daemonset_warden::server::http::limits::Limits;
 use daemonset_warden::server::http::listener::Ports;
-use daemonset_warden::tls::{Source, Tls};
+use daemonset_warden::tls::{CertificateSource, Tls};
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::{http1, http2};
 use hyper::{Method, Request, StatusCode, header};
@@ -206,7 +206,8 @@ impl Local {
         let directory = tempfile::tempdir().unwrap();
         let state = AppState::new(Policy::default(), limits, false);
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
-        let source = Source::Development { directory: directory.path().to_owned(), address: any.ip() };
+        let source =
+            CertificateSource::Development { directory: directory.path().to_owned(), address: any.ip() };
         let tls = Tls::load(source, None, state.metrics.clone()).unwrap();
         let ports = Ports::bind(any, any).unwrap();
         let (address, metrics) = ports.addresses().unwrap();

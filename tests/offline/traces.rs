@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use daemonset_warden::tls::{Source, Tls};
+use daemonset_warden::tls::{CertificateSource, Tls};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -344,7 +344,10 @@ impl Collector {
     /// With a certificate for 127.0.0.1 of an authority that it makes, all in this folder.
     async fn start_tls(directory: &Path) -> Self {
         crypto();
-        let source = Source::Development { directory: directory.to_owned(), address: [127, 0, 0, 1].into() };
+        let source = CertificateSource::Development {
+            directory: directory.to_owned(),
+            address: [127, 0, 0, 1].into(),
+        };
         Tls::load(source, None, Arc::default()).unwrap();
         let chain = CertificateDer::pem_file_iter(directory.join("tls.crt")).unwrap().map(Result::unwrap);
         let key = PrivateKeyDer::from_pem_file(directory.join("tls.key")).unwrap();

@@ -16,14 +16,14 @@ use crate::api::daemonset::DaemonSet;
 use crate::api::field::Error;
 use crate::api::node::Node;
 use crate::cache::daemonset_info::DaemonSetInfo;
-use crate::cache::node_info::NodeState;
-use crate::cache::{Cluster, DaemonSetId};
+use crate::cache::node_info::NodeInfo;
+use crate::cache::{Cache, DaemonSetId};
 use crate::daemonset::placement::excluded;
 use crate::policy::startup_taints::goes_by_itself;
 use crate::scheduling::taints::{any_tolerates, keeps_pods_off};
 
 /// A rule that judges a DaemonSet by the cluster that it is meant for.
-pub type LiveRule = Rule<fn(&Live<'_>) -> Vec<Error>>;
+pub type LiveRule = Rule<fn(&LiveData<'_>) -> Vec<Error>>;
 
 /// All of them; faults are reported in this order, behind those of the other rules.
 pub const LIVE_RULES: &[LiveRule] = &[
@@ -39,9 +39,9 @@ pub const LIVE_RULES: &[LiveRule] = &[
 
 /// A DaemonSet and the cluster that it is meant for.
 #[derive(Debug)]
-pub struct Live<'c> {
+pub struct LiveData<'c> {
     /// What is known of the cluster; all of it.
-    pub cluster: &'c Cluster,
+    pub cluster: &'c Cache,
     /// The DaemonSet as it is to be.
     pub daemon_set: &'c DaemonSet,
     /// The DaemonSet as the cluster knows it, if it does.
@@ -49,12 +49,12 @@ pub struct Live<'c> {
     /// How many nodes there are.
     pub node_count: usize,
     /// Nodes that its pods are for, once the taints that go by themselves have gone.
-    pub matching: Vec<(&'c NodeState, &'c Node)>,
+    pub matching: Vec<(&'c NodeInfo, &'c Node)>,
 }
 
-impl<'c> Live<'c> {
+impl<'c> LiveData<'c> {
     /// Finds out which nodes `daemon_set`, of `group`, is for.
-    pub fn new(cluster: &'c Cluster, group: &str, daemon_set: &'c DaemonSet) -> Self {
+    pub fn new(cluster: &'c Cache, group: &str, daemon_set: &'c DaemonSet) -> Self {
         let metadata = &daemon_set.metadata;
         let is_same = |info: &DaemonSetInfo| {
             let own = &info.daemon_set.metadata;

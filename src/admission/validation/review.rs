@@ -13,7 +13,7 @@ use crate::api::admission_v1::{AdmissionRequest, BadReview};
 use crate::api::daemonset::{DaemonSet, ManagedFieldsEntry, ValidatedOnly};
 use crate::api::field::quote;
 use crate::api::meta::{GroupKind, Metadata, object_or_default, or_default};
-use crate::cache::Cluster;
+use crate::cache::Cache;
 use crate::daemonset::daemon_pod::GENERATION_ANNOTATION;
 use crate::policy::Policy;
 use crate::policy::opt_out::is_ignored;
@@ -122,7 +122,7 @@ impl Verdict {
 pub fn review(
     policy: &Policy,
     request: &AdmissionRequest<'_>,
-    cluster: Option<&Cluster>,
+    cluster: Option<&Cache>,
 ) -> Result<Verdict, BadReview> {
     let Some(kind) = request.daemon_set_kind(&policy.daemon_set_kinds) else { return Ok(Verdict::default()) };
     let is_update = match &*request.operation {
@@ -135,11 +135,11 @@ pub fn review(
 
     let bad =
         |field: &'static str| move |source| BadReview::BadObject { field, kind: kind.kind.clone(), source };
-    let new = Object::read(raw).map_err(bad("object"))?;
+    let new = ReviewedObject::read(raw).map_err(bad("object"))?;
     if new.metadata.is_deleting() || is_ignored(&new.metadata.labels) {
         return Ok(Verdict::default());
     }
-    let old = raw_old.map(Object::read).transpose().map_err(bad("oldObject"))?;
+    let old = raw_old.map(ReviewedObject::read).transpose().map_err(bad("oldObject"))?;
     if let Some(old) = &old
         && (old.metadata.is_deleting() || old.spec.map(RawValue::get) == new.spec.map(RawValue::get))
     {
@@ -170,11 +170,11 @@ pub fn review(
 /// # Errors
 /// When it has another shape than its kind, where the apiserver answers 400 too.
 pub fn decode(kind: &GroupKind, raw: &str) -> Result<DaemonSet, serde_json::Error> {
-    Object::read(raw)?.decode(kind)
+    ReviewedObject::read(raw)?.decode(kind)
 }
 
 /// An object whose spec is not looked into yet.
-struct Object<'a> {
+struct ReviewedObject<'a> {
     api_version: Cow<'a, str>,
     kind: Cow<'a, str>,
     metadata: Metadata,
@@ -182,7 +182,7 @@ struct Object<'a> {
     spec: Option<&'a RawValue>,
 }
 
-impl<'a> Object<'a> {
+impl<'a> ReviewedObject<'a> {
     fn read(raw: &'a str) -> Result<Self, serde_json::Error> {
         #[derive(Deserialize)]
         #[serde(rename_all = "camelCase")]

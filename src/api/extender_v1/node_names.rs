@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use crate::api::json::plain_text::plain_length;
-use crate::api::json::{Fault, Scanner, Text};
+use crate::api::json::{JsonError, JsonString, Scanner};
 
 /// More nodes than any cluster has; without it, a body of 64 MiB of `{}` would cost a hundred times as much memory.
 pub(crate) const MAX_NODES: usize = 200_000;
@@ -12,12 +12,12 @@ pub(crate) const MAX_NODES: usize = 200_000;
 #[derive(Debug)]
 pub(crate) struct NodeNames<'a> {
     pub(crate) sent: Range<usize>,
-    pub(crate) names: Vec<Text<'a>>,
+    pub(crate) names: Vec<JsonString<'a>>,
 }
 
 impl<'a> NodeNames<'a> {
     /// Reads an array of strings.
-    pub(crate) fn parse(scanner: &mut Scanner<'a>) -> Result<Self, Fault> {
+    pub(crate) fn parse(scanner: &mut Scanner<'a>) -> Result<Self, JsonError> {
         scanner.peek();
         let start = scanner.position();
         let rest = scanner.rest();
@@ -36,7 +36,7 @@ impl<'a> NodeNames<'a> {
 
     /// Returns the length of the array at the start of `text` and its names, if the array is as Go writes one of node names:
     /// nothing but quotes, commas, and characters that need no escape.
-    fn parse_plain(text: &'a str) -> Option<(usize, Vec<Text<'a>>)> {
+    fn parse_plain(text: &'a str) -> Option<(usize, Vec<JsonString<'a>>)> {
         let bytes = text.as_bytes();
         let mut names = Vec::new();
         // Where the bracket is, or the comma after the last name.
@@ -50,7 +50,7 @@ impl<'a> NodeNames<'a> {
             if bytes.get(end) != Some(&b'"') {
                 return None;
             }
-            let name = Text::plain(&text[start..=end]);
+            let name = JsonString::plain(&text[start..=end]);
             if names.is_empty() {
                 // Names of a cluster are alike: about as many follow as this one fits into what is left.
                 names.reserve_exact((text.len() / name.quoted().len()).min(MAX_NODES));
@@ -68,7 +68,7 @@ impl<'a> NodeNames<'a> {
 }
 
 /// A string that can be compared with a node's name.
-pub(crate) fn name<'a>(scanner: &mut Scanner<'a>) -> Result<Text<'a>, Fault> {
+pub(crate) fn name<'a>(scanner: &mut Scanner<'a>) -> Result<JsonString<'a>, JsonError> {
     let name = scanner.string()?;
     match name.decode() {
         Some(_) => Ok(name),
@@ -77,7 +77,7 @@ pub(crate) fn name<'a>(scanner: &mut Scanner<'a>) -> Result<Text<'a>, Fault> {
 }
 
 /// Whether one more node may come.
-pub(crate) fn check_count(scanner: &Scanner<'_>, count: usize) -> Result<(), Fault> {
+pub(crate) fn check_count(scanner: &Scanner<'_>, count: usize) -> Result<(), JsonError> {
     if count < MAX_NODES { Ok(()) } else { Err(scanner.fault("too many nodes")) }
 }
 
@@ -89,7 +89,7 @@ mod tests {
 
     fn names(text: &str) -> Option<Vec<&str>> {
         let (_, names) = NodeNames::parse_plain(text)?;
-        Some(names.iter().map(Text::quoted).collect())
+        Some(names.iter().map(JsonString::quoted).collect())
     }
 
     #[test]
@@ -134,7 +134,7 @@ mod tests {
             if let Some((length, names)) = NodeNames::parse_plain(&text) {
                 prop_assert_eq!(slowly, Ok(()));
                 prop_assert_eq!(&text[..length], scanner.text_since(0));
-                prop_assert_eq!(names.iter().map(Text::quoted).collect::<Vec<_>>(), slow);
+                prop_assert_eq!(names.iter().map(JsonString::quoted).collect::<Vec<_>>(), slow);
             }
         }
     }

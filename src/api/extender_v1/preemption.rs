@@ -9,7 +9,7 @@ use std::borrow::Cow;
 
 use super::node_names::name;
 use super::{BadArgs, object_text, parse_object, parse_pod};
-use crate::api::json::{Fault, Scanner, Text};
+use crate::api::json::{JsonError, JsonString, Scanner};
 use crate::api::pod::Pod;
 
 /// More victims than all nodes of a cluster run pods.
@@ -25,7 +25,7 @@ pub struct ExtenderPreemptionArgs<'a> {
 
 /// A node where the scheduler would make room.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Candidate<'a> {
+pub struct PreemptionCandidate<'a> {
     /// The node's name.
     pub node: Cow<'a, str>,
     /// The UIDs of the pods that would have to go, in the scheduler's order. Empty where no pod has to
@@ -36,8 +36,8 @@ pub struct Candidate<'a> {
 /// A candidate node as it was sent.
 #[derive(Debug)]
 struct Entry<'a> {
-    node: Text<'a>,
-    victims: Vec<Text<'a>>,
+    node: JsonString<'a>,
+    victims: Vec<JsonString<'a>>,
     /// The number as it was written.
     pdb_violations: Option<&'a str>,
 }
@@ -78,9 +78,9 @@ impl<'a> ExtenderPreemptionArgs<'a> {
     }
 
     /// The nodes in question, in the order that they were sent in.
-    pub fn candidates(&self) -> Vec<Candidate<'a>> {
-        let decoded = |text: &Text<'a>| text.decode().unwrap_or_default();
-        let candidate = |entry: &Entry<'a>| Candidate {
+    pub fn candidates(&self) -> Vec<PreemptionCandidate<'a>> {
+        let decoded = |text: &JsonString<'a>| text.decode().unwrap_or_default();
+        let candidate = |entry: &Entry<'a>| PreemptionCandidate {
             node: decoded(&entry.node),
             victims: entry.victims.iter().map(decoded).collect(),
         };
@@ -118,8 +118,8 @@ fn write_entry(body: &mut Vec<u8>, entry: &Entry<'_>) {
 /// The map of nodes; `None` for `null`.
 fn parse_entries<'a>(
     scanner: &mut Scanner<'a>,
-    uid: impl Fn(&mut Scanner<'a>) -> Result<Option<Text<'a>>, Fault>,
-) -> Result<Option<Vec<Entry<'a>>>, Fault> {
+    uid: impl Fn(&mut Scanner<'a>) -> Result<Option<JsonString<'a>>, JsonError>,
+) -> Result<Option<Vec<Entry<'a>>>, JsonError> {
     if scanner.null() {
         return Ok(None);
     }
@@ -153,8 +153,8 @@ fn parse_entries<'a>(
 fn parse_victims<'a>(
     scanner: &mut Scanner<'a>,
     budget: &mut usize,
-    uid: impl Fn(&mut Scanner<'a>) -> Result<Option<Text<'a>>, Fault>,
-) -> Result<Vec<Text<'a>>, Fault> {
+    uid: impl Fn(&mut Scanner<'a>) -> Result<Option<JsonString<'a>>, JsonError>,
+) -> Result<Vec<JsonString<'a>>, JsonError> {
     let mut victims = Vec::new();
     if scanner.null() {
         return Ok(victims);
@@ -172,7 +172,7 @@ fn parse_victims<'a>(
 }
 
 /// The UID of a MetaPod.
-fn meta_uid<'a>(scanner: &mut Scanner<'a>) -> Result<Option<Text<'a>>, Fault> {
+fn meta_uid<'a>(scanner: &mut Scanner<'a>) -> Result<Option<JsonString<'a>>, JsonError> {
     let mut uid = None;
     scanner.object(|scanner, key| {
         if key.is_key("UID") {
@@ -186,7 +186,7 @@ fn meta_uid<'a>(scanner: &mut Scanner<'a>) -> Result<Option<Text<'a>>, Fault> {
 }
 
 /// The UID of a Pod.
-fn pod_uid<'a>(scanner: &mut Scanner<'a>) -> Result<Option<Text<'a>>, Fault> {
+fn pod_uid<'a>(scanner: &mut Scanner<'a>) -> Result<Option<JsonString<'a>>, JsonError> {
     let mut uid = None;
     scanner.object(|scanner, key| {
         if key.says("metadata") {
@@ -199,13 +199,13 @@ fn pod_uid<'a>(scanner: &mut Scanner<'a>) -> Result<Option<Text<'a>>, Fault> {
     Ok(uid)
 }
 
-fn meta_uid_of<'a>(scanner: &mut Scanner<'a>) -> Result<Option<Text<'a>>, Fault> {
+fn meta_uid_of<'a>(scanner: &mut Scanner<'a>) -> Result<Option<JsonString<'a>>, JsonError> {
     // The key is `uid` here and `UID` there; both are read in any case.
     if scanner.null() { Ok(None) } else { meta_uid(scanner) }
 }
 
 /// An integer as it was written; `None` for `null`.
-fn parse_integer<'a>(scanner: &mut Scanner<'a>) -> Result<Option<&'a str>, Fault> {
+fn parse_integer<'a>(scanner: &mut Scanner<'a>) -> Result<Option<&'a str>, JsonError> {
     if scanner.null() {
         return Ok(None);
     }
@@ -216,7 +216,7 @@ fn parse_integer<'a>(scanner: &mut Scanner<'a>) -> Result<Option<&'a str>, Fault
     }
 }
 
-fn take(scanner: &Scanner<'_>, budget: &mut usize) -> Result<(), Fault> {
+fn take(scanner: &Scanner<'_>, budget: &mut usize) -> Result<(), JsonError> {
     *budget = budget.checked_sub(1).ok_or_else(|| scanner.fault("too many victims"))?;
     Ok(())
 }

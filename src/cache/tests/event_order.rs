@@ -21,9 +21,9 @@ struct Objects {
 }
 
 /// Takes small numbers out of a large one.
-struct Dice(u64);
+struct SeededRandom(u64);
 
-impl Dice {
+impl SeededRandom {
     fn roll(&mut self, sides: u64) -> u64 {
         let rolled = self.0 % sides;
         self.0 /= sides;
@@ -43,7 +43,7 @@ const NODES: [&str; 3] = ["n1", "n2", "n3"];
 const SETS: [&str; 3] = ["a", "b", "c"];
 const NAMESPACES: [&str; 2] = ["default", "kube-system"];
 
-fn random_node(dice: &mut Dice, name: &str) -> Value {
+fn random_node(dice: &mut SeededRandom, name: &str) -> Value {
     let mut node = node(name);
     if dice.one_in(4) {
         json_patch::merge(&mut node, &json!({"metadata": {"uid": "another"}}));
@@ -59,7 +59,7 @@ fn random_node(dice: &mut Dice, name: &str) -> Value {
     with(node, json!({"metadata": {"labels": labels}, "status": {"allocatable": {"cpu": cpu}}}))
 }
 
-fn random_daemon_set(dice: &mut Dice, name: &str) -> Value {
+fn random_daemon_set(dice: &mut SeededRandom, name: &str) -> Value {
     let namespace = if name == "c" { "kube-system" } else { "default" };
     let generation = dice.pick(&["1", "2"]);
     let mut set = with(
@@ -97,7 +97,7 @@ fn random_daemon_set(dice: &mut Dice, name: &str) -> Value {
     set
 }
 
-fn random_pod(dice: &mut Dice, name: &str) -> Value {
+fn random_pod(dice: &mut SeededRandom, name: &str) -> Value {
     let daemon = dice.roll(3) > 0;
     let node = dice.pick(&NODES);
     let mut made = if daemon {
@@ -135,7 +135,7 @@ fn random_pod(dice: &mut Dice, name: &str) -> Value {
 }
 
 /// One event, applied to the world and to the objects.
-fn step(world: &mut World, objects: &mut Objects, kind: u8, dice: &mut Dice) {
+fn step(world: &mut TestCluster, objects: &mut Objects, kind: u8, dice: &mut SeededRandom) {
     let now = world.now;
     match kind {
         0..=2 => {
@@ -223,8 +223,8 @@ fn dice_name(kind: u8) -> &'static str {
     if kind.is_multiple_of(2) { "p1" } else { "q" }
 }
 
-fn rebuilt(objects: &Objects) -> World {
-    let mut world = World::new();
+fn rebuilt(objects: &Objects) -> TestCluster {
+    let mut world = TestCluster::new();
     world.cluster.delete_namespace("default");
     for pod in objects.pods.values().rev() {
         world.pod(pod);
@@ -248,7 +248,7 @@ fn rebuilt(objects: &Objects) -> World {
 }
 
 /// All that is worked out, by names: ids differ.
-fn summary(world: &mut World) -> Value {
+fn summary(world: &mut TestCluster) -> Value {
     world.cluster.refresh_all(world.now);
     let cluster = &world.cluster;
     let set_name = |id: &usize| cluster.daemon_set_by_id(*id).uid.to_string();
@@ -300,7 +300,7 @@ fn summary(world: &mut World) -> Value {
 }
 
 /// Every id that is kept anywhere is of something that exists, and is there once.
-fn check_ids(cluster: &Cluster) {
+fn check_ids(cluster: &Cache) {
     for (id, node) in cluster.nodes() {
         assert_eq!(cluster.node(&node.name).unwrap().0, id);
         assert!(!node.is_unused(), "{} is kept for nothing", node.name);
@@ -337,11 +337,11 @@ proptest! {
 
     #[test]
     fn events_in_any_order_give_what_the_objects_give(events in prop::collection::vec((0_u8..20, any::<u64>()), 1..80)) {
-        let mut world = World::with(|policy| policy.reservation.wait_timeout = Duration::from_secs(86_400));
+        let mut world = TestCluster::with(|policy| policy.reservation.wait_timeout = Duration::from_secs(86_400));
         let mut objects = Objects::default();
         objects.namespaces.insert("default".to_owned(), json!({"metadata": {"name": "default"}}));
         for (at, (kind, dice)) in events.into_iter().enumerate() {
-            step(&mut world, &mut objects, kind, &mut Dice(dice));
+            step(&mut world, &mut objects, kind, &mut SeededRandom(dice));
             check_ids(&world.cluster);
             if at % 8 == 0 {
                 prop_assert_eq!(summary(&mut world), summary(&mut rebuilt(&objects)));

@@ -10,24 +10,24 @@ fn short(policy: &mut Policy) {
 }
 
 /// A node with a hold that has refused `p`, which waits.
-fn held() -> World {
-    let mut world = World::with(short);
+fn held() -> TestCluster {
+    let mut world = TestCluster::with(short);
     world.node("n1", json!({}));
     world.daemon_set("d", json!({}));
     world.pod(&pod("p", "800m"));
-    assert_eq!(world.ask_one(&pod("p", "800m"), "n1"), Some(Kept::Room));
-    assert_eq!(world.effects(), [Done::Holding("d".into())]);
-    assert_eq!(world.ask_one(&pod("p", "800m"), "n1"), Some(Kept::Room));
+    assert_eq!(world.ask_one(&pod("p", "800m"), "n1"), Some(FilterReason::Reserved));
+    assert_eq!(world.effects(), [ExpectedWrite::Holding("d".into())]);
+    assert_eq!(world.ask_one(&pod("p", "800m"), "n1"), Some(FilterReason::Reserved));
     assert_eq!(world.effects(), [], "said once");
     world
 }
 
-fn ended(reason: EndReason) -> Done {
-    Done::Ended("d".into(), reason, true)
+fn ended(reason: EndReason) -> ExpectedWrite {
+    ExpectedWrite::Ended("d".into(), reason, true)
 }
 
-fn wake() -> Done {
-    Done::Wake("n1".into())
+fn wake() -> ExpectedWrite {
+    ExpectedWrite::Wake("n1".into())
 }
 
 #[test]
@@ -59,7 +59,7 @@ fn every_way_to_end() {
     assert_eq!(world.effects(), [ended(EndReason::CannotFit), wake()]);
     world.cluster.delete_pod("vip", world.now);
     world.ask_one(&pod("p", "800m"), "n1");
-    assert!(world.effects().contains(&Done::Holding("d".into())), "it can again");
+    assert!(world.effects().contains(&ExpectedWrite::Holding("d".into())), "it can again");
 
     let mut world = held();
     world.cluster.delete_node("n1", world.now);
@@ -85,11 +85,11 @@ fn every_way_to_end() {
 #[test]
 fn only_time_in_which_it_keeps_somebody_off_counts() {
     // Nobody waits.
-    let mut world = World::with(short);
+    let mut world = TestCluster::with(short);
     world.node("n1", json!({}));
     world.daemon_set("d", json!({}));
     world.pass(1000);
-    assert_eq!(world.ask_one(&pod("p", "800m"), "n1"), Some(Kept::Room));
+    assert_eq!(world.ask_one(&pod("p", "800m"), "n1"), Some(FilterReason::Reserved));
 
     // The pod that was refused goes elsewhere.
     let mut world = held();
@@ -98,7 +98,7 @@ fn only_time_in_which_it_keeps_somebody_off_counts() {
     world.pass(1000);
     assert_eq!(world.effects(), []);
     world.pod(&pod("q", "800m"));
-    assert_eq!(world.ask_one(&pod("q", "800m"), "n1"), Some(Kept::Room));
+    assert_eq!(world.ask_one(&pod("q", "800m"), "n1"), Some(FilterReason::Reserved));
     world.pass(3);
     assert_eq!(world.effects(), [], "what was spent stays spent, and no more");
     world.pass(2);
@@ -137,7 +137,7 @@ fn armed_again() {
         assert_eq!(world.effects(), [ended(EndReason::HoldTimeout), wake()]);
         world
     };
-    let keeps = |world: &mut World| world.ask_one(&pod("p", "800m"), "n1").is_some();
+    let keeps = |world: &mut TestCluster| world.ask_one(&pod("p", "800m"), "n1").is_some();
     let mut world = expired();
     world.pod(&on(daemon_pod("d", "n1"), "n1"));
     world.cluster.refresh_all(world.now);
@@ -195,15 +195,15 @@ fn room_that_opens_wakes() {
     world.cluster.delete_daemon_set("ds-d", world.now);
     assert_eq!(world.effects(), [ended(EndReason::NotWanted)], "nobody waits");
     let mut world = held();
-    assert_eq!(world.ask(&pod("p", "800m"), &["n1", "n2"]), [Some(Kept::Room), None]);
+    assert_eq!(world.ask(&pod("p", "800m"), &["n1", "n2"]), [Some(FilterReason::Reserved), None]);
     world.pass(3);
     world.cluster.delete_daemon_set("ds-d", world.now);
     assert_eq!(world.effects(), [ended(EndReason::NotWanted)], "it passed elsewhere");
 }
 
 /// A node with a gate, in `kube-system`, whose DaemonSets may.
-fn gated(kind: &str) -> World {
-    let mut world = World::with(short);
+fn gated(kind: &str) -> TestCluster {
+    let mut world = TestCluster::with(short);
     world.namespace("kube-system", json!({}));
     world.node("n1", json!({}));
     world.daemon_set("d", gate(kind));
@@ -226,9 +226,9 @@ fn agent(ready: bool) -> Value {
 #[test]
 fn gates_open_with_readiness() {
     let asks = pod("p", "100m");
-    for (kind, again) in [("FirstReady", None), ("Always", Some(Kept::Gate))] {
+    for (kind, again) in [("FirstReady", None), ("Always", Some(FilterReason::DaemonPodNotReady))] {
         let mut world = gated(kind);
-        assert_eq!(world.ask_one(&asks, "n1"), Some(Kept::Gate), "{kind}");
+        assert_eq!(world.ask_one(&asks, "n1"), Some(FilterReason::DaemonPodNotReady), "{kind}");
         for exempt in [
             priority(asks.clone(), 2_000_000_000),
             daemon_pod("d", "n1"),
@@ -238,12 +238,12 @@ fn gates_open_with_readiness() {
             assert_eq!(world.ask_one(&exempt, "n1"), None, "{kind}");
         }
         world.pod(&agent(false));
-        assert_eq!(world.ask_one(&asks, "n1"), Some(Kept::Gate), "{kind}");
+        assert_eq!(world.ask_one(&asks, "n1"), Some(FilterReason::DaemonPodNotReady), "{kind}");
         world.effects();
         world.pod(&agent(true));
         let mut expected = vec![wake()];
         if kind == "FirstReady" {
-            expected.insert(0, Done::Remember("ds-d".into()));
+            expected.insert(0, ExpectedWrite::Remember("ds-d".into()));
         }
         assert_eq!(world.effects(), expected, "{kind}");
         assert_eq!(world.ask_one(&asks, "n1"), None, "{kind}");
@@ -255,7 +255,7 @@ fn gates_open_with_readiness() {
     let mut world = gated("FirstReady");
     world.node("n1", json!({"metadata": {"annotations": {first_ready_annotation("ds-d"): "true"}}}));
     assert_eq!(world.ask_one(&asks, "n1"), None, "remembered");
-    let mut world = World::with(short);
+    let mut world = TestCluster::with(short);
     world.node("n1", json!({}));
     world.daemon_set("d", with(gate("Always"), json!({"metadata": {"namespace": "default"}})));
     assert_eq!(world.ask_one(&asks, "n1"), None, "a namespace whose DaemonSets may not");
@@ -265,11 +265,11 @@ fn gates_open_with_readiness() {
 fn gates_end() {
     let asks = pod("p", "100m");
     let mut world = gated("Always");
-    assert_eq!(world.ask_one(&asks, "n1"), Some(Kept::Gate));
+    assert_eq!(world.ask_one(&asks, "n1"), Some(FilterReason::DaemonPodNotReady));
     world.pass(9);
     assert_eq!(world.effects(), []);
     world.pass(1);
-    assert_eq!(world.effects(), [Done::GateExpired("d".into()), wake()]);
+    assert_eq!(world.effects(), [ExpectedWrite::GateExpired("d".into()), wake()]);
     assert_eq!(world.ask_one(&asks, "n1"), None);
     world.node("n1", json!({"metadata": {"labels": {"daemonset-warden.io/ignore": "true"}}}));
     world.cluster.refresh_all(world.now);
@@ -277,7 +277,7 @@ fn gates_end() {
     assert_eq!(world.ask_one(&asks, "n1"), None, "a label that comes and goes");
 
     let mut world = gated("Always");
-    assert_eq!(world.ask_one(&asks, "n1"), Some(Kept::Gate));
+    assert_eq!(world.ask_one(&asks, "n1"), Some(FilterReason::DaemonPodNotReady));
     world.pass(5);
     world.daemon_set("d", gate("no more"));
     assert_eq!(world.effects(), [wake()], "the scheduler does not look at DaemonSets");
@@ -285,10 +285,10 @@ fn gates_end() {
 
     // Gates do not ask whether the DaemonSet may hold.
     let none = serde_json::from_value(json!({"matchLabels": {"none": "x"}})).unwrap();
-    let mut world = World::with(|policy| policy.reservation.namespace_selector = none);
+    let mut world = TestCluster::with(|policy| policy.reservation.namespace_selector = none);
     world.namespace("kube-system", json!({}));
     world.node("n1", json!({}));
     world.daemon_set("d", gate("Always"));
     assert!(world.missing("n1").is_empty());
-    assert_eq!(world.ask_one(&asks, "n1"), Some(Kept::Gate));
+    assert_eq!(world.ask_one(&asks, "n1"), Some(FilterReason::DaemonPodNotReady));
 }

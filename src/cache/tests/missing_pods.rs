@@ -32,7 +32,7 @@ fn wanted_by_node() {
     ];
     for (what, change, expected) in cases {
         let startup = "example.com/agent-not-ready".to_owned();
-        let mut world = World::with(|policy| policy.reservation.startup_taints = vec![startup]);
+        let mut world = TestCluster::with(|policy| policy.reservation.startup_taints = vec![startup]);
         world.daemon_set("d", template(json!({"tolerations": []})));
         world.node("n1", change);
         assert_eq!(!world.missing("n1").is_empty(), expected, "{what}");
@@ -61,7 +61,7 @@ fn wanted_by_daemon_set() {
         ("on delete", json!({"spec": {"updateStrategy": {"type": "OnDelete"}}}), true),
     ];
     for (what, change, expected) in cases {
-        let mut world = World::new();
+        let mut world = TestCluster::new();
         world.node("n1", label("zone", "a"));
         world.daemon_set("d", change);
         assert_eq!(!world.missing("n1").is_empty(), expected, "{what}");
@@ -85,7 +85,7 @@ fn wanted_by_namespace() {
     ];
     for (what, selector, change, expected) in cases {
         let selector = serde_json::from_value(selector).unwrap();
-        let mut world = World::with(|policy| policy.reservation.namespace_selector = selector);
+        let mut world = TestCluster::with(|policy| policy.reservation.namespace_selector = selector);
         world.daemon_set("d", json!({}));
         world.node("n1", json!({}));
         world.namespace("default", change);
@@ -122,7 +122,7 @@ fn missing_by_pods() {
     ];
     for (what, pods, expected, expected_with_surge) in cases {
         for surges in [false, true] {
-            let mut world = World::new();
+            let mut world = TestCluster::new();
             world.node("n1", json!({}));
             let surge = json!({"type": "RollingUpdate", "rollingUpdate": {"maxSurge": u8::from(surges), "maxUnavailable": 0}});
             world.daemon_set("d", json!({"spec": {"updateStrategy": surge}}));
@@ -135,34 +135,34 @@ fn missing_by_pods() {
 
 #[test]
 fn a_label_starts_and_ends_it() {
-    let mut world = World::new();
+    let mut world = TestCluster::new();
     world.daemon_set("d", template(json!({"nodeSelector": {"zone": "a"}})));
     world.node("n1", json!({}));
     assert_eq!(world.ask_one(&pod("p", "800m"), "n1"), None);
     world.node("n1", label("zone", "a"));
-    assert_eq!(world.ask_one(&pod("p", "800m"), "n1"), Some(Kept::Room));
-    assert_eq!(world.effects(), [Done::Holding("d".into())]);
+    assert_eq!(world.ask_one(&pod("p", "800m"), "n1"), Some(FilterReason::Reserved));
+    assert_eq!(world.effects(), [ExpectedWrite::Holding("d".into())]);
     world.node("n1", json!({}));
     assert_eq!(
         world.effects(),
-        [Done::Ended("d".into(), EndReason::NotWanted, true), Done::Wake("n1".into())]
+        [ExpectedWrite::Ended("d".into(), EndReason::NotWanted, true), ExpectedWrite::Wake("n1".into())]
     );
     assert_eq!(world.ask_one(&pod("p", "800m"), "n1"), None);
 }
 
 #[test]
 fn a_node_of_the_same_name_is_another() {
-    let mut world = World::new();
+    let mut world = TestCluster::new();
     world.daemon_set("d", json!({}));
     world.node("n1", json!({}));
-    assert_eq!(world.ask_one(&pod("p", "800m"), "n1"), Some(Kept::Room));
+    assert_eq!(world.ask_one(&pod("p", "800m"), "n1"), Some(FilterReason::Reserved));
     world.cluster.delete_node("n1", world.now);
     assert_eq!(world.ask_one(&pod("p", "800m"), "n1"), None);
     world.node("n1", json!({"metadata": {"uid": "another"}}));
-    assert_eq!(world.ask_one(&pod("p", "800m"), "n1"), Some(Kept::Room));
+    assert_eq!(world.ask_one(&pod("p", "800m"), "n1"), Some(FilterReason::Reserved));
     world.effects();
     // Deleted and created again between two looks.
     world.node("n1", json!({"metadata": {"uid": "a third"}}));
-    assert_eq!(world.effects(), [Done::Ended("d".into(), EndReason::NodeGone, true)]);
-    assert_eq!(world.ask_one(&pod("p", "800m"), "n1"), Some(Kept::Room));
+    assert_eq!(world.effects(), [ExpectedWrite::Ended("d".into(), EndReason::NodeGone, true)]);
+    assert_eq!(world.ask_one(&pod("p", "800m"), "n1"), Some(FilterReason::Reserved));
 }

@@ -38,27 +38,27 @@ fn sized(base: Value, cpu: &str) -> Value {
 
 /// A world that keeps the nominations that were asked for, to answer them.
 struct Stage {
-    world: World,
+    world: TestCluster,
     asked: BTreeMap<String, Nomination>,
 }
 
 impl Deref for Stage {
-    type Target = World;
+    type Target = TestCluster;
 
-    fn deref(&self) -> &World {
+    fn deref(&self) -> &TestCluster {
         &self.world
     }
 }
 
 impl DerefMut for Stage {
-    fn deref_mut(&mut self) -> &mut World {
+    fn deref_mut(&mut self) -> &mut TestCluster {
         &mut self.world
     }
 }
 
 /// A pod of `d`, 300m, has failed on each of the nodes, which have 100m left.
 fn waiting_on(names: &[&str], change: impl FnOnce(&mut Policy)) -> Stage {
-    let mut world = World::with(change);
+    let mut world = TestCluster::with(change);
     world.daemon_set("d", json!({}));
     for name in names {
         world.node(name, json!({}));
@@ -73,7 +73,7 @@ fn waiting() -> Stage {
 }
 
 impl Stage {
-    fn of(world: World) -> Self {
+    fn of(world: TestCluster) -> Self {
         Self { world, asked: BTreeMap::new() }
     }
 
@@ -83,7 +83,8 @@ impl Stage {
         self.cluster.tick(now);
         let dropped = self.cluster.nominate(now);
         let effects = self.cluster.take_effects().into_iter();
-        let of = |effect| if let Effect::Nominate(nomination) = effect { Some(nomination) } else { None };
+        let of =
+            |effect| if let ClusterWrite::Nominate(nomination) = effect { Some(nomination) } else { None };
         let nominations: Vec<Nomination> = effects.filter_map(of).collect();
         self.asked.extend(nominations.iter().map(|asked| (asked.uid.to_string(), asked.clone())));
         (nominations, dropped)
@@ -235,14 +236,14 @@ fn when_nobody_is_nominated() {
 #[test]
 fn a_node_in_doubt_waits() {
     // The scheduler offers the node to a pod that does not fit in our view: one has left whose end we have not seen.
-    let mut world = Stage::of(World::new());
+    let mut world = Stage::of(TestCluster::new());
     world.daemon_set("d", template(json!({"priority": 0})));
     world.daemon_set("landed", template(json!({"priority": 100})));
     world.node("n1", json!({}));
     world.pod(&on(priority(daemon_pod("landed", "n1"), 100), "n1"));
     world.pod(&on(pod("o", "600m"), "n1"));
     world.pod(&failed("d", "n1", 1));
-    assert_eq!(world.ask_one(&priority(pod("p", "200m"), 1), "n1"), Some(Kept::Stale));
+    assert_eq!(world.ask_one(&priority(pod("p", "200m"), 1), "n1"), Some(FilterReason::StaleCache));
     assert_eq!(world.nominations(), []);
     world.wait(2.0);
     assert_eq!(world.nominations(), [sets("d-n1", "n1")], "the doubt has a clock");
@@ -268,7 +269,7 @@ fn only_where_others_would_be_refused() {
         pod("p", "0"),
         json!({"spec": {"containers": [{"name": "c", "resources": {"requests": {"memory": "3500Mi"}}}]}}),
     );
-    assert_eq!(world.ask_one(&asks, "n1"), Some(Kept::Room));
+    assert_eq!(world.ask_one(&asks, "n1"), Some(FilterReason::Reserved));
     assert_eq!(world.nominations(), [sets("d-n1", "n1")]);
 
     let mut world = waiting();
@@ -341,7 +342,7 @@ fn taken_back_when_the_hold_ends() {
     world.written("d-n1", 2);
     world.pod(&nominated(failed("d", "n1", 1), "n1", 2));
     world.pod(&pod("p", "100m"));
-    assert_eq!(world.ask_one(&pod("p", "100m"), "n1"), Some(Kept::Room));
+    assert_eq!(world.ask_one(&pod("p", "100m"), "n1"), Some(FilterReason::Reserved));
     world.wait(5.0);
     assert_eq!(world.nominations(), [clears("d-n1")], "its time is up");
     world.wait(100.0);
@@ -504,7 +505,7 @@ fn an_orphan_is_left_to_the_scheduler() {
 fn no_daemon_pod_is_kept_out_by_an_equal() {
     // 400m are left: the small one fits, the large one does not.
     let world = |large: i32, small: i32| {
-        let mut world = Stage::of(World::new());
+        let mut world = Stage::of(TestCluster::new());
         world.node("n1", json!({}));
         world.daemon_set("a-large", template(json!({"priority": large})));
         world.daemon_set("small", template(json!({"priority": small})));
@@ -555,7 +556,7 @@ fn no_daemon_pod_is_kept_out_by_an_equal() {
     assert_eq!(world.nominations(), [], "the port would keep the second out, which fits");
 
     // Two that do not fit either are nominated together.
-    let mut world = Stage::of(World::new());
+    let mut world = Stage::of(TestCluster::new());
     world.node("n1", json!({}));
     world.pod(&on(pod("o", "900m"), "n1"));
     for name in ["a", "b"] {
@@ -568,7 +569,7 @@ fn no_daemon_pod_is_kept_out_by_an_equal() {
 /// A pod of `d` has failed on each of 200 nodes; the last node has the oldest hold.
 fn two_hundred() -> (Stage, Vec<String>) {
     let names: Vec<String> = (0..200).rev().map(|number| format!("n{number:03}")).collect();
-    let mut world = Stage::of(World::new());
+    let mut world = Stage::of(TestCluster::new());
     world.daemon_set("d", json!({}));
     for name in &names {
         world.node(name, json!({}));
@@ -632,7 +633,7 @@ fn within_a_number() {
 
 /// A node with so much taken, and pods of DaemonSets of equal priority that have failed there.
 fn world_of(used: &str, daemons: &[(&str, &str)]) -> Stage {
-    let mut world = Stage::of(World::new());
+    let mut world = Stage::of(TestCluster::new());
     world.node("n1", json!({}));
     world.pod(&on(pod("o", used), "n1"));
     for (name, cpu) in daemons {
@@ -687,7 +688,7 @@ proptest! {
 
     #[test]
     fn nominations_and_their_answers_may_come_between_any_events(events in prop::collection::vec((0_u8..30, any::<u64>()), 1..150)) {
-        let mut world = Stage::of(World::new());
+        let mut world = Stage::of(TestCluster::new());
         for dice in 0..4 {
             happens(&mut world, 13, dice);
             happens(&mut world, 18, dice);
@@ -700,7 +701,7 @@ proptest! {
                     let now = world.now;
                     world.cluster.nominate(now);
                     let effects = world.cluster.take_effects().into_iter();
-                    asked.extend(effects.filter_map(|effect| if let Effect::Nominate(one) = effect { Some(one) } else { None }));
+                    asked.extend(effects.filter_map(|effect| if let ClusterWrite::Nominate(one) = effect { Some(one) } else { None }));
                 }
                 25..=29 if !asked.is_empty() => {
                     let at = usize::try_from(dice % asked.len() as u64).unwrap();

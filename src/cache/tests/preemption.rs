@@ -1,13 +1,13 @@
 //! What a preemption would do, by what the cluster knows: a node of 1 CPU with the daemon `d`, which is of priority 10.
 
 use super::*;
-use crate::api::extender_v1::preemption::Candidate;
+use crate::api::extender_v1::preemption::PreemptionCandidate;
 use crate::policy::ProtectDaemonPods;
 use crate::reservation::preemption;
-use crate::reservation::preemption::Dropped;
+use crate::reservation::preemption::PreemptionReason;
 
-fn world() -> World {
-    let mut world = World::new();
+fn world() -> TestCluster {
+    let mut world = TestCluster::new();
     world.node("n1", json!({}));
     world.daemon_set("d", template(json!({"priority": 10})));
     world
@@ -23,9 +23,9 @@ fn sized(base: Value, cpu: &str) -> Value {
 }
 
 /// What becomes of the candidate `n1` with these victims.
-fn dropped(world: &mut World, preemptor: &Value, victims: &[&str]) -> Option<Dropped> {
+fn dropped(world: &mut TestCluster, preemptor: &Value, victims: &[&str]) -> Option<PreemptionReason> {
     let victims = victims.iter().map(|uid| (*uid).into()).collect();
-    let candidate = Candidate { node: "n1".into(), victims };
+    let candidate = PreemptionCandidate { node: "n1".into(), victims };
     let now = world.now;
     let pod = object(preemptor.clone(), json!({}));
     let mut preemptor = world.cluster.preemptor(&pod, now);
@@ -34,7 +34,7 @@ fn dropped(world: &mut World, preemptor: &Value, victims: &[&str]) -> Option<Dro
 
 #[test]
 fn issue_102382_nobody_goes_for_a_daemon_pod_whose_predecessor_does() {
-    let leaves = Some(Dropped::PredecessorLeaves);
+    let leaves = Some(PreemptionReason::PredecessorLeaves);
     let cases = [
         ("it leaves enough", terminating(on(agent("old"), "n1")), agent("new"), leaves),
         ("it leaves too little", terminating(on(agent("old"), "n1")), sized(agent("new"), "400m"), None),
@@ -70,7 +70,7 @@ fn issue_102382_nobody_goes_for_a_daemon_pod_whose_predecessor_does() {
 
 #[test]
 fn nobody_goes_for_a_pod_that_would_end_up_in_kept_room() {
-    let kept = Some(Dropped::KeptRoom);
+    let kept = Some(PreemptionReason::Reserved);
     let ports =
         json!({"spec": {"containers": [{"name": "c", "ports": [{"containerPort": 1, "hostPort": 9100}]}]}});
     let cases = [
@@ -82,7 +82,7 @@ fn nobody_goes_for_a_pod_that_would_end_up_in_kept_room() {
         ("the daemon's own pod", sized(agent("new"), "800m"), &["o"], None),
     ];
     for (what, preemptor, victims, expected) in cases {
-        let mut world = World::new();
+        let mut world = TestCluster::new();
         world.node("n1", json!({}));
         let template = with(json!({"spec": {"priority": 10}}), ports.clone());
         let template = sized_template(template);
@@ -104,7 +104,9 @@ fn sized_template(mut template: Value) -> Value {
 fn issue_141227_only_genuine_daemon_pods_are_spared() {
     let genuine = on(agent("old"), "n1");
     let forged = with(genuine.clone(), json!({"metadata": {"labels": {"app": "x"}}}));
-    for (victim, expected) in [(genuine, [Some(Dropped::DaemonPodVictim), None]), (forged, [None, None])] {
+    for (victim, expected) in
+        [(genuine, [Some(PreemptionReason::DaemonPodVictim), None]), (forged, [None, None])]
+    {
         let mut world = world();
         world.node("n2", json!({"metadata": {"labels": {"no": "daemon"}}}));
         world.pod(&victim);
@@ -113,7 +115,7 @@ fn issue_141227_only_genuine_daemon_pods_are_spared() {
         let now = world.now;
         let preemptor = object(priority(pod("p", "300m"), 100), json!({}));
         let mut preemptor = world.cluster.preemptor(&preemptor, now);
-        let candidate = |node: &'static str, victim: &'static str| Candidate {
+        let candidate = |node: &'static str, victim: &'static str| PreemptionCandidate {
             node: node.into(),
             victims: vec![victim.into()],
         };

@@ -4,14 +4,14 @@ use super::*;
 use crate::policy::ReservationMode;
 
 /// A node with room for the missing daemon of priority 10 and for 700m besides.
-fn world() -> World {
-    let mut world = World::new();
+fn world() -> TestCluster {
+    let mut world = TestCluster::new();
     world.node("n1", json!({}));
     world.daemon_set("d", template(json!({"priority": 10})));
     world
 }
 
-fn refused(world: &mut World, pod: &Value) -> bool {
+fn refused(world: &mut TestCluster, pod: &Value) -> bool {
     world.ask_one(pod, "n1").is_some()
 }
 
@@ -98,14 +98,22 @@ fn the_ledger_keeps_two_pods_out_of_the_same_room() {
     let fast = pod("fast", "400m");
     assert_eq!(world.ask(&fast, &["n1", "n2"]), [None, None]);
     assert_eq!(world.ask(&fast, &["n1", "n2"]), [None, None], "never against itself");
-    assert_eq!(world.ask(&pod("next", "400m"), &["n1", "n2"]), [Some(Kept::Room); 2], "charged to both");
+    assert_eq!(
+        world.ask(&pod("next", "400m"), &["n1", "n2"]),
+        [Some(FilterReason::Reserved); 2],
+        "charged to both"
+    );
     assert_eq!(world.ask(&pod("small", "300m"), &["n1", "n2"]), [None, None]);
     assert_eq!(world.ask(&pod("small", "300m"), &["n2"]), [None], "replaced: nothing on n1 any more");
     assert_eq!(world.ask_one(&pod("third", "300m"), "n1"), None);
     assert_eq!(world.cluster.ledger_len(), 3);
     world.effects();
     world.pod(&on(fast, "n2"));
-    assert_eq!(world.effects(), [Done::Wake("n1".into())], "the next one may have been tried too early");
+    assert_eq!(
+        world.effects(),
+        [ExpectedWrite::Wake("n1".into())],
+        "the next one may have been tried too early"
+    );
     world.cluster.delete_pod("small", world.now);
     assert_eq!(world.cluster.ledger_len(), 2, "not known: only time ends it");
     world.pod(&pod("small", "300m"));
@@ -113,19 +121,19 @@ fn the_ledger_keeps_two_pods_out_of_the_same_room() {
     assert_eq!(world.cluster.ledger_len(), 1);
     world.pass(5);
     assert_eq!(world.cluster.ledger_len(), 0);
-    assert_eq!(world.ask(&pod("next", "400m"), &["n1", "n2"]), [None, Some(Kept::Room)]);
+    assert_eq!(world.ask(&pod("next", "400m"), &["n1", "n2"]), [None, Some(FilterReason::Reserved)]);
 }
 
 #[test]
 fn a_charge_that_ends_wakes_those_whom_it_kept_off() {
     let mut world = world();
     assert_eq!(world.ask_one(&pod("fast", "400m"), "n1"), None);
-    assert_eq!(world.ask_one(&pod("next", "400m"), "n1"), Some(Kept::Room));
+    assert_eq!(world.ask_one(&pod("next", "400m"), "n1"), Some(FilterReason::Reserved));
     world.effects();
     world.pass(4);
     assert_eq!(world.effects(), []);
     world.pass(1);
-    assert_eq!(world.effects(), [Done::Wake("n1".into())]);
+    assert_eq!(world.effects(), [ExpectedWrite::Wake("n1".into())]);
     assert_eq!(world.ask_one(&pod("next", "400m"), "n1"), None);
     world.pass(10);
     assert_eq!(world.effects(), [], "nobody waits");
@@ -140,70 +148,70 @@ fn daemon_pods_are_charged_where_nothing_is_kept_for_them() {
     assert_eq!(world.ask_one(&pod("p", "400m"), "n1"), None);
     world.pass(6);
     assert_eq!(world.ask_one(&priority(daemon_pod("low", "n1"), 0), "n1"), None);
-    assert_eq!(world.ask_one(&priority(pod("q", "500m"), 5), "n1"), Some(Kept::Room));
+    assert_eq!(world.ask_one(&priority(pod("q", "500m"), 5), "n1"), Some(FilterReason::Reserved));
     assert_eq!(world.ask_one(&priority(pod("q", "400m"), 5), "n1"), None);
 }
 
 #[test]
 fn a_view_that_is_behind_refuses_for_two_seconds() {
-    let mut world = World::new();
+    let mut world = TestCluster::new();
     world.node("n1", json!({}));
     world.daemon_set("d", json!({}));
     world.pod(&on(daemon_pod("d", "n1"), "n1"));
     world.pod(&on(pod("o", "700m"), "n1"));
     let asks = pod("p", "300m");
-    assert_eq!(world.ask_one(&asks, "n1"), Some(Kept::Stale));
+    assert_eq!(world.ask_one(&asks, "n1"), Some(FilterReason::StaleCache));
     assert_eq!(world.ask_one(&priority(asks.clone(), 1), "n1"), None, "more important than any daemon");
     assert_eq!(world.ask_one(&pod("tiny", "0"), "n1"), None);
     assert_eq!(world.effects(), []);
     world.pass(1);
-    assert_eq!((world.ask_one(&asks, "n1"), world.effects()), (Some(Kept::Stale), vec![]));
+    assert_eq!((world.ask_one(&asks, "n1"), world.effects()), (Some(FilterReason::StaleCache), vec![]));
     world.pass(1);
-    assert_eq!(world.effects(), [Done::Wake("n1".into())]);
+    assert_eq!(world.effects(), [ExpectedWrite::Wake("n1".into())]);
     assert_eq!(world.ask_one(&asks, "n1"), None, "gave up");
     assert_eq!(world.ask_one(&pod("tiny", "0"), "n1"), None);
     assert_eq!(world.ask_one(&asks, "n1"), None, "a pod that fits anyway proves nothing");
     // What the scheduler knew: the other pod is gone. From here on our view fits, and can fall behind again.
     world.cluster.delete_pod("o", world.now);
     world.pod(&on(pod("o", "700m"), "n1"));
-    assert_eq!(world.ask_one(&asks, "n1"), Some(Kept::Stale));
+    assert_eq!(world.ask_one(&asks, "n1"), Some(FilterReason::StaleCache));
     world.effects();
     world.cluster.delete_pod("o", world.now);
-    assert_eq!(world.effects(), [Done::Wake("n1".into())], "tried too early");
+    assert_eq!(world.effects(), [ExpectedWrite::Wake("n1".into())], "tried too early");
     assert_eq!(world.ask_one(&asks, "n1"), None);
 }
 
 /// The controller has made its pod for a node of which we know nothing yet: somebody is behind, and it is us.
 #[test]
 fn a_node_that_only_its_daemon_pod_tells_of_is_waited_for() {
-    let mut world = World::new();
+    let mut world = TestCluster::new();
     world.daemon_set("d", template(json!({"priority": 10})));
     world.node("n1", json!({"metadata": {"labels": {"any": "node"}}}));
     world.pod(&priority(daemon_pod("d", "n2"), 10));
     let asks = pod("p", "100m");
-    assert_eq!(world.ask_one(&asks, "n2"), Some(Kept::Stale));
+    assert_eq!(world.ask_one(&asks, "n2"), Some(FilterReason::StaleCache));
     assert_eq!(world.ask_one(&asks, "n3"), None, "nobody tells of it");
     assert_eq!(world.ask_one(&priority(asks.clone(), 11), "n2"), None);
     assert_eq!(world.ask_one(&priority(daemon_pod("d", "n2"), 10), "n2"), None, "its own");
-    assert_eq!(world.ask_one(&asks, "n2"), Some(Kept::Stale));
+    assert_eq!(world.ask_one(&asks, "n2"), Some(FilterReason::StaleCache));
     // Seen: what is kept there is known from now on, and who was refused may have been tried too early.
     world.node("n2", json!({}));
-    assert!(world.effects().contains(&Done::Wake("n2".into())));
+    assert!(world.effects().contains(&ExpectedWrite::Wake("n2".into())));
     assert_eq!(world.ask(&asks, &["n2"]), [None]);
-    assert_eq!(world.ask_one(&pod("big", "800m"), "n2"), Some(Kept::Room));
+    assert_eq!(world.ask_one(&pod("big", "800m"), "n2"), Some(FilterReason::Reserved));
 
     // Never seen: for two seconds at most.
     world.pod(&priority(with(daemon_pod("d", "n4"), json!({"metadata": {"uid": "d4"}})), 10));
-    assert_eq!(world.ask_one(&asks, "n4"), Some(Kept::Stale));
+    assert_eq!(world.ask_one(&asks, "n4"), Some(FilterReason::StaleCache));
     world.pass(2);
-    assert!(world.effects().iter().any(|done| matches!(done, Done::Wake(_))));
+    assert!(world.effects().iter().any(|done| matches!(done, ExpectedWrite::Wake(_))));
     assert_eq!(world.ask_one(&asks, "n4"), None);
 }
 
 #[test]
 fn audit_counts_and_off_does_nothing() {
     for (mode, audited) in [(ReservationMode::Audit, 1), (ReservationMode::Off, 0)] {
-        let mut world = World::with(|policy| policy.reservation.mode = mode);
+        let mut world = TestCluster::with(|policy| policy.reservation.mode = mode);
         world.node("n1", json!({}));
         world.daemon_set("d", json!({}));
         let asks = object(pod("p", "800m"), json!({}));

@@ -3,8 +3,8 @@
 use super::*;
 
 /// How much of n1 an ordinary pod may still ask for, in thousandths of a CPU; the node has 1000.
-fn room(world: &mut World) -> i64 {
-    let fits = |world: &mut World, cpu: i64| {
+fn room(world: &mut TestCluster) -> i64 {
+    let fits = |world: &mut TestCluster, cpu: i64| {
         let refused = world.ask_one(&pod("probe", &format!("{cpu}m")), "n1").is_some();
         world.ask(&pod("probe", "1m"), &[]);
         !refused
@@ -48,7 +48,7 @@ fn reserve_by_template() {
         ("cannot fit", template(requests("1100m")), 1000),
     ];
     for (what, change, expected) in cases {
-        let mut world = World::new();
+        let mut world = TestCluster::new();
         let limits = json!([{"type": "Container", "defaultRequest": {"cpu": "250m"}}]);
         let range = json!({"metadata": {"name": "l", "namespace": "default"}, "spec": {"limits": limits}});
         world.cluster.apply_limit_range(object(range, json!({})));
@@ -96,7 +96,7 @@ fn reserve_by_pods() {
     ];
     for (what, mut pods, expected) in cases {
         for _ in 0..2 {
-            let mut world = World::new();
+            let mut world = TestCluster::new();
             world.node("n1", json!({}));
             pods.iter().for_each(|pod| world.pod(pod));
             world.daemon_set("d", json!({}));
@@ -109,12 +109,12 @@ fn reserve_by_pods() {
 #[test]
 fn missing_counts_where_nothing_is_reserved() {
     // What its terminating pod holds and what is kept cancel out, and yet the pod may be gone already.
-    let mut world = World::new();
+    let mut world = TestCluster::new();
     world.node("n1", json!({}));
     world.daemon_set("d", json!({}));
     world.pod(&on(pod("o", "700m"), "n1"));
     world.pod(&terminating(on(daemon_pod("d", "n1"), "n1")));
-    assert_eq!(world.ask_one(&pod("p", "300m"), "n1"), Some(Kept::Room));
+    assert_eq!(world.ask_one(&pod("p", "300m"), "n1"), Some(FilterReason::Reserved));
     assert_eq!(world.ask_one(&pod("p", "0"), "n1"), None);
 }
 
@@ -122,7 +122,7 @@ fn missing_counts_where_nothing_is_reserved() {
 fn several_priorities() {
     let of = |cpu: &str, priority: i32| template(with(requests(cpu), json!({"priority": priority})));
     let refused = |sets: &[(&str, i32)], asking: i32, cpu: &str| {
-        let mut world = World::new();
+        let mut world = TestCluster::new();
         world.node("n1", json!({}));
         for (at, (cpu, priority)) in sets.iter().enumerate() {
             world.daemon_set(&format!("d{at}"), of(cpu, *priority));
@@ -147,11 +147,12 @@ fn several_priorities() {
 
 #[test]
 fn priority_by_class() {
-    let mut world = World::new();
+    let mut world = TestCluster::new();
     world.node("n1", json!({}));
     world.daemon_set("d", template(json!({"priorityClassName": "high"})));
-    let refused =
-        |world: &mut World, asking: i32| world.ask_one(&priority(pod("p", "800m"), asking), "n1").is_some();
+    let refused = |world: &mut TestCluster, asking: i32| {
+        world.ask_one(&priority(pod("p", "800m"), asking), "n1").is_some()
+    };
     assert!(refused(&mut world, 0) && !refused(&mut world, 1), "the class is not there");
     let class = json!({"metadata": {"name": "high"}, "value": 100});
     world.cluster.apply_priority_class(object(class, json!({})));
@@ -168,7 +169,7 @@ fn priority_by_class() {
 #[test]
 fn slots_ports_and_extended_resources() {
     let ask = |set: Value, node: Value, asking: Value| {
-        let mut world = World::new();
+        let mut world = TestCluster::new();
         world.node("n1", node);
         world.daemon_set("d", template(set));
         world.ask_one(&with(pod("p", "100m"), json!({"spec": asking})), "n1").is_some()
@@ -223,7 +224,7 @@ fn resized_pods_hold_the_most_that_they_may() {
         (resized("100m", "100m", "500m", ""), 200),
         (resized("600m", "100m", "100m", "Infeasible"), 600),
     ];
-    let mut world = World::new();
+    let mut world = TestCluster::new();
     world.node("n1", json!({}));
     world.daemon_set("d", json!({}));
     for (pod, expected) in cases {
@@ -238,7 +239,7 @@ fn nominated_pods_count_by_priority() {
         priority(with(pod("o", "400m"), json!({"status": {"nominatedNodeName": "n1"}})), priority_of)
     };
     for (nominee, expected) in [(-1, 700), (0, 300), (5, 300)] {
-        let mut world = World::new();
+        let mut world = TestCluster::new();
         world.node("n1", json!({}));
         world.daemon_set("d", template(with(requests("300m"), json!({"priority": 10}))));
         world.pod(&nominated(nominee));
@@ -248,7 +249,7 @@ fn nominated_pods_count_by_priority() {
         assert_eq!(room(&mut world), 300, "{nominee}");
     }
     // A daemon pod that preempts is not counted beside what is kept for it.
-    let mut world = World::new();
+    let mut world = TestCluster::new();
     world.node("n1", json!({}));
     world.daemon_set("d", json!({}));
     world.pod(&with(daemon_pod("d", "n1"), json!({"status": {"nominatedNodeName": "n1"}})));
@@ -257,7 +258,7 @@ fn nominated_pods_count_by_priority() {
 
 #[test]
 fn absurd_pods_leave_nothing_behind() {
-    let mut world = World::new();
+    let mut world = TestCluster::new();
     world.node("n1", json!({}));
     world.daemon_set("d", json!({}));
     for name in ["a", "b"] {

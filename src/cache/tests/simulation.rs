@@ -16,9 +16,9 @@ use super::*;
 use crate::api::pod::Pod;
 
 /// A deterministic source of chance.
-struct Chance(u64);
+struct SeededRandom(u64);
 
-impl Chance {
+impl SeededRandom {
     fn below(&mut self, limit: u64) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
@@ -76,12 +76,12 @@ struct SimPod {
 }
 
 struct Simulation {
-    chance: Chance,
+    chance: SeededRandom,
     now: u64,
     start: Instant,
     heap: BinaryHeap<Reverse<(u64, u64, Event)>>,
     events: u64,
-    world: World,
+    world: TestCluster,
     pods: Vec<SimPod>,
     node_cpu: Vec<Option<i64>>,
     /// When each watch was last heard of: none goes back in time.
@@ -100,11 +100,11 @@ struct Simulation {
 
 impl Simulation {
     fn new(seed: u64, nodes: usize, sets: usize) -> Self {
-        let mut chance = Chance(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
+        let mut chance = SeededRandom(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
         for _ in 0..8 {
             chance.below(2);
         }
-        let mut world = World::new();
+        let mut world = TestCluster::new();
         let start = world.now;
         world.effects();
         let end_after = chance.below(2) * 1000;
@@ -167,7 +167,7 @@ impl Simulation {
     }
 
     fn do_effects(&mut self) {
-        let wakes = self.world.effects().iter().any(|done| matches!(done, Done::Wake(_)));
+        let wakes = self.world.effects().iter().any(|done| matches!(done, ExpectedWrite::Wake(_)));
         if wakes && !self.patch_pending {
             self.patch_pending = true;
             let time = (self.now + 5 + self.chance.below(20)).max(self.patched_at + 1000);

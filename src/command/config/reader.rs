@@ -9,7 +9,7 @@ use std::time::Duration;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement};
 use serde_json::{Map, Value};
 
-use super::{Fault, duration};
+use super::{ConfigFault, duration};
 use crate::scheduling::names;
 
 /// A level of an unknown field's likeness below which no suggestion helps: a third of its letters.
@@ -20,19 +20,19 @@ pub(super) struct Reader<'a> {
     path: String,
     fields: Option<&'a Map<String, Value>>,
     known: Vec<&'static str>,
-    faults: &'a mut Vec<Fault>,
+    faults: &'a mut Vec<ConfigFault>,
 }
 
 impl<'a> Reader<'a> {
     /// The whole file.
-    pub(super) fn root(value: &'a Value, faults: &'a mut Vec<Fault>) -> Self {
+    pub(super) fn root(value: &'a Value, faults: &'a mut Vec<ConfigFault>) -> Self {
         Self::new(String::new(), value, faults)
     }
 
-    fn new(path: String, value: &'a Value, faults: &'a mut Vec<Fault>) -> Self {
+    fn new(path: String, value: &'a Value, faults: &'a mut Vec<ConfigFault>) -> Self {
         let fields = value.as_object();
         if fields.is_none() {
-            faults.push(Fault { path: path.clone(), message: wrong("an object", value) });
+            faults.push(ConfigFault { path: path.clone(), message: wrong("an object", value) });
         }
         Self { path, fields, known: Vec::new(), faults }
     }
@@ -138,7 +138,7 @@ impl<'a> Reader<'a> {
             let path = format!("{path}[{index}]");
             match text_of(value, &path, self.faults) {
                 Some(text) if text.is_empty() => {
-                    self.faults.push(Fault { path, message: "must not be empty".to_owned() });
+                    self.faults.push(ConfigFault { path, message: "must not be empty".to_owned() });
                 }
                 Some(text) => found.push(text),
                 None => {}
@@ -201,7 +201,7 @@ impl<'a> Reader<'a> {
             let path = format!("{path}[{index}]");
             if value.as_object().is_some_and(Map::is_empty) {
                 let message = "must not be empty: it would match everything".to_owned();
-                self.faults.push(Fault { path, message });
+                self.faults.push(ConfigFault { path, message });
                 continue;
             }
             found.push(Reader::new(path, value, self.faults).into_label_selector());
@@ -285,7 +285,7 @@ impl<'a> Reader<'a> {
                     Some(known) => format!("; did you mean {known}?"),
                     None => format!("; known are {}", self.known.join(", ")),
                 };
-                self.faults.push(Fault { path, message: format!("is no known {what}{hint}") });
+                self.faults.push(ConfigFault { path, message: format!("is no known {what}{hint}") });
             }
         }
     }
@@ -309,23 +309,28 @@ impl<'a> Reader<'a> {
 
     fn fault(&mut self, name: &str, message: String) {
         let path = self.at(name);
-        self.faults.push(Fault { path, message });
+        self.faults.push(ConfigFault { path, message });
     }
 }
 
-fn text_of(value: &Value, path: &str, faults: &mut Vec<Fault>) -> Option<String> {
+fn text_of(value: &Value, path: &str, faults: &mut Vec<ConfigFault>) -> Option<String> {
     let text = value.as_str().map(ToOwned::to_owned);
     if text.is_none() {
         let quotes = if value.is_number() || value.is_boolean() { " (put it in quotes)" } else { "" };
-        faults.push(Fault { path: path.to_owned(), message: format!("{}{quotes}", wrong("text", value)) });
+        faults.push(ConfigFault {
+            path: path.to_owned(),
+            message: format!("{}{quotes}", wrong("text", value)),
+        });
     }
     text
 }
 
-fn note(faults: &mut Vec<Fault>, path: &str, text: &str, found: Vec<String>) {
+fn note(faults: &mut Vec<ConfigFault>, path: &str, text: &str, found: Vec<String>) {
     let path = path.to_owned();
     faults.extend(
-        found.into_iter().map(|fault| Fault { path: path.clone(), message: format!("{text:?}: {fault}") }),
+        found
+            .into_iter()
+            .map(|fault| ConfigFault { path: path.clone(), message: format!("{text:?}: {fault}") }),
     );
 }
 

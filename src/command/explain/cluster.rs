@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::api::meta::TypeMeta;
-use crate::explain::inventory::Observed;
+use crate::explain::inventory::Inventory;
 
 /// Objects a page: what kubectl asks for.
 const PAGE: u32 = 500;
@@ -24,7 +24,7 @@ const MAX_RESTARTS: usize = 3;
 const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A kind that is listed.
-struct Listed {
+struct ListedKind {
     path: &'static str,
     api_version: &'static str,
     kind: &'static str,
@@ -34,8 +34,8 @@ struct Listed {
 }
 
 /// What is listed; what others refer to comes before them.
-fn listed() -> [Listed; 9] {
-    let listed = |path, api_version, kind, is_optional| Listed {
+fn listed() -> [ListedKind; 9] {
+    let listed = |path, api_version, kind, is_optional| ListedKind {
         path,
         api_version,
         kind,
@@ -48,7 +48,7 @@ fn listed() -> [Listed; 9] {
         listed("/apis/node.k8s.io/v1/runtimeclasses", "node.k8s.io/v1", "RuntimeClass", true),
         listed("/api/v1/limitranges", "v1", "LimitRange", true),
         listed("/api/v1/resourcequotas", "v1", "ResourceQuota", true),
-        Listed {
+        ListedKind {
             field_selector: Some("involvedObject.kind=DaemonSet,reason=FailedCreate"),
             ..listed("/api/v1/events", "v1", "Event", true)
         },
@@ -62,7 +62,7 @@ fn listed() -> [Listed; 9] {
 ///
 /// # Errors
 /// When there is no configuration, or Nodes, DaemonSets or Pods cannot be listed.
-pub(super) fn read(kubeconfig: Option<&Path>, observed: &mut Observed) -> anyhow::Result<()> {
+pub(super) fn read(kubeconfig: Option<&Path>, observed: &mut Inventory) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -113,7 +113,7 @@ struct PageMetadata {
     next: Option<String>,
 }
 
-async fn list(client: &Client, listed: &Listed, observed: &mut Observed) -> anyhow::Result<()> {
+async fn list(client: &Client, listed: &ListedKind, observed: &mut Inventory) -> anyhow::Result<()> {
     let kind = TypeMeta { api_version: listed.api_version.to_owned(), kind: listed.kind.to_owned() };
     let mut params = ListParams::default().limit(PAGE);
     params.field_selector = listed.field_selector.map(str::to_owned);
@@ -150,6 +150,6 @@ fn is_refused(error: &anyhow::Error) -> bool {
 }
 
 #[expect(clippy::print_stderr, reason = "a command's word to its user, beside the output")]
-fn note(listed: &Listed, error: &anyhow::Error) {
+fn note(listed: &ListedKind, error: &anyhow::Error) {
     eprintln!("warning: without {}s, reasons may be incomplete: {error}", listed.kind);
 }

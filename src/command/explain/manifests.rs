@@ -10,7 +10,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::api::meta::{Metadata, TypeMeta, or_default};
-use crate::explain::inventory::Observed;
+use crate::explain::inventory::Inventory;
 
 /// The most that one file may hold. A cluster of 5,000 nodes and 150,000 pods is somewhat less in JSON.
 const MAX_BYTES: u64 = 2 << 30;
@@ -23,7 +23,7 @@ const MAX_DEPTH: usize = 32;
 ///
 /// # Errors
 /// When a source cannot be read or understood, with its name; kinds that are not looked at are passed over.
-pub(super) fn read(sources: &[PathBuf], observed: &mut Observed) -> anyhow::Result<()> {
+pub(super) fn read(sources: &[PathBuf], observed: &mut Inventory) -> anyhow::Result<()> {
     for source in sources {
         if source.as_os_str() == "-" {
             let text = text_of(std::io::stdin().lock()).context("failed to read standard input")?;
@@ -87,7 +87,7 @@ fn text_of(from: impl Read) -> std::io::Result<String> {
 ///
 /// # Errors
 /// When it is no YAML, or an object is not of its kind's shape.
-pub fn parse(text: &str, observed: &mut Observed) -> anyhow::Result<()> {
+pub fn parse(text: &str, observed: &mut Inventory) -> anyhow::Result<()> {
     let text = text.trim_start_matches('\u{feff}');
     if !text.trim_start().starts_with(['{', '[']) {
         return parse_yaml(text, observed);
@@ -104,7 +104,7 @@ pub fn parse(text: &str, observed: &mut Observed) -> anyhow::Result<()> {
     documents.into_iter().try_for_each(|document| parse_document(document, &TypeMeta::default(), 0, observed))
 }
 
-fn parse_yaml(text: &str, observed: &mut Observed) -> anyhow::Result<()> {
+fn parse_yaml(text: &str, observed: &mut Inventory) -> anyhow::Result<()> {
     if text.len() > MAX_YAML_BYTES {
         bail!("more than {} MiB of YAML; use JSON instead", MAX_YAML_BYTES >> 20);
     }
@@ -149,7 +149,7 @@ fn parse_document(
     raw: &RawValue,
     item_of: &TypeMeta,
     depth: usize,
-    observed: &mut Observed,
+    observed: &mut Inventory,
 ) -> anyhow::Result<()> {
     let text = raw.get();
     if depth > MAX_DEPTH {

@@ -57,7 +57,7 @@ fn line(out: &mut impl Write, widths: &[usize; 5], cells: [&str; 5]) -> io::Resu
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::explain::State;
+    use crate::explain::DaemonPodState;
 
     #[test]
     fn nothing_is_an_empty_array_and_a_word() {
@@ -75,7 +75,7 @@ mod tests {
             node,
             should_run: true,
             should_continue_running: true,
-            state: State::Running,
+            state: DaemonPodState::Running,
             pod,
             reason: "bound and Ready".into(),
         };

@@ -2,8 +2,8 @@
 
 use std::time::Instant;
 
-use crate::cache::node_info::NodeState;
-use crate::cache::{Cluster, NodeId, PodId};
+use crate::cache::node_info::NodeInfo;
+use crate::cache::{Cache, NodeId, PodId};
 use crate::policy::opt_out::is_ignored;
 use crate::reservation::hold::{Hold, HoldState};
 use crate::scheduling::host_ports::any_conflict;
@@ -17,7 +17,7 @@ pub(super) struct NominationCandidate {
     pub(super) is_wanting: bool,
 }
 
-impl Cluster {
+impl Cache {
     /// Returns the daemon pods of a node, in the order of its holds, that may be nominated together: room is held for them, the
     /// scheduler has tried and failed them, and none keeps another missing daemon pod out that would land without it. The node
     /// must have been worked out.
@@ -91,7 +91,7 @@ fn keeps_out(above: &Resources, nominated: &[&Hold], other: &Hold) -> bool {
 
 /// True if there may be pods that fit on the node in the scheduler's eyes and that the hold refuses. Where nothing is free the
 /// scheduler itself keeps them off, and a nomination would only make it slower.
-fn would_refuse(node: &NodeState, hold: &Hold, free: &Resources) -> bool {
+fn would_refuse(node: &NodeInfo, hold: &Hold, free: &Resources) -> bool {
     if free.pods <= 0 {
         return false;
     }

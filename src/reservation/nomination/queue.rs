@@ -9,43 +9,43 @@ use crate::cache::NodeId;
 
 /// Nodes with daemon pods to nominate.
 #[derive(Debug, Default)]
-pub(super) struct Queue {
+pub(super) struct NominationQueue {
     /// Nodes with a pod that is due, the oldest hold first.
     pub(super) due: BTreeSet<(Instant, NodeId)>,
     /// Nodes whose pods are due later, by the time when.
     pub(super) paused: BTreeSet<(Instant, NodeId)>,
-    pub(super) places: HashMap<NodeId, Place>,
+    pub(super) places: HashMap<NodeId, QueuePlace>,
     /// Pods that are due, on all nodes.
     pub(super) pods: usize,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Place {
+pub(super) enum QueuePlace {
     Due { held_since: Instant, pods: usize },
     Paused { until: Instant },
 }
 
-impl Queue {
+impl NominationQueue {
     /// Gives a node its place, or takes it out.
-    pub(super) fn put(&mut self, node: NodeId, place: Option<Place>) {
+    pub(super) fn put(&mut self, node: NodeId, place: Option<QueuePlace>) {
         let before = match place {
             Some(place) => self.places.insert(node, place),
             None => self.places.remove(&node),
         };
         match before {
-            Some(Place::Due { held_since, pods }) => {
+            Some(QueuePlace::Due { held_since, pods }) => {
                 self.due.remove(&(held_since, node));
                 self.pods -= pods;
             }
-            Some(Place::Paused { until }) => drop(self.paused.remove(&(until, node))),
+            Some(QueuePlace::Paused { until }) => drop(self.paused.remove(&(until, node))),
             None => {}
         }
         match place {
-            Some(Place::Due { held_since, pods }) => {
+            Some(QueuePlace::Due { held_since, pods }) => {
                 self.due.insert((held_since, node));
                 self.pods += pods;
             }
-            Some(Place::Paused { until }) => drop(self.paused.insert((until, node))),
+            Some(QueuePlace::Paused { until }) => drop(self.paused.insert((until, node))),
             None => {}
         }
     }

@@ -3,25 +3,25 @@
 
 use std::time::Instant;
 
-use crate::api::extender_v1::preemption::Candidate;
+use crate::api::extender_v1::preemption::PreemptionCandidate;
 use crate::api::pod::Pod;
-use crate::cache::Cluster;
-use crate::reservation::filter::{Asking, Role};
+use crate::cache::Cache;
+use crate::reservation::filter::{IncomingPod, PodClass};
 use crate::reservation::preemption;
 use crate::reservation::preemption::Facts;
 
 /// The preemptor of one call, taken up once for all candidates.
 #[derive(Debug)]
 pub struct Preemptor<'c> {
-    cluster: &'c mut Cluster,
-    asking: Asking,
+    cluster: &'c mut Cache,
+    asking: IncomingPod,
     now: Instant,
 }
 
-impl Cluster {
+impl Cache {
     /// Takes up a pod that is about to preempt others.
     pub fn preemptor(&mut self, pod: &Pod, now: Instant) -> Preemptor<'_> {
-        let asking = Asking::of(self, pod);
+        let asking = IncomingPod::of(self, pod);
         Preemptor { cluster: self, asking, now }
     }
 }
@@ -29,7 +29,7 @@ impl Cluster {
 impl Preemptor<'_> {
     /// Whether it is a pod of a real DaemonSet.
     pub fn is_daemon_pod(&self) -> bool {
-        matches!(self.asking.role, Role::Daemon(_))
+        matches!(self.asking.role, PodClass::Daemon(_))
     }
 
     /// Whether the pod with this UID is one of a real DaemonSet.
@@ -40,7 +40,7 @@ impl Preemptor<'_> {
 
     /// Whether it would still be refused on `node`, for room that is kept there, once the victims have left.
     pub fn would_take_kept_room<'v>(&mut self, node: &str, victims: impl Iterator<Item = &'v str>) -> bool {
-        if self.asking.role == Role::Exempt {
+        if self.asking.role == PodClass::Exempt {
             return false;
         }
         let Some(id) = self.cluster.node_id(node) else { return false };
@@ -56,7 +56,7 @@ impl Preemptor<'_> {
     /// Whether it is a daemon pod for `node` that will fit there as soon as pods of its own DaemonSet that are terminating have
     /// gone: then nobody has to be evicted for it (kubernetes#102382).
     pub fn predecessor_makes_room(&self, node: &str) -> bool {
-        let Role::Daemon(daemon_set) = self.asking.role else { return false };
+        let PodClass::Daemon(daemon_set) = self.asking.role else { return false };
         let Some((_, state)) = self.cluster.node(node) else { return false };
         let mut free = state.allocatable.clone();
         free.subtract(&state.used);
@@ -75,9 +75,9 @@ impl Preemptor<'_> {
 impl Facts for Preemptor<'_> {
     fn preemptor(&mut self) -> preemption::Preemptor {
         match self.asking.role {
-            Role::Exempt => preemption::Preemptor::Exempt,
-            Role::Ordinary => preemption::Preemptor::Ordinary,
-            Role::Daemon(_) => preemption::Preemptor::Daemon,
+            PodClass::Exempt => preemption::Preemptor::Exempt,
+            PodClass::Ordinary => preemption::Preemptor::Ordinary,
+            PodClass::Daemon(_) => preemption::Preemptor::Daemon,
         }
     }
 
@@ -85,11 +85,11 @@ impl Facts for Preemptor<'_> {
         self.is_daemon_victim(uid)
     }
 
-    fn ends_in_kept_room(&mut self, candidate: &Candidate<'_>) -> bool {
+    fn ends_in_kept_room(&mut self, candidate: &PreemptionCandidate<'_>) -> bool {
         self.would_take_kept_room(&candidate.node, candidate.victims.iter().map(|uid| &**uid))
     }
 
-    fn predecessor_leaves_room(&mut self, candidate: &Candidate<'_>) -> bool {
+    fn predecessor_leaves_room(&mut self, candidate: &PreemptionCandidate<'_>) -> bool {
         self.predecessor_makes_room(&candidate.node)
     }
 }

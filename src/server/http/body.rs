@@ -16,7 +16,7 @@ use super::budget::{BodyBudget, BodyPermit};
 use super::connection_state::Activity;
 use super::response as answer;
 use super::response::ErrorAnswer;
-use crate::api::extender_v1::Echo;
+use crate::api::extender_v1::EchoedBody;
 use crate::telemetry::metrics::{Metrics, Shed};
 
 /// What a body may cost.
@@ -59,7 +59,7 @@ impl BufferedBody {
     }
 
     /// Answers with JSON that repeats a part of this body, which is not copied.
-    pub(crate) fn echo(self, Echo { before, sent, after }: Echo, metrics: &Metrics) -> Response {
+    pub(crate) fn echo(self, EchoedBody { before, sent, after }: EchoedBody, metrics: &Metrics) -> Response {
         if sent.is_empty() {
             return self.answer([before, after].concat(), metrics);
         }

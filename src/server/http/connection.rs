@@ -74,7 +74,7 @@ pub(crate) async fn serve(
     drain: watch::Receiver<bool>,
 ) {
     let activity = Arc::new(Activity::new(version));
-    let io = TokioIo::new(Watched {
+    let io = TokioIo::new(TimedStream {
         stream,
         activity: activity.clone(),
         linger_time: limits.linger_time,
@@ -191,14 +191,14 @@ pub(crate) async fn drained(drain: &mut watch::Receiver<bool>) {
 }
 
 /// A stream that reports what passes.
-struct Watched<T> {
+struct TimedStream<T> {
     stream: T,
     activity: Arc<Activity>,
     linger_time: Duration,
     linger: Option<Pin<Box<Sleep>>>,
 }
 
-impl<T: Transport> AsyncRead for Watched<T> {
+impl<T: Transport> AsyncRead for TimedStream<T> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -213,7 +213,7 @@ impl<T: Transport> AsyncRead for Watched<T> {
     }
 }
 
-impl<T: Transport> AsyncWrite for Watched<T> {
+impl<T: Transport> AsyncWrite for TimedStream<T> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,

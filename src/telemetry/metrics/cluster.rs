@@ -5,14 +5,14 @@ use std::time::SystemTime;
 use prometheus::{Gauge, IntCounter, IntGauge, Registry};
 
 use super::{Definition, Kind, counters, gauges, int_gauges};
-use crate::cache::Census;
-use crate::reservation::cluster_write::Effect;
+use crate::cache::CacheStats;
+use crate::reservation::cluster_write::ClusterWrite;
 use crate::reservation::hold::EndReason;
 use crate::reservation::nomination::Nomination;
 
 label!(
     /// What is watched.
-    Resource, "resource", {
+    WatchedResource, "resource", {
         /// Nodes.
         Nodes = "nodes",
         /// Pods.
@@ -36,7 +36,7 @@ label!(
 
 label!(
     /// What is done outside.
-    Deed, "effect", {
+    WriteKind, "effect", {
         /// An Event is written.
         Event = "event",
         /// A Node is touched so that refused pods are tried again.
@@ -50,7 +50,7 @@ label!(
     }
 );
 
-impl Deed {
+impl WriteKind {
     /// The write that a nomination is: it sets one or clears it.
     pub fn of(nomination: &Nomination) -> Self {
         if nomination.node.is_some() { Self::Nominate } else { Self::ClearNomination }
@@ -59,7 +59,7 @@ impl Deed {
 
 label!(
     /// What came of it.
-    Fate, "outcome", {
+    WriteOutcome, "outcome", {
         /// It is done.
         Done = "done",
         /// The apiserver refused it or did not answer.
@@ -98,29 +98,29 @@ pub(super) const BELIEVED: Definition = gauge(
 );
 pub(super) const SYNCED: Definition = gauge(
     "daemonset_warden_cache_synced",
-    &[Resource::LABEL],
+    &[WatchedResource::LABEL],
     "1 once every object has been listed. Stays 0 for kinds that the cluster does not have or does not show to us.",
 );
 pub(super) const OBJECTS: Definition =
-    gauge("daemonset_warden_cache_objects", &[Resource::LABEL], "Objects that are known.");
+    gauge("daemonset_warden_cache_objects", &[WatchedResource::LABEL], "Objects that are known.");
 pub(super) const HEARD: Definition = gauge(
     "daemonset_warden_cache_last_heard_timestamp_seconds",
-    &[Resource::LABEL],
+    &[WatchedResource::LABEL],
     "When the apiserver last sent anything about the kind, a bookmark too, in Unix time; 0 for never. It sends a bookmark a minute: older than three minutes is stale.",
 );
 pub(super) const WATCH_ERRORS: Definition = counter(
     "daemonset_warden_watch_errors_total",
-    &[Resource::LABEL],
+    &[WatchedResource::LABEL],
     "Lists and watches that failed; each is tried again.",
 );
 pub(super) const RELISTS: Definition = counter(
     "daemonset_warden_watch_lists_total",
-    &[Resource::LABEL],
+    &[WatchedResource::LABEL],
     "Times that every object was listed: once at the start, and when a watch was cut off for too long.",
 );
 pub(super) const UNREADABLE: Definition = counter(
     "daemonset_warden_watch_unreadable_objects_total",
-    &[Resource::LABEL],
+    &[WatchedResource::LABEL],
     "Objects that were left out because they could not be understood. Please report the log line.",
 );
 pub(super) const HOLDS: Definition =
@@ -179,7 +179,7 @@ pub(super) const AUDITED: Definition = counter(
 );
 pub(super) const EFFECTS: Definition = counter(
     "daemonset_warden_effects_total",
-    &[Deed::LABEL, Fate::LABEL],
+    &[WriteKind::LABEL, WriteOutcome::LABEL],
     "What was to be done in the cluster. `dropped` Events only mean that there were many; a `dropped` nomination is a daemon pod that had to wait for its own, counted once in two seconds. `outdated`: the object had changed or was gone.",
 );
 
@@ -238,28 +238,28 @@ impl ClusterMetrics {
     }
 
     /// Says whether every object of a kind has been listed.
-    pub fn synced(&self, resource: Resource, synced: bool) {
+    pub fn synced(&self, resource: WatchedResource, synced: bool) {
         self.synced[resource as usize].set(i64::from(synced));
     }
 
     /// Notes that the apiserver has just said something about a kind.
-    pub fn heard(&self, resource: Resource) {
+    pub fn heard(&self, resource: WatchedResource) {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         self.heard[resource as usize].set(now.as_secs_f64());
     }
 
     /// Counts a list or a watch that failed.
-    pub fn watch_error(&self, resource: Resource) {
+    pub fn watch_error(&self, resource: WatchedResource) {
         self.watch_errors[resource as usize].inc();
     }
 
     /// Counts a list.
-    pub fn relist(&self, resource: Resource) {
+    pub fn relist(&self, resource: WatchedResource) {
         self.relists[resource as usize].inc();
     }
 
     /// Counts an object that could not be understood.
-    pub fn unreadable(&self, resource: Resource) {
+    pub fn unreadable(&self, resource: WatchedResource) {
         self.unreadable[resource as usize].inc();
     }
 
@@ -269,45 +269,45 @@ impl ClusterMetrics {
     }
 
     /// Counts what the cluster wants done outside.
-    pub fn effect(&self, effect: &Effect) {
+    pub fn effect(&self, effect: &ClusterWrite) {
         match effect {
-            Effect::HoldingRoom(_) => self.holds_refusing.inc(),
-            Effect::HoldEnded(_, reason) => {
+            ClusterWrite::HoldingRoom(_) => self.holds_refusing.inc(),
+            ClusterWrite::HoldEnded(_, reason) => {
                 if let Some(series) = EndReason::ALL.iter().position(|known| known == reason) {
                     self.holds_ended[series].inc();
                 }
             }
-            Effect::GateExpired(_) => self.gates_expired.inc(),
-            Effect::Wake(_) | Effect::RememberReady { .. } | Effect::Nominate(_) => {}
+            ClusterWrite::GateExpired(_) => self.gates_expired.inc(),
+            ClusterWrite::Wake(_) | ClusterWrite::RecordFirstReady { .. } | ClusterWrite::Nominate(_) => {}
         }
     }
 
     /// Counts daemon pods that could not be nominated yet, for want of rate.
     pub fn nominations_dropped(&self, count: usize) {
-        self.series(Deed::Nominate, Fate::Dropped).inc_by(count as u64);
+        self.series(WriteKind::Nominate, WriteOutcome::Dropped).inc_by(count as u64);
     }
 
     /// Counts what became of something that was to be done outside.
-    pub fn deed(&self, deed: Deed, fate: Fate) {
+    pub fn deed(&self, deed: WriteKind, fate: WriteOutcome) {
         self.series(deed, fate).inc();
     }
 
-    fn series(&self, deed: Deed, fate: Fate) -> &IntCounter {
-        &self.effects[deed as usize * Fate::LABEL.1.len() + fate as usize]
+    fn series(&self, deed: WriteKind, fate: WriteOutcome) -> &IntCounter {
+        &self.effects[deed as usize * WriteOutcome::LABEL.1.len() + fate as usize]
     }
 
     /// Shows how much of everything there is.
-    pub fn census(&self, census: &Census) {
+    pub fn census(&self, census: &CacheStats) {
         let objects = [
-            (Resource::Nodes, census.nodes),
-            (Resource::Pods, census.pods),
-            (Resource::DaemonSets, census.daemon_sets),
-            (Resource::OtherDaemonSets, census.other_daemon_sets),
-            (Resource::Namespaces, census.namespaces),
-            (Resource::PriorityClasses, census.priority_classes),
-            (Resource::LimitRanges, census.limit_ranges),
-            (Resource::RuntimeClasses, census.runtime_classes),
-            (Resource::ResourceQuotas, census.resource_quotas),
+            (WatchedResource::Nodes, census.nodes),
+            (WatchedResource::Pods, census.pods),
+            (WatchedResource::DaemonSets, census.daemon_sets),
+            (WatchedResource::OtherDaemonSets, census.other_daemon_sets),
+            (WatchedResource::Namespaces, census.namespaces),
+            (WatchedResource::PriorityClasses, census.priority_classes),
+            (WatchedResource::LimitRanges, census.limit_ranges),
+            (WatchedResource::RuntimeClasses, census.runtime_classes),
+            (WatchedResource::ResourceQuotas, census.resource_quotas),
         ];
         for (resource, count) in objects {
             set(&self.objects[resource as usize], count);

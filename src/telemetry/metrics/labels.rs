@@ -77,11 +77,11 @@ label!(
     }
 );
 
-/// Why a node was refused, by `daemonset::filter::Refusal::index`.
+/// Why a node was refused, by `daemonset::filter::FilterReason::index`.
 pub(super) const REFUSALS: (&str, &[&str]) =
     ("reason", &["not_target", "node_selector", "taint", "kept_room", "not_ready", "stale"]);
 
-/// Why a node was dropped from a preemption, by `daemonset::preemption::Dropped::index`.
+/// Why a node was dropped from a preemption, by `daemonset::preemption::PreemptionReason::index`.
 pub(super) const DROPS: (&str, &[&str]) =
     ("reason", &["predecessor_leaves", "kept_room", "daemon_pod_victim"]);
 
@@ -139,7 +139,7 @@ label!(
 
 label!(
     /// What became of a span.
-    SpanFate, "outcome", {
+    SpanOutcome, "outcome", {
         /// The collector has it.
         Exported = "exported",
         /// The collector was not there, or refused it.
@@ -157,12 +157,12 @@ pub(super) const CODE_LABEL: (&str, &[&str]) =
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::reservation::preemption::Dropped;
-    use crate::reservation::refusal::Refusal;
+    use crate::reservation::filter_reason::FilterReason;
+    use crate::reservation::preemption::PreemptionReason;
 
     #[test]
     fn refusals_are_in_the_order_of_their_index() {
-        assert_eq!(REFUSALS.1, Refusal::ALL.map(Refusal::label));
-        assert_eq!(DROPS.1, Dropped::ALL.map(Dropped::label));
+        assert_eq!(REFUSALS.1, FilterReason::ALL.map(FilterReason::label));
+        assert_eq!(DROPS.1, PreemptionReason::ALL.map(PreemptionReason::label));
     }
 }

@@ -187,7 +187,7 @@ pub(super) const LOG_LINES_DROPPED: Definition = Definition {
 pub(super) const TRACE_SPANS: Definition = Definition {
     name: "daemonset_warden_trace_spans_total",
     kind: Kind::Counter,
-    labels: &[SpanFate::LABEL],
+    labels: &[SpanOutcome::LABEL],
     help: "Spans of sampled requests, with --tracing-endpoint. Requests do not wait for them: what the collector does not take in time is lost.",
 };
 pub(super) const READY: Definition = Definition {

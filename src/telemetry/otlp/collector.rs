@@ -16,8 +16,8 @@ use parking_lot::Mutex;
 use tokio::runtime::Handle;
 
 use super::TracesError;
-use crate::telemetry::logs::{Shown, chain};
-use crate::telemetry::metrics::{Metrics, SpanFate};
+use crate::telemetry::logs::{Sanitized, chain};
+use crate::telemetry::metrics::{Metrics, SpanOutcome};
 
 /// How long an attempt may take.
 const ATTEMPT_TIME: Duration = Duration::from_secs(3);
@@ -67,7 +67,7 @@ impl Exporter {
         } else if told.is_none_or(|told| told.elapsed() >= TELL_EVERY) {
             *told = Some(Instant::now());
             let fault = self.fault.lock();
-            tracing::warn!(error = %Shown(&fault), spans, "failed to export traces; nothing waits for them");
+            tracing::warn!(error = %Sanitized(&fault), spans, "failed to export traces; nothing waits for them");
         }
     }
 }
@@ -76,7 +76,7 @@ impl SpanExporter for Exporter {
     async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
         let spans = batch.len();
         let result = self.otlp.export(batch).await;
-        self.metrics.spans(if result.is_ok() { SpanFate::Exported } else { SpanFate::Failed }, spans);
+        self.metrics.spans(if result.is_ok() { SpanOutcome::Exported } else { SpanOutcome::Failed }, spans);
         self.tell(result.is_err(), spans);
         result
     }

@@ -11,7 +11,7 @@ use opentelemetry_sdk::trace::{
     BatchConfigBuilder, BatchSpanProcessor, Span, SpanData, SpanExporter, SpanProcessor,
 };
 
-use crate::telemetry::metrics::{Metrics, SpanFate};
+use crate::telemetry::metrics::{Metrics, SpanOutcome};
 
 /// Spans that wait or are being sent; OpenTelemetry's own default. One has 2 KiB, or 10 KiB if every text in it is as long
 /// as it may be: 20 MiB.
@@ -19,17 +19,17 @@ const QUEUE: usize = 2_048;
 
 /// The SDK's batches, with every span in them counted: it keeps to itself how many it drops.
 #[derive(Debug)]
-pub(super) struct Queue {
+pub(super) struct CountingSpanProcessor {
     batches: BatchSpanProcessor,
     inside: Arc<AtomicUsize>,
     metrics: Arc<Metrics>,
 }
 
-impl Queue {
+impl CountingSpanProcessor {
     /// Starts the thread that takes spans out of it.
     pub(super) fn new(exporter: impl SpanExporter + 'static, metrics: Arc<Metrics>) -> Self {
         let inside = Arc::new(AtomicUsize::new(0));
-        let exporter = Leaving { exporter, inside: inside.clone() };
+        let exporter = CountingExporter { exporter, inside: inside.clone() };
         // As long as ours, so that theirs is never full.
         let config = BatchConfigBuilder::default().with_max_queue_size(QUEUE).build();
         let batches = BatchSpanProcessor::builder(exporter).with_batch_config(config).build();
@@ -37,13 +37,13 @@ impl Queue {
     }
 }
 
-impl SpanProcessor for Queue {
+impl SpanProcessor for CountingSpanProcessor {
     fn on_start(&self, _span: &mut Span, _context: &Context) {}
 
     fn on_end(&self, span: SpanData) {
         if self.inside.fetch_add(1, Ordering::Relaxed) >= QUEUE {
             self.inside.fetch_sub(1, Ordering::Relaxed);
-            self.metrics.spans(SpanFate::Dropped, 1);
+            self.metrics.spans(SpanOutcome::Dropped, 1);
         } else {
             self.batches.on_end(span);
         }
@@ -64,12 +64,12 @@ impl SpanProcessor for Queue {
 
 /// Counts spans out.
 #[derive(Debug)]
-struct Leaving<E> {
+struct CountingExporter<E> {
     exporter: E,
     inside: Arc<AtomicUsize>,
 }
 
-impl<E: SpanExporter> SpanExporter for Leaving<E> {
+impl<E: SpanExporter> SpanExporter for CountingExporter<E> {
     async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
         let spans = batch.len();
         let result = self.exporter.export(batch).await;

@@ -65,8 +65,8 @@ async fn run_with(
         let reports = reports.clone();
         Box::new(move |report| {
             let short = match report {
-                NominationReport::Permitted(is_permitted) => format!("permitted {is_permitted}"),
-                NominationReport::Done(nomination, outcome) => format!("{} {outcome:?}", nomination.name),
+                NominationResult::Permitted(is_permitted) => format!("permitted {is_permitted}"),
+                NominationResult::Done(nomination, outcome) => format!("{} {outcome:?}", nomination.name),
             };
             reports.lock().expect("no panic").push(short);
         })

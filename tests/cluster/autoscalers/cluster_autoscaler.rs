@@ -8,7 +8,7 @@ use kube::api::PostParams;
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 
-use super::{Autoscaler, Stage, table};
+use super::{Autoscaler, AutoscalerTest, table};
 use crate::harness::{Component, NodeOptions, Process, folder, object};
 
 /// The label whose value is the group of a node.
@@ -33,7 +33,7 @@ struct ClusterAutoscaler {
 }
 
 impl Autoscaler for ClusterAutoscaler {
-    async fn start(stage: &Stage) -> Self {
+    async fn start(stage: &AutoscalerTest) -> Self {
         let maps: Api<ConfigMap> = Api::namespaced(stage.arena.client.clone(), "default");
         for map in config_maps(stage) {
             maps.create(&PostParams::default(), &map).await.expect("a ConfigMap");
@@ -50,7 +50,7 @@ impl Autoscaler for ClusterAutoscaler {
         Self { component, process }
     }
 
-    async fn scale_down(&mut self, stage: &Stage) {
+    async fn scale_down(&mut self, stage: &AutoscalerTest) {
         self.process.kill();
         let flags = [
             "--scale-down-enabled=true",
@@ -68,7 +68,7 @@ impl Autoscaler for ClusterAutoscaler {
     }
 }
 
-fn component(stage: &Stage, flags: &[&str]) -> Component {
+fn component(stage: &AutoscalerTest, flags: &[&str]) -> Component {
     let program = std::env::var_os("CLUSTER_AUTOSCALER").map(PathBuf::from);
     let program =
         program.expect("CLUSTER_AUTOSCALER names the program: docs/autoscalers.md says how to build it");
@@ -99,7 +99,7 @@ fn component(stage: &Stage, flags: &[&str]) -> Component {
 }
 
 /// A node as the group makes them.
-fn template(stage: &Stage, name: &str) -> Node {
+fn template(stage: &AutoscalerTest, name: &str) -> Node {
     let (pool, value) = stage.pool();
     let labels = [(pool, value), (GROUP_LABEL, GROUP)].map(|(key, value)| (key.to_owned(), value.to_owned()));
     let mut node = NodeOptions { labels: labels.into(), ..NodeOptions::default() }.node(name);
@@ -110,7 +110,7 @@ fn template(stage: &Stage, name: &str) -> Node {
     node
 }
 
-fn config_maps(stage: &Stage) -> [ConfigMap; 2] {
+fn config_maps(stage: &AutoscalerTest) -> [ConfigMap; 2] {
     let mut node = json!(template(stage, "template"));
     node["apiVersion"] = json!("v1");
     node["kind"] = json!("Node");

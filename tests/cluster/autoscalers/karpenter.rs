@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{Autoscaler, Stage, table};
+use super::{Autoscaler, AutoscalerTest, table};
 use crate::harness::{Component, Process, eventually, folder, free_port};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -25,7 +25,7 @@ struct Karpenter {
 }
 
 impl Autoscaler for Karpenter {
-    async fn start(stage: &Stage) -> Self {
+    async fn start(stage: &AutoscalerTest) -> Self {
         let crds = std::env::var("KARPENTER_CRDS");
         let crds = crds.expect("KARPENTER_CRDS names the folders with its CRDs: see docs/autoscalers.md");
         for folder in crds.split(',') {
@@ -62,12 +62,12 @@ impl Autoscaler for Karpenter {
         Self { _process: process }
     }
 
-    async fn scale_down(&mut self, stage: &Stage) {
+    async fn scale_down(&mut self, stage: &AutoscalerTest) {
         apply(stage, &node_pool(stage, "8s")).await;
     }
 }
 
-async fn apply(stage: &Stage, object: &Value) {
+async fn apply(stage: &AutoscalerTest, object: &Value) {
     eventually("the kind is served", async || {
         let outcome = stage.arena.kubectl.run_with_input(&["apply", "-f", "-"], &object.to_string()).await;
         if outcome.success { Ok(()) } else { Err(outcome.stderr) }
@@ -75,7 +75,7 @@ async fn apply(stage: &Stage, object: &Value) {
     .await;
 }
 
-fn node_pool(stage: &Stage, consolidate_after: &str) -> Value {
+fn node_pool(stage: &AutoscalerTest, consolidate_after: &str) -> Value {
     let (pool, value) = stage.pool();
     json!({
         "apiVersion": "karpenter.sh/v1",

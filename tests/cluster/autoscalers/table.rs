@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Arm, Autoscaler, Stage};
+use super::{Arm, Autoscaler, AutoscalerTest};
 use crate::harness::{is_bound, say};
 
 /// Ordinary pods of the first course: twenty nodes of them.
@@ -20,7 +20,7 @@ pub(super) async fn a_daemon_comes_to_full_nodes<A: Autoscaler>() {
     say("|---|---|---|---|");
     let mut results = Vec::new();
     for arm in Arm::asked() {
-        let stage = Stage::new(arm).await;
+        let stage = AutoscalerTest::new(arm).await;
         let autoscaler = A::start(&stage).await;
         stage.create_ordinary(ORDINARY).await;
         let (up, _) =
@@ -60,7 +60,7 @@ pub(super) async fn a_daemon_comes_to_full_nodes<A: Autoscaler>() {
     }
 }
 
-async fn say_nominations(stage: &Stage) {
+async fn say_nominations(stage: &AutoscalerTest) {
     let Some(warden) = &stage.warden else { return };
     let mut counts = Vec::new();
     for outcome in ["done", "outdated", "failed", "dropped"] {
@@ -76,7 +76,7 @@ pub(super) async fn a_node_is_drained_into_kept_room<A: Autoscaler>() {
     say("|---|---|---|---|---|");
     let mut results = Vec::new();
     for arm in Arm::asked().into_iter().filter(|arm| *arm != Arm::Plain) {
-        let stage = Stage::new(arm).await;
+        let stage = AutoscalerTest::new(arm).await;
         let mut autoscaler = A::start(&stage).await;
         stage.create_ordinary(110).await;
         let (up, _) =

@@ -11,11 +11,11 @@ use kube::{Api, Client, ResourceExt};
 /// Sees everything from its creation on; start it before the objects that it shall see.
 #[derive(Clone)]
 pub(crate) struct Recorder {
-    seen: Arc<Mutex<Seen>>,
+    seen: Arc<Mutex<RecordedPods>>,
 }
 
 #[derive(Default)]
-struct Seen {
+struct RecordedPods {
     /// By uid: name of the controller, name of the pod.
     pods: BTreeMap<String, (String, String)>,
     /// Pods that the scheduler evicted.
@@ -24,7 +24,7 @@ struct Seen {
 
 impl Recorder {
     pub(crate) fn start(client: &Client, namespace: &str) -> Self {
-        let seen = Arc::new(Mutex::new(Seen::default()));
+        let seen = Arc::new(Mutex::new(RecordedPods::default()));
 
         let pods = watcher(Api::<Pod>::namespaced(client.clone(), namespace), watcher::Config::default())
             // Without pauses, a watch of an apiserver that has gone never gives its thread back.

@@ -5,17 +5,17 @@ use serde_json::{Value, json};
 
 use super::control_plane::ControlPlane;
 use super::scheduler::{Extender, Scheduler, SchedulerOptions};
-use super::test_namespace::Arena;
+use super::test_namespace::TestNamespace;
 use super::warden::{Warden, WardenOptions};
 
 /// A namespace, a warden that watches the cluster, and a scheduler of the namespace's name that asks it.
-pub(crate) struct Served {
-    pub(crate) arena: Arena<&'static ControlPlane>,
+pub(crate) struct TestExtender {
+    pub(crate) arena: TestNamespace<&'static ControlPlane>,
     pub(crate) warden: Warden,
     _scheduler: Scheduler,
 }
 
-impl Served {
+impl TestExtender {
     pub(crate) async fn start(name: &str, config: Value) -> Self {
         Self::start_with(name, config, |warden| vec![Extender { preempts: true, ..warden.extender() }]).await
     }
@@ -26,7 +26,7 @@ impl Served {
         config: Value,
         extenders: impl FnOnce(&Warden) -> Vec<Extender>,
     ) -> Self {
-        let arena = Arena::shared(name).await;
+        let arena = TestNamespace::shared(name).await;
         let kubeconfig = Some(arena.warden_kubeconfig().await);
         let config = arena.holding_here(config);
         let warden = Warden::start(WardenOptions { config, kubeconfig }).await;
@@ -36,7 +36,7 @@ impl Served {
 
     /// On a control plane and with a warden of the test's choice. The scheduler gets the namespace's name.
     pub(crate) async fn with(
-        arena: Arena<&'static ControlPlane>,
+        arena: TestNamespace<&'static ControlPlane>,
         warden: Warden,
         options: SchedulerOptions,
     ) -> Self {

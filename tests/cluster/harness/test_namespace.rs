@@ -24,7 +24,7 @@ use super::wait::eventually;
 pub(crate) const POOL: &str = "daemonset-warden.test/pool";
 
 /// A namespace with nodes.
-pub(crate) struct Arena<P> {
+pub(crate) struct TestNamespace<P> {
     pub(crate) plane: P,
     pub(crate) client: Client,
     /// Also the name of the pool, and the start of the nodes' names.
@@ -33,7 +33,7 @@ pub(crate) struct Arena<P> {
     pub(crate) recorder: Recorder,
 }
 
-impl Arena<&'static ControlPlane> {
+impl TestNamespace<&'static ControlPlane> {
     /// On the control plane that tests share. The name is the test's own.
     pub(crate) async fn shared(name: &str) -> Self {
         // Starting it blocks for seconds, which a runtime's thread must not.
@@ -42,7 +42,7 @@ impl Arena<&'static ControlPlane> {
     }
 }
 
-impl<P: Deref<Target = ControlPlane>> Arena<P> {
+impl<P: Deref<Target = ControlPlane>> TestNamespace<P> {
     /// On a control plane of the test's own.
     pub(crate) async fn on(plane: P, name: &str) -> Self {
         let client = plane.client().await;

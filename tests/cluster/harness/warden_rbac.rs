@@ -9,13 +9,13 @@ use kube::api::PostParams;
 use serde_json::{Value, json};
 
 use super::control_plane::ControlPlane;
-use super::test_namespace::{Arena, object};
+use super::test_namespace::{TestNamespace, object};
 
 /// The rules of the chart's ClusterRole, and those that it has besides while daemon pods are nominated.
 const RULES: &str = "rbac-rules.yaml";
 const NOMINATION_RULES: &str = "rbac-nomination.yaml";
 
-impl<P: Deref<Target = ControlPlane>> Arena<P> {
+impl<P: Deref<Target = ControlPlane>> TestNamespace<P> {
     /// The kubeconfig of the chart's service account, with the rules of the chart's ClusterRole bound to it.
     pub(crate) async fn warden_kubeconfig(&self) -> PathBuf {
         let account = json!({

@@ -16,14 +16,14 @@ use serde_json::{Value, json};
 
 use super::control_plane::ControlPlane;
 use super::metrics;
-use super::test_namespace::{Arena, object};
+use super::test_namespace::{TestNamespace, object};
 use super::wait::eventually;
 use super::warden::Warden;
 
 /// The API group of the tests' permissive kind: a DaemonSet that the apiserver does not check itself.
 pub(crate) const PERMISSIVE: &str = "permissive.daemonset-warden.test";
 
-impl<P: Deref<Target = ControlPlane>> Arena<P> {
+impl<P: Deref<Target = ControlPlane>> TestNamespace<P> {
     /// Registers both webhooks for the test's namespace, and waits until the apiserver calls them.
     pub(crate) async fn register(&self, warden: &Warden, failure_policy: &str) {
         self.register_mutating(&format!("{}-warden", self.namespace), warden, failure_policy).await;

@@ -9,8 +9,8 @@ use kube::api::DeleteParams;
 use serde_json::{Value, json};
 
 use crate::harness::{
-    Arena, ControlPlane, GONE_AFTER, NodeOptions, POOL, Scheduler, SchedulerOptions, Warden, WardenOptions,
-    eventually_within, is_bound, node_of,
+    ControlPlane, GONE_AFTER, NodeOptions, POOL, Scheduler, SchedulerOptions, TestNamespace, Warden,
+    WardenOptions, eventually_within, is_bound, node_of,
 };
 
 /// 300m each: together 0.9 of a node's 4 CPU.
@@ -49,8 +49,8 @@ pub(crate) struct Outcome {
 }
 
 /// A namespace, a scheduler of its own name, and the warden or not.
-pub(crate) struct Course {
-    arena: Arena<&'static ControlPlane>,
+pub(crate) struct ScenarioRun {
+    arena: TestNamespace<&'static ControlPlane>,
     nodes: usize,
     /// How long nothing must change before it counts as the end.
     quiet: Duration,
@@ -58,9 +58,9 @@ pub(crate) struct Course {
     _warden: Option<Warden>,
 }
 
-impl Course {
+impl ScenarioRun {
     pub(crate) async fn new(name: &str, nodes: usize, with_warden: bool) -> Self {
-        let arena = Arena::shared(name).await;
+        let arena = TestNamespace::shared(name).await;
         let mut options = SchedulerOptions { name: name.to_owned(), ..SchedulerOptions::default() };
         let mut warden = None;
         if with_warden {

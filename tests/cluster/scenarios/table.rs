@@ -1,7 +1,7 @@
 //! The scenarios at full size, as a table: `cargo test --release --test cluster full_size -- --ignored --nocapture`.
 //! `SCENARIOS=A,D` in the environment runs only these.
 
-use super::scenario_run::{Course, Scenario};
+use super::scenario_run::{Scenario, ScenarioRun};
 use crate::harness::say;
 
 #[tokio::test]
@@ -27,7 +27,7 @@ async fn full_size() {
     for (id, what, nodes, scenario) in scenarios.into_iter().filter(|scenario| is_asked(scenario.0)) {
         for with_warden in [false, true] {
             let name = format!("{}-{}", id.to_lowercase(), if with_warden { "with" } else { "without" });
-            let course = Course::new(&name, nodes, with_warden).await;
+            let course = ScenarioRun::new(&name, nodes, with_warden).await;
             let outcome = course.run(scenario).await;
             say(&format!(
                 "| {id}. {what} | {} | {} of {} | {} | {} of {} | {} | {:.1} |",

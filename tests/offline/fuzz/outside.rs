@@ -12,20 +12,20 @@ use daemonset_warden::api::pod::Pod;
 use daemonset_warden::api::policy_objects::{
     LimitRange, Namespace, PriorityClass, ResourceQuota, RuntimeClass,
 };
-use daemonset_warden::cache::Cluster;
+use daemonset_warden::cache::Cache;
 use daemonset_warden::cli::SchedulerConfigArgs;
 use daemonset_warden::command::scheduler_config::render;
-use daemonset_warden::explain::{Filter, explain};
+use daemonset_warden::explain::{RowFilter, explain};
 use daemonset_warden::reservation::refusal;
 use daemonset_warden::telemetry::metrics::Metrics;
-use daemonset_warden::tls::issue::Content;
-use daemonset_warden::tls::names::Names;
+use daemonset_warden::tls::issue::SecretContent;
+use daemonset_warden::tls::names::CertificateNames;
 use daemonset_warden::tls::rotation_plan::decide;
 use daemonset_warden::tls::secret::SecretName;
-use daemonset_warden::tls::{Source, Tls};
+use daemonset_warden::tls::{CertificateSource, Tls};
 use daemonset_warden::watch::client;
-use daemonset_warden::watch::kinds::{Watched, builtin};
-use daemonset_warden::watch::trimmed_object::Lean;
+use daemonset_warden::watch::kinds::{WatchedKind, builtin};
+use daemonset_warden::watch::trimmed_object::TrimmedObject;
 use kube::api::{ObjectList, WatchEvent};
 use serde_json::Value;
 
@@ -61,18 +61,18 @@ fn objects_of_watches() {
         }
     });
     assert!(
-        explain(&observed.cluster, &observed.failures, &Filter::default())
+        explain(&observed.cluster, &observed.failures, &RowFilter::default())
             .all(|row| serde_json::to_string(&row).is_ok())
     );
 }
 
 /// An event and a list with `input` in it, and what comes of them.
-fn passes<T: Watched>(input: &[u8], group: &str, kind: &str, cluster: &mut Cluster) {
+fn passes<T: WatchedKind>(input: &[u8], group: &str, kind: &str, cluster: &mut Cache) {
     let kind = builtin(group, "v1", kind);
     let event = [br#"{"type":"MODIFIED","object":"#, input, b"}"].concat();
-    let event = serde_json::from_slice::<WatchEvent<Lean<T>>>(&event);
+    let event = serde_json::from_slice::<WatchEvent<TrimmedObject<T>>>(&event);
     let list = [br#"{"metadata":{"resourceVersion":"9"},"items":["#, input, b"]}"].concat();
-    let list = serde_json::from_slice::<ObjectList<Lean<T>>>(&list);
+    let list = serde_json::from_slice::<ObjectList<TrimmedObject<T>>>(&list);
     // An input may be more than one item.
     if let (Ok(WatchEvent::Modified(one)), Ok(list)) = (&event, &list) {
         assert_eq!(list.items.last().map(|lean| lean.object.is_ok()), Some(one.object.is_ok()));
@@ -94,9 +94,9 @@ fn passes<T: Watched>(input: &[u8], group: &str, kind: &str, cluster: &mut Clust
 
 #[test]
 fn secrets_with_certificates() {
-    let names = Names::parse(&["a.b.svc".to_owned(), "10.96.0.50".to_owned()]);
+    let names = CertificateNames::parse(&["a.b.svc".to_owned(), "10.96.0.50".to_owned()]);
     let made = |data| {
-        let content = Content::read(data);
+        let content = SecretContent::read(data);
         let plan = decide(&content.facts(), None, &names, NOW);
         content.follow(&plan, NOW).unwrap()
     };
@@ -125,12 +125,14 @@ fn certificate_files() {
     let directory = tempfile::tempdir().unwrap();
     let path = |name: &str| directory.path().join(name);
     let address = std::net::IpAddr::from([127, 0, 0, 1]);
-    let development = Source::Development { directory: directory.path().to_owned(), address };
+    let development = CertificateSource::Development { directory: directory.path().to_owned(), address };
     Tls::load(development, None, Arc::default()).unwrap();
     let file = |name: &str| fs::read(path(name)).unwrap();
     let (certificate, key, ca) = (file("tls.crt"), file("tls.key"), file("ca.crt"));
-    let source =
-        |certificate: &str, key: &str| Source::Files { certificate: path(certificate), key: path(key) };
+    let source = |certificate: &str, key: &str| CertificateSource::Files {
+        certificate: path(certificate),
+        key: path(key),
+    };
     fuzz("certificates", &[&certificate, &key, &ca], |input| {
         fs::write(path("fuzzed"), input).unwrap();
         for (source, client_ca) in [
@@ -187,11 +189,11 @@ fn flags() {
             assert_eq!(format!("{namespace}/{name}"), text);
         }
         let names: Vec<String> = text.split(',').map(str::to_owned).collect();
-        let names = Names::parse(&names);
+        let names = CertificateNames::parse(&names);
         // What is not refused can be in a certificate.
         if names.faults().is_empty() {
-            let plan = decide(&Content::read(BTreeMap::new()).facts(), None, &names, NOW);
-            Content::read(BTreeMap::new()).follow(&plan, NOW).unwrap();
+            let plan = decide(&SecretContent::read(BTreeMap::new()).facts(), None, &names, NOW);
+            SecretContent::read(BTreeMap::new()).follow(&plan, NOW).unwrap();
         }
     });
 }

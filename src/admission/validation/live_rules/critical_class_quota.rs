@@ -1,7 +1,7 @@
 //! `critical-class-quota`: a system-critical class in a namespace where no quota admits it.
 
 use super::missing_priority_class::SYSTEM_CLASSES;
-use super::{Live, LiveRule};
+use super::{LiveData, LiveRule};
 use crate::admission::quota;
 use crate::api::field::{Error, Path};
 use crate::policy::Level;
@@ -15,7 +15,7 @@ pub(super) const RULE: LiveRule = LiveRule {
     check,
 };
 
-fn check(live: &Live<'_>) -> Vec<Error> {
+fn check(live: &LiveData<'_>) -> Vec<Error> {
     let namespace = live.daemon_set.metadata.namespace.as_str();
     let class = live.daemon_set.spec.template.spec.priority_class_name.as_str();
     if !SYSTEM_CLASSES.contains(&class) || namespace == "kube-system" {

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::{Live, LiveRule, nodes};
+use super::{LiveData, LiveRule, nodes};
 use crate::api::field::{Error, Path};
-use crate::cache::daemonset_info::Weight;
-use crate::cache::node_info::NodeState;
+use crate::cache::daemonset_info::PodDemand;
+use crate::cache::node_info::NodeInfo;
 use crate::policy::Level;
 use crate::scheduling::resources::Resources;
 use crate::scheduling::shortage::{Shortage, shortages};
@@ -20,16 +20,16 @@ pub(super) const RULE: LiveRule = LiveRule {
 };
 
 /// How often a resource is short, and where most.
-struct Worst<'c> {
+struct WorstShortage<'c> {
     count: usize,
     node: &'c str,
     text: String,
     missing: i64,
 }
 
-fn check(live: &Live<'_>) -> Vec<Error> {
+fn check(live: &LiveData<'_>) -> Vec<Error> {
     let weight = live.cluster.template_weight(live.daemon_set);
-    let mut worst: BTreeMap<&str, Worst<'_>> = BTreeMap::new();
+    let mut worst: BTreeMap<&str, WorstShortage<'_>> = BTreeMap::new();
     let mut count = 0;
     for (state, node) in &live.matching {
         // A node that has not said what it has is about to.
@@ -55,7 +55,7 @@ fn check(live: &Live<'_>) -> Vec<Error> {
 }
 
 /// What is free on a node once the pods of lower priority have left, and the DaemonSet's own unless updates surge.
-fn free_for(live: &Live<'_>, state: &NodeState, weight: &Weight) -> Resources {
+fn free_for(live: &LiveData<'_>, state: &NodeInfo, weight: &PodDemand) -> Resources {
     let mut free = state.allocatable.clone();
     let surges = live.daemon_set.spec.surges();
     for pod in state.pods.iter().map(|id| live.cluster.pod_by_id(*id)) {
@@ -69,8 +69,8 @@ fn free_for(live: &Live<'_>, state: &NodeState, weight: &Weight) -> Resources {
     free
 }
 
-fn note<'r, 'c>(worst: &mut BTreeMap<&'r str, Worst<'c>>, shortage: &Shortage<'r>, node: &'c str) {
-    let new = || Worst { count: 0, node, text: shortage.to_string(), missing: shortage.missing() };
+fn note<'r, 'c>(worst: &mut BTreeMap<&'r str, WorstShortage<'c>>, shortage: &Shortage<'r>, node: &'c str) {
+    let new = || WorstShortage { count: 0, node, text: shortage.to_string(), missing: shortage.missing() };
     let worst = worst.entry(shortage.resource).or_insert_with(new);
     worst.count += 1;
     let is_worse =

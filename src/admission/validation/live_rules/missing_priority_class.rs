@@ -1,6 +1,6 @@
 //! `missing-priority-class`: a priority class that does not exist.
 
-use super::{Live, LiveRule};
+use super::{LiveData, LiveRule};
 use crate::api::field::{Error, Path};
 use crate::policy::Level;
 
@@ -16,7 +16,7 @@ pub(super) const RULE: LiveRule = LiveRule {
 /// Made by the apiserver itself, which makes them again should somebody delete them.
 pub(super) const SYSTEM_CLASSES: [&str; 2] = ["system-cluster-critical", "system-node-critical"];
 
-fn check(live: &Live<'_>) -> Vec<Error> {
+fn check(live: &LiveData<'_>) -> Vec<Error> {
     let class = live.daemon_set.spec.template.spec.priority_class_name.as_str();
     let exists =
         class.is_empty() || SYSTEM_CLASSES.contains(&class) || live.cluster.priority_class(class).is_some();

@@ -1,6 +1,6 @@
 //! `namespace-node-selector`: a node selector of the namespace that contradicts the template's or hides nodes from it.
 
-use super::{Live, LiveRule, nodes};
+use super::{LiveData, LiveRule, nodes};
 use crate::api::field::{Error, Path};
 use crate::daemonset::namespace_selector::{NamespaceSelector, selectors_of};
 use crate::policy::Level;
@@ -14,12 +14,12 @@ pub(super) const RULE: LiveRule = LiveRule {
     check,
 };
 
-fn check(live: &Live<'_>) -> Vec<Error> {
+fn check(live: &LiveData<'_>) -> Vec<Error> {
     let namespace = live.cluster.namespace(&live.daemon_set.metadata.namespace);
     namespace.into_iter().flat_map(selectors_of).filter_map(|selector| fault(live, &selector)).collect()
 }
 
-fn fault(live: &Live<'_>, selector: &NamespaceSelector) -> Option<Error> {
+fn fault(live: &LiveData<'_>, selector: &NamespaceSelector) -> Option<Error> {
     let path = Path::new("spec.template.spec.nodeSelector");
     let own = &live.daemon_set.spec.template.spec.node_selector;
     let annotation = selector.annotation;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Live, LiveRule, nodes};
+use super::{LiveData, LiveRule, nodes};
 use crate::api::field::{Error, Path};
 use crate::daemonset::placement::node_should_run_daemon_pod;
 use crate::policy::Level;
@@ -16,7 +16,7 @@ pub(super) const RULE: LiveRule = LiveRule {
     check,
 };
 
-fn check(live: &Live<'_>) -> Vec<Error> {
+fn check(live: &LiveData<'_>) -> Vec<Error> {
     if live.node_count == 0 || !live.matching.is_empty() {
         return Vec::new();
     }

@@ -1,6 +1,6 @@
 //! `overlapping-selector`: another DaemonSet of the namespace whose selector takes these pods, or whose pods this one takes.
 
-use super::{Live, LiveRule};
+use super::{LiveData, LiveRule};
 use crate::api::field::{Error, Path};
 use crate::policy::Level;
 use crate::scheduling::label_selector;
@@ -14,7 +14,7 @@ pub(super) const RULE: LiveRule = LiveRule {
     check,
 };
 
-fn check(live: &Live<'_>) -> Vec<Error> {
+fn check(live: &LiveData<'_>) -> Vec<Error> {
     let spec = &live.daemon_set.spec;
     let others = live.cluster.daemon_sets().filter(|(id, info)| {
         info.daemon_set.metadata.namespace == live.daemon_set.metadata.namespace

@@ -5,12 +5,12 @@ use std::time::Instant;
 
 use super::*;
 use crate::api::meta::TypeMeta;
-use crate::explain::inventory::Observed;
+use crate::explain::inventory::Inventory;
 use crate::policy::Policy;
 
 /// A cluster of these objects: `kind` and the rest as JSON.
-fn observed(objects: &[(&str, &str)]) -> Observed {
-    let mut observed = Observed::new(Arc::new(Policy::default()), Instant::now());
+fn observed(objects: &[(&str, &str)]) -> Inventory {
+    let mut observed = Inventory::new(Arc::new(Policy::default()), Instant::now());
     for (kind, json) in objects {
         let api_version = match *kind {
             "DaemonSet" => "apps/v1",
@@ -28,7 +28,7 @@ fn found(rule: &str, objects: &[(&str, &str)], spec: &str) -> Vec<String> {
     let observed = observed(objects);
     let daemon_set = format!(r#"{{"metadata":{{"name":"a","namespace":"s"}},"spec":{spec}}}"#);
     let daemon_set: DaemonSet = serde_json::from_str(&daemon_set).unwrap();
-    let live = Live::new(&observed.cluster, "apps", &daemon_set);
+    let live = LiveData::new(&observed.cluster, "apps", &daemon_set);
     let rule = LIVE_RULES.iter().find(|own| own.id == rule).unwrap();
     (rule.check)(&live).iter().map(ToString::to_string).collect()
 }

@@ -1,6 +1,6 @@
 //! `virtual-nodes`: a DaemonSet that is for nodes without a machine of their own.
 
-use super::{Live, LiveRule, nodes};
+use super::{LiveData, LiveRule, nodes};
 use crate::api::field::{Error, Path};
 use crate::policy::Level;
 
@@ -16,7 +16,7 @@ pub(super) const RULE: LiveRule = LiveRule {
 const LABELS: [(&str, &str); 2] =
     [("type", "virtual-kubelet"), ("eks.amazonaws.com/compute-type", "fargate")];
 
-fn check(live: &Live<'_>) -> Vec<Error> {
+fn check(live: &LiveData<'_>) -> Vec<Error> {
     let error = |(key, value): (&str, &str)| {
         let is_virtual = |labels: &std::collections::BTreeMap<String, String>| {
             labels.get(key).is_some_and(|own| own == value)

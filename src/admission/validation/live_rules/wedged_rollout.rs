@@ -2,11 +2,11 @@
 
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use super::{Live, LiveRule, nodes};
+use super::{LiveData, LiveRule, nodes};
 use crate::api::daemonset::ON_DELETE;
 use crate::api::field::{Error, Path};
 use crate::cache::DaemonSetId;
-use crate::cache::node_info::NodeState;
+use crate::cache::node_info::NodeInfo;
 use crate::daemonset::update_strategy::scaled;
 use crate::policy::Level;
 
@@ -19,7 +19,7 @@ pub(super) const RULE: LiveRule = LiveRule {
     check,
 };
 
-fn check(live: &Live<'_>) -> Vec<Error> {
+fn check(live: &LiveData<'_>) -> Vec<Error> {
     let Some((id, known)) = live.known else { return Vec::new() };
     let strategy = live.daemon_set.spec.update_strategy().unwrap_or_default();
     // Only a new template is rolled out, and a surge does not wait for the old pods.
@@ -49,7 +49,7 @@ fn check(live: &Live<'_>) -> Vec<Error> {
     )]
 }
 
-fn is_up(live: &Live<'_>, state: &NodeState, id: DaemonSetId) -> bool {
+fn is_up(live: &LiveData<'_>, state: &NodeInfo, id: DaemonSetId) -> bool {
     state.daemon_pods.iter().map(|pod| live.cluster.pod_by_id(*pod)).any(|pod| {
         let owner = pod.daemon.as_ref().and_then(|daemon| daemon.daemon_set);
         owner == Some(id) && pod.is_ready && pod.is_live() && !pod.is_terminating && pod.node.is_some()

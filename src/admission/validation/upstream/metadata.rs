@@ -184,7 +184,7 @@ fn check_owner_reference(reference: &OwnerReference, faults: &mut ErrorList) {
 fn written(reference: &OwnerReference) -> impl serde::Serialize + use<'_> {
     #[derive(serde::Serialize)]
     #[serde(rename_all = "camelCase")]
-    struct Written<'a> {
+    struct PrintedOwnerReference<'a> {
         api_version: &'a str,
         kind: &'a str,
         name: &'a str,
@@ -194,7 +194,7 @@ fn written(reference: &OwnerReference) -> impl serde::Serialize + use<'_> {
         #[serde(skip_serializing_if = "Option::is_none")]
         block_owner_deletion: Option<bool>,
     }
-    Written {
+    PrintedOwnerReference {
         api_version: &reference.api_version,
         kind: &reference.kind,
         name: &reference.name,

@@ -49,7 +49,7 @@ pub(super) fn check_immutable(
     new: Option<&LabelSelector>,
     faults: &mut ErrorList,
 ) {
-    let (old, new) = (old.map(Written::from), new.map(Written::from));
+    let (old, new) = (old.map(PrintedSelector::from), new.map(PrintedSelector::from));
     if old != new {
         faults.push(Error::invalid(Path::new("spec.selector"), &new, "field is immutable"));
     }
@@ -105,24 +105,24 @@ fn values(requirement: &LabelSelectorRequirement) -> &[String] {
 /// A selector with upstream's order of fields and without what is empty.
 #[derive(PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Written<'a> {
+struct PrintedSelector<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     match_labels: Option<&'a BTreeMap<String, String>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    match_expressions: Vec<WrittenRequirement<'a>>,
+    match_expressions: Vec<PrintedRequirement<'a>>,
 }
 
 #[derive(PartialEq, Serialize)]
-struct WrittenRequirement<'a> {
+struct PrintedRequirement<'a> {
     key: &'a str,
     operator: &'a str,
     #[serde(skip_serializing_if = "<[String]>::is_empty")]
     values: &'a [String],
 }
 
-impl<'a> From<&'a LabelSelector> for Written<'a> {
+impl<'a> From<&'a LabelSelector> for PrintedSelector<'a> {
     fn from(selector: &'a LabelSelector) -> Self {
-        let written = |requirement: &'a LabelSelectorRequirement| WrittenRequirement {
+        let written = |requirement: &'a LabelSelectorRequirement| PrintedRequirement {
             key: &requirement.key,
             operator: &requirement.operator,
             values: values(requirement),
