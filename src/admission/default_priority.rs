@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use serde::{Deserialize, Deserializer};
 
-use super::patch::{Patch, push_string};
+use super::patch::Patch;
 use super::quota;
 use crate::api::admission_v1::AdmissionRequest;
 use crate::api::meta::{Metadata, or_default};
@@ -60,9 +60,7 @@ pub fn add(policy: &Policy, request: &AdmissionRequest<'_>, pod: &str, cluster: 
     if !may_have(policy, &request.namespace, &pod, class, cluster) {
         return;
     }
-    let mut value = String::new();
-    push_string(&mut value, class);
-    patch.add(&["spec", "priorityClassName"], &value);
+    patch.add(&["spec", "priorityClassName"], class);
     if pod.spec.priority {
         patch.remove(&["spec", "priority"]);
     }

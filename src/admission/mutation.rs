@@ -10,12 +10,13 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{NodeSelector, Toleration};
 use serde::de::Error as _;
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::de::StrRead;
 use serde_json::value::RawValue;
+use serde_json::{Value, json};
 
 use super::default_priority;
-use super::patch::{Patch, push_string};
+use super::patch::Patch;
 use crate::api::admission_v1::{AdmissionRequest, BadReview};
 use crate::api::meta::{
     Metadata, OwnerReference, object, object_or_default, or_default, parse_object, string_map, text,
@@ -24,12 +25,13 @@ use crate::api::meta::{
 use crate::api::pod::{Affinity, NodeAffinity, PodSpec};
 use crate::cache::Cache;
 use crate::daemonset::daemon_pod::{
-    LEGACY_SCHEDULER_NAME, daemon_set_reference, daemon_tolerations, is_same_toleration, is_target_affinity,
-    target_node_name,
+    self, LEGACY_SCHEDULER_NAME, daemon_set_reference, daemon_tolerations, is_same_toleration,
+    is_target_affinity, target_node_name,
 };
 use crate::policy::Policy;
 use crate::policy::opt_out::is_ignored;
 use crate::scheduling::label_selector;
+use crate::scheduling::node_affinity::METADATA_NAME;
 
 const REQUIRED: &str = "requiredDuringSchedulingIgnoredDuringExecution";
 const TERMS: &str = "nodeSelectorTerms";
@@ -118,14 +120,14 @@ struct RawAffinity {
 
 /// A toleration as it was sent, and the fields that are compared.
 struct RawToleration<'a> {
-    sent: &'a str,
+    sent: &'a RawValue,
     fields: Toleration,
 }
 
 impl<'de> Deserialize<'de> for RawToleration<'de> {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        let sent = <&RawValue>::deserialize(from)?.get();
-        let fields = parse_object(StrRead::new(sent)).map_err(D::Error::custom)?;
+        let sent = <&RawValue>::deserialize(from)?;
+        let fields = parse_object(StrRead::new(sent.get())).map_err(D::Error::custom)?;
         Ok(Self { sent, fields })
     }
 }
@@ -185,9 +187,7 @@ fn patch(policy: &Policy, pod: RawPod<'_>, namespace_labels: &BTreeMap<String, S
         set_tolerations(&mut patch, &spec.tolerations, spec.host_network);
     }
     if spec.scheduler_name == LEGACY_SCHEDULER_NAME {
-        let mut name = String::new();
-        push_string(&mut name, &policy.admission.scheduler_name);
-        patch.add(&["spec", "schedulerName"], &name);
+        patch.add(&["spec", "schedulerName"], policy.admission.scheduler_name.as_str());
     }
     if !lean.node_name.is_empty() {
         patch.remove(&["spec", "nodeName"]);
@@ -214,17 +214,9 @@ fn set_affinity(
         (true, true, Some(_)) => 5,
     };
     let (path, missing) = path.split_at(depth);
-    let mut value = String::new();
-    for level in missing {
-        value.push('{');
-        push_string(&mut value, level);
-        value.push(':');
-    }
-    value.push_str(r#"[{"matchFields":[{"key":"metadata.name","operator":"In","values":["#);
-    push_string(&mut value, target);
-    value.push_str("]}]}]");
-    value.extend(missing.iter().map(|_| '}'));
-    patch.add(path, &value);
+    let terms = json!([{"matchFields": [{"key": METADATA_NAME, "operator": "In", "values": [target]}]}]);
+    let value = missing.iter().rfold(terms, |value, level| Value::from_iter([(*level, value)]));
+    patch.add(path, value);
 }
 
 /// Sets the whole list, so that it does not matter what another webhook has appended to it; nothing when it has them all.
@@ -242,27 +234,25 @@ fn set_tolerations(patch: &mut Patch, existing: &[RawToleration<'_>], host_netwo
     if !replaces && missing.peek().is_none() {
         return;
     }
-    let mut list = String::with_capacity(1_024);
-    let mut push = |own: Option<&str>, index: usize| {
-        list.push(if list.is_empty() { '[' } else { ',' });
-        if let Some(own) = own {
-            list.push_str(own);
-            return;
-        }
+    let daemon = |index: usize| {
         let (key, effect) = wanted[index];
-        for part in [r#"{"effect":""#, effect, r#"","key":""#, key, r#"","operator":"Exists"}"#] {
-            list.push_str(part);
-        }
+        ListedToleration::Daemon(daemon_pod::toleration(key, effect))
     };
-    for (own, place) in existing.iter().zip(&places) {
-        match place {
-            Some(index) if own.fields.toleration_seconds.is_some() => push(None, *index),
-            _ => push(Some(own.sent), 0),
-        }
-    }
-    missing.for_each(|index| push(None, index));
-    list.push(']');
-    patch.add(&["spec", "tolerations"], &list);
+    let listed = existing.iter().zip(&places).map(|(own, place)| match place {
+        Some(index) if own.fields.toleration_seconds.is_some() => daemon(*index),
+        _ => ListedToleration::Own(own.sent),
+    });
+    let list: Vec<ListedToleration<'_>> = listed.chain(missing.map(daemon)).collect();
+    patch.add_raw(&["spec", "tolerations"], &list);
+}
+
+/// A toleration of the list that the patch sets.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum ListedToleration<'a> {
+    /// The pod's own, to the byte: it may have fields that we do not know, and numbers of any length.
+    Own(&'a RawValue),
+    Daemon(Toleration),
 }
 
 fn skips_tolerations(policy: &Policy, namespace_labels: &BTreeMap<String, String>) -> bool {
