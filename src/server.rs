@@ -35,25 +35,25 @@ use self::http::limits::Limits;
 use self::http::listener::Ports;
 use crate::tls::Tls;
 
-/// What every request may read; cheap to clone.
+/// The state that every request reads; cheap to clone.
 #[derive(Clone)]
 pub struct AppState(Arc<Shared>);
 
-/// What is behind [`AppState`].
+/// The fields of [`AppState`].
 pub struct Shared {
-    /// What the operator decided.
+    /// The operator's configuration.
     pub policy: Policy,
-    /// The cluster, unless the server runs standalone.
+    /// The cluster. `None` if the server runs standalone.
     pub cluster: Option<SharedCache>,
-    /// Who sends spans of requests, if anybody.
+    /// The exporter of spans. `None` without `--tracing-endpoint`.
     pub traces: Option<Traces>,
-    /// What is counted.
+    /// The metrics of the whole process.
     pub metrics: Arc<Metrics>,
-    /// What requests may cost.
+    /// The limits of requests and connections.
     pub limits: Limits,
-    /// Whether requests should come here.
+    /// The state that `/readyz` reports.
     pub readiness: Readiness,
-    /// Whether `/scheduler/*` is only for clients with a certificate.
+    /// `/scheduler/*` refuses clients without a certificate.
     pub scheduler_needs_certificate: bool,
     admission_budget: BodyBudget,
     scheduler_budget: BodyBudget,
@@ -89,13 +89,13 @@ impl AppState {
 }
 
 impl Shared {
-    /// The limits of the body of an admission review.
+    /// Returns the limits of the body of an admission review.
     fn admission_limits(&self) -> BodyLimits<'_> {
         let Limits { admission_body: size, free_body: free, body_time: time, .. } = self.limits;
         BodyLimits { size, free, budget: &self.admission_budget, time }
     }
 
-    /// The limits of the body of a call by the scheduler.
+    /// Returns the limits of the body of a call by the scheduler.
     fn scheduler_limits(&self) -> BodyLimits<'_> {
         let Limits { scheduler_body: size, free_body: free, body_time: time, .. } = self.limits;
         BodyLimits { size, free, budget: &self.scheduler_budget, time }
@@ -113,7 +113,7 @@ impl std::ops::Deref for AppState {
 /// Serves both ports with their routes; see [`Ports::serve`].
 ///
 /// # Errors
-/// When the system gives no threads.
+/// The system gives no threads.
 pub async fn serve(
     state: AppState,
     ports: Ports,
@@ -124,7 +124,7 @@ pub async fn serve(
     ports.serve(router(state.clone()), metrics_router(state), tls, limits, metrics, drain).await
 }
 
-/// Every route of the secure port.
+/// Returns the routes of the secure port.
 pub fn router(state: AppState) -> Router {
     let webhooks =
         Router::new().route("/validate", post(admission::validate)).route("/mutate", post(admission::mutate));
@@ -133,7 +133,7 @@ pub fn router(state: AppState) -> Router {
         .route("/scheduler/preempt", post(extender::preempt))
         .route_layer(from_fn_with_state(state.clone(), guard::require_certificate));
     let guarded = webhooks.merge(scheduler).route_layer(from_fn_with_state(state.clone(), guard::guard));
-    // Outermost, so that what the guard refuses has a span too.
+    // Outermost, so that a request which the guard sheds has a span too.
     let traced = match &state.traces {
         Some(traces) => guarded.route_layer(from_fn_with_state(traces.clone(), span::span)),
         None => guarded,
@@ -141,7 +141,7 @@ pub fn router(state: AppState) -> Router {
     finish(traced.merge(health::probes()), state)
 }
 
-/// Every route of the metrics port.
+/// Returns the routes of the metrics port.
 pub fn metrics_router(state: AppState) -> Router {
     finish(health::metrics_routes().merge(health::probes()), state)
 }
@@ -153,17 +153,17 @@ async fn handle(
     limits: impl FnOnce(&Shared) -> BodyLimits<'_>,
     answer: impl FnOnce(&AppState, BufferedBody) -> Response + Send + 'static,
 ) -> Response {
-    match crate::server::http::body::read(request, limits(&state), &state.metrics).await {
-        Ok(body) => crate::server::http::workers::work(body.len(), move || answer(&state, body)).await,
+    match http::body::read(request, limits(&state), &state.metrics).await {
+        Ok(body) => http::workers::work(body.len(), move || answer(&state, body)).await,
         Err(error) => error.into_response(),
     }
 }
 
-/// Answers in JSON where there is no route, and counts answers that are errors.
+/// Answers in JSON where there is no route, and counts responses that are errors.
 fn finish(routes: Router<AppState>, state: AppState) -> Router {
     routes
-        .fallback(crate::server::http::response::not_found)
-        .method_not_allowed_fallback(crate::server::http::response::method_not_allowed)
+        .fallback(http::response::not_found)
+        .method_not_allowed_fallback(http::response::method_not_allowed)
         .layer(MapResponseLayer::new({
             let state = state.clone();
             move |response| guard::count_error(&state, response)

@@ -34,7 +34,7 @@ pub(super) async fn validate(state: State<AppState>, request: Request) -> Respon
     .await
 }
 
-/// Gives daemon pods what they need to be placed by the scheduler.
+/// Patches daemon pods so that the scheduler places them.
 pub(super) async fn mutate(state: State<AppState>, request: Request) -> Response {
     answer(state, request, Webhook::Mutate, |state, review| {
         let labels = state.cluster.as_ref().and_then(|cluster| cluster.namespace_labels(&review.namespace));

@@ -1,4 +1,4 @@
-//! `POST /scheduler/filter` and `POST /scheduler/preempt`: read the arguments, ask one pure function, answer.
+//! `POST /scheduler/filter` and `POST /scheduler/preempt`: the handlers read the arguments, call one pure function, and answer.
 
 use std::time::Instant;
 
@@ -19,7 +19,7 @@ use crate::telemetry::logs::Sanitized;
 use crate::telemetry::metrics::{Filtered, Verb};
 use crate::telemetry::otlp::text;
 
-/// Says which of the nodes that the scheduler has found a pod may not go to.
+/// Answers which of the nodes that the scheduler has found feasible are refused for a pod.
 pub(super) async fn filter(State(state): State<AppState>, request: Request) -> Response {
     handle(state, request, Shared::scheduler_limits, answer_filter).await
 }
@@ -50,7 +50,7 @@ fn answer_filter(state: &AppState, body: BufferedBody) -> Response {
     state.metrics.extender(Verb::Filter, outcome, took);
     state.metrics.refused_nodes(&result.refused);
     describe(state, outcome, &args.pod.metadata, result.nodes, refused);
-    // For every pod of the cluster: only -v=4 shows them.
+    // One line for every pod of the cluster, so only -v=4 shows it.
     tracing::debug!(
         verb = Verb::Filter.as_str(),
         uid = %Sanitized(&args.pod.metadata.uid),
@@ -65,7 +65,7 @@ fn answer_filter(state: &AppState, body: BufferedBody) -> Response {
     body.echo(result.body, &state.metrics)
 }
 
-/// Says on which of the nodes that the scheduler has picked a pod may evict others.
+/// Answers on which of the scheduler's candidates a pod may evict others.
 pub(super) async fn preempt(State(state): State<AppState>, request: Request) -> Response {
     handle(state, request, Shared::scheduler_limits, answer_preempt).await
 }
@@ -111,7 +111,7 @@ fn answer_preempt(state: &AppState, body: BufferedBody) -> Response {
     body.answer(result.body, &state.metrics)
 }
 
-/// Says in the span what became of a pod's nodes.
+/// Adds the result of a call to its span.
 fn describe(state: &AppState, outcome: Filtered, pod: &Metadata, nodes: usize, refused: usize) {
     let count = |key, count: usize| KeyValue::new(key, i64::try_from(count).unwrap_or(i64::MAX));
     state.describe(|| {
@@ -126,7 +126,7 @@ fn describe(state: &AppState, outcome: Filtered, pod: &Metadata, nodes: usize, r
     });
 }
 
-/// Counts and answers arguments that are none.
+/// Counts and answers a call whose arguments cannot be read.
 fn bad(state: &AppState, verb: Verb, begin: Instant, error: &BadArgs) -> Response {
     state.metrics.extender(verb, Filtered::Bad, begin.elapsed());
     state.describe(|| [KeyValue::new("daemonset_warden.verdict", Filtered::Bad.as_str())]);

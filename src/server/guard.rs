@@ -1,4 +1,4 @@
-//! What every request passes on its way in: limits, the client's certificate, and a net below bugs.
+//! The layers around every handler: limits, the client's certificate, and panics.
 
 use std::panic::AssertUnwindSafe;
 
@@ -12,7 +12,7 @@ use super::http::response::ErrorAnswer;
 use super::{AppState, Peer};
 use crate::telemetry::metrics::Shed;
 
-/// Sheds what is too much, and turns a panic into a 500 for this request alone.
+/// Sheds requests on surplus connections and requests that take too long, and answers a panic with 500.
 pub(crate) async fn guard(State(state): State<AppState>, request: Request, next: Next) -> Response {
     if request.extensions().get::<Peer>().is_some_and(|peer| peer.surplus) {
         state.metrics.shed(Shed::Connections);
@@ -25,7 +25,7 @@ pub(crate) async fn guard(State(state): State<AppState>, request: Request, next:
     state.metrics.http_in_flight.dec();
     match answered {
         Ok(Ok(response)) => response,
-        // The panic hook has logged where. Handlers share only counters and immutable values, so nothing is half done.
+        // The panic hook has logged it. Handlers share only counters and immutable values, so nothing is left half done.
         Ok(Err(_)) => {
             state.metrics.panics.inc();
             ErrorAnswer::new(
@@ -38,9 +38,9 @@ pub(crate) async fn guard(State(state): State<AppState>, request: Request, next:
     }
 }
 
-/// Lets only clients with a certificate through, if the operator asked for that.
+/// Refuses clients without a certificate, if the operator has configured a client CA.
 ///
-/// The TLS handshake has verified it; it cannot insist on one, since apiservers call the webhooks without.
+/// The TLS handshake has verified the certificate. It cannot require one, because apiservers call the webhooks without.
 pub(crate) async fn require_certificate(
     State(state): State<AppState>,
     request: Request,
@@ -58,7 +58,7 @@ pub(crate) async fn require_certificate(
     next.run(request).await
 }
 
-/// Counts an answer that is an error.
+/// Counts a response that is an error.
 pub(crate) fn count_error(state: &AppState, response: Response) -> Response {
     let status = response.status();
     if status.is_client_error() || status.is_server_error() {

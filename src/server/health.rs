@@ -12,7 +12,7 @@ use axum::routing::get;
 use super::AppState;
 use crate::telemetry::metrics::Metrics;
 
-/// Whether requests should come here: from when the ports listen until the process is told to end.
+/// The state that `/readyz` reports. It is ready once the process can answer and until a signal ends it.
 #[derive(Debug)]
 pub struct Readiness {
     ready: AtomicBool,
@@ -24,29 +24,29 @@ impl Readiness {
         Self { ready: AtomicBool::new(false), metrics }
     }
 
-    /// Says whether requests should come.
+    /// Sets the answer of `/readyz` and the metric.
     pub fn set(&self, ready: bool) {
         self.ready.store(ready, Ordering::Relaxed);
         self.metrics.ready.set(i64::from(ready));
     }
 
-    /// Whether requests should come.
+    /// Returns true if `/readyz` answers 200.
     pub fn get(&self) -> bool {
         self.ready.load(Ordering::Relaxed)
     }
 }
 
-/// Both ports answer these: the kubelet and a load balancer each know only one of them.
+/// Returns the routes of both ports: the kubelet and a load balancer each know only one port.
 pub(super) fn probes() -> Router<AppState> {
     Router::new().route("/livez", get(livez)).route("/readyz", get(readyz))
 }
 
-/// What only the metrics port answers.
+/// Returns the routes that only the metrics port has.
 pub(super) fn metrics_routes() -> Router<AppState> {
     Router::new().route("/metrics", get(metrics))
 }
 
-/// Alive is who answers: it must not depend on the cluster, or a broken cluster would restart us.
+/// Always 200: with a condition on the cluster, the kubelet would restart the pod for a broken cluster.
 async fn livez() -> &'static str {
     "ok"
 }

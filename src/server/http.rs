@@ -7,6 +7,5 @@ pub(crate) mod connection_state;
 pub mod limits;
 pub mod listener;
 pub mod open_files;
-pub(crate) mod read_ahead;
 pub(crate) mod response;
 pub(crate) mod workers;

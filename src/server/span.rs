@@ -1,4 +1,4 @@
-//! The span of a request, where traces are exported; where not, nothing of this is in the router.
+//! The span of a request. Without `--tracing-endpoint` this layer is not in the router.
 
 use axum::extract::{Request, State};
 use axum::middleware::Next;
@@ -10,7 +10,7 @@ use super::Shared;
 use crate::telemetry::otlp;
 use crate::telemetry::otlp::Traces;
 
-/// Makes a span of the whole request, if it is sampled.
+/// Makes a span of the whole request if it is sampled.
 pub(super) async fn span(State(traces): State<Traces>, request: Request, next: Next) -> Response {
     let Some(context) = traces.begin(&request) else { return next.run(request).await };
     let response = next.run(request).with_context(context.clone()).await;
@@ -19,7 +19,7 @@ pub(super) async fn span(State(traces): State<Traces>, request: Request, next: N
 }
 
 impl Shared {
-    /// Says in the span of this request, if it has one, what became of it.
+    /// Adds attributes to the span of this request. Without a span `attributes` is not called.
     pub(super) fn describe<const N: usize>(&self, attributes: impl FnOnce() -> [KeyValue; N]) {
         if self.traces.is_some() {
             get_active_span(|span| {

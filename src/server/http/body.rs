@@ -14,8 +14,7 @@ use tokio::sync::oneshot;
 
 use super::budget::{BodyBudget, BodyPermit};
 use super::connection_state::Activity;
-use super::response as answer;
-use super::response::ErrorAnswer;
+use super::response::{self, ErrorAnswer};
 use crate::api::extender_v1::EchoedBody;
 use crate::telemetry::metrics::{Metrics, Shed};
 
@@ -55,7 +54,7 @@ impl BufferedBody {
         let Self { bytes, free, permit, connection } = self;
         drop(bytes);
         let beyond = json.len().saturating_sub(free);
-        respond(json, permit, beyond, connection, metrics, answer::json)
+        respond(json, permit, beyond, connection, metrics, response::json)
     }
 
     /// Answers with JSON that repeats a part of this body, which is not copied.
@@ -66,7 +65,7 @@ impl BufferedBody {
         let Self { bytes, free, permit, connection } = self;
         let beyond = (bytes.len() + before.len() + after.len()).saturating_sub(free);
         respond(bytes, permit, beyond, connection, metrics, |body| {
-            answer::json_pieces([before.into(), body.slice(sent), after.into()])
+            response::json_pieces([before.into(), body.slice(sent), after.into()])
         })
     }
 }

@@ -108,7 +108,7 @@ impl State {
         number
     }
 
-    /// Gives back what one holds. The caller calls or drops the result when it has let go of the lock.
+    /// Gives back the place and the memory of one. The caller calls or drops the result without the lock.
     fn remove(&mut self, number: u64) -> Option<OnEvict> {
         let ended = self.in_flight.remove(&number)?;
         self.memory += ended.bytes;

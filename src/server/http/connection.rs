@@ -1,8 +1,7 @@
-//! One connection: its timers, and HTTP on it.
+//! HTTP/1.1 or HTTP/2 on one connection, and its timer.
 //!
-//! hyper's own `header_read_timeout` also runs while a kept-alive connection is idle, so with it a head could not be limited
-//! to 5 s and idleness to 120 s. Here the stream tells when bytes come, the service when a request begins and ends, and
-//! one timer a connection follows from both:
+//! hyper's own `header_read_timeout` also runs while a kept-alive connection is idle, so that it cannot limit a head to 5 s and
+//! idleness to 120 s. Here the stream records bytes, the service records requests, and one timer a connection follows both:
 //!
 //! ```text
 //! idle --first byte--> head --request--> in work --answer--> idle      (HTTP/2 has no `head`: its frames are no heads)
@@ -25,7 +24,7 @@ use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulConnection;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, BufReader, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::{Instant, Sleep, sleep_until};
@@ -34,19 +33,18 @@ use tower::ServiceExt;
 
 use super::connection_state::{Activity, InWork, Version};
 use super::limits::{self, Limits};
-use super::read_ahead::Gulps;
 use crate::telemetry::metrics::{Cut, Metrics};
 
-/// What is known of a request's client.
+/// The client of a request.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Peer {
-    /// Whether it showed a certificate that the client CA has signed.
+    /// The client showed a certificate that the client CA has signed.
     pub certificate: bool,
-    /// Whether it came when there were too many connections already.
+    /// The connection is one of [`Limits::surplus_connections`]: its requests are shed.
     pub surplus: bool,
 }
 
-/// A stream whose TCP connection can be reached.
+/// A stream that gives access to its TCP connection.
 pub(crate) trait Transport: AsyncRead + AsyncWrite + Unpin + Send + 'static {
     fn tcp(&mut self) -> &mut TcpStream;
 }
@@ -57,13 +55,13 @@ impl Transport for TcpStream {
     }
 }
 
-impl Transport for TlsStream<Gulps> {
+impl Transport for TlsStream<BufReader<TcpStream>> {
     fn tcp(&mut self) -> &mut TcpStream {
-        self.get_mut().0.tcp()
+        self.get_mut().0.get_mut()
     }
 }
 
-/// Serves requests on `stream` until it ends, is cut off, or `drain` says to end it.
+/// Serves requests on `stream` until it ends, is cut off, or `drain` turns true; then it ends gracefully.
 pub(crate) async fn serve(
     stream: impl Transport,
     version: Version,
@@ -90,7 +88,7 @@ pub(crate) async fn serve(
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
                 .header_read_timeout(None)
-                // Also what a connection may buffer of a body: a TLS record is no longer than that.
+                // It also bounds what a connection buffers of a body; a TLS record is no longer than that.
                 .max_buf_size(limits::HEAD)
                 .serve_connection(io, service);
             follow(connection, &activity, limits, drain).await
@@ -113,7 +111,7 @@ pub(crate) async fn serve(
     }
 }
 
-/// Lets the router answer.
+/// Answers a request by the router.
 async fn answer(
     router: Router,
     request: Request<Incoming>,
@@ -121,11 +119,11 @@ async fn answer(
     activity: Arc<Activity>,
     ending: watch::Receiver<bool>,
 ) -> Result<Response<Body>, Infallible> {
-    // Until the head of the response is ready; what then remains is for the write timer.
+    // In work until the head of the response is ready; for the rest there is the write timer.
     let _in_work = InWork::of(activity.clone());
     let mut request = request.map(Body::new);
     request.extensions_mut().insert(peer);
-    // For a large response, which may have to end the connection.
+    // A large response that gives way ends the connection.
     request.extensions_mut().insert(activity.clone());
     let mut response = router.oneshot(request).await?;
     if response.status().is_client_error() || response.status().is_server_error() {
@@ -137,7 +135,7 @@ async fn answer(
     Ok(response)
 }
 
-/// Drives a connection to its end, and says if and why it was cut off.
+/// Drives a connection to its end. Returns the reason if it was cut off.
 async fn follow(
     connection: impl GracefulConnection<Error = hyper::Error>,
     activity: &Activity,
@@ -151,7 +149,7 @@ async fn follow(
     let mut cut = None;
     loop {
         tokio::select! {
-            // The connection first: what it has just read decides for when the timer is set.
+            // The connection first: the timer depends on what it has just read.
             biased;
             result = connection.as_mut() => {
                 if let Err(error) = result {
@@ -171,7 +169,7 @@ async fn follow(
             () = activity.ended() => return Some(Cut::WriteTime),
             () = drained(&mut drain), if !draining && !ending => {
                 draining = true;
-                // HTTP/2 says which requests it has not taken, and what is in work here is told that the connection closes.
+                // HTTP/2 tells the client which requests it has not taken, and a response in work says `connection: close`.
                 let wait = if activity.is_idle_http1() { limits.last_call_time } else { Duration::ZERO };
                 last_call.as_mut().reset(Instant::now() + wait);
             }
@@ -184,13 +182,13 @@ async fn follow(
     }
 }
 
-/// Waits until `drain` turns true, or nobody is left who could turn it.
+/// Waits until `drain` turns true or its sender is gone.
 pub(crate) async fn drained(drain: &mut watch::Receiver<bool>) {
-    // The guard of the value is dropped here; it must not be held across an await.
+    // The guard of the value must not be held across an await.
     drop(drain.wait_for(|drain| *drain).await);
 }
 
-/// A stream that reports what passes.
+/// A stream that records in `activity` what passes.
 struct TimedStream<T> {
     stream: T,
     activity: Arc<Activity>,
@@ -244,8 +242,8 @@ impl<T: Transport> AsyncWrite for TimedStream<T> {
         result
     }
 
-    /// Ends the stream; after a refusal it throws away what still comes for a moment, undecrypted, because closing a TCP
-    /// connection with unread bytes resets it, and the client may lose the answer that says why.
+    /// Ends the stream. After an error it first throws away what still comes for [`Limits::linger_time`], without decrypting it:
+    /// closing a TCP connection with unread bytes resets it, and the client may lose the response.
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
         if this.linger.is_none() {

@@ -1,4 +1,4 @@
-//! What a connection is doing, since when, and when that is too long.
+//! The state of a connection, and its deadline.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -11,14 +11,14 @@ use tokio::time::{Instant, Sleep};
 use super::limits::Limits;
 use crate::telemetry::metrics::Cut;
 
-/// Which HTTP a connection speaks.
+/// The version of HTTP that a connection speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Version {
     Http1,
     Http2,
 }
 
-/// What a connection is doing, and since when.
+/// The state of a connection. The stream, the requests and [`super::connection::serve`] share it.
 #[derive(Debug)]
 pub(crate) struct Activity {
     pub(crate) version: Version,
@@ -28,25 +28,25 @@ pub(crate) struct Activity {
 
 #[derive(Debug)]
 struct State {
-    /// Since when it is idle or reads a head.
+    /// The start of being idle, or of reading a head.
     since: Instant,
-    /// Whether bytes of a head have come.
+    /// Bytes of a request's head have come, and its last has not.
     in_head: bool,
-    /// Requests in work.
+    /// The requests in work.
     requests: usize,
-    /// Since when the client takes no byte.
+    /// The time from which on the client takes no byte.
     stalled: Option<Instant>,
-    /// Whether an answer was an error, so that there may be a body that nobody reads.
+    /// A response was an error, so that there may be a body that the server does not read.
     refused: bool,
-    /// Whether it is about to end, and idleness is no longer waited for.
+    /// The connection is about to end, and its idle time is short.
     leaving: bool,
 }
 
-/// A request in work.
+/// Counts a request as in work until it is dropped.
 pub(crate) struct InWork(Arc<Activity>);
 
 impl InWork {
-    /// It begins.
+    /// Counts a request that begins.
     pub(crate) fn of(activity: Arc<Activity>) -> Self {
         activity.request_begins();
         Self(activity)
@@ -60,7 +60,7 @@ impl Drop for InWork {
 }
 
 impl Activity {
-    /// Of a connection that has just been made: it is idle.
+    /// Returns the state of a new connection, which is idle.
     pub(crate) fn new(version: Version) -> Self {
         let state = State {
             since: Instant::now(),
@@ -73,7 +73,7 @@ impl Activity {
         Self { version, state: Mutex::new(state), end: Notify::new() }
     }
 
-    /// Bytes came: outside a request, of a head.
+    /// Records that bytes came. Over HTTP/1.1 the first ones outside of a request begin a head.
     pub(crate) fn bytes_came(&self) {
         if self.version == Version::Http2 {
             return;
@@ -85,7 +85,7 @@ impl Activity {
         }
     }
 
-    /// Whether the client speaks HTTP/1.1, and nothing that it asked is in work.
+    /// Returns true if the connection speaks HTTP/1.1 and no request is in work.
     pub(crate) fn is_idle_http1(&self) -> bool {
         self.version == Version::Http1 && self.state.lock().requests == 0
     }
@@ -102,17 +102,17 @@ impl Activity {
         state.since = Instant::now();
     }
 
-    /// Whether an answer was an error.
+    /// Returns true if a response was an error.
     pub(crate) fn has_refused(&self) -> bool {
         self.state.lock().refused
     }
 
-    /// An answer is an error: there may be a body that nobody reads.
+    /// Records that a response is an error.
     pub(crate) fn refused(&self) {
         self.state.lock().refused = true;
     }
 
-    /// It is about to end.
+    /// Records that the connection is about to end.
     pub(crate) fn leave(&self) {
         let mut state = self.state.lock();
         state.leaving = true;
@@ -129,7 +129,7 @@ impl Activity {
         self.end.notified().await;
     }
 
-    /// Bytes were written, or could not be.
+    /// Records a write; `stalled` if the client did not take a byte.
     pub(crate) fn writes(&self, stalled: bool) {
         let mut state = self.state.lock();
         if !stalled {
@@ -139,22 +139,22 @@ impl Activity {
         }
     }
 
-    /// When it is late, if nothing more happens, and for what. A request in work has the guard's timers.
+    /// Returns the time at which the connection is cut off if nothing more happens, and the reason.
     fn deadline(&self, limits: &Limits) -> (Instant, Cut) {
         let state = self.state.lock();
         let reading = match (state.requests, state.in_head, state.leaving) {
             (0, true, _) => (state.since + limits.header_time, Cut::HeaderTime),
             (0, false, false) => (state.since + limits.idle_time, Cut::Idle),
             (0, false, true) => (state.since + limits.write_time, Cut::Idle),
-            // The guard answers after handler_time at the latest; then requests is 0 or the write stalls.
+            // A request in work has the guard's timer: its response comes after handler_time at the latest.
             _ => (Instant::now() + limits.idle_time, Cut::Idle),
         };
         let writing = state.stalled.map(|since| (since + limits.write_time, Cut::WriteTime));
         writing.filter(|writing| writing.0 < reading.0).unwrap_or(reading)
     }
 
-    /// Ready when the deadline has passed. The timer is only touched when the deadline comes nearer than it is set, so
-    /// that a request which is answered at once costs none.
+    /// Ready when the deadline has passed. `timer` is reset only when the deadline is before it, so that a request which is
+    /// answered at once costs no timer.
     pub(crate) fn poll_late(
         &self,
         mut timer: Pin<&mut Sleep>,
@@ -168,7 +168,7 @@ impl Activity {
             }
             ready!(timer.as_mut().poll(context));
             if deadline <= Instant::now() {
-                // For who goes on nevertheless: the next look is later.
+                // An idle connection that ends gracefully is polled again: it has a while for that.
                 timer.as_mut().reset(Instant::now() + limits.write_time);
                 return Poll::Ready(reason);
             }

@@ -1,51 +1,51 @@
-//! Every limit, each with its argument; none is a framework's default.
+//! The limits of requests and connections, each with its reason. None of them is a framework's default.
 //!
-//! They are fields of a struct so that tests can shorten them; the program runs with [`Limits::default`] only, because a
-//! limit that an operator has to find is a limit that is wrong.
+//! They are fields of a struct so that tests can shorten them. The program always runs with [`Limits::default`]: an operator need
+//! not tune them.
 
 use std::time::Duration;
 
-/// What one client, and all of them together, may cost.
+/// The limits of one client, and of all clients together.
 #[derive(Debug, Clone)]
 pub struct Limits {
     /// The largest body of `/validate` and `/mutate`.
     pub admission_body: usize,
     /// The largest body of `/scheduler/*`.
     pub scheduler_body: usize,
-    /// Bytes of a body that are free; what is beyond them is taken from a [`Self::admission_memory`] or
-    /// [`Self::scheduler_memory`] that all requests share.
+    /// The bytes of each body that are not counted. The bytes beyond are taken from [`Self::admission_memory`] or
+    /// [`Self::scheduler_memory`], which all requests share.
     pub free_body: usize,
-    /// What all bodies of `/validate` and `/mutate` together may hold beyond their free bytes; as for the scheduler, one that
-    /// is late gives way.
+    /// The bytes that all bodies of `/validate` and `/mutate`, and their responses, may hold together beyond the free ones. If one
+    /// more needs them, the oldest gives way; as for the scheduler.
     pub admission_memory: usize,
-    /// What all bodies of `/scheduler/*` and their answers together may hold beyond their free bytes.
+    /// The bytes that all bodies of `/scheduler/*`, and their responses, may hold together beyond the free ones.
     pub scheduler_memory: usize,
-    /// Requests of the webhooks, and again of the scheduler, whose bodies are on their way at once; the slowest is shed for
-    /// one more.
+    /// The number of bodies that may be on their way at once: so many for the webhooks, and as many for the scheduler. For one more
+    /// the oldest is shed.
     pub requests: usize,
-    /// Connections that are served; requests on more are shed.
+    /// The number of connections that are served, for each port.
     pub connections: usize,
-    /// Connections beyond [`Self::connections`] that are still told so; more are closed unheard.
+    /// The number of connections beyond [`Self::connections`] whose requests are answered 503. Further ones are closed at once.
     pub surplus_connections: usize,
-    /// TLS handshakes at once; a connection beyond is closed unheard.
+    /// The number of TLS handshakes at once. Further connections are closed at once.
     pub handshakes: usize,
-    /// From the accepted connection to the end of the TLS handshake.
+    /// The time from the accepted connection to the end of the TLS handshake.
     pub handshake_time: Duration,
-    /// From the first byte of a request's head to its last.
+    /// The time from the first byte of a request's head to its last.
     pub header_time: Duration,
-    /// From a request's head to the last byte of its body.
+    /// The time from a request's head to the last byte of its body.
     pub body_time: Duration,
-    /// From a request's head to its answer.
+    /// The time from a request's head to its response.
     pub handler_time: Duration,
-    /// For how long a client may take no byte of an answer.
+    /// The time for which a client may take no byte of a response.
     pub write_time: Duration,
-    /// For how long a connection may have no request.
+    /// The time for which a connection may have no request.
     pub idle_time: Duration,
-    /// For how long what is left of a refused body is thrown away.
+    /// The time for which the rest of a refused body is thrown away.
     pub linger_time: Duration,
-    /// After the signal, for how long an idle HTTP/1.1 connection may still bring a request.
+    /// The time after the signal in which an idle HTTP/1.1 connection may still bring a request.
     pub last_call_time: Duration,
-    /// From the signal to the end of the process, whatever is still in work.
+    /// The time from the signal to the end of the process, whatever is still in work.
     pub drain_time: Duration,
 }
 
@@ -58,14 +58,13 @@ impl Default for Limits {
             scheduler_body: 64 * MIB,
             // A daemon pod's review is 5 KB, a DaemonSet's update 20 KB: those are never refused for what others hold.
             free_body: 32 * KIB,
-            // Four of the largest. Anybody who reaches the port may call these routes, so they must not use up what the
-            // scheduler's calls need: hence two budgets.
+            // Four of the largest. Every client that reaches the port may call these routes, so they must not use up the memory
+            // of the scheduler's calls: hence two budgets.
             admission_memory: 32 * MIB,
-            // One of the largest, with the eighth of it that it grows from, or seven for 1,000 full Nodes: a scheduler calls for
-            // one pod at a time. One without Content-Length, which no scheduler sends, may be 48 MiB.
+            // One of the largest, or seven of 1,000 full Nodes: a scheduler calls for one pod at a time.
             scheduler_memory: 72 * MIB,
-            // A request is microseconds of work, so only slow bodies fill this; times free_body it is 8 MiB of each kind. A good
-            // body would have to be slower than 256 others: they come in milliseconds.
+            // A request is microseconds of work, so only slow bodies fill this; times free_body it is 8 MiB of each kind. To be
+            // shed, a good body would have to be older than 255 others, and it comes within milliseconds.
             requests: 256,
             // An apiserver keeps at most 25 idle ones a webhook, a scheduler 2 an extender: enough for any control plane
             // and 2,000 strangers. An idle one costs 26 KiB (2,000 after one request each, debug build): 65 MiB in all.
@@ -75,22 +74,22 @@ impl Default for Limits {
             handshakes: 1_024,
             // Two round trips and a signature: milliseconds in a cluster, and the apiserver itself gives up at 10 s.
             handshake_time: Duration::from_secs(5),
-            // A head is one packet.
+            // A good client sends a head in one packet.
             header_time: Duration::from_secs(5),
-            // The largest body at 13 MB/s; the extender's client has long given up, the webhook's is about to.
+            // The largest body at 13 MB/s. By then the scheduler has given up, and the apiserver is about to.
             body_time: Duration::from_secs(5),
-            // Above body_time, and not above 10 s, the apiserver's default timeout, after which nobody listens.
+            // Above body_time, and not above 10 s, the default timeout of an apiserver's call.
             handler_time: Duration::from_secs(10),
-            // Progress, not completion: only who has stopped reading is cut off.
+            // Only a client that has stopped reading is cut off: each byte that it takes begins the time anew.
             write_time: Duration::from_secs(10),
-            // Go's clients drop an idle connection after 90 s. Whoever closes first wins the race against the next POST,
-            // which Go does not repeat: it must be them. Also holds for a connection without a first request, since Go opens
-            // more of them than it uses.
+            // Go's clients close an idle connection after 90 s, and must be the first to close it: a POST that meets a connection
+            // which the server closes is lost, because Go does not repeat it. A connection without a first request has as long,
+            // because Go opens more of them than it uses.
             idle_time: Duration::from_secs(120),
-            // Closing at once would reset the connection and with it lose the 413 on its way. The bytes are not decrypted.
+            // Closing at once would reset the connection, and the 413 on its way would be lost. The bytes are not decrypted.
             linger_time: Duration::from_secs(1),
-            // Closing idle connections at once loses requests that are on their way, which Go does not repeat: 2 of 10,637 in a
-            // rolling restart. In this time what comes is answered, and told that the connection closes.
+            // Closing idle connections at once loses requests on their way, which Go does not repeat: 2 of 10,637 in a rolling
+            // restart. A request that comes in this time is answered with `connection: close`.
             last_call_time: Duration::from_secs(2),
             // Below the 30 s of terminationGracePeriodSeconds, with time for traces not sent yet; above handler_time.
             drain_time: Duration::from_secs(15),
@@ -99,41 +98,42 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// As many connections as a process with `files` open files at most can serve on both ports: without a file left, the
-    /// next connection could not even be told that it is one too many.
+    /// Returns these limits with no more connections than a process with at most `files` open files can serve on both ports.
+    /// Without a file left, it could not even refuse the next connection.
     #[must_use]
     pub fn within_files(mut self, files: u64) -> Self {
         let a_port = usize::try_from(files).unwrap_or(usize::MAX).saturating_sub(OWN_FILES) / 2;
-        // Surplus ones are a courtesy.
+        // Surplus connections only get a 503, so they have the smaller part.
         self.surplus_connections = self.surplus_connections.min(a_port / 4);
         self.connections = self.connections.min(a_port - self.surplus_connections).max(1);
         self
     }
 }
 
-/// What we open besides connections of clients: logs, certificates, watches.
+/// The files that this process opens besides clients' connections: logs, certificates, watches.
 const OWN_FILES: usize = 64;
 
-/// The longest head of an HTTP/1.1 request or header list of an HTTP/2 one: ours are below 1 KiB.
+/// The longest head of an HTTP/1.1 request or header list of an HTTP/2 one, in bytes. Those of our clients are below 1 KiB.
 pub const HEAD: usize = 16 * KIB;
 
-/// Streams at once on an HTTP/2 connection: as many as Go's clients start with; one connection is not all of a server.
+/// The number of streams at once on an HTTP/2 connection: as many as Go's clients start with, and below [`Limits::requests`], so
+/// that one connection does not take all places.
 pub const STREAMS: u32 = 100;
 
-/// What an HTTP/2 client may send ahead on one stream: more than a usual body, so that it never waits for us.
+/// The bytes that an HTTP/2 client may send ahead on one stream: more than a usual body, so that the client need not wait.
 pub const STREAM_WINDOW: u32 = 256 * KIB as u32;
 
-/// What an HTTP/2 client may send ahead in all: bounds what one connection can make us buffer.
+/// The bytes that an HTTP/2 client may send ahead in all: the bound of what one connection makes the server buffer.
 pub const CONNECTION_WINDOW: u32 = MIB as u32;
 
-/// HTTP/2 streams reset by the peer before we took them, as h2 chose after CVE-2023-44487 (rapid reset).
+/// The number of HTTP/2 streams that a client may have reset before the server took them, as h2 chose after CVE-2023-44487 (rapid
+/// reset).
 pub const PENDING_RESETS: usize = 20;
 
-/// HTTP/2 streams that we reset because of the peer's faults, after which it is cut off: as for rapid resets, a peer in
-/// good faith has none.
+/// The number of HTTP/2 streams that the server resets for a client's faults before it cuts the client off. A good client has none.
 pub const LOCAL_RESETS: usize = 64;
 
-/// Connections that the kernel keeps for us until they are accepted: a restarted control plane comes back all at once.
+/// The number of connections that the kernel keeps until they are accepted: after a restart a control plane connects all at once.
 pub const BACKLOG: u32 = 1_024;
 
 const KIB: usize = 1_024;

@@ -1,8 +1,8 @@
-//! The threads that serve connections: one runtime of one thread each, and each connection stays on one of them.
+//! The threads that serve connections: one for each core, with a runtime of its own. A connection stays on one thread.
 //!
-//! On a runtime of several threads every packet wakes a second thread, in case it could help: with one connection that sends
-//! 230 KB, a scheduler's, that is 27 calls of the kernel and as many switches for each request, and nothing to help with.
-//! Who has long work to do does it elsewhere ([`LONG`]).
+//! On a runtime of several threads every packet wakes a second thread, which finds nothing to do: with a scheduler's connection
+//! that sends 230 KB, that is 27 calls of the kernel and as many thread switches a request. Long work is done on other threads
+//! ([`LONG`]).
 
 use std::future::Future;
 use std::num::NonZero;
@@ -14,10 +14,11 @@ use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
 use tokio::task::{JoinSet, spawn_blocking};
 
-/// The length of a body whose handling would keep the other connections of its thread waiting: half a millisecond's work.
+/// From this length on, in bytes, the handling of a body would keep the other connections of its thread waiting: it takes half a
+/// millisecond.
 pub(crate) const LONG: usize = 512 * 1024;
 
-/// The threads, for as long as it lives.
+/// The threads. Dropping it ends them and waits for them.
 #[derive(Debug)]
 pub(crate) struct Workers {
     workers: Vec<Worker>,
@@ -27,7 +28,7 @@ pub(crate) struct Workers {
 #[derive(Debug)]
 struct Worker {
     runtime: Handle,
-    /// Dropped, it ends the thread.
+    /// Dropping it ends the thread.
     end: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -36,14 +37,14 @@ impl Workers {
     /// Starts one thread for each core that this process may use.
     ///
     /// # Errors
-    /// When the system gives no thread.
+    /// The system gives no thread.
     pub(crate) fn start() -> io::Result<Self> {
         let count = thread::available_parallelism().map_or(1, NonZero::get);
         let workers = (0..count).map(Worker::start).collect::<io::Result<_>>()?;
         Ok(Self { workers, next: AtomicUsize::new(0) })
     }
 
-    /// Runs `connection` on the thread whose turn it is.
+    /// Runs `connection` on the next thread, in turn.
     pub(crate) fn spawn(
         &self,
         connections: &mut JoinSet<()>,
@@ -56,12 +57,12 @@ impl Workers {
 
 impl Worker {
     fn start(number: usize) -> io::Result<Self> {
-        // How many tasks run before it is looked who else has sent something. Among them may be 16 that decrypt large bodies.
+        // The number of tasks that run before the runtime looks for new packets. All 16 may be decrypting large bodies.
         let runtime = Builder::new_current_thread().enable_all().event_interval(16).build()?;
         let handle = runtime.handle().clone();
         let (end, ended) = oneshot::channel::<()>();
         let thread = thread::Builder::new().name(format!("connections-{number}")).spawn(move || {
-            // An error means that the sender was dropped, which is the sign to end.
+            // An error means that the sender was dropped: the thread has to end.
             let _ = runtime.block_on(ended);
         })?;
         Ok(Self { runtime: handle, end: Some(end), thread: Some(thread) })
@@ -76,12 +77,12 @@ impl Drop for Worker {
     }
 }
 
-/// Does `work` on `length` bytes here, or on a thread for long work.
+/// Runs `work` on a body of `length` bytes: here, or on a thread for long work from [`LONG`] on.
 pub(crate) async fn work<T: Send + 'static>(length: usize, work: impl FnOnce() -> T + Send + 'static) -> T {
     if length < LONG {
         return work();
     }
-    // What is told of the request there belongs into its span here.
+    // The work describes itself in the span of the request, which is current on this thread only.
     let span = opentelemetry::Context::current();
     let work = move || {
         let _entered = span.attach();
@@ -89,7 +90,7 @@ pub(crate) async fn work<T: Send + 'static>(length: usize, work: impl FnOnce() -
     };
     match spawn_blocking(work).await {
         Ok(result) => result,
-        // Caught there, to be caught here as if it had happened here.
+        // The guard catches it as if it had happened on this thread.
         Err(error) => panic::resume_unwind(error.into_panic()),
     }
 }
