@@ -1,4 +1,4 @@
-//! PURE: the rules of the DaemonSet controller: its pods, where they go, how it updates them.
+//! PURE: the rules of the DaemonSet controller about its pods, their nodes and rolling updates.
 
 pub mod daemon_pod;
 pub mod namespace_selector;

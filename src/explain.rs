@@ -152,7 +152,7 @@ impl<'c> Subject<'c> {
                 (false, _) => 2,
             };
             let created = |pod: &'c PodInfo| pod.daemon.as_ref().map_or("", |daemon| &*daemon.created);
-            let order = if self.info.surges || standing(a) == 2 {
+            let order = if self.info.uses_surge || standing(a) == 2 {
                 created(b).cmp(created(a))
             } else {
                 b.node.is_some().cmp(&a.node.is_some()).then_with(|| created(a).cmp(created(b)))

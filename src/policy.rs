@@ -1,4 +1,4 @@
-//! PURE: what the operator decides: the typed, checked configuration and its defaults. `command/config.rs` reads it.
+//! PURE: the configuration of the operator, typed and checked, with its defaults. `command/config.rs` reads it from YAML.
 
 pub mod opt_out;
 pub mod startup_taints;
@@ -10,92 +10,92 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
 use crate::api::meta::GroupKind;
 
-/// Everything that an operator can decide.
+/// All settings of an operator.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Policy {
-    /// Which kinds are DaemonSets; `apps` `DaemonSet` unless configured otherwise.
+    /// The kinds that are treated as DaemonSets; `apps` `DaemonSet` by default.
     pub daemon_set_kinds: Vec<GroupKind>,
     /// User names whose daemon pods may get a default priority class.
     pub trusted_controllers: Vec<String>,
-    /// What the webhooks do.
+    /// Settings of the webhooks.
     pub admission: AdmissionPolicy,
-    /// How room is kept.
+    /// Settings of holds and nominations.
     pub reservation: ReservationPolicy,
-    /// Namespaces whose DaemonSets may keep ordinary pods off a node until their pod there is Ready.
+    /// Namespaces whose DaemonSets may keep ordinary pods off a node until their daemon pod on it is Ready.
     pub readiness_gate_namespaces: LabelSelector,
-    /// Whether preemption may pick daemon pods.
+    /// Limits the scheduler's choice of victims.
     pub protect_daemon_pods: ProtectDaemonPods,
 }
 
-/// What the webhooks do.
+/// The settings of the webhooks.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AdmissionPolicy {
-    /// Levels that differ from the rule's default, by rule id; only ids that exist.
+    /// Levels by rule id; a rule that is not here has its own default. Every id exists: the reader checks that.
     pub rules: BTreeMap<String, Level>,
-    /// Who places pods that name the scheduler of legacy DaemonSet controllers.
+    /// The scheduler for pods that name the scheduler of legacy DaemonSet controllers.
     pub scheduler_name: String,
-    /// The class that daemon pods without one get; empty for none.
+    /// The priority class for daemon pods that name none; empty to give none.
     pub default_priority_class_name: String,
     /// Namespaces where no tolerations are injected; `None` for nowhere.
     pub skip_tolerations: Option<LabelSelector>,
 }
 
-/// What a policy rule's fault leads to.
+/// The consequence of breaking a policy rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Level {
-    /// The object is refused.
+    /// The webhook refuses the object.
     Deny,
-    /// The user is warned.
+    /// The webhook warns the user and allows the object.
     Warn,
-    /// The rule is not looked at.
+    /// The rule is not checked.
     Off,
 }
 
-/// How room is kept for missing daemon pods.
+/// The settings of holds: room that is reserved for missing daemon pods.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ReservationPolicy {
-    /// Whether to refuse, only count, or do neither.
+    /// `Enforce` by default.
     pub mode: ReservationMode,
-    /// For how long room that would suffice is kept while the daemon pod does not come.
+    /// The longest hold on a node that has enough room while the daemon pod does not come.
     pub hold_timeout: Duration,
-    /// For how long room is kept while it does not suffice yet.
+    /// The longest hold on a node that does not have enough room yet.
     pub wait_timeout: Duration,
-    /// Namespaces whose DaemonSets may hold.
+    /// Namespaces whose DaemonSets may have holds.
     pub namespace_selector: LabelSelector,
-    /// Nodes matched by any of these are left alone.
+    /// A node that any of these matches gets no holds.
     pub ignore_nodes: Vec<LabelSelector>,
-    /// Keys of taints that will go by themselves, besides Kubernetes' own.
+    /// Keys of further taints that are removed while a node starts, besides Kubernetes' own.
     pub startup_taints: Vec<String>,
-    /// Nominates daemon pods that the scheduler has failed to the node where room is held for them.
+    /// Nominates a daemon pod that the scheduler could not place to the node that has a hold for it.
     pub nominate: bool,
 }
 
 impl ReservationPolicy {
-    /// True if daemon pods are nominated: asked for, and others are refused for them.
+    /// True if daemon pods are nominated: the setting is on and holds are enforced.
     pub fn nominates(&self) -> bool {
         self.nominate && self.mode == ReservationMode::Enforce
     }
 }
 
-/// Whether room is kept.
+/// The effect of holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReservationMode {
-    /// Ordinary pods are refused where they would take the room.
+    /// The extender refuses an ordinary pod on a node where it would take reserved room.
     Enforce,
-    /// What would be refused is only counted.
+    /// The extender only counts what it would refuse.
     Audit,
-    /// Nothing is computed.
+    /// No holds are computed.
     Off,
 }
 
-/// Whether preemption may pick daemon pods as victims.
+/// The extent to which daemon pods are protected from preemption.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ProtectDaemonPods {
-    /// Only where no other node will do.
+    /// The scheduler may pick daemon pods as victims only if no other node helps.
     PreferOthers,
-    /// Never by ordinary pods.
+    /// Ordinary pods never preempt daemon pods.
     Always,
-    /// As the scheduler likes.
+    /// The scheduler decides alone.
     Never,
 }
 
@@ -109,7 +109,7 @@ impl Default for Policy {
             ],
             admission: AdmissionPolicy::default(),
             reservation: ReservationPolicy::default(),
-            readiness_gate_namespaces: label("kubernetes.io/metadata.name", "kube-system"),
+            readiness_gate_namespaces: match_label("kubernetes.io/metadata.name", "kube-system"),
             protect_daemon_pods: ProtectDaemonPods::PreferOthers,
         }
     }
@@ -134,8 +134,8 @@ impl Default for ReservationPolicy {
             wait_timeout: Duration::from_secs(60 * 60),
             namespace_selector: LabelSelector::default(),
             ignore_nodes: vec![
-                label("type", "virtual-kubelet"),
-                label("eks.amazonaws.com/compute-type", "fargate"),
+                match_label("type", "virtual-kubelet"),
+                match_label("eks.amazonaws.com/compute-type", "fargate"),
             ],
             startup_taints: Vec::new(),
             nominate: true,
@@ -143,7 +143,7 @@ impl Default for ReservationPolicy {
     }
 }
 
-fn label(key: &str, value: &str) -> LabelSelector {
+fn match_label(key: &str, value: &str) -> LabelSelector {
     LabelSelector {
         match_labels: Some(BTreeMap::from([(key.to_owned(), value.to_owned())])),
         match_expressions: None,

@@ -15,7 +15,7 @@ use crate::api::meta::{Metadata, or_default};
 use crate::cache::Cache;
 use crate::daemonset::daemon_pod::daemon_set_reference;
 use crate::policy::Policy;
-use crate::policy::opt_out::is_ignored;
+use crate::policy::opt_out::is_opted_out;
 use crate::scheduling::label_selector;
 
 /// Classes that the apiserver makes.
@@ -73,7 +73,7 @@ fn may_have(policy: &Policy, namespace: &str, pod: &OwnPod, class: &str, cluster
     let own = pod.spec.priority_class_name.as_str();
     let owner = daemon_set_reference(&policy.daemon_set_kinds, &pod.metadata);
     let known = owner.and_then(|owner| Some((owner, cluster.daemon_set(&owner.uid)?.1)));
-    let Some((owner, info)) = known.filter(|_| own != class && !is_ignored(&pod.metadata.labels)) else {
+    let Some((owner, info)) = known.filter(|_| own != class && !is_opted_out(&pod.metadata.labels)) else {
         return false;
     };
     let daemon_set = &info.daemon_set;

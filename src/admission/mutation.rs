@@ -29,7 +29,7 @@ use crate::daemonset::daemon_pod::{
     is_target_affinity, target_node_name,
 };
 use crate::policy::Policy;
-use crate::policy::opt_out::is_ignored;
+use crate::policy::opt_out::is_opted_out;
 use crate::scheduling::label_selector;
 use crate::scheduling::node_affinity::METADATA_NAME;
 
@@ -69,7 +69,7 @@ pub fn review(
         }
     };
     let mut patch = patch(policy, pod, namespace_labels);
-    if let Some(cluster) = cluster.filter(|_| !is_ignored(namespace_labels)) {
+    if let Some(cluster) = cluster.filter(|_| !is_opted_out(namespace_labels)) {
         default_priority::add(policy, request, object, cluster, &mut patch);
     }
     Ok(patch)
@@ -167,7 +167,7 @@ fn patch(policy: &Policy, pod: RawPod<'_>, namespace_labels: &BTreeMap<String, S
     let metadata = Metadata { labels, annotations, owner_references, ..Metadata::default() };
     let owned = daemon_set_reference(&policy.daemon_set_kinds, &metadata).is_some();
     let Some(spec) = pod.spec.filter(|_| owned) else { return patch };
-    if is_ignored(&metadata.labels) || is_ignored(namespace_labels) {
+    if is_opted_out(&metadata.labels) || is_opted_out(namespace_labels) {
         return patch;
     }
     let exists = spec.affinity.is_some();

@@ -1,4 +1,4 @@
-//! A DaemonSet, reduced to what judging and placing it needs.
+//! A DaemonSet, trimmed to the fields that validation and placement read.
 
 use std::collections::BTreeMap;
 
@@ -19,21 +19,22 @@ pub struct DaemonSet {
     /// `DaemonSet`; empty in the items of a list.
     #[serde(deserialize_with = "or_default")]
     pub kind: String,
-    /// Its metadata.
+    /// Standard object metadata.
     #[serde(deserialize_with = "object_or_default")]
     pub metadata: Metadata,
-    /// What its author asked for.
+    /// The desired state, as its author wrote it.
     #[serde(deserialize_with = "object_or_default")]
     pub spec: DaemonSetSpec,
-    /// See there.
+    /// Left empty by serde.
     #[serde(skip)]
     pub validated_only: ValidatedOnly,
 }
 
-/// What only validation reads: filled by [`crate::admission::validation::decode`], so that nothing else pays for it.
+/// The fields that only validation reads: [`crate::admission::validation::decode`] fills them, so that the cache does not pay
+/// for them.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ValidatedOnly {
-    /// Who wrote which fields.
+    /// One entry for each client that wrote fields.
     pub managed_fields: Vec<ManagedFieldsEntry>,
     /// The selectors in the template's affinity and anti-affinity between pods.
     pub affinity_selectors: Vec<LabelSelector>,
@@ -43,7 +44,7 @@ pub struct ValidatedOnly {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ManagedFieldsEntry {
-    /// A client's name for itself.
+    /// The name that the client gave itself.
     #[serde(deserialize_with = "or_default")]
     pub manager: String,
     /// `Apply` or `Update`.
@@ -61,35 +62,35 @@ pub struct ManagedFieldsEntry {
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct DaemonSetSpec {
-    /// Which pods are its own.
+    /// Selects the pods that belong to the DaemonSet; required by apps/v1.
     #[serde(deserialize_with = "selector")]
     pub selector: Option<LabelSelector>,
-    /// What its pods look like.
+    /// The template that the controller makes the daemon pods from.
     #[serde(deserialize_with = "object_or_default")]
     pub template: PodTemplateSpec,
-    /// As written: DaemonSets of other groups have strategies of their own. See [`DaemonSetSpec::update_strategy`].
+    /// As written, because DaemonSets of other groups have strategies of their own. [`DaemonSetSpec::update_strategy`] reads it.
     #[serde(rename = "updateStrategy", deserialize_with = "or_default")]
     pub raw_update_strategy: serde_json::Value,
-    /// Seconds for which a pod must be Ready to be available.
+    /// The seconds that a pod must be Ready before it counts as available.
     #[serde(deserialize_with = "or_default")]
     pub min_ready_seconds: i32,
-    /// How many ControllerRevisions are kept; 10 when absent.
+    /// The number of ControllerRevisions that the controller keeps; 10 when absent.
     pub revision_history_limit: Option<i32>,
 }
 
 impl DaemonSetSpec {
-    /// The strategy as apps/v1 reads it.
+    /// Decodes the update strategy as apps/v1 has it.
     ///
     /// # Errors
-    /// When it has another shape.
+    /// Fails if the strategy has another shape.
     pub fn update_strategy(&self) -> Result<DaemonSetUpdateStrategy, serde_json::Error> {
         object_or_default(&self.raw_update_strategy)
     }
 }
 
-/// The strategy that replaces pods only when somebody deletes them.
+/// The update strategy that replaces a pod only after a user has deleted it.
 pub const ON_DELETE: &str = "OnDelete";
-/// The strategy that replaces pods by itself.
+/// The update strategy by which the controller itself replaces pods.
 pub const ROLLING_UPDATE: &str = "RollingUpdate";
 
 /// `PodTemplateSpec`.
@@ -99,7 +100,7 @@ pub struct PodTemplateSpec {
     /// Labels, annotations and finalizers of the pods.
     #[serde(deserialize_with = "object_or_default")]
     pub metadata: Metadata,
-    /// Their spec.
+    /// The spec of the pods.
     #[serde(deserialize_with = "object_or_default")]
     pub spec: PodSpec,
 }
@@ -126,7 +127,7 @@ pub struct RollingUpdateDaemonSet {
     pub max_surge: Option<IntOrString>,
 }
 
-/// A label selector in which a label may be `null`, which upstream reads as empty.
+/// Decodes a label selector; a label that is `null` is the empty string, as for Go.
 fn selector<'de, D: Deserializer<'de>>(from: D) -> Result<Option<LabelSelector>, D::Error> {
     #[derive(Default, Deserialize)]
     #[serde(rename_all = "camelCase", default)]

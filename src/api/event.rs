@@ -1,4 +1,4 @@
-//! Events, reduced to the fields that are read.
+//! Events, trimmed to the fields that this program reads.
 
 use serde::Deserialize;
 
@@ -8,22 +8,22 @@ use crate::api::meta::{Metadata, or_default};
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Event {
-    /// Its metadata.
+    /// Standard object metadata.
     #[serde(deserialize_with = "or_default")]
     pub metadata: Metadata,
-    /// What it is about.
+    /// The object that the Event is about; `regarding` in `events.k8s.io/v1`.
     #[serde(alias = "regarding", deserialize_with = "or_default")]
     pub involved_object: ObjectReference,
-    /// A word for what happened.
+    /// One word in CamelCase, such as `FailedScheduling`.
     #[serde(deserialize_with = "or_default")]
     pub reason: String,
-    /// What happened.
+    /// A sentence for people; `note` in `events.k8s.io/v1`.
     #[serde(alias = "note", deserialize_with = "or_default")]
     pub message: String,
-    /// When it happened last.
+    /// RFC 3339; empty in Events of `events.k8s.io/v1`, whose field is `deprecatedLastTimestamp`.
     #[serde(alias = "deprecatedLastTimestamp", deserialize_with = "or_default")]
     pub last_timestamp: String,
-    /// When it happened first, in Events of the newer kind.
+    /// RFC 3339, the first occurrence; empty in Events of the older `v1` writers.
     #[serde(deserialize_with = "or_default")]
     pub event_time: String,
 }
@@ -35,13 +35,13 @@ pub struct ObjectReference {
     /// Such as `DaemonSet`.
     #[serde(deserialize_with = "or_default")]
     pub kind: String,
-    /// The object's namespace.
+    /// Empty for kinds without namespaces.
     #[serde(deserialize_with = "or_default")]
     pub namespace: String,
-    /// The object's name.
+    /// The name of the object.
     #[serde(deserialize_with = "or_default")]
     pub name: String,
-    /// The object's UID.
+    /// Empty if the writer did not set it.
     #[serde(deserialize_with = "or_default")]
     pub uid: String,
 }

@@ -1,9 +1,9 @@
-//! The wire of a kube-scheduler extender's `filter` verb: arguments borrowed from the request's body, the answer written
-//! from their text.
+//! The wire format of a kube-scheduler extender's `filter` verb. Arguments are borrowed from the request's body; the result is
+//! written from their text.
 //!
 //! After kubernetes v1.36.3 staging/src/k8s.io/kube-scheduler/extender/v1/types.go and pkg/scheduler/extender.go. The types
-//! have no JSON tags, so the scheduler writes Go's field names; it reads them in any case, and so is it done here. Every
-//! pod of the cluster passes here: nothing is decoded or copied for a node but its name, and what was sent is echoed.
+//! have no JSON tags, so the scheduler writes Go's field names; it reads them in upper or lower case, and so does this parser.
+//! The scheduler calls for every pod of the cluster: of a node only the name is decoded, and the sent text is echoed.
 
 pub(crate) mod node_names;
 pub mod preemption;
@@ -18,48 +18,48 @@ use self::node_names::{NodeNames, check_count, name};
 use super::json::{self, JsonError, JsonString, Scanner};
 use crate::api::pod::Pod;
 
-/// Why arguments cannot be answered: a 400, because no scheduler sends such a thing.
+/// An error of arguments: the server answers 400, because no scheduler sends such a body.
 #[derive(Debug, thiserror::Error)]
 pub enum BadArgs {
-    /// Not even text.
+    /// The body is not UTF-8.
     #[error("the body is no {kind}: it is not UTF-8: {source}")]
     NotText {
-        /// What was expected.
+        /// The type that was expected.
         kind: &'static str,
-        /// Where.
+        /// Has the position.
         source: std::str::Utf8Error,
     },
-    /// No JSON, or JSON of another shape.
+    /// The body is no JSON, or JSON of another shape.
     #[error("the body is no {kind}: {source}")]
     NotArgs {
-        /// What was expected.
+        /// The type that was expected.
         kind: &'static str,
-        /// What is wrong and where.
+        /// Has the fault and the position.
         source: JsonError,
     },
-    /// Nobody to place.
+    /// The arguments have no pod.
     #[error("the {0} have no Pod")]
     NoPod(&'static str),
-    /// The pod is not of the shape that pods have.
+    /// The pod does not have the shape of a pod.
     #[error("Pod cannot be handled as a Pod: {0}")]
     BadPod(#[source] serde_json::Error),
-    /// Nowhere to place it.
+    /// The arguments of `filter` have no nodes.
     #[error("the ExtenderArgs have neither NodeNames nor Nodes")]
     NoNodes,
-    /// Nothing to choose from.
+    /// The arguments of `preempt` have no candidates.
     #[error("the ExtenderPreemptionArgs have neither NodeNameToMetaVictims nor NodeNameToVictims")]
     NoCandidates,
 }
 
-/// What the scheduler asks: where may this pod go?
+/// The arguments of a `filter` call: a pod, and the nodes that the scheduler may place it on.
 #[derive(Debug)]
 pub struct ExtenderArgs<'a> {
-    /// The pod to be placed.
+    /// The pod that the scheduler is placing.
     pub pod: Pod,
     nodes: Nodes<'a>,
 }
 
-/// The nodes in question, in one of the two modes.
+/// The nodes of a call, in one of the two modes.
 #[derive(Debug)]
 enum Nodes<'a> {
     /// By name: `nodeCacheCapable: true`.
@@ -71,11 +71,11 @@ enum Nodes<'a> {
 #[derive(Debug, Default)]
 struct NodeList<'a> {
     items: Vec<SentNode<'a>>,
-    /// The list's own text, if it can be echoed around fewer items.
+    /// The text of the list, if it can be echoed around fewer items.
     around: Option<SentList<'a>>,
 }
 
-/// A NodeList around its items: the list's place in the body, and its text before and after the items.
+/// The text of a NodeList: its range in the body, and its parts before and after the items.
 #[derive(Debug, Clone)]
 struct SentList<'a> {
     sent: Range<usize>,
@@ -83,7 +83,7 @@ struct SentList<'a> {
     after: &'a str,
 }
 
-/// An item of a NodeList: its text, and what is read of it.
+/// An item of a NodeList: its text, and the fields that are read.
 #[derive(Debug)]
 struct SentNode<'a> {
     sent: &'a str,
@@ -91,7 +91,7 @@ struct SentNode<'a> {
     node: FullNode<'a>,
 }
 
-/// What is read of a Node that was sent whole; decoded only when asked for.
+/// The fields of a Node that was sent whole; each is decoded when it is asked for.
 #[derive(Debug, Default, Clone)]
 pub struct FullNode<'a> {
     labels: Option<&'a str>,
@@ -99,17 +99,17 @@ pub struct FullNode<'a> {
 }
 
 impl<'a> FullNode<'a> {
-    /// A node with the JSON of its labels and taints.
+    /// Creates a node from the JSON of its labels and taints.
     pub fn new(labels: Option<&'a str>, taints: Option<&'a str>) -> Self {
         Self { labels, taints }
     }
 
-    /// Its labels; `None` when they cannot be read.
+    /// Decodes the labels; `None` if they are not a map of strings.
     pub fn labels(&self) -> Option<BTreeMap<String, String>> {
         decode(self.labels)
     }
 
-    /// Its taints; `None` when they cannot be read.
+    /// Decodes the taints; `None` if they are not a list of taints.
     pub fn taints(&self) -> Option<Vec<Taint>> {
         decode(self.taints)
     }
@@ -141,14 +141,14 @@ impl EchoedBody {
 impl<'a> ExtenderArgs<'a> {
     const KIND: &'static str = "ExtenderArgs";
 
-    /// Reads what a scheduler sent.
+    /// Parses the body of a `filter` call.
     ///
     /// # Errors
-    /// When it is no ExtenderArgs that can be answered.
+    /// Fails if the body is no ExtenderArgs with a pod and nodes.
     pub fn parse(body: &'a [u8]) -> Result<Self, BadArgs> {
         let (mut pod, mut names, mut list) = (None, None, None);
         parse_object(Self::KIND, body, |scanner, key| {
-            // The last of several keys counts, as it does for Go.
+            // The last of several equal keys counts, as for Go.
             if key.is_key("Pod") {
                 pod = object_text(scanner)?;
             } else if key.is_key("NodeNames") {
@@ -169,7 +169,7 @@ impl<'a> ExtenderArgs<'a> {
         Ok(Self { pod, nodes })
     }
 
-    /// How many nodes were sent.
+    /// Returns the number of nodes that were sent.
     pub fn node_count(&self) -> usize {
         match &self.nodes {
             Nodes::Names(list) => list.names.len(),
@@ -177,11 +177,10 @@ impl<'a> ExtenderArgs<'a> {
         }
     }
 
-    /// Returns the ExtenderFilterResult for what `refuse` says about each node: its name, and what was sent of it where nodes are
-    /// sent whole. About one name it must always say the same.
+    /// Returns the ExtenderFilterResult. `refuse` gets the name of each node, and its fields if nodes were sent whole; it returns
+    /// the reason if the node is to be refused. For one name it must always return the same.
     ///
-    /// `message` is called once for each node that the answer refuses, with the reason, and returns a text that stands in JSON
-    /// without escapes.
+    /// `message` is called once for each refused node, with the reason. It returns a text that needs no escapes in JSON.
     pub fn filter<R: Copy>(
         &self,
         refuse: impl FnMut(&str, Option<&FullNode<'_>>) -> Option<R>,
@@ -199,20 +198,20 @@ fn filter_names<R>(
     mut refuse: impl FnMut(&str, Option<&FullNode<'_>>) -> Option<R>,
     mut message: impl FnMut(R) -> &'static str,
 ) -> EchoedBody {
-    let mut judge = |name: &JsonString<'_>| refuse(&decoded(name), None);
-    let first = names.iter().enumerate().find_map(|(index, name)| Some((index, judge(name)?)));
+    let mut check = |name: &JsonString<'_>| refuse(&decoded(name), None);
+    let first = names.iter().enumerate().find_map(|(index, name)| Some((index, check(name)?)));
     let before = r#"{"Nodes":null,"NodeNames":"#;
-    // Most calls refuse nothing.
-    let Some((passed, reason)) = first else {
+    // Most calls refuse no node.
+    let Some((refused, reason)) = first else {
         return FilterResultWriter::new(0).echo(before, sent.clone()).finish();
     };
     let mut writer = FilterResultWriter::new(sent.len() + 200);
     writer.text(before);
     writer.text("[");
-    names[..passed].iter().for_each(|name| writer.item(name.quoted()));
-    writer.refuse(names[passed], message(reason));
-    for name in &names[passed + 1..] {
-        match judge(name) {
+    names[..refused].iter().for_each(|name| writer.item(name.quoted()));
+    writer.refuse(names[refused], message(reason));
+    for name in &names[refused + 1..] {
+        match check(name) {
             None => writer.item(name.quoted()),
             Some(reason) => writer.refuse(*name, message(reason)),
         }
@@ -226,59 +225,60 @@ fn filter_list<R: Copy>(
     mut refuse: impl FnMut(&str, Option<&FullNode<'_>>) -> Option<R>,
     mut message: impl FnMut(R) -> &'static str,
 ) -> EchoedBody {
-    // A node that cannot be named cannot be refused either.
-    let judge = |item: &SentNode<'_>| item.name.and_then(|name| refuse(&decoded(&name), Some(&item.node)));
-    let mut verdicts: Vec<Option<R>> = list.items.iter().map(judge).collect();
+    // The result cannot refuse a node without a name.
+    let check = |item: &SentNode<'_>| item.name.and_then(|name| refuse(&decoded(&name), Some(&item.node)));
+    let mut refusals: Vec<Option<R>> = list.items.iter().map(check).collect();
     let begin = r#"{"Nodes":"#;
     let end = r#","NodeNames":null"#;
-    if verdicts.iter().any(Option::is_some) {
-        pass_what_passes_once(&list.items, &mut verdicts);
+    if refusals.iter().any(Option::is_some) {
+        allow_names_allowed_once(&list.items, &mut refusals);
     } else if let Some(SentList { sent, .. }) = &list.around {
         let mut writer = FilterResultWriter::new(0).echo(begin, sent.clone());
         writer.text(end);
         return writer.finish();
     }
-    let passing = || list.items.iter().zip(&verdicts).filter(|(_, verdict)| verdict.is_none());
-    let size: usize = passing().map(|(item, _)| item.sent.len() + 1).sum();
+    let allowed = || list.items.iter().zip(&refusals).filter(|(_, refusal)| refusal.is_none());
+    let size: usize = allowed().map(|(item, _)| item.sent.len() + 1).sum();
     let mut writer = FilterResultWriter::new(size + 500);
     let (before, after) =
         list.around.as_ref().map_or((r#"{"metadata":{},"items":"#, "}"), |list| (list.before, list.after));
     writer.text(begin);
     writer.text(before);
     writer.text("[");
-    passing().for_each(|(item, _)| writer.item(item.sent));
+    allowed().for_each(|(item, _)| writer.item(item.sent));
     writer.text("]");
     writer.text(after);
     writer.text(end);
-    for (item, verdict) in list.items.iter().zip(&verdicts) {
-        if let Some((name, reason)) = item.name.zip(*verdict) {
+    for (item, refusal) in list.items.iter().zip(&refusals) {
+        if let Some((name, reason)) = item.name.zip(*refusal) {
             writer.refuse(name, message(reason));
         }
     }
     writer.finish()
 }
 
-/// Two Nodes of one name can differ, and a name must not be both passed and refused: it then passes.
-fn pass_what_passes_once<R>(items: &[SentNode<'_>], verdicts: &mut [Option<R>]) {
+/// Removes the refusals of names that are also allowed: two Nodes of one name can differ, and the result must not have a name
+/// both as allowed and as refused.
+fn allow_names_allowed_once<R>(items: &[SentNode<'_>], refusals: &mut [Option<R>]) {
     let named = |item: &SentNode<'_>| item.name.map(|name| decoded(&name).into_owned());
-    let passed = items.iter().zip(verdicts.iter()).filter(|(_, verdict)| verdict.is_none());
-    let passed: HashSet<String> = passed.filter_map(|(item, _)| named(item)).collect();
-    if passed.is_empty() {
+    let allowed = items.iter().zip(refusals.iter()).filter(|(_, refusal)| refusal.is_none());
+    let allowed: HashSet<String> = allowed.filter_map(|(item, _)| named(item)).collect();
+    if allowed.is_empty() {
         return;
     }
-    for (item, verdict) in items.iter().zip(verdicts).filter(|(_, verdict)| verdict.is_some()) {
-        if named(item).is_some_and(|name| passed.contains(&name)) {
-            *verdict = None;
+    for (item, refusal) in items.iter().zip(refusals).filter(|(_, refusal)| refusal.is_some()) {
+        if named(item).is_some_and(|name| allowed.contains(&name)) {
+            *refusal = None;
         }
     }
 }
 
-/// The text of a name that [`name`] has let through.
+/// Decodes a name that [`name`] has checked.
 fn decoded<'a>(name: &JsonString<'a>) -> Cow<'a, str> {
     name.decode().unwrap_or_default()
 }
 
-/// Writes an answer.
+/// Writes an ExtenderFilterResult.
 struct FilterResultWriter {
     body: EchoedBody,
     failed: Vec<u8>,
@@ -286,13 +286,13 @@ struct FilterResultWriter {
 }
 
 impl FilterResultWriter {
-    /// For so many bytes that are not echoed, and the end.
+    /// Creates a writer with room for `capacity` bytes besides the echoed text and the end.
     fn new(capacity: usize) -> Self {
         let body = EchoedBody { after: Vec::with_capacity(capacity + 100), ..EchoedBody::default() };
         Self { body, failed: Vec::new(), is_first: true }
     }
 
-    /// Begins with what is echoed.
+    /// Writes `before` and the echoed range of the body; call this first.
     fn echo(mut self, before: &str, sent: Range<usize>) -> Self {
         self.body.before.extend_from_slice(before.as_bytes());
         self.body.sent = sent;
@@ -303,7 +303,7 @@ impl FilterResultWriter {
         self.body.after.extend_from_slice(text.as_bytes());
     }
 
-    /// An item of the list that passes.
+    /// Writes an allowed item of the list.
     fn item(&mut self, text: &str) {
         if !std::mem::take(&mut self.is_first) {
             self.text(",");
@@ -315,13 +315,14 @@ impl FilterResultWriter {
         if !self.failed.is_empty() {
             self.failed.push(b',');
         }
-        // The texts need no escapes; a test in filter.rs says so.
+        // The texts need no escapes: the test of `FilterReason` checks that.
         for part in [name.quoted(), ":\"", message, "\""] {
             self.failed.extend_from_slice(part.as_bytes());
         }
     }
 
-    /// Refusals are unresolvable: a FailedNodes entry would make the scheduler try preemption where it cannot help.
+    /// Writes the refusals and the end. Refusals are unresolvable: for an entry of FailedNodes the scheduler would try preemption,
+    /// which cannot help.
     fn finish(mut self) -> EchoedBody {
         self.text(r#","FailedNodes":{},"FailedAndUnresolvableNodes":{"#);
         self.body.after.append(&mut self.failed);
@@ -330,7 +331,7 @@ impl FilterResultWriter {
     }
 }
 
-/// Reads the object that is the whole body.
+/// Reads a body that is one object.
 pub(crate) fn parse_object<'a>(
     kind: &'static str,
     body: &'a [u8],
@@ -341,7 +342,7 @@ pub(crate) fn parse_object<'a>(
     scanner.object(member).and_then(|()| scanner.end()).map_err(|source| BadArgs::NotArgs { kind, source })
 }
 
-/// The text of an object; `None` for `null`.
+/// Returns the text of an object; `None` for `null`.
 pub(crate) fn object_text<'a>(scanner: &mut Scanner<'a>) -> Result<Option<&'a str>, JsonError> {
     match scanner.peek() {
         _ if scanner.null() => Ok(None),
@@ -369,7 +370,7 @@ fn parse_list<'a>(scanner: &mut Scanner<'a>) -> Result<Option<NodeList<'a>>, Jso
             scanner.value()?;
             return Ok(());
         }
-        // Echoed around other items only where nobody could read it differently.
+        // The list is echoed around fewer items only if every JSON reader finds the same items in it.
         is_plain &= place.is_none() && key.quoted() == r#""items""#;
         scanner.peek();
         let from = scanner.position();

@@ -1,7 +1,7 @@
 //! Field paths and errors, after kubernetes v1.36.3 staging/src/k8s.io/apimachinery/pkg/util/validation/field.
 //!
-//! A fault is data: where ([`Path`]), of which kind ([`ErrorKind`]), the value that is wrong and what to do about it.
-//! Texts are upstream's to the letter, because people search for them.
+//! An error is data: the [`Path`] of the field, the [`ErrorKind`], the wrong value, and a detail in words. The texts are
+//! upstream's to the letter, because users search for them.
 
 use std::fmt;
 
@@ -12,30 +12,30 @@ use serde::Serialize;
 pub struct Path(String);
 
 impl Path {
-    /// A path with one element.
+    /// Creates a path with one element.
     pub fn new(root: &str) -> Self {
         Self(root.to_owned())
     }
 
-    /// The path of a field of this object.
+    /// Returns the path of a field of this object.
     #[must_use]
     pub fn child(&self, name: &str) -> Self {
         if self.0.is_empty() { Self::new(name) } else { Self(format!("{}.{name}", self.0)) }
     }
 
-    /// The path of an element of this list.
+    /// Returns the path of an element of this list.
     #[must_use]
     pub fn index(&self, index: usize) -> Self {
         Self(format!("{}[{index}]", self.0))
     }
 
-    /// The path of an entry of this map.
+    /// Returns the path of an entry of this map.
     #[must_use]
     pub fn key(&self, key: &str) -> Self {
         Self(format!("{}[{key}]", self.0))
     }
 
-    /// The path as text.
+    /// Returns the path as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -47,10 +47,10 @@ impl fmt::Display for Path {
     }
 }
 
-/// The closed set of kinds that is also the set of values of `StatusCause.reason`.
+/// The kind of an error. The kinds are the values that `StatusCause.reason` may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ErrorKind {
-    /// A field that must be set is not.
+    /// A required field is not set.
     Required,
     /// A value that breaks a rule.
     Invalid,
@@ -65,7 +65,7 @@ pub enum ErrorKind {
 }
 
 impl ErrorKind {
-    /// The upstream `ErrorType`, as it stands in `StatusCause.reason`.
+    /// Returns the upstream `ErrorType`, the value of `StatusCause.reason`.
     pub fn reason(self) -> &'static str {
         match self {
             Self::Required => "FieldValueRequired",
@@ -77,7 +77,7 @@ impl ErrorKind {
         }
     }
 
-    /// The words in front of the value, after `ErrorType.String` upstream.
+    /// Returns the words in front of the value (`ErrorType.String` upstream).
     pub fn text(self) -> &'static str {
         match self {
             Self::Required => "Required value",
@@ -89,65 +89,66 @@ impl ErrorKind {
         }
     }
 
-    /// Whether the text shows the value.
+    /// True if the text of this kind shows the value.
     fn shows_value(self) -> bool {
         !matches!(self, Self::Required | Self::Forbidden | Self::TooLong)
     }
 }
 
-/// One fault of one field.
+/// One error of one field.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Error {
-    /// What kind of fault it is.
+    /// Decides the first words of the text.
     pub kind: ErrorKind,
-    /// Where it is.
+    /// From the root of the object.
     pub field: Path,
-    /// The value as upstream prints it: JSON, but `%q` for what is a plain string in Go.
+    /// The wrong value as upstream prints it: JSON, or Go's `%q` where the Go type is a plain string.
     pub bad_value: String,
-    /// What is wrong with it; may be empty.
+    /// The rule that the value breaks, in words; may be empty.
     pub detail: String,
 }
 
 impl Error {
-    /// A field that must be set is not.
+    /// Creates the error of a required field that is not set.
     pub fn required(field: Path, detail: impl Into<String>) -> Self {
         Self { kind: ErrorKind::Required, field, bad_value: String::new(), detail: detail.into() }
     }
 
-    /// A value that breaks a rule.
+    /// Creates the error of a value that breaks a rule; the value is printed as JSON.
     pub fn invalid(field: Path, value: &impl Serialize, detail: impl Into<String>) -> Self {
         Self { kind: ErrorKind::Invalid, field, bad_value: json(value), detail: detail.into() }
     }
 
-    /// A value that breaks a rule and is a plain string in Go, whose `%q` differs from JSON in characters nobody can see.
+    /// Creates the error of a value that breaks a rule and is a plain string in Go: `%q` differs from JSON in characters that are
+    /// not printable.
     pub fn invalid_text(field: Path, value: &str, detail: impl Into<String>) -> Self {
         Self { kind: ErrorKind::Invalid, field, bad_value: quote(value), detail: detail.into() }
     }
 
-    /// A value outside an enumeration; `supported` in upstream's order.
+    /// Creates the error of a value outside an enumeration; `supported` is in upstream's order.
     pub fn not_supported(field: Path, value: &impl Serialize, supported: &[&str]) -> Self {
         let quoted: Vec<String> = supported.iter().map(|value| format!("{value:?}")).collect();
         let detail = format!("supported values: {}", quoted.join(", "));
         Self { kind: ErrorKind::NotSupported, field, bad_value: json(value), detail }
     }
 
-    /// A field that may not be set here.
+    /// Creates the error of a field that may not be set here.
     pub fn forbidden(field: Path, detail: impl Into<String>) -> Self {
         Self { kind: ErrorKind::Forbidden, field, bad_value: String::new(), detail: detail.into() }
     }
 
-    /// A value that must be unique and is not.
+    /// Creates the error of a value that must be unique and is not.
     pub fn duplicate(field: Path, value: &impl Serialize) -> Self {
         Self { kind: ErrorKind::Duplicate, field, bad_value: json(value), detail: String::new() }
     }
 
-    /// A value that is longer than `max` bytes.
+    /// Creates the error of a value that is longer than `max` bytes.
     pub fn too_long(field: Path, max: usize) -> Self {
         let detail = format!("may not be more than {max} bytes");
         Self { kind: ErrorKind::TooLong, field, bad_value: String::new(), detail }
     }
 
-    /// The text without the field, as it stands in `StatusCause.message` (`Error.ErrorBody` upstream).
+    /// Returns the text without the path, the value of `StatusCause.message` (`Error.ErrorBody` upstream).
     pub fn body(&self) -> String {
         let mut body = self.kind.text().to_owned();
         if self.kind.shows_value() {
@@ -168,29 +169,29 @@ impl fmt::Display for Error {
     }
 }
 
-/// The faults of one object, in the order in which the rules found them.
+/// The errors of one object, in the order of the rules that found them.
 pub type ErrorList = Vec<Error>;
 
-/// Whether Go takes a character for printable (`unicode.IsPrint`).
+/// True if Go calls a character printable (`unicode.IsPrint`).
 pub fn is_printable(char: char) -> bool {
     if char.is_ascii() {
         return matches!(char, ' '..='~');
     }
-    // Behind another character, because a combining mark on its own is escaped by Rust and not by Go.
+    // The character stands behind an `a`, because Rust escapes a combining mark that stands alone and Go does not.
     let mut buffer = [b'a', 0, 0, 0, 0];
     let length = char.encode_utf8(&mut buffer[1..]).len();
     let text = std::str::from_utf8(&buffer[..=length]).unwrap_or_default();
     text.escape_debug().nth(1) == Some(char)
 }
 
-/// JSON as Go writes it: fit to stand in HTML.
+/// Returns JSON as Go writes it, with the characters escaped that have a meaning in HTML.
 fn json(value: &impl Serialize) -> String {
-    // Only maps with keys that are no strings and failing Serialize implementations fail, and no value here is either.
+    // Only a map whose keys are not strings or a Serialize implementation of one's own can fail; the values here have neither.
     let text = serde_json::to_string(value).unwrap_or_else(|_| "null".to_owned());
     if !text.contains(['<', '>', '&', '\u{2028}', '\u{2029}']) {
         return text;
     }
-    // All of these stand only inside strings.
+    // In JSON these characters stand only inside strings.
     let mut escaped = String::with_capacity(text.len() + 16);
     for char in text.chars() {
         match char {
@@ -203,7 +204,7 @@ fn json(value: &impl Serialize) -> String {
     escaped
 }
 
-/// A string as Go's `%q` writes it (strconv.Quote).
+/// Quotes a string as Go's `%q` does (`strconv.Quote`).
 pub fn quote(text: &str) -> String {
     let mut quoted = String::with_capacity(text.len() + 2);
     quoted.push('"');

@@ -1,4 +1,4 @@
-//! Numbers that may be written as percentages, read as Kubernetes reads them.
+//! Numbers that may be written as percentages, such as `maxSurge: 10%`.
 //!
 //! After kubernetes v1.36.3 pkg/apis/apps/validation/validation.go (`getPercentValue`,
 //! `getIntOrPercentValue`) and staging/src/k8s.io/apimachinery/pkg/util/validation/validation.go (`IsValidPercent`).
@@ -7,8 +7,8 @@ use std::num::IntErrorKind;
 
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-/// Whether upstream counts the value as zero, well formed or not (`getIntOrPercentValue`): text that is no number is zero, and a
-/// number that does not fit is the largest.
+/// True if upstream counts the value as zero (`getIntOrPercentValue`). A text that is no number is zero; a number that does not
+/// fit into 64 bits is the largest or the smallest.
 pub fn is_zero(value: &IntOrString) -> bool {
     match value {
         IntOrString::Int(count) => *count == 0,
@@ -22,7 +22,7 @@ pub fn is_zero(value: &IntOrString) -> bool {
     }
 }
 
-/// The number of `[0-9]+%`, saturating.
+/// Returns the number of `[0-9]+%`, saturating, or `None` for any other text.
 pub fn percent(text: &str) -> Option<u64> {
     let digits = text.strip_suffix('%')?;
     let is_number = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());

@@ -1,9 +1,9 @@
-//! A strict scanner of JSON text: finds values and skips them, without decoding or copying any.
+//! A strict scanner of JSON text that finds and skips values without decoding or copying them.
 //!
-//! `/scheduler/filter` gets up to 64 MiB of Nodes of which a few bytes each are read and all are echoed. serde_json's
-//! `RawValue` scans such a text twice, once to find where each Node ends and once to read from it; this does both in one
-//! pass. What it accepts is JSON by RFC 8259, so that what is echoed can be decoded by whoever sent it; nothing recurses, and
-//! what is nested deeper than any Kubernetes object is refused.
+//! `/scheduler/filter` gets up to 64 MiB of Nodes, reads a few bytes of each and echoes them all. serde_json's `RawValue` scans
+//! such a text twice, once to find the end of each Node and once to read from it; this scanner does both at once. It accepts
+//! JSON by RFC 8259, so the scheduler can decode the echo of its text. It does not recurse, and it refuses values that are nested
+//! deeper than any Kubernetes object.
 
 pub(crate) mod plain_text;
 
@@ -12,18 +12,18 @@ use std::fmt;
 
 use self::plain_text::plain_length;
 
-/// How deep values may be nested: Kubernetes objects stay far below a hundred, and Go itself stops at 10,000.
+/// The greatest depth of nested values. Kubernetes objects stay far below a hundred; Go itself stops at 10,000.
 const MAX_DEPTH: usize = 1_024;
 
-/// A body as a text. The fast check does not say where it fails.
+/// Returns a body as text.
 ///
 /// # Errors
-/// When it is not UTF-8.
+/// Fails if the body is not UTF-8. The slower second check finds the position of the error.
 pub fn text(body: &[u8]) -> Result<&str, std::str::Utf8Error> {
     simdutf8::basic::from_utf8(body).or_else(|_| std::str::from_utf8(body))
 }
 
-/// Where and why a text is not the JSON that was expected.
+/// An error of a JSON text: the expectation that it breaks, and the position in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct JsonError {
     what: &'static str,
@@ -47,17 +47,17 @@ pub struct JsonString<'a> {
 }
 
 impl<'a> JsonString<'a> {
-    /// A string without escapes, with its quotes.
+    /// Creates a string from `quoted`, a text with its quotes and without escapes.
     pub(crate) fn plain(quoted: &'a str) -> Self {
         Self { quoted, escaped: false }
     }
 
-    /// The string as it was sent, with its quotes.
+    /// Returns the string as it was sent, with its quotes.
     pub fn quoted(&self) -> &'a str {
         self.quoted
     }
 
-    /// What it says; `None` when its escapes name half a surrogate pair.
+    /// Returns the content; `None` if an escape is half of a surrogate pair.
     #[inline]
     pub fn decode(&self) -> Option<Cow<'a, str>> {
         if self.escaped {
@@ -67,12 +67,12 @@ impl<'a> JsonString<'a> {
         }
     }
 
-    /// Whether it says `text`.
+    /// True if the content is `text`.
     pub fn says(&self, text: &str) -> bool {
         self.decode().is_some_and(|own| own == text)
     }
 
-    /// Whether it says `key`, in any case, as Go's decoder compares keys.
+    /// True if the content is `key` in upper or lower case, as Go's decoder compares keys.
     pub fn is_key(&self, key: &str) -> bool {
         self.decode().is_some_and(|text| text.eq_ignore_ascii_case(key))
     }
@@ -86,38 +86,38 @@ pub struct Scanner<'a> {
 }
 
 impl<'a> Scanner<'a> {
-    /// At the start of `text`.
+    /// Creates a scanner at the start of `text`.
     pub fn new(text: &'a str) -> Self {
         Self { text, at: 0 }
     }
 
-    /// How many bytes were passed.
+    /// Returns the number of bytes before the position.
     pub fn position(&self) -> usize {
         self.at
     }
 
-    /// What was not passed.
+    /// Returns the text after the position.
     pub fn rest(&self) -> &'a str {
         &self.text[self.at..]
     }
 
-    /// Passes the start of [`Self::rest`] that was read by other means.
-    pub fn pass(&mut self, text: &str) {
+    /// Skips `text`, the start of [`Self::rest`], which the caller has read by other means.
+    pub fn skip(&mut self, text: &str) {
         debug_assert!(self.rest().starts_with(text));
         self.at += text.len();
     }
 
-    /// What was passed since `start`, a [`Self::position`].
+    /// Returns the text from `start`, an earlier [`Self::position`], to the position.
     pub fn text_since(&self, start: usize) -> &'a str {
         &self.text[start..self.at]
     }
 
-    /// A fault here.
+    /// Creates an error at the position.
     pub fn fault(&self, what: &'static str) -> JsonError {
         JsonError { what, at: self.at }
     }
 
-    /// Nothing but white space may follow.
+    /// Skips white space to the end of the text; other text is an error.
     pub fn end(&mut self) -> Result<(), JsonError> {
         match self.peek() {
             None => Ok(()),
@@ -125,7 +125,7 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// The first byte of the next token.
+    /// Skips white space and returns the first byte of the next token, without skipping it.
     pub fn peek(&mut self) -> Option<u8> {
         let bytes = self.text.as_bytes();
         while let Some(byte) = bytes.get(self.at) {
@@ -137,7 +137,7 @@ impl<'a> Scanner<'a> {
         None
     }
 
-    /// Passes `null` if that is next.
+    /// Skips `null` and returns true if that is the next token.
     pub fn null(&mut self) -> bool {
         let is_null = self.peek() == Some(b'n') && self.text.as_bytes()[self.at..].starts_with(b"null");
         if is_null {
@@ -146,37 +146,37 @@ impl<'a> Scanner<'a> {
         is_null
     }
 
-    /// Passes a string.
+    /// Reads a string.
     pub fn string(&mut self) -> Result<JsonString<'a>, JsonError> {
         if self.peek() != Some(b'"') {
             return Err(self.fault("expected a string"));
         }
         let start = self.at;
-        let escaped = self.pass_string()?;
+        let escaped = self.skip_string()?;
         Ok(JsonString { quoted: &self.text[start..self.at], escaped })
     }
 
-    /// Passes an object; `member` gets each key and must pass the value.
+    /// Reads an object. `member` gets each key and must read or skip the value.
     pub fn object(
         &mut self,
         mut member: impl FnMut(&mut Self, JsonString<'a>) -> Result<(), JsonError>,
     ) -> Result<(), JsonError> {
         self.expect(b'{', "expected an object")?;
-        if self.passes(b'}') {
+        if self.skip_byte(b'}') {
             return Ok(());
         }
         loop {
             let key = self.string()?;
             self.expect(b':', "expected a colon")?;
             member(self, key)?;
-            if self.passes(b'}') {
+            if self.skip_byte(b'}') {
                 return Ok(());
             }
             self.expect(b',', "expected a comma or the end of the object")?;
         }
     }
 
-    /// Passes an object or `null`, and says which it was.
+    /// Reads an object or `null`; returns false for `null`.
     pub fn optional_object(
         &mut self,
         member: impl FnMut(&mut Self, JsonString<'a>) -> Result<(), JsonError>,
@@ -184,68 +184,68 @@ impl<'a> Scanner<'a> {
         if self.null() { Ok(false) } else { self.object(member).map(|()| true) }
     }
 
-    /// Passes an array; `item` must pass each of its values.
+    /// Reads an array; `item` must read or skip one value.
     pub fn array(
         &mut self,
         mut item: impl FnMut(&mut Self) -> Result<(), JsonError>,
     ) -> Result<(), JsonError> {
         self.expect(b'[', "expected an array")?;
-        if self.passes(b']') {
+        if self.skip_byte(b']') {
             return Ok(());
         }
         loop {
             item(self)?;
-            if self.passes(b']') {
+            if self.skip_byte(b']') {
                 return Ok(());
             }
             self.expect(b',', "expected a comma or the end of the array")?;
         }
     }
 
-    /// Passes any value and returns its text.
+    /// Skips any value and returns its text.
     pub fn value(&mut self) -> Result<&'a str, JsonError> {
         self.peek();
         let start = self.at;
-        self.pass_value()?;
+        self.skip_value()?;
         Ok(&self.text[start..self.at])
     }
 
-    fn pass_value(&mut self) -> Result<(), JsonError> {
+    fn skip_value(&mut self) -> Result<(), JsonError> {
         let mut open = OpenContainers::default();
         loop {
             match self.peek() {
                 Some(b'"') => {
-                    self.pass_string()?;
+                    self.skip_string()?;
                 }
                 Some(b'{') => {
                     self.at += 1;
-                    if !self.passes(b'}') {
+                    if !self.skip_byte(b'}') {
                         open.push(true).ok_or_else(|| self.fault("nested too deep"))?;
-                        self.pass_key()?;
+                        self.skip_key()?;
                         continue;
                     }
                 }
                 Some(b'[') => {
                     self.at += 1;
-                    if !self.passes(b']') {
+                    if !self.skip_byte(b']') {
                         open.push(false).ok_or_else(|| self.fault("nested too deep"))?;
                         continue;
                     }
                 }
-                Some(b'-' | b'0'..=b'9') => self.pass_number()?,
-                Some(b't') => self.pass_word("true")?,
-                Some(b'f') => self.pass_word("false")?,
-                Some(b'n') => self.pass_word("null")?,
+                Some(b'-' | b'0'..=b'9') => self.skip_number()?,
+                Some(b't') => self.skip_word("true")?,
+                Some(b'f') => self.skip_word("false")?,
+                Some(b'n') => self.skip_word("null")?,
                 Some(_) => return Err(self.fault("expected a value")),
                 None => return Err(self.fault("unexpected end")),
             }
-            // A value is complete: so may be what holds it.
+            // The value is complete, and so may be the containers around it.
             loop {
                 let Some(in_object) = open.last() else { return Ok(()) };
                 match (self.peek(), in_object) {
                     (Some(b','), true) => {
                         self.at += 1;
-                        self.pass_key()?;
+                        self.skip_key()?;
                         break;
                     }
                     (Some(b','), false) => {
@@ -264,16 +264,16 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    fn pass_key(&mut self) -> Result<(), JsonError> {
+    fn skip_key(&mut self) -> Result<(), JsonError> {
         if self.peek() != Some(b'"') {
             return Err(self.fault("expected a key"));
         }
-        self.pass_string()?;
+        self.skip_string()?;
         self.expect(b':', "expected a colon")
     }
 
-    /// Passes a string, whose quote is next, and says whether it has escapes.
-    fn pass_string(&mut self) -> Result<bool, JsonError> {
+    /// Skips a string whose first quote is next; returns true if it has escapes.
+    fn skip_string(&mut self) -> Result<bool, JsonError> {
         let bytes = self.text.as_bytes();
         self.at += 1;
         let mut escaped = false;
@@ -286,7 +286,7 @@ impl<'a> Scanner<'a> {
                 }
                 Some(b'\\') => {
                     escaped = true;
-                    self.pass_escape()?;
+                    self.skip_escape()?;
                 }
                 Some(_) => return Err(self.fault("control character in a string")),
                 None => return Err(self.fault("unexpected end of a string")),
@@ -294,7 +294,7 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    fn pass_escape(&mut self) -> Result<(), JsonError> {
+    fn skip_escape(&mut self) -> Result<(), JsonError> {
         let length = match self.text.as_bytes()[self.at + 1..] {
             [b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't', ..] => 2,
             [b'u', a, b, c, d, ..] if [a, b, c, d].iter().all(u8::is_ascii_hexdigit) => 6,
@@ -304,30 +304,30 @@ impl<'a> Scanner<'a> {
         Ok(())
     }
 
-    fn pass_number(&mut self) -> Result<(), JsonError> {
+    fn skip_number(&mut self) -> Result<(), JsonError> {
         if self.byte() == Some(b'-') {
             self.at += 1;
         }
         if self.byte() == Some(b'0') {
             self.at += 1;
         } else {
-            self.pass_digits()?;
+            self.skip_digits()?;
         }
         if self.byte() == Some(b'.') {
             self.at += 1;
-            self.pass_digits()?;
+            self.skip_digits()?;
         }
         if let Some(b'e' | b'E') = self.byte() {
             self.at += 1;
             if let Some(b'+' | b'-') = self.byte() {
                 self.at += 1;
             }
-            self.pass_digits()?;
+            self.skip_digits()?;
         }
         Ok(())
     }
 
-    fn pass_digits(&mut self) -> Result<(), JsonError> {
+    fn skip_digits(&mut self) -> Result<(), JsonError> {
         let start = self.at;
         while self.byte().is_some_and(|byte| byte.is_ascii_digit()) {
             self.at += 1;
@@ -335,7 +335,7 @@ impl<'a> Scanner<'a> {
         if self.at == start { Err(self.fault("invalid number")) } else { Ok(()) }
     }
 
-    fn pass_word(&mut self, word: &str) -> Result<(), JsonError> {
+    fn skip_word(&mut self, word: &str) -> Result<(), JsonError> {
         if !self.text.as_bytes()[self.at..].starts_with(word.as_bytes()) {
             return Err(self.fault("expected a value"));
         }
@@ -347,18 +347,18 @@ impl<'a> Scanner<'a> {
         self.text.as_bytes().get(self.at).copied()
     }
 
-    fn passes(&mut self, byte: u8) -> bool {
+    fn skip_byte(&mut self, byte: u8) -> bool {
         let found = self.peek() == Some(byte);
         self.at += usize::from(found);
         found
     }
 
     fn expect(&mut self, byte: u8, what: &'static str) -> Result<(), JsonError> {
-        if self.passes(byte) { Ok(()) } else { Err(self.fault(what)) }
+        if self.skip_byte(byte) { Ok(()) } else { Err(self.fault(what)) }
     }
 }
 
-/// Which containers are open: one bit each, set for an object.
+/// The containers around the position: one bit each, set for an object.
 struct OpenContainers {
     bits: [u64; MAX_DEPTH / 64],
     depth: usize,

@@ -1,7 +1,7 @@
-//! Metadata, kinds and owners of Kubernetes objects, reduced to the fields that are read.
+//! Metadata, kinds and owners of Kubernetes objects, trimmed to the fields that this program reads.
 //!
-//! Objects are decoded straight into these lean types: a pod of 9 KB costs what we read of it. Go reads `null` as the zero
-//! value of any type, so every field here does too.
+//! Objects are decoded straight into these trimmed types: of a pod of 9 KB only the fields that are read take memory. Go reads
+//! `null` as the zero value of any type, and so does every field here.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -32,42 +32,42 @@ pub struct Metadata {
     /// Empty before the object is stored.
     #[serde(deserialize_with = "or_default")]
     pub resource_version: String,
-    /// Bumped by the apiserver when the spec changes.
+    /// The apiserver increases it with every change of the spec.
     #[serde(deserialize_with = "or_default")]
     pub generation: i64,
     /// RFC 3339, as the apiserver writes it; times of one cluster compare as text.
     #[serde(deserialize_with = "or_default")]
     pub creation_timestamp: String,
-    /// Present once the object is being deleted.
+    /// RFC 3339; present once the object is being deleted.
     pub deletion_timestamp: Option<String>,
-    /// Seconds that a pod had to end in when it was deleted.
+    /// The seconds that a deleted pod has to end in.
     pub deletion_grace_period_seconds: Option<i64>,
-    /// Key and value.
+    /// By key.
     #[serde(deserialize_with = "string_map")]
     pub labels: BTreeMap<String, String>,
-    /// Key and value.
+    /// By key.
     #[serde(deserialize_with = "string_map")]
     pub annotations: BTreeMap<String, String>,
     /// At most one of them is the controller's.
     #[serde(deserialize_with = "or_default")]
     pub owner_references: Vec<OwnerReference>,
-    /// What must be removed before the object goes.
+    /// The apiserver removes a deleted object once this list is empty.
     #[serde(deserialize_with = "or_default")]
     pub finalizers: Vec<String>,
 }
 
 impl Metadata {
-    /// Whether the object is being deleted.
+    /// True if the object is being deleted.
     pub fn is_deleting(&self) -> bool {
         self.deletion_timestamp.is_some()
     }
 
-    /// The controller's reference (`metav1.GetControllerOf` upstream): the first with `controller: true`.
+    /// Returns the reference to the controller, the first with `controller: true` (`metav1.GetControllerOf` upstream).
     pub fn controller(&self) -> Option<&OwnerReference> {
         self.owner_references.iter().find(|reference| reference.controller == Some(true))
     }
 
-    /// The name, or the prefix it will be made from: what to call the object in a log.
+    /// Returns the name for logs: the object's own, or the prefix that the apiserver will make it from.
     pub fn display_name(&self) -> &str {
         if self.name.is_empty() { &self.generate_name } else { &self.name }
     }
@@ -83,30 +83,30 @@ pub struct OwnerReference {
     /// Such as `DaemonSet`.
     #[serde(deserialize_with = "or_default")]
     pub kind: String,
-    /// The owner's name, in the namespace of the object that refers to it.
+    /// In the namespace of the object that has the reference.
     #[serde(deserialize_with = "or_default")]
     pub name: String,
-    /// The owner's UID.
+    /// The UID of the owner; another object of the same name has another.
     #[serde(deserialize_with = "or_default")]
     pub uid: String,
-    /// Whether the owner is the managing controller. Refusals tell `false` from none, as upstream's do.
+    /// True for the controller of the object. Messages distinguish `false` from absent, as upstream's do.
     pub controller: Option<bool>,
-    /// Written by the DaemonSet controller; validated only.
+    /// The DaemonSet controller writes it; only validation reads it.
     pub block_owner_deletion: Option<bool>,
 }
 
 impl OwnerReference {
-    /// The API group: what stands before the `/` of `apiVersion`, empty for the core group.
+    /// Returns the API group; empty for the core group.
     pub fn group(&self) -> &str {
         group_of(&self.api_version)
     }
 }
 
-/// What an object says that it is; empty where it does not.
+/// The kind that an object names; empty if it names none, as in the items of a list.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct TypeMeta {
-    /// Group and version.
+    /// Group and version, such as `apps/v1`.
     #[serde(deserialize_with = "or_default")]
     pub api_version: String,
     /// Such as `Node`.
@@ -115,7 +115,7 @@ pub struct TypeMeta {
 }
 
 impl TypeMeta {
-    /// What stands before the `/` of the version; empty for the core group.
+    /// Returns the API group; empty for the core group.
     pub fn group(&self) -> &str {
         group_of(&self.api_version)
     }
@@ -131,13 +131,13 @@ pub struct GroupKind {
 }
 
 impl GroupKind {
-    /// Whether it is Kubernetes' own DaemonSet, whose every rule is checked.
+    /// True for Kubernetes' own DaemonSet: upstream's rules are checked for that kind only.
     pub fn is_builtin(&self) -> bool {
         self.group == "apps" && self.kind == "DaemonSet"
     }
 }
 
-/// The API group in an `apiVersion`: the part before the `/`, empty for the core group.
+/// Returns the part of an `apiVersion` before the `/`; empty for the core group.
 fn group_of(api_version: &str) -> &str {
     api_version.split_once('/').map_or("", |(group, _)| group)
 }
@@ -145,7 +145,7 @@ fn group_of(api_version: &str) -> &str {
 /// Reads `null` as the default value, as Go's decoder does.
 ///
 /// # Errors
-/// Whatever `T` makes of a value that is not `null`.
+/// Fails as `T` does on a value that is not `null`.
 pub fn or_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(from: D) -> Result<T, D::Error> {
     Ok(Option::deserialize(from)?.unwrap_or_default())
 }
@@ -233,7 +233,7 @@ pub fn visit_list<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
 /// Reads a map of strings in which `null` is the empty string, as in YAML's `app:` with nothing behind it.
 ///
 /// # Errors
-/// When it is no such map.
+/// Fails if the value is no such map.
 pub fn string_map<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap<String, String>, D::Error> {
     struct Entries;
     impl<'de> Visitor<'de> for Entries {

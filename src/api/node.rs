@@ -1,4 +1,4 @@
-//! A node, reduced to what placing a pod on it needs.
+//! A node, trimmed to the fields that placing a pod on it needs.
 
 use k8s_openapi::api::core::v1::Taint;
 use serde::Deserialize;
@@ -10,13 +10,13 @@ use super::pod::ResourceList;
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Node {
-    /// Its metadata.
+    /// Standard object metadata.
     #[serde(deserialize_with = "or_default")]
     pub metadata: Metadata,
-    /// What its administrators and controllers ask for.
+    /// Written by administrators and controllers.
     #[serde(deserialize_with = "or_default")]
     pub spec: NodeSpec,
-    /// What the kubelet says.
+    /// Written by the kubelet.
     #[serde(deserialize_with = "or_default")]
     pub status: NodeStatus,
 }
@@ -25,10 +25,10 @@ pub struct Node {
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct NodeSpec {
-    /// In the order of the object.
+    /// In the order of the object, which decides the taint that a message names.
     #[serde(deserialize_with = "or_default")]
     pub taints: Vec<Taint>,
-    /// Whether the node is cordoned.
+    /// True while the node is cordoned.
     #[serde(deserialize_with = "or_default")]
     pub unschedulable: bool,
 }
@@ -37,16 +37,16 @@ pub struct NodeSpec {
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct NodeStatus {
-    /// What pods may ask for in all.
+    /// The amounts that the requests of all pods may add up to.
     #[serde(deserialize_with = "or_default")]
     pub allocatable: ResourceList,
-    /// What the machine has; read where `allocatable` is absent, as the apiserver defaults it.
+    /// The amounts that the machine has; read where `allocatable` is absent, as the apiserver defaults it.
     #[serde(deserialize_with = "or_default")]
     pub capacity: ResourceList,
 }
 
 impl Node {
-    /// What pods may ask for in all.
+    /// Returns the amounts that the requests of all pods may add up to: `status.allocatable`, or `status.capacity` without it.
     pub fn allocatable(&self) -> &ResourceList {
         if self.status.allocatable.is_empty() { &self.status.capacity } else { &self.status.allocatable }
     }

@@ -1,4 +1,4 @@
-//! A pod, reduced to what placing it needs.
+//! A pod, trimmed to the fields that placing it needs.
 
 use std::collections::BTreeMap;
 
@@ -11,34 +11,34 @@ use super::quantity::Quantity;
 /// Amounts by resource name.
 pub type ResourceList = BTreeMap<String, Quantity>;
 
-/// Priority from which a pod is system-critical (`scheduling.SystemCriticalPriority` upstream).
+/// The lowest priority of a system-critical pod (`scheduling.SystemCriticalPriority` upstream).
 pub const SYSTEM_CRITICAL_PRIORITY: i32 = 2_000_000_000;
 
-/// The annotation of a pod that mirrors a static pod of the kubelet; nobody may touch those.
+/// The annotation of a pod that mirrors a static pod of the kubelet; no webhook may change such a pod.
 pub const MIRROR_ANNOTATION: &str = "kubernetes.io/config.mirror";
 
 /// The part of `Pod` that is read.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Pod {
-    /// Its metadata.
+    /// Standard object metadata.
     #[serde(deserialize_with = "or_default")]
     pub metadata: Metadata,
-    /// What its author asked for, with the apiserver's defaults.
+    /// The desired state, as its author wrote it and the apiserver completed it.
     #[serde(deserialize_with = "or_default")]
     pub spec: PodSpec,
-    /// What the scheduler and the kubelet found.
+    /// Written by the scheduler and the kubelet.
     #[serde(deserialize_with = "or_default")]
     pub status: PodStatus,
 }
 
 impl Pod {
-    /// Whether the pod has ended and holds nothing of its node any more (`podutil.IsPodTerminal` upstream).
+    /// True if the pod has ended and uses no resources of its node any more (`podutil.IsPodTerminal` upstream).
     pub fn is_terminal(&self) -> bool {
         matches!(self.status.phase.as_str(), "Succeeded" | "Failed")
     }
 
-    /// The priority that admission computed; 0 where none did (`corev1helpers.PodPriority` upstream).
+    /// Returns the priority that the apiserver's admission set, 0 without one (`corev1helpers.PodPriority` upstream).
     pub fn priority(&self) -> i32 {
         self.spec.priority.unwrap_or(0)
     }
@@ -53,7 +53,7 @@ impl Pod {
         self.spec.node_name.is_empty() && self.status.conditions.iter().any(failed)
     }
 
-    /// Whether the condition `type` is True.
+    /// True if the pod has the condition `kind` with status True.
     pub fn has_condition(&self, kind: &str) -> bool {
         self.status.conditions.iter().any(|condition| condition.kind == kind && condition.status == "True")
     }
@@ -63,56 +63,56 @@ impl Pod {
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct PodSpec {
-    /// Where it is bound; empty while it is not.
+    /// The node that the pod is bound to; empty before that.
     #[serde(deserialize_with = "or_default")]
     pub node_name: String,
-    /// Who places it.
+    /// The scheduler that binds the pod.
     #[serde(deserialize_with = "or_default")]
     pub scheduler_name: String,
-    /// Filled by admission from the class.
+    /// Set by the apiserver's admission from the priority class.
     pub priority: Option<i32>,
-    /// Empty when the pod names none.
+    /// Empty if the pod names none.
     #[serde(deserialize_with = "or_default")]
     pub priority_class_name: String,
     /// `PreemptLowerPriority` (also when empty) or `Never`.
     #[serde(deserialize_with = "or_default")]
     pub preemption_policy: String,
-    /// Whether it uses its node's network.
+    /// True if the pod uses the network of its node.
     #[serde(deserialize_with = "or_default")]
     pub host_network: bool,
-    /// `ClusterFirst` and the like.
+    /// Such as `ClusterFirst`.
     #[serde(deserialize_with = "or_default")]
     pub dns_policy: String,
     /// `Always` (also when empty), `OnFailure` or `Never`.
     #[serde(deserialize_with = "or_default")]
     pub restart_policy: String,
-    /// Seconds after which the pod is ended.
+    /// The seconds after which the kubelet ends the pod.
     pub active_deadline_seconds: Option<i64>,
-    /// Labels that its node must have.
+    /// Labels that the node must have.
     #[serde(deserialize_with = "string_map")]
     pub node_selector: BTreeMap<String, String>,
-    /// Only its node affinity is read.
+    /// Only the node affinity is read.
     #[serde(deserialize_with = "or_default")]
     pub affinity: Affinity,
-    /// In the order of the object.
+    /// In the order of the object; patches refer to it by index.
     #[serde(deserialize_with = "or_default")]
     pub tolerations: Vec<Toleration>,
     /// At least one in a valid pod.
     #[serde(deserialize_with = "or_default")]
     pub containers: Vec<Container>,
-    /// Run one after the other before the containers, but for sidecars.
+    /// The kubelet runs them one after the other before the containers; sidecars go on running.
     #[serde(deserialize_with = "or_default")]
     pub init_containers: Vec<Container>,
-    /// What the runtime class adds; filled by admission.
+    /// The amounts that the runtime class adds; set by the apiserver's admission.
     #[serde(deserialize_with = "or_default")]
     pub overhead: ResourceList,
-    /// Pod-level resources.
+    /// Requests and limits of the pod as a whole.
     #[serde(deserialize_with = "or_default")]
     pub resources: ResourceRequirements,
-    /// Empty when the pod names none.
+    /// Empty if the pod names none.
     #[serde(deserialize_with = "or_default")]
     pub runtime_class_name: String,
-    /// The pod is not scheduled before all of them are gone.
+    /// The scheduler leaves the pod alone until all of them are removed.
     #[serde(deserialize_with = "or_default")]
     pub scheduling_gates: Vec<SchedulingGate>,
 }
@@ -121,7 +121,7 @@ pub struct PodSpec {
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Affinity {
-    /// Node affinity.
+    /// Rules about the labels and the name of the node.
     #[serde(deserialize_with = "or_default")]
     pub node_affinity: NodeAffinity,
 }
@@ -130,12 +130,12 @@ pub struct Affinity {
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct NodeAffinity {
-    /// Required terms.
+    /// Terms of which one must match; preferred terms are not read.
     #[serde(rename = "requiredDuringSchedulingIgnoredDuringExecution")]
     pub required: Option<NodeSelector>,
 }
 
-/// A gate's name is not read, only that there is one.
+/// A scheduling gate; its name is not read.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 pub struct SchedulingGate {}
 
@@ -143,13 +143,13 @@ pub struct SchedulingGate {}
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Container {
-    /// Its name, unique in the pod.
+    /// Unique in the pod.
     #[serde(deserialize_with = "or_default")]
     pub name: String,
-    /// Requests and limits.
+    /// Requests and limits of the container.
     #[serde(deserialize_with = "or_default")]
     pub resources: ResourceRequirements,
-    /// Ports; only those of the host matter here.
+    /// Only ports that take a port of the host matter to placement.
     #[serde(deserialize_with = "or_default")]
     pub ports: Vec<ContainerPort>,
     /// `Always` makes an init container a sidecar.
@@ -158,7 +158,7 @@ pub struct Container {
 }
 
 impl Container {
-    /// Whether an init container keeps running beside the containers (`podutil.IsRestartableInitContainer` upstream).
+    /// True for an init container that goes on running beside the containers (`podutil.IsRestartableInitContainer` upstream).
     pub fn is_sidecar(&self) -> bool {
         self.restart_policy == "Always"
     }
@@ -171,10 +171,10 @@ pub struct ContainerPort {
     /// The port in the container.
     #[serde(deserialize_with = "or_default")]
     pub container_port: i32,
-    /// The port of the host, 0 for none.
+    /// The port of the host; 0 for none.
     #[serde(deserialize_with = "or_default")]
     pub host_port: i32,
-    /// The address of the host, empty for all.
+    /// The address of the host; empty for all addresses.
     #[serde(rename = "hostIP", deserialize_with = "or_default")]
     pub host_ip: String,
     /// `TCP` (also when empty), `UDP` or `SCTP`.
@@ -186,10 +186,10 @@ pub struct ContainerPort {
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ResourceRequirements {
-    /// What is reserved.
+    /// The amounts that the scheduler sets aside on the node.
     #[serde(deserialize_with = "or_default")]
     pub requests: ResourceList,
-    /// What may be used.
+    /// The most that the kubelet lets the container use.
     #[serde(deserialize_with = "or_default")]
     pub limits: ResourceList,
 }
@@ -201,25 +201,25 @@ pub struct PodStatus {
     /// `Pending`, `Running`, `Succeeded`, `Failed` or `Unknown`.
     #[serde(deserialize_with = "or_default")]
     pub phase: String,
-    /// A word for why the pod is in its phase, such as `Evicted`.
+    /// One word for the cause of the phase, such as `Evicted`.
     #[serde(deserialize_with = "or_default")]
     pub reason: String,
-    /// Conditions, one a type.
+    /// One for each type.
     #[serde(deserialize_with = "or_default")]
     pub conditions: Vec<PodCondition>,
-    /// The node whose room it is to have: by preemption, or by nomination of ours; empty for none.
+    /// The node where preemption, or this program's nomination, makes room for the pod; empty for none.
     #[serde(deserialize_with = "or_default")]
     pub nominated_node_name: String,
-    /// One a container.
+    /// One for each container.
     #[serde(deserialize_with = "or_default")]
     pub container_statuses: Vec<ContainerStatus>,
-    /// One an init container.
+    /// One for each init container.
     #[serde(deserialize_with = "or_default")]
     pub init_container_statuses: Vec<ContainerStatus>,
-    /// Pod-level resources that the node has given.
+    /// Requests of the pod as a whole that the kubelet has admitted.
     #[serde(deserialize_with = "or_default")]
     pub allocated_resources: ResourceList,
-    /// Pod-level resources that are in force.
+    /// Requests and limits of the pod as a whole that are in force on the node.
     pub resources: Option<ResourceRequirements>,
 }
 
@@ -233,10 +233,10 @@ pub struct PodCondition {
     /// `True`, `False` or `Unknown`.
     #[serde(deserialize_with = "or_default")]
     pub status: String,
-    /// A word for why.
+    /// One word in CamelCase, such as `Unschedulable`.
     #[serde(deserialize_with = "or_default")]
     pub reason: String,
-    /// A sentence for why.
+    /// A sentence for people.
     #[serde(deserialize_with = "or_default")]
     pub message: String,
 }
@@ -245,12 +245,12 @@ pub struct PodCondition {
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ContainerStatus {
-    /// The container's name.
+    /// The name of the container.
     #[serde(deserialize_with = "or_default")]
     pub name: String,
-    /// What the node has given.
+    /// The requests that the kubelet has admitted.
     #[serde(deserialize_with = "or_default")]
     pub allocated_resources: ResourceList,
-    /// What is in force; absent when the node does not resize in place.
+    /// Requests and limits in force on the node; absent if the node does not resize pods in place.
     pub resources: Option<ResourceRequirements>,
 }

@@ -1,4 +1,4 @@
-//! Namespaces, priority classes, limit ranges, runtime classes and quotas, reduced to the fields that are read.
+//! Namespaces, priority classes, limit ranges, runtime classes and quotas, trimmed to the fields that this program reads.
 
 use serde::Deserialize;
 
@@ -9,7 +9,7 @@ use crate::api::pod::ResourceList;
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Namespace {
-    /// Its metadata; node selectors are annotations.
+    /// Standard object metadata; the annotations may hold node selectors.
     #[serde(deserialize_with = "or_default")]
     pub metadata: Metadata,
 }
@@ -18,13 +18,13 @@ pub struct Namespace {
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct PriorityClass {
-    /// Its metadata.
+    /// Standard object metadata.
     #[serde(deserialize_with = "or_default")]
     pub metadata: Metadata,
-    /// The priority of its pods.
+    /// The priority that the class gives to its pods.
     #[serde(deserialize_with = "or_default")]
     pub value: i32,
-    /// Whether pods without a class get it.
+    /// True if pods that name no class get this one.
     #[serde(deserialize_with = "or_default")]
     pub global_default: bool,
 }
@@ -33,10 +33,10 @@ pub struct PriorityClass {
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct LimitRange {
-    /// Its metadata.
+    /// Standard object metadata.
     #[serde(deserialize_with = "or_default")]
     pub metadata: Metadata,
-    /// Its limits.
+    /// The limits of the namespace.
     #[serde(deserialize_with = "or_default")]
     pub spec: LimitRangeSpec,
 }
@@ -45,7 +45,7 @@ pub struct LimitRange {
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(default)]
 pub struct LimitRangeSpec {
-    /// One a type.
+    /// One for each type.
     #[serde(deserialize_with = "or_default")]
     pub limits: Vec<LimitRangeItem>,
 }
@@ -57,10 +57,10 @@ pub struct LimitRangeItem {
     /// `Container`, `Pod` or `PersistentVolumeClaim`.
     #[serde(rename = "type", deserialize_with = "or_default")]
     pub kind: String,
-    /// Default limits.
+    /// Limits for containers that have none.
     #[serde(deserialize_with = "or_default")]
     pub default: ResourceList,
-    /// Default requests.
+    /// Requests for containers that have none.
     #[serde(deserialize_with = "or_default")]
     pub default_request: ResourceList,
 }
@@ -69,10 +69,10 @@ pub struct LimitRangeItem {
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct RuntimeClass {
-    /// Its metadata.
+    /// Standard object metadata.
     #[serde(deserialize_with = "or_default")]
     pub metadata: Metadata,
-    /// What it adds to a pod.
+    /// The amounts that the runtime itself needs.
     #[serde(deserialize_with = "or_default")]
     pub overhead: Overhead,
 }
@@ -81,7 +81,7 @@ pub struct RuntimeClass {
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Overhead {
-    /// The same for every pod.
+    /// Added to the requests of every pod of the class.
     #[serde(deserialize_with = "or_default")]
     pub pod_fixed: ResourceList,
 }
@@ -90,10 +90,10 @@ pub struct Overhead {
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ResourceQuota {
-    /// Its metadata.
+    /// Standard object metadata.
     #[serde(deserialize_with = "or_default")]
     pub metadata: Metadata,
-    /// What it limits.
+    /// The limits and the pods that they count.
     #[serde(deserialize_with = "or_default")]
     pub spec: ResourceQuotaSpec,
 }
@@ -102,22 +102,22 @@ pub struct ResourceQuota {
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ResourceQuotaSpec {
-    /// The most of each resource.
+    /// The most of each resource in the namespace.
     #[serde(deserialize_with = "or_default")]
     pub hard: ResourceList,
-    /// Which pods it counts, by name.
+    /// Names of the scopes that a pod must be in to count.
     #[serde(deserialize_with = "or_default")]
     pub scopes: Vec<String>,
-    /// Which pods it counts, by expression.
+    /// Expressions that a pod must match to count.
     #[serde(deserialize_with = "or_default")]
     pub scope_selector: ScopeSelector,
 }
 
-/// `ScopeSelector`.
+/// `ScopeSelector` of a quota.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ScopeSelector {
-    /// All must match.
+    /// ANDed.
     #[serde(deserialize_with = "or_default")]
     pub match_expressions: Vec<ScopeSelectorRequirement>,
 }

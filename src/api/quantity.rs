@@ -1,41 +1,51 @@
-//! Quantities such as `250m`, `1.5`, `64Mi` and `1e3`.
+//! Amounts of a resource, such as `250m`, `1.5`, `64Mi` and `1e3`.
 //!
 //! After kubernetes v1.36.3 staging/src/k8s.io/apimachinery/pkg/api/resource/quantity.go (`ParseQuantity`, `Value`,
-//! `MilliValue`). Kept exactly, in billionths, the smallest unit that upstream keeps; anything smaller rounds away from zero.
+//! `MilliValue`). An amount is exact down to billionths, the smallest unit of upstream; smaller parts round away from zero.
 
 use std::fmt;
 
 use serde::{Deserialize, Deserializer, de};
 
-/// One unit in the integers that a [`Quantity`] is kept in.
+/// One whole unit in billionths.
 const ONE: i128 = 1_000_000_000;
-/// Beyond this many digits every suffix saturates, so that nothing here can overflow or take long.
+/// The most digits before the point: with more, every suffix saturates, so the product is not computed.
 const MAX_LENGTH: usize = 64;
 
 /// An amount of a resource.
+///
+/// ```
+/// use daemonset_warden::api::quantity::Quantity;
+///
+/// let cpu = Quantity::parse("1500m").unwrap();
+/// assert_eq!((cpu.milli_value(), cpu.value()), (1500, 2));
+/// let memory = Quantity::parse("64Mi").unwrap().plus(Quantity::parse("1e3").unwrap());
+/// assert_eq!(memory.value(), 64 * 1024 * 1024 + 1000);
+/// assert_eq!(Quantity::parse("64 MB"), None);
+/// ```
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Quantity {
     nanos: i128,
 }
 
 impl Quantity {
-    /// Whole units, rounded away from zero, saturating (`Quantity.Value`).
+    /// Returns whole units, rounded away from zero, saturating (`Quantity.Value`).
     pub fn value(self) -> i64 {
         saturate(divide_away_from_zero(self.nanos, ONE))
     }
 
-    /// Thousandths, rounded away from zero, saturating (`Quantity.MilliValue`).
+    /// Returns thousandths, rounded away from zero, saturating (`Quantity.MilliValue`).
     pub fn milli_value(self) -> i64 {
         saturate(divide_away_from_zero(self.nanos, ONE / 1000))
     }
 
-    /// The sum, saturating.
+    /// Returns the sum, saturating.
     #[must_use]
     pub fn plus(self, other: Self) -> Self {
         Self { nanos: self.nanos.saturating_add(other.nanos) }
     }
 
-    /// Parses the text form; `None` for anything that upstream refuses.
+    /// Parses the text form; `None` for a text that upstream refuses.
     pub fn parse(text: &str) -> Option<Self> {
         let text = text.trim();
         let (negative, digits) = match text.as_bytes().first()? {
@@ -54,7 +64,7 @@ impl Quantity {
     }
 }
 
-/// A factor of 2^exponent or 10^exponent.
+/// A factor of `2^exponent` or `10^exponent`.
 enum Suffix {
     Binary(u32),
     Decimal(i32),
@@ -84,7 +94,7 @@ impl Suffix {
     }
 }
 
-/// `whole.fraction` times the suffix in billionths, at least 0, saturating, rounded up.
+/// Returns `whole.fraction` times the suffix in billionths: at least 0, saturating, rounded up.
 fn scaled(whole: &str, fraction: &str, suffix: Suffix) -> i128 {
     let whole = whole.trim_start_matches('0');
     let fraction = fraction.trim_end_matches('0');
@@ -94,7 +104,7 @@ fn scaled(whole: &str, fraction: &str, suffix: Suffix) -> i128 {
     if whole.len() > MAX_LENGTH {
         return i128::MAX;
     }
-    // Digits past this weigh less than a billionth even with the largest suffix.
+    // Later digits are less than a billionth even with the largest suffix.
     let kept = &fraction[..fraction.len().min(30)];
     let Some(mantissa) = format!("{whole}{kept}").parse::<i128>().ok() else { return i128::MAX };
     let (binary, decimal) = match suffix {
@@ -102,7 +112,7 @@ fn scaled(whole: &str, fraction: &str, suffix: Suffix) -> i128 {
         Suffix::Decimal(exponent) => (0, exponent),
     };
     let Some(mantissa) = mantissa.checked_mul(1_i128 << binary) else {
-        // Too many digits for an exact product: the value is what counts then, not its last places.
+        // The exact product does not fit: the size of the value matters then, its last digits do not.
         let power = 9 + decimal - i32::try_from(kept.len()).unwrap_or(i32::MAX);
         return times_power_of_ten(mantissa, power).saturating_mul(1_i128 << binary);
     };
@@ -110,7 +120,7 @@ fn scaled(whole: &str, fraction: &str, suffix: Suffix) -> i128 {
     times_power_of_ten(mantissa, power)
 }
 
-/// `value * 10^power`, rounded up, saturating.
+/// Returns `value * 10^power`, rounded up, saturating.
 fn times_power_of_ten(value: i128, power: i32) -> i128 {
     match 10_i128.checked_pow(power.unsigned_abs()) {
         Some(factor) if power >= 0 => value.saturating_mul(factor),

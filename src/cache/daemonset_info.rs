@@ -34,7 +34,7 @@ pub struct DaemonSetInfo {
     /// Changes whenever the template does.
     pub template_version: u64,
     /// Whether rolling updates start the new pod beside the old one.
-    pub surges: bool,
+    pub uses_surge: bool,
     /// Whether room is kept for it at all: its namespace may hold, it is not being deleted and nobody opted out.
     pub may_hold: bool,
     /// Whether ordinary pods wait for its pods to be Ready.
@@ -104,8 +104,8 @@ impl DaemonSetInfo {
     /// Whether a pod of it belongs on `node` once the taints that go by themselves have gone.
     ///
     /// A new Node carries `not-ready:NoSchedule`, which daemon pods do not tolerate: room must be kept before it goes.
-    pub fn wants(&self, node: &Node, goes_by_itself: impl Fn(&Taint) -> bool) -> bool {
-        admits(&self.daemon_set.spec.template.spec, &self.tolerations, node, goes_by_itself)
+    pub fn wants(&self, node: &Node, is_transient_taint: impl Fn(&Taint) -> bool) -> bool {
+        admits(&self.daemon_set.spec.template.spec, &self.tolerations, node, is_transient_taint)
     }
 
     /// What to call it: `namespace/name`.

@@ -9,7 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use super::daemonset_info::{DaemonSetInfo, GateKind, PodDemand};
 use super::{Cache, DaemonSetId, PodId};
 use crate::api::daemonset::DaemonSet;
-use crate::policy::opt_out::is_ignored;
+use crate::policy::opt_out::is_opted_out;
 use crate::scheduling::host_ports::host_ports;
 use crate::scheduling::label_selector;
 use crate::scheduling::resources::{default_pod_spec, template_requests};
@@ -31,7 +31,7 @@ impl Cache {
             tolerations: DaemonSetInfo::tolerations_of(&daemon_set),
             generation: DaemonSetInfo::generation_of(&daemon_set),
             template_version: self.new_template_version(),
-            surges: daemon_set.spec.surges(),
+            uses_surge: daemon_set.spec.uses_surge(),
             may_hold: self.may_hold(&daemon_set),
             gate: self.gate(&daemon_set),
             weight: PodDemand::default(),
@@ -80,7 +80,7 @@ impl Cache {
         }
         info.tolerations = DaemonSetInfo::tolerations_of(&daemon_set);
         info.generation = DaemonSetInfo::generation_of(&daemon_set);
-        info.surges = daemon_set.spec.surges();
+        info.uses_surge = daemon_set.spec.uses_surge();
         (info.may_hold, info.gate) = (may_hold, gate);
         info.daemon_set = daemon_set;
         if new_selector {
@@ -228,7 +228,7 @@ impl Cache {
         let Some(namespace) = self.namespaces.get(name) else { return false };
         let labels = &namespace.metadata.labels;
         !namespace.metadata.is_deleting()
-            && !is_ignored(labels)
+            && !is_opted_out(labels)
             && label_selector::matches(Some(selector), labels) == Some(true)
     }
 
@@ -241,6 +241,6 @@ impl Cache {
 /// Whether a DaemonSet is on its way out, or somebody has opted out for it or its pods.
 fn is_left_alone(daemon_set: &DaemonSet) -> bool {
     daemon_set.metadata.is_deleting()
-        || is_ignored(&daemon_set.metadata.labels)
-        || is_ignored(&daemon_set.spec.template.metadata.labels)
+        || is_opted_out(&daemon_set.metadata.labels)
+        || is_opted_out(&daemon_set.spec.template.metadata.labels)
 }

@@ -6,7 +6,7 @@ use super::node_info::{NodeFreshness, NodeInfo};
 use super::{Cache, NodeId};
 use crate::api::node::Node;
 use crate::policy::opt_out;
-use crate::policy::startup_taints::goes_by_itself;
+use crate::policy::startup_taints::is_transient_taint;
 use crate::policy::{Policy, ReservationMode};
 use crate::reservation::hold::EndReason;
 use crate::scheduling::label_selector;
@@ -102,7 +102,7 @@ impl Cache {
         let mut wanted = Vec::new();
         if let Some(node) = self.nodes[id].node.as_ref().filter(|node| takes_part(node, &policy)) {
             let wants = |info: &super::daemonset_info::DaemonSetInfo| {
-                info.takes_nodes() && info.wants(node, |taint| goes_by_itself(taint, &policy))
+                info.takes_nodes() && info.wants(node, |taint| is_transient_taint(taint, &policy))
             };
             wanted = self.daemon_sets.iter().filter(|(_, info)| wants(info)).map(|(id, _)| id).collect();
         }
@@ -120,7 +120,7 @@ impl Cache {
                 (Some(node), Some(info)) => {
                     info.takes_nodes()
                         && takes_part(node, &policy)
-                        && info.wants(node, |taint| goes_by_itself(taint, &policy))
+                        && info.wants(node, |taint| is_transient_taint(taint, &policy))
                 }
                 _ => false,
             };
@@ -150,7 +150,7 @@ impl Cache {
 /// Whether room is kept on the node at all.
 fn takes_part(node: &Node, policy: &Policy) -> bool {
     let labels = &node.metadata.labels;
-    let is_ignored = opt_out::is_ignored(labels)
+    let is_opted_out = opt_out::is_opted_out(labels)
         || policy
             .reservation
             .ignore_nodes
@@ -158,5 +158,5 @@ fn takes_part(node: &Node, policy: &Policy) -> bool {
             .any(|selector| label_selector::matches(Some(selector), labels) == Some(true));
     let is_leaving = node.metadata.is_deleting()
         || node.spec.taints.iter().any(|taint| REMOVAL_TAINTS.contains(&taint.key.as_str()));
-    policy.reservation.mode != ReservationMode::Off && !is_ignored && !is_leaving
+    policy.reservation.mode != ReservationMode::Off && !is_opted_out && !is_leaving
 }

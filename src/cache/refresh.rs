@@ -150,7 +150,7 @@ impl Cache {
                 }
             }
         }
-        if has_bound && !(info.surges && pending.is_some()) {
+        if has_bound && !(info.uses_surge && pending.is_some()) {
             return None;
         }
         let (priority, need, host_ports) = match pending {
@@ -160,7 +160,7 @@ impl Cache {
             }
             None => (info.weight.priority, info.weight.requests.clone(), info.weight.host_ports.clone()),
         };
-        let reserve = need.less(&still_held);
+        let reserve = need.saturating_difference(&still_held);
         Some(MissingPod { daemon_set, pending, priority, need, reserve, host_ports })
     }
 

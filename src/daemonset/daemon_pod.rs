@@ -1,4 +1,4 @@
-//! What makes a pod a daemon pod, which node it is for, and what its controller gives it.
+//! The marks of a daemon pod: its controller, its target node, and the tolerations that the controller adds.
 //!
 //! After kubernetes v1.36.3 pkg/controller/daemon/util/daemonset_util.go (`GetTargetNodeName`,
 //! `AddOrUpdateDaemonPodTolerations`, `ReplaceDaemonSetPodNodeNameNodeAffinity`).
@@ -10,20 +10,21 @@ use crate::api::pod::{MIRROR_ANNOTATION, PodSpec};
 use crate::scheduling::node_affinity::METADATA_NAME;
 use crate::scheduling::taints::{NO_EXECUTE, NO_SCHEDULE};
 
-/// The label that the controller writes on each pod: the hash of the template that it was made from.
+/// The label with the hash of the template; the DaemonSet controller writes it on each pod.
 pub const REVISION_LABEL: &str = "controller-revision-hash";
-/// The label that the controller writes on each pod: the generation of the template that it was made from.
+/// The label with the generation of the template; the DaemonSet controller writes it on each pod.
 pub const GENERATION_LABEL: &str = "pod-template-generation";
-/// The annotation by which apps/v1 carries the generation of a DaemonSet's template.
+/// The annotation with the generation of the template; it stands on the DaemonSet in apps/v1.
 pub const GENERATION_ANNOTATION: &str = "deprecated.daemonset.template.generation";
 
-/// The scheduler name that controllers wrote which bound daemon pods themselves; no scheduler owns it.
+/// The scheduler name that legacy DaemonSet controllers wrote, which bound their pods themselves. No scheduler has it.
 pub const LEGACY_SCHEDULER_NAME: &str = "kubernetes.io/daemonset-controller";
 
-/// The reference to the DaemonSet that controls a pod, if that is one of `kinds`.
+/// Returns the reference to the controller of a pod if its kind is one of `kinds`. A mirror pod has no such reference: it belongs
+/// to the kubelet.
 ///
-/// Anybody who may create pods can write such a reference: on its own it earns nothing that the author of a pod could not
-/// write anyway. Mirror pods are the kubelet's and are nobody's daemon pods.
+/// Every user who may create pods can write such a reference, so never trust it alone with rights that the author of a pod does
+/// not have.
 pub fn daemon_set_reference<'p>(kinds: &[GroupKind], pod: &'p Metadata) -> Option<&'p OwnerReference> {
     let is_daemon_set = |owner: &&OwnerReference| {
         kinds.iter().any(|kind| kind.kind == owner.kind && kind.group == owner.group())
@@ -31,8 +32,8 @@ pub fn daemon_set_reference<'p>(kinds: &[GroupKind], pod: &'p Metadata) -> Optio
     pod.controller().filter(is_daemon_set).filter(|_| !pod.annotations.contains_key(MIRROR_ANNOTATION))
 }
 
-/// The node that a daemon pod is for, as its controller reads it (`GetTargetNodeName`): `spec.nodeName`, else the one value of
-/// the first `metadata.name In` among the fields of its required node affinity. `None` when there is none or several.
+/// Returns the target node of a daemon pod as the DaemonSet controller reads it (`GetTargetNodeName`): `spec.nodeName`, else the
+/// value of the first `metadata.name In` among the fields of the required node affinity. `None` if that has not one value.
 pub fn target_node_name(spec: &PodSpec) -> Option<&str> {
     if !spec.node_name.is_empty() {
         return Some(&spec.node_name);
@@ -49,7 +50,7 @@ fn target_in_affinity(required: &NodeSelector) -> Option<&str> {
     }
 }
 
-/// Whether `required` allows `node` alone, in the controller's own form.
+/// True if `required` allows only `node` and has the form that the DaemonSet controller writes.
 pub fn is_target_affinity(required: &NodeSelector, node: &str) -> bool {
     let [term] = required.node_selector_terms.as_slice() else { return false };
     let no_expressions = term.match_expressions.as_deref().unwrap_or_default().is_empty();
@@ -64,7 +65,7 @@ pub fn is_target_affinity(required: &NodeSelector, node: &str) -> bool {
         }
 }
 
-/// The terms that allow `node` alone.
+/// Returns the terms that allow only `node`, in the form that the DaemonSet controller writes.
 pub fn target_terms(node: &str) -> Vec<NodeSelectorTerm> {
     let field = NodeSelectorRequirement {
         key: METADATA_NAME.to_owned(),
@@ -74,27 +75,27 @@ pub fn target_terms(node: &str) -> Vec<NodeSelectorTerm> {
     vec![NodeSelectorTerm { match_expressions: None, match_fields: Some(vec![field]) }]
 }
 
-/// Key and effect of the taints that daemon pods tolerate; the last for those on the host's network only.
+/// Key and effect of the taints that daemon pods tolerate; the last one only with `hostNetwork`.
 const TOLERATED: [(&str, &str); 7] = [
-    // The node's controller must not evict daemon pods while the node is not ready or cannot be reached: they belong to it.
+    // The node controller must not evict daemon pods while the node is not ready or unreachable: they belong to the node.
     ("node.kubernetes.io/not-ready", NO_EXECUTE),
     ("node.kubernetes.io/unreachable", NO_EXECUTE),
-    // Daemon pods are not kept off a node that is short of something: they may be what reports or mends it.
+    // Daemon pods run on a node under pressure too: one of them may report or end the pressure.
     ("node.kubernetes.io/disk-pressure", NO_SCHEDULE),
     ("node.kubernetes.io/memory-pressure", NO_SCHEDULE),
     ("node.kubernetes.io/pid-pressure", NO_SCHEDULE),
-    // A cordoned node keeps its daemons.
+    // A cordoned node gets its daemon pods.
     ("node.kubernetes.io/unschedulable", NO_SCHEDULE),
-    // The network plugin itself is a daemon.
+    // The network plugin itself is a daemon pod.
     ("node.kubernetes.io/network-unavailable", NO_SCHEDULE),
 ];
 
-/// Key and effect of the tolerations that the controller gives each daemon pod, in its order; all with operator Exists.
+/// Returns key and effect of the tolerations that the DaemonSet controller gives each pod, in its order. All have operator Exists.
 pub fn daemon_tolerations(host_network: bool) -> &'static [(&'static str, &'static str)] {
     if host_network { &TOLERATED } else { &TOLERATED[..TOLERATED.len() - 1] }
 }
 
-/// The toleration of one entry of [`daemon_tolerations`].
+/// Returns the toleration for one entry of [`daemon_tolerations`].
 pub fn toleration(key: &str, effect: &str) -> Toleration {
     Toleration {
         key: Some(key.to_owned()),
@@ -104,25 +105,25 @@ pub fn toleration(key: &str, effect: &str) -> Toleration {
     }
 }
 
-/// `existing` with the daemon tolerations: an entry of the same key, operator, value and effect is replaced in its place
-/// (its seconds are dropped), what is not there is appended.
+/// Returns `existing` with the daemon tolerations, as the DaemonSet controller merges them. An entry with the same key, operator,
+/// value and effect is replaced in its place, which drops its seconds; the others are appended.
 pub fn with_daemon_tolerations(existing: &[Toleration], host_network: bool) -> Vec<Toleration> {
     let mut merged = existing.to_vec();
     for (key, effect) in daemon_tolerations(host_network) {
-        let wanted = toleration(key, effect);
+        let daemon_toleration = toleration(key, effect);
         let mut found = false;
         for own in merged.iter_mut().filter(|own| is_same_toleration(own, key, effect)) {
-            own.clone_from(&wanted);
+            own.clone_from(&daemon_toleration);
             found = true;
         }
         if !found {
-            merged.push(wanted);
+            merged.push(daemon_toleration);
         }
     }
     merged
 }
 
-/// Whether `own` differs from the daemon toleration in its seconds at most (`MatchToleration`: empty is not Exists).
+/// True if `own` differs from the daemon toleration only in its seconds (`MatchToleration`: an empty operator is not Exists).
 pub fn is_same_toleration(own: &Toleration, key: &str, effect: &str) -> bool {
     own.key.as_deref() == Some(key)
         && own.effect.as_deref() == Some(effect)

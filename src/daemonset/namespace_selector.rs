@@ -1,35 +1,35 @@
-//! Node selectors that a namespace gives to its pods behind their authors' backs.
+//! Node selectors that admission plugins add to the pods of a namespace.
 //!
-//! The DaemonSet controller knows nothing of them: it creates pods for nodes that they exclude, which then never run there.
+//! The DaemonSet controller does not read them: it creates pods for nodes that they exclude, and such a pod never runs.
 //! After kubernetes v1.36.3 plugin/pkg/admission/podnodeselector/admission.go and OpenShift's plugin of the same kind.
 
 use std::collections::BTreeMap;
 
 use crate::api::policy_objects::Namespace;
 
-/// Read by the PodNodeSelector admission plugin.
+/// The annotation that the PodNodeSelector admission plugin reads.
 pub const POD_NODE_SELECTOR: &str = "scheduler.alpha.kubernetes.io/node-selector";
-/// Read by OpenShift; empty switches the cluster's own default off.
+/// The annotation that OpenShift reads; an empty value turns off the default of the cluster.
 pub const OPENSHIFT_NODE_SELECTOR: &str = "openshift.io/node-selector";
 
 /// A node selector of a namespace.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NamespaceSelector {
-    /// The annotation that it stands in.
+    /// The key of the annotation.
     pub annotation: &'static str,
-    /// Labels that a node must have.
+    /// The labels that a node must have.
     pub labels: BTreeMap<String, String>,
 }
 
 impl NamespaceSelector {
-    /// The label that a node with these lacks, if any.
-    pub fn lacking<'s>(&'s self, node_labels: &BTreeMap<String, String>) -> Option<(&'s str, &'s str)> {
+    /// Returns the first label of the selector that a node with `node_labels` does not have.
+    pub fn missing_label<'s>(&'s self, node_labels: &BTreeMap<String, String>) -> Option<(&'s str, &'s str)> {
         let lacks = |(key, value): &(&String, &String)| node_labels.get(*key) != Some(*value);
         self.labels.iter().find(lacks).map(|(key, value)| (key.as_str(), value.as_str()))
     }
 }
 
-/// The selectors of a namespace that select anything.
+/// Returns the selectors of a namespace, without empty ones.
 pub fn selectors_of(namespace: &Namespace) -> impl Iterator<Item = NamespaceSelector> {
     [POD_NODE_SELECTOR, OPENSHIFT_NODE_SELECTOR].into_iter().filter_map(|annotation| {
         let labels = parse(namespace.metadata.annotations.get(annotation)?);
@@ -37,7 +37,7 @@ pub fn selectors_of(namespace: &Namespace) -> impl Iterator<Item = NamespaceSele
     })
 }
 
-/// `key=value,key=value` (`labels.ConvertSelectorToLabelsMap`); what is none is left to the plugin to refuse.
+/// Parses `key=value,key=value` (`labels.ConvertSelectorToLabelsMap`); a part of another form is skipped, the plugin refuses it.
 fn parse(text: &str) -> BTreeMap<String, String> {
     let pairs = text.split(',').filter_map(|pair| pair.split_once('='));
     let trimmed =
@@ -61,7 +61,7 @@ mod tests {
         .unwrap();
         let selectors: Vec<_> = selectors_of(&namespace).collect();
         assert_eq!(selectors.len(), 1);
-        assert_eq!(selectors[0].lacking(&BTreeMap::new()), Some(("zone", "a")));
-        assert_eq!(selectors[0].lacking(&BTreeMap::from([("zone".into(), "a".into())])), None);
+        assert_eq!(selectors[0].missing_label(&BTreeMap::new()), Some(("zone", "a")));
+        assert_eq!(selectors[0].missing_label(&BTreeMap::from([("zone".into(), "a".into())])), None);
     }
 }

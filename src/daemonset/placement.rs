@@ -1,4 +1,4 @@
-//! Whether a node should run a pod of a DaemonSet.
+//! The DaemonSet controller's decision to run a pod of a DaemonSet on a node.
 //!
 //! After kubernetes v1.36.3 pkg/controller/daemon/daemon_controller.go (`NodeShouldRunDaemonPod`, `predicates`).
 
@@ -10,34 +10,34 @@ use super::daemon_pod::with_daemon_tolerations;
 use crate::api::node::Node;
 use crate::api::pod::PodSpec;
 use crate::scheduling::node_affinity::required_node_affinity_matches;
-use crate::scheduling::taints::{NO_EXECUTE, any_tolerates, find_untolerated_taint, keeps_pods_off};
+use crate::scheduling::taints::{NO_EXECUTE, any_tolerates, blocks_scheduling, find_untolerated_taint};
 
-/// What the controller makes of a node.
+/// The decision of the DaemonSet controller about one node.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Placement<'n> {
-    /// Whether it creates a pod there.
+    /// The controller creates a pod on the node.
     pub should_run: bool,
-    /// Whether it leaves a pod there that already runs.
+    /// The controller leaves a pod that already runs on the node.
     pub should_continue_running: bool,
-    /// Why it does not create one; `None` when it does.
+    /// `None` if the controller creates a pod.
     pub reason: Option<Reason<'n>>,
 }
 
-/// Why a DaemonSet does not create a pod on a node.
+/// The reason for a DaemonSet to have no pod on a node.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Reason<'n> {
     /// The template names another node.
     NodeName(String),
     /// The node lacks a label of the template's nodeSelector.
     NodeSelector {
-        /// The label's key.
+        /// The key of the label.
         key: String,
-        /// The value that it should have.
+        /// The value that the template asks for.
         value: String,
     },
     /// No term of the template's required node affinity matches.
     NodeAffinity,
-    /// The first taint that the daemon pod does not tolerate.
+    /// The daemon pod does not tolerate this taint, the first of such.
     Taint(&'n Taint),
 }
 
@@ -62,19 +62,37 @@ impl fmt::Display for Reason<'_> {
     }
 }
 
-/// What `template` makes of `node`.
+/// Decides about a pod of `template` on `node`.
 ///
-/// Resources, ports, conditions and `spec.unschedulable` itself are not looked at: the controller creates the pod and the
-/// scheduler finds out.
+/// Resources, ports, conditions and `spec.unschedulable` itself do not count: the controller creates the pod, and the scheduler
+/// checks them.
+///
+/// ```
+/// use daemonset_warden::api::{node::Node, pod::PodSpec};
+/// use daemonset_warden::daemonset::placement::node_should_run_daemon_pod;
+///
+/// let template: PodSpec = serde_json::from_str(r#"{"nodeSelector":{"disk":"ssd"}}"#)?;
+/// let mut node = Node::default();
+/// let placement = node_should_run_daemon_pod(&template, &node);
+/// assert!(!placement.should_run);
+/// assert_eq!(
+///     placement.reason.unwrap().to_string(),
+///     "the node doesn't match the template's nodeSelector disk=ssd"
+/// );
+///
+/// node.metadata.labels.insert("disk".into(), "ssd".into());
+/// assert!(node_should_run_daemon_pod(&template, &node).should_run);
+/// # Ok::<(), serde_json::Error>(())
+/// ```
 pub fn node_should_run_daemon_pod<'n>(template: &PodSpec, node: &'n Node) -> Placement<'n> {
     let tolerations = with_daemon_tolerations(&template.tolerations, template.host_network);
     place(template, &tolerations, node)
 }
 
-/// [`node_should_run_daemon_pod`] with the template's tolerations already merged with the controller's: merge once, ask for
-/// every node.
+/// Decides as [`node_should_run_daemon_pod`], with `tolerations` that the caller has merged by [`with_daemon_tolerations`]: once
+/// for all nodes.
 pub fn place<'n>(template: &PodSpec, tolerations: &[Toleration], node: &'n Node) -> Placement<'n> {
-    if let Some(reason) = excluded(template, node) {
+    if let Some(reason) = exclusion(template, node) {
         return Placement { should_run: false, should_continue_running: false, reason: Some(reason) };
     }
     match find_untolerated_taint(&node.spec.taints, tolerations) {
@@ -90,19 +108,20 @@ pub fn place<'n>(template: &PodSpec, tolerations: &[Toleration], node: &'n Node)
     }
 }
 
-/// True if node name, node selector, node affinity and taints let a pod onto a node. Taints that `ignores` are not looked at.
+/// True if node name, node selector, node affinity and taints allow a pod on a node. Taints that `ignores` returns true for do not
+/// count.
 pub fn admits(
     spec: &PodSpec,
     tolerations: &[Toleration],
     node: &Node,
     ignores: impl Fn(&Taint) -> bool,
 ) -> bool {
-    let mut taints = node.spec.taints.iter().filter(|taint| keeps_pods_off(taint) && !ignores(taint));
-    excluded(spec, node).is_none() && taints.all(|taint| any_tolerates(tolerations, taint))
+    let mut taints = node.spec.taints.iter().filter(|taint| blocks_scheduling(taint) && !ignores(taint));
+    exclusion(spec, node).is_none() && taints.all(|taint| any_tolerates(tolerations, taint))
 }
 
-/// Why the template's nodeName, nodeSelector or required affinity excludes the node.
-pub fn excluded(template: &PodSpec, node: &Node) -> Option<Reason<'static>> {
+/// Returns the reason if the template's nodeName, nodeSelector or required node affinity excludes the node.
+pub fn exclusion(template: &PodSpec, node: &Node) -> Option<Reason<'static>> {
     let name = &node.metadata.name;
     let labels = &node.metadata.labels;
     if !template.node_name.is_empty() && template.node_name != *name {

@@ -10,15 +10,15 @@ use crate::api::daemonset::{DaemonSetSpec, ON_DELETE};
 use crate::api::int_or_percent::{is_zero, percent};
 
 impl DaemonSetSpec {
-    /// Whether rolling updates start the new pod beside the old one.
-    pub fn surges(&self) -> bool {
+    /// True if a rolling update starts the new pod while the old one still runs.
+    pub fn uses_surge(&self) -> bool {
         let strategy = self.update_strategy().unwrap_or_default();
         let surge = strategy.rolling_update.and_then(|rolling_update| rolling_update.max_surge);
         strategy.kind != ON_DELETE && surge.is_some_and(|surge| !is_zero(&surge))
     }
 }
 
-/// `GetScaledValueFromIntOrPercent`, rounded up, and at least 1 as the controller has it.
+/// Returns `value` of `total`, rounded up and at least 1, as the DaemonSet controller has it (`GetScaledValueFromIntOrPercent`).
 pub fn scaled(value: &IntOrString, total: usize) -> usize {
     let scaled = match value {
         IntOrString::Int(count) => usize::try_from(*count).unwrap_or(0),
@@ -46,7 +46,7 @@ mod tests {
         ] {
             let spec: DaemonSetSpec =
                 serde_json::from_str(&format!(r#"{{"updateStrategy":{strategy}}}"#)).unwrap();
-            assert_eq!(spec.surges(), surges, "{strategy}");
+            assert_eq!(spec.uses_surge(), surges, "{strategy}");
         }
     }
 

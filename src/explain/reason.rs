@@ -106,7 +106,7 @@ impl Subject<'_> {
         let namespace = self.cluster.namespace(&self.info.daemon_set.metadata.namespace)?;
         let node = self.state.node.as_ref()?;
         selectors_of(namespace).find_map(|selector| {
-            let (key, value) = selector.lacking(&node.metadata.labels)?;
+            let (key, value) = selector.missing_label(&node.metadata.labels)?;
             Some(format!("the node lacks {key}={value} of the namespace's {}", selector.annotation))
         })
     }

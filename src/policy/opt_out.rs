@@ -1,11 +1,11 @@
-//! The label by which objects opt out of everything that this program does.
+//! The label by which a pod, a DaemonSet, a node or a namespace opts out of this program.
 
 use std::collections::BTreeMap;
 
-/// The label by which pods and namespaces opt out of everything.
-pub const IGNORE_LABEL: &str = "daemonset-warden.io/ignore";
+/// The label key; the value `true` opts the object out.
+pub const OPT_OUT_LABEL: &str = "daemonset-warden.io/ignore";
 
-/// Whether labels opt out of everything.
-pub fn is_ignored(labels: &BTreeMap<String, String>) -> bool {
-    labels.get(IGNORE_LABEL).is_some_and(|value| value == "true")
+/// True if the labels opt their object out.
+pub fn is_opted_out(labels: &BTreeMap<String, String>) -> bool {
+    labels.get(OPT_OUT_LABEL).is_some_and(|value| value == "true")
 }

@@ -1,10 +1,10 @@
-//! Taints that are removed while a node starts.
+//! Taints that a controller removes while a node starts.
 
 use k8s_openapi::api::core::v1::Taint;
 
 use super::Policy;
 
-/// Taints that go by themselves as a node starts: Kubernetes' own and the cloud provider's.
+/// Keys of the taints that Kubernetes and the cloud provider remove as a node starts.
 const STARTUP_TAINTS: [&str; 4] = [
     "node.kubernetes.io/not-ready",
     "node.kubernetes.io/unreachable",
@@ -12,7 +12,7 @@ const STARTUP_TAINTS: [&str; 4] = [
     "node.cloudprovider.kubernetes.io/uninitialized",
 ];
 
-/// Whether a taint goes without anybody's doing, so that the daemon pod will be wanted once it has.
-pub fn goes_by_itself(taint: &Taint, policy: &Policy) -> bool {
+/// True for a taint that a controller will remove while the node starts: the node will run the daemon pod after that.
+pub fn is_transient_taint(taint: &Taint, policy: &Policy) -> bool {
     STARTUP_TAINTS.contains(&taint.key.as_str()) || policy.reservation.startup_taints.contains(&taint.key)
 }

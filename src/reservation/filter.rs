@@ -18,7 +18,7 @@ use crate::cache::pod_info::PodInfo;
 use crate::cache::{Cache, DaemonSetId, NodeId};
 use crate::daemonset::daemon_pod::{daemon_set_reference, target_node_name};
 use crate::policy::ReservationMode;
-use crate::policy::opt_out::is_ignored;
+use crate::policy::opt_out::is_opted_out;
 use crate::scheduling::host_ports::{HostPort, any_conflict, host_ports};
 use crate::scheduling::resources::{Resources, pod_requests};
 
@@ -106,8 +106,8 @@ impl Cache {
         let is_exempt = self.policy().reservation.mode == ReservationMode::Off
             || pod.priority() >= SYSTEM_CRITICAL_PRIORITY
             || is_own
-            || is_ignored(&metadata.labels)
-            || namespace.is_some_and(|namespace| is_ignored(&namespace.metadata.labels));
+            || is_opted_out(&metadata.labels)
+            || namespace.is_some_and(|namespace| is_opted_out(&namespace.metadata.labels));
         if is_exempt {
             return PodClass::Exempt;
         }

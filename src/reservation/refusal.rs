@@ -10,7 +10,7 @@ use crate::api::pod::{Pod, PodSpec};
 use crate::cache::Cache;
 use crate::daemonset::daemon_pod::{daemon_set_reference, target_node_name};
 use crate::policy::Policy;
-use crate::policy::opt_out::is_ignored;
+use crate::policy::opt_out::is_opted_out;
 use crate::scheduling::node_affinity::required_node_affinity_matches;
 use crate::scheduling::taints::find_untolerated_taint;
 
@@ -69,7 +69,7 @@ impl<'p> TargetNodeFilter<'p> {
     /// labelled to be left alone, and a daemon pod without a target.
     pub fn new(policy: &Policy, pod: &'p Pod) -> Option<Self> {
         daemon_set_reference(&policy.daemon_set_kinds, &pod.metadata)?;
-        if is_ignored(&pod.metadata.labels) {
+        if is_opted_out(&pod.metadata.labels) {
             return None;
         }
         Some(Self { target: target_node_name(&pod.spec)?, spec: &pod.spec })

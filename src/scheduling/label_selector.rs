@@ -9,10 +9,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelecto
 
 use super::names;
 
-/// Whether `selector` matches `labels`: `None` when it does not convert (a bad key, value or operator, or the wrong
-/// number of values), which upstream treats neither as a match nor as a mismatch.
+/// Returns true if `selector` matches `labels`, and `None` if the selector does not convert: it has a bad key, value or operator,
+/// or the wrong number of values. Upstream treats that neither as a match nor as a mismatch.
 ///
-/// An absent selector matches nothing, an empty one everything; everything in it is ANDed.
+/// An absent selector matches nothing, an empty one everything; requirements are ANDed.
 pub fn matches(selector: Option<&LabelSelector>, labels: &BTreeMap<String, String>) -> Option<bool> {
     let Some(selector) = selector else { return Some(false) };
     if !converts(selector) {
@@ -25,32 +25,32 @@ pub fn matches(selector: Option<&LabelSelector>, labels: &BTreeMap<String, Strin
     Some(all_labels && all_expressions)
 }
 
-/// Whether `selector` has neither labels nor expressions.
+/// True if `selector` has neither labels nor expressions.
 pub fn is_empty(selector: &LabelSelector) -> bool {
     selector.match_labels.iter().flatten().next().is_none() && expressions(selector).is_empty()
 }
 
-/// Whether `key` is a label key.
+/// True if `key` has the syntax of a label key.
 pub fn key_is_valid(key: &str) -> bool {
     names::label_key_faults(key).is_empty()
 }
 
-/// Whether `value` is a label value.
+/// True if `value` has the syntax of a label value.
 pub fn value_is_valid(value: &str) -> bool {
     names::label_value_faults(value).is_empty()
 }
 
-/// The expressions, none when absent.
+/// Returns the expressions; none if the field is absent.
 pub fn expressions(selector: &LabelSelector) -> &[LabelSelectorRequirement] {
     selector.match_expressions.as_deref().unwrap_or_default()
 }
 
-/// Whether every requirement of `selector` is well formed (`LabelSelectorAsSelector` returns no error).
+/// True if every requirement of `selector` is well formed (`LabelSelectorAsSelector` returns no error).
 pub fn converts(selector: &LabelSelector) -> bool {
     selector.match_labels.iter().flatten().all(|(key, value)| key_is_valid(key) && value_is_valid(value))
         && expressions(selector).iter().all(|requirement| {
             let values = requirement.values.as_deref().unwrap_or_default();
-            takes(&requirement.operator, values)
+            accepts_values(&requirement.operator, values)
                 && key_is_valid(&requirement.key)
                 && values.iter().all(|value| value_is_valid(value))
         })
@@ -58,11 +58,11 @@ pub fn converts(selector: &LabelSelector) -> bool {
 
 fn requirement_matches(requirement: &LabelSelectorRequirement, labels: &BTreeMap<String, String>) -> bool {
     let values = requirement.values.as_deref().unwrap_or_default();
-    holds(&requirement.operator, labels.get(&requirement.key), values)
+    matches_value(&requirement.operator, labels.get(&requirement.key), values)
 }
 
-/// Whether an operator that all selectors know takes as many values.
-pub(super) fn takes(operator: &str, values: &[String]) -> bool {
+/// True if `operator` is one that all selectors know and this number of values is right for it.
+pub(super) fn accepts_values(operator: &str, values: &[String]) -> bool {
     match operator {
         "In" | "NotIn" => !values.is_empty(),
         "Exists" | "DoesNotExist" => values.is_empty(),
@@ -70,8 +70,8 @@ pub(super) fn takes(operator: &str, values: &[String]) -> bool {
     }
 }
 
-/// Whether an operator that all selectors know holds for a label.
-pub(super) fn holds(operator: &str, label: Option<&String>, values: &[String]) -> bool {
+/// True if the label matches; false for an operator that not all selectors know.
+pub(super) fn matches_value(operator: &str, label: Option<&String>, values: &[String]) -> bool {
     match operator {
         "In" => label.is_some_and(|label| values.contains(label)),
         "NotIn" => label.is_none_or(|label| !values.contains(label)),

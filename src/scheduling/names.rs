@@ -1,7 +1,7 @@
-//! The syntax of names, label keys and label values, with upstream's own words for what is wrong.
+//! The syntax of names, label keys and label values, with upstream's own texts for faults.
 //!
 //! After kubernetes v1.36.3 staging/src/k8s.io/apimachinery/pkg/api/validate/content (kube.go, dns.go, errors.go).
-//! Lengths are in bytes. Each function returns the faults, none for a valid value.
+//! Lengths are in bytes. Each `*_faults` function returns the texts of the faults; none for a valid value.
 
 const LABEL_KEY: &str = "([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]";
 const LABEL_KEY_RULE: &str = "must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character";
@@ -15,7 +15,7 @@ const DNS_1123_SUBDOMAIN_RULE: &str = "a lowercase RFC 1123 subdomain must consi
 const LABEL_MAX_LENGTH: usize = 63;
 const SUBDOMAIN_MAX_LENGTH: usize = 253;
 
-/// A label key, which upstream also calls a qualified name: an optional DNS subdomain, `/`, and a name (`IsLabelKey`).
+/// Checks a label key, upstream's qualified name: an optional DNS subdomain with a `/`, and a name (`IsLabelKey`).
 pub fn label_key_faults(key: &str) -> Vec<String> {
     let mut faults = Vec::new();
     let name = match key.split_once('/') {
@@ -48,7 +48,7 @@ pub fn label_key_faults(key: &str) -> Vec<String> {
     faults
 }
 
-/// A label value: empty, or a name (`IsLabelValue`).
+/// Checks a label value: empty, or a name (`IsLabelValue`).
 pub fn label_value_faults(value: &str) -> Vec<String> {
     let mut faults = Vec::new();
     if value.len() > LABEL_MAX_LENGTH {
@@ -61,7 +61,7 @@ pub fn label_value_faults(value: &str) -> Vec<String> {
     faults
 }
 
-/// A DNS label, such as a namespace's name (`IsDNS1123Label`).
+/// Checks a DNS label, such as the name of a namespace (`IsDNS1123Label`).
 pub fn dns_1123_label_faults(value: &str) -> Vec<String> {
     let mut faults = Vec::new();
     if value.len() > LABEL_MAX_LENGTH {
@@ -77,7 +77,7 @@ pub fn dns_1123_label_faults(value: &str) -> Vec<String> {
     faults
 }
 
-/// A DNS subdomain, such as the name of a node or a DaemonSet (`IsDNS1123Subdomain`).
+/// Checks a DNS subdomain, such as the name of a node or a DaemonSet (`IsDNS1123Subdomain`).
 pub fn dns_1123_subdomain_faults(value: &str) -> Vec<String> {
     let mut faults = Vec::new();
     if value.len() > SUBDOMAIN_MAX_LENGTH {
@@ -89,7 +89,7 @@ pub fn dns_1123_subdomain_faults(value: &str) -> Vec<String> {
     faults
 }
 
-/// The faults of an object's name or namespace: upstream counts the same bytes there but calls them characters
+/// Rewords faults for the name or namespace of an object, where upstream counts bytes too but calls them characters
 /// (staging/src/k8s.io/apimachinery/pkg/util/validation/validation.go `MaxLenError`).
 pub fn in_characters(mut faults: Vec<String>) -> Vec<String> {
     for fault in &mut faults {
@@ -100,7 +100,7 @@ pub fn in_characters(mut faults: Vec<String>) -> Vec<String> {
     faults
 }
 
-/// `([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]`
+/// True for `([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]`.
 fn is_label_text(text: &str) -> bool {
     is_bounded(text, |byte| byte.is_ascii_alphanumeric(), |byte| matches!(byte, b'-' | b'_' | b'.'))
 }
@@ -113,7 +113,7 @@ fn is_dns_subdomain(text: &str) -> bool {
     text.split('.').all(is_dns_label)
 }
 
-/// Whether `text` starts and ends with an outer byte and holds only outer and inner ones.
+/// True if `text` starts and ends with an outer byte and has only outer and inner bytes between.
 fn is_bounded(text: &str, outer: fn(u8) -> bool, inner: fn(u8) -> bool) -> bool {
     let bytes = text.as_bytes();
     let (Some(&first), Some(&last)) = (bytes.first(), bytes.last()) else { return false };

@@ -1,7 +1,7 @@
-//! Which nodes a pod's `nodeSelector` and required node affinity allow.
+//! The nodes that a pod's `nodeSelector` and required node affinity allow.
 //!
 //! After kubernetes v1.36.3 staging/src/k8s.io/component-helpers/scheduling/corev1/nodeaffinity/nodeaffinity.go
-//! (`GetRequiredNodeAffinity`, `nodeSelectorTerm.match`). Preferred terms only order nodes and are not looked at.
+//! (`GetRequiredNodeAffinity`, `nodeSelectorTerm.match`). Preferred terms only order nodes and are not read.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use super::label_selector;
 /// The only field of a node that a term may name.
 pub const METADATA_NAME: &str = "metadata.name";
 
-/// Whether a node with this name and these labels is allowed by `node_selector` and by `required`.
+/// True if `node_selector` and `required` both allow a node with this name and these labels.
 ///
 /// Terms are ORed; an empty term, a term that does not parse and an empty list of terms match nothing.
 pub fn required_node_affinity_matches(
@@ -25,7 +25,7 @@ pub fn required_node_affinity_matches(
         && required.is_none_or(|required| node_selector_matches(required, node_name, labels))
 }
 
-/// Whether any term of `selector` matches the node.
+/// True if any term of `selector` matches the node.
 pub fn node_selector_matches(
     selector: &NodeSelector,
     node_name: &str,
@@ -40,7 +40,7 @@ fn term_matches(term: &NodeSelectorTerm, node_name: &str, labels: &BTreeMap<Stri
     if expressions.is_empty() && fields.is_empty() {
         return false;
     }
-    // Upstream parses the whole term before it matches: one bad requirement spoils the term even where another already fails.
+    // Upstream parses the whole term before it matches: one bad requirement makes the term match nothing.
     if !expressions.iter().all(expression_parses) || !fields.iter().all(field_parses) {
         return false;
     }
@@ -52,7 +52,7 @@ fn expression_parses(requirement: &NodeSelectorRequirement) -> bool {
     let values = values(requirement);
     let count_fits = match requirement.operator.as_str() {
         "Gt" | "Lt" => values.len() == 1 && values[0].parse::<i64>().is_ok(),
-        operator => label_selector::takes(operator, values),
+        operator => label_selector::accepts_values(operator, values),
     };
     count_fits
         && label_selector::key_is_valid(&requirement.key)
@@ -65,24 +65,24 @@ fn expression_matches(requirement: &NodeSelectorRequirement, labels: &BTreeMap<S
     match requirement.operator.as_str() {
         "Gt" => compares(label, values, |label, value| label > value),
         "Lt" => compares(label, values, |label, value| label < value),
-        operator => label_selector::holds(operator, label, values),
+        operator => label_selector::matches_value(operator, label, values),
     }
 }
 
-/// Gt and Lt: both sides are 64-bit integers, and a label that is absent or no integer never matches.
+/// Compares as Gt and Lt do: both sides are 64-bit integers; a label that is absent or no integer never matches.
 fn compares(label: Option<&String>, values: &[String], order: fn(i64, i64) -> bool) -> bool {
     let label = label.and_then(|label| label.parse().ok());
     let value = values.first().and_then(|value| value.parse().ok());
     label.zip(value).is_some_and(|(label, value)| order(label, value))
 }
 
-/// A field requirement has exactly one value and knows In and NotIn only (`nodeSelectorRequirementsAsFieldSelector`).
+/// True if the requirement is In or NotIn with exactly one value (`nodeSelectorRequirementsAsFieldSelector`).
 fn field_parses(requirement: &NodeSelectorRequirement) -> bool {
     matches!(requirement.operator.as_str(), "In" | "NotIn") && values(requirement).len() == 1
 }
 
 fn field_matches(requirement: &NodeSelectorRequirement, node_name: &str) -> bool {
-    // The set of fields holds `metadata.name` alone; another key reads as the empty string.
+    // `metadata.name` is the only field of the set; another key reads as the empty string.
     let actual = if requirement.key == METADATA_NAME { node_name } else { "" };
     let equal = values(requirement).first().is_some_and(|value| value == actual);
     equal == (requirement.operator == "In")

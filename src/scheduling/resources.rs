@@ -1,4 +1,4 @@
-//! What a pod asks for and what a node has, in the scheduler's units.
+//! Requests of pods and room on nodes, in the scheduler's units.
 //!
 //! After kubernetes v1.36.3 staging/src/k8s.io/component-helpers/resource/helpers.go (`PodRequests`,
 //! `AggregateContainerRequests`) and pkg/scheduler/framework/plugins/noderesources/fit.go (`fitsRequest`).
@@ -27,7 +27,7 @@ pub struct Resources {
 }
 
 impl Resources {
-    /// Converts amounts by name; names that the scheduler does not count are left out.
+    /// Converts amounts by name; resources that the scheduler does not count are left out.
     pub fn from_list(list: &ResourceList) -> Self {
         Self::from_amounts(list.iter().map(|(name, amount)| (name.as_str(), *amount)))
     }
@@ -52,14 +52,14 @@ impl Resources {
         self.combine(other, i64::saturating_add);
     }
 
-    /// Takes `other` away, saturating; amounts may become negative.
+    /// Subtracts `other`, saturating; amounts may become negative.
     pub fn subtract(&mut self, other: &Self) {
         self.combine(other, i64::saturating_sub);
     }
 
-    /// This less `other`, none below 0.
+    /// Returns `self - other`, with 0 in place of negative amounts.
     #[must_use]
-    pub fn less(&self, other: &Self) -> Self {
+    pub fn saturating_difference(&self, other: &Self) -> Self {
         let mut rest = self.clone();
         rest.subtract(other);
         rest.milli_cpu = rest.milli_cpu.max(0);
@@ -70,26 +70,26 @@ impl Resources {
         rest
     }
 
-    /// The amount of an extended resource.
+    /// Returns the amount of an extended resource; 0 if it is not listed.
     pub fn scalar(&self, name: &str) -> i64 {
         self.scalars.iter().find(|(own, _)| &**own == name).map_or(0, |(_, amount)| *amount)
     }
 
-    /// Whether a sum has met the end of what can be counted, and so cannot be taken apart again.
+    /// True if an amount is at a limit of `i64`: something of the sum is lost, so subtracting does not give back the parts.
     pub fn is_saturated(&self) -> bool {
         let amounts = [self.milli_cpu, self.memory, self.ephemeral_storage, self.pods];
         let scalars = self.scalars.iter().map(|(_, amount)| *amount);
         amounts.into_iter().chain(scalars).any(|amount| amount == i64::MAX || amount == i64::MIN)
     }
 
-    /// Whether nothing is asked for, not even a pod slot.
+    /// True if every amount is 0, that of pod slots included.
     pub fn is_zero(&self) -> bool {
         *self == Self::default()
     }
 
-    /// The first resource that `request` asks for and that `self`, what is free, has too little of.
+    /// Returns the name of the first resource of which `request` asks more than `self`, the free room, has.
     ///
-    /// A resource of which nothing is asked is not looked at: a node may be overcommitted in it (`fitsRequest`).
+    /// A resource that `request` does not ask for is skipped: a node may be overcommitted in it (`fitsRequest`).
     pub fn lacks<'a>(&self, request: &'a Self) -> Option<&'a str> {
         let lacks = |asked: i64, free: i64| asked > 0 && asked > free;
         if lacks(request.pods, self.pods) {
@@ -108,8 +108,9 @@ impl Resources {
         scalar.map(|(name, _)| &**name)
     }
 
-    /// Whether a node with `self` to give, of which `used` is taken, has enough left of all that `request` asks for:
-    /// [`Resources::lacks`] of the difference, without working that out.
+    /// True if a node with `self` allocatable and `used` taken has room for `request`.
+    ///
+    /// The same as [`Resources::lacks`] of the difference, without computing the difference. Hot: once per node and filter call.
     pub fn has_room_beside(&self, used: &Self, request: &Self) -> bool {
         let fits = |asked: i64, all: i64, used: i64| asked <= 0 || asked <= all.saturating_sub(used);
         fits(request.milli_cpu, self.milli_cpu, used.milli_cpu)
@@ -119,7 +120,7 @@ impl Resources {
             && request.scalars.iter().all(|(name, asked)| fits(*asked, self.scalar(name), used.scalar(name)))
     }
 
-    /// True if there is some of any resource that `request` asks for, pod slots aside.
+    /// True if `self` has more than 0 of any resource that `request` asks for, pod slots aside.
     pub fn has_some_of(&self, request: &Self) -> bool {
         let has_some = |asked: i64, own: i64| asked > 0 && own > 0;
         has_some(request.milli_cpu, self.milli_cpu)
@@ -152,21 +153,21 @@ impl Resources {
     }
 }
 
-/// Whether the scheduler counts a resource of this name (`schedutil.IsScalarResourceName`): one with a domain, huge pages
-/// or attachable volumes.
+/// True if the scheduler counts resources of this name as scalars (`schedutil.IsScalarResourceName`): those with a domain, huge
+/// pages and attachable volumes.
 fn is_scalar(name: &str) -> bool {
     name.contains('/') || name.starts_with("hugepages-") || name.starts_with("attachable-volumes-")
 }
 
-/// What a pod holds of its node, one pod slot included.
+/// Returns the resources that a pod takes of its node, one pod slot included.
 ///
-/// While a pod is being resized in place that is the largest of what it asks for, was given and uses; what it asks for does
-/// not count once the node has called it infeasible.
+/// For a pod that is being resized in place that is the largest of the requests of its spec, the allocated and the actuated ones;
+/// the requests of the spec do not count once the kubelet has called the resize infeasible.
 pub fn pod_requests(pod: &Pod) -> Resources {
     requests(&pod.spec, &pod.status)
 }
 
-/// What a pod of this template will ask for, one pod slot included; the template must have been given its defaults.
+/// Returns the requests of a pod of this template, one pod slot included. Call [`default_pod_spec`] on the template first.
 pub fn template_requests(spec: &PodSpec) -> Resources {
     requests(spec, &PodStatus::default())
 }
@@ -177,7 +178,7 @@ fn requests(spec: &PodSpec, status: &PodStatus) -> Resources {
     for container in &spec.containers {
         total.add(&container_requests(container, &status.container_statuses, infeasible));
     }
-    // Init containers run one after the other, each beside the sidecars that were started before it.
+    // Init containers run one after the other, each beside the sidecars that started before it.
     let mut sidecars = Amounts::default();
     let mut initializing = Amounts::default();
     for container in &spec.init_containers {
@@ -218,7 +219,7 @@ fn container_requests<'p>(
     }
 }
 
-/// `determineEffectiveRequests` upstream.
+/// Returns the largest request of each resource (`determineEffectiveRequests` upstream).
 fn effective_requests<'p>(
     spec: &'p ResourceList,
     actuated: &'p ResourceList,
@@ -233,13 +234,13 @@ fn effective_requests<'p>(
     largest
 }
 
-/// `IsPodResizeInfeasible` upstream.
+/// True if the kubelet has called the resize infeasible (`IsPodResizeInfeasible` upstream).
 fn resize_is_infeasible(status: &PodStatus) -> bool {
     let pending = status.conditions.iter().find(|condition| condition.kind == "PodResizePending");
     pending.is_some_and(|condition| condition.reason == "Infeasible")
 }
 
-/// Exact amounts by name, so that sums are rounded once as upstream does.
+/// Exact amounts by name: as upstream, only the sum is rounded.
 #[derive(Debug, Clone, Default)]
 struct Amounts<'p>(BTreeMap<&'p str, Quantity>);
 
@@ -262,7 +263,7 @@ impl<'p> Amounts<'p> {
         }
     }
 
-    /// Pod-level requests, where given, stand for the sum of the containers'.
+    /// Puts pod-level requests, where the pod has them, in the place of the sums of its containers.
     fn replace_with_pod_level(&mut self, spec: &'p PodSpec, status: &'p PodStatus, infeasible: bool) {
         let asked = &spec.resources.requests;
         let effective = status.resources.as_ref().map(|actuated| {
@@ -276,13 +277,13 @@ impl<'p> Amounts<'p> {
     }
 }
 
-/// `IsSupportedPodLevelResource` upstream.
+/// True if a pod may have pod-level requests of the resource (`IsSupportedPodLevelResource` upstream).
 fn is_pod_level(name: &str) -> bool {
     matches!(name, "cpu" | "memory") || name.starts_with("hugepages-")
 }
 
-/// Gives a template what the apiserver gives only to pods, so that it weighs what its pods will weigh: requests from limits,
-/// the LimitRange's defaults, the RuntimeClass's overhead, and on the host's network a host port for each port.
+/// Gives a template the defaults that the apiserver gives only to pods, so that it has the demand of its pods: requests from
+/// limits, the defaults of LimitRanges, the overhead of the RuntimeClass, and with `hostNetwork` a host port for each port.
 ///
 /// After pkg/apis/core/v1/defaults.go (`SetDefaults_Pod`, `defaultHostNetworkPorts`), plugin/pkg/admission/limitranger
 /// and plugin/pkg/admission/runtimeclass.
@@ -293,7 +294,7 @@ pub fn default_pod_spec(
 ) {
     for container in spec.containers.iter_mut().chain(&mut spec.init_containers) {
         requests_from_limits(&mut container.resources);
-        // LimitRanger runs after the API's own defaults and fills what is still absent.
+        // LimitRanger runs after the API's own defaults and sets only amounts that are still absent.
         let ResourceRequirements { requests, limits } = &mut container.resources;
         fill(limits, &limit_range_defaults.limits);
         fill(requests, &limit_range_defaults.requests);

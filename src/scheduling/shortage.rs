@@ -1,29 +1,29 @@
-//! What a pod asks for and a node has too little of, said in words.
+//! The resources that a node has too little of for a pod, as amounts and in words.
 
 use std::fmt;
 
 use crate::scheduling::resources::Resources;
 
-/// One resource of which there is too little.
+/// A resource of which a node has too little.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Shortage<'a> {
-    /// Its name.
+    /// The name of the resource.
     pub resource: &'a str,
-    /// How much is asked for.
+    /// In the scheduler's units: thousandths for `cpu`, bytes, or whole units.
     pub asked: i64,
-    /// How much is free; negative where a node is overcommitted.
+    /// In the scheduler's units; negative on an overcommitted node.
     pub free: i64,
-    /// How much there is in all.
+    /// The allocatable amount, in the scheduler's units.
     pub all: i64,
 }
 
 impl Shortage<'_> {
-    /// By how much it falls short.
+    /// Returns the amount that would have to become free, in the scheduler's units.
     pub fn missing(&self) -> i64 {
         self.asked.saturating_sub(self.free)
     }
 
-    /// An amount of this resource as Kubernetes writes it.
+    /// Formats an amount of this resource as Kubernetes writes it.
     pub fn amount(&self, amount: i64) -> String {
         format_amount(self.resource, amount)
     }
@@ -37,9 +37,9 @@ impl fmt::Display for Shortage<'_> {
     }
 }
 
-/// Every resource that `request` asks for and of which `free`, of `all`, is too little; in the scheduler's order.
+/// Returns every resource of which `request` asks more than is `free`, in the scheduler's order.
 ///
-/// As [`Resources::lacks`], which stops at the first.
+/// [`Resources::lacks`] returns only the first of them.
 pub fn shortages<'a>(request: &'a Resources, free: &Resources, all: &Resources) -> Vec<Shortage<'a>> {
     let fixed = [
         ("pods", request.pods, free.pods, all.pods),
@@ -58,7 +58,7 @@ pub fn shortages<'a>(request: &'a Resources, free: &Resources, all: &Resources) 
         .collect()
 }
 
-/// How much of a resource there is, by its name.
+/// Returns the amount of a resource by its name, in the scheduler's units.
 pub fn amount_of(resources: &Resources, resource: &str) -> i64 {
     match resource {
         "pods" => resources.pods,
@@ -69,7 +69,7 @@ pub fn amount_of(resources: &Resources, resource: &str) -> i64 {
     }
 }
 
-/// An amount in the scheduler's units as Kubernetes writes it: exactly, with the largest suffix that does.
+/// Formats an amount in the scheduler's units as Kubernetes writes it: exact, with the largest suffix that is exact.
 fn format_amount(resource: &str, amount: i64) -> String {
     if resource == "cpu" {
         return if amount % 1000 == 0 { format!("{}", amount / 1000) } else { format!("{amount}m") };

@@ -5,12 +5,12 @@
 
 use k8s_openapi::api::core::v1::{Taint, Toleration};
 
-/// Ordinary pods are not placed on the node.
+/// The effect by which the scheduler does not place pods on the node.
 pub const NO_SCHEDULE: &str = "NoSchedule";
-/// Ordinary pods are evicted from the node too.
+/// The effect by which running pods are evicted from the node too.
 pub const NO_EXECUTE: &str = "NoExecute";
 
-/// Whether `toleration` tolerates `taint`.
+/// True if `toleration` tolerates `taint`.
 ///
 /// An empty effect matches every effect, an empty key every key; with an empty key and operator Equal only the value is
 /// compared. Lt and Gt belong to an alpha gate upstream (TaintTolerationComparisonOperators, off) and tolerate nothing.
@@ -27,18 +27,18 @@ pub fn tolerates(toleration: &Toleration, taint: &Taint) -> bool {
     }
 }
 
-/// The first taint that keeps pods off a node (NoSchedule or NoExecute) and that none of `tolerations` tolerates.
+/// Returns the first taint that blocks scheduling (NoSchedule or NoExecute) and that none of `tolerations` tolerates.
 pub fn find_untolerated_taint<'t>(taints: &'t [Taint], tolerations: &[Toleration]) -> Option<&'t Taint> {
-    taints.iter().find(|taint| keeps_pods_off(taint) && !any_tolerates(tolerations, taint))
+    taints.iter().find(|taint| blocks_scheduling(taint) && !any_tolerates(tolerations, taint))
 }
 
-/// Whether any of `tolerations` tolerates `taint`.
+/// True if any of `tolerations` tolerates `taint`.
 pub fn any_tolerates(tolerations: &[Toleration], taint: &Taint) -> bool {
     tolerations.iter().any(|toleration| tolerates(toleration, taint))
 }
 
-/// Whether the scheduler and the DaemonSet controller look at this taint at all: PreferNoSchedule only lowers a score.
-pub fn keeps_pods_off(taint: &Taint) -> bool {
+/// True if the scheduler and the DaemonSet controller keep pods off for this taint; PreferNoSchedule only lowers a score.
+pub fn blocks_scheduling(taint: &Taint) -> bool {
     taint.effect == NO_SCHEDULE || taint.effect == NO_EXECUTE
 }
 
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn prefer_no_schedule_keeps_nobody_off() {
+    fn prefer_no_schedule_blocks_no_pod() {
         let taint = |effect: &str| Taint { key: "k".into(), effect: effect.into(), ..Taint::default() };
         let taints = [taint("PreferNoSchedule"), taint(NO_EXECUTE)];
         assert_eq!(find_untolerated_taint(&taints, &[]), Some(&taints[1]));

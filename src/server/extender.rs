@@ -89,7 +89,7 @@ fn answer_preempt(state: &AppState, body: BufferedBody) -> Response {
         }
         None => preemption::judge(protect, &mut NoFacts, &candidates),
     };
-    let result = args.answer(|index| verdicts.get(index).is_none_or(Option::is_none));
+    let result = args.to_result(|index| verdicts.get(index).is_none_or(Option::is_none));
     let counts = preemption::count(&verdicts);
     let took = begin.elapsed();
     let dropped: usize = counts.iter().sum();

@@ -124,7 +124,7 @@ fn preemption_arguments() {
         let mut preemptor = cluster.preemptor(&args.pod, Instant::now());
         let verdicts = preemption::judge(Policy::default().protect_daemon_pods, &mut preemptor, &candidates);
         let answer: Value =
-            serde_json::from_slice(&args.answer(|index| verdicts[index].is_none()).body).unwrap();
+            serde_json::from_slice(&args.to_result(|index| verdicts[index].is_none()).body).unwrap();
         let nodes = answer["NodeNameToMetaVictims"].as_object().unwrap();
         assert!(nodes.values().all(|victims| victims["Pods"].is_array()), "{answer}");
     });

@@ -18,9 +18,9 @@ use crate::api::node::Node;
 use crate::cache::daemonset_info::DaemonSetInfo;
 use crate::cache::node_info::NodeInfo;
 use crate::cache::{Cache, DaemonSetId};
-use crate::daemonset::placement::excluded;
-use crate::policy::startup_taints::goes_by_itself;
-use crate::scheduling::taints::{any_tolerates, keeps_pods_off};
+use crate::daemonset::placement::exclusion;
+use crate::policy::startup_taints::is_transient_taint;
+use crate::scheduling::taints::{any_tolerates, blocks_scheduling};
 
 /// A rule that judges a DaemonSet by the cluster that it is meant for.
 pub type LiveRule = Rule<fn(&LiveData<'_>) -> Vec<Error>>;
@@ -68,8 +68,8 @@ impl<'c> LiveData<'c> {
                 .spec
                 .taints
                 .iter()
-                .filter(|taint| keeps_pods_off(taint) && !goes_by_itself(taint, policy));
-            excluded(&daemon_set.spec.template.spec, node).is_none()
+                .filter(|taint| blocks_scheduling(taint) && !is_transient_taint(taint, policy));
+            exclusion(&daemon_set.spec.template.spec, node).is_none()
                 && lasting.all(|taint| any_tolerates(&tolerations, taint))
         };
         let mut node_count = 0;

@@ -16,7 +16,7 @@ use crate::api::meta::{GroupKind, Metadata, object_or_default, or_default};
 use crate::cache::Cache;
 use crate::daemonset::daemon_pod::GENERATION_ANNOTATION;
 use crate::policy::Policy;
-use crate::policy::opt_out::is_ignored;
+use crate::policy::opt_out::is_opted_out;
 
 /// The apiserver cuts warnings here when they are long together (staging/src/k8s.io/apiserver/pkg/endpoints/filters/warning.go).
 const WARNING_MAX_CHARS: usize = 256;
@@ -136,7 +136,7 @@ pub fn review(
     let bad =
         |field: &'static str| move |source| BadReview::BadObject { field, kind: kind.kind.clone(), source };
     let new = ReviewedObject::read(raw).map_err(bad("object"))?;
-    if new.metadata.is_deleting() || is_ignored(&new.metadata.labels) {
+    if new.metadata.is_deleting() || is_opted_out(&new.metadata.labels) {
         return Ok(Verdict::default());
     }
     let old = raw_old.map(ReviewedObject::read).transpose().map_err(bad("oldObject"))?;

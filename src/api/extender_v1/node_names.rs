@@ -1,14 +1,15 @@
-//! A list of node names, as a scheduler sends it to an extender that knows the nodes: up to 5,000 of them in every call.
+//! The list of node names that the scheduler sends to an extender with `nodeCacheCapable: true`: up to 5,000 in every call.
 
 use std::ops::Range;
 
 use crate::api::json::plain_text::plain_length;
 use crate::api::json::{JsonError, JsonString, Scanner};
 
-/// More nodes than any cluster has; without it, a body of 64 MiB of `{}` would cost a hundred times as much memory.
+/// The most nodes of a call, more than any cluster has. It bounds memory: a body of 64 MiB of `{}` would take a hundred times its
+/// size.
 pub(crate) const MAX_NODES: usize = 200_000;
 
-/// Names, and the place of their array in the text that the scanner reads.
+/// Names, and the range of their array in the text of the scanner.
 #[derive(Debug)]
 pub(crate) struct NodeNames<'a> {
     pub(crate) sent: Range<usize>,
@@ -22,7 +23,7 @@ impl<'a> NodeNames<'a> {
         let start = scanner.position();
         let rest = scanner.rest();
         if let Some((length, names)) = Self::parse_plain(rest) {
-            scanner.pass(&rest[..length]);
+            scanner.skip(&rest[..length]);
             return Ok(Self { sent: start..start + length, names });
         }
         let mut names = Vec::new();
@@ -34,12 +35,12 @@ impl<'a> NodeNames<'a> {
         Ok(Self { sent: start..scanner.position(), names })
     }
 
-    /// Returns the length of the array at the start of `text` and its names, if the array is as Go writes one of node names:
-    /// nothing but quotes, commas, and characters that need no escape.
+    /// Returns the length of the array at the start of `text` and its names, if the array has the form that Go writes for node
+    /// names: nothing but quotes, commas, and characters that need no escape.
     fn parse_plain(text: &'a str) -> Option<(usize, Vec<JsonString<'a>>)> {
         let bytes = text.as_bytes();
         let mut names = Vec::new();
-        // Where the bracket is, or the comma after the last name.
+        // The position of the bracket, or of the comma after the last name.
         let mut before = 0;
         if bytes.first() != Some(&b'[') {
             return None;
@@ -52,7 +53,7 @@ impl<'a> NodeNames<'a> {
             }
             let name = JsonString::plain(&text[start..=end]);
             if names.is_empty() {
-                // Names of a cluster are alike: about as many follow as this one fits into what is left.
+                // Names of a cluster are of about one length: reserve for as many as fit into the rest of the text.
                 names.reserve_exact((text.len() / name.quoted().len()).min(MAX_NODES));
             }
             names.push(name);
@@ -67,7 +68,7 @@ impl<'a> NodeNames<'a> {
     }
 }
 
-/// A string that can be compared with a node's name.
+/// Reads a string that can be decoded and so compared with the name of a node.
 pub(crate) fn name<'a>(scanner: &mut Scanner<'a>) -> Result<JsonString<'a>, JsonError> {
     let name = scanner.string()?;
     match name.decode() {
@@ -76,7 +77,7 @@ pub(crate) fn name<'a>(scanner: &mut Scanner<'a>) -> Result<JsonString<'a>, Json
     }
 }
 
-/// Whether one more node may come.
+/// Fails if `count` nodes are already the most that a call may have.
 pub(crate) fn check_count(scanner: &Scanner<'_>, count: usize) -> Result<(), JsonError> {
     if count < MAX_NODES { Ok(()) } else { Err(scanner.fault("too many nodes")) }
 }
@@ -93,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_plain_is_left_to_the_scanner() {
+    fn arrays_of_another_form_are_left_to_the_scanner() {
         assert_eq!(names(r#"["a","b.c"],"Nodes":null}"#), Some(vec![r#""a""#, r#""b.c""#]));
         assert_eq!(names(r#"["a]b"]"#), Some(vec![r#""a]b""#]));
         assert_eq!(names(r#"["",""]"#), Some(vec![r#""""#, r#""""#]));

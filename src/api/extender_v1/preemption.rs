@@ -1,9 +1,9 @@
-//! The wire of a kube-scheduler extender's `preempt` verb.
+//! The wire format of a kube-scheduler extender's `preempt` verb.
 //!
 //! After kubernetes v1.36.3 staging/src/k8s.io/kube-scheduler/extender/v1/types.go (`ExtenderPreemptionArgs`, `Victims`,
-//! `MetaVictims`) and pkg/scheduler/extender.go (`convertToVictims`). The answer names victims by UID in both modes, each
-//! with the order and the numbers that were sent: the first victim must be the one of the highest priority, and a `null`
-//! anywhere would crash the scheduler (kubernetes v1.36.3 pkg/scheduler/extender.go `convertToVictims`).
+//! `MetaVictims`) and pkg/scheduler/extender.go (`convertToVictims`). The result names victims by UID in both modes, in
+//! the order and with the numbers that were sent: the first victim must be the one of the highest priority, and any `null` would
+//! crash the scheduler.
 
 use std::borrow::Cow;
 
@@ -12,52 +12,51 @@ use super::{BadArgs, object_text, parse_object, parse_pod};
 use crate::api::json::{JsonError, JsonString, Scanner};
 use crate::api::pod::Pod;
 
-/// More victims than all nodes of a cluster run pods.
+/// The most victims of a call, more than the pods of any cluster.
 const MAX_VICTIMS: usize = 1_000_000;
 
-/// What the scheduler asks: on which of these nodes may these pods go, to make room for this one?
+/// The arguments of a `preempt` call: a pod, and the nodes with the victims that would make room for it.
 #[derive(Debug)]
 pub struct ExtenderPreemptionArgs<'a> {
-    /// The pod that wants room.
+    /// The pod that the scheduler makes room for.
     pub pod: Pod,
-    entries: Vec<Entry<'a>>,
+    entries: Vec<SentCandidate<'a>>,
 }
 
 /// A node where the scheduler would make room.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PreemptionCandidate<'a> {
-    /// The node's name.
+    /// The name of the node.
     pub node: Cow<'a, str>,
-    /// The UIDs of the pods that would have to go, in the scheduler's order. Empty where no pod has to
-    /// (kubernetes#135486).
+    /// The UIDs of the pods that the scheduler would evict, in its order. Empty if no pod has to go (kubernetes#135486).
     pub victims: Vec<Cow<'a, str>>,
 }
 
 /// A candidate node as it was sent.
 #[derive(Debug)]
-struct Entry<'a> {
+struct SentCandidate<'a> {
     node: JsonString<'a>,
     victims: Vec<JsonString<'a>>,
-    /// The number as it was written.
+    /// The number as it was sent.
     pdb_violations: Option<&'a str>,
 }
 
-/// The answer and what it says, for the metrics.
+/// The result, with a count for the metrics.
 #[derive(Debug)]
 pub struct PreemptionResult {
-    /// An ExtenderPreemptionResult.
+    /// The ExtenderPreemptionResult as JSON.
     pub body: Vec<u8>,
-    /// How many nodes were sent.
+    /// The number of candidates that were sent.
     pub nodes: usize,
 }
 
 impl<'a> ExtenderPreemptionArgs<'a> {
     const KIND: &'static str = "ExtenderPreemptionArgs";
 
-    /// Reads what a scheduler sent: the victims' UIDs, or where there are none, the victims themselves.
+    /// Parses the body of a `preempt` call. The victims come as UIDs, or without those as whole pods.
     ///
     /// # Errors
-    /// When it is no ExtenderPreemptionArgs that can be answered.
+    /// Fails if the body is no ExtenderPreemptionArgs with a pod and candidates.
     pub fn parse(body: &'a [u8]) -> Result<Self, BadArgs> {
         let (mut pod, mut by_uid, mut whole) = (None, None, None);
         parse_object(Self::KIND, body, |scanner, key| {
@@ -77,19 +76,19 @@ impl<'a> ExtenderPreemptionArgs<'a> {
         Ok(Self { pod, entries })
     }
 
-    /// The nodes in question, in the order that they were sent in.
+    /// Returns the candidates in the order that they were sent in.
     pub fn candidates(&self) -> Vec<PreemptionCandidate<'a>> {
         let decoded = |text: &JsonString<'a>| text.decode().unwrap_or_default();
-        let candidate = |entry: &Entry<'a>| PreemptionCandidate {
+        let candidate = |entry: &SentCandidate<'a>| PreemptionCandidate {
             node: decoded(&entry.node),
             victims: entry.victims.iter().map(decoded).collect(),
         };
         self.entries.iter().map(candidate).collect()
     }
 
-    /// The answer with the candidates that `keeps` returns true for, as they were sent. It is called with the index of each in
-    /// [`Self::candidates`], once and in order.
-    pub fn answer(&self, keeps: impl Fn(usize) -> bool) -> PreemptionResult {
+    /// Returns the result with the candidates that `keeps` returns true for, as they were sent. `keeps` is called once for each
+    /// index of [`Self::candidates`], in order.
+    pub fn to_result(&self, keeps: impl Fn(usize) -> bool) -> PreemptionResult {
         let mut body = br#"{"NodeNameToMetaVictims":{"#.to_vec();
         let mut separator = "";
         for (_, entry) in self.entries.iter().enumerate().filter(|(index, _)| keeps(*index)) {
@@ -102,7 +101,7 @@ impl<'a> ExtenderPreemptionArgs<'a> {
     }
 }
 
-fn write_entry(body: &mut Vec<u8>, entry: &Entry<'_>) {
+fn write_entry(body: &mut Vec<u8>, entry: &SentCandidate<'_>) {
     body.extend_from_slice(entry.node.quoted().as_bytes());
     body.extend_from_slice(br#":{"Pods":["#);
     for (index, uid) in entry.victims.iter().enumerate() {
@@ -115,23 +114,23 @@ fn write_entry(body: &mut Vec<u8>, entry: &Entry<'_>) {
     body.push(b'}');
 }
 
-/// The map of nodes; `None` for `null`.
+/// Reads the map of candidates by node name; `None` for `null`.
 fn parse_entries<'a>(
     scanner: &mut Scanner<'a>,
     uid: impl Fn(&mut Scanner<'a>) -> Result<Option<JsonString<'a>>, JsonError>,
-) -> Result<Option<Vec<Entry<'a>>>, JsonError> {
+) -> Result<Option<Vec<SentCandidate<'a>>>, JsonError> {
     if scanner.null() {
         return Ok(None);
     }
-    let mut entries: Vec<Entry<'a>> = Vec::new();
+    let mut entries: Vec<SentCandidate<'a>> = Vec::new();
     let mut budget = MAX_VICTIMS;
     scanner.object(|scanner, node| {
-        take(scanner, &mut budget)?;
+        spend_one(scanner, &mut budget)?;
         if node.decode().is_none() {
             return Err(scanner.fault("half a surrogate pair in a name"));
         }
-        let mut entry = Entry { node, victims: Vec::new(), pdb_violations: None };
-        // A null entry is a node without victims, and answered as such.
+        let mut entry = SentCandidate { node, victims: Vec::new(), pdb_violations: None };
+        // A null entry is a node without victims; the result has an empty list for it.
         if !scanner.null() {
             scanner.object(|scanner, key| {
                 if key.is_key("Pods") {
@@ -160,8 +159,8 @@ fn parse_victims<'a>(
         return Ok(victims);
     }
     scanner.array(|scanner| {
-        take(scanner, budget)?;
-        // Neither can a victim be left out nor one be named that has no name.
+        spend_one(scanner, budget)?;
+        // The result must name every victim, and a victim without a UID has no name.
         match uid(scanner)?.filter(|uid| uid.quoted() != r#""""#) {
             Some(uid) => victims.push(uid),
             None => return Err(scanner.fault("a victim without a UID")),
@@ -171,7 +170,7 @@ fn parse_victims<'a>(
     Ok(victims)
 }
 
-/// The UID of a MetaPod.
+/// Reads the UID of a MetaPod.
 fn meta_uid<'a>(scanner: &mut Scanner<'a>) -> Result<Option<JsonString<'a>>, JsonError> {
     let mut uid = None;
     scanner.object(|scanner, key| {
@@ -185,7 +184,7 @@ fn meta_uid<'a>(scanner: &mut Scanner<'a>) -> Result<Option<JsonString<'a>>, Jso
     Ok(uid)
 }
 
-/// The UID of a Pod.
+/// Reads the UID of a Pod.
 fn pod_uid<'a>(scanner: &mut Scanner<'a>) -> Result<Option<JsonString<'a>>, JsonError> {
     let mut uid = None;
     scanner.object(|scanner, key| {
@@ -200,11 +199,11 @@ fn pod_uid<'a>(scanner: &mut Scanner<'a>) -> Result<Option<JsonString<'a>>, Json
 }
 
 fn meta_uid_of<'a>(scanner: &mut Scanner<'a>) -> Result<Option<JsonString<'a>>, JsonError> {
-    // The key is `uid` here and `UID` there; both are read in any case.
+    // The key is `uid` in a Pod and `UID` in a MetaPod; `is_key` accepts both.
     if scanner.null() { Ok(None) } else { meta_uid(scanner) }
 }
 
-/// An integer as it was written; `None` for `null`.
+/// Returns an integer as it was sent; `None` for `null`.
 fn parse_integer<'a>(scanner: &mut Scanner<'a>) -> Result<Option<&'a str>, JsonError> {
     if scanner.null() {
         return Ok(None);
@@ -216,7 +215,7 @@ fn parse_integer<'a>(scanner: &mut Scanner<'a>) -> Result<Option<&'a str>, JsonE
     }
 }
 
-fn take(scanner: &Scanner<'_>, budget: &mut usize) -> Result<(), JsonError> {
+fn spend_one(scanner: &Scanner<'_>, budget: &mut usize) -> Result<(), JsonError> {
     *budget = budget.checked_sub(1).ok_or_else(|| scanner.fault("too many victims"))?;
     Ok(())
 }
@@ -227,7 +226,7 @@ mod tests {
 
     fn echo(body: &str) -> Result<String, String> {
         let args = ExtenderPreemptionArgs::parse(body.as_bytes()).map_err(|error| error.to_string())?;
-        Ok(String::from_utf8(args.answer(|_| true).body).unwrap())
+        Ok(String::from_utf8(args.to_result(|_| true).body).unwrap())
     }
 
     #[test]
@@ -256,7 +255,7 @@ mod tests {
         let args = ExtenderPreemptionArgs::parse(body).unwrap();
         let candidates = args.candidates();
         assert_eq!((&*candidates[0].node, &candidates[0].victims[0]), ("a", &"1".into()));
-        let result = args.answer(|index| index == 1);
+        let result = args.to_result(|index| index == 1);
         assert_eq!(result.nodes, 2);
         let text = String::from_utf8(result.body).unwrap();
         assert_eq!(text, r#"{"NodeNameToMetaVictims":{"b":{"Pods":[{"UID":"2"}],"NumPDBViolations":0}}}"#);

@@ -1,13 +1,13 @@
-//! Where the plain text of a JSON string ends: nearly all that is in a list of node names or in a Node is that.
+//! Finds the end of plain text in a JSON string. A list of node names and a Node consist of little else.
 
 use wide::u8x16;
 
-/// How many bytes are looked at at once: what any x86-64 and any arm64 can.
+/// The bytes of one step: as many as every x86-64 and arm64 compares at once.
 const BLOCK: usize = 16;
-/// The last of the control characters, which JSON has escaped.
+/// The last of the control characters, which JSON requires to be escaped.
 const LAST_CONTROL: u8 = 0x1f;
 
-/// How many of the first bytes of a string's content are no quote, backslash or control character.
+/// Returns the number of bytes before the first quote, backslash or control character. Hot: every string of a request.
 #[inline]
 pub(crate) fn plain_length(bytes: &[u8]) -> usize {
     let (blocks, rest) = bytes.as_chunks::<BLOCK>();
@@ -21,7 +21,7 @@ pub(crate) fn plain_length(bytes: &[u8]) -> usize {
     blocks.len() * BLOCK + plain
 }
 
-/// A bit for each special byte, the lowest for the first.
+/// Returns a bit for each special byte, the lowest for the first byte.
 #[inline]
 fn special(block: [u8; BLOCK]) -> u32 {
     let bytes = u8x16::new(block);

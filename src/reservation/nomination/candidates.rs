@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use crate::cache::node_info::NodeInfo;
 use crate::cache::{Cache, NodeId, PodId};
-use crate::policy::opt_out::is_ignored;
+use crate::policy::opt_out::is_opted_out;
 use crate::reservation::hold::{Hold, HoldState};
 use crate::scheduling::host_ports::any_conflict;
 use crate::scheduling::resources::Resources;
@@ -60,10 +60,10 @@ impl Cache {
 
     fn may_be_nominated(&self, pod: PodId, hold: &Hold) -> bool {
         let pod = self.pod_by_id(pod);
-        let is_ignored = pod.daemon.as_ref().is_some_and(|daemon| is_ignored(&daemon.labels));
+        let is_opted_out = pod.daemon.as_ref().is_some_and(|daemon| is_opted_out(&daemon.labels));
         // What the daemon's own pod still holds would count twice in the scheduler's sum.
         let predecessor_has_left = hold.reserve == hold.need;
-        pod.failed_version().is_some() && !is_ignored && predecessor_has_left
+        pod.failed_version().is_some() && !is_opted_out && predecessor_has_left
     }
 }
 

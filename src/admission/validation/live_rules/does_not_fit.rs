@@ -57,7 +57,7 @@ fn check(live: &LiveData<'_>) -> Vec<Error> {
 /// What is free on a node once the pods of lower priority have left, and the DaemonSet's own unless updates surge.
 fn free_for(live: &LiveData<'_>, state: &NodeInfo, weight: &PodDemand) -> Resources {
     let mut free = state.allocatable.clone();
-    let surges = live.daemon_set.spec.surges();
+    let surges = live.daemon_set.spec.uses_surge();
     for pod in state.pods.iter().map(|id| live.cluster.pod_by_id(*id)) {
         let owner = pod.daemon.as_ref().and_then(|daemon| daemon.daemon_set);
         let is_own = live.known.is_some_and(|(id, _)| owner == Some(id));

@@ -24,7 +24,7 @@ fn check(live: &LiveData<'_>) -> Vec<Error> {
     let strategy = live.daemon_set.spec.update_strategy().unwrap_or_default();
     // Only a new template is rolled out, and a surge does not wait for the old pods.
     let rolls = strategy.kind != ON_DELETE
-        && !live.daemon_set.spec.surges()
+        && !live.daemon_set.spec.uses_surge()
         && known.daemon_set.spec.template != live.daemon_set.spec.template;
     if !rolls {
         return Vec::new();

@@ -23,7 +23,7 @@ pub(super) const RULE: Rule = Rule {
 };
 
 fn check(daemon_set: &DaemonSet) -> Vec<Error> {
-    if !daemon_set.spec.surges() {
+    if !daemon_set.spec.uses_surge() {
         return Vec::new();
     }
     let Some((container, port)) = first_host_port(&daemon_set.spec.template.spec) else { return Vec::new() };
