@@ -22,6 +22,7 @@ mod links;
 mod memory;
 mod metrics;
 mod mutation;
+mod naming;
 mod overload;
 mod readme;
 mod rules_doc;

@@ -1,0 +1,160 @@
+//! The words of the code: a type name stands for one type, doc comments begin with the noun or the verb.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use syn::visit::{self, Visit};
+
+/// Type names that stand more than once, each to be mended. An entry that is no longer needed fails the test.
+const DOUBLES: &[&str] = &["Affinity", "Named", "PodSpec", "Preemptor", "State", "Verdict"];
+
+/// First words of a doc comment that ask a question instead of naming the thing.
+const QUESTION_WORDS: &[&str] = &["What", "Whether", "How", "Why", "Which", "Where", "Who", "When"];
+
+/// The most doc comments, in percent, that may begin with one of [`QUESTION_WORDS`]; to be 5 in the end.
+const MAX_QUESTIONS_PERCENT: f64 = 20.0;
+
+#[test]
+fn a_type_name_stands_once_in_the_crate() {
+    let mut places: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for (path, source) in sources() {
+        for name in type_names(&source, is_test_file(&path)) {
+            places.entry(name).or_default().push(path.clone());
+        }
+    }
+    places.retain(|_, files| files.len() > 1);
+    let mut unused: BTreeSet<_> = DOUBLES.iter().copied().collect();
+    places.retain(|name, _| !unused.remove(name.as_str()));
+    assert!(places.is_empty(), "these stand more than once: {places:#?}");
+    assert!(unused.is_empty(), "DOUBLES that are no longer there: {unused:#?}");
+}
+
+#[test]
+fn doc_comments_begin_with_the_noun_or_the_verb() {
+    let (mut count, mut questions) = (0_u32, Vec::new());
+    for (path, source) in sources() {
+        for (line, first_word) in doc_comments(&source) {
+            count += 1;
+            if QUESTION_WORDS.contains(&first_word) {
+                questions.push(format!("{path}:{line} {first_word}"));
+            }
+        }
+    }
+    let percent = f64::from(u32::try_from(questions.len()).unwrap()) * 100.0 / f64::from(count);
+    println!("{} of {count} doc comments begin with a question word: {percent:.1}%", questions.len());
+    assert!(
+        percent <= MAX_QUESTIONS_PERCENT,
+        "{} of {count} doc comments begin with a question word, {percent:.1}%: {questions:#?}",
+        questions.len()
+    );
+}
+
+#[test]
+fn the_tests_see_what_they_look_for() {
+    let source = "
+        //! What it is.
+        //! Why so.
+        /// A thing.
+        pub struct A;
+        // Whether this counts.
+        pub trait B { type Output; }
+        impl Iterator for A { type Item = u8; fn next(&mut self) -> Option<u8> { enum C {} loop {} } }
+        #[cfg(test)]
+        mod tests { struct D; pub(crate) struct E; mod inner { type F = u8; } }
+        /// `Where` it is.
+        type G = u8;";
+    assert_eq!(type_names(source, false), ["A", "B", "C", "E", "G"]);
+    assert_eq!(type_names(source, true), ["A", "B", "E"]);
+    assert_eq!(doc_comments(source), [(2, "What"), (4, "A"), (11, "Where")]);
+}
+
+/// The names of the structs, enums, unions, traits and aliases of a file in its order, those within functions too.
+///
+/// Private types of tests are left out, and so are associated types.
+fn type_names(source: &str, is_test: bool) -> Vec<String> {
+    let mut names = TypeNames { is_test, found: Vec::new() };
+    names.visit_file(&syn::parse_file(source).unwrap());
+    names.found
+}
+
+struct TypeNames {
+    is_test: bool,
+    found: Vec<String>,
+}
+
+impl TypeNames {
+    fn add(&mut self, name: &syn::Ident, visibility: &syn::Visibility) {
+        if !self.is_test || !matches!(visibility, syn::Visibility::Inherited) {
+            self.found.push(name.to_string());
+        }
+    }
+}
+
+impl<'ast> Visit<'ast> for TypeNames {
+    fn visit_item(&mut self, item: &'ast syn::Item) {
+        match item {
+            syn::Item::Struct(item) => self.add(&item.ident, &item.vis),
+            syn::Item::Enum(item) => self.add(&item.ident, &item.vis),
+            syn::Item::Union(item) => self.add(&item.ident, &item.vis),
+            syn::Item::Trait(item) => self.add(&item.ident, &item.vis),
+            syn::Item::Type(item) => self.add(&item.ident, &item.vis),
+            _ => {}
+        }
+        visit::visit_item(self, item);
+    }
+
+    fn visit_item_mod(&mut self, module: &'ast syn::ItemMod) {
+        let outer = self.is_test;
+        self.is_test |= module.attrs.iter().any(is_cfg_test);
+        visit::visit_item_mod(self, module);
+        self.is_test = outer;
+    }
+}
+
+fn is_cfg_test(attribute: &syn::Attribute) -> bool {
+    attribute.path().is_ident("cfg")
+        && attribute.parse_args::<syn::Path>().is_ok_and(|condition| condition.is_ident("test"))
+}
+
+/// The line, from 1, and the first word of each doc comment: a run of `///` or `//!` lines.
+fn doc_comments(source: &str) -> Vec<(usize, &str)> {
+    let mut comments = Vec::new();
+    let mut last = None;
+    for (index, line) in source.lines().enumerate() {
+        let line = line.trim_start();
+        let marker = ["///", "//!"].into_iter().find(|marker| line.starts_with(marker));
+        if let Some(marker) = marker.filter(|_| marker != last) {
+            let text = line[marker.len()..].trim_start_matches(|char: char| !char.is_alphabetic());
+            let end = text.find(|char: char| !char.is_alphabetic()).unwrap_or(text.len());
+            comments.push((index + 1, &text[..end]));
+        }
+        last = marker;
+    }
+    comments
+}
+
+/// The files of src by their paths below it.
+fn sources() -> Vec<(String, String)> {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = Vec::new();
+    let mut folders = vec![src.clone()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path: PathBuf = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let name = path.strip_prefix(&src).unwrap().to_str().unwrap().to_owned();
+                files.push((name, fs::read_to_string(&path).unwrap()));
+            }
+        }
+    }
+    files.sort();
+    files
+}
+
+/// True for the files of a module that is compiled for tests only.
+fn is_test_file(path: &str) -> bool {
+    path.split('/').any(|part| part == "tests" || part == "tests.rs" || part.ends_with("_tests.rs"))
+}
