@@ -20,7 +20,7 @@ pub struct Event {
     /// A sentence for people; `note` in `events.k8s.io/v1`.
     #[serde(alias = "note", deserialize_with = "or_default")]
     pub message: String,
-    /// RFC 3339; empty in Events of `events.k8s.io/v1`, whose field is `deprecatedLastTimestamp`.
+    /// RFC 3339, the last occurrence; `deprecatedLastTimestamp` in `events.k8s.io/v1`.
     #[serde(alias = "deprecatedLastTimestamp", deserialize_with = "or_default")]
     pub last_timestamp: String,
     /// RFC 3339, the first occurrence; empty in Events of the older `v1` writers.
