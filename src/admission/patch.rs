@@ -1,8 +1,7 @@
 //! The JSON Patch (RFC 6902) that `/mutate` answers with.
 //!
-//! Operations and pointers are those of [`json_patch`], which carries a value as [`serde_json::Value`]: a number that is no
-//! `f64` cannot be one, spaces are lost. So there is one operation more, [`RawAdd`], for values that hold parts of the object and
-//! must survive to the byte.
+//! Operations and pointers are those of [`json_patch`]. It carries a value as a [`Value`], which cannot hold every number and keeps no
+//! spaces, so [`Patch::add_raw`] adds a value with parts that survive to the byte.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
