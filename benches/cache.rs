@@ -37,7 +37,7 @@ fn main() {
     feed::<Node>(&cluster, "nodes", nodes, "Node", node);
     feed::<DaemonSet>(&cluster, "DaemonSets", DAEMON_SETS, "DaemonSet", daemon_set);
     feed::<Pod>(&cluster, "pods", pods, "Pod", |index| pod(index, nodes, 1));
-    source.listed();
+    source.mark_listed();
     let begin = Instant::now();
     cluster.tick(begin);
     println!("{:>6.1} ms to work out every node once", millis(begin.elapsed()));
@@ -73,7 +73,7 @@ fn feed<T: WatchedKind>(
         let object = lean.object.unwrap();
         let decoded = Instant::now();
         object.apply(&mut cluster.lock(), &kind, decoded);
-        cluster.settle();
+        cluster.refresh_changed();
         decoding += decoded - begin;
         applying += decoded.elapsed();
         longest = longest.max(decoded.elapsed());

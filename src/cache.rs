@@ -31,7 +31,7 @@ use slab::Slab;
 pub use self::stats::CacheStats;
 
 use self::daemonset_info::DaemonSetInfo;
-use self::freshness::Sight;
+use self::freshness::CacheFreshness;
 use self::interner::Interner;
 use self::node_info::NodeInfo;
 use self::pod_info::PodInfo;
@@ -40,6 +40,7 @@ use crate::policy::Policy;
 use crate::reservation::assumed::AssumedPods;
 use crate::reservation::cluster_write::{ClusterWrite, HoldSubject};
 use crate::reservation::nomination::Nominations;
+use crate::reservation::stale_refusals::StaleRefusals;
 
 /// The id of a node, stable while anything mentions its name.
 pub type NodeId = usize;
@@ -76,7 +77,8 @@ pub struct Cache {
     pub(crate) ledger: AssumedPods,
     pub(crate) waiting: HashMap<Arc<str>, std::time::Instant>,
     pub(crate) last_refused_by_charge: Option<std::time::Instant>,
-    pub(crate) sight: Sight,
+    pub(crate) freshness: CacheFreshness,
+    pub(crate) stale_refusals: StaleRefusals,
     pub(crate) nominations: Nominations,
     pub(crate) effects: Vec<ClusterWrite>,
 }
@@ -107,7 +109,8 @@ impl Cache {
             ledger: AssumedPods::default(),
             waiting: HashMap::new(),
             last_refused_by_charge: None,
-            sight: Sight::default(),
+            freshness: CacheFreshness::default(),
+            stale_refusals: StaleRefusals::default(),
             nominations: Nominations::default(),
             effects: Vec::new(),
         }

@@ -13,4 +13,5 @@ pub mod nomination;
 pub mod preemption;
 pub mod refusal;
 pub mod refusal_clock;
+pub mod stale_refusals;
 pub mod token_bucket;

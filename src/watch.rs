@@ -220,7 +220,7 @@ async fn discover(stream: &Stream, wanted: &GroupKind) -> ApiResource {
             Ok(None) => "the group has no such kind".to_owned(),
             Err(error) => chain(&error),
         };
-        stream.source.absent();
+        stream.source.mark_absent();
         if !std::mem::replace(&mut told, true) {
             tracing::warn!(
                 group = wanted.group,

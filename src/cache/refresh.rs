@@ -107,7 +107,7 @@ impl Cache {
                 let reason = if landed { EndReason::Landed } else { EndReason::NotWanted };
                 self.end_hold(id, &mut hold, reason, now);
             }
-            if !landed && !hold.is_fresh() {
+            if !landed && !hold.is_blank() {
                 if hold.state != HoldState::Expired {
                     hold.enter(HoldState::NotMissing, now);
                 }

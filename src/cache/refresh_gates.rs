@@ -46,9 +46,9 @@ impl Cache {
             kept.push(gate);
         }
         // What is left is not wanted: its record is kept for what it has spent, as a hold's.
-        for mut gate in gates.into_iter().filter(|gate| !gate.is_fresh() || gate.is_closed) {
+        for mut gate in gates.into_iter().filter(|gate| !gate.is_blank() || gate.is_closed) {
             gate.suspend(now);
-            if !gate.is_fresh() {
+            if !gate.is_blank() {
                 kept.push(gate);
             }
         }

@@ -43,7 +43,7 @@ impl Cache {
             self.tick_gates(id, now);
         }
         self.give_up_on_stale_views(now);
-        self.give_up_on_sight(now);
+        self.expire_stale_refusals(now);
         if self.ledger.expire(now) {
             self.charge_ended(now);
         }
@@ -91,8 +91,8 @@ impl Cache {
 
     /// Forgets pods that were refused and that nobody has told us of since: they are gone, or never were.
     fn forget_waiting(&mut self, now: Instant) {
-        // Nobody could tell us; they are to be woken once we see again.
-        if self.sight.is_lost() {
+        // The watch of pods may have missed their end; they are woken when the cache is fresh again.
+        if self.freshness.lacks_events() {
             return;
         }
         let pods = &self.pod_ids;

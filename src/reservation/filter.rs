@@ -183,9 +183,10 @@ impl FilterCall<'_> {
         if self.asking.role == PodClass::Exempt {
             return None;
         }
-        if self.asking.role == PodClass::Ordinary && self.cluster.is_blind_to(self.asking.priority, self.now)
+        if self.asking.role == PodClass::Ordinary
+            && self.cluster.must_wait_while_stale(self.asking.priority, self.now)
         {
-            return self.refuse_blindly();
+            return self.refuse_while_stale();
         }
         let Some(id) = self.cluster.node_id(name) else {
             self.passed_any = true;
@@ -214,8 +215,8 @@ impl FilterCall<'_> {
         None
     }
 
-    /// Refuses any node, known or not, because we know that we do not see.
-    fn refuse_blindly(&mut self) -> Option<FilterReason> {
+    /// Refuses any node, known or not, because the cache lacks events.
+    fn refuse_while_stale(&mut self) -> Option<FilterReason> {
         if self.cluster.policy().reservation.mode == ReservationMode::Audit {
             self.audited += 1;
             self.passed_any = true;

@@ -80,7 +80,7 @@ impl Gate {
     }
 
     /// Whether nothing would be lost by forgetting it.
-    pub fn is_fresh(&self) -> bool {
+    pub fn is_blank(&self) -> bool {
         !self.is_expired && !self.was_ready && self.clock.spent().is_zero()
     }
 

@@ -226,7 +226,7 @@ impl Hold {
     }
 
     /// Whether nothing would be lost by forgetting it.
-    pub fn is_fresh(&self) -> bool {
+    pub fn is_blank(&self) -> bool {
         self.state != HoldState::Expired
             && self.suffices_clock.spent().is_zero()
             && self.waits_clock.spent().is_zero()

@@ -255,7 +255,10 @@ impl Cache {
     ///
     /// Call it on each tick, and only while the view of the cluster is fresh.
     pub fn nominate(&mut self, now: Instant) -> usize {
-        if !self.policy().reservation.nominates() || !self.nominations.is_permitted || self.sight.is_lost() {
+        if !self.policy().reservation.nominates()
+            || !self.nominations.is_permitted
+            || self.freshness.lacks_events()
+        {
             return 0;
         }
         let mut nominated = self.nominations.expire(now);

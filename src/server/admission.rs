@@ -23,7 +23,7 @@ use crate::telemetry::otlp::text;
 /// Allows or refuses a DaemonSet.
 pub(super) async fn validate(state: State<AppState>, request: Request) -> Response {
     answer(state, request, Webhook::Validate, |state, review| {
-        let cluster = state.cluster.as_ref().and_then(|cluster| cluster.believed());
+        let cluster = state.cluster.as_ref().and_then(|cluster| cluster.fresh());
         let verdict = validation::review(&state.policy, review, cluster.as_deref())?;
         Ok(Verdict {
             status: verdict.refusal().map(|refusal| status(&verdict, refusal)),
@@ -40,8 +40,7 @@ pub(super) async fn mutate(state: State<AppState>, request: Request) -> Response
         let labels = state.cluster.as_ref().and_then(|cluster| cluster.namespace_labels(&review.namespace));
         // Only the default priority needs the cluster, and the scheduler's calls wait for its lock.
         let gives_priority = !state.policy.admission.default_priority_class_name.is_empty();
-        let cluster =
-            state.cluster.as_ref().filter(|_| gives_priority).and_then(|cluster| cluster.believed());
+        let cluster = state.cluster.as_ref().filter(|_| gives_priority).and_then(|cluster| cluster.fresh());
         let patch = mutation::review(&state.policy, review, labels.as_ref(), cluster.as_deref())?;
         Ok(Verdict { status: None, warnings: Vec::new(), patch })
     })

@@ -32,7 +32,7 @@ fn answer_filter(state: &AppState, body: BufferedBody) -> Response {
     };
     let result = match &state.cluster {
         None => refusal::alone(&state.policy, &args),
-        Some(cluster) => match cluster.believed() {
+        Some(cluster) => match cluster.fresh() {
             Some(mut cluster) => {
                 let (result, tally) = refusal::in_cluster(&mut cluster, &args, begin);
                 state.metrics.cluster.audited(tally.audited);
@@ -78,7 +78,7 @@ fn answer_preempt(state: &AppState, body: BufferedBody) -> Response {
     };
     let protect = state.policy.protect_daemon_pods;
     let candidates = args.candidates();
-    let verdicts = match state.cluster.as_ref().map(|cluster| cluster.believed()) {
+    let verdicts = match state.cluster.as_ref().map(|cluster| cluster.fresh()) {
         Some(Some(mut cluster)) => {
             let mut preemptor = cluster.preemptor(&args.pod, begin);
             preemption::judge(protect, &mut preemptor, &candidates)

@@ -38,7 +38,7 @@ pub(super) struct WatchActivity<S> {
 
 impl WatchActivityLayer {
     fn heard(&self) {
-        self.source.heard();
+        self.source.record_activity();
         self.metrics.cluster.heard(self.source.resource);
     }
 
@@ -48,7 +48,7 @@ impl WatchActivityLayer {
         if let Ok(answer) = timeout(silence, &mut answering).await {
             return answer;
         }
-        self.source.failed(Instant::now());
+        self.source.record_failure(Instant::now());
         answering.await
     }
 }
@@ -100,18 +100,19 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cache::freshness::STALE_AFTER;
     use crate::telemetry::metrics::WatchedResource;
 
     #[tokio::test]
     async fn silence_is_a_failure_until_there_is_an_answer() {
         let source = Arc::new(WatchStatus::new(WatchedResource::Nodes, true));
         let layer = WatchActivityLayer { source: source.clone(), metrics: Arc::default() };
-        let is_well = || source.is_well_for(Duration::ZERO, Instant::now());
+        let is_stale = || source.health().is_stale(Instant::now() + STALE_AFTER);
         assert_eq!(layer.listen(SILENCE, std::future::ready(1)).await, 1);
-        assert!(is_well());
+        assert!(!is_stale());
         layer.listen(Duration::from_millis(1), tokio::time::sleep(Duration::from_millis(20))).await;
-        assert!(!is_well());
+        assert!(is_stale());
         layer.heard();
-        assert!(is_well());
+        assert!(!is_stale());
     }
 }

@@ -36,18 +36,18 @@ impl<T: WatchedKind> CacheWriter<T> {
     pub(super) fn end(&mut self) {
         for key in std::mem::take(&mut self.unseen) {
             T::forget(&key, &mut self.cluster.lock(), Instant::now());
-            self.cluster.settle();
+            self.cluster.refresh_changed();
         }
     }
 
     pub(super) fn apply(&self, object: T) {
         object.apply(&mut self.cluster.lock(), &self.kind, Instant::now());
-        self.cluster.settle();
+        self.cluster.refresh_changed();
     }
 
     pub(super) fn delete(&self, object: &T) {
         T::forget(&object.key(), &mut self.cluster.lock(), Instant::now());
-        self.cluster.settle();
+        self.cluster.refresh_changed();
     }
 }
 

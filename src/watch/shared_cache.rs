@@ -1,46 +1,41 @@
-//! The live cluster as the edges share it: one lock around the plain struct, and whether it may be believed.
+//! The cache as the tasks share it: one lock around the plain struct, and its freshness.
 //!
 //! ```text
-//! watch ──▶ lock ──▶ Cache ──▶ ClusterWrite ──▶ events      sources ──▶ synced, believed ──▶ server
+//! watch ──▶ lock ──▶ Cache ──▶ ClusterWrite ──▶ writes      watches ──▶ CacheFreshness ──▶ synced, fresh ──▶ server
 //! ```
-//! The lock is held for microseconds and never across an await. Whoever lets go of it hands on what is to be done outside,
-//! so that nobody can forget to.
+//! The lock is held for microseconds and never across an await. Dropping the guard hands on what is to be written to the apiserver.
 //!
-//! Two questions, because they have different answers. *Synced*: has every kind been listed once? That is what `/readyz` waits
-//! for, once: a replica that loses the cluster later still answers admission in full, and taking all replicas away because the
-//! apiserver is gone for a minute would make it worse. *Believed*: is it synced, and has every watch worked within the last
-//! [`PATIENCE`]? Nothing is refused for a cluster that is not believed.
+//! Two answers. *Synced*: every kind has been listed once. `/readyz` waits for that, once: a replica that loses the apiserver
+//! later still answers admission in full, and taking all replicas out of service for it would make it worse. *Fresh*: a refusal
+//! may be based on the cache, see [`CacheFreshness`].
 
 use std::collections::BTreeMap;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::watch;
 
 use crate::cache::Cache;
+use crate::cache::freshness::{CacheFreshness, STALE_AFTER, WatchHealth};
 use crate::reservation::cluster_write::ClusterWrite;
 use crate::telemetry::metrics::Metrics;
-use crate::watch::watch_status::{PATIENCE, WatchStatus};
+use crate::watch::watch_status::WatchStatus;
 
-/// For how long every watch must have worked again before we believe our eyes: what was missed comes after the connection.
-const SETTLING: Duration = Duration::from_secs(1);
-/// For how long one watch may work again before the others do: they are tried every two seconds.
-const RETURNING: Duration = Duration::from_secs(3);
-/// How many nodes are worked out before the lock is given to others: tens of microseconds.
+/// The number of nodes that are refreshed before the lock is given to others: tens of microseconds.
 const BATCH: usize = 16;
 
-/// The live cluster; cheap to clone.
+/// The shared cache; cheap to clone.
 #[derive(Clone)]
 pub struct SharedCache(Arc<SharedCacheInner>);
 
 struct SharedCacheInner {
     cluster: Mutex<Cache>,
-    sources: Vec<Arc<WatchStatus>>,
+    watches: Vec<Arc<WatchStatus>>,
     synced: watch::Sender<bool>,
-    believed: AtomicBool,
+    is_fresh: AtomicBool,
     outbox: Box<dyn Fn(ClusterWrite) + Send + Sync>,
     metrics: Arc<Metrics>,
 }
@@ -52,31 +47,31 @@ pub struct CacheGuard<'s> {
 }
 
 impl SharedCache {
-    /// A cluster that `sources` will tell of. `outbox` takes what is to be done outside and never waits.
+    /// A cache that `watches` will fill. `outbox` takes what is to be written to the apiserver and must not wait.
     pub fn new(
         cluster: Cache,
-        sources: Vec<Arc<WatchStatus>>,
+        watches: Vec<Arc<WatchStatus>>,
         metrics: Arc<Metrics>,
         outbox: impl Fn(ClusterWrite) + Send + Sync + 'static,
     ) -> Self {
         Self(Arc::new(SharedCacheInner {
             cluster: Mutex::new(cluster),
-            sources,
+            watches,
             synced: watch::Sender::new(false),
-            believed: AtomicBool::new(false),
+            is_fresh: AtomicBool::new(false),
             outbox: Box::new(outbox),
             metrics,
         }))
     }
 
-    /// The cluster, whatever it is worth.
+    /// Locks the cache, fresh or not.
     pub fn lock(&self) -> CacheGuard<'_> {
         CacheGuard { cluster: self.0.cluster.lock(), inner: &self.0 }
     }
 
-    /// The cluster, if something may be refused because of it.
-    pub fn believed(&self) -> Option<CacheGuard<'_>> {
-        self.0.believed.load(Ordering::Acquire).then(|| self.lock())
+    /// Locks the cache if a refusal may be based on it, see [`CacheFreshness::may_refuse`].
+    pub fn fresh(&self) -> Option<CacheGuard<'_>> {
+        self.0.is_fresh.load(Ordering::Acquire).then(|| self.lock())
     }
 
     /// Whether every kind has been listed once.
@@ -95,20 +90,27 @@ impl SharedCache {
         self.lock().namespace(name).map(|namespace| namespace.metadata.labels.clone())
     }
 
-    /// Works out what has changed, a few nodes at a time. Before the first sync there is no point: most pods are missing.
-    pub fn settle(&self) {
+    /// Refreshes the changed nodes, a few at a time. Does nothing before the first sync, when most pods are missing.
+    pub fn refresh_changed(&self) {
         if self.is_synced() {
-            self.work_out();
+            self.refresh_in_batches();
         }
     }
 
-    /// Time passes; call it a few times a second.
+    /// Updates the freshness at once: the watch of a required kind has just reported some trouble.
+    pub fn mark_watch_lost(&self, now: Instant) {
+        if self.is_synced() {
+            self.update_freshness(&mut self.lock(), now);
+        }
+    }
+
+    /// Lets time pass; call it a few times a second.
     pub fn tick(&self, now: Instant) {
         if !self.is_synced() {
-            if !self.0.sources.iter().all(|source| source.is_settled()) {
+            if CacheFreshness::of(&self.health(), now) == CacheFreshness::Unsynced {
                 return;
             }
-            self.work_out();
+            self.refresh_in_batches();
             self.0.synced.send_replace(true);
             let census = self.lock().census();
             tracing::info!(
@@ -118,66 +120,56 @@ impl SharedCache {
                 "synced with the cluster"
             );
         }
-        // In batches first, so that the tick itself has little to work out under the lock.
-        self.work_out();
+        // In batches first, so that the tick itself has little to refresh under the lock.
+        self.refresh_in_batches();
         let mut cluster = self.lock();
-        // Under the lock: a source first notes its trouble and then takes the sight, so it cannot be given back in between.
-        if self.required().all(|source| source.is_well_for(SETTLING, now)) {
-            cluster.regain_sight();
-        } else if self.required().any(|source| !source.is_well_for(Duration::ZERO, now)) {
-            // Also of what is noted where nobody has the cluster: a request that is not answered.
-            cluster.lose_sight();
-            if self.is_returning(now) {
-                cluster.sight_returns();
-            }
-        }
+        self.update_freshness(&mut cluster, now);
         cluster.tick(now);
         drop(cluster);
-        self.decide_belief(now);
-        let dropped = self.believed().map_or(0, |mut cluster| cluster.nominate(now));
+        let dropped = self.fresh().map_or(0, |mut cluster| cluster.nominate(now));
         self.0.metrics.cluster.nominations_dropped(dropped);
     }
 
-    /// Writes what there is into the metrics; the cluster is counted through, so once a second is enough.
+    /// Updates the metrics. It visits every object, so once a second is enough.
     pub fn count(&self) {
         let census = self.lock().census();
         self.0.metrics.cluster.census(&census);
-        for source in &self.0.sources {
+        for status in &self.0.watches {
             // Groups of DaemonSets other than apps share a label.
-            let of_label = |other: &&Arc<WatchStatus>| other.resource == source.resource;
-            let listed = self.0.sources.iter().filter(of_label).all(|source| source.is_listed());
-            self.0.metrics.cluster.synced(source.resource, listed);
+            let of_label = |other: &&Arc<WatchStatus>| other.resource == status.resource;
+            let listed = self.0.watches.iter().filter(of_label).all(|status| status.health().is_listed());
+            self.0.metrics.cluster.synced(status.resource, listed);
         }
     }
 
-    fn work_out(&self) {
+    fn refresh_in_batches(&self) {
         while self.lock().refresh_some(BATCH, Instant::now()) {}
     }
 
-    fn required(&self) -> impl Iterator<Item = &Arc<WatchStatus>> {
-        self.0.sources.iter().filter(|source| source.is_required)
+    fn health(&self) -> Vec<WatchHealth> {
+        self.0.watches.iter().map(|status| status.health()).collect()
     }
 
-    /// Whether the apiserver is back after some trouble, as far as one watch can tell, and not all that we missed has come.
-    fn is_returning(&self, now: Instant) -> bool {
-        self.required().any(|source| source.is_returning(RETURNING, now))
-    }
-
-    fn decide_belief(&self, now: Instant) {
-        let failing = self.0.sources.iter().find(|source| source.fails_for_long(now));
-        // Back after long is as after a moment: pods wait for a short time, because the next seconds are when they could take
-        // what we have not seen.
-        let believed = failing.is_none() || self.is_returning(now);
-        let before = self.0.believed.swap(believed, Ordering::AcqRel);
-        self.0.metrics.cluster.believed.set(i64::from(believed));
-        match failing {
-            Some(source) if before => tracing::warn!(
-                resource = source.resource.as_str(),
-                "the watch has failed for {}s: no room is kept until it works again",
-                PATIENCE.as_secs()
-            ),
-            None if !before => tracing::info!("keeping room: the view of the cluster is up to date"),
-            _ => {}
+    /// Feeds the health of the watches to the cache. Health is read under the lock: a watch reports its trouble before it takes the
+    /// lock, so an older state cannot overwrite a newer one.
+    fn update_freshness(&self, cluster: &mut Cache, now: Instant) {
+        let health = self.health();
+        let freshness = CacheFreshness::of(&health, now);
+        cluster.observe_freshness(freshness);
+        let is_fresh = freshness.may_refuse(now);
+        self.0.metrics.cluster.believed.set(i64::from(is_fresh));
+        if self.0.is_fresh.swap(is_fresh, Ordering::AcqRel) == is_fresh {
+            return;
+        }
+        if is_fresh {
+            tracing::info!("reserving room: the cache is fresh");
+        } else {
+            let failing = health.iter().position(|watch| watch.is_stale(now));
+            tracing::warn!(
+                resource = failing.map(|watch| self.0.watches[watch].resource.as_str()),
+                "the watch has failed for {}s: no room is reserved until it works again",
+                STALE_AFTER.as_secs()
+            );
         }
     }
 }
@@ -212,7 +204,7 @@ impl Drop for CacheGuard<'_> {
 
 impl std::fmt::Debug for SharedCache {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("SharedCluster").field("synced", &self.is_synced()).finish_non_exhaustive()
+        formatter.debug_struct("SharedCache").field("synced", &self.is_synced()).finish_non_exhaustive()
     }
 }
 
@@ -223,7 +215,7 @@ mod tests {
     use crate::telemetry::metrics::WatchedResource;
 
     #[test]
-    fn believed_only_while_every_source_works() {
+    fn fresh_only_while_every_watch_works() {
         let sources = vec![
             Arc::new(WatchStatus::new(WatchedResource::Nodes, true)),
             Arc::new(WatchStatus::new(WatchedResource::RuntimeClasses, false)),
@@ -233,42 +225,42 @@ mod tests {
         let shared = SharedCache::new(cluster, sources.clone(), metrics, |_| {});
         let now = Instant::now();
         shared.tick(now);
-        assert!(!shared.is_synced() && shared.believed().is_none());
-        sources[0].listed();
-        sources[1].absent();
+        assert!(!shared.is_synced() && shared.fresh().is_none());
+        sources[0].mark_listed();
+        sources[1].mark_absent();
         shared.tick(now);
-        assert!(shared.is_synced() && shared.believed().is_some());
-        sources[0].failed(now);
-        shared.tick(now + PATIENCE / 2);
-        assert!(shared.believed().is_some());
-        sources[0].failed(now + PATIENCE);
-        shared.tick(now + PATIENCE);
-        assert!(shared.is_synced() && shared.believed().is_none());
-        sources[0].heard();
-        shared.tick(now + PATIENCE);
-        assert!(shared.believed().is_some());
+        assert!(shared.is_synced() && shared.fresh().is_some());
+        sources[0].record_failure(now);
+        shared.tick(now + STALE_AFTER / 2);
+        assert!(shared.fresh().is_some());
+        sources[0].record_failure(now + STALE_AFTER);
+        shared.tick(now + STALE_AFTER);
+        assert!(shared.is_synced() && shared.fresh().is_none());
+        sources[0].record_activity();
+        shared.tick(now + STALE_AFTER);
+        assert!(shared.fresh().is_some());
     }
 
     /// What happens in the first seconds after a long outage is what daemon pods are lost by.
     #[test]
-    fn believed_again_as_soon_as_the_first_watch_is_back() {
+    fn fresh_again_as_soon_as_the_first_watch_is_back() {
         let names = [WatchedResource::Nodes, WatchedResource::Pods];
         let sources = names.map(|name| Arc::new(WatchStatus::new(name, true)));
         let cluster = Cache::new(Arc::new(Policy::default()), None);
         let shared = SharedCache::new(cluster, sources.to_vec(), Arc::default(), |_| {});
-        sources.iter().for_each(|source| source.listed());
+        sources.iter().for_each(|source| source.mark_listed());
         let begun = Instant::now();
         shared.tick(begun);
-        sources.iter().for_each(|source| source.failed(begun));
-        let later = begun + PATIENCE;
+        sources.iter().for_each(|source| source.record_failure(begun));
+        let later = begun + STALE_AFTER;
         shared.tick(later);
-        assert!(shared.believed().is_none());
-        sources[0].relists();
-        sources[0].heard();
+        assert!(shared.fresh().is_none());
+        sources[0].mark_relisting();
+        sources[0].record_activity();
         shared.tick(later);
-        assert!(shared.believed().is_some(), "pods wait, for a bounded time");
-        sources[0].listed();
+        assert!(shared.fresh().is_some(), "pods wait, for a bounded time");
+        sources[0].mark_listed();
         shared.tick(later);
-        assert!(shared.believed().is_none(), "the other is still away");
+        assert!(shared.fresh().is_none(), "the other is still away");
     }
 }

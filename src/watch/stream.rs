@@ -78,16 +78,16 @@ impl Stream {
         match event {
             Event::Init => {
                 inbox.begin();
-                if self.source.is_listed() {
-                    self.source.relists();
-                    self.lose_sight();
+                if self.source.health().is_listed() {
+                    self.source.mark_relisting();
+                    self.mark_watch_lost();
                 }
             }
             Event::InitApply(lean) => self.with_object(lean, |object| inbox.listed(object)),
             Event::InitDone => {
                 inbox.end();
                 self.metrics.cluster.relist(self.source.resource);
-                self.source.listed();
+                self.source.mark_listed();
                 tracing::debug!(resource = self.kind.plural, group = self.kind.group, "listed");
             }
             Event::Apply(lean) => self.with_object(lean, |object| inbox.apply(object)),
@@ -119,14 +119,14 @@ impl Stream {
         let refused = matches!(code, 403 | 404);
         // Too old to resume: the list that follows is part of a watch's life, and what has been missed comes with it.
         if code == 410 {
-            self.source.relists();
-            self.lose_sight();
+            self.source.mark_relisting();
+            self.mark_watch_lost();
             return false;
         }
-        self.source.failed(Instant::now());
-        self.lose_sight();
+        self.source.record_failure(Instant::now());
+        self.mark_watch_lost();
         if refused && !self.source.is_required {
-            self.source.absent();
+            self.source.mark_absent();
         }
         if is_new {
             let what_then = match (self.source.is_required, refused) {
@@ -152,9 +152,9 @@ impl Stream {
     }
 
     /// Nobody is to rely on what is known, until the source is well again; it has noted its trouble before.
-    fn lose_sight(&self) {
+    fn mark_watch_lost(&self) {
         if self.source.is_required {
-            self.cluster.lock().lose_sight();
+            self.cluster.mark_watch_lost(Instant::now());
         }
     }
 }

@@ -6,6 +6,7 @@ use std::ops::{Deref, DerefMut};
 use proptest::prelude::*;
 
 use super::*;
+use crate::cache::freshness::CacheFreshness;
 use crate::policy::{Policy, ReservationMode};
 use crate::reservation::nomination::{Nomination, NominationOutcome};
 
@@ -221,9 +222,10 @@ fn when_nobody_is_nominated() {
     assert_eq!(world.nominations(), [], "an ignored node");
 
     let mut world = waiting();
-    world.cluster.lose_sight();
+    let now = world.now;
+    world.cluster.observe_freshness(CacheFreshness::Stale { since: now });
     assert_eq!(world.nominations(), [], "a watch is broken");
-    world.cluster.regain_sight();
+    world.cluster.observe_freshness(CacheFreshness::Fresh);
     assert_eq!(world.nominations().len(), 1);
 
     let mut world = waiting();

@@ -1,0 +1,167 @@
+//! Refusals because the cache lacks events: ordinary pods wait for it, and for a bounded time only.
+//!
+//! An ordinary pod waits where it could take the room of a daemon pod, on every node, known or not. The time runs from the first
+//! refusal, and is given once more when the apiserver answers again: a fault of the warden must not keep pods off for good.
+
+use std::time::{Duration, Instant};
+
+use crate::cache::Cache;
+use crate::cache::daemonset_info::DaemonSetInfo;
+use crate::cache::freshness::CacheFreshness;
+
+/// The time pods are refused because the cache lacks events, from the first refusal. An apiserver takes its time to come back, and
+/// nothing could be bound meanwhile.
+const STALE_REFUSAL_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The clock of one outage.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct StaleRefusals {
+    refusing_since: Option<Instant>,
+    has_expired: bool,
+    is_extended: bool,
+}
+
+impl StaleRefusals {
+    /// Takes in the freshness. Returns true if an outage is over in which pods were refused: wake them.
+    fn observe(&mut self, freshness: CacheFreshness) -> bool {
+        match freshness {
+            CacheFreshness::Fresh | CacheFreshness::Degraded => {
+                return std::mem::take(self).refusing_since.is_some();
+            }
+            CacheFreshness::CatchingUp if self.has_expired && !self.is_extended => {
+                *self = Self { is_extended: true, ..Self::default() };
+            }
+            CacheFreshness::CatchingUp | CacheFreshness::Stale { .. } | CacheFreshness::Unsynced => {}
+        }
+        false
+    }
+
+    /// Returns true if a pod that concerns a daemon pod is refused; the first call starts the clock.
+    fn refuses(&mut self, now: Instant) -> bool {
+        let since = *self.refusing_since.get_or_insert(now);
+        !self.has_expired && now.saturating_duration_since(since) < STALE_REFUSAL_TIMEOUT
+    }
+
+    /// Returns true once when the time is up: wake the refused pods.
+    fn expire(&mut self, now: Instant) -> bool {
+        let is_over = |since: Instant| now.saturating_duration_since(since) >= STALE_REFUSAL_TIMEOUT;
+        let expires = !self.has_expired && self.refusing_since.is_some_and(is_over);
+        self.has_expired |= expires;
+        expires
+    }
+}
+
+impl Cache {
+    /// Takes in the freshness, on each tick and as soon as a required watch fails. Pods that were refused are woken when no event
+    /// is missing any more.
+    pub fn observe_freshness(&mut self, freshness: CacheFreshness) {
+        self.freshness = freshness;
+        if self.stale_refusals.observe(freshness) {
+            self.wake_any();
+        }
+    }
+
+    /// Returns true if an ordinary pod of this priority has to wait until the missing events have come.
+    pub(crate) fn must_wait_while_stale(&mut self, priority: i32, now: Instant) -> bool {
+        let concerns = |info: &DaemonSetInfo| info.may_hold && info.weight.priority >= priority;
+        self.freshness.lacks_events()
+            && self.daemon_sets().any(|(_, info)| concerns(info))
+            && self.stale_refusals.refuses(now)
+    }
+
+    /// Wakes the refused pods when the time is up.
+    pub(crate) fn expire_stale_refusals(&mut self, now: Instant) {
+        if self.stale_refusals.expire(now) {
+            self.wake_any();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::policy::Policy;
+    use crate::reservation::cluster_write::ClusterWrite;
+    use crate::reservation::filter_reason::FilterReason;
+
+    /// A cluster with a node and a DaemonSet that wants no pod there, so that no room is reserved.
+    fn cluster(now: Instant) -> Cache {
+        let object = |text: &str| serde_json::from_str(text).unwrap();
+        let mut cluster = Cache::new(Arc::new(Policy::default()), None);
+        cluster.apply_namespace(serde_json::from_str(r#"{"metadata":{"name":"ns"}}"#).unwrap());
+        cluster.apply_daemon_set(
+            "apps",
+            object(r#"{"apiVersion":"apps/v1","kind":"DaemonSet","metadata":{"name":"d","namespace":"ns","uid":"d"},"spec":{"selector":{"matchLabels":{"app":"d"}},"template":{"metadata":{"labels":{"app":"d"}},"spec":{"nodeSelector":{"none":"here"},"containers":[]}}}}"#),
+        );
+        let node = r#"{"metadata":{"name":"n","uid":"n"},"status":{"allocatable":{"cpu":"4","pods":"10"}}}"#;
+        cluster.apply_node(serde_json::from_str(node).unwrap(), now);
+        cluster.refresh_all(now);
+        cluster
+    }
+
+    fn ask(cluster: &mut Cache, priority: i32, now: Instant) -> Option<FilterReason> {
+        let pod = format!(
+            r#"{{"metadata":{{"uid":"p","namespace":"ns"}},"spec":{{"priority":{priority},"containers":[]}}}}"#
+        );
+        let mut call = cluster.judge(&serde_json::from_str(&pod).unwrap(), now);
+        let known = call.refuse("n");
+        assert_eq!(call.refuse("a node that we have not seen"), known);
+        call.finish();
+        known
+    }
+
+    #[test]
+    fn waits_while_stale_and_is_woken_after() {
+        let now = Instant::now();
+        let mut cluster = cluster(now);
+        assert_eq!(ask(&mut cluster, 0, now), None);
+        cluster.observe_freshness(CacheFreshness::Stale { since: now });
+        assert_eq!(ask(&mut cluster, 0, now), Some(FilterReason::StaleCache));
+        assert_eq!(ask(&mut cluster, 1, now), None, "more important than any daemon");
+        assert_eq!(ask(&mut cluster, 0, now), Some(FilterReason::StaleCache));
+        assert!(cluster.take_effects().is_empty());
+        cluster.observe_freshness(CacheFreshness::Fresh);
+        assert_eq!(cluster.take_effects(), [ClusterWrite::Wake("n".into())]);
+        assert_eq!(ask(&mut cluster, 0, now), None);
+    }
+
+    #[test]
+    fn does_not_wait_for_good() {
+        let now = Instant::now();
+        let mut cluster = cluster(now);
+        cluster.observe_freshness(CacheFreshness::Stale { since: now });
+        assert_eq!(
+            ask(&mut cluster, 0, now + STALE_REFUSAL_TIMEOUT),
+            Some(FilterReason::StaleCache),
+            "time runs from the first refusal"
+        );
+        let over = now + STALE_REFUSAL_TIMEOUT * 2;
+        cluster.tick(over);
+        assert_eq!(cluster.take_effects(), [ClusterWrite::Wake("n".into())]);
+        assert_eq!(ask(&mut cluster, 0, over), None);
+        cluster.tick(over);
+        assert!(cluster.take_effects().is_empty());
+    }
+
+    #[test]
+    fn waits_once_more_when_the_server_is_back() {
+        let now = Instant::now();
+        let mut cluster = cluster(now);
+        cluster.observe_freshness(CacheFreshness::Stale { since: now });
+        cluster.observe_freshness(CacheFreshness::CatchingUp);
+        assert_eq!(ask(&mut cluster, 0, now), Some(FilterReason::StaleCache));
+        for (at, expected) in [(1, Some(FilterReason::StaleCache)), (2, None)] {
+            let over = now + STALE_REFUSAL_TIMEOUT * at;
+            cluster.tick(over);
+            assert_eq!(ask(&mut cluster, 0, over), None);
+            cluster.take_effects();
+            cluster.observe_freshness(CacheFreshness::CatchingUp);
+            assert_eq!(ask(&mut cluster, 0, over), expected, "only once");
+        }
+        cluster.observe_freshness(CacheFreshness::Fresh);
+        cluster.observe_freshness(CacheFreshness::Stale { since: now });
+        assert_eq!(ask(&mut cluster, 0, now), Some(FilterReason::StaleCache), "another time");
+    }
+}
