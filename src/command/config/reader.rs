@@ -12,8 +12,10 @@ use serde_json::{Map, Value};
 use super::{ConfigFault, duration};
 use crate::scheduling::names;
 
-/// A level of an unknown field's likeness below which no suggestion helps: a third of its letters.
+/// The known name must differ in at most a third of the letters to be suggested.
 const UNLIKE: usize = 3;
+/// Longer names get no suggestion. In bytes.
+const MAX_COMPARED: usize = 100;
 
 /// One object of the tree.
 pub(super) struct Reader<'a> {
@@ -345,28 +347,13 @@ fn wrong(expected: &str, value: &Value) -> String {
     format!("must be {expected}, not {found}")
 }
 
-/// The known name that was probably meant.
+/// Returns the known name that the user probably meant, by Levenshtein's distance and without regard to case.
 fn nearest(name: &str, known: &[&'static str]) -> Option<&'static str> {
-    let likely = known.iter().map(|known| (distance(name, known), *known)).min()?;
+    // No known name is nearly as long, and the work grows with the square.
+    if name.len() > MAX_COMPARED {
+        return None;
+    }
+    let name = name.to_lowercase();
+    let likely = known.iter().map(|known| (strsim::levenshtein(&name, &known.to_lowercase()), *known)).min()?;
     (likely.0 * UNLIKE <= name.len().max(UNLIKE)).then_some(likely.1)
-}
-
-/// Levenshtein's: how many letters differ.
-fn distance(a: &str, b: &str) -> usize {
-    // Nothing that long is known, and the work grows with the square.
-    if a.len() > 100 {
-        return usize::MAX / UNLIKE;
-    }
-    let b: Vec<char> = b.to_lowercase().chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, letter) in a.to_lowercase().chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, other) in b.iter().enumerate() {
-            let replaced = diagonal + usize::from(letter != *other);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
 }
