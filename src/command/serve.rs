@@ -34,7 +34,7 @@ use crate::writes::{NominationReporter, NominationResult};
 
 pub(super) fn run(args: ServeArgs, log: &LogArgs) -> anyhow::Result<()> {
     let metrics = Arc::new(Metrics::default());
-    let _flush = logs::start(log.verbosity, log.logging_format, metrics.clone())?;
+    let _flush = logs::start(log.verbosity, log.logging_format, &metrics)?;
     let policy = args.config.as_deref().map(config::load).transpose()?.unwrap_or_default();
     // One thread for all that is no request, those have threads of their own: an event of a watch passes through three tasks, and
     // between threads each of them would have to be woken.

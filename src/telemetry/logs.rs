@@ -1,24 +1,23 @@
-//! Logging: to stderr, as text on a terminal and as JSON elsewhere, without ever making a request wait.
+//! Logging to stderr, as text on a terminal and as JSON elsewhere. A request never waits for the log.
 
 use std::error::Error;
-use std::io::{self, IsTerminal, Write};
-use std::panic;
-use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::io::{self, IsTerminal};
+use std::sync::mpsc::sync_channel;
 use std::time::Duration;
+use std::{panic, thread};
 
 use clap::ValueEnum;
+use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
-use tracing_subscriber::fmt::MakeWriter;
 
 use crate::telemetry::metrics::Metrics;
 
-/// Lines that wait for a slow reader of stderr; more are dropped and counted. At 300 bytes a line, 1.2 MB.
+/// Lines that wait for a slow reader of stderr; further ones are dropped and counted. At 300 bytes a line, 1.2 MB.
 const QUEUE: usize = 4_096;
-/// How long the end of the process waits for lines to be written.
+/// The end of the process waits this long for queued lines to be written.
 const FLUSH_TIME: Duration = Duration::from_secs(1);
 
-/// How log lines look.
+/// The format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
     /// For people.
@@ -27,31 +26,30 @@ pub enum LogFormat {
     Json,
 }
 
-/// Writes what is still queued when dropped.
+/// Writes the queued lines when it is dropped, for a second at most.
 #[derive(Debug)]
-pub struct Flush(SyncSender<Message>);
+pub struct LogGuard(Option<WorkerGuard>);
 
-/// Starts logging. Lines are written by a thread of their own: a terminal that is paused, or a collector that is stuck,
-/// must not stop an apiserver. Without a `format`, text on a terminal and JSON elsewhere.
+/// Starts logging; to be called once, before anything is logged. A thread of its own writes the lines: a terminal that is paused,
+/// or a log collector that is stuck, must not stop an apiserver. Without a `format`, text on a terminal and JSON elsewhere.
 ///
 /// # Errors
-/// When RUST_LOG cannot be understood.
-pub fn start(verbosity: u8, format: Option<LogFormat>, metrics: Arc<Metrics>) -> Result<Flush, LogError> {
+/// When RUST_LOG is malformed.
+pub fn start(verbosity: u8, format: Option<LogFormat>, metrics: &Metrics) -> Result<LogGuard, LogError> {
     let filter = match std::env::var("RUST_LOG") {
         Ok(directives) => EnvFilter::try_new(&directives)?,
         Err(_) => EnvFilter::try_new(directives(verbosity))?,
     };
     let terminal = io::stderr().is_terminal();
     let format = format.unwrap_or(if terminal { LogFormat::Text } else { LogFormat::Json });
-    let (sender, receiver) = sync_channel(QUEUE);
-    std::thread::Builder::new()
-        .name("log".to_owned())
-        .spawn(move || write_all(&receiver))
-        .map_err(LogError::Thread)?;
+    let (writer, guard) = NonBlockingBuilder::default()
+        .buffered_lines_limit(QUEUE)
+        .lossy(true)
+        .thread_name("log")
+        .finish(io::stderr());
+    metrics.count_dropped_log_lines(writer.error_counter());
 
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(Queue { sender: sender.clone(), metrics });
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
     // Fails only when a subscriber is set already, as when tests start twice in one process; then that one stays.
     let _ = match format {
         LogFormat::Text => builder.with_ansi(terminal && std::env::var_os("NO_COLOR").is_none()).try_init(),
@@ -62,21 +60,30 @@ pub fn start(verbosity: u8, format: Option<LogFormat>, metrics: Arc<Metrics>) ->
         let message = panic.payload_as_str().unwrap_or("no message");
         tracing::error!(place, message = %Sanitized(message), "a bug: please report it");
     }));
-    Ok(Flush(sender))
+    Ok(LogGuard(Some(guard)))
 }
 
-/// Why logging could not start.
+impl Drop for LogGuard {
+    fn drop(&mut self) {
+        let guard = self.0.take();
+        let (done, flushed) = sync_channel::<()>(1);
+        // The appender reports a full queue on stdout, which may be as stuck as stderr: then the process ends without it.
+        let flush = move || drop((guard, done));
+        if thread::Builder::new().name("log-flush".to_owned()).spawn(flush).is_ok() {
+            let _ = flushed.recv_timeout(FLUSH_TIME);
+        }
+    }
+}
+
+/// The error for logging that cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
     /// RUST_LOG is malformed.
     #[error("failed to understand RUST_LOG")]
     Filter(#[from] tracing_subscriber::filter::ParseError),
-    /// The system has no thread left.
-    #[error("failed to start the log's thread")]
-    Thread(#[source] io::Error),
 }
 
-/// An error with everything that led to it, in one line.
+/// Returns an error and its sources in one line.
 pub fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
@@ -88,35 +95,35 @@ pub fn chain(error: &dyn Error) -> String {
     text
 }
 
-/// Text from outside, as it may stand in a log: short, and without control characters, which could forge lines or drive
-/// the reader's terminal.
+/// Text from outside, made fit for a log: at most `MAX_SANITIZED` characters, and control characters escaped, which could forge
+/// lines or drive a reader's terminal.
 #[derive(Debug, Clone, Copy)]
 pub struct Sanitized<'a>(pub &'a str);
 
-/// No name in Kubernetes is longer.
-const SHOWN: usize = 253;
+/// The longest name in Kubernetes, in characters.
+const MAX_SANITIZED: usize = 253;
 
 impl std::fmt::Display for Sanitized<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let plain = self.0.bytes().all(|byte| (b' '..=b'~').contains(&byte));
-        if plain && self.0.len() <= SHOWN {
+        if plain && self.0.len() <= MAX_SANITIZED {
             return f.write_str(self.0);
         }
-        for character in self.0.chars().take(SHOWN) {
+        for character in self.0.chars().take(MAX_SANITIZED) {
             if character.is_control() {
                 write!(f, "{}", character.escape_default())
             } else {
                 write!(f, "{character}")
             }?;
         }
-        if self.0.chars().nth(SHOWN).is_some() { f.write_str("...") } else { Ok(()) }
+        if self.0.chars().nth(MAX_SANITIZED).is_some() { f.write_str("...") } else { Ok(()) }
     }
 }
 
-/// `-v` as a filter. Libraries stay at warnings, or their own doings would hide ours.
+/// Returns `-v` as a filter. Libraries stay at warnings, or their lines would hide ours.
 fn directives(verbosity: u8) -> &'static str {
     match verbosity {
-        // What kube says of errors, whoever gets them says in one line, once.
+        // Our callers of kube log its errors in one line, once.
         0..=1 => "warn,kube_client=off,kube_runtime=off",
         2..=3 => "warn,kube_client=off,kube_runtime=off,daemonset_warden=info",
         4..=5 => "info,daemonset_warden=debug",
@@ -124,61 +131,47 @@ fn directives(verbosity: u8) -> &'static str {
     }
 }
 
-#[derive(Debug)]
-enum Message {
-    Line(Vec<u8>),
-    Flush(SyncSender<()>),
-}
-
-fn write_all(receiver: &Receiver<Message>) {
-    for message in receiver {
-        match message {
-            // Nobody is left who could be told that stderr is gone.
-            Message::Line(line) => drop(io::stderr().write_all(&line)),
-            Message::Flush(done) => drop(done.try_send(())),
-        }
-    }
-}
-
-impl Drop for Flush {
-    fn drop(&mut self) {
-        let (done, wait) = sync_channel(1);
-        if self.0.try_send(Message::Flush(done)).is_ok() {
-            let _ = wait.recv_timeout(FLUSH_TIME);
-        }
-    }
-}
-
-struct Queue {
-    sender: SyncSender<Message>,
-    metrics: Arc<Metrics>,
-}
-
-impl<'a> MakeWriter<'a> for Queue {
-    type Writer = &'a Self;
-
-    fn make_writer(&'a self) -> &'a Self {
-        self
-    }
-}
-
-impl Write for &Queue {
-    /// Is called once a line: the subscriber formats a line before it writes it.
-    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        if let Err(TrySendError::Full(_)) = self.sender.try_send(Message::Line(line.to_vec())) {
-            self.metrics.log_lines_dropped.inc();
-        }
-        Ok(line.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A reader of stderr that has stopped reading.
+    struct StuckWriter(std::sync::mpsc::Receiver<()>);
+
+    impl io::Write for StuckWriter {
+        fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+            let _ = self.0.recv();
+            Ok(line.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_stuck_reader_costs_lines_that_are_counted_and_no_time() {
+        let metrics = Metrics::default();
+        let dropped = || {
+            let text = String::from_utf8(metrics.text()).unwrap();
+            let line = text
+                .lines()
+                .find(|line| line.starts_with("daemonset_warden_log_lines_dropped_total "))
+                .unwrap();
+            line.rsplit(' ').next().unwrap().parse::<usize>().unwrap()
+        };
+        let (_stuck, reader) = std::sync::mpsc::channel();
+        let (mut writer, _guard) =
+            NonBlockingBuilder::default().buffered_lines_limit(2).lossy(true).finish(StuckWriter(reader));
+        metrics.count_dropped_log_lines(writer.error_counter());
+        assert_eq!(dropped(), 0);
+        for _ in 0..10 {
+            io::Write::write_all(&mut writer, b"a line\n").unwrap();
+        }
+        // Two wait, and the writer may hold another.
+        assert!((7..=8).contains(&dropped()), "{}", dropped());
+        assert_eq!(dropped(), dropped(), "a second scrape counts nothing again");
+    }
 
     #[test]
     fn text_from_outside_is_tamed() {

@@ -5,7 +5,9 @@
 
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use prometheus::{Encoder, Gauge, Histogram, IntCounter, IntGauge, Registry, TextEncoder};
+use tracing_appender::non_blocking::ErrorCounter;
 
 use crate::reservation::filter_reason::FilterReason;
 use crate::reservation::preemption::PreemptionReason;
@@ -101,8 +103,9 @@ pub struct Metrics {
     pub certificate_reloads: IntCounter,
     /// See [`TABLE`].
     pub certificate_reload_failures: IntCounter,
-    /// See [`TABLE`].
-    pub log_lines_dropped: IntCounter,
+    log_lines_dropped: IntCounter,
+    /// The log's own counter of the same, which is read at each scrape.
+    log_lines_dropped_by: Mutex<Option<ErrorCounter>>,
     /// See [`TABLE`].
     pub ready: IntGauge,
 }
@@ -140,6 +143,7 @@ impl Default for Metrics {
             certificate_reloads: counters(new, &CERTIFICATE_RELOADS).remove(0),
             certificate_reload_failures: counters(new, &CERTIFICATE_RELOAD_FAILURES).remove(0),
             log_lines_dropped: counters(new, &LOG_LINES_DROPPED).remove(0),
+            log_lines_dropped_by: Mutex::default(),
             ready: int_gauges(new, &READY).remove(0),
             registry,
         }
@@ -209,8 +213,18 @@ impl Metrics {
         self.certificate_not_before[certificate as usize].set(not_before as f64);
     }
 
-    /// Everything, in Prometheus' text format.
+    /// Takes the number of dropped log lines from `counter` at each scrape from now on.
+    pub fn count_dropped_log_lines(&self, counter: ErrorCounter) {
+        *self.log_lines_dropped_by.lock() = Some(counter);
+    }
+
+    /// Returns every series in Prometheus' text format.
     pub fn text(&self) -> Vec<u8> {
+        // The lock is held so that two scrapes at once do not both add the difference.
+        if let Some(counter) = &*self.log_lines_dropped_by.lock() {
+            let dropped = counter.dropped_lines() as u64;
+            self.log_lines_dropped.inc_by(dropped.saturating_sub(self.log_lines_dropped.get()));
+        }
         let mut text = Vec::with_capacity(16 * 1024);
         if let Err(error) = TextEncoder::new().encode(&self.registry.gather(), &mut text) {
             tracing::error!(%error, "failed to encode metrics");

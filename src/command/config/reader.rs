@@ -354,6 +354,7 @@ fn nearest(name: &str, known: &[&'static str]) -> Option<&'static str> {
         return None;
     }
     let name = name.to_lowercase();
-    let likely = known.iter().map(|known| (strsim::levenshtein(&name, &known.to_lowercase()), *known)).min()?;
+    let likely =
+        known.iter().map(|known| (strsim::levenshtein(&name, &known.to_lowercase()), *known)).min()?;
     (likely.0 * UNLIKE <= name.len().max(UNLIKE)).then_some(likely.1)
 }
