@@ -4,3 +4,7 @@ pub(crate) mod log_on_change;
 pub mod logs;
 pub mod metrics;
 pub mod otlp;
+
+/// The field manager of our writes, by which the apiserver tells whose fields are whose. It stands here because `tls` and `writes` may
+/// not name each other.
+pub(crate) const FIELD_MANAGER: &str = env!("CARGO_PKG_NAME");

@@ -1,29 +1,34 @@
-//! TLS for the secure port: the certificate in use, where it comes from, and its renewal without a restart.
+//! TLS for the secure port: the certificate in use, its sources, and its renewal without a restart.
 //!
 //! ```text
 //! webhook configurations ──read──┐
-//!                                ├─▶ rotation_plan ─▶ issue ─▶ Secret (optimistic locking: the loser takes the winner's)
-//! Secret, and the time ────read──┘                      │
-//!                                                       ├─▶ caBundle of the webhook configurations (ca_injector)
-//!                                                       └─▶ then, once clients trust it: the certificate that TLS serves
+//!                                ├─▶ rotation_plan ─▶ secret_content ─▶ Secret (optimistic locking: the loser takes the winner's)
+//! Secret, and the time ────read──┘                         │
+//!                                                          ├─▶ caBundle of the webhook configurations (ca_injector)
+//!                                                          └─▶ then, once clients trust it: the certificate that TLS serves
 //! ```
 //!
 //! The webhook configurations are read *before* the Secret. A CA is in the Secret before it is in any configuration, so a
 //! replica that sees a configuration of another replica also sees the Secret that it was made from, and never patches it
 //! back. A certificate of a new CA is served only after the configurations have had that CA for a while, because apiservers
 //! learn of it through a watch.
+//!
+//! Keys, CAs and certificates are made in `issue` alone, and read in `x509` alone.
 
+pub mod apiserver;
 pub mod ca_injector;
 mod client_ca;
 mod development;
 mod files;
-pub mod issue;
+mod issue;
 pub mod names;
 pub mod rotation_plan;
 pub mod rotator;
 pub mod secret;
+pub mod secret_content;
 mod serving_certificate;
 pub mod validity;
+mod x509;
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -38,23 +43,26 @@ use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 
 use self::client_ca::ClientCa;
-use self::serving_certificate::{ServingCertificate, now, paths};
-use crate::telemetry::metrics::{Certificate, Metrics};
-use crate::tls::rotator::SharedKeyPair;
+pub use self::issue::PemKeyPair;
+use self::rotator::SharedKeyPair;
+use self::serving_certificate::{ServingCertificate, paths};
+use self::validity::local_time;
+use crate::telemetry::logs::chain;
+use crate::telemetry::metrics::{CertificateKind, Metrics};
 
-/// Where the certificate comes from.
+/// The source of the serving certificate.
 #[derive(Debug, Clone)]
 pub enum CertificateSource {
-    /// Files that somebody else makes and renews.
+    /// Files that another program makes and renews.
     Files {
-        /// The certificate and what leads to its CA.
+        /// The certificate, followed by the intermediate ones.
         certificate: PathBuf,
         /// The key of the first certificate.
         key: PathBuf,
     },
-    /// A CA of our own in a folder.
+    /// A folder with a development CA.
     Development {
-        /// The folder; made if it is not there.
+        /// Made if it is not there.
         directory: PathBuf,
         /// An address that the certificate must name, besides the loopback ones.
         address: IpAddr,
@@ -63,7 +71,7 @@ pub enum CertificateSource {
     Secret(Arc<SharedKeyPair>),
 }
 
-/// Why there is no certificate to serve with.
+/// The error for a certificate or a client CA that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// A file could not be read or written.
@@ -71,52 +79,52 @@ pub enum TlsError {
     Io {
         /// Such as `read`.
         action: &'static str,
-        /// Which file.
+        /// The file or folder.
         path: PathBuf,
-        /// Why.
+        /// The system's error.
         source: std::io::Error,
     },
     /// A file that is far larger than any certificate.
     #[error("{0} is larger than 1 MiB: is it a certificate?")]
     TooLarge(PathBuf),
-    /// A file without what it should hold.
+    /// A file without a certificate or key.
     #[error("{path} holds no {what} in PEM form")]
     NotPem {
-        /// Which file.
+        /// The file.
         path: PathBuf,
         /// `certificate` or `private key`.
         what: &'static str,
     },
-    /// The certificate is no certificate that can be used.
+    /// The certificate cannot be parsed.
     #[error("{path} cannot be used as a certificate: {reason}")]
     BadCertificate {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// Why.
+        /// The parser's message.
         reason: String,
     },
     /// The certificate and the key do not belong together, or the key is of an unknown kind.
     #[error("{certificate} and {key} cannot be used together")]
     BadPair {
-        /// The certificate.
+        /// The certificate's file.
         certificate: PathBuf,
-        /// The key.
+        /// The key's file.
         key: PathBuf,
-        /// Why.
+        /// The error of rustls.
         source: rustls::Error,
     },
-    /// A new certificate that nobody would trust any more, in the place of one that is still good.
+    /// A new certificate that has expired, in the place of one that is still good.
     #[error("{0} has expired already")]
     Expired(PathBuf),
     /// The client CA cannot be used.
     #[error("{path} cannot be used as a client CA: {reason}")]
     BadClientCa {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// Why.
+        /// The message of rustls.
         reason: String,
     },
-    /// A folder with somebody else's files.
+    /// A folder with another program's files.
     #[error(
         "{0} was not made by daemonset-warden and is left alone: give it with --tls-cert-file, or choose another --cert-dir"
     )]
@@ -137,25 +145,25 @@ pub struct Tls {
     source: CertificateSource,
     client_ca: Option<PathBuf>,
     config: ArcSwap<ServerConfig>,
-    parts: Mutex<InUse>,
+    in_use: Mutex<InUse>,
     usable: watch::Sender<bool>,
     metrics: Arc<Metrics>,
 }
 
-/// What is in use, and what is wrong with what should be.
+/// The serving certificate and the client CA that are in use, and the faults of newer ones.
 #[derive(Default)]
 struct InUse {
-    shown: Option<ServingCertificate>,
-    known: Option<ClientCa>,
-    /// The last faults, so that they are logged once and not at each look.
+    serving: Option<ServingCertificate>,
+    client_ca: Option<ClientCa>,
+    /// The faults of the last reload, so that each is logged once.
     faults: Vec<String>,
 }
 
 impl Tls {
-    /// Loads the certificate, or makes one.
+    /// Loads the certificate, or makes one. For a server that a person has started: the person is told at once.
     ///
     /// # Errors
-    /// When there is none that could be served with.
+    /// When there is no usable certificate, or the client CA is bad.
     pub fn load(
         source: CertificateSource,
         client_ca: Option<PathBuf>,
@@ -165,19 +173,19 @@ impl Tls {
         if faults.is_empty() { Ok(tls) } else { Err(faults.remove(0)) }
     }
 
-    /// As [`Self::load`], for a pod: there nobody reads an exit code, a crash loop would end minutes after the Secret was put
-    /// right, and what is good would be gone with what is bad. That is logged and counted, and looked at until it is good: with
-    /// a bad client CA nobody passes as a client, and with a bad pair one is shown that nobody trusts.
+    /// Loads as [`Self::load`] does, for a pod. Bad files are logged, counted and read again until they are good: a crash loop would
+    /// end minutes after the Secret was put right, and a good client CA would be lost with a bad certificate. With a bad client CA no
+    /// client is let in, and with a bad certificate clients are shown one that they do not trust.
     ///
     /// # Errors
-    /// When not even that can be made.
+    /// When not even that certificate can be made.
     pub fn load_or_wait(
         source: CertificateSource,
         client_ca: Option<PathBuf>,
         metrics: Arc<Metrics>,
     ) -> Result<Self, TlsError> {
         let (tls, faults) = Self::start(source, client_ca, metrics)?;
-        tls.tell(&mut tls.parts.lock(), &faults);
+        tls.log_faults(&mut tls.in_use.lock(), &faults);
         Ok(tls)
     }
 
@@ -186,22 +194,22 @@ impl Tls {
         client_ca: Option<PathBuf>,
         metrics: Arc<Metrics>,
     ) -> Result<(Self, Vec<TlsError>), TlsError> {
-        let (mut parts, usable) = (InUse::default(), watch::Sender::new(false));
+        let (mut in_use, usable) = (InUse::default(), watch::Sender::new(false));
         let config = ArcSwap::from_pointee(server_config(&ServingCertificate::stand_in()?, None)?);
-        let (_, faults) = renew(&source, client_ca.as_ref(), &mut parts, &metrics);
-        if let Some(shown) = &parts.shown {
-            config.store(Arc::new(server_config(shown, parts.known.as_ref())?));
+        let (_, faults) = read_new(&source, client_ca.as_ref(), &mut in_use, &metrics);
+        if let Some(serving) = &in_use.serving {
+            config.store(Arc::new(server_config(serving, in_use.client_ca.as_ref())?));
             usable.send_replace(true);
         }
-        Ok((Self { source, client_ca, config, parts: Mutex::new(parts), usable, metrics }, faults))
+        Ok((Self { source, client_ca, config, in_use: Mutex::new(in_use), usable, metrics }, faults))
     }
 
-    /// For one handshake, with the certificate now in use.
+    /// Returns an acceptor for one handshake, with the certificate now in use.
     pub(crate) fn acceptor(&self) -> TlsAcceptor {
         TlsAcceptor::from(self.config.load_full())
     }
 
-    /// The development CA's certificate, for clients; `None` when the certificate came from files.
+    /// Returns the development CA's certificate file, for clients; `None` with any other source.
     pub fn development_ca(&self) -> Option<PathBuf> {
         match &self.source {
             CertificateSource::Development { directory, .. } => {
@@ -217,29 +225,30 @@ impl Tls {
         let _ = self.usable.subscribe().wait_for(|usable| *usable).await;
     }
 
-    /// Looks at the files every few seconds, for ever.
+    /// Reads the source every few seconds, for ever.
     pub async fn watch(self: Arc<Self>) {
         loop {
-            tokio::time::sleep(LOOK_INTERVAL).await;
-            self.look_now().await;
+            tokio::time::sleep(RELOAD_INTERVAL).await;
+            self.reload_now().await;
         }
     }
 
-    /// Looks once, for who knows that there is something to see.
-    pub async fn look_now(self: &Arc<Self>) {
+    /// Reads the source once, for a caller that knows of a change.
+    pub async fn reload_now(self: &Arc<Self>) {
         let tls = self.clone();
         // Files may be on a disk that hangs.
-        if let Err(error) = tokio::task::spawn_blocking(move || tls.look()).await {
+        if let Err(error) = tokio::task::spawn_blocking(move || tls.reload()).await {
             tracing::error!(%error, "failed to look at the certificate files");
         }
     }
 
-    /// Takes what is new and good into use; what is in use stays where the new is bad.
-    fn look(&self) {
-        let mut parts = self.parts.lock();
-        let (is_new, mut faults) = renew(&self.source, self.client_ca.as_ref(), &mut parts, &self.metrics);
-        if let (true, Some(shown)) = (is_new, &parts.shown) {
-            match server_config(shown, parts.known.as_ref()) {
+    /// Takes a new and good certificate or client CA into use. A bad one is logged, and the one in use stays.
+    fn reload(&self) {
+        let mut in_use = self.in_use.lock();
+        let (is_new, mut faults) =
+            read_new(&self.source, self.client_ca.as_ref(), &mut in_use, &self.metrics);
+        if let (true, Some(serving)) = (is_new, &in_use.serving) {
+            match server_config(serving, in_use.client_ca.as_ref()) {
                 Ok(config) => {
                     // Sessions made before it are not resumed: they may rest on a client CA that is no longer trusted.
                     self.config.store(Arc::new(config));
@@ -250,16 +259,17 @@ impl Tls {
                 Err(error) => faults.push(error),
             }
         }
-        self.tell(&mut parts, &faults);
+        self.log_faults(&mut in_use, &faults);
     }
 
-    fn tell(&self, parts: &mut InUse, faults: &[TlsError]) {
+    /// Counts a failed read, and logs each fault that the read before did not have.
+    fn log_faults(&self, in_use: &mut InUse, faults: &[TlsError]) {
         if !faults.is_empty() {
             self.metrics.certificate_reload_failures.inc();
         }
-        let faults: Vec<_> = faults.iter().map(|fault| crate::telemetry::logs::chain(fault)).collect();
-        for fault in faults.iter().filter(|fault| !parts.faults.contains(fault)) {
-            match (&parts.shown, &parts.known) {
+        let faults: Vec<_> = faults.iter().map(|fault| chain(fault)).collect();
+        for fault in faults.iter().filter(|fault| !in_use.faults.contains(fault)) {
+            match (&in_use.serving, &in_use.client_ca) {
                 (None, _) => {
                     tracing::error!(error = %fault, "not ready, because there is no good certificate to serve with")
                 }
@@ -271,37 +281,37 @@ impl Tls {
                 }
             }
         }
-        parts.faults = faults;
+        in_use.faults = faults;
     }
 }
 
-/// How soon a new certificate is in use. A certificate is renewed days before it expires; two seconds are for people and
-/// tests that watch it happen. Polled, because a watch on a mounted Secret misses the kubelet's swap of a symbolic link.
-const LOOK_INTERVAL: Duration = Duration::from_secs(2);
+/// Between reads of the source. A certificate is renewed days before it expires; two seconds are for people and tests that watch it
+/// happen. Polled, because a watch on a mounted Secret misses the kubelet's swap of a symbolic link.
+const RELOAD_INTERVAL: Duration = Duration::from_secs(2);
 
-/// Puts what is new and good in its place; whether anything was, and what was bad.
-fn renew(
+/// Reads the source and the client CA into `in_use`. Returns true if either was new and good, and the faults of the bad ones.
+fn read_new(
     source: &CertificateSource,
     client_ca: Option<&PathBuf>,
-    parts: &mut InUse,
+    in_use: &mut InUse,
     metrics: &Metrics,
 ) -> (bool, Vec<TlsError>) {
     let (mut is_new, mut faults) = (false, Vec::new());
-    match ServingCertificate::read(source, parts.shown.as_ref()) {
+    match ServingCertificate::read(source, in_use.serving.as_ref()) {
         Ok(None) => {}
-        Ok(Some(shown)) => {
-            if let Err(error) = report(source, &shown, metrics) {
+        Ok(Some(serving)) => {
+            if let Err(error) = report(source, &serving, metrics) {
                 faults.push(error);
             }
-            parts.shown = Some(shown);
+            in_use.serving = Some(serving);
             is_new = true;
         }
         Err(error) => faults.push(error),
     }
-    match client_ca.map(|path| ClientCa::read(path, parts.known.as_ref())).transpose() {
+    match client_ca.map(|path| ClientCa::read(path, in_use.client_ca.as_ref())).transpose() {
         Ok(None | Some(None)) => {}
-        Ok(Some(known)) => {
-            parts.known = known;
+        Ok(Some(client_ca)) => {
+            in_use.client_ca = client_ca;
             is_new = true;
         }
         Err(error) => faults.push(error),
@@ -309,42 +319,52 @@ fn renew(
     (is_new, faults)
 }
 
-/// Says from when to when the certificate is good that is about to be used.
-fn report(source: &CertificateSource, shown: &ServingCertificate, metrics: &Metrics) -> Result<(), TlsError> {
-    let certificate = paths(source).0;
-    if shown.validity.not_after <= now() {
+/// Sets the metrics of a certificate that is about to be used, and warns if it is not valid now.
+fn report(
+    source: &CertificateSource,
+    serving: &ServingCertificate,
+    metrics: &Metrics,
+) -> Result<(), TlsError> {
+    let (certificate, now) = (paths(source).0, local_time());
+    if serving.validity.is_over(now) {
         tracing::warn!(certificate = %certificate.display(), "the certificate has expired: clients will refuse it");
     }
-    if shown.validity.not_before > now() {
+    if serving.validity.not_before > now {
         tracing::warn!(
             certificate = %certificate.display(),
             "the certificate is not valid yet: clients will refuse it, unless it is this node's clock that is slow"
         );
     }
-    metrics.certificate_valid(Certificate::Serving, shown.validity.not_before, shown.validity.not_after);
+    metrics.certificate_valid(
+        CertificateKind::Serving,
+        serving.validity.not_before,
+        serving.validity.not_after,
+    );
     if let CertificateSource::Development { directory, .. } = source {
         let path = directory.join(development::CA_CERTIFICATE);
         let ca = files::chain(&path, &files::read(&path)?)?;
         let validity = files::validity(&path, &ca[0])?;
-        metrics.certificate_valid(Certificate::DevelopmentCa, validity.not_before, validity.not_after);
+        metrics.certificate_valid(CertificateKind::DevelopmentCa, validity.not_before, validity.not_after);
     }
     Ok(())
 }
 
-/// Everything about a handshake.
-fn server_config(shown: &ServingCertificate, known: Option<&ClientCa>) -> Result<ServerConfig, TlsError> {
-    // rustls' default versions are TLS 1.2 and 1.3, which is what Kubernetes asks for.
+fn server_config(
+    serving: &ServingCertificate,
+    client_ca: Option<&ClientCa>,
+) -> Result<ServerConfig, TlsError> {
+    // rustls' default versions are TLS 1.2 and 1.3, as Kubernetes asks for.
     let builder = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
         .map_err(TlsError::Setup)?;
-    let builder = match known {
-        Some(known) => builder.with_client_cert_verifier(known.verifier.clone()),
+    let builder = match client_ca {
+        Some(client_ca) => builder.with_client_cert_verifier(client_ca.verifier.clone()),
         None => builder.with_no_client_auth(),
     };
     let mut config =
-        builder.with_cert_resolver(Arc::new(rustls::sign::SingleCertAndKey::from(shown.key.clone())));
-    // HTTP/1.1 for who speaks both, as schedulers do: one places a tenth more pods a second with it, and with HTTP/2 it goes on
-    // asking a replica that was lost with its node for 45 s. An apiserver that calls a service offers nothing else (kubernetes
+        builder.with_cert_resolver(Arc::new(rustls::sign::SingleCertAndKey::from(serving.key.clone())));
+    // HTTP/1.1 for clients that speak both, as schedulers do: a scheduler places a tenth more pods a second with it, and with HTTP/2 it
+    // goes on asking a replica that was lost with its node for 45 s. An apiserver that calls a service offers nothing else (kubernetes
     // v1.36.3 staging/src/k8s.io/apiserver/pkg/util/webhook/client.go).
     config.alpn_protocols = vec![b"http/1.1".to_vec(), b"h2".to_vec()];
     // A resumed handshake needs no signature; tickets keep nothing here, however many clients come.

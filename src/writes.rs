@@ -25,11 +25,10 @@ use self::events::EventWrite;
 pub use self::nomination::{NominationReporter, NominationResult};
 use crate::reservation::cluster_write::ClusterWrite;
 use crate::reservation::nomination::{NOMINATED_AT_ONCE, Nomination};
+use crate::telemetry::FIELD_MANAGER;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::metrics::cluster::{WriteKind, WriteOutcome};
 
-/// Who the apiserver is told writes.
-const FIELD_MANAGER: &str = "daemonset-warden";
 /// How long the apiserver may take for one write.
 const WRITE_TIME: Duration = Duration::from_secs(5);
 /// How many of each wait at most.

@@ -50,8 +50,8 @@ async fn serve(args: &ServeArgs, policy: Policy, metrics: Arc<Metrics>) -> anyho
     // Ports first: a second server on the same ones should not make certificates.
     let ports = Ports::bind(SocketAddr::new(args.bind_address, args.secure_port), args.metrics_bind_address)?;
     let config = client::config(args.kubeconfig.as_deref()).await?;
-    let keeper = keeper(args, config.clone(), metrics.clone())?;
-    let tls = Arc::new(load_tls(args, keeper.as_ref(), config.is_some(), metrics.clone())?);
+    let rotator = rotator(args, config.clone(), metrics.clone())?;
+    let tls = Arc::new(load_tls(args, rotator.as_ref(), config.is_some(), metrics.clone())?);
     let live = Live::start(config, &policy, metrics.clone())?;
     let cluster = live.as_ref().map(|live| live.cluster.clone());
     let needs_certificate = args.client_ca_file.is_some();
@@ -63,17 +63,17 @@ async fn serve(args: &ServeArgs, policy: Policy, metrics: Arc<Metrics>) -> anyho
     let (drain, draining) = watch::channel(false);
     let mut serving = tokio::spawn(server::serve(state.clone(), ports, tls.clone(), draining));
     tokio::spawn(tls.clone().watch());
-    let obtained = keeper.map(|keeper| {
-        let obtained = keeper.obtained();
-        tokio::spawn(keeper.run());
-        obtained
+    let is_obtained = rotator.map(|rotator| {
+        let is_obtained = rotator.is_obtained();
+        tokio::spawn(rotator.run());
+        is_obtained
     });
     let get_ready = async {
-        if let Some(mut obtained) = obtained {
-            // Fails only once the keeper is gone, and it never ends.
-            let _ = obtained.wait_for(|obtained| *obtained).await;
+        if let Some(mut is_obtained) = is_obtained {
+            // Fails only once the rotator is gone, and it never ends.
+            let _ = is_obtained.wait_for(|is_obtained| *is_obtained).await;
             // Until then it is shown a pair that nobody trusts; TLS looks every other second.
-            tls.look_now().await;
+            tls.reload_now().await;
         }
         tls.wait_until_usable().await;
         if let Some(cluster) = &cluster {
@@ -179,7 +179,7 @@ fn traces(args: &ServeArgs, metrics: Arc<Metrics>) -> anyhow::Result<Option<Trac
 }
 
 /// Who looks after the Secret of --tls-secret.
-fn keeper(
+fn rotator(
     args: &ServeArgs,
     config: Option<kube::Config>,
     metrics: Arc<Metrics>,
@@ -201,21 +201,20 @@ fn keeper(
     ];
     let configurations = configurations.into_iter().flatten().collect();
     let settings = RotatorSettings { secret, names, configurations };
-    let keeper = SecretRotator::new(client::client(config)?, settings, metrics);
-    keeper.map(Some).context("failed to make a certificate to start with")
+    Ok(Some(SecretRotator::new(config, settings, metrics)?))
 }
 
 fn load_tls(
     args: &ServeArgs,
-    keeper: Option<&SecretRotator>,
+    rotator: Option<&SecretRotator>,
     in_cluster: bool,
     metrics: Arc<Metrics>,
 ) -> anyhow::Result<Tls> {
     let client_ca = args.client_ca_file.clone();
     // Somebody who tries it out by hand is told at once, and with exit code 1.
     let load = if in_cluster { Tls::load_or_wait } else { Tls::load };
-    if let Some(keeper) = keeper {
-        return Ok(load(CertificateSource::Secret(keeper.pair()), client_ca, metrics)?);
+    if let Some(rotator) = rotator {
+        return Ok(load(CertificateSource::Secret(rotator.pair()), client_ca, metrics)?);
     }
     // clap has made sure that it is both or neither.
     if let (Some(certificate), Some(key)) = (&args.tls_cert_file, &args.tls_private_key_file) {

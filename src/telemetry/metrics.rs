@@ -208,7 +208,7 @@ impl Metrics {
     }
 
     /// From when to when a certificate is good, in Unix time.
-    pub fn certificate_valid(&self, certificate: Certificate, not_before: i64, not_after: i64) {
+    pub fn certificate_valid(&self, certificate: CertificateKind, not_before: i64, not_after: i64) {
         self.certificate_expiration[certificate as usize].set(not_after as f64);
         self.certificate_not_before[certificate as usize].set(not_before as f64);
     }

@@ -1,110 +1,117 @@
-//! The CA in the webhook configurations: looked at, and put right where it is not what clients should trust.
+//! The CA bundle in the webhook configurations: read, watched, and written where it is not the Secret's.
 
-use axum::http::Request;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use http_body_util::BodyExt;
+use futures::StreamExt;
+use k8s_openapi::api::admissionregistration::v1::{
+    MutatingWebhookConfiguration, ValidatingWebhookConfiguration,
+};
 use kube::Client;
+use kube::api::{Api, DynamicObject, Patch, WatchParams};
+use kube::discovery::ApiResource;
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
-use super::secret::{self, ApiError};
+use super::apiserver::{ApiError, is_written, patch_params};
 use crate::telemetry::metrics::Webhook;
 
-/// Seconds until a watch is begun anew: less than the silence after which our client gives a connection up.
+/// Seconds until a watch is begun anew: less than the silence after which the client closes a connection.
 const WATCH: u32 = 60;
 
-/// One webhook configuration of ours.
+/// One webhook configuration whose CA bundle this replica keeps.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WebhookConfiguration {
-    /// Which kind: a ValidatingWebhookConfiguration has `/validate`.
+    /// A ValidatingWebhookConfiguration has `/validate`.
     pub webhook: Webhook,
-    /// Its name.
+    /// The object's name.
     pub name: String,
 }
 
 impl WebhookConfiguration {
-    fn path(&self) -> String {
-        let kind = match self.webhook {
-            Webhook::Validate => "validatingwebhookconfigurations",
-            Webhook::Mutate => "mutatingwebhookconfigurations",
-        };
-        format!("/apis/admissionregistration.k8s.io/v1/{kind}/{}", self.name)
-    }
-
-    pub(crate) fn kind(&self) -> &'static str {
+    fn resource(&self) -> ApiResource {
         match self.webhook {
-            Webhook::Validate => "ValidatingWebhookConfiguration",
-            Webhook::Mutate => "MutatingWebhookConfiguration",
+            Webhook::Validate => ApiResource::erase::<ValidatingWebhookConfiguration>(&()),
+            Webhook::Mutate => ApiResource::erase::<MutatingWebhookConfiguration>(&()),
         }
     }
 
-    /// The configuration as it is now; `None` if it is not there.
-    pub(crate) async fn read(&self, client: &Client) -> Result<Option<Value>, ApiError> {
-        let doing = format!("read {} {}", self.kind(), self.name);
-        Ok(secret::call(client, doing, Request::get(self.path()), None).await?.object)
+    fn api(&self, client: &Client) -> Api<DynamicObject> {
+        Api::all_with(client.clone(), &self.resource())
     }
 
-    /// Tells of each change of this one configuration, until the connection ends; also once at the beginning. What has
-    /// changed is for a look to find out. Needs the right to watch it, by name.
-    pub(crate) async fn watch(&self, client: &Client, changed: &Notify) -> Result<(), ApiError> {
-        let (collection, name) = self.path().rsplit_once('/').map_or_else(
-            || (self.path(), self.name.clone()),
-            |(collection, name)| (collection.to_owned(), name.to_owned()),
-        );
-        let query = format!("watch=true&timeoutSeconds={WATCH}&fieldSelector=metadata.name%3D{name}");
-        let doing = format!("watch {} {}", self.kind(), self.name);
-        let mut body = secret::stream(client, doing, Request::get(format!("{collection}?{query}"))).await?;
-        // Whatever comes is a change, or part of one.
-        while let Some(Ok(_)) = body.frame().await {
+    fn doing(&self, verb: &str) -> String {
+        format!("{verb} {} {}", self.kind(), self.name)
+    }
+
+    pub(super) fn kind(&self) -> String {
+        self.resource().kind
+    }
+
+    /// Returns the configuration as it is now; `None` if it is not there.
+    pub(super) async fn read(&self, client: &Client) -> Result<Option<DynamicObject>, ApiError> {
+        let found = self.api(client).get_opt(&self.name).await;
+        found.map_err(|error| ApiError::new(self.doing("read"), error))
+    }
+
+    /// Notifies `changed` of each change of this configuration, and once at the beginning, until the connection ends. Needs the
+    /// right to watch it, by name; unlike kube's `watch_object`, not the right to list.
+    pub(super) async fn watch(&self, client: &Client, changed: &Notify) -> Result<(), ApiError> {
+        let params = WatchParams::default()
+            .fields(&format!("metadata.name={}", self.name))
+            .timeout(WATCH)
+            .disable_bookmarks();
+        let events = self.api(client).watch_metadata(&params, "0").await;
+        let mut events = std::pin::pin!(events.map_err(|error| ApiError::new(self.doing("watch"), error))?);
+        while let Some(Ok(_)) = events.next().await {
             changed.notify_one();
         }
         Ok(())
     }
 
-    /// Puts `bundle` into the configuration. `false` if somebody else has written to it since: look again.
-    pub(crate) async fn patch(
+    /// Writes `bundle` into the configuration. Returns false if another client has written it since it was `found`: the caller reads
+    /// it again.
+    pub(super) async fn patch(
         &self,
         client: &Client,
-        found: &Value,
+        found: &DynamicObject,
         bundle: &[u8],
     ) -> Result<bool, ApiError> {
-        let doing = format!("patch {} {}", self.kind(), self.name);
-        let request = Request::patch(format!("{}?fieldManager={}", self.path(), secret::MANAGER));
         // Strategic: webhooks are merged by name, and nothing else in them is touched.
-        let body = ("application/strategic-merge-patch+json", patch(found, bundle));
-        Ok(secret::call(client, doing, request, Some(body)).await?.object.is_some())
+        let patch = Patch::Strategic(patch(found, bundle));
+        let result = self.api(client).patch(&self.name, &patch_params(), &patch).await;
+        is_written(self.doing("patch"), result)
     }
 }
 
-/// Whether every webhook of the configuration that leads to a Service has exactly this bundle.
-pub(crate) fn has(configuration: &Value, bundle: &[u8]) -> bool {
+/// Returns true if every webhook of the configuration that leads to a Service has exactly this bundle.
+pub(super) fn has_bundle(configuration: &DynamicObject, bundle: &[u8]) -> bool {
     let expected = STANDARD.encode(bundle);
-    ours(configuration).all(|webhook| webhook["clientConfig"]["caBundle"] == expected.as_str())
+    service_webhooks(configuration).all(|webhook| webhook["clientConfig"]["caBundle"] == expected.as_str())
 }
 
-/// What apiservers trust for this configuration now; the least of all its webhooks.
-pub(crate) fn trusted(configuration: &Value) -> Vec<u8> {
-    let first = ours(configuration).next().and_then(|webhook| webhook["clientConfig"]["caBundle"].as_str());
+/// Returns the bundle that apiservers trust for this configuration; empty if its webhooks differ.
+pub(super) fn trusted_bundle(configuration: &DynamicObject) -> Vec<u8> {
+    let first = service_webhooks(configuration).next();
+    let first = first.and_then(|webhook| webhook["clientConfig"]["caBundle"].as_str());
     let bundle = first.and_then(|text| STANDARD.decode(text).ok()).unwrap_or_default();
-    if has(configuration, &bundle) { bundle } else { Vec::new() }
+    if has_bundle(configuration, &bundle) { bundle } else { Vec::new() }
 }
 
-fn patch(configuration: &Value, bundle: &[u8]) -> Value {
+fn patch(configuration: &DynamicObject, bundle: &[u8]) -> Value {
     let bundle = STANDARD.encode(bundle);
-    let webhooks: Vec<_> = ours(configuration)
+    let webhooks: Vec<_> = service_webhooks(configuration)
         .map(|webhook| json!({ "name": webhook["name"], "clientConfig": { "caBundle": bundle } }))
         .collect();
-    // The version makes sure that nobody's change between our look and our patch is undone.
+    // With the version, a change by another client between our read and our patch is not undone.
     json!({
-        "metadata": { "resourceVersion": configuration["metadata"]["resourceVersion"] },
+        "metadata": { "resourceVersion": configuration.metadata.resource_version },
         "webhooks": webhooks,
     })
 }
 
-/// Webhooks by URL are somebody's own doing, with a CA of their own.
-fn ours(configuration: &Value) -> impl Iterator<Item = &Value> {
-    configuration["webhooks"]
+/// Returns the webhooks that lead to a Service. Those by URL are the operator's own, with a CA of their own.
+fn service_webhooks(configuration: &DynamicObject) -> impl Iterator<Item = &Value> {
+    configuration.data["webhooks"]
         .as_array()
         .into_iter()
         .flatten()
@@ -117,16 +124,17 @@ mod tests {
 
     #[test]
     fn patches_service_webhooks_by_name_and_nothing_else() {
-        let configuration = json!({
+        let configuration: DynamicObject = serde_json::from_value(json!({
             "metadata": { "name": "x", "resourceVersion": "7" },
             "webhooks": [
                 { "name": "a", "clientConfig": { "service": { "name": "s" }, "caBundle": STANDARD.encode("old") } },
                 { "name": "b", "clientConfig": { "service": { "name": "s" } } },
                 { "name": "c", "clientConfig": { "url": "https://x" } },
             ],
-        });
-        assert!(!has(&configuration, b"new") && !has(&configuration, b"old"));
-        assert_eq!(trusted(&configuration), b"");
+        }))
+        .unwrap();
+        assert!(!has_bundle(&configuration, b"new") && !has_bundle(&configuration, b"old"));
+        assert_eq!(trusted_bundle(&configuration), b"");
         let ca = STANDARD.encode("new");
         assert_eq!(
             patch(&configuration, b"new"),

@@ -1,4 +1,5 @@
-//! The CA of the clients that may call `/scheduler/*`, read and judged by itself: a bad one must not keep a certificate from use.
+//! The CA of the clients that may call `/scheduler/*`. It is read apart from the serving certificate: if one of the two is bad, the
+//! other is taken into use all the same.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -9,15 +10,15 @@ use rustls::server::danger::ClientCertVerifier;
 
 use super::{TlsError, files};
 
-/// Which clients we know.
+/// The CA of `--client-ca-file`.
 pub(super) struct ClientCa {
     bytes: Vec<u8>,
-    /// Verifies a certificate if one is shown; whether one must be shown depends on the route.
+    /// Verifies the client's certificate if there is one; the route decides if there must be.
     pub(super) verifier: Arc<dyn ClientCertVerifier>,
 }
 
 impl ClientCa {
-    /// What there is, unless it is what is in use.
+    /// Reads the file. Returns `None` if its bytes are those in use.
     pub(super) fn read(path: &Path, in_use: Option<&Self>) -> Result<Option<Self>, TlsError> {
         let bytes = files::read(path)?;
         if in_use.is_some_and(|in_use| in_use.bytes == bytes) {

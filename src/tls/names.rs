@@ -1,4 +1,4 @@
-//! The names and addresses that a certificate names.
+//! Subject alternative names.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -7,18 +7,18 @@ use rcgen::SanType;
 
 use crate::scheduling::names::dns_1123_subdomain_faults;
 
-/// The names and addresses that a certificate names.
+/// The DNS names and IP addresses of a certificate.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CertificateNames(BTreeSet<String>);
 
 impl CertificateNames {
-    /// From what an operator wrote; what is neither a name nor an address makes a certificate that cannot be made, so it
-    /// is left to [`CertificateNames::faults`] to refuse it first.
+    /// Reads an operator's list. No certificate can be made for an entry that is neither a name nor an address: check
+    /// [`CertificateNames::faults`] first.
     pub fn parse(names: &[String]) -> Self {
         Self(names.iter().map(|name| name.trim().to_lowercase()).filter(|name| !name.is_empty()).collect())
     }
 
-    /// Those that cannot be in a certificate.
+    /// Returns those that cannot be in a certificate.
     pub fn faults(&self) -> Vec<&str> {
         let good = |name: &str| {
             name.parse::<IpAddr>().is_ok()
@@ -27,12 +27,12 @@ impl CertificateNames {
         self.0.iter().map(String::as_str).filter(|name| !good(name)).collect()
     }
 
-    /// Whether each of `others` is among these.
+    /// Returns true if each of `others` is among these.
     pub fn contains_all(&self, others: &Self) -> bool {
         others.0.is_subset(&self.0)
     }
 
-    /// These and `others`.
+    /// Returns these and `others`.
     #[must_use]
     pub fn with(&self, others: &Self) -> Self {
         Self(self.0.union(&others.0).cloned().collect())

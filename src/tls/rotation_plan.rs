@@ -1,133 +1,139 @@
-//! What to do about the Secret, given what it holds and the time: no clock, no key, no cluster.
+//! The plan for the Secret, from its state and the time: no clock, no key, no cluster.
 //!
-//! A life of a CA, ten years, of which clients need warning because schedulers are configured by hand:
+//! A CA lives for ten years. Its clients need warning of its end, because schedulers are configured by hand:
 //! ```text
 //! made ───────────────────────────────────┬──────────────────────┬───────────────────▶ expired
 //!                                         │ ROLL_OVER: the next   │ SWITCH: the next one signs,
 //!                                         │ CA joins the bundle   │ this one stays in the bundle
 //! ```
 //! A clock that is wrong can put a CA out of use before its time or after it. Another is made then, and the first one is put aside
-//! where its successor would be, with its key, until it is valid again: schedulers trust it and nothing else.
+//! in the place of its successor, with its key, until it is valid again: schedulers trust it and nothing else.
 
 use super::names::CertificateNames;
 use super::validity::{DAY, Validity};
 
-/// Schedulers read their CA once, at their start, from a file that people wrote: so rarely.
+/// In seconds. Long, because schedulers read their CA once, at their start, from a file that people wrote.
 pub const CA_LIFETIME: i64 = 10 * 365 * DAY;
-/// With this much left of a CA, its successor joins the bundle that clients trust.
+/// With this many seconds left of a CA, its successor joins the bundle that clients trust.
 pub const CA_ROLL_OVER: i64 = 365 * DAY;
-/// With this much left, the successor signs. Between the two, half a year, people take the bundle to their schedulers.
+/// With this many seconds left, the successor signs. Between the two, half a year, people take the bundle to their schedulers.
 pub const CA_SWITCH: i64 = 180 * DAY;
-/// A successor is in the bundle for at least this long before it signs, whatever was missed.
-pub const CA_NOTICE: i64 = DAY;
-/// Short, so that renewal is a thing that happens.
+/// A successor is in the bundle for at least this many seconds before it signs, even when its turn is overdue.
+pub const CA_PROPAGATION_TIME: i64 = DAY;
+/// In seconds. Short, so that renewals are frequent enough to be seen to work.
 pub const LEAF_LIFETIME: i64 = 90 * DAY;
-/// A third of its life, as cert-manager does.
+/// With this many seconds left, a serving certificate is renewed: a third of its life, as cert-manager does.
 pub const LEAF_RENEWAL: i64 = 30 * DAY;
-/// Clocks of a cluster differ: certificates are valid from a little before they are made.
+/// Clocks of a cluster differ: certificates are valid from this many seconds before they are made.
 pub const CLOCK_SKEW: i64 = 60 * 60;
 
-/// What a Secret holds, as far as it can be used.
+/// The usable part of a Secret's content.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SecretState {
-    /// The CA that signs: its certificate and key are there and belong together.
+    /// The CA that signs, if its certificate and key are there and belong together.
     pub ca: Option<Validity>,
-    /// The one that will sign next, likewise.
+    /// The CA that will sign next, likewise.
     pub next: Option<Validity>,
-    /// The certificate that is served.
+    /// The serving certificate.
     pub leaf: Option<Leaf>,
-    /// Whether anything is there at all; a Secret fresh from the chart is empty.
+    /// True for a Secret without any key, as the chart makes it.
     pub is_empty: bool,
 }
 
-/// What is known of the certificate that is served.
+/// The facts about the serving certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Leaf {
-    /// Its validity.
+    /// Of the certificate itself, not of its CA.
     pub validity: Validity,
-    /// Whether the CA that signs has signed it.
+    /// True if the CA that signs has signed it.
     pub is_signed_by_ca: bool,
-    /// Whether its key is there and belongs to it.
+    /// True if its key is there and belongs to it.
     pub has_key: bool,
     /// The names in it.
     pub names: CertificateNames,
 }
 
-/// What to do about the CA that signs.
+/// The step for the CA that signs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CaStep {
     /// It is good.
     Keep,
-    /// Write back what this replica still holds: somebody has emptied or spoilt the Secret.
+    /// This replica writes back the content that it last served: the Secret was emptied or spoilt.
     Restore,
-    /// The next one takes its place; the old certificate stays trusted.
+    /// The next CA takes its place; the old certificate stays trusted.
     Promote,
-    /// There is none that could be used: a new one.
+    /// There is no usable CA: make one.
     Make,
 }
 
-/// What to do about the certificate that is served.
+/// The step for the serving certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LeafStep {
     /// It is good.
     Keep,
-    /// A new one, with these names.
+    /// Sign another, with these names.
     Sign(CertificateNames),
 }
 
-/// What to do.
+/// The steps that put the Secret right.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
-    /// About the CA that signs.
+    /// For the CA that signs.
     pub ca: CaStep,
-    /// Whether to make the CA that will sign next.
+    /// True to make the CA that will sign next.
     pub make_next: bool,
-    /// About the certificate that is served.
+    /// For the serving certificate.
     pub leaf: LeafStep,
-    /// Why, for the log; empty if nothing is to be done.
-    pub why: Vec<&'static str>,
+    /// For the log; empty if nothing is to be done.
+    pub reasons: Vec<&'static str>,
 }
 
 impl Plan {
-    /// Whether the Secret has to be written.
+    /// Returns true if the Secret has to be written.
     pub fn writes(&self) -> bool {
         self.ca != CaStep::Keep || self.make_next || self.leaf != LeafStep::Keep
     }
 }
 
-/// Decides. `held` is what this replica last served from, `names` what the certificate must name, `now` the apiserver's
-/// clock: it is the one that certificates are verified by, and it is the same for all replicas.
-pub fn decide(facts: &SecretState, held: Option<&SecretState>, names: &CertificateNames, now: i64) -> Plan {
-    let mut why = Vec::new();
-    let usable = |ca: Option<Validity>| ca.filter(|ca| ca.is_of_use(now));
-    let ca = if let Some(ca) = usable(facts.ca) {
-        let may_switch = facts.next.is_some_and(|next| {
+/// Returns the plan for a Secret in this `state`. `last_served` is the content that this replica last served from, `names` those that
+/// the certificate must have, `now` the apiserver's clock in Unix time: certificates are verified by it, and it is the same for all
+/// replicas.
+pub fn decide(
+    state: &SecretState,
+    last_served: Option<&SecretState>,
+    names: &CertificateNames,
+    now: i64,
+) -> Plan {
+    let mut reasons = Vec::new();
+    let usable = |ca: Option<Validity>| ca.filter(|ca| ca.is_usable(now));
+    let ca = if let Some(ca) = usable(state.ca) {
+        let may_switch = state.next.is_some_and(|next| {
             !next.is_over(now)
-                && now - next.not_before - CLOCK_SKEW >= CA_NOTICE
+                && now - next.not_before - CLOCK_SKEW >= CA_PROPAGATION_TIME
                 && next.left(now) > ca.left(now)
         });
-        // A successor is made in the last year only. This one was put aside when a clock was wrong, and its time has come.
+        // A successor is made in the last year only. This CA was put aside when a clock was wrong, and is valid again.
         let was_put_aside = ca.left(now) > CA_ROLL_OVER + DAY
-            && facts.next.is_some_and(|next| next.not_before <= now && !next.is_over(now));
+            && state.next.is_some_and(|next| next.not_before <= now && !next.is_over(now));
         if was_put_aside {
-            why.push("the CA from before the clock was wrong is valid again");
+            reasons.push("the CA from before the clock was wrong is valid again");
             CaStep::Promote
         } else if ca.left(now) < CA_SWITCH && may_switch {
-            why.push("the CA is about to expire, and its successor is known to clients");
+            reasons.push("the CA is about to expire, and its successor is known to clients");
             CaStep::Promote
         } else {
             CaStep::Keep
         }
     } else {
-        why.push(match (facts.is_empty, facts.ca) {
+        reasons.push(match (state.is_empty, state.ca) {
             (true, _) => "the Secret is empty",
             (false, Some(ca)) if ca.is_over(now) => "the CA has expired",
             (false, Some(_)) => "the CA is not valid for more than a day yet: some clock was or is wrong",
             (false, None) => "the CA or its key is missing or spoilt",
         });
-        if held.is_some_and(|held| usable(held.ca).is_some()) {
+        if last_served.is_some_and(|served| usable(served.ca).is_some()) {
             CaStep::Restore
-        } else if usable(facts.next).is_some() {
+        } else if usable(state.next).is_some() {
             CaStep::Promote
         } else {
             CaStep::Make
@@ -135,37 +141,38 @@ pub fn decide(facts: &SecretState, held: Option<&SecretState>, names: &Certifica
     };
 
     let ca_left = match ca {
-        CaStep::Keep => facts.ca,
-        CaStep::Restore => held.and_then(|held| held.ca),
-        CaStep::Promote => facts.next,
+        CaStep::Keep => state.ca,
+        CaStep::Restore => last_served.and_then(|served| served.ca),
+        CaStep::Promote => state.next,
         CaStep::Make => None,
     }
     .map_or(CA_LIFETIME, |ca| ca.left(now));
     let next = match ca {
-        CaStep::Keep => usable(facts.next),
-        CaStep::Restore => held.and_then(|held| usable(held.next)),
+        CaStep::Keep => usable(state.next),
+        CaStep::Restore => last_served.and_then(|served| usable(served.next)),
         CaStep::Promote | CaStep::Make => None,
     };
     let make_next = ca_left < CA_ROLL_OVER && next.is_none_or(|next| next.left(now) < CA_ROLL_OVER);
     if make_next {
-        why.push("the CA expires within a year: its successor joins the bundle");
+        reasons.push("the CA expires within a year: its successor joins the bundle");
     }
 
     let leaf = match ca {
-        // What is written back has its own certificate; the next look judges it.
+        // The content that is written back has its own certificate; the next plan judges it.
         CaStep::Restore => LeafStep::Keep,
         CaStep::Promote | CaStep::Make => LeafStep::Sign(names.clone()),
-        CaStep::Keep => leaf(facts.leaf.as_ref(), ca_left, names, now, &mut why),
+        CaStep::Keep => leaf(state.leaf.as_ref(), ca_left, names, now, &mut reasons),
     };
-    Plan { ca, make_next, leaf, why }
+    Plan { ca, make_next, leaf, reasons }
 }
 
+/// Returns the step for the serving certificate of a CA that is kept, and adds its reason.
 fn leaf(
     leaf: Option<&Leaf>,
     ca_left: i64,
     names: &CertificateNames,
     now: i64,
-    why: &mut Vec<&'static str>,
+    reasons: &mut Vec<&'static str>,
 ) -> LeafStep {
     let fault = match leaf {
         None => Some("the certificate is missing or spoilt"),
@@ -180,13 +187,13 @@ fn leaf(
         Some(_) => None,
     };
     if let Some(fault) = fault {
-        why.push(fault);
+        reasons.push(fault);
         return LeafStep::Sign(names.clone());
     }
     match leaf {
         // Both lists: during a rolling update replicas want different names, and must not undo each other's.
         Some(leaf) if !leaf.names.contains_all(names) => {
-            why.push("the certificate lacks a name");
+            reasons.push("the certificate lacks a name");
             LeafStep::Sign(leaf.names.with(names))
         }
         _ => LeafStep::Keep,
@@ -222,27 +229,27 @@ mod tests {
     }
 
     fn with_leaf(change: impl FnOnce(&mut Leaf)) -> SecretState {
-        let mut facts = good();
-        change(facts.leaf.as_mut().unwrap());
-        facts
+        let mut state = good();
+        change(state.leaf.as_mut().unwrap());
+        state
     }
 
-    /// One row: what there is, what is held, what is done.
+    /// One row: the Secret's state, the content last served, and the plan.
     fn row(
         case: &str,
-        facts: &SecretState,
-        held: Option<&SecretState>,
+        state: &SecretState,
+        last_served: Option<&SecretState>,
         ca: CaStep,
         make_next: bool,
         signs: bool,
     ) {
-        let plan = decide(facts, held, &names(&["a.b.svc"]), NOW);
+        let plan = decide(state, last_served, &names(&["a.b.svc"]), NOW);
         assert_eq!(
             (plan.ca, plan.make_next, plan.leaf != LeafStep::Keep),
             (ca, make_next, signs),
             "{case}: {plan:?}"
         );
-        assert_eq!(plan.why.is_empty(), !plan.writes(), "{case}: whatever is done has a reason: {plan:?}");
+        assert_eq!(plan.reasons.is_empty(), !plan.writes(), "{case}: each step has a reason: {plan:?}");
     }
 
     #[test]
@@ -358,16 +365,16 @@ mod tests {
 
     #[test]
     fn a_certificate_that_lasts_as_long_as_its_ca_is_not_signed_again_and_again() {
-        let mut facts = good();
-        facts.ca = Some(left(10));
-        facts.leaf.as_mut().unwrap().validity = left(10);
-        assert_eq!(decide(&facts, None, &names(&["a.b.svc"]), NOW).leaf, LeafStep::Keep);
+        let mut state = good();
+        state.ca = Some(left(10));
+        state.leaf.as_mut().unwrap().validity = left(10);
+        assert_eq!(decide(&state, None, &names(&["a.b.svc"]), NOW).leaf, LeafStep::Keep);
     }
 
     #[test]
     fn replicas_that_want_different_names_do_not_undo_each_other() {
-        let facts = with_leaf(|leaf| leaf.names = names(&["old.svc"]));
-        let LeafStep::Sign(signed) = decide(&facts, None, &names(&["new.svc"]), NOW).leaf else {
+        let state = with_leaf(|leaf| leaf.names = names(&["old.svc"]));
+        let LeafStep::Sign(signed) = decide(&state, None, &names(&["new.svc"]), NOW).leaf else {
             panic!("a name is missing");
         };
         assert_eq!(signed, names(&["new.svc", "old.svc"]));

@@ -1,114 +1,124 @@
-//! The loop: look, decide, write, tell clients, and only then serve.
+//! The loop that keeps the Secret: read, decide, write, write the CA bundle to the webhook configurations, and only then serve.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use kube::Client;
-use serde_json::Value;
+use kube::api::DynamicObject;
+use kube::{Client, Config};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
+use super::apiserver::{ApiError, ServerClock};
 use super::ca_injector;
 use super::ca_injector::WebhookConfiguration;
-use super::issue::{SecretContent, provisional};
+use super::issue::{PemKeyPair, provisional};
 use super::names::CertificateNames;
 use super::rotation_plan;
 use super::rotation_plan::CaStep;
-use super::secret::{self, ApiError, SecretName, SecretRevision};
-use crate::telemetry::metrics::{Certificate, Metrics};
+use super::secret;
+use super::secret::SecretName;
+use super::secret_content::SecretContent;
+use super::validity::local_time;
+use crate::telemetry::logs::chain;
+use crate::telemetry::metrics::{CertificateKind, Metrics};
 
-/// Between looks while nothing is known to have changed: how late a replica hears of another's renewal, and how long a wrong
-/// caBundle stays wrong should the watches of the webhook configurations fail. Three small reads each time.
+/// Between reads while no change is known: the delay until a replica sees another's renewal, and until a wrong caBundle is put right
+/// should the watches of the webhook configurations fail. Three small reads each time.
 const INTERVAL: Duration = Duration::from_secs(5);
-/// Between looks at the least, whatever changes: somebody who writes another caBundle again and again must not keep us busy.
+/// Between reads at the least: a client that writes another caBundle again and again must not keep us busy.
 const SHORTEST: Duration = Duration::from_secs(1);
-/// Before the first success, because somebody waits for the installation.
+/// Between reads before the first success, because an installation waits for it.
 const FIRST_INTERVAL: Duration = Duration::from_secs(1);
-/// How long a CA is in the webhook configurations before a certificate of it is served: apiservers watch them, and hear
-/// of a change within a second.
-const NOTICE: Duration = Duration::from_secs(5);
-/// The same where a configuration cannot be read or is gone, so that we cannot know: a whole minute for somebody else.
-const BLIND_NOTICE: Duration = Duration::from_secs(60);
-/// How far our clock may be off before it is worth a line: certificates are valid from an hour before they are made.
+/// A CA is in the webhook configurations for this long before a certificate of it is served: apiservers watch them, and see a change
+/// within a second.
+const PROPAGATION_TIME: Duration = Duration::from_secs(5);
+/// The same where a configuration cannot be read or is gone, so that its CA is not known: another replica or a person has a whole minute
+/// to write it.
+const UNCONFIRMED_PROPAGATION_TIME: Duration = Duration::from_secs(60);
+/// In seconds. A clock that is off by less is not worth a log line: certificates are valid from an hour before they are made.
 const CLOCK_TOLERANCE: i64 = 5 * 60;
 
-/// What to keep.
+/// The objects that the rotator keeps.
 #[derive(Debug, Clone)]
 pub struct RotatorSettings {
-    /// Where the CA and the certificate are.
+    /// The Secret with the CA and the certificate.
     pub secret: SecretName,
-    /// What the certificate must name.
+    /// The certificate must have them.
     pub names: CertificateNames,
-    /// Where the CA belongs.
+    /// Their CA bundles are kept.
     pub configurations: Vec<WebhookConfiguration>,
 }
 
-/// The pair to serve with, in PEM; shared with TLS, which looks at it as it would at files.
+/// The pair to serve with; shared with TLS, which reads it as it would files.
 #[derive(Debug)]
-pub struct SharedKeyPair(ArcSwap<(Vec<u8>, Vec<u8>)>);
+pub struct SharedKeyPair(ArcSwap<PemKeyPair>);
 
 impl SharedKeyPair {
-    /// The certificate and its key.
-    pub fn get(&self) -> (Vec<u8>, Vec<u8>) {
+    /// Returns a copy of the pair.
+    pub fn get(&self) -> PemKeyPair {
         self.0.load().as_ref().clone()
     }
 }
 
-/// The loop's memory.
+/// Keeps the Secret of `--tls-secret` and the CA bundles of the webhook configurations.
 pub struct SecretRotator {
     client: Client,
+    clock: ServerClock,
     settings: RotatorSettings,
     metrics: Arc<Metrics>,
     pair: Arc<SharedKeyPair>,
-    /// What we serve from, to write back if the Secret is spoilt; `None` while the pair is provisional.
-    held: Option<SecretContent>,
-    /// The bundle that the Secret had last, and since when all configurations have had it.
-    announced: Option<(Vec<u8>, Instant)>,
-    obtained: watch::Sender<bool>,
-    /// The last fault, so that it is logged once and not at each look.
+    /// The content that the pair is from, to write back if the Secret is spoilt; `None` while the pair is provisional.
+    last_served: Option<SecretContent>,
+    /// The bundle that the Secret had last, and the time from which on all configurations have had it.
+    injected: Option<(Vec<u8>, Instant)>,
+    is_obtained: watch::Sender<bool>,
+    /// The last fault, so that it is logged once.
     fault: Option<String>,
     missing: Vec<bool>,
-    told_of_clock: bool,
+    has_warned_of_clock: bool,
 }
 
 impl SecretRotator {
-    /// Starts with a provisional pair that nobody trusts.
+    /// Starts with a provisional pair that no client trusts.
     ///
     /// # Errors
-    /// When a key cannot be made.
+    /// When no client can be made from `config`, or a key cannot be made.
     pub fn new(
-        client: Client,
+        config: Config,
         settings: RotatorSettings,
         metrics: Arc<Metrics>,
-    ) -> Result<Self, rcgen::Error> {
-        let pair = provisional(&settings.names, secret::our_clock())?;
+    ) -> Result<Self, RotatorError> {
+        let clock = ServerClock::default();
+        let client = clock.client(config).map_err(|error| RotatorError::Client(Box::new(error)))?;
+        let pair = provisional(&settings.names, local_time())?;
         let missing = vec![false; settings.configurations.len()];
         Ok(Self {
             client,
+            clock,
             settings,
             metrics,
             pair: Arc::new(SharedKeyPair(ArcSwap::from_pointee(pair))),
-            held: None,
-            announced: None,
-            obtained: watch::Sender::new(false),
+            last_served: None,
+            injected: None,
+            is_obtained: watch::Sender::new(false),
             fault: None,
             missing,
-            told_of_clock: false,
+            has_warned_of_clock: false,
         })
     }
 
-    /// The pair, now and later.
+    /// Returns the pair, which changes when the Secret does.
     pub fn pair(&self) -> Arc<SharedKeyPair> {
         self.pair.clone()
     }
 
     /// Turns true once the pair is the Secret's; the server is not ready before.
-    pub fn obtained(&self) -> watch::Receiver<bool> {
-        self.obtained.subscribe()
+    pub fn is_obtained(&self) -> watch::Receiver<bool> {
+        self.is_obtained.subscribe()
     }
 
-    /// Looks for ever. Nothing ends it: what is served stays served whatever happens to the Secret.
+    /// Runs for ever. An error does not end it: the pair that is served stays, whatever happens to the Secret.
     pub async fn run(mut self) {
         let changed = Arc::new(Notify::new());
         let mut watches = JoinSet::new();
@@ -116,66 +126,66 @@ impl SecretRotator {
             watches.spawn(watch_on(self.client.clone(), configuration, changed.clone()));
         }
         loop {
-            match self.look().await {
+            match self.reconcile().await {
                 Ok(()) => self.fault = None,
                 Err(error) => {
                     self.metrics.tls_secret_failures.inc();
-                    let fault = crate::telemetry::logs::chain(&error);
+                    let fault = chain(&error);
                     if self.fault.as_ref() != Some(&fault) {
                         tracing::error!(error = %fault, "failed to look after the certificate; what is served stays");
                         self.fault = Some(fault);
                     }
                 }
             }
-            let quick = !*self.obtained.borrow();
+            let interval = if *self.is_obtained.borrow() { INTERVAL } else { FIRST_INTERVAL };
             tokio::time::sleep(SHORTEST).await;
-            let rest = if quick { FIRST_INTERVAL } else { INTERVAL }.saturating_sub(SHORTEST);
-            // Either way it is time to look.
-            let _ = tokio::time::timeout(rest, changed.notified()).await;
+            // A change and a timeout both lead to the next read.
+            let _ = tokio::time::timeout(interval.saturating_sub(SHORTEST), changed.notified()).await;
         }
     }
 
-    async fn look(&mut self) -> Result<(), RotatorError> {
+    async fn reconcile(&mut self) -> Result<(), RotatorError> {
         // Configurations before the Secret: see the head of the module above.
         let mut found = Vec::new();
-        let mut blind = None;
+        let mut read_error = None;
         for configuration in &self.settings.configurations {
             match configuration.read(&self.client).await {
                 Ok(object) => found.push(object),
                 Err(error) => {
-                    // The Secret comes first: without a certificate there is nothing to tell anybody of.
-                    blind = Some(error);
+                    // The Secret comes first: without a certificate there is no bundle to write.
+                    read_error = Some(error);
                     found.push(None);
                 }
             }
         }
-        if blind.is_none() {
+        if read_error.is_none() {
             self.report_missing(&found);
         }
         let Some(content) = self.content().await? else {
-            // Somebody else was first; theirs is there at the next look.
+            // Another replica was first; its Secret is there at the next read.
             return Ok(());
         };
-        let in_force = self.announce(&content, &found).await?;
-        self.serve(content, &found, in_force && blind.is_none());
-        blind.map_or(Ok(()), |error| Err(error.into()))
+        let is_injected = self.inject(&content, &found).await?;
+        self.serve(content, &found, is_injected && read_error.is_none());
+        read_error.map_or(Ok(()), |error| Err(error.into()))
     }
 
-    /// What the Secret holds, after it was put right; `None` if another replica did so at the same time.
+    /// Returns the Secret's content, after it was put right; `None` if another replica wrote it at the same time.
     async fn content(&mut self) -> Result<Option<SecretContent>, RotatorError> {
-        let found = secret::read(&self.client, &self.settings.secret).await?;
-        self.compare_clocks(&found);
+        let found = secret::read(&self.client, &self.clock, &self.settings.secret).await?;
+        self.compare_clocks(found.now);
         let content = SecretContent::read(found.data.clone());
-        let held = self.held.as_ref().map(SecretContent::facts);
-        let plan = rotation_plan::decide(&content.facts(), held.as_ref(), &self.settings.names, found.now);
+        let last_served = self.last_served.as_ref().map(SecretContent::state);
+        let (names, now) = (&self.settings.names, found.now);
+        let plan = rotation_plan::decide(&content.state(), last_served.as_ref(), names, now);
         if !plan.writes() {
             return Ok(Some(content));
         }
-        let after = match (&self.held, plan.ca) {
-            (Some(held), CaStep::Restore) => SecretContent::read(held.data().clone()),
-            _ => content.follow(&plan, found.now)?,
+        let after = match (&self.last_served, plan.ca) {
+            (Some(last_served), CaStep::Restore) => SecretContent::read(last_served.data().clone()),
+            _ => content.apply_plan(&plan, now)?,
         };
-        let why = plan.why.join("; ");
+        let why = plan.reasons.join("; ");
         if !secret::write(&self.client, &self.settings.secret, &found, after.data()).await? {
             tracing::info!(why, "another replica wrote the Secret first: taking theirs");
             return Ok(None);
@@ -185,62 +195,65 @@ impl SecretRotator {
         Ok(Some(after))
     }
 
-    /// Writes the bundle where it is missing; whether every configuration has it now.
-    async fn announce(
+    /// Writes the bundle where it is missing. Returns true if every configuration has it now.
+    async fn inject(
         &mut self,
         content: &SecretContent,
-        found: &[Option<Value>],
+        found: &[Option<DynamicObject>],
     ) -> Result<bool, RotatorError> {
         let bundle = content.bundle();
-        let mut in_force = true;
+        let mut is_injected = true;
         for (configuration, object) in self.settings.configurations.iter().zip(found) {
             let Some(object) = object else {
-                in_force = false;
+                is_injected = false;
                 continue;
             };
-            if ca_injector::has(object, &bundle) {
+            if ca_injector::has_bundle(object, &bundle) {
                 continue;
             }
             if configuration.patch(&self.client, object, &bundle).await? {
                 self.metrics.webhook_configuration_patches.inc();
                 tracing::info!(kind = configuration.kind(), name = configuration.name, "wrote the CA bundle");
             } else {
-                in_force = false;
+                is_injected = false;
             }
         }
-        if self.announced.as_ref().is_none_or(|(announced, _)| *announced != bundle) {
-            self.announced = Some((bundle, Instant::now()));
+        if self.injected.as_ref().is_none_or(|(injected, _)| *injected != bundle) {
+            self.injected = Some((bundle, Instant::now()));
         }
-        Ok(in_force)
+        Ok(is_injected)
     }
 
     /// Takes the pair into use, once clients trust it.
-    fn serve(&mut self, content: SecretContent, found: &[Option<Value>], in_force: bool) {
+    fn serve(&mut self, content: SecretContent, found: &[Option<DynamicObject>], is_injected: bool) {
         let Some(pair) = content.pair() else { return };
         if let Some(validity) = content.ca_validity() {
-            self.metrics.certificate_valid(Certificate::Ca, validity.not_before, validity.not_after);
+            self.metrics.certificate_valid(CertificateKind::Ca, validity.not_before, validity.not_after);
         }
         let is_new = pair != self.pair.get();
-        if is_new && self.held.is_some() {
-            // Those that were there before this look are what apiservers know for certain.
-            let known = found.iter().all(|object| {
-                object.as_ref().is_some_and(|object| content.is_trusted_by(&ca_injector::trusted(object)))
+        if let (true, Some(last_served)) = (is_new, &self.last_served) {
+            // Apiservers certainly know the bundles that were there before this read.
+            let is_known = found.iter().all(|object| {
+                object
+                    .as_ref()
+                    .is_some_and(|object| content.is_trusted_by(&ca_injector::trusted_bundle(object)))
             });
-            let same_ca = self.held.as_ref().is_some_and(|held| content.is_trusted_by(&held.bundle()));
-            let since = self.announced.as_ref().map_or(Duration::ZERO, |(_, since)| since.elapsed());
-            let patient = since >= if in_force { NOTICE } else { BLIND_NOTICE };
-            if !(patient || (known && same_ca && !found.is_empty())) {
+            let has_same_ca = content.is_trusted_by(&last_served.bundle());
+            let since = self.injected.as_ref().map_or(Duration::ZERO, |(_, since)| since.elapsed());
+            let has_propagated =
+                since >= if is_injected { PROPAGATION_TIME } else { UNCONFIRMED_PROPAGATION_TIME };
+            if !(has_propagated || (is_known && has_same_ca && !found.is_empty())) {
                 return;
             }
         }
         if is_new {
             self.pair.0.store(Arc::new(pair));
         }
-        self.held = Some(content);
-        self.obtained.send_if_modified(|obtained| !std::mem::replace(obtained, true));
+        self.last_served = Some(content);
+        self.is_obtained.send_if_modified(|is_obtained| !std::mem::replace(is_obtained, true));
     }
 
-    fn report_missing(&mut self, found: &[Option<Value>]) {
+    fn report_missing(&mut self, found: &[Option<DynamicObject>]) {
         for ((configuration, object), was_missing) in
             self.settings.configurations.iter().zip(found).zip(&mut self.missing)
         {
@@ -257,10 +270,10 @@ impl SecretRotator {
         }
     }
 
-    /// Once: a wrong clock does no harm here, but whoever runs the node wants to know.
-    fn compare_clocks(&mut self, found: &SecretRevision) {
-        let off = secret::our_clock() - found.now;
-        if off.abs() > CLOCK_TOLERANCE && !std::mem::replace(&mut self.told_of_clock, true) {
+    /// Warns once of a wrong clock: it does no harm here, but may do so elsewhere on this node.
+    fn compare_clocks(&mut self, now: i64) {
+        let off = local_time() - now;
+        if off.abs() > CLOCK_TOLERANCE && !std::mem::replace(&mut self.has_warned_of_clock, true) {
             tracing::warn!(
                 seconds = off,
                 "this node's clock differs from the apiserver's, which is used for certificates"
@@ -269,21 +282,24 @@ impl SecretRotator {
     }
 }
 
-/// Watches for ever. Failing is no fault of its own: looks go on, and they report what keeps them from it.
+/// Watches for ever. An error is only logged at debug level: the reads go on, and report what is wrong with the apiserver.
 async fn watch_on(client: Client, configuration: WebhookConfiguration, changed: Arc<Notify>) {
     loop {
         if let Err(error) = configuration.watch(&client, &changed).await {
-            tracing::debug!(error = %crate::telemetry::logs::chain(&error), "a watch ended");
+            tracing::debug!(error = %chain(&error), "a watch ended");
             tokio::time::sleep(INTERVAL).await;
         }
         tokio::time::sleep(SHORTEST).await;
     }
 }
 
-/// Why a look failed.
+/// The error for a Secret or a webhook configuration that cannot be kept.
 #[derive(Debug, thiserror::Error)]
-enum RotatorError {
-    /// The apiserver could not be asked, or refuses.
+pub enum RotatorError {
+    /// No client can be made from the configuration.
+    #[error("failed to make a client for the apiserver")]
+    Client(#[source] Box<kube::Error>),
+    /// The apiserver cannot be asked, or refuses.
     #[error(transparent)]
     Api(#[from] ApiError),
     /// A key or a certificate could not be made.

@@ -102,18 +102,10 @@ impl FakeSecret {
     fn answer(&self, object: Option<Value>) -> Response {
         let date = SystemTime::from(OffsetDateTime::now_utc().saturating_add(self.off));
         let mut headers = HeaderMap::new();
-        headers.insert(header::DATE, http_date(date).parse().unwrap());
+        headers.insert(header::DATE, httpdate::fmt_http_date(date).parse().unwrap());
         let status = if object.is_some() { StatusCode::OK } else { StatusCode::NOT_FOUND };
         (status, headers, object.unwrap_or_default().to_string()).into_response()
     }
-}
-
-/// As Go writes it; nobody reads the day of the week.
-fn http_date(at: SystemTime) -> String {
-    let at = OffsetDateTime::from(at);
-    let month = &at.month().to_string()[..3];
-    let (hour, minute, second) = at.to_hms();
-    format!("Mon, {:02} {month} {:04} {hour:02}:{minute:02}:{second:02} GMT", at.day(), at.year())
 }
 
 fn good_from_to(certificate: &[u8]) -> (i64, i64) {

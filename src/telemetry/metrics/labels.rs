@@ -127,7 +127,7 @@ label!(
 
 label!(
     /// Which certificate.
-    Certificate, "certificate", {
+    CertificateKind, "certificate", {
         /// The one that is shown to clients.
         Serving = "serving",
         /// The development CA; 0 if there is none.

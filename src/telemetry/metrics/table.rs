@@ -133,13 +133,13 @@ pub(super) const PANICS: Definition = Definition {
 pub(super) const CERTIFICATE_EXPIRATION: Definition = Definition {
     name: "daemonset_warden_certificate_expiration_timestamp_seconds",
     kind: Kind::Gauge,
-    labels: &[Certificate::LABEL],
+    labels: &[CertificateKind::LABEL],
     help: "When the certificate in use expires, in Unix time.",
 };
 pub(super) const CERTIFICATE_NOT_BEFORE: Definition = Definition {
     name: "daemonset_warden_certificate_not_before_timestamp_seconds",
     kind: Kind::Gauge,
-    labels: &[Certificate::LABEL],
+    labels: &[CertificateKind::LABEL],
     help: "From when the certificate in use is valid, in Unix time. Later than now where a clock is or was wrong.",
 };
 pub(super) const CERTIFICATE_RELOADS: Definition = Definition {

@@ -18,10 +18,10 @@ use daemonset_warden::command::scheduler_config::render;
 use daemonset_warden::explain::{RowFilter, explain};
 use daemonset_warden::reservation::refusal;
 use daemonset_warden::telemetry::metrics::Metrics;
-use daemonset_warden::tls::issue::SecretContent;
 use daemonset_warden::tls::names::CertificateNames;
 use daemonset_warden::tls::rotation_plan::decide;
 use daemonset_warden::tls::secret::SecretName;
+use daemonset_warden::tls::secret_content::SecretContent;
 use daemonset_warden::tls::{CertificateSource, Tls};
 use daemonset_warden::watch::client;
 use daemonset_warden::watch::kinds::{WatchedKind, builtin};
@@ -97,8 +97,8 @@ fn secrets_with_certificates() {
     let names = CertificateNames::parse(&["a.b.svc".to_owned(), "10.96.0.50".to_owned()]);
     let made = |data| {
         let content = SecretContent::read(data);
-        let plan = decide(&content.facts(), None, &names, NOW);
-        content.follow(&plan, NOW).unwrap()
+        let plan = decide(&content.state(), None, &names, NOW);
+        content.apply_plan(&plan, NOW).unwrap()
     };
     let good = made(BTreeMap::new()).data().clone();
     // One input is a whole Secret: its keys are taken apart again at a mark that no PEM has.
@@ -114,7 +114,7 @@ fn secrets_with_certificates() {
         let after = made(input.split(|byte| *byte == 1).filter_map(entry).collect());
         // One step or two, and it is in order.
         let after = made(after.data().clone());
-        assert!(!decide(&after.facts(), None, &names, NOW).writes(), "{:?}", after.facts());
+        assert!(!decide(&after.state(), None, &names, NOW).writes(), "{:?}", after.state());
         assert!(after.pair().is_some() && after.is_trusted_by(&after.bundle()));
     });
 }
@@ -192,8 +192,8 @@ fn flags() {
         let names = CertificateNames::parse(&names);
         // What is not refused can be in a certificate.
         if names.faults().is_empty() {
-            let plan = decide(&SecretContent::read(BTreeMap::new()).facts(), None, &names, NOW);
-            SecretContent::read(BTreeMap::new()).follow(&plan, NOW).unwrap();
+            let plan = decide(&SecretContent::read(BTreeMap::new()).state(), None, &names, NOW);
+            SecretContent::read(BTreeMap::new()).apply_plan(&plan, NOW).unwrap();
         }
     });
 }

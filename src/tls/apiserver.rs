@@ -1,0 +1,100 @@
+//! Calls to the apiserver: their errors, and the apiserver's clock.
+
+use std::sync::Arc;
+
+use axum::http::{Response, StatusCode, header};
+use kube::api::PatchParams;
+use kube::client::ClientBuilder;
+use kube::{Client, Config};
+use parking_lot::Mutex;
+use tower::util::MapResponseLayer;
+
+use super::validity::{local_time, unix_time};
+use crate::telemetry::FIELD_MANAGER;
+
+/// The error of a call that failed.
+#[derive(Debug, thiserror::Error)]
+pub enum ApiError {
+    /// The request did not get through, or the response cannot be read.
+    #[error("failed to {0}")]
+    Call(String, #[source] Box<kube::Error>),
+    /// The apiserver refuses.
+    #[error("failed to {doing}: {code} {message}")]
+    Refused {
+        /// Such as `read Secret a/b`.
+        doing: String,
+        /// The status code.
+        code: u16,
+        /// The apiserver's message.
+        message: String,
+    },
+}
+
+impl ApiError {
+    /// `doing` is a phrase such as `read Secret a/b`.
+    pub(super) fn new(doing: impl Into<String>, error: kube::Error) -> Self {
+        match error {
+            kube::Error::Api(status) => {
+                Self::Refused { doing: doing.into(), code: status.code, message: status.message }
+            }
+            error => Self::Call(doing.into(), Box::new(error)),
+        }
+    }
+}
+
+/// Returns false where the object changed or went since it was read: the caller reads it again.
+pub(super) fn is_written<T>(doing: String, result: kube::Result<T>) -> Result<bool, ApiError> {
+    const OUTDATED: [u16; 2] = [StatusCode::NOT_FOUND.as_u16(), StatusCode::CONFLICT.as_u16()];
+    match result {
+        Ok(_) => Ok(true),
+        Err(kube::Error::Api(status)) if OUTDATED.contains(&status.code) => Ok(false),
+        Err(error) => Err(ApiError::new(doing, error)),
+    }
+}
+
+pub(super) fn patch_params() -> PatchParams {
+    PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() }
+}
+
+/// The apiserver's clock, as the `Date` header of its last response says. Certificates are made by it, because it is the same for all
+/// replicas and the clients that verify them mostly are apiservers.
+#[derive(Debug, Clone, Default)]
+pub(super) struct ServerClock(Arc<Mutex<Option<i64>>>);
+
+impl ServerClock {
+    /// Makes a client whose responses set this clock.
+    pub(super) fn client(&self, config: Config) -> kube::Result<Client> {
+        let clock = self.clone();
+        let layer = MapResponseLayer::new(move |response| clock.observe(response));
+        Ok(ClientBuilder::try_from(config)?.with_layer(&layer).build())
+    }
+
+    fn observe<B>(&self, response: Response<B>) -> Response<B> {
+        let date = response.headers().get(header::DATE).and_then(|date| date.to_str().ok());
+        *self.0.lock() = date.and_then(|date| httpdate::parse_http_date(date).ok()).map(unix_time);
+        response
+    }
+
+    /// Returns the time in Unix seconds: ours where the last response had no date.
+    pub(super) fn now(&self) -> i64 {
+        self.0.lock().unwrap_or_else(local_time)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_clock_is_the_last_responses_date_or_else_ours() {
+        let clock = ServerClock::default();
+        let respond =
+            |date: &str| clock.observe(Response::builder().header(header::DATE, date).body(()).unwrap());
+        respond("Sun, 06 Nov 1994 08:49:37 GMT");
+        assert_eq!(clock.now(), 784_111_777);
+        for bad in ["", "Sun, 06 Nov 1994 08:49:37", "Sun, 36 Nov 1994 08:49:37 GMT"] {
+            respond(bad);
+            assert!(clock.now().abs_diff(local_time()) <= 1, "{bad}");
+        }
+    }
+}
