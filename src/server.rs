@@ -30,17 +30,17 @@ use crate::watch::shared_cache::SharedCache;
 use self::health::Readiness;
 use self::http::body::{BodyLimits, BufferedBody};
 use self::http::budget::BodyBudget;
-pub use self::http::connection::Peer;
+pub use self::http::connection::ClientInfo;
 use self::http::limits::Limits;
 use self::http::listener::Ports;
 use crate::tls::Tls;
 
 /// The state that every request reads; cheap to clone.
 #[derive(Clone)]
-pub struct AppState(Arc<Shared>);
+pub struct AppState(Arc<ServerState>);
 
 /// The fields of [`AppState`].
-pub struct Shared {
+pub struct ServerState {
     /// The operator's configuration.
     pub policy: Policy,
     /// The cluster. `None` if the server runs standalone.
@@ -74,7 +74,7 @@ impl AppState {
         cluster: Option<SharedCache>,
         traces: Option<Traces>,
     ) -> Self {
-        Self(Arc::new(Shared {
+        Self(Arc::new(ServerState {
             policy,
             cluster,
             admission_budget: BodyBudget::new(limits.requests, limits.admission_memory),
@@ -88,7 +88,7 @@ impl AppState {
     }
 }
 
-impl Shared {
+impl ServerState {
     /// Returns the limits of the body of an admission review.
     fn admission_limits(&self) -> BodyLimits<'_> {
         let Limits { admission_body: size, free_body: free, body_time: time, .. } = self.limits;
@@ -103,9 +103,9 @@ impl Shared {
 }
 
 impl std::ops::Deref for AppState {
-    type Target = Shared;
+    type Target = ServerState;
 
-    fn deref(&self) -> &Shared {
+    fn deref(&self) -> &ServerState {
         &self.0
     }
 }
@@ -150,7 +150,7 @@ pub fn metrics_router(state: AppState) -> Router {
 async fn handle(
     state: AppState,
     request: Request,
-    limits: impl FnOnce(&Shared) -> BodyLimits<'_>,
+    limits: impl FnOnce(&ServerState) -> BodyLimits<'_>,
     answer: impl FnOnce(&AppState, BufferedBody) -> Response + Send + 'static,
 ) -> Response {
     match http::body::read(request, limits(&state), &state.metrics).await {

@@ -110,7 +110,7 @@ async fn serve(args: &ServeArgs, policy: Policy, metrics: Arc<Metrics>) -> anyho
 
 /// The limits, and less where the system does not give us as many files.
 fn limits_of_this_process() -> Limits {
-    let (limits, files) = (Limits::default(), files::raise());
+    let (limits, files) = (Limits::default(), files::raise_open_file_limit());
     let fitting = limits.clone().within_files(files);
     if fitting.connections < limits.connections {
         let (usual, connections) = (limits.connections, fitting.connections);

@@ -7,8 +7,8 @@ use axum::response::{IntoResponse, Response};
 use opentelemetry::KeyValue;
 
 use super::http::body::BufferedBody;
-use super::http::response::ErrorAnswer;
-use super::{AppState, Shared, handle};
+use super::http::response::ErrorResponse;
+use super::{AppState, ServerState, handle};
 use crate::admission::patch::Patch;
 use crate::admission::{mutation, validation};
 use crate::api::admission_v1;
@@ -22,10 +22,10 @@ use crate::telemetry::otlp::text;
 
 /// Allows or refuses a DaemonSet.
 pub(super) async fn validate(state: State<AppState>, request: Request) -> Response {
-    answer(state, request, Webhook::Validate, |state, review| {
+    respond(state, request, Webhook::Validate, |state, review| {
         let cluster = state.cluster.as_ref().and_then(|cluster| cluster.fresh());
         let verdict = validation::review(&state.policy, review, cluster.as_deref())?;
-        Ok(Verdict {
+        Ok(ReviewResult {
             status: verdict.refusal().map(|refusal| status(&verdict, refusal)),
             warnings: verdict.warnings(),
             patch: Patch::default(),
@@ -36,26 +36,26 @@ pub(super) async fn validate(state: State<AppState>, request: Request) -> Respon
 
 /// Patches daemon pods so that the scheduler places them.
 pub(super) async fn mutate(state: State<AppState>, request: Request) -> Response {
-    answer(state, request, Webhook::Mutate, |state, review| {
+    respond(state, request, Webhook::Mutate, |state, review| {
         let labels = state.cluster.as_ref().and_then(|cluster| cluster.namespace_labels(&review.namespace));
         // Only the default priority needs the cluster, and the scheduler's calls wait for its lock.
         let gives_priority = !state.policy.admission.default_priority_class_name.is_empty();
         let cluster = state.cluster.as_ref().filter(|_| gives_priority).and_then(|cluster| cluster.fresh());
         let patch = mutation::review(&state.policy, review, labels.as_ref(), cluster.as_deref())?;
-        Ok(Verdict { status: None, warnings: Vec::new(), patch })
+        Ok(ReviewResult { status: None, warnings: Vec::new(), patch })
     })
     .await
 }
 
 /// The result of a pure function.
-struct Verdict {
+struct ReviewResult {
     /// The refusal, if the request is refused.
     status: Option<Status>,
     warnings: Vec<String>,
     patch: Patch,
 }
 
-impl Verdict {
+impl ReviewResult {
     fn outcome(&self) -> Outcome {
         match (self.status.is_none(), self.patch.is_empty(), self.warnings.is_empty()) {
             (false, _, _) => Outcome::Denied,
@@ -66,36 +66,36 @@ impl Verdict {
     }
 }
 
-/// Reads a review, calls `judge` for the verdict, counts, logs and answers.
-async fn answer(
+/// Reads a review, calls `review_object` for the result, counts, logs and answers.
+async fn respond(
     State(state): State<AppState>,
     request: Request,
     webhook: Webhook,
-    judge: impl FnOnce(&AppState, &AdmissionRequest<'_>) -> Result<Verdict, BadReview> + Send + 'static,
+    review_object: impl FnOnce(&AppState, &AdmissionRequest<'_>) -> Result<ReviewResult, BadReview> + Send + 'static,
 ) -> Response {
-    let answer = move |state: &AppState, body| answer_body(state, body, webhook, judge);
-    handle(state, request, Shared::admission_limits, answer).await
+    let respond = move |state: &AppState, body| respond_to_body(state, body, webhook, review_object);
+    handle(state, request, ServerState::admission_limits, respond).await
 }
 
-fn answer_body(
+fn respond_to_body(
     state: &AppState,
     body: BufferedBody,
     webhook: Webhook,
-    judge: impl FnOnce(&AppState, &AdmissionRequest<'_>) -> Result<Verdict, BadReview>,
+    review_object: impl FnOnce(&AppState, &AdmissionRequest<'_>) -> Result<ReviewResult, BadReview>,
 ) -> Response {
     let begin = Instant::now();
     let parsed = admission_v1::parse(&body);
     let operation =
         parsed.as_ref().map_or(Operation::Other, |review| Operation::from_review(&review.operation));
-    let judged = parsed.and_then(|review| {
-        let verdict = judge(state, &review)?;
-        let answer = encode(&review, &verdict);
-        Ok((review, verdict, answer))
+    let reviewed = parsed.and_then(|review| {
+        let result = review_object(state, &review)?;
+        let response = encode(&review, &result);
+        Ok((review, result, response))
     });
-    match judged {
-        Ok((review, verdict, answer)) => {
+    match reviewed {
+        Ok((review, result, response)) => {
             let took = begin.elapsed();
-            let outcome = verdict.outcome();
+            let outcome = result.outcome();
             state.metrics.admission(webhook, operation, outcome, took);
             // Most requests are allowed as they are, and only -v=4 shows those.
             macro_rules! log {
@@ -107,7 +107,7 @@ fn answer_body(
                         kind = %Sanitized(&review.kind.kind),
                         namespace = %Sanitized(&review.namespace),
                         name = %Sanitized(&review.display_name()),
-                        verdict = outcome.as_str(),
+                        result = outcome.as_str(),
                         duration_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
                         "reviewed"
                     )
@@ -115,7 +115,7 @@ fn answer_body(
             }
             state.describe(|| {
                 [
-                    KeyValue::new("daemonset_warden.verdict", outcome.as_str()),
+                    KeyValue::new("daemonset_warden.result", outcome.as_str()),
                     KeyValue::new("daemonset_warden.operation", operation.as_str()),
                     text("daemonset_warden.uid", &review.uid),
                     text("daemonset_warden.kind", &review.kind.kind),
@@ -129,13 +129,13 @@ fn answer_body(
                 log!(info)
             }
             drop(review);
-            body.answer(answer, &state.metrics)
+            body.respond(response, &state.metrics)
         }
         Err(error) => {
             state.metrics.admission(webhook, operation, Outcome::Bad, begin.elapsed());
-            state.describe(|| [KeyValue::new("daemonset_warden.verdict", Outcome::Bad.as_str())]);
+            state.describe(|| [KeyValue::new("daemonset_warden.result", Outcome::Bad.as_str())]);
             tracing::debug!(webhook = webhook.as_str(), error = %Sanitized(&error.to_string()), "refused a bad review");
-            ErrorAnswer::bad_request(error).into_response()
+            ErrorResponse::bad_request(error).into_response()
         }
     }
 }
@@ -144,13 +144,13 @@ fn answer_body(
 const AUDITED_FIELDS: usize = 10;
 
 /// Returns `None` for a request that was neither changed nor refused, so that the audit log does not grow with each request.
-fn audit_annotations(verdict: &Verdict) -> Option<AuditAnnotations> {
-    let outcome = verdict.outcome();
+fn audit_annotations(result: &ReviewResult) -> Option<AuditAnnotations> {
+    let outcome = result.outcome();
     let verdict_text = outcome.as_str();
     match outcome {
         Outcome::Patched => Some(AuditAnnotations { verdict: verdict_text, fields: None }),
         Outcome::Denied => {
-            let causes = verdict.status.iter().flat_map(|status| &status.details.causes);
+            let causes = result.status.iter().flat_map(|status| &status.details.causes);
             let fields: Vec<_> = causes.map(|cause| cause.field.as_str()).take(AUDITED_FIELDS).collect();
             Some(AuditAnnotations { verdict: verdict_text, fields: Some(fields.join(",")) })
         }
@@ -158,11 +158,11 @@ fn audit_annotations(verdict: &Verdict) -> Option<AuditAnnotations> {
     }
 }
 
-fn status(verdict: &validation::Verdict, refusal: validation::Refusal) -> Status {
+fn status(result: &validation::Verdict, refusal: validation::Refusal) -> Status {
     let causes = refusal.causes.into_iter();
     let causes =
         causes.map(|cause| StatusCause { reason: cause.reason, message: cause.message, field: cause.field });
-    let validation::Verdict { name, group, kind, .. } = verdict;
+    let validation::Verdict { name, group, kind, .. } = result;
     Status {
         status: "Failure",
         message: refusal.message,
@@ -177,14 +177,14 @@ fn status(verdict: &validation::Verdict, refusal: validation::Refusal) -> Status
     }
 }
 
-fn encode(review: &AdmissionRequest<'_>, verdict: &Verdict) -> Vec<u8> {
-    let patch = (!verdict.patch.is_empty()).then(|| verdict.patch.to_base64());
+fn encode(review: &AdmissionRequest<'_>, result: &ReviewResult) -> Vec<u8> {
+    let patch = (!result.patch.is_empty()).then(|| result.patch.to_base64());
     let response = AdmissionResponse {
         uid: &review.uid,
-        allowed: verdict.status.is_none(),
-        status: verdict.status.as_ref(),
-        audit_annotations: audit_annotations(verdict),
-        warnings: &verdict.warnings,
+        allowed: result.status.is_none(),
+        status: result.status.as_ref(),
+        audit_annotations: audit_annotations(result),
+        warnings: &result.warnings,
         patch_type: patch.is_some().then_some("JSONPatch"),
         patch,
     };

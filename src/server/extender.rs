@@ -7,8 +7,8 @@ use axum::response::{IntoResponse, Response};
 use opentelemetry::KeyValue;
 
 use super::http::body::BufferedBody;
-use super::http::response::ErrorAnswer;
-use super::{AppState, Shared, handle};
+use super::http::response::ErrorResponse;
+use super::{AppState, ServerState, handle};
 use crate::api::extender_v1::preemption::ExtenderPreemptionArgs;
 use crate::api::extender_v1::{BadArgs, ExtenderArgs};
 use crate::api::meta::Metadata;
@@ -21,14 +21,14 @@ use crate::telemetry::otlp::text;
 
 /// Answers which of the nodes that the scheduler has found feasible are refused for a pod.
 pub(super) async fn filter(State(state): State<AppState>, request: Request) -> Response {
-    handle(state, request, Shared::scheduler_limits, answer_filter).await
+    handle(state, request, ServerState::scheduler_limits, respond_to_filter).await
 }
 
-fn answer_filter(state: &AppState, body: BufferedBody) -> Response {
+fn respond_to_filter(state: &AppState, body: BufferedBody) -> Response {
     let begin = Instant::now();
     let args = match ExtenderArgs::parse(&body) {
         Ok(args) => args,
-        Err(error) => return bad(state, Verb::Filter, begin, &error),
+        Err(error) => return respond_bad_request(state, Verb::Filter, begin, &error),
     };
     let result = match &state.cluster {
         None => refusal::alone(&state.policy, &args),
@@ -67,14 +67,14 @@ fn answer_filter(state: &AppState, body: BufferedBody) -> Response {
 
 /// Answers on which of the scheduler's candidates a pod may evict others.
 pub(super) async fn preempt(State(state): State<AppState>, request: Request) -> Response {
-    handle(state, request, Shared::scheduler_limits, answer_preempt).await
+    handle(state, request, ServerState::scheduler_limits, respond_to_preempt).await
 }
 
-fn answer_preempt(state: &AppState, body: BufferedBody) -> Response {
+fn respond_to_preempt(state: &AppState, body: BufferedBody) -> Response {
     let begin = Instant::now();
     let args = match ExtenderPreemptionArgs::parse(&body) {
         Ok(args) => args,
-        Err(error) => return bad(state, Verb::Preempt, begin, &error),
+        Err(error) => return respond_bad_request(state, Verb::Preempt, begin, &error),
     };
     let protect = state.policy.protect_daemon_pods;
     let candidates = args.candidates();
@@ -108,7 +108,7 @@ fn answer_preempt(state: &AppState, body: BufferedBody) -> Response {
         "judged a preemption"
     );
     drop(args);
-    body.answer(result.body, &state.metrics)
+    body.respond(result.body, &state.metrics)
 }
 
 /// Adds the result of a call to its span.
@@ -127,9 +127,9 @@ fn describe(state: &AppState, outcome: Filtered, pod: &Metadata, nodes: usize, r
 }
 
 /// Counts and answers a call whose arguments cannot be read.
-fn bad(state: &AppState, verb: Verb, begin: Instant, error: &BadArgs) -> Response {
+fn respond_bad_request(state: &AppState, verb: Verb, begin: Instant, error: &BadArgs) -> Response {
     state.metrics.extender(verb, Filtered::Bad, begin.elapsed());
     state.describe(|| [KeyValue::new("daemonset_warden.verdict", Filtered::Bad.as_str())]);
     tracing::debug!(verb = verb.as_str(), error = %Sanitized(&error.to_string()), "refused bad extender arguments");
-    ErrorAnswer::bad_request(error).into_response()
+    ErrorResponse::bad_request(error).into_response()
 }

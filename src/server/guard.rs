@@ -8,15 +8,15 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use futures::FutureExt;
 
-use super::http::response::ErrorAnswer;
-use super::{AppState, Peer};
+use super::http::response::ErrorResponse;
+use super::{AppState, ClientInfo};
 use crate::telemetry::metrics::Shed;
 
 /// Sheds requests on surplus connections and requests that take too long, and answers a panic with 500.
 pub(crate) async fn guard(State(state): State<AppState>, request: Request, next: Next) -> Response {
-    if request.extensions().get::<Peer>().is_some_and(|peer| peer.surplus) {
+    if request.extensions().get::<ClientInfo>().is_some_and(|peer| peer.surplus) {
         state.metrics.shed(Shed::Connections);
-        return ErrorAnswer::overloaded("too many connections").and_close().into_response();
+        return ErrorResponse::overloaded("too many connections").and_close().into_response();
     }
     state.metrics.http_in_flight.inc();
     let answered =
@@ -28,13 +28,13 @@ pub(crate) async fn guard(State(state): State<AppState>, request: Request, next:
         // The panic hook has logged it. Handlers share only counters and immutable values, so nothing is left half done.
         Ok(Err(_)) => {
             state.metrics.panics.inc();
-            ErrorAnswer::new(
+            ErrorResponse::new(
                 StatusCode::INTERNAL_SERVER_ERROR,
                 "this request met a bug; see the server's log",
             )
             .into_response()
         }
-        Err(_) => ErrorAnswer::overloaded("the request took too long").and_close().into_response(),
+        Err(_) => ErrorResponse::overloaded("the request took too long").and_close().into_response(),
     }
 }
 
@@ -46,9 +46,9 @@ pub(crate) async fn require_certificate(
     request: Request,
     next: Next,
 ) -> Response {
-    let shown = request.extensions().get::<Peer>().is_some_and(|peer| peer.certificate);
+    let shown = request.extensions().get::<ClientInfo>().is_some_and(|peer| peer.certificate);
     if state.scheduler_needs_certificate && !shown {
-        return ErrorAnswer::new(
+        return ErrorResponse::new(
             StatusCode::UNAUTHORIZED,
             "a client certificate that --client-ca-file has signed is required here",
         )

@@ -6,7 +6,7 @@ use axum::response::Response;
 use opentelemetry::KeyValue;
 use opentelemetry::trace::{FutureExt, get_active_span};
 
-use super::Shared;
+use super::ServerState;
 use crate::telemetry::otlp;
 use crate::telemetry::otlp::Traces;
 
@@ -18,7 +18,7 @@ pub(super) async fn span(State(traces): State<Traces>, request: Request, next: N
     response
 }
 
-impl Shared {
+impl ServerState {
     /// Adds attributes to the span of this request. Without a span `attributes` is not called.
     pub(super) fn describe<const N: usize>(&self, attributes: impl FnOnce() -> [KeyValue; N]) {
         if self.traces.is_some() {

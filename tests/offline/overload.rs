@@ -43,7 +43,7 @@ where
     A: Send + 'static,
     Attack: Future<Output = A> + Send + 'static,
 {
-    daemonset_warden::server::http::open_files::raise();
+    daemonset_warden::server::http::open_files::raise_open_file_limit();
     let directory = tempfile::tempdir().unwrap();
     let server = Server::start(directory.path(), &[]);
     let mut client = server.client().await;

@@ -13,8 +13,8 @@ use http_body_util::BodyExt;
 use tokio::sync::oneshot;
 
 use super::budget::{BodyBudget, BodyPermit};
-use super::connection_state::Activity;
-use super::response::{self, ErrorAnswer};
+use super::connection_state::ConnectionState;
+use super::response::{self, ErrorResponse};
 use crate::api::extender_v1::EchoedBody;
 use crate::telemetry::metrics::{Metrics, Shed};
 
@@ -36,7 +36,7 @@ pub(crate) struct BufferedBody {
     free: usize,
     permit: BodyPermit,
     /// The connection that the response goes to. `None` where a test calls the router without one.
-    connection: Option<Arc<Activity>>,
+    connection: Option<Arc<ConnectionState>>,
 }
 
 impl Deref for BufferedBody {
@@ -50,32 +50,32 @@ impl Deref for BufferedBody {
 impl BufferedBody {
     /// Answers with JSON, which takes over the body's share of the budget: a client that does not read its response holds no
     /// memory that is not counted.
-    pub(crate) fn answer(self, json: Vec<u8>, metrics: &Metrics) -> Response {
+    pub(crate) fn respond(self, json: Vec<u8>, metrics: &Metrics) -> Response {
         let Self { bytes, free, permit, connection } = self;
         drop(bytes);
         let beyond = json.len().saturating_sub(free);
-        respond(json, permit, beyond, connection, metrics, response::json)
+        respond_with_permit(json, permit, beyond, connection, metrics, response::json)
     }
 
     /// Answers with JSON that repeats a part of this body, which is not copied.
     pub(crate) fn echo(self, EchoedBody { before, sent, after }: EchoedBody, metrics: &Metrics) -> Response {
         if sent.is_empty() {
-            return self.answer([before, after].concat(), metrics);
+            return self.respond([before, after].concat(), metrics);
         }
         let Self { bytes, free, permit, connection } = self;
         let beyond = (bytes.len() + before.len() + after.len()).saturating_sub(free);
-        respond(bytes, permit, beyond, connection, metrics, |body| {
+        respond_with_permit(bytes, permit, beyond, connection, metrics, |body| {
             response::json_pieces([before.into(), body.slice(sent), after.into()])
         })
     }
 }
 
 /// Makes a response of `bytes`, of which the budget counts `beyond`. Returns 503 if so much is not to be had.
-fn respond(
+fn respond_with_permit(
     bytes: Vec<u8>,
     mut permit: BodyPermit,
     beyond: usize,
-    connection: Option<Arc<Activity>>,
+    connection: Option<Arc<ConnectionState>>,
     metrics: &Metrics,
     make_response: impl FnOnce(Bytes) -> Response,
 ) -> Response {
@@ -90,7 +90,7 @@ fn respond(
     };
     let Some(evicted) = permit.respond(beyond, Box::new(end_connection)) else {
         metrics.shed(Shed::Memory);
-        return ErrorAnswer::overloaded("too many large answers at once").into_response();
+        return ErrorResponse::overloaded("too many large answers at once").into_response();
     };
     count_evicted(evicted, Shed::Memory, metrics);
     make_response(Bytes::from_owner(HeldBytes { bytes, _permit: permit }))
@@ -120,10 +120,10 @@ pub(crate) async fn read(
     request: Request,
     limits: BodyLimits<'_>,
     metrics: &Metrics,
-) -> Result<BufferedBody, ErrorAnswer> {
+) -> Result<BufferedBody, ErrorResponse> {
     // No client in a cluster compresses requests, and a small compressed body could grow past every limit here.
     if request.headers().get(header::CONTENT_ENCODING).is_some_and(|encoding| encoding != "identity") {
-        return Err(ErrorAnswer::new(
+        return Err(ErrorResponse::new(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
             "a compressed body is not understood; send it without Content-Encoding",
         )
@@ -132,7 +132,7 @@ pub(crate) async fn read(
     let time = limits.time;
     match tokio::time::timeout(time, collect(request, limits, metrics)).await {
         Ok(result) => result,
-        Err(_) => Err(ErrorAnswer::new(
+        Err(_) => Err(ErrorResponse::new(
             StatusCode::REQUEST_TIMEOUT,
             format!("the body did not arrive within {} s", time.as_secs_f64()),
         )
@@ -144,9 +144,9 @@ async fn collect(
     request: Request,
     limits: BodyLimits<'_>,
     metrics: &Metrics,
-) -> Result<BufferedBody, ErrorAnswer> {
+) -> Result<BufferedBody, ErrorResponse> {
     let BodyLimits { size, free, budget, .. } = limits;
-    let connection = request.extensions().get::<Arc<Activity>>().cloned();
+    let connection = request.extensions().get::<Arc<ConnectionState>>().cloned();
     let mut body: Body = request.into_body();
     let announced = body.size_hint().exact().map(|exact| usize::try_from(exact).unwrap_or(usize::MAX));
     if announced.is_some_and(|announced| announced > size) {
@@ -169,7 +169,7 @@ async fn collect(
         };
         let Some(frame) = frame else { break };
         let frame = frame.map_err(|error| {
-            ErrorAnswer::bad_request(format!("the body could not be read to its end: {error}")).and_close()
+            ErrorResponse::bad_request(format!("the body could not be read to its end: {error}")).and_close()
         })?;
         let Ok(data) = frame.into_data() else { continue };
         let needed = bytes.len() + data.len();
@@ -195,17 +195,17 @@ async fn collect(
     if permit.complete() { Ok(BufferedBody { bytes, free, permit, connection }) } else { Err(too_old()) }
 }
 
-fn too_large(size: usize) -> ErrorAnswer {
-    ErrorAnswer::new(StatusCode::PAYLOAD_TOO_LARGE, format!("the body is larger than {size} bytes"))
+fn too_large(size: usize) -> ErrorResponse {
+    ErrorResponse::new(StatusCode::PAYLOAD_TOO_LARGE, format!("the body is larger than {size} bytes"))
         .and_close()
 }
 
-fn too_many_bytes() -> ErrorAnswer {
-    ErrorAnswer::overloaded("too many large bodies at once").and_close()
+fn too_many_bytes() -> ErrorResponse {
+    ErrorResponse::overloaded("too many large bodies at once").and_close()
 }
 
-fn too_old() -> ErrorAnswer {
-    ErrorAnswer::overloaded("too many requests at once, and the body of this one took longest").and_close()
+fn too_old() -> ErrorResponse {
+    ErrorResponse::overloaded("too many requests at once, and the body of this one is the oldest").and_close()
 }
 
 #[cfg(test)]
@@ -246,17 +246,17 @@ mod tests {
     async fn an_answer_holds_memory_until_it_is_taken() {
         let budget = BodyBudget::new(1, 500);
         let metrics = Metrics::default();
-        let answer = async |size| {
+        let respond = async |size| {
             let body = read(Request::new(Body::from(vec![0; 300])), limits(&budget), &metrics).await;
-            body.unwrap_or_else(|_| panic!("there is room for the body")).answer(vec![b' '; size], &metrics)
+            body.unwrap_or_else(|_| panic!("there is room for the body")).respond(vec![b' '; size], &metrics)
         };
-        assert_eq!(answer(600).await.status(), StatusCode::SERVICE_UNAVAILABLE);
-        let first = answer(200).await;
+        assert_eq!(respond(600).await.status(), StatusCode::SERVICE_UNAVAILABLE);
+        let first = respond(200).await;
         assert_eq!(first.status(), StatusCode::OK);
-        let second = answer(350).await;
+        let second = respond(350).await;
         assert_eq!(second.status(), StatusCode::OK, "the first gives way, because it is older");
-        assert_eq!(answer(500).await.status(), StatusCode::OK, "and so does the second");
+        assert_eq!(respond(500).await.status(), StatusCode::OK, "and so does the second");
         drop((first, second));
-        assert_eq!(answer(500).await.status(), StatusCode::OK, "everything is given back");
+        assert_eq!(respond(500).await.status(), StatusCode::OK, "everything is given back");
     }
 }

@@ -14,17 +14,17 @@ pub(crate) type OnEvict = Box<dyn FnOnce() + Send>;
 
 /// The places and the memory that all bodies of one kind share. Clones share them too.
 #[derive(Clone)]
-pub(crate) struct BodyBudget(Arc<Mutex<State>>);
+pub(crate) struct BodyBudget(Arc<Mutex<BudgetState>>);
 
-struct State {
+struct BudgetState {
     places: usize,
     memory: usize,
     next_number: u64,
     /// In the order of age: the oldest has the lowest number.
-    in_flight: BTreeMap<u64, InFlight>,
+    in_flight: BTreeMap<u64, InFlightBody>,
 }
 
-struct InFlight {
+struct InFlightBody {
     bytes: usize,
     has_place: bool,
     /// `None` while the request is worked on, which cannot be stopped.
@@ -40,7 +40,7 @@ pub(crate) struct BodyPermit {
 impl BodyBudget {
     /// Returns a budget of `places` bodies at once, which is not 0, and of `memory` bytes in all.
     pub(crate) fn new(places: usize, memory: usize) -> Self {
-        Self(Arc::new(Mutex::new(State { places, memory, next_number: 0, in_flight: BTreeMap::new() })))
+        Self(Arc::new(Mutex::new(BudgetState { places, memory, next_number: 0, in_flight: BTreeMap::new() })))
     }
 
     /// Takes a place for a body that begins, and returns how many older bodies gave way (0 or 1).
@@ -48,7 +48,7 @@ impl BodyBudget {
         let mut state = self.0.lock();
         let evicted = if state.places == 0 { state.evict_oldest_with_place() } else { None };
         state.places = state.places.saturating_sub(1);
-        let number = state.insert(InFlight { bytes: 0, has_place: true, on_evict: Some(on_evict) });
+        let number = state.insert(InFlightBody { bytes: 0, has_place: true, on_evict: Some(on_evict) });
         drop(state);
         (BodyPermit { budget: self.clone(), number }, notify(evicted))
     }
@@ -86,7 +86,7 @@ impl BodyPermit {
         state.remove(self.number);
         let next = state.next_number;
         let evicted = state.take(next, bytes)?;
-        self.number = state.insert(InFlight { bytes, has_place: false, on_evict: Some(on_evict) });
+        self.number = state.insert(InFlightBody { bytes, has_place: false, on_evict: Some(on_evict) });
         drop(state);
         Some(notify(evicted))
     }
@@ -100,8 +100,8 @@ impl Drop for BodyPermit {
     }
 }
 
-impl State {
-    fn insert(&mut self, one: InFlight) -> u64 {
+impl BudgetState {
+    fn insert(&mut self, one: InFlightBody) -> u64 {
         let number = self.next_number;
         self.next_number += 1;
         self.in_flight.insert(number, one);

@@ -31,13 +31,13 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_rustls::server::TlsStream;
 use tower::ServiceExt;
 
-use super::connection_state::{Activity, InWork, Version};
+use super::connection_state::{ConnectionState, HttpVersion, RequestInFlight};
 use super::limits::{self, Limits};
 use crate::telemetry::metrics::{Cut, Metrics};
 
 /// The client of a request.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Peer {
+pub struct ClientInfo {
     /// The client showed a certificate that the client CA has signed.
     pub certificate: bool,
     /// The connection is one of [`Limits::surplus_connections`]: its requests are shed.
@@ -64,14 +64,14 @@ impl Transport for TlsStream<BufReader<TcpStream>> {
 /// Serves requests on `stream` until it ends, is cut off, or `drain` turns true; then it ends gracefully.
 pub(crate) async fn serve(
     stream: impl Transport,
-    version: Version,
-    peer: Peer,
+    version: HttpVersion,
+    peer: ClientInfo,
     router: Router,
     limits: &Limits,
     metrics: &Metrics,
     drain: watch::Receiver<bool>,
 ) {
-    let activity = Arc::new(Activity::new(version));
+    let activity = Arc::new(ConnectionState::new(version));
     let io = TokioIo::new(TimedStream {
         stream,
         activity: activity.clone(),
@@ -81,10 +81,10 @@ pub(crate) async fn serve(
     let service_activity = activity.clone();
     let ending = drain.clone();
     let service = service_fn(move |request: Request<Incoming>| {
-        answer(router.clone(), request, peer, service_activity.clone(), ending.clone())
+        respond(router.clone(), request, peer, service_activity.clone(), ending.clone())
     });
     let cut = match version {
-        Version::Http1 => {
+        HttpVersion::Http1 => {
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
                 .header_read_timeout(None)
@@ -93,7 +93,7 @@ pub(crate) async fn serve(
                 .serve_connection(io, service);
             follow(connection, &activity, limits, drain).await
         }
-        Version::Http2 => {
+        HttpVersion::Http2 => {
             let connection = http2::Builder::new(TokioExecutor::new())
                 .timer(TokioTimer::new())
                 .max_concurrent_streams(limits::STREAMS)
@@ -112,24 +112,24 @@ pub(crate) async fn serve(
 }
 
 /// Answers a request by the router.
-async fn answer(
+async fn respond(
     router: Router,
     request: Request<Incoming>,
-    peer: Peer,
-    activity: Arc<Activity>,
+    peer: ClientInfo,
+    activity: Arc<ConnectionState>,
     ending: watch::Receiver<bool>,
 ) -> Result<Response<Body>, Infallible> {
     // In work until the head of the response is ready; for the rest there is the write timer.
-    let _in_work = InWork::of(activity.clone());
+    let _in_work = RequestInFlight::of(activity.clone());
     let mut request = request.map(Body::new);
     request.extensions_mut().insert(peer);
     // A large response that gives way ends the connection.
     request.extensions_mut().insert(activity.clone());
     let mut response = router.oneshot(request).await?;
     if response.status().is_client_error() || response.status().is_server_error() {
-        activity.refused();
+        activity.mark_error_sent();
     }
-    if activity.version == Version::Http1 && *ending.borrow() {
+    if activity.version == HttpVersion::Http1 && *ending.borrow() {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     Ok(response)
@@ -138,7 +138,7 @@ async fn answer(
 /// Drives a connection to its end. Returns the reason if it was cut off.
 async fn follow(
     connection: impl GracefulConnection<Error = hyper::Error>,
-    activity: &Activity,
+    activity: &ConnectionState,
     limits: &Limits,
     mut drain: watch::Receiver<bool>,
 ) -> Option<Cut> {
@@ -163,7 +163,7 @@ async fn follow(
                     return cut;
                 }
                 ending = true;
-                activity.leave();
+                activity.begin_close();
                 connection.as_mut().graceful_shutdown();
             }
             () = activity.ended() => return Some(Cut::WriteTime),
@@ -175,7 +175,7 @@ async fn follow(
             }
             () = last_call.as_mut(), if draining && !ending => {
                 ending = true;
-                activity.leave();
+                activity.begin_close();
                 connection.as_mut().graceful_shutdown();
             }
         }
@@ -191,7 +191,7 @@ pub(crate) async fn drained(drain: &mut watch::Receiver<bool>) {
 /// A stream that records in `activity` what passes.
 struct TimedStream<T> {
     stream: T,
-    activity: Arc<Activity>,
+    activity: Arc<ConnectionState>,
     linger_time: Duration,
     linger: Option<Pin<Box<Sleep>>>,
 }
@@ -205,7 +205,7 @@ impl<T: Transport> AsyncRead for TimedStream<T> {
         let before = buffer.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
         if buffer.filled().len() > before {
-            self.activity.bytes_came();
+            self.activity.record_read();
         }
         Poll::Ready(Ok(()))
     }
@@ -218,7 +218,7 @@ impl<T: Transport> AsyncWrite for TimedStream<T> {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let result = Pin::new(&mut self.stream).poll_write(context, bytes);
-        self.activity.writes(result.is_pending());
+        self.activity.record_write(result.is_pending());
         result
     }
 
@@ -228,7 +228,7 @@ impl<T: Transport> AsyncWrite for TimedStream<T> {
         bytes: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let result = Pin::new(&mut self.stream).poll_write_vectored(context, bytes);
-        self.activity.writes(result.is_pending());
+        self.activity.record_write(result.is_pending());
         result
     }
 
@@ -238,7 +238,7 @@ impl<T: Transport> AsyncWrite for TimedStream<T> {
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let result = Pin::new(&mut self.stream).poll_flush(context);
-        self.activity.writes(result.is_pending());
+        self.activity.record_write(result.is_pending());
         result
     }
 
@@ -248,7 +248,7 @@ impl<T: Transport> AsyncWrite for TimedStream<T> {
         let this = &mut *self;
         if this.linger.is_none() {
             ready!(Pin::new(&mut this.stream).poll_shutdown(context))?;
-            if !this.activity.has_refused() {
+            if !this.activity.has_error_sent() {
                 return Poll::Ready(Ok(()));
             }
         }

@@ -13,21 +13,21 @@ use crate::telemetry::metrics::Cut;
 
 /// The version of HTTP that a connection speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Version {
+pub(crate) enum HttpVersion {
     Http1,
     Http2,
 }
 
 /// The state of a connection. The stream, the requests and [`super::connection::serve`] share it.
 #[derive(Debug)]
-pub(crate) struct Activity {
-    pub(crate) version: Version,
-    state: Mutex<State>,
+pub(crate) struct ConnectionState {
+    pub(crate) version: HttpVersion,
+    state: Mutex<ConnectionProgress>,
     end: Notify,
 }
 
 #[derive(Debug)]
-struct State {
+struct ConnectionProgress {
     /// The start of being idle, or of reading a head.
     since: Instant,
     /// Bytes of a request's head have come, and its last has not.
@@ -43,26 +43,26 @@ struct State {
 }
 
 /// Counts a request as in work until it is dropped.
-pub(crate) struct InWork(Arc<Activity>);
+pub(crate) struct RequestInFlight(Arc<ConnectionState>);
 
-impl InWork {
+impl RequestInFlight {
     /// Counts a request that begins.
-    pub(crate) fn of(activity: Arc<Activity>) -> Self {
+    pub(crate) fn of(activity: Arc<ConnectionState>) -> Self {
         activity.request_begins();
         Self(activity)
     }
 }
 
-impl Drop for InWork {
+impl Drop for RequestInFlight {
     fn drop(&mut self) {
         self.0.request_ends();
     }
 }
 
-impl Activity {
+impl ConnectionState {
     /// Returns the state of a new connection, which is idle.
-    pub(crate) fn new(version: Version) -> Self {
-        let state = State {
+    pub(crate) fn new(version: HttpVersion) -> Self {
+        let state = ConnectionProgress {
             since: Instant::now(),
             in_head: false,
             requests: 0,
@@ -74,8 +74,8 @@ impl Activity {
     }
 
     /// Records that bytes came. Over HTTP/1.1 the first ones outside of a request begin a head.
-    pub(crate) fn bytes_came(&self) {
-        if self.version == Version::Http2 {
+    pub(crate) fn record_read(&self) {
+        if self.version == HttpVersion::Http2 {
             return;
         }
         let mut state = self.state.lock();
@@ -87,7 +87,7 @@ impl Activity {
 
     /// Returns true if the connection speaks HTTP/1.1 and no request is in work.
     pub(crate) fn is_idle_http1(&self) -> bool {
-        self.version == Version::Http1 && self.state.lock().requests == 0
+        self.version == HttpVersion::Http1 && self.state.lock().requests == 0
     }
 
     fn request_begins(&self) {
@@ -103,17 +103,17 @@ impl Activity {
     }
 
     /// Returns true if a response was an error.
-    pub(crate) fn has_refused(&self) -> bool {
+    pub(crate) fn has_error_sent(&self) -> bool {
         self.state.lock().refused
     }
 
     /// Records that a response is an error.
-    pub(crate) fn refused(&self) {
+    pub(crate) fn mark_error_sent(&self) {
         self.state.lock().refused = true;
     }
 
     /// Records that the connection is about to end.
-    pub(crate) fn leave(&self) {
+    pub(crate) fn begin_close(&self) {
         let mut state = self.state.lock();
         state.leaving = true;
         state.since = Instant::now();
@@ -130,7 +130,7 @@ impl Activity {
     }
 
     /// Records a write; `stalled` if the client did not take a byte.
-    pub(crate) fn writes(&self, stalled: bool) {
+    pub(crate) fn record_write(&self, stalled: bool) {
         let mut state = self.state.lock();
         if !stalled {
             state.stalled = None;

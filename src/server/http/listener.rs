@@ -12,8 +12,8 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::connection::{self, Peer, drained};
-use super::connection_state::Version;
+use super::connection::{self, ClientInfo, drained};
+use super::connection_state::HttpVersion;
 use super::limits::{self, Limits};
 use super::workers::Workers;
 use crate::telemetry::metrics::{Cut, Metrics, Port, Shed};
@@ -156,8 +156,8 @@ impl Listener<'_> {
         let Some(tls) = &self.tls else {
             self.workers.spawn(connections, async move {
                 let Some(stream) = registered(stream) else { return };
-                let peer = Peer { certificate: false, surplus };
-                connection::serve(stream, Version::Http1, peer, router, &limits, &metrics, drain).await;
+                let peer = ClientInfo { certificate: false, surplus };
+                connection::serve(stream, HttpVersion::Http1, peer, router, &limits, &metrics, drain).await;
             });
             return;
         };
@@ -189,9 +189,9 @@ impl Listener<'_> {
             drop(permit);
             let session = stream.get_ref().1;
             let version =
-                if session.alpn_protocol() == Some(b"h2") { Version::Http2 } else { Version::Http1 };
+                if session.alpn_protocol() == Some(b"h2") { HttpVersion::Http2 } else { HttpVersion::Http1 };
             // The verifier has refused bad certificates in the handshake.
-            let peer = Peer { certificate: session.peer_certificates().is_some(), surplus };
+            let peer = ClientInfo { certificate: session.peer_certificates().is_some(), surplus };
             connection::serve(stream, version, peer, router, &limits, &metrics, drain).await;
         });
     }

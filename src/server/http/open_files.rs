@@ -11,7 +11,7 @@ const WANTED: u64 = 8_192;
 ///
 /// Container runtimes start processes with a soft limit of 1,024 (containerd 2, systemd's default), for the sake of programs
 /// that use `select`. Go programs raise it by themselves too.
-pub fn raise() -> u64 {
+pub fn raise_open_file_limit() -> u64 {
     rlimit::increase_nofile_limit(WANTED).unwrap_or_else(|error| {
         tracing::debug!(%error, "failed to raise the limit of open files");
         Resource::NOFILE.get().map_or(0, |(soft, _)| soft)

@@ -10,14 +10,14 @@ use futures::stream;
 
 /// The response to a request that cannot be answered.
 #[derive(Debug)]
-pub(crate) struct ErrorAnswer {
+pub(crate) struct ErrorResponse {
     status: StatusCode,
     message: String,
     /// The connection ends after this response.
     close: bool,
 }
 
-impl ErrorAnswer {
+impl ErrorResponse {
     /// Returns an error with the text that the client is shown.
     pub(crate) fn new(status: StatusCode, message: impl Display) -> Self {
         Self { status, message: message.to_string(), close: false }
@@ -42,7 +42,7 @@ impl ErrorAnswer {
     }
 }
 
-impl IntoResponse for ErrorAnswer {
+impl IntoResponse for ErrorResponse {
     fn into_response(self) -> Response {
         let body = serde_json::json!({ "error": self.message }).to_string();
         let mut response = json(body.into_bytes());
@@ -71,13 +71,13 @@ pub(crate) fn json_pieces(pieces: [Bytes; 3]) -> Response {
 }
 
 /// Answers requests that no route takes.
-pub(crate) async fn not_found(uri: Uri) -> ErrorAnswer {
+pub(crate) async fn not_found(uri: Uri) -> ErrorResponse {
     // The client chose the path and may have made it long, so only its start is repeated.
     let path: String = uri.path().chars().take(100).collect();
-    ErrorAnswer::new(StatusCode::NOT_FOUND, format!("there is no {path:?} here"))
+    ErrorResponse::new(StatusCode::NOT_FOUND, format!("there is no {path:?} here"))
 }
 
 /// Answers requests for a route with a method that it does not take.
-pub(crate) async fn method_not_allowed() -> ErrorAnswer {
-    ErrorAnswer::new(StatusCode::METHOD_NOT_ALLOWED, "the method is not allowed here; see the Allow header")
+pub(crate) async fn method_not_allowed() -> ErrorResponse {
+    ErrorResponse::new(StatusCode::METHOD_NOT_ALLOWED, "the method is not allowed here; see the Allow header")
 }
