@@ -68,7 +68,7 @@ async fn main() {
     large.create_pods(ordinary).await;
     println!("{} ordinary pods made in {:.0} s", nodes * 10, begin.elapsed().as_secs_f64());
 
-    let kubeconfig = Some(large.arena.warden_kubeconfig().await);
+    let kubeconfig = Some(large.namespace.warden_kubeconfig().await);
     let begin = Instant::now();
     let warden = Warden::start(WardenOptions { kubeconfig, ..WardenOptions::default() }).await;
     let synced = begin.elapsed();

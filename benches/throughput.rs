@@ -56,7 +56,7 @@ const PATIENCE: Duration = Duration::from_secs(300);
 #[derive(Clone, Copy, PartialEq)]
 enum Kind {
     Plain,
-    EchoedBody,
+    Echo,
     /// The echo is asked, and a warden that nobody asks watches the cluster.
     EchoBeside,
     Warden,
@@ -92,7 +92,7 @@ const CASE: Case = Case {
 const DEFAULT_LIMITS: Option<(u32, u32)> = Some((50, 100));
 const HELD: Case = Case { name: "held", is_held: true, nominate: false, ..WARDEN };
 const HELD_NOMINATE: Case = Case { name: "held-nominate", nominate: true, ..HELD };
-const ECHO: Case = Case { name: "echo", kind: Kind::EchoedBody, ..CASE };
+const ECHO: Case = Case { name: "echo", kind: Kind::Echo, ..CASE };
 const WARDEN: Case = Case { name: "warden", kind: Kind::Warden, ..CASE };
 
 /// The first three are what is compared; the others are measured on demand.
@@ -197,7 +197,7 @@ async fn measure(large: &Large, case: Case, round: usize, count: usize) -> Measu
     let names = Arc::new(AtomicU64::new(0));
     let (extender, warden) = match case.kind {
         Kind::Plain => (None, None),
-        Kind::EchoedBody => (Some(echo(names.clone()).await), None),
+        Kind::Echo => (Some(echo(names.clone()).await), None),
         Kind::EchoBeside => (Some(echo(names.clone()).await), Some(warden(large, case.nominate).await)),
         Kind::Warden => {
             let warden = warden(large, case.nominate).await;
@@ -217,7 +217,7 @@ async fn measure(large: &Large, case: Case, round: usize, count: usize) -> Measu
             .map(|(qps, burst)| json!({ "clientConnection": { "qps": qps, "burst": burst } })),
         environment: if case.http2 { Vec::new() } else { vec![("DISABLE_HTTP2", "1")] },
     };
-    let scheduler = tokio::task::block_in_place(|| large.arena.plane.scheduler(&options));
+    let scheduler = tokio::task::block_in_place(|| large.namespace.plane.scheduler(&options));
 
     let begin = Instant::now();
     let mut samples: Vec<Sample> = Vec::new();
@@ -255,8 +255,7 @@ async fn measure(large: &Large, case: Case, round: usize, count: usize) -> Measu
         );
     }
     large.delete_pods(&name).await;
-    let mean_names =
-        (case.kind == Kind::EchoedBody).then(|| names.load(Ordering::Relaxed) as f64 / count as f64);
+    let mean_names = (case.kind == Kind::Echo).then(|| names.load(Ordering::Relaxed) as f64 / count as f64);
     let (from, to) = (when(&samples, 0.1 * count as f64), when(&samples, 0.9 * count as f64));
     let cpu = PROGRAMS.iter().enumerate().map(|(index, (_, name))| {
         let taken = to.cpu[index] - from.cpu[index];
@@ -270,7 +269,7 @@ async fn measure(large: &Large, case: Case, round: usize, count: usize) -> Measu
 }
 
 async fn warden(large: &Large, nominate: bool) -> Warden {
-    let kubeconfig = Some(large.arena.warden_kubeconfig().await);
+    let kubeconfig = Some(large.namespace.warden_kubeconfig().await);
     let config = json!({ "reservation": { "nominate": nominate } });
     Warden::start(WardenOptions { config, kubeconfig }).await
 }

@@ -25,12 +25,12 @@ const AT_ONCE: usize = 64;
 pub(crate) const DAEMON_SETS: usize = 30;
 /// What comes back is not read: let it be short.
 const SHORT: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json";
-/// Where the pods are. Not the arena's own namespace, whose every pod the harness records.
+/// Where the pods are. Not the namespace's own namespace, whose every pod the harness records.
 pub(crate) const NAMESPACE: &str = "large";
 
 /// A control plane with nodes, DaemonSets and their pods.
 pub(crate) struct Large {
-    pub(crate) arena: TestNamespace<Box<ControlPlane>>,
+    pub(crate) namespace: TestNamespace<Box<ControlPlane>>,
     pub(crate) client: Client,
     pub(crate) nodes: usize,
 }
@@ -40,13 +40,13 @@ impl Large {
     pub(crate) async fn start(name: &str, nodes: usize, wanted_on: usize) -> Self {
         let owned = name.to_owned();
         let plane = tokio::task::spawn_blocking(move || ControlPlane::start(&owned)).await;
-        let arena = TestNamespace::on(Box::new(plane.expect("no panic")), name).await;
-        let client = arena.client.clone();
-        let large = Self { arena, client, nodes };
+        let namespace = TestNamespace::on(Box::new(plane.expect("no panic")), name).await;
+        let client = namespace.client.clone();
+        let large = Self { namespace, client, nodes };
         large.make_namespace().await;
         tokio::task::block_in_place(|| {
-            large.arena.plane.stop_kwok();
-            large.arena.plane.stop_controller_manager();
+            large.namespace.plane.stop_kwok();
+            large.namespace.plane.stop_controller_manager();
         });
 
         let begin = Instant::now();

@@ -11,39 +11,43 @@ use crate::harness::{
 
 #[tokio::test]
 async fn only_daemon_pods_and_daemon_sets_reach_the_warden() {
-    let arena = TestNamespace::shared("reach").await;
-    let node = arena.node().await;
+    let namespace = TestNamespace::shared("reach").await;
+    let node = namespace.node().await;
     let warden = Warden::start(WardenOptions::default()).await;
-    arena.register(&warden, "Fail").await;
+    namespace.register(&warden, "Fail").await;
     let webhook = "reach-warden";
-    let before = (arena.mutating_calls(webhook).await, arena.validating_calls().await);
+    let before = (namespace.mutating_calls(webhook).await, namespace.validating_calls().await);
 
-    arena.create(&arena.deployment("web", 2, "100m", json!({}))).await;
-    arena.bound("web", 2).await;
-    arena.create(&arena.pod("plain", "100m", json!({}))).await;
+    namespace.create(&namespace.deployment("web", 2, "100m", json!({}))).await;
+    namespace.bound("web", 2).await;
+    namespace.create(&namespace.pod("plain", "100m", json!({}))).await;
     let mirror = json!({
         "metadata": { "annotations": { "kubernetes.io/config.mirror": "x" } },
         "spec": { "nodeName": node },
     });
-    arena.create(&arena.pod("mirror", "100m", mirror)).await;
+    namespace.create(&namespace.pod("mirror", "100m", mirror)).await;
     let mut mirror_of_daemon_set = owned_by_daemon_set("gone", "00000000");
     mirror_of_daemon_set["metadata"]["annotations"] = json!({ "kubernetes.io/config.mirror": "x" });
     mirror_of_daemon_set["spec"] = json!({ "nodeName": node });
     let dry_run = PostParams { dry_run: true, ..PostParams::default() };
-    arena.api().create(&dry_run, &arena.pod("mirror-too", "100m", mirror_of_daemon_set)).await.unwrap();
+    namespace
+        .api()
+        .create(&dry_run, &namespace.pod("mirror-too", "100m", mirror_of_daemon_set))
+        .await
+        .unwrap();
     let mut guest = owned_by_daemon_set("gone", "00000000");
     guest["metadata"]["ownerReferences"][0]["controller"] = json!(false);
-    arena.api().create(&dry_run, &arena.pod("guest", "100m", guest)).await.unwrap();
-    arena.kubectl.succeed(&["delete", "pod", "plain", "--wait=false"]).await;
-    let after = (arena.mutating_calls(webhook).await, arena.validating_calls().await);
+    namespace.api().create(&dry_run, &namespace.pod("guest", "100m", guest)).await.unwrap();
+    namespace.kubectl.succeed(&["delete", "pod", "plain", "--wait=false"]).await;
+    let after = (namespace.mutating_calls(webhook).await, namespace.validating_calls().await);
     assert_eq!(
         after, before,
         "Deployments, plain pods, mirror pods and guests are none of the warden's business"
     );
 
-    arena.create(&arena.daemon_set("agent", json!({}))).await;
-    arena.settled("agent", 1).await;
-    let after = (arena.mutating_calls(webhook).await, arena.validating_calls().await);
+    namespace.create(&namespace.daemon_set("agent", json!({}))).await;
+    namespace.settled("agent", 1).await;
+    let after = (namespace.mutating_calls(webhook).await, namespace.validating_calls().await);
     assert_eq!(
         after,
         (before.0 + 1, before.1 + 1),
@@ -53,34 +57,35 @@ async fn only_daemon_pods_and_daemon_sets_reach_the_warden() {
 
 #[tokio::test]
 async fn a_dry_run_is_answered_and_leaves_nothing() {
-    let arena = TestNamespace::shared("dry-run").await;
-    let node = arena.node().await;
+    let namespace = TestNamespace::shared("dry-run").await;
+    let node = namespace.node().await;
     let warden = Warden::start(WardenOptions::default()).await;
-    arena.register(&warden, "Fail").await;
+    namespace.register(&warden, "Fail").await;
 
     let mut pod = owned_by_daemon_set("agent", "00000000");
     pod["spec"] = json!({ "nodeName": node });
     let dry_run = PostParams { dry_run: true, ..PostParams::default() };
-    let pod: Pod = arena.api().create(&dry_run, &arena.pod("agent-x", "100m", pod)).await.unwrap();
+    let pod: Pod = namespace.api().create(&dry_run, &namespace.pod("agent-x", "100m", pod)).await.unwrap();
     assert_eq!(pod.spec.as_ref().unwrap().node_name, None, "given to the scheduler");
     assert_eq!(names_of_required_terms(&pod), [node]);
 
-    let manifest = serde_json::to_string(&arena.daemon_set("agent", json!({}))).unwrap();
-    let applied = arena.kubectl.run_with_input(&["apply", "--dry-run=server", "-f", "-"], &manifest).await;
+    let manifest = serde_json::to_string(&namespace.daemon_set("agent", json!({}))).unwrap();
+    let applied =
+        namespace.kubectl.run_with_input(&["apply", "--dry-run=server", "-f", "-"], &manifest).await;
     assert!(applied.success, "{applied:?}");
     assert!(applied.stdout.contains("daemonset.apps/agent created (server dry run)"), "{applied:?}");
-    assert!(arena.pods("agent").await.is_empty());
-    assert_eq!(arena.kubectl.succeed(&["get", "daemonsets", "-o", "name"]).await, "");
+    assert!(namespace.pods("agent").await.is_empty());
+    assert_eq!(namespace.kubectl.succeed(&["get", "daemonsets", "-o", "name"]).await, "");
 }
 
 #[tokio::test]
 async fn warnings_are_what_kubectl_prints() {
-    let arena = TestNamespace::shared("warnings").await;
+    let namespace = TestNamespace::shared("warnings").await;
     let warden = Warden::start(WardenOptions::default()).await;
-    arena.register(&warden, "Fail").await;
+    namespace.register(&warden, "Fail").await;
     let node_bound = json!({ "spec": { "template": { "spec": { "nodeName": "somewhere" } } } });
-    let manifest = serde_json::to_string(&arena.daemon_set("bound", node_bound)).unwrap();
-    let applied = arena.kubectl.apply(&manifest).await;
+    let manifest = serde_json::to_string(&namespace.daemon_set("bound", node_bound)).unwrap();
+    let applied = namespace.kubectl.apply(&manifest).await;
     assert!(applied.success, "{applied:?}");
     let warnings: Vec<_> = applied.stderr.lines().filter(|line| line.starts_with("Warning: ")).collect();
     assert!(warnings.iter().any(|warning| warning.contains("spec.template.spec.nodeName")), "{applied:?}");
@@ -90,25 +95,25 @@ async fn warnings_are_what_kubectl_prints() {
 /// Somebody else's webhook, called after ours, undoes what ours did: ours is called again, and does it again.
 #[tokio::test]
 async fn a_second_mutating_webhook_has_the_warden_called_again() {
-    let arena = TestNamespace::shared("reinvocation").await;
-    let node = arena.node().await;
+    let namespace = TestNamespace::shared("reinvocation").await;
+    let node = namespace.node().await;
     let warden = Warden::start(WardenOptions::default()).await;
     let foreign = HttpsServer::start(mutating_webhook(widen)).await;
-    arena.register_mutating("reinvocation-1-warden", &warden, "Fail").await;
+    namespace.register_mutating("reinvocation-1-warden", &warden, "Fail").await;
     let second = "reinvocation-2-foreign";
-    arena.register_foreign(second, &format!("{}/mutate", foreign.url), &foreign.ca).await;
+    namespace.register_foreign(second, &format!("{}/mutate", foreign.url), &foreign.ca).await;
 
-    let before = arena.mutating_calls("reinvocation-1-warden").await;
+    let before = namespace.mutating_calls("reinvocation-1-warden").await;
     let bound = json!({ "spec": { "template": { "spec": { "nodeName": node } } } });
-    arena.create(&arena.daemon_set("agent", bound)).await;
-    arena.settled("agent", 1).await;
-    let pods = arena.bound("agent", 1).await;
+    namespace.create(&namespace.daemon_set("agent", bound)).await;
+    namespace.settled("agent", 1).await;
+    let pods = namespace.bound("agent", 1).await;
     let affinity = pods[0].spec.as_ref().unwrap().affinity.as_ref().unwrap().node_affinity.as_ref().unwrap();
     let required = affinity.required_during_scheduling_ignored_during_execution.as_ref().unwrap();
     assert_eq!(required.node_selector_terms.len(), 1, "{required:?}");
     assert_eq!(names_of_required_terms(&pods[0]), [node]);
-    assert_eq!(arena.mutating_calls("reinvocation-1-warden").await - before, 2, "once, and once again");
-    assert_eq!(arena.recorder.created_by("agent"), 1);
+    assert_eq!(namespace.mutating_calls("reinvocation-1-warden").await - before, 2, "once, and once again");
+    assert_eq!(namespace.recorder.created_by("agent"), 1);
     // The other's own change is still there: it is a label, and none of the warden's business.
     assert_eq!(pods[0].labels().get("foreign").map(String::as_str), Some("true"));
 }
@@ -130,26 +135,26 @@ fn widen(pod: &Value) -> Vec<Value> {
 /// With `failurePolicy: Ignore` and nobody there, everything goes through as if the warden had never been.
 #[tokio::test]
 async fn a_dead_warden_blocks_nothing() {
-    let arena = TestNamespace::shared("dead-webhooks").await;
-    let node = arena.node().await;
+    let namespace = TestNamespace::shared("dead-webhooks").await;
+    let node = namespace.node().await;
     let mut warden = Warden::start(WardenOptions::default()).await;
-    arena.register(&warden, "Ignore").await;
+    namespace.register(&warden, "Ignore").await;
     warden.kill();
-    arena.create(&arena.daemon_set("orphan", json!({}))).await;
-    arena.settled("orphan", 1).await;
+    namespace.create(&namespace.daemon_set("orphan", json!({}))).await;
+    namespace.settled("orphan", 1).await;
     let bound = json!({ "spec": { "template": { "spec": { "nodeName": node } } } });
-    arena.create(&arena.daemon_set("bound", bound.clone())).await;
-    arena.settled("bound", 1).await;
+    namespace.create(&namespace.daemon_set("bound", bound.clone())).await;
+    namespace.settled("bound", 1).await;
 
     warden.restart();
-    arena.create(&arena.daemon_set("again", bound)).await;
+    namespace.create(&namespace.daemon_set("again", bound)).await;
     eventually("the warden is asked again", async || {
         let asked =
             warden.metric("daemonset_warden_admission_requests_total", &[("webhook", "mutate")]).await;
         if asked > 0.0 { Ok(()) } else { Err(warden.log()) }
     })
     .await;
-    arena.settled("again", 1).await;
+    namespace.settled("again", 1).await;
 }
 
 /// The node names of the required node affinity, in order.

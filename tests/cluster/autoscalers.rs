@@ -8,7 +8,7 @@
 //! CLUSTER_AUTOSCALER=... cargo test --release --test cluster autoscalers::cluster_autoscaler -- --ignored --nocapture
 //! KARPENTER=... KARPENTER_CRDS=DIR,DIR cargo test --release --test cluster autoscalers::karpenter -- --ignored --nocapture
 //! ```
-//! `ARMS=plain,extender,nominated` in the environment chooses what is run.
+//! `SETUPS=plain,extender,nominated` in the environment chooses what is run.
 
 mod cluster_autoscaler;
 mod karpenter;
@@ -38,7 +38,7 @@ const LONG: Duration = Duration::from_secs(300);
 
 /// A way to run the scheduler.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Arm {
+enum ExtenderSetup {
     /// Without us.
     Plain,
     /// The extender, and nobody is nominated.
@@ -47,7 +47,7 @@ enum Arm {
     Nominated,
 }
 
-impl Arm {
+impl ExtenderSetup {
     const ALL: [Self; 3] = [Self::Plain, Self::Extender, Self::Nominated];
 
     fn name(self) -> &'static str {
@@ -59,9 +59,10 @@ impl Arm {
     }
 
     fn asked() -> Vec<Self> {
-        let asked = std::env::var("ARMS").ok();
-        let is_asked =
-            |arm: &Self| asked.as_ref().is_none_or(|asked| asked.split(',').any(|name| name == arm.name()));
+        let asked = std::env::var("SETUPS").ok();
+        let is_asked = |setup: &Self| {
+            asked.as_ref().is_none_or(|asked| asked.split(',').any(|name| name == setup.name()))
+        };
         Self::ALL.into_iter().filter(is_asked).collect()
     }
 }
@@ -69,21 +70,21 @@ impl Arm {
 /// An autoscaler that makes nodes of 4 CPU for the pods of a [`AutoscalerTest`].
 trait Autoscaler {
     /// Creates the objects that it needs and starts the program, which takes no node away yet.
-    async fn start(stage: &AutoscalerTest) -> Self;
+    async fn start(test: &AutoscalerTest) -> Self;
     /// From now on it takes nodes away that are not needed.
-    async fn scale_down(&mut self, stage: &AutoscalerTest);
+    async fn scale_down(&mut self, test: &AutoscalerTest);
 }
 
 /// A control plane with a scheduler, and the warden or not.
 struct AutoscalerTest {
-    arena: TestNamespace<Arc<ControlPlane>>,
+    namespace: TestNamespace<Arc<ControlPlane>>,
     _scheduler: Scheduler,
     warden: Option<Warden>,
 }
 
 /// The pods and nodes of one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Count {
+struct PodCounts {
     daemons: usize,
     wanted: usize,
     ordinary: usize,
@@ -91,34 +92,34 @@ struct Count {
 }
 
 impl AutoscalerTest {
-    async fn new(arm: Arm) -> Self {
+    async fn new(setup: ExtenderSetup) -> Self {
         let plane = tokio::task::spawn_blocking(|| ControlPlane::start("autoscaler")).await.unwrap();
         let plane = Arc::new(plane);
-        let arena = TestNamespace::on(plane.clone(), "scaled").await;
+        let namespace = TestNamespace::on(plane.clone(), "scaled").await;
         let mut options = SchedulerOptions::default();
         let mut warden = None;
-        if arm != Arm::Plain {
-            let kubeconfig = Some(arena.warden_kubeconfig().await);
-            let config = json!({ "reservation": { "nominate": arm == Arm::Nominated } });
+        if setup != ExtenderSetup::Plain {
+            let kubeconfig = Some(namespace.warden_kubeconfig().await);
+            let config = json!({ "reservation": { "nominate": setup == ExtenderSetup::Nominated } });
             let started = Warden::start(WardenOptions { config, kubeconfig }).await;
             options.extenders.push(Extender { preempts: true, ..started.extender() });
             warden = Some(started);
         }
         let scheduler = tokio::task::spawn_blocking(move || plane.scheduler(&options)).await.unwrap();
-        let stage = Self { arena, _scheduler: scheduler, warden };
+        let test = Self { namespace, _scheduler: scheduler, warden };
         for name in DAEMONS {
-            stage.arena.create(&stage.arena.daemon_set(name, json!({}))).await;
+            test.namespace.create(&test.namespace.daemon_set(name, json!({}))).await;
         }
-        stage
+        test
     }
 
     /// The label by which pods select the nodes.
     fn pool(&self) -> (&'static str, &str) {
-        (POOL, &self.arena.namespace)
+        (POOL, &self.namespace.name)
     }
 
     async fn create_ordinary(&self, replicas: usize) {
-        self.arena.create(&self.arena.deployment("web", replicas, "300m", json!({}))).await;
+        self.namespace.create(&self.namespace.deployment("web", replicas, "300m", json!({}))).await;
     }
 
     /// The late DaemonSet comes, and the scheduler has failed its pod on every node that there is.
@@ -127,9 +128,9 @@ impl AutoscalerTest {
             "name": "main", "image": "example.test/main:1", "resources": { "requests": { "cpu": "500m" } },
         }] } } } });
         let nodes = self.nodes().await.len();
-        self.arena.create(&self.arena.daemon_set(LATE, large)).await;
+        self.namespace.create(&self.namespace.daemon_set(LATE, large)).await;
         eventually_within(LONG, "the late daemon's pods are tried", async || {
-            let pods = self.arena.pods(LATE).await;
+            let pods = self.namespace.pods(LATE).await;
             let tried = |pod: &&Pod| {
                 let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref());
                 conditions.is_some_and(|all| all.iter().any(|condition| condition.type_ == "PodScheduled"))
@@ -144,12 +145,12 @@ impl AutoscalerTest {
     /// One ordinary pod ends on each node that was full; its Deployment makes another.
     async fn one_pod_ends_on_each(&self) {
         let mut freed = BTreeSet::new();
-        for pod in self.arena.pods("web").await {
+        for pod in self.namespace.pods("web").await {
             if let Some(node) = node_of(&pod).map(str::to_owned)
                 && freed.insert(node)
             {
                 let at_once = DeleteParams::default().grace_period(0);
-                let _ = self.arena.api::<Pod>().delete(&pod.name_any(), &at_once).await;
+                let _ = self.namespace.api::<Pod>().delete(&pod.name_any(), &at_once).await;
             }
         }
     }
@@ -157,18 +158,19 @@ impl AutoscalerTest {
     async fn nodes(&self) -> Vec<Node> {
         let (key, value) = self.pool();
         let of_pool = ListParams::default().labels(&format!("{key}={value}"));
-        let nodes = Api::<Node>::all(self.arena.client.clone()).list(&of_pool).await.expect("nodes").items;
+        let nodes =
+            Api::<Node>::all(self.namespace.client.clone()).list(&of_pool).await.expect("nodes").items;
         nodes.into_iter().filter(|node| node.metadata.deletion_timestamp.is_none()).collect()
     }
 
-    async fn count(&self, sets: usize) -> Count {
+    async fn count(&self, sets: usize) -> PodCounts {
         let nodes = self.nodes().await.len();
         let mut daemons = 0;
         for name in DAEMONS.into_iter().chain([LATE]) {
-            daemons += self.arena.pods(name).await.iter().filter(|pod| is_bound(pod)).count();
+            daemons += self.namespace.pods(name).await.iter().filter(|pod| is_bound(pod)).count();
         }
-        let ordinary = self.arena.pods("web").await.iter().filter(|pod| is_bound(pod)).count();
-        Count { daemons, wanted: sets * nodes, ordinary, nodes }
+        let ordinary = self.namespace.pods("web").await.iter().filter(|pod| is_bound(pod)).count();
+        PodCounts { daemons, wanted: sets * nodes, ordinary, nodes }
     }
 
     /// Waits until `is_enough`, or until nothing has changed for a while.
@@ -176,8 +178,8 @@ impl AutoscalerTest {
         &self,
         sets: usize,
         quiet: Duration,
-        is_enough: impl Fn(&Count) -> bool,
-    ) -> (Count, Duration) {
+        is_enough: impl Fn(&PodCounts) -> bool,
+    ) -> (PodCounts, Duration) {
         let begun = Instant::now();
         let (mut counted, mut changed) = (self.count(sets).await, Instant::now());
         while !is_enough(&counted) && changed.elapsed() < quiet && begun.elapsed() < LONG {
@@ -192,26 +194,26 @@ impl AutoscalerTest {
 
     /// Leaves nine ordinary pods on each node but one, which keeps four, and makes no others.
     async fn ordinary_pods_end_for_good(&self) -> BTreeSet<String> {
-        let pods = self.arena.pods("web").await;
+        let pods = self.namespace.pods("web").await;
         let mut left: std::collections::BTreeMap<&str, usize> = Default::default();
         let emptied = pods.iter().filter_map(node_of).max().expect("a node").to_owned();
         let mut ending = 0;
         for pod in &pods {
             let node = node_of(pod).expect("bound");
-            let kept = left.entry(node).or_default();
-            *kept += 1;
-            if *kept > if node == emptied { 4 } else { 9 } {
+            let remaining = left.entry(node).or_default();
+            *remaining += 1;
+            if *remaining > if node == emptied { 4 } else { 9 } {
                 let last = json!({ "metadata": { "annotations": {
                     "controller.kubernetes.io/pod-deletion-cost": "-100",
                 } } });
-                self.arena.change::<Pod>(&pod.name_any(), &last).await;
+                self.namespace.change::<Pod>(&pod.name_any(), &last).await;
                 ending += 1;
             }
         }
         let rest = pods.len() - ending;
-        self.arena.change::<Deployment>("web", &json!({ "spec": { "replicas": rest } })).await;
-        self.arena.pods_exist("web", rest).await;
-        let pods = self.arena.pods("web").await;
+        self.namespace.change::<Deployment>("web", &json!({ "spec": { "replicas": rest } })).await;
+        self.namespace.pods_exist("web", rest).await;
+        let pods = self.namespace.pods("web").await;
         pods.iter().filter(|pod| node_of(pod) == Some(&*emptied)).filter_map(ResourceExt::uid).collect()
     }
 }

@@ -152,16 +152,16 @@ async fn only_daemon_pods_and_daemon_sets_reach_the_service() {
     release.install(&[]).await;
     let replicas = release.start_replicas().await;
     release.in_force().await;
-    let arena = TestNamespace::on(plane, "chart-reach").await;
-    arena.nodes(1, 1, &NodeOptions::default()).await;
+    let namespace = TestNamespace::on(plane, "chart-reach").await;
+    namespace.nodes(1, 1, &NodeOptions::default()).await;
     let calls = async || (release.answered("validate").await, release.answered("mutate").await);
     let before = calls().await;
 
     // What is none of the warden's business.
-    arena.create(&arena.deployment("web", 2, "100m", json!({}))).await;
-    arena.bound("web", 2).await;
+    namespace.create(&namespace.deployment("web", 2, "100m", json!({}))).await;
+    namespace.bound("web", 2).await;
     let ignored = json!({ "metadata": { "labels": { "daemonset-warden.io/ignore": "true" } } });
-    let mut left_alone = arena.daemon_set("left-alone", ignored.clone());
+    let mut left_alone = namespace.daemon_set("left-alone", ignored.clone());
     left_alone
         .spec
         .as_mut()
@@ -174,22 +174,19 @@ async fn only_daemon_pods_and_daemon_sets_reach_the_service() {
         .as_mut()
         .unwrap()
         .extend([("daemonset-warden.io/ignore".to_owned(), "true".to_owned())]);
-    arena.create(&left_alone).await;
-    arena.settled("left-alone", 1).await;
+    namespace.create(&left_alone).await;
+    namespace.settled("left-alone", 1).await;
     let dry_run = PostParams { dry_run: true, ..PostParams::default() };
-    for (namespace, labels) in [("left-alone", &ignored["metadata"]["labels"]), (RELEASE, &json!({}))] {
+    for (name, labels) in [("left-alone", &ignored["metadata"]["labels"]), (RELEASE, &json!({}))] {
         let object = json!({
-            "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": namespace, "labels": labels },
+            "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": name, "labels": labels },
         });
-        let outcome = arena.kubectl.apply(&object.to_string()).await;
+        let outcome = namespace.kubectl.apply(&object.to_string()).await;
         assert!(outcome.success, "{outcome:?}");
         // Namespaces reach the apiserver's webhooks a little later than the client.
         tokio::time::sleep(Duration::from_secs(1)).await;
-        Api::namespaced(arena.client.clone(), namespace)
-            .create(&dry_run, &daemon_set("agent"))
-            .await
-            .unwrap();
-        let pods: Api<Pod> = Api::namespaced(arena.client.clone(), namespace);
+        Api::namespaced(namespace.client.clone(), name).create(&dry_run, &daemon_set("agent")).await.unwrap();
+        let pods: Api<Pod> = Api::namespaced(namespace.client.clone(), name);
         eventually("the namespace takes pods", async || {
             pods.create(&dry_run, &daemon_pod("agent", "node")).await.map_err(|e| e.to_string())
         })
@@ -197,10 +194,10 @@ async fn only_daemon_pods_and_daemon_sets_reach_the_service() {
     }
     assert_eq!(calls().await, before, "nobody asked for these");
 
-    arena.create(&arena.daemon_set("agent", json!({}))).await;
-    arena.settled("agent", 1).await;
+    namespace.create(&namespace.daemon_set("agent", json!({}))).await;
+    namespace.settled("agent", 1).await;
     assert_eq!(calls().await, (before.0 + 1.0, before.1 + 1.0), "one DaemonSet, one daemon pod");
-    let pod = arena.api::<Pod>().create(&dry_run, &daemon_pod("bound", "node")).await.unwrap();
+    let pod = namespace.api::<Pod>().create(&dry_run, &daemon_pod("bound", "node")).await.unwrap();
     let spec = pod.spec.unwrap();
     assert!(spec.node_name.is_none() && spec.affinity.is_some(), "the patch arrives: {spec:?}");
     assert_eq!(release.failed_open().await, 0.0);

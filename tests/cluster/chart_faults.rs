@@ -28,7 +28,7 @@ async fn a_spoilt_secret_and_a_deleted_configuration_are_put_right() {
     let expired = leaf(&of_ca, -90, -1);
     let early = leaf(&of_ca, 30, 120);
     let garbage = "-----BEGIN CERTIFICATE-----\nAAAA\n";
-    for (fault, data, told) in [
+    for (fault, data, logged) in [
         (
             "the key of another pair",
             vec![("tls.key", KeyPair::generate().unwrap().serialize_pem())],
@@ -57,7 +57,7 @@ async fn a_spoilt_secret_and_a_deleted_configuration_are_put_right() {
             if writes == 1.0 { Ok(()) } else { Err(format!("{writes} writes")) }
         })
         .await;
-        assert!(replica.log().contains(told), "{fault}: {}", replica.log());
+        assert!(replica.log().contains(logged), "{fault}: {}", replica.log());
         assert_eq!(value(&release, "ca.crt").await, ca, "{fault}: who trusts the CA goes on");
         in_force_still(&release, fault).await;
     }
@@ -109,14 +109,14 @@ async fn a_bad_pair_of_ones_own_is_waited_for_and_never_taken_into_use() {
     let expires = replica.metric(EXPIRES, &[("certificate", "serving")]).await;
     let expired = leaf(&good.issuer(), -90, -1);
     let garbage = ("-----BEGIN CERTIFICATE-----\nAAAA".to_owned(), good.key.clone());
-    for (fault, (certificate, key), told) in
+    for (fault, (certificate, key), logged) in
         [("an expired pair", expired, "has expired already"), ("garbage", garbage, "holds no certificate")]
     {
         let before = replica.metric(FAILURES, &[]).await;
         put(&release, "mine", &[("tls.crt", certificate), ("tls.key", key)]).await;
         replica.remount(&release).await;
         self::failures(&replica, before, fault).await;
-        assert!(replica.log().contains(told), "{fault}: {}", replica.log());
+        assert!(replica.log().contains(logged), "{fault}: {}", replica.log());
         assert_eq!(
             replica.metric(EXPIRES, &[("certificate", "serving")]).await,
             expires,

@@ -19,7 +19,7 @@ fn user() -> String {
 }
 
 /// `verb group/resource name`, with `*` for any name.
-type Right = (String, String, String);
+type Permission = (String, String, String);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_the_chart_grants_is_what_its_replicas_use() {
@@ -27,8 +27,7 @@ async fn what_the_chart_grants_is_what_its_replicas_use() {
     // Such an apiserver is watched with a list before, as those are that are older than 1.27; the others are watched with the
     // right to watch alone. So both verbs are used here, and that one is enough elsewhere is what the other tests show.
     let flags = &["--feature-gates=WatchList=false"];
-    let plane =
-        tokio::task::spawn_blocking(move || ControlPlane::start_audited("chart-rights", &rules, flags));
+    let plane = tokio::task::spawn_blocking(move || ControlPlane::start_audited("chart-rbac", &rules, flags));
     let plane = Arc::new(plane.await.unwrap());
     let mut release = Release::on(plane.clone()).await;
     let config =
@@ -47,16 +46,16 @@ async fn what_the_chart_grants_is_what_its_replicas_use() {
     hold_room(&release, plane.clone()).await;
 
     let granted = granted(&release).await;
-    let unused = eventually_within(Duration::from_secs(40), "every right is used", async || {
+    let unused = eventually_within(Duration::from_secs(40), "every permission is used", async || {
         let (used, _) = used(&plane);
-        let is_used = |right: &Right| used.iter().any(|used| covers(right, used));
-        let unused: Vec<_> = granted.iter().filter(|right| !is_used(right)).cloned().collect();
+        let is_used = |permission: &Permission| used.iter().any(|used| covers(permission, used));
+        let unused: Vec<_> = granted.iter().filter(|permission| !is_used(permission)).cloned().collect();
         if unused.is_empty() { Ok(unused) } else { Err(format!("{unused:?}")) }
     })
     .await;
     let (used, refused) = used(&plane);
     say(&format!(
-        "{} rights granted, {} never used, {} requests refused",
+        "{} permissions granted, {} never used, {} requests refused",
         granted.len(),
         unused.len(),
         refused.len()
@@ -69,8 +68,8 @@ async fn what_the_chart_grants_is_what_its_replicas_use() {
 /// A daemon pod that does not come, ordinary pods that are refused meanwhile, one that the scheduler fails, and one daemon that
 /// gates a node.
 async fn hold_room(release: &Release, plane: Arc<ControlPlane>) {
-    let arena = TestNamespace::on(plane.clone(), "chart-rights").await;
-    arena.kubectl.succeed(&["label", "namespace", "chart-rights", "gates=yes"]).await;
+    let namespace = TestNamespace::on(plane.clone(), "chart-rbac").await;
+    namespace.kubectl.succeed(&["label", "namespace", "chart-rbac", "gates=yes"]).await;
     let service = release.endpoints();
     let extender = release.extender(service.url("scheduler")).await;
     let options = crate::harness::SchedulerOptions {
@@ -78,11 +77,11 @@ async fn hold_room(release: &Release, plane: Arc<ControlPlane>) {
         ..crate::harness::SchedulerOptions::default()
     };
     let scheduler = tokio::task::spawn_blocking(move || plane.scheduler(&options)).await.unwrap();
-    arena.nodes(1, 1, &NodeOptions::default()).await;
+    namespace.nodes(1, 1, &NodeOptions::default()).await;
     let gate =
         json!({ "metadata": { "annotations": { "daemonset-warden.io/ready-before-pods": "FirstReady" } } });
-    arena.create(&arena.daemon_set("gate", gate)).await;
-    arena.settled("gate", 1).await;
+    namespace.create(&namespace.daemon_set("gate", gate)).await;
+    namespace.settled("gate", 1).await;
     for name in ["first", "second"] {
         // Nobody places its pods: missing for as long as it exists.
         let nobody = json!({ "spec": { "template": { "spec": {
@@ -91,40 +90,40 @@ async fn hold_room(release: &Release, plane: Arc<ControlPlane>) {
                 "name": "main", "image": "example.test/main:1", "resources": { "requests": { "cpu": "1500m" } },
             }],
         } } } });
-        arena.create(&arena.daemon_set(name, nobody)).await;
-        arena.pods_exist(name, 1).await;
+        namespace.create(&namespace.daemon_set(name, nobody)).await;
+        namespace.pods_exist(name, 1).await;
     }
     // It would fit if nothing else were there, and does not fit beside the others.
     let large = json!({ "spec": { "template": { "spec": { "containers": [{
         "name": "main", "image": "example.test/main:1", "resources": { "requests": { "cpu": "800m" } },
     }] } } } });
-    arena.create(&arena.pod("filler", "3", json!({}))).await;
-    arena.bound("filler", 1).await;
-    arena.create(&arena.daemon_set("large", large)).await;
+    namespace.create(&namespace.pod("filler", "3", json!({}))).await;
+    namespace.bound("filler", 1).await;
+    namespace.create(&namespace.daemon_set("large", large)).await;
     eventually("the daemon pod is nominated", async || {
-        let pods: Vec<Pod> = arena.pods("large").await;
+        let pods: Vec<Pod> = namespace.pods("large").await;
         let nominated = |pod: &Pod| pod.status.as_ref()?.nominated_node_name.clone();
         if pods.iter().any(|pod| nominated(pod).is_some()) { Ok(()) } else { Err(describe(&pods)) }
     })
     .await;
-    arena.kubectl.succeed(&["delete", "daemonset", "large"]).await;
-    arena.kubectl.succeed(&["delete", "pod", "filler"]).await;
-    arena.create(&arena.deployment("web", 3, "1", json!({}))).await;
+    namespace.kubectl.succeed(&["delete", "daemonset", "large"]).await;
+    namespace.kubectl.succeed(&["delete", "pod", "filler"]).await;
+    namespace.create(&namespace.deployment("web", 3, "1", json!({}))).await;
     eventually_within(Duration::from_secs(60), "the holds end, and the pods are woken", async || {
-        let pods: Vec<Pod> = arena.pods("web").await;
+        let pods: Vec<Pod> = namespace.pods("web").await;
         let bound = pods.iter().filter(|pod| is_bound(pod)).count();
         if bound == 3 { Ok(()) } else { Err(format!("{bound} are bound")) }
     })
     .await;
     // Another template arms the holds again; what is told of the Node is then the same, and counted up.
-    arena.kubectl.succeed(&["delete", "deployment", "web"]).await;
+    namespace.kubectl.succeed(&["delete", "deployment", "web"]).await;
     let changes = json!({ "spec": { "template": { "metadata": { "annotations": { "changed": "yes" } } } } });
     for name in ["first", "second"] {
-        arena.change::<DaemonSet>(name, &changes).await;
+        namespace.change::<DaemonSet>(name, &changes).await;
     }
-    arena.create(&arena.deployment("again", 3, "1", json!({}))).await;
+    namespace.create(&namespace.deployment("again", 3, "1", json!({}))).await;
     eventually_within(Duration::from_secs(60), "the holds end once more", async || {
-        let bound = arena.pods("again").await.iter().filter(|pod| is_bound(pod)).count();
+        let bound = namespace.pods("again").await.iter().filter(|pod| is_bound(pod)).count();
         if bound == 3 { Ok(()) } else { Err(format!("{bound} are bound")) }
     })
     .await;
@@ -132,8 +131,8 @@ async fn hold_room(release: &Release, plane: Arc<ControlPlane>) {
 }
 
 /// The rules of the chart's ClusterRole and Role, one right each.
-async fn granted(release: &Release) -> BTreeSet<Right> {
-    let mut rights = BTreeSet::new();
+async fn granted(release: &Release) -> BTreeSet<Permission> {
+    let mut permissions = BTreeSet::new();
     for kind in ["clusterrole", "role"] {
         let text = release.kubectl.succeed(&["get", kind, RELEASE, "-o", "json"]).await;
         let role: Value = serde_json::from_str(&text).unwrap();
@@ -148,19 +147,19 @@ async fn granted(release: &Release) -> BTreeSet<Right> {
             for group in texts(&rule["apiGroups"]) {
                 for resource in texts(&rule["resources"]) {
                     for verb in texts(&rule["verbs"]) {
-                        let right =
+                        let permission =
                             |name: &String| (verb.clone(), format!("{group}/{resource}"), name.clone());
-                        rights.extend(names.iter().map(right));
+                        permissions.extend(names.iter().map(permission));
                     }
                 }
             }
         }
     }
-    rights
+    permissions
 }
 
 /// What was asked for, and what of it was refused.
-fn used(plane: &ControlPlane) -> (BTreeSet<Right>, Vec<Value>) {
+fn used(plane: &ControlPlane) -> (BTreeSet<Permission>, Vec<Value>) {
     let (mut used, mut refused) = (BTreeSet::new(), Vec::new());
     // The last line may be half written.
     for event in plane.audit_log().lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()) {
@@ -179,6 +178,6 @@ fn used(plane: &ControlPlane) -> (BTreeSet<Right>, Vec<Value>) {
     (used, refused)
 }
 
-fn covers(granted: &Right, used: &Right) -> bool {
+fn covers(granted: &Permission, used: &Permission) -> bool {
     granted.0 == used.0 && granted.1 == used.1 && (granted.2 == "*" || granted.2 == used.2)
 }

@@ -33,16 +33,16 @@ async fn schedulers_with_a_certificate_ask_by_service_and_by_loopback() {
     // Apiservers show no certificate, and are answered.
     release.in_force().await;
 
-    let arena = TestNamespace::on(plane, NAME).await;
+    let namespace = TestNamespace::on(plane, NAME).await;
     let taint = Taint { key: CONTROL_PLANE.to_owned(), effect: "NoSchedule".to_owned(), ..Taint::default() };
     let labels = BTreeMap::from([(CONTROL_PLANE.to_owned(), String::new())]);
-    arena.nodes(1, 1, &NodeOptions { labels, taints: vec![taint], ..NodeOptions::default() }).await;
-    arena.nodes(2, 2, &NodeOptions::default()).await;
+    namespace.nodes(1, 1, &NodeOptions { labels, taints: vec![taint], ..NodeOptions::default() }).await;
+    namespace.nodes(2, 2, &NodeOptions::default()).await;
 
     // (a) By the Service's fixed address.
     let by_service =
         release.scheduler("by-service", &release.endpoints().url("scheduler"), Some(&client)).await;
-    place(&arena, "by-service").await;
+    place(&namespace, "by-service").await;
     let asked = asked(&replica).await;
     assert!(asked >= 4.0, "two daemon pods and two others: {asked} calls");
     drop(by_service);
@@ -60,7 +60,7 @@ async fn schedulers_with_a_certificate_ask_by_service_and_by_loopback() {
     })
     .await;
     let extender = release.start_extender().await;
-    place(&arena, "default-scheduler").await;
+    place(&namespace, "default-scheduler").await;
     let by_loopback_asked = self::asked(&extender).await;
     assert!(by_loopback_asked >= 4.0, "{by_loopback_asked} calls");
     assert_eq!(self::asked(&replica).await, asked, "nobody asks by the Service any more");
@@ -69,7 +69,7 @@ async fn schedulers_with_a_certificate_ask_by_service_and_by_loopback() {
 
     // Without a certificate nothing is answered, and pods are placed all the same.
     let anonymous = release.scheduler("anonymous", &url, None).await;
-    place(&arena, "anonymous").await;
+    place(&namespace, "anonymous").await;
     assert!(refused(&extender).await >= 4.0, "{} calls refused", refused(&extender).await);
     assert_eq!(self::asked(&extender).await, by_loopback_asked, "and none answered");
     drop(anonymous);
@@ -78,7 +78,7 @@ async fn schedulers_with_a_certificate_ask_by_service_and_by_loopback() {
         refused(&extender).await
     ));
 
-    audited(&arena).await;
+    audited(&namespace).await;
     assert_eq!(release.failed_open().await, 0.0, "admission without a certificate all the time");
 }
 
@@ -101,13 +101,13 @@ async fn install(release: &mut Release, client: &Certificate, port: u16) {
 }
 
 /// A DaemonSet and a Deployment, placed by that scheduler.
-async fn place(arena: &TestNamespace<Arc<ControlPlane>>, scheduler: &str) {
+async fn place(namespace: &TestNamespace<Arc<ControlPlane>>, scheduler: &str) {
     let by = json!({ "spec": { "template": { "spec": { "schedulerName": scheduler } } } });
     let (agent, web) = (format!("agent-{scheduler}"), format!("web-{scheduler}"));
-    arena.create(&arena.daemon_set(&agent, by.clone())).await;
-    arena.create(&arena.deployment(&web, 2, "100m", by)).await;
-    arena.settled(&agent, 2).await;
-    arena.bound(&web, 2).await;
+    namespace.create(&namespace.daemon_set(&agent, by.clone())).await;
+    namespace.create(&namespace.deployment(&web, 2, "100m", by)).await;
+    namespace.settled(&agent, 2).await;
+    namespace.bound(&web, 2).await;
 }
 
 async fn asked(replica: &Replica) -> f64 {
@@ -119,13 +119,13 @@ async fn refused(replica: &Replica) -> f64 {
 }
 
 /// Creates a DaemonSet that is refused and a daemon pod that is changed: docs/operate.md says what the audit log says of them.
-async fn audited(arena: &TestNamespace<Arc<ControlPlane>>) {
+async fn audited(namespace: &TestNamespace<Arc<ControlPlane>>) {
     let long = "a".repeat(250);
     let mut refused = daemon_set("long");
     refused.metadata.name = Some(long.clone());
-    let refusal = arena.api().create(&PostParams::default(), &refused).await.map(|_: DaemonSet| ());
+    let refusal = namespace.api().create(&PostParams::default(), &refused).await.map(|_: DaemonSet| ());
     assert!(matches!(&refusal, Err(kube::Error::Api(status)) if status.code == 403), "{refusal:?}");
-    arena.create(&daemon_pod("bound-by-its-controller", "chart-wiring-2")).await;
+    namespace.create(&daemon_pod("bound-by-its-controller", "chart-wiring-2")).await;
 
     let validate = "validate.daemonset-warden.io";
     let mutate = "mutate.daemonset-warden.io";
@@ -139,7 +139,7 @@ async fn audited(arena: &TestNamespace<Arc<ControlPlane>>) {
         ("agent-anonymous", vec![]),
     ] {
         let annotations = eventually(&format!("{name} is in the audit log"), async || {
-            let log = arena.plane.audit_log();
+            let log = namespace.plane.audit_log();
             let events = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
             let mut of_object = events
                 .filter(|event| event["stage"] == "ResponseComplete" && event["objectRef"]["name"] == name);

@@ -14,20 +14,20 @@ use crate::harness::{
 
 #[tokio::test]
 async fn a_daemon_pod_lands_on_a_node() {
-    let arena = TestNamespace::shared("smoke").await;
-    let node = arena.node().await;
-    arena.create(&arena.daemon_set("agent", json!({}))).await;
-    arena.settled("agent", 1).await;
-    let pods = arena.bound("agent", 1).await;
+    let namespace = TestNamespace::shared("smoke").await;
+    let node = namespace.node().await;
+    namespace.create(&namespace.daemon_set("agent", json!({}))).await;
+    namespace.settled("agent", 1).await;
+    let pods = namespace.bound("agent", 1).await;
     assert_eq!(pods[0].spec.as_ref().unwrap().node_name, Some(node));
-    assert_eq!(arena.recorder.created_by("agent"), 1);
-    assert!(arena.recorder.preempted().is_empty());
+    assert_eq!(namespace.recorder.created_by("agent"), 1);
+    assert!(namespace.recorder.preempted().is_empty());
 }
 
 #[tokio::test]
 async fn kubectl_speaks_the_servers_version() {
-    let arena = TestNamespace::shared("versions").await;
-    let versions = arena.kubectl.succeed(&["version", "--output=json"]).await;
+    let namespace = TestNamespace::shared("versions").await;
+    let versions = namespace.kubectl.succeed(&["version", "--output=json"]).await;
     let versions: serde_json::Value = serde_json::from_str(&versions).unwrap();
     assert_eq!(
         versions["clientVersion"]["gitVersion"], versions["serverVersion"]["gitVersion"],
@@ -38,11 +38,11 @@ async fn kubectl_speaks_the_servers_version() {
 
 #[tokio::test]
 async fn nodes_and_pods_take_their_time() {
-    let arena = TestNamespace::shared("delays").await;
+    let namespace = TestNamespace::shared("delays").await;
     let options = NodeOptions { ready_after: Some("3s"), ..NodeOptions::default() };
     let started = Instant::now();
-    let node = arena.nodes(1, 1, &options).await.remove(0);
-    let api: Api<Node> = Api::all(arena.client.clone());
+    let node = namespace.nodes(1, 1, &options).await.remove(0);
+    let api: Api<Node> = Api::all(namespace.client.clone());
     eventually("the node is Ready", async || {
         let status = api.get(&node).await.unwrap().status.unwrap_or_default();
         let conditions = status.conditions.unwrap_or_default();
@@ -54,11 +54,11 @@ async fn nodes_and_pods_take_their_time() {
     assert!(started.elapsed() > Duration::from_millis(2500), "Ready after {:?}", started.elapsed());
 
     let slow = json!({ "metadata": { "annotations": { "daemonset-warden.test/gone-after": "3s" } } });
-    arena.create(&arena.pod("slow", "100m", slow)).await;
-    arena.bound("slow", 1).await;
+    namespace.create(&namespace.pod("slow", "100m", slow)).await;
+    namespace.bound("slow", 1).await;
     let started = Instant::now();
-    arena.delete::<Pod>("slow").await;
-    eventually("the pod is gone", async || match arena.pods("slow").await.len() {
+    namespace.delete::<Pod>("slow").await;
+    eventually("the pod is gone", async || match namespace.pods("slow").await.len() {
         0 => Ok(()),
         _ => Err("it is there".to_owned()),
     })
@@ -66,7 +66,7 @@ async fn nodes_and_pods_take_their_time() {
     assert!(started.elapsed() > Duration::from_millis(2500), "gone after {:?}", started.elapsed());
 
     let never = NodeOptions { ready_after: Some(crate::harness::NEVER), ..NodeOptions::default() };
-    let node = arena.nodes(2, 1, &never).await.remove(0);
+    let node = namespace.nodes(2, 1, &never).await.remove(0);
     consistently(Duration::from_secs(3), "the node is not Ready", async || {
         let taints = api.get(&node).await.unwrap().spec.unwrap().taints.unwrap_or_default();
         match taints.iter().any(|taint| taint.key == "node.kubernetes.io/not-ready") {
@@ -81,17 +81,17 @@ async fn nodes_and_pods_take_their_time() {
 async fn components_go_and_come_back() {
     let plane = tokio::task::spawn_blocking(|| ControlPlane::start("restarts")).await.unwrap();
     let mut scheduler = tokio::task::block_in_place(|| plane.scheduler(&SchedulerOptions::default()));
-    let arena = TestNamespace::on(&plane, "restarts").await;
-    arena.node().await;
-    arena.create(&arena.daemon_set("before", json!({}))).await;
-    arena.settled("before", 1).await;
+    let namespace = TestNamespace::on(&plane, "restarts").await;
+    namespace.node().await;
+    namespace.create(&namespace.daemon_set("before", json!({}))).await;
+    namespace.settled("before", 1).await;
     let scheduled = crate::harness::sum(&scheduler.metrics().await, "scheduler_schedule_attempts_total", &[]);
     assert!(scheduled >= 1.0, "{scheduled}");
 
     plane.stop_controller_manager();
-    arena.create(&arena.daemon_set("after", json!({}))).await;
+    namespace.create(&namespace.daemon_set("after", json!({}))).await;
     consistently(Duration::from_secs(1), "nobody makes pods", async || {
-        match arena.pods("after").await.len() {
+        match namespace.pods("after").await.len() {
             0 => Ok(()),
             _ => Err("somebody does".to_owned()),
         }
@@ -102,7 +102,7 @@ async fn components_go_and_come_back() {
         plane.start_controller_manager();
         scheduler.restart();
     });
-    arena.settled("after", 1).await;
+    namespace.settled("after", 1).await;
 }
 
 /// The promise that a run makes to the machine it runs on: this test starts a run of its own, and kills it.

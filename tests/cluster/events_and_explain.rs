@@ -11,31 +11,31 @@ use crate::harness::{
 };
 
 /// Waits until kubectl's description of it has all of the texts.
-async fn described(served: &TestExtender, what: &[&str], texts: &[&str]) {
+async fn described(test: &TestExtender, what: &[&str], texts: &[&str]) {
     eventually(&format!("kubectl describe {what:?} has {texts:?}"), async || {
-        let shown = served.arena.kubectl.succeed(&[&["describe"], what].concat()).await;
+        let shown = test.namespace.kubectl.succeed(&[&["describe"], what].concat()).await;
         if texts.iter().all(|text| shown.contains(text)) { Ok(()) } else { Err(shown) }
     })
     .await;
 }
 
 #[tokio::test]
-async fn kubectl_shows_that_room_is_kept_and_why_it_no_longer_is() {
-    let served = TestExtender::start("events", json!({})).await;
-    let node = served.arena.node().await;
-    served.missing_daemon_set("agent", "1", json!({})).await;
-    served.arena.pods_exist("agent", 1).await;
-    served.ordinary("web", 4, json!({})).await;
+async fn kubectl_shows_that_room_is_held_and_why_it_no_longer_is() {
+    let test = TestExtender::start("events", json!({})).await;
+    let node = test.namespace.node().await;
+    test.missing_daemon_set("agent", "1", json!({})).await;
+    test.namespace.pods_exist("agent", 1).await;
+    test.ordinary("web", 4, json!({})).await;
     let keeping = "keeping room for the missing pod of DaemonSet events/agent";
-    described(&served, &["node", &node], &["HoldingRoom", keeping]).await;
+    described(&test, &["node", &node], &["HoldingRoom", keeping]).await;
     let keeping = "keeping room on nodes that miss a pod of this DaemonSet";
-    described(&served, &["daemonset", "agent"], &["HoldingRoom", keeping]).await;
+    described(&test, &["daemonset", "agent"], &["HoldingRoom", keeping]).await;
 
-    served.arena.delete::<k8s_openapi::api::apps::v1::DaemonSet>("agent").await;
+    test.namespace.delete::<k8s_openapi::api::apps::v1::DaemonSet>("agent").await;
     let ended = "no longer keeping room for the pod of DaemonSet events/agent";
-    described(&served, &["node", &node], &["HoldEnded", ended]).await;
+    described(&test, &["node", &node], &["HoldEnded", ended]).await;
     let web = async || {
-        let pods = served.arena.pods("web").await;
+        let pods = test.namespace.pods("web").await;
         if pods.iter().filter(|pod| is_bound(pod)).count() == 4 { Ok(()) } else { Err(describe(&pods)) }
     };
     eventually("the refused pod runs", web).await;
@@ -43,27 +43,27 @@ async fn kubectl_shows_that_room_is_kept_and_why_it_no_longer_is() {
 
 #[tokio::test]
 async fn audit_mode_refuses_nothing_and_counts() {
-    let served = TestExtender::start("audit", json!({ "reservation": { "mode": "Audit" } })).await;
-    served.arena.node().await;
-    served.missing_daemon_set("agent", "1", json!({})).await;
-    served.arena.pods_exist("agent", 1).await;
-    served.ordinary("web", 4, json!({})).await;
+    let test = TestExtender::start("audit", json!({ "reservation": { "mode": "Audit" } })).await;
+    test.namespace.node().await;
+    test.missing_daemon_set("agent", "1", json!({})).await;
+    test.namespace.pods_exist("agent", 1).await;
+    test.ordinary("web", 4, json!({})).await;
     eventually("all ordinary pods run", async || {
-        let pods = served.arena.pods("web").await;
+        let pods = test.namespace.pods("web").await;
         if pods.iter().filter(|pod| is_bound(pod)).count() == 4 { Ok(()) } else { Err(describe(&pods)) }
     })
     .await;
-    let counted = served.warden.metric("daemonset_warden_extender_audited_nodes_total", &[]).await;
+    let counted = test.warden.metric("daemonset_warden_extender_audited_nodes_total", &[]).await;
     assert!(counted > 0.0);
-    let refused = served.warden.metric("daemonset_warden_extender_refused_nodes_total", &[]).await;
+    let refused = test.warden.metric("daemonset_warden_extender_refused_nodes_total", &[]).await;
     assert!(refused < 1.0, "{refused}");
 }
 
 /// Every node that the DaemonSet's controller makes a pod for, and no other; and how each of these pods is.
 #[tokio::test]
 async fn explain_says_what_the_controller_and_the_scheduler_do() {
-    let served = TestExtender::start("explained", json!({})).await;
-    let arena = &served.arena;
+    let test = TestExtender::start("explained", json!({})).await;
+    let namespace = &test.namespace;
     let labelled = || BTreeMap::from([("agent".to_owned(), "yes".to_owned())]);
     let options = NodeOptions { labels: labelled(), ..NodeOptions::default() };
     let taint = |effect: &str| vec![object(json!({ "key": "dedicated", "value": "db", "effect": effect }))];
@@ -76,21 +76,21 @@ async fn explain_says_what_the_controller_and_the_scheduler_do() {
     ];
     let mut expected = BTreeMap::new();
     for (number, (options, state)) in kinds.iter().enumerate() {
-        expected.insert(arena.nodes(number, 1, options).await.remove(0), *state);
+        expected.insert(namespace.nodes(number, 1, options).await.remove(0), *state);
     }
     // One that is cordoned after its pod has come keeps it.
-    let cordoned = arena.nodes(9, 1, &options).await.remove(0);
-    served.daemon_set("agent", "300m", json!({ "nodeSelector": { "agent": "yes" } })).await;
+    let cordoned = namespace.nodes(9, 1, &options).await.remove(0);
+    test.daemon_set("agent", "300m", json!({ "nodeSelector": { "agent": "yes" } })).await;
     eventually("all that can run do", async || {
-        let pods = arena.pods("agent").await;
+        let pods = namespace.pods("agent").await;
         let bound = pods.iter().filter(|pod| is_bound(pod)).count();
         if (bound, pods.len()) == (3, 4) { Ok(()) } else { Err(describe(&pods)) }
     })
     .await;
-    arena.kubectl.succeed(&["cordon", &cordoned]).await;
+    namespace.kubectl.succeed(&["cordon", &cordoned]).await;
     expected.insert(cordoned, "Running");
 
-    let kubeconfig = arena.warden_kubeconfig().await;
+    let kubeconfig = namespace.warden_kubeconfig().await;
     let explain = async || {
         let mut command = Command::new(env!("CARGO_BIN_EXE_daemonset-warden"));
         command.args(["explain", "explained/agent", "-o", "json", "--kubeconfig"]).arg(&kubeconfig);
@@ -103,7 +103,7 @@ async fn explain_says_what_the_controller_and_the_scheduler_do() {
     let agree = async || {
         let rows = explain().await;
         assert_eq!(rows.len(), expected.len(), "{rows:?}");
-        let pods = arena.pods("agent").await;
+        let pods = namespace.pods("agent").await;
         for row in &rows {
             let node = row["node"].as_str().unwrap();
             let is_there = match expected[node] {

@@ -16,18 +16,18 @@ const SOON: Duration = Duration::from_secs(30);
 
 /// A warden, and a scheduler of the test's own name that asks it.
 async fn extended(
-    arena: &TestNamespace<&'static ControlPlane>,
+    namespace: &TestNamespace<&'static ControlPlane>,
     node_cache_capable: bool,
 ) -> (Warden, Scheduler) {
     let warden = Warden::start(WardenOptions::default()).await;
     let mut extender = warden.extender();
     extender.node_cache_capable = node_cache_capable;
     let options = SchedulerOptions {
-        name: arena.namespace.clone(),
+        name: namespace.name.clone(),
         extenders: vec![extender],
         ..SchedulerOptions::default()
     };
-    let plane = arena.plane;
+    let plane = namespace.plane;
     let scheduler = tokio::task::spawn_blocking(move || plane.scheduler(&options)).await.unwrap();
     (warden, scheduler)
 }
@@ -38,26 +38,28 @@ fn by(scheduler: &str) -> Value {
 }
 
 async fn asks_the_warden(name: &str, node_cache_capable: bool) {
-    let arena = TestNamespace::shared(name).await;
-    let nodes = arena.nodes(1, NODES, &NodeOptions::default()).await;
-    let (warden, _scheduler) = extended(&arena, node_cache_capable).await;
-    arena.create(&arena.daemon_set("agent", by(name))).await;
-    arena.create(&arena.deployment("web", 4, "100m", by(name))).await;
-    arena.settled("agent", NODES as i32).await;
-    arena.bound("web", 4).await;
+    let namespace = TestNamespace::shared(name).await;
+    let nodes = namespace.nodes(1, NODES, &NodeOptions::default()).await;
+    let (warden, _scheduler) = extended(&namespace, node_cache_capable).await;
+    namespace.create(&namespace.daemon_set("agent", by(name))).await;
+    namespace.create(&namespace.deployment("web", 4, "100m", by(name))).await;
+    namespace.settled("agent", NODES as i32).await;
+    namespace.bound("web", 4).await;
 
     // Somebody's webhook widens the affinity of daemon pods to every node, and makes them all prefer the first. Their
     // controller still counts each where `metadata.name` says, and only the extender keeps them from anywhere else.
     let first = nodes[0].clone();
     let foreign = HttpsServer::start(mutating_webhook(move |pod| widen(pod, &first))).await;
-    arena.register_foreign(&format!("{name}-foreign"), &format!("{}/mutate", foreign.url), &foreign.ca).await;
-    arena.create(&arena.daemon_set("wide", by(name))).await;
-    arena.settled("wide", NODES as i32).await;
-    let pods = arena.bound("wide", NODES).await;
+    namespace
+        .register_foreign(&format!("{name}-foreign"), &format!("{}/mutate", foreign.url), &foreign.ca)
+        .await;
+    namespace.create(&namespace.daemon_set("wide", by(name))).await;
+    namespace.settled("wide", NODES as i32).await;
+    let pods = namespace.bound("wide", NODES).await;
     let mut on: Vec<_> = pods.iter().filter_map(node_of).collect();
     on.sort_unstable();
     assert_eq!(on, nodes);
-    assert_eq!(arena.recorder.created_by("wide"), NODES);
+    assert_eq!(namespace.recorder.created_by("wide"), NODES);
     let asked = warden.filter_calls().await;
     assert!(asked >= (2 * NODES + 4) as f64, "asked {asked} times");
 }
@@ -92,34 +94,34 @@ async fn a_scheduler_asks_with_whole_nodes() {
 /// `ignorable: true`, and the server is killed, frozen, and back.
 #[tokio::test]
 async fn a_scheduler_goes_on_without_the_warden() {
-    let arena = TestNamespace::shared("fail-open").await;
-    arena.nodes(1, NODES, &NodeOptions::default()).await;
-    let (mut warden, _scheduler) = extended(&arena, true).await;
-    arena.create(&arena.deployment("with", 4, "100m", by("fail-open"))).await;
-    arena.bound("with", 4).await;
+    let namespace = TestNamespace::shared("fail-open").await;
+    namespace.nodes(1, NODES, &NodeOptions::default()).await;
+    let (mut warden, _scheduler) = extended(&namespace, true).await;
+    namespace.create(&namespace.deployment("with", 4, "100m", by("fail-open"))).await;
+    namespace.bound("with", 4).await;
 
     warden.kill();
-    arena.create(&arena.deployment("dead", 4, "100m", by("fail-open"))).await;
-    arena.create(&arena.daemon_set("agent", by("fail-open"))).await;
-    land(&arena, "dead", 4).await;
-    land(&arena, "agent", NODES).await;
+    namespace.create(&namespace.deployment("dead", 4, "100m", by("fail-open"))).await;
+    namespace.create(&namespace.daemon_set("agent", by("fail-open"))).await;
+    land(&namespace, "dead", 4).await;
+    land(&namespace, "agent", NODES).await;
 
     warden.restart();
     let before = warden.filter_calls().await;
-    arena.create(&arena.deployment("back", 4, "100m", by("fail-open"))).await;
-    land(&arena, "back", 4).await;
+    namespace.create(&namespace.deployment("back", 4, "100m", by("fail-open"))).await;
+    land(&namespace, "back", 4).await;
     let after = warden.filter_calls().await;
     assert!(after > before, "the scheduler asks again");
 
     warden.freeze();
-    arena.create(&arena.deployment("frozen", 4, "100m", by("fail-open"))).await;
-    land(&arena, "frozen", 4).await;
+    namespace.create(&namespace.deployment("frozen", 4, "100m", by("fail-open"))).await;
+    land(&namespace, "frozen", 4).await;
     warden.thaw();
 }
 
-async fn land(arena: &TestNamespace<&'static ControlPlane>, app: &str, count: usize) {
+async fn land(namespace: &TestNamespace<&'static ControlPlane>, app: &str, count: usize) {
     eventually_within(SOON, &format!("{count} pods of {app} are bound"), async || {
-        let pods: Vec<Pod> = arena.pods(app).await;
+        let pods: Vec<Pod> = namespace.pods(app).await;
         let bound = pods.iter().filter(|pod| node_of(pod).is_some()).count();
         if bound == count { Ok(()) } else { Err(crate::harness::describe(&pods)) }
     })
@@ -129,14 +131,14 @@ async fn land(arena: &TestNamespace<&'static ControlPlane>, app: &str, count: us
 /// SIGTERM with an apiserver and a scheduler connected: both keep their connections open for 90 s.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_warden_that_is_told_to_stop_leaves_at_once() {
-    let arena = TestNamespace::shared("drain").await;
-    arena.nodes(1, NODES, &NodeOptions::default()).await;
-    let (mut warden, _scheduler) = extended(&arena, true).await;
-    arena.register(&warden, "Fail").await;
-    arena.create(&arena.daemon_set("agent", by("drain"))).await;
-    arena.settled("agent", NODES as i32).await;
-    let told = std::time::Instant::now();
+    let namespace = TestNamespace::shared("drain").await;
+    namespace.nodes(1, NODES, &NodeOptions::default()).await;
+    let (mut warden, _scheduler) = extended(&namespace, true).await;
+    namespace.register(&warden, "Fail").await;
+    namespace.create(&namespace.daemon_set("agent", by("drain"))).await;
+    namespace.settled("agent", NODES as i32).await;
+    let sent = std::time::Instant::now();
     let status = tokio::task::block_in_place(|| warden.terminate());
     assert!(status.success(), "{status}; {}", warden.log());
-    assert!(told.elapsed() < Duration::from_secs(20), "{:?}", told.elapsed());
+    assert!(sent.elapsed() < Duration::from_secs(20), "{:?}", sent.elapsed());
 }

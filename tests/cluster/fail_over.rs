@@ -32,9 +32,9 @@ const PAUSE: Duration = Duration::from_millis(160);
 
 /// Counts the pods that nobody was asked about, of that many.
 async fn unasked(name: &str, host: &str, gone: FailureMode, asks_both: bool, pods: usize) -> usize {
-    let arena = TestNamespace::shared(name).await;
-    let kubeconfig = Some(arena.warden_kubeconfig().await);
-    let config = arena.holding_here(serde_json::Value::Null);
+    let namespace = TestNamespace::shared(name).await;
+    let kubeconfig = Some(namespace.warden_kubeconfig().await);
+    let config = namespace.holding_here(serde_json::Value::Null);
     let options = || WardenOptions { config: config.clone(), kubeconfig: kubeconfig.clone() };
     let (mut first, second) = (Warden::start(options()).await, Warden::start(options()).await);
     let forwarder = Forwarder::start(first.port()).await;
@@ -47,14 +47,14 @@ async fn unasked(name: &str, host: &str, gone: FailureMode, asks_both: bool, pod
     let extenders =
         if asks_both { vec![first.extender(), second.extender()] } else { vec![behind_one_address] };
     let asked = SchedulerOptions { name: name.to_owned(), extenders, ..SchedulerOptions::default() };
-    let plane = arena.plane;
+    let plane = namespace.plane;
     let scheduler = tokio::task::spawn_blocking(move || plane.scheduler(&asked)).await.unwrap();
-    arena.nodes(1, 3, &NodeOptions { cpu: "100", pods: "1000", ..NodeOptions::default() }).await;
+    namespace.nodes(1, 3, &NodeOptions { cpu: "100", pods: "1000", ..NodeOptions::default() }).await;
 
     let mut lost = None;
     for number in 0..pods {
         let spec = json!({ "metadata": { "labels": { "app": "web" } }, "spec": { "schedulerName": name } });
-        arena.create(&arena.pod(&format!("web-{number}"), "10m", spec)).await;
+        namespace.create(&namespace.pod(&format!("web-{number}"), "10m", spec)).await;
         if number == BEFORE {
             tokio::task::block_in_place(|| match gone {
                 FailureMode::Killed => first.kill(),
@@ -68,7 +68,7 @@ async fn unasked(name: &str, host: &str, gone: FailureMode, asks_both: bool, pod
         tokio::time::sleep(PAUSE).await;
     }
     eventually_within(Duration::from_secs(120), "all pods are bound", async || {
-        let there: Vec<Pod> = arena.pods("web").await;
+        let there: Vec<Pod> = namespace.pods("web").await;
         if there.iter().filter(|pod| is_bound(pod)).count() == pods { Ok(()) } else { Err(describe(&there)) }
     })
     .await;

@@ -15,51 +15,51 @@ use crate::harness::{
 /// look at them by itself.
 const WOKEN: Duration = Duration::from_secs(15);
 
-async fn bound(served: &TestExtender, app: &str) -> usize {
-    served.arena.pods(app).await.iter().filter(|pod| is_bound(pod)).count()
+async fn bound(test: &TestExtender, app: &str) -> usize {
+    test.namespace.pods(app).await.iter().filter(|pod| is_bound(pod)).count()
 }
 
-async fn wait_for(served: &TestExtender, app: &str, count: usize, at_most: Duration) {
+async fn wait_for(test: &TestExtender, app: &str, count: usize, at_most: Duration) {
     eventually_within(at_most, &format!("{count} pods of {app} are bound"), async || {
-        let pods = served.arena.pods(app).await;
+        let pods = test.namespace.pods(app).await;
         if pods.iter().filter(|pod| is_bound(pod)).count() == count { Ok(()) } else { Err(describe(&pods)) }
     })
     .await;
 }
 
 /// The fourth pod is refused for as long as the hold lasts, and then runs.
-async fn refused_until_the_hold_ends(served: &TestExtender, hold: Duration) {
-    served.ordinary("web", 4, json!({})).await;
-    wait_for(served, "web", 3, Duration::from_secs(30)).await;
+async fn refused_until_the_hold_ends(test: &TestExtender, hold: Duration) {
+    test.ordinary("web", 4, json!({})).await;
+    wait_for(test, "web", 3, Duration::from_secs(30)).await;
     let refused = Instant::now();
-    wait_for(served, "web", 4, hold + WOKEN).await;
+    wait_for(test, "web", 4, hold + WOKEN).await;
     assert!(refused.elapsed() > hold / 2, "the hold lasted only {:?}", refused.elapsed());
 }
 
 #[tokio::test]
 async fn hold_timeout_ends_a_hold_for_a_pod_that_does_not_come() {
-    let served = TestExtender::start("hold-timeout", json!({ "reservation": { "holdTimeout": "8s" } })).await;
-    served.arena.node().await;
-    served.missing_daemon_set("agent", "1", json!({})).await;
-    served.arena.pods_exist("agent", 1).await;
-    refused_until_the_hold_ends(&served, Duration::from_secs(8)).await;
-    told(&served, "HoldingRoom").await;
-    told(&served, "HoldEnded").await;
+    let test = TestExtender::start("hold-timeout", json!({ "reservation": { "holdTimeout": "8s" } })).await;
+    test.namespace.node().await;
+    test.missing_daemon_set("agent", "1", json!({})).await;
+    test.namespace.pods_exist("agent", 1).await;
+    refused_until_the_hold_ends(&test, Duration::from_secs(8)).await;
+    event_is_there(&test, "HoldingRoom").await;
+    event_is_there(&test, "HoldEnded").await;
 }
 
 /// An Event on the DaemonSet or the Node.
-async fn told(served: &TestExtender, reason: &str) {
-    let api = kube::Api::<Event>::all(served.client());
+async fn event_is_there(test: &TestExtender, reason: &str) {
+    let api = kube::Api::<Event>::all(test.client());
     eventually(&format!("an Event says {reason}"), async || {
         let events =
             api.list(&ListParams::default().fields(&format!("reason={reason}"))).await.unwrap().items;
         let about = |event: &&Event| {
-            event.involved_object.namespace.as_deref() == Some(&served.arena.namespace)
+            event.involved_object.namespace.as_deref() == Some(&test.namespace.name)
                 || event
                     .involved_object
                     .name
                     .as_deref()
-                    .is_some_and(|name| name.starts_with(&served.arena.namespace))
+                    .is_some_and(|name| name.starts_with(&test.namespace.name))
         };
         if events.iter().any(|event| about(&event)) {
             Ok(())
@@ -73,69 +73,67 @@ async fn told(served: &TestExtender, reason: &str) {
 #[tokio::test]
 async fn wait_timeout_ends_a_hold_for_room_that_does_not_come() {
     let config = json!({ "reservation": { "waitTimeout": "8s" } });
-    let served = TestExtender::start("wait-timeout", config).await;
-    served.arena.node().await;
+    let test = TestExtender::start("wait-timeout", config).await;
+    test.namespace.node().await;
     let by_us = json!({ "spec": { "schedulerName": "wait-timeout" } });
-    served.arena.create(&served.arena.pod("filler", "3500m", by_us.clone())).await;
-    served.arena.bound("filler", 1).await;
-    served.daemon_set("agent", "1", json!({})).await;
-    served.arena.pods_exist("agent", 1).await;
-    served.arena.create(&served.arena.pod("small", "400m", by_us)).await;
-    consistently(Duration::from_secs(4), "the small pod waits", async || {
-        match bound(&served, "small").await {
-            0 => Ok(()),
-            _ => Err("it runs".to_owned()),
-        }
+    test.namespace.create(&test.namespace.pod("filler", "3500m", by_us.clone())).await;
+    test.namespace.bound("filler", 1).await;
+    test.daemon_set("agent", "1", json!({})).await;
+    test.namespace.pods_exist("agent", 1).await;
+    test.namespace.create(&test.namespace.pod("small", "400m", by_us)).await;
+    consistently(Duration::from_secs(4), "the small pod waits", async || match bound(&test, "small").await {
+        0 => Ok(()),
+        _ => Err("it runs".to_owned()),
     })
     .await;
-    wait_for(&served, "small", 1, Duration::from_secs(8) + WOKEN).await;
+    wait_for(&test, "small", 1, Duration::from_secs(8) + WOKEN).await;
 }
 
 /// The controller is refused each pod by the quota: there is none to look at, only the template.
 #[tokio::test]
 async fn a_quota_that_keeps_daemon_pods_out_holds_for_a_bounded_time() {
-    let served = TestExtender::start("quota", json!({ "reservation": { "holdTimeout": "8s" } })).await;
-    served.arena.node().await;
-    let class = served.arena.priority_class("agents", 0).await;
+    let test = TestExtender::start("quota", json!({ "reservation": { "holdTimeout": "8s" } })).await;
+    test.namespace.node().await;
+    let class = test.namespace.priority_class("agents", 0).await;
     let quota: ResourceQuota = object(json!({
         "metadata": { "name": "none" },
         "spec": { "hard": { "pods": "0" }, "scopeSelector": { "matchExpressions": [
             { "scopeName": "PriorityClass", "operator": "In", "values": [class] },
         ] } },
     }));
-    served.arena.create(&quota).await;
-    served.daemon_set("agent", "1", json!({ "priorityClassName": class })).await;
-    let api = served.arena.api::<Event>();
+    test.namespace.create(&quota).await;
+    test.daemon_set("agent", "1", json!({ "priorityClassName": class })).await;
+    let api = test.namespace.api::<Event>();
     eventually("the quota refuses the daemon pod", async || {
         let events = api.list(&ListParams::default().fields("reason=FailedCreate")).await.unwrap().items;
         if events.is_empty() { Err("no Event".to_owned()) } else { Ok(()) }
     })
     .await;
-    refused_until_the_hold_ends(&served, Duration::from_secs(8)).await;
-    assert!(served.arena.pods("agent").await.is_empty());
+    refused_until_the_hold_ends(&test, Duration::from_secs(8)).await;
+    assert!(test.namespace.pods("agent").await.is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_warden_that_is_killed_fails_open_and_comes_back_in_force() {
-    let mut served = TestExtender::start("killed", json!({})).await;
-    served.arena.node().await;
-    served.missing_daemon_set("agent", "1", json!({})).await;
-    served.arena.pods_exist("agent", 1).await;
-    served.ordinary("web", 4, json!({})).await;
-    wait_for(&served, "web", 3, Duration::from_secs(30)).await;
+    let mut test = TestExtender::start("killed", json!({})).await;
+    test.namespace.node().await;
+    test.missing_daemon_set("agent", "1", json!({})).await;
+    test.namespace.pods_exist("agent", 1).await;
+    test.ordinary("web", 4, json!({})).await;
+    wait_for(&test, "web", 3, Duration::from_secs(30)).await;
 
-    tokio::task::block_in_place(|| served.warden.kill());
+    tokio::task::block_in_place(|| test.warden.kill());
     // A sleeping pod is not woken by the death of an extender: any event of the cluster does it.
-    let nodes = served.arena.nodes(2, 1, &NodeOptions { cpu: "100m", ..NodeOptions::default() }).await;
-    wait_for(&served, "web", 4, Duration::from_secs(30)).await;
+    let nodes = test.namespace.nodes(2, 1, &NodeOptions { cpu: "100m", ..NodeOptions::default() }).await;
+    wait_for(&test, "web", 4, Duration::from_secs(30)).await;
 
-    tokio::task::block_in_place(|| served.warden.restart());
-    let pods = served.arena.pods("web").await;
+    tokio::task::block_in_place(|| test.warden.restart());
+    let pods = test.namespace.pods("web").await;
     let victim = pods.iter().find(|pod| is_bound(pod)).unwrap();
-    served.arena.delete::<k8s_openapi::api::core::v1::Pod>(victim.metadata.name.as_deref().unwrap()).await;
-    wait_for(&served, "web", 3, Duration::from_secs(30)).await;
+    test.namespace.delete::<k8s_openapi::api::core::v1::Pod>(victim.metadata.name.as_deref().unwrap()).await;
+    wait_for(&test, "web", 3, Duration::from_secs(30)).await;
     consistently(Duration::from_secs(4), "the room is kept again", async || {
-        match bound(&served, "web").await {
+        match bound(&test, "web").await {
             3 => Ok(()),
             other => Err(format!("{other} bound, nodes besides the first: {nodes:?}")),
         }
@@ -146,8 +144,8 @@ async fn a_warden_that_is_killed_fails_open_and_comes_back_in_force() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_apiserver_that_restarts_loses_no_daemon_pod() {
     let plane = tokio::task::spawn_blocking(|| ControlPlane::start("restarted")).await.unwrap();
-    let arena = TestNamespace::on(&plane, "restarted").await;
-    let kubeconfig = Some(arena.warden_kubeconfig().await);
+    let namespace = TestNamespace::on(&plane, "restarted").await;
+    let kubeconfig = Some(namespace.warden_kubeconfig().await);
     let warden = Warden::start(WardenOptions { kubeconfig, ..WardenOptions::default() }).await;
     let mut extender = warden.extender();
     // Beside the other tests on two cores a call can starve for 300 ms, and what fails open proves nothing.
@@ -156,20 +154,20 @@ async fn an_apiserver_that_restarts_loses_no_daemon_pod() {
     let _scheduler = tokio::task::block_in_place(|| plane.scheduler(&options));
 
     for name in ["cni", "csi", "logs"] {
-        arena.create(&arena.daemon_set(name, json!({}))).await;
+        namespace.create(&namespace.daemon_set(name, json!({}))).await;
     }
     // Each time there is a backlog, and nodes come just before and just after.
-    arena.create(&arena.deployment("web", 72, "1", json!({}))).await;
-    arena.pods_exist("web", 72).await;
+    namespace.create(&namespace.deployment("web", 72, "1", json!({}))).await;
+    namespace.pods_exist("web", 72).await;
     let mut nodes = 0;
     for away in [Duration::from_millis(200), Duration::from_secs(4)] {
-        arena.add_nodes(nodes + 1, 3, &NodeOptions::default()).await;
+        namespace.add_nodes(nodes + 1, 3, &NodeOptions::default()).await;
         tokio::task::block_in_place(|| plane.restart_apiserver(away));
-        arena.add_nodes(nodes + 4, 3, &NodeOptions::default()).await;
+        namespace.add_nodes(nodes + 4, 3, &NodeOptions::default()).await;
         nodes += 6;
         for name in ["cni", "csi", "logs"] {
             eventually_within(Duration::from_secs(120), &format!("{name} runs everywhere"), async || {
-                let pods = arena.pods(name).await;
+                let pods = namespace.pods(name).await;
                 let bound = pods.iter().filter(|pod| is_bound(pod)).count();
                 if bound == nodes { Ok(()) } else { Err(describe(&pods)) }
             })

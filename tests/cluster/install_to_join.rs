@@ -1,5 +1,5 @@
 //! The whole way, from `helm install` to a node that joins a cluster with a backlog: what must work on every supported
-//! Kubernetes. `KUBERNETES=1.34 cargo test --test cluster journey` goes it on that minor.
+//! Kubernetes. `KUBERNETES=1.34 cargo test --test cluster install_to_join` goes it on that minor.
 
 use std::collections::BTreeSet;
 use std::io::Write;
@@ -22,7 +22,7 @@ type OwnNamespace = TestNamespace<Arc<ControlPlane>>;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn from_helm_install_to_a_node_that_joins() {
-    let lists = journey("journey", &[]).await;
+    let lists = install_to_join("install-to-join", &[]).await;
     assert!(lists.plain.is_empty(), "streamed, and not asked for once more: {lists:?}");
     assert!(lists.streamed.contains("pods") && lists.streamed.contains("daemonsets"), "{lists:?}");
 }
@@ -30,12 +30,12 @@ async fn from_helm_install_to_a_node_that_joins() {
 /// As the apiserver of Kubernetes 1.33 is by default, and of 1.31 and before: it refuses, and is asked for plain lists.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_same_where_lists_are_not_streamed() {
-    let lists = journey("journey-plain", &["--feature-gates=WatchList=false"]).await;
+    let lists = install_to_join("install-to-join-plain", &["--feature-gates=WatchList=false"]).await;
     assert!(lists.streamed.is_empty(), "{lists:?}");
     assert!(lists.plain.contains("pods") && lists.plain.contains("daemonsets"), "{lists:?}");
 }
 
-async fn journey(name: &'static str, flags: &'static [&str]) -> Lists {
+async fn install_to_join(name: &'static str, flags: &'static [&str]) -> Lists {
     let user = format!("system:serviceaccount:{RELEASE}:{RELEASE}");
     let rules = json!([
         { "level": "Metadata", "users": [user], "verbs": ["list", "watch"] },
@@ -49,10 +49,10 @@ async fn journey(name: &'static str, flags: &'static [&str]) -> Lists {
     let _replicas = release.start_replicas().await;
     release.in_force().await;
 
-    let arena = TestNamespace::on(plane.clone(), name).await;
-    judges(&arena).await;
-    let _scheduler = scheduler_as_told(&release).await;
-    node_joins(&arena).await;
+    let namespace = TestNamespace::on(plane.clone(), name).await;
+    webhooks_answer(&namespace).await;
+    let _scheduler = scheduler_as_printed(&release).await;
+    node_joins(&namespace).await;
     assert_eq!(release.failed_open().await, 0.0);
 
     let lists = Lists::of(&plane);
@@ -69,26 +69,26 @@ async fn journey(name: &'static str, flags: &'static [&str]) -> Lists {
 }
 
 /// What the webhooks do: one denial, one warning, one patch.
-async fn judges(arena: &OwnNamespace) {
-    let text = |changes: Value| serde_json::to_string(&arena.daemon_set("agent", changes)).unwrap();
+async fn webhooks_answer(namespace: &OwnNamespace) {
+    let text = |changes: Value| serde_json::to_string(&namespace.daemon_set("agent", changes)).unwrap();
     let long = json!({ "metadata": { "name": "a".repeat(243) } });
-    let denied = arena.kubectl.apply(&text(long)).await;
+    let denied = namespace.kubectl.apply(&text(long)).await;
     assert!(!denied.success && denied.stderr.contains("242"), "{denied:?}");
 
     let bound = json!({ "spec": { "template": { "spec": { "nodeName": "somewhere" } } } });
     let dry_run = ["apply", "--dry-run=server", "-f", "-"];
-    let warned = arena.kubectl.run_with_input(&dry_run, &text(bound)).await;
+    let warned = namespace.kubectl.run_with_input(&dry_run, &text(bound)).await;
     let warning = |line: &str| line.starts_with("Warning: ") && line.contains("spec.template.spec.nodeName");
     assert!(warned.success && warned.stderr.lines().any(warning), "{warned:?}");
 
     let dry_run = PostParams { dry_run: true, ..PostParams::default() };
-    let pod: Pod = arena.api().create(&dry_run, &daemon_pod("bound", "somewhere")).await.unwrap();
+    let pod: Pod = namespace.api().create(&dry_run, &daemon_pod("bound", "somewhere")).await.unwrap();
     let spec = pod.spec.unwrap();
     assert!(spec.node_name.is_none() && spec.affinity.is_some(), "{spec:?}");
 }
 
 /// A scheduler with the configuration that `scheduler-config` prints.
-async fn scheduler_as_told(release: &Release) -> Scheduler {
+async fn scheduler_as_printed(release: &Release) -> Scheduler {
     let mut ca = tempfile::NamedTempFile::new().unwrap();
     ca.write_all(release.extender(String::new()).await.ca.as_bytes()).unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_daemonset-warden"));
@@ -105,26 +105,26 @@ async fn scheduler_as_told(release: &Release) -> Scheduler {
 }
 
 /// Ordinary pods wait for nodes, DaemonSets want 900m of each, and the nodes come.
-async fn node_joins(arena: &OwnNamespace) {
+async fn node_joins(namespace: &OwnNamespace) {
     for name in DAEMONS {
-        arena.create(&arena.daemon_set(name, json!({}))).await;
+        namespace.create(&namespace.daemon_set(name, json!({}))).await;
     }
-    arena.create(&arena.deployment("web", 8 * NODES, "1", json!({}))).await;
-    arena.pods_exist("web", 8 * NODES).await;
+    namespace.create(&namespace.deployment("web", 8 * NODES, "1", json!({}))).await;
+    namespace.pods_exist("web", 8 * NODES).await;
     // 200m more than these need: the chart's own Deployment has pods, too.
     let options = NodeOptions { cpu: "4200m", ..NodeOptions::default() };
-    arena.add_nodes(1, NODES, &options).await;
+    namespace.add_nodes(1, NODES, &options).await;
     for name in DAEMONS {
-        arena.settled(name, NODES as i32).await;
+        namespace.settled(name, NODES as i32).await;
     }
     eventually("ordinary pods have the rest", async || {
-        match arena.pods("web").await.iter().filter(|pod| is_bound(pod)).count() {
+        match namespace.pods("web").await.iter().filter(|pod| is_bound(pod)).count() {
             bound if bound == 3 * NODES => Ok(()),
             bound => Err(format!("{bound} are bound")),
         }
     })
     .await;
-    assert!(arena.recorder.preempted().is_empty(), "{:?}", arena.recorder.preempted());
+    assert!(namespace.recorder.preempted().is_empty(), "{:?}", namespace.recorder.preempted());
 }
 
 /// How the replicas came to know the cluster: kinds by the way in which they were listed.

@@ -15,13 +15,13 @@ use crate::harness::{
 const NODES: usize = 3;
 
 async fn settled(name: &str) -> (TestNamespace<&'static ControlPlane>, Warden) {
-    let arena = TestNamespace::shared(name).await;
+    let namespace = TestNamespace::shared(name).await;
     let warden = Warden::start(WardenOptions::default()).await;
-    arena.register(&warden, "Fail").await;
-    arena.nodes(1, NODES, &NodeOptions::default()).await;
-    arena.create(&arena.daemon_set("agent", json!({}))).await;
-    arena.settled("agent", NODES as i32).await;
-    (arena, warden)
+    namespace.register(&warden, "Fail").await;
+    namespace.nodes(1, NODES, &NodeOptions::default()).await;
+    namespace.create(&namespace.daemon_set("agent", json!({}))).await;
+    namespace.settled("agent", NODES as i32).await;
+    (namespace, warden)
 }
 
 fn image(tag: &str) -> Value {
@@ -31,11 +31,11 @@ fn image(tag: &str) -> Value {
 }
 
 /// That the controller has come to rest: no further pod within some seconds.
-async fn assert_created(arena: &TestNamespace<&'static ControlPlane>, pods: usize) {
+async fn assert_created(namespace: &TestNamespace<&'static ControlPlane>, pods: usize) {
     consistently(Duration::from_secs(3), &format!("{pods} pods were ever made"), async || {
-        match arena.recorder.created_by("agent") {
+        match namespace.recorder.created_by("agent") {
             made if made == pods => Ok(()),
-            made => Err(format!("{made}; {}", describe(&arena.pods("agent").await))),
+            made => Err(format!("{made}; {}", describe(&namespace.pods("agent").await))),
         }
     })
     .await;
@@ -43,76 +43,79 @@ async fn assert_created(arena: &TestNamespace<&'static ControlPlane>, pods: usiz
 
 #[tokio::test]
 async fn a_rollout_and_its_undo_make_each_pod_once() {
-    let (arena, _warden) = settled("rollout").await;
-    assert_created(&arena, NODES).await;
+    let (namespace, _warden) = settled("rollout").await;
+    assert_created(&namespace, NODES).await;
 
-    arena.change::<DaemonSet>("agent", &image("2")).await;
-    arena.settled("agent", NODES as i32).await;
-    assert_created(&arena, 2 * NODES).await;
+    namespace.change::<DaemonSet>("agent", &image("2")).await;
+    namespace.settled("agent", NODES as i32).await;
+    assert_created(&namespace, 2 * NODES).await;
 
-    let history = arena.kubectl.succeed(&["rollout", "history", "daemonset/agent"]).await;
+    let history = namespace.kubectl.succeed(&["rollout", "history", "daemonset/agent"]).await;
     let revisions: Vec<_> =
         history.lines().filter(|line| line.starts_with(|c: char| c.is_ascii_digit())).collect();
     assert_eq!(revisions.len(), 2, "{history}");
 
-    let undone = arena.kubectl.succeed(&["rollout", "undo", "daemonset/agent"]).await;
+    let undone = namespace.kubectl.succeed(&["rollout", "undo", "daemonset/agent"]).await;
     assert_eq!(undone.trim_end(), "daemonset.apps/agent rolled back");
-    let status = arena.kubectl.succeed(&["rollout", "status", "daemonset/agent", "--timeout=60s"]).await;
+    let status = namespace.kubectl.succeed(&["rollout", "status", "daemonset/agent", "--timeout=60s"]).await;
     assert!(status.contains("successfully rolled out"), "{status}");
-    arena.settled("agent", NODES as i32).await;
-    assert_created(&arena, 3 * NODES).await;
-    let pods = arena.bound("agent", NODES).await;
+    namespace.settled("agent", NODES as i32).await;
+    assert_created(&namespace, 3 * NODES).await;
+    let pods = namespace.bound("agent", NODES).await;
     let images: Vec<_> =
         pods.iter().filter_map(|pod| pod.spec.as_ref()?.containers[0].image.clone()).collect();
     assert_eq!(images, ["example.test/main:1"; NODES]);
-    let revisions = arena.api::<ControllerRevision>().list(&ListParams::default()).await.unwrap();
+    let revisions = namespace.api::<ControllerRevision>().list(&ListParams::default()).await.unwrap();
     assert_eq!(revisions.items.len(), 2);
 }
 
 #[tokio::test]
 async fn a_cascading_delete_takes_the_pods_along() {
-    let (arena, _warden) = settled("cascade").await;
-    arena.kubectl.succeed(&["delete", "daemonset", "agent", "--cascade=foreground", "--timeout=60s"]).await;
+    let (namespace, _warden) = settled("cascade").await;
+    namespace
+        .kubectl
+        .succeed(&["delete", "daemonset", "agent", "--cascade=foreground", "--timeout=60s"])
+        .await;
     eventually("no pod is left", async || {
-        let pods = arena.pods("agent").await;
+        let pods = namespace.pods("agent").await;
         if pods.is_empty() { Ok(()) } else { Err(describe(&pods)) }
     })
     .await;
-    assert_created(&arena, NODES).await;
+    assert_created(&namespace, NODES).await;
 }
 
 #[tokio::test]
 async fn an_orphaning_delete_leaves_pods_that_the_next_one_adopts() {
-    let (arena, _warden) = settled("orphans").await;
-    arena.kubectl.succeed(&["delete", "daemonset", "agent", "--cascade=orphan"]).await;
+    let (namespace, _warden) = settled("orphans").await;
+    namespace.kubectl.succeed(&["delete", "daemonset", "agent", "--cascade=orphan"]).await;
     consistently(Duration::from_secs(3), "the pods stay", async || {
-        let pods = arena.pods("agent").await;
+        let pods = namespace.pods("agent").await;
         if pods.iter().filter(|pod| is_bound(pod)).count() == NODES { Ok(()) } else { Err(describe(&pods)) }
     })
     .await;
 
-    let next = arena.create(&arena.daemon_set("agent", json!({}))).await;
-    arena.settled("agent", NODES as i32).await;
-    let pods = arena.bound("agent", NODES).await;
+    let next = namespace.create(&namespace.daemon_set("agent", json!({}))).await;
+    namespace.settled("agent", NODES as i32).await;
+    let pods = namespace.bound("agent", NODES).await;
     let owners: Vec<_> = pods.iter().flat_map(|pod| pod.owner_references()).map(|owner| &owner.uid).collect();
     assert_eq!(owners, [next.metadata.uid.as_ref().unwrap(); NODES]);
-    assert_created(&arena, NODES).await;
+    assert_created(&namespace, NODES).await;
 }
 
 /// Pods that are bound by name come from a template that the controller never changes: what the warden does to them
 /// must look to the controller as if nothing had happened.
 #[tokio::test]
 async fn a_node_bound_daemon_set_does_not_loop() {
-    let arena = TestNamespace::shared("no-loop").await;
+    let namespace = TestNamespace::shared("no-loop").await;
     let warden = Warden::start(WardenOptions::default()).await;
-    arena.register(&warden, "Fail").await;
-    let node = arena.nodes(1, 2, &NodeOptions::default()).await.remove(0);
+    namespace.register(&warden, "Fail").await;
+    let node = namespace.nodes(1, 2, &NodeOptions::default()).await.remove(0);
     let bound = json!({ "spec": { "template": { "spec": { "nodeName": node } } } });
-    arena.create(&arena.daemon_set("agent", bound)).await;
-    arena.settled("agent", 1).await;
-    assert_created(&arena, 1).await;
+    namespace.create(&namespace.daemon_set("agent", bound)).await;
+    namespace.settled("agent", 1).await;
+    assert_created(&namespace, 1).await;
 
-    arena.change::<DaemonSet>("agent", &image("2")).await;
-    arena.settled("agent", 1).await;
-    assert_created(&arena, 2).await;
+    namespace.change::<DaemonSet>("agent", &image("2")).await;
+    namespace.settled("agent", 1).await;
+    assert_created(&namespace, 2).await;
 }

@@ -13,25 +13,25 @@ use crate::harness::{
 };
 
 struct LiveRulesTest {
-    arena: TestNamespace<&'static ControlPlane>,
+    namespace: TestNamespace<&'static ControlPlane>,
     _warden: Warden,
 }
 
-async fn warned(name: &str) -> LiveRulesTest {
-    let arena = TestNamespace::shared(name).await;
-    let kubeconfig = Some(arena.warden_kubeconfig().await);
-    let config = arena.holding_here(json!({}));
-    let warden = Warden::start(WardenOptions { config, kubeconfig }).await;
-    arena.register(&warden, "Fail").await;
-    LiveRulesTest { arena, _warden: warden }
-}
-
 impl LiveRulesTest {
-    /// What kubectl says of the DaemonSet with these changes to its template's spec; it is not stored.
-    async fn of(&self, name: &str, spec: Value) -> String {
-        let daemon_set = self.arena.daemon_set(name, json!({ "spec": { "template": { "spec": spec } } }));
+    async fn start(name: &str) -> Self {
+        let namespace = TestNamespace::shared(name).await;
+        let kubeconfig = Some(namespace.warden_kubeconfig().await);
+        let config = namespace.holding_here(json!({}));
+        let warden = Warden::start(WardenOptions { config, kubeconfig }).await;
+        namespace.register(&warden, "Fail").await;
+        Self { namespace, _warden: warden }
+    }
+
+    /// Returns kubectl's warnings for a DaemonSet with this template spec. A dry run: nothing is stored.
+    async fn warnings(&self, name: &str, spec: Value) -> String {
+        let daemon_set = self.namespace.daemon_set(name, json!({ "spec": { "template": { "spec": spec } } }));
         let manifest = serde_json::to_string(&daemon_set).unwrap();
-        let kubectl = &self.arena.kubectl;
+        let kubectl = &self.namespace.kubectl;
         let outcome = kubectl.run_with_input(&["apply", "--dry-run=server", "-f", "-"], &manifest).await;
         assert!(outcome.success, "a warning refuses nothing: {outcome:?}");
         outcome.stderr
@@ -40,7 +40,7 @@ impl LiveRulesTest {
     /// Waits until the warden has seen what it is to warn of, or that there is nothing any more.
     async fn says(&self, name: &str, spec: Value, text: &str, expected: bool) {
         eventually(&format!("kubectl warns: {text}"), async || {
-            let shown = self.of(name, spec.clone()).await;
+            let shown = self.warnings(name, spec.clone()).await;
             if shown.contains(text) == expected { Ok(()) } else { Err(shown) }
         })
         .await;
@@ -54,60 +54,60 @@ fn cpu(amount: &str) -> Value {
 
 #[tokio::test]
 async fn people_are_warned_of_nodes_that_a_daemon_set_cannot_serve() {
-    let warned = warned("warned-nodes").await;
+    let test = LiveRulesTest::start("warned-nodes").await;
     let without = json!({ "nodeSelector": { "zone": "nowhere" } });
-    warned.says("agent", without.clone(), "none of the cluster's", true).await;
+    test.says("agent", without.clone(), "none of the cluster's", true).await;
     let labels = |key: &str, value: &str| BTreeMap::from([(key.to_owned(), value.to_owned())]);
     let (zone, kind) = (labels("zone", "somewhere"), labels("type", "virtual-kubelet"));
-    warned.arena.nodes(1, 1, &NodeOptions { labels: zone, ..NodeOptions::default() }).await;
+    test.namespace.nodes(1, 1, &NodeOptions { labels: zone, ..NodeOptions::default() }).await;
     let fits = "will not fit on 1 of 1 node: cpu: asks 8";
-    warned.says("agent", cpu("8"), fits, true).await;
-    warned.says("agent", cpu("4"), fits, false).await;
+    test.says("agent", cpu("8"), fits, true).await;
+    test.says("agent", cpu("4"), fits, false).await;
 
-    warned.arena.nodes(2, 1, &NodeOptions { labels: kind, ..NodeOptions::default() }).await;
+    test.namespace.nodes(2, 1, &NodeOptions { labels: kind, ..NodeOptions::default() }).await;
     let is_virtual = "is for 1 node labelled type=virtual-kubelet";
-    warned.says("agent", json!({}), is_virtual, true).await;
+    test.says("agent", json!({}), is_virtual, true).await;
     let elsewhere = json!({ "nodeSelector": { "zone": "somewhere" } });
-    warned.says("agent", elsewhere.clone(), is_virtual, false).await;
+    test.says("agent", elsewhere.clone(), is_virtual, false).await;
 
-    let namespaces: Api<Namespace> = Api::all(warned.arena.client.clone());
+    let namespaces: Api<Namespace> = Api::all(test.namespace.client.clone());
     let annotation =
         json!({ "metadata": { "annotations": { "openshift.io/node-selector": "zone=another" } } });
     let patch = Patch::Merge(annotation);
-    namespaces.patch(&warned.arena.namespace, &PatchParams::default(), &patch).await.unwrap();
-    warned.says("agent", elsewhere, "wants zone=another", true).await;
+    namespaces.patch(&test.namespace.name, &PatchParams::default(), &patch).await.unwrap();
+    test.says("agent", elsewhere, "wants zone=another", true).await;
 }
 
 #[tokio::test]
 async fn people_are_warned_of_what_keeps_daemon_pods_from_being_made() {
-    let warned = warned("warned-names").await;
+    let test = LiveRulesTest::start("warned-names").await;
     let class = |name: &str| json!({ "priorityClassName": name });
     let missing = "no PriorityClass of this name exists";
-    warned.says("agent", class("warned-names-agents"), missing, true).await;
-    warned.arena.priority_class("agents", 7).await;
-    warned.says("agent", class("warned-names-agents"), missing, false).await;
+    test.says("agent", class("warned-names-agents"), missing, true).await;
+    test.namespace.priority_class("agents", 7).await;
+    test.says("agent", class("warned-names-agents"), missing, false).await;
 
     let unscoped = "no ResourceQuota in warned-names is scoped to this class";
-    warned.says("agent", class("system-node-critical"), unscoped, true).await;
+    test.says("agent", class("system-node-critical"), unscoped, true).await;
     let quota: ResourceQuota = object(json!({
         "metadata": { "name": "critical" },
         "spec": { "hard": { "pods": "10" }, "scopeSelector": { "matchExpressions": [
             { "scopeName": "PriorityClass", "operator": "In", "values": ["system-node-critical"] },
         ] } },
     }));
-    warned.arena.create(&quota).await;
-    warned.says("agent", class("system-node-critical"), unscoped, false).await;
+    test.namespace.create(&quota).await;
+    test.says("agent", class("system-node-critical"), unscoped, false).await;
 
     // The selector of another one matches its pods.
     let other = json!({ "spec": {
         "selector": { "matchLabels": { "app": null, "tier": "node" } },
         "template": { "metadata": { "labels": { "tier": "node" } } },
     } });
-    warned.arena.create(&warned.arena.daemon_set("other", other)).await;
+    test.namespace.create(&test.namespace.daemon_set("other", other)).await;
     let twice = json!({ "spec": { "template": { "metadata": { "labels": { "tier": "node" } } } } });
-    let manifest = serde_json::to_string(&warned.arena.daemon_set("agent", twice)).unwrap();
+    let manifest = serde_json::to_string(&test.namespace.daemon_set("agent", twice)).unwrap();
     eventually("kubectl warns of the other selector", async || {
-        let kubectl = &warned.arena.kubectl;
+        let kubectl = &test.namespace.kubectl;
         let outcome = kubectl.run_with_input(&["apply", "--dry-run=server", "-f", "-"], &manifest).await;
         let warns = outcome.success && outcome.stderr.contains("overlaps with DaemonSet other");
         if warns { Ok(()) } else { Err(format!("{outcome:?}")) }
@@ -117,25 +117,25 @@ async fn people_are_warned_of_what_keeps_daemon_pods_from_being_made() {
 
 #[tokio::test]
 async fn people_are_warned_of_a_rollout_that_cannot_begin() {
-    let warned = warned("warned-rollout").await;
-    warned.arena.nodes(1, 1, &NodeOptions::default()).await;
-    warned.arena.nodes(2, 1, &NodeOptions { cpu: "100m", ..NodeOptions::default() }).await;
-    warned.arena.create(&warned.arena.daemon_set("agent", json!({}))).await;
+    let test = LiveRulesTest::start("warned-rollout").await;
+    test.namespace.nodes(1, 1, &NodeOptions::default()).await;
+    test.namespace.nodes(2, 1, &NodeOptions { cpu: "100m", ..NodeOptions::default() }).await;
+    test.namespace.create(&test.namespace.daemon_set("agent", json!({}))).await;
     eventually("it runs on one of two nodes", async || {
-        let pods = warned.arena.pods("agent").await;
+        let pods = test.namespace.pods("agent").await;
         let bound = pods.iter().filter(|pod| is_bound(pod)).count();
         if (bound, pods.len()) == (1, 2) { Ok(()) } else { Err(describe(&pods)) }
     })
     .await;
     let wedged = "down on 1 of 2 nodes";
-    warned.says("agent", cpu("200m"), wedged, true).await;
+    test.says("agent", cpu("200m"), wedged, true).await;
     let two = json!({ "spec": { "updateStrategy": {
         "type": "RollingUpdate", "rollingUpdate": { "maxUnavailable": 2 },
     } } });
-    warned.arena.change::<DaemonSet>("agent", &two).await;
+    test.namespace.change::<DaemonSet>("agent", &two).await;
     let manifest = json!({ "spec": { "template": { "metadata": { "labels": { "version": "2" } } } } });
     let patch = manifest.to_string();
-    let kubectl = &warned.arena.kubectl;
+    let kubectl = &test.namespace.kubectl;
     let outcome = kubectl.run(&["patch", "daemonset", "agent", "--dry-run=server", "-p", &patch]).await;
     assert!(outcome.success && !outcome.stderr.contains(wedged), "{outcome:?}");
 }

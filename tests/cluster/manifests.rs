@@ -16,58 +16,58 @@ fn manifest(name: &str, pool: &str) -> String {
 
 /// Three nodes: one of the control plane, one with an SSD, one plain.
 async fn cluster(name: &str) -> (TestNamespace<&'static ControlPlane>, Warden) {
-    let arena = TestNamespace::shared(name).await;
+    let namespace = TestNamespace::shared(name).await;
     let control_plane = Taint {
         key: "node-role.kubernetes.io/control-plane".to_owned(),
         effect: "NoSchedule".to_owned(),
         ..Taint::default()
     };
-    arena.nodes(1, 1, &NodeOptions { taints: vec![control_plane], ..NodeOptions::default() }).await;
+    namespace.nodes(1, 1, &NodeOptions { taints: vec![control_plane], ..NodeOptions::default() }).await;
     let labels = [("disk".to_owned(), "ssd".to_owned())].into();
-    arena.nodes(2, 1, &NodeOptions { labels, ..NodeOptions::default() }).await;
-    arena.nodes(3, 1, &NodeOptions::default()).await;
+    namespace.nodes(2, 1, &NodeOptions { labels, ..NodeOptions::default() }).await;
+    namespace.nodes(3, 1, &NodeOptions::default()).await;
     let warden = Warden::start(WardenOptions::default()).await;
-    arena.register(&warden, "Fail").await;
-    (arena, warden)
+    namespace.register(&warden, "Fail").await;
+    (namespace, warden)
 }
 
-async fn apply(arena: &TestNamespace<&'static ControlPlane>, name: &str) {
-    let outcome = arena.kubectl.apply(&manifest(name, &arena.namespace)).await;
+async fn apply(namespace: &TestNamespace<&'static ControlPlane>, name: &str) {
+    let outcome = namespace.kubectl.apply(&manifest(name, &namespace.name)).await;
     assert!(outcome.success, "{outcome:?}");
     assert_eq!(outcome.stdout.trim_end(), format!("daemonset.apps/{name} created"));
 }
 
 #[tokio::test]
 async fn accepts_the_agents_that_people_run() {
-    let (arena, _warden) = cluster("agents").await;
+    let (namespace, _warden) = cluster("agents").await;
     for name in ["fluentd-elasticsearch", "node-problem-detector", "node-exporter"] {
-        apply(&arena, name).await;
+        apply(&namespace, name).await;
     }
     for name in ["fluentd-elasticsearch", "node-problem-detector", "node-exporter"] {
-        arena.settled(name, 3).await;
-        assert_eq!(arena.recorder.created_by(name), 3);
+        namespace.settled(name, 3).await;
+        assert_eq!(namespace.recorder.created_by(name), 3);
     }
-    assert!(arena.recorder.preempted().is_empty());
+    assert!(namespace.recorder.preempted().is_empty());
 }
 
 #[tokio::test]
 async fn the_pods_of_an_ssd_monitor_come_and_go_with_the_label() {
-    let (arena, _warden) = cluster("ssd").await;
-    apply(&arena, "ssd-monitor").await;
-    arena.settled("ssd-monitor", 1).await;
-    arena.change_node("ssd-3", &json!({ "metadata": { "labels": { "disk": "ssd" } } })).await;
-    arena.settled("ssd-monitor", 2).await;
-    arena.change_node("ssd-2", &json!({ "metadata": { "labels": { "disk": "hdd" } } })).await;
-    arena.settled("ssd-monitor", 1).await;
-    arena.bound("ssd-monitor", 1).await;
-    assert_eq!(arena.recorder.created_by("ssd-monitor"), 2);
+    let (namespace, _warden) = cluster("ssd").await;
+    apply(&namespace, "ssd-monitor").await;
+    namespace.settled("ssd-monitor", 1).await;
+    namespace.change_node("ssd-3", &json!({ "metadata": { "labels": { "disk": "ssd" } } })).await;
+    namespace.settled("ssd-monitor", 2).await;
+    namespace.change_node("ssd-2", &json!({ "metadata": { "labels": { "disk": "hdd" } } })).await;
+    namespace.settled("ssd-monitor", 1).await;
+    namespace.bound("ssd-monitor", 1).await;
+    assert_eq!(namespace.recorder.created_by("ssd-monitor"), 2);
 }
 
 #[tokio::test]
 async fn a_namespace_with_an_empty_openshift_selector_changes_nothing() {
-    let (arena, _warden) = cluster("openshift").await;
-    let outcome = arena.kubectl.apply(&manifest("openshift-namespace", "openshift")).await;
+    let (namespace, _warden) = cluster("openshift").await;
+    let outcome = namespace.kubectl.apply(&manifest("openshift-namespace", "openshift")).await;
     assert!(outcome.success, "{outcome:?}");
-    apply(&arena, "fluentd-elasticsearch").await;
-    arena.settled("fluentd-elasticsearch", 3).await;
+    apply(&namespace, "fluentd-elasticsearch").await;
+    namespace.settled("fluentd-elasticsearch", 3).await;
 }

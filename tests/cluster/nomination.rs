@@ -26,17 +26,17 @@ const TIMEOUT: &str = "5s";
 
 fn plane() -> &'static ControlPlane {
     static PLANE: OnceLock<ControlPlane> = OnceLock::new();
-    PLANE.get_or_init(|| ControlPlane::start("nominating"))
+    PLANE.get_or_init(|| ControlPlane::start("nomination"))
 }
 
-async fn arena(name: &str) -> TestNamespace<&'static ControlPlane> {
+async fn new_namespace(name: &str) -> TestNamespace<&'static ControlPlane> {
     TestNamespace::on(tokio::task::spawn_blocking(plane).await.unwrap(), name).await
 }
 
 /// A warden that holds room in the namespace of the test alone, while it has the label `holds`.
-async fn warden(arena: &TestNamespace<&'static ControlPlane>, mut reservation: Value) -> Warden {
-    let kubeconfig = Some(arena.warden_kubeconfig().await);
-    let own = json!({ "kubernetes.io/metadata.name": arena.namespace, "holds": "yes" });
+async fn warden(namespace: &TestNamespace<&'static ControlPlane>, mut reservation: Value) -> Warden {
+    let kubeconfig = Some(namespace.warden_kubeconfig().await);
+    let own = json!({ "kubernetes.io/metadata.name": namespace.name, "holds": "yes" });
     reservation["namespaceSelector"] = json!({ "matchLabels": own });
     Warden::start(WardenOptions { config: json!({ "reservation": reservation }), kubeconfig }).await
 }
@@ -46,30 +46,30 @@ fn asks(warden: &Warden) -> SchedulerOptions {
     SchedulerOptions { extenders: vec![extender], ..SchedulerOptions::default() }
 }
 
-async fn label_namespace(arena: &TestNamespace<&'static ControlPlane>, holds: Value) {
-    let api: Api<Namespace> = Api::all(arena.client.clone());
+async fn label_namespace(namespace: &TestNamespace<&'static ControlPlane>, holds: Value) {
+    let api: Api<Namespace> = Api::all(namespace.client.clone());
     let labels = json!({ "metadata": { "labels": { "holds": holds } } });
-    api.patch(&arena.namespace, &PatchParams::default(), &Patch::Merge(labels)).await.unwrap();
+    api.patch(&namespace.name, &PatchParams::default(), &Patch::Merge(labels)).await.unwrap();
 }
 
 /// A scheduler that asks the warden, and one node with 500m left of 4 CPU.
 async fn nearly_full(name: &str, reservation: Value) -> (TestExtender, String) {
-    let arena = arena(name).await;
-    label_namespace(&arena, json!("yes")).await;
-    let warden = warden(&arena, reservation).await;
+    let namespace = new_namespace(name).await;
+    label_namespace(&namespace, json!("yes")).await;
+    let warden = warden(&namespace, reservation).await;
     let options = asks(&warden);
-    let served = TestExtender::with(arena, warden, options).await;
-    let node = served.arena.node().await;
-    filler(&served, "filler", json!({})).await;
-    (served, node)
+    let test = TestExtender::with(namespace, warden, options).await;
+    let node = test.namespace.node().await;
+    filler(&test, "filler", json!({})).await;
+    (test, node)
 }
 
 /// 3500m on the node that the test has.
-async fn filler(served: &TestExtender, name: &str, changes: Value) {
-    let mut pod = json!({ "spec": { "schedulerName": served.arena.namespace } });
+async fn filler(test: &TestExtender, name: &str, changes: Value) {
+    let mut pod = json!({ "spec": { "schedulerName": test.namespace.name } });
     json_patch::merge(&mut pod, &changes);
-    served.arena.create(&served.arena.pod(name, "3500m", pod)).await;
-    served.arena.bound(name, 1).await;
+    test.namespace.create(&test.namespace.pod(name, "3500m", pod)).await;
+    test.namespace.bound(name, 1).await;
 }
 
 fn nominated_node(pod: &Pod) -> Option<&str> {
@@ -81,9 +81,9 @@ fn has_failed(pod: &Pod) -> bool {
     conditions.is_some_and(|all| all.iter().any(|c| c.type_ == "PodScheduled" && c.status == "False"))
 }
 
-async fn nominated(served: &TestExtender, app: &str, count: usize) {
+async fn nominated(test: &TestExtender, app: &str, count: usize) {
     eventually_within(NOMINATED_WITHIN, &format!("{count} pods of {app} are nominated"), async || {
-        let pods = served.arena.pods(app).await;
+        let pods = test.namespace.pods(app).await;
         match pods.iter().filter(|pod| nominated_node(pod).is_some()).count() {
             nominated if nominated == count => Ok(()),
             nominated => Err(format!("{nominated} are; {}", describe(&pods))),
@@ -92,18 +92,18 @@ async fn nominated(served: &TestExtender, app: &str, count: usize) {
     .await;
 }
 
-async fn failed(served: &TestExtender, app: &str, count: usize) {
+async fn failed(test: &TestExtender, app: &str, count: usize) {
     eventually(&format!("the scheduler has failed {count} pods of {app}"), async || {
-        let pods = served.arena.pods(app).await;
+        let pods = test.namespace.pods(app).await;
         let failed = pods.iter().filter(|pod| has_failed(pod)).count();
         if failed == count { Ok(()) } else { Err(describe(&pods)) }
     })
     .await;
 }
 
-async fn nobody_is_nominated(served: &TestExtender, app: &str) {
+async fn nobody_is_nominated(test: &TestExtender, app: &str) {
     consistently(A_WHILE, &format!("no pod of {app} is nominated"), async || {
-        let pods = served.arena.pods(app).await;
+        let pods = test.namespace.pods(app).await;
         match pods.iter().find_map(nominated_node) {
             None => Ok(()),
             Some(node) => Err(format!("one is nominated to {node}")),
@@ -119,43 +119,43 @@ async fn written(warden: &Warden, outcome: &str) -> f64 {
 
 #[tokio::test]
 async fn a_daemon_pod_that_the_scheduler_failed_is_nominated_until_its_hold_ends() {
-    let (served, node) = nearly_full("nominated", json!({})).await;
-    served.daemon_set("agent", "800m", json!({})).await;
-    failed(&served, "agent", 1).await;
-    nominated(&served, "agent", 1).await;
-    let pod = served.arena.pods("agent").await.remove(0);
+    let (test, node) = nearly_full("nominated", json!({})).await;
+    test.daemon_set("agent", "800m", json!({})).await;
+    failed(&test, "agent", 1).await;
+    nominated(&test, "agent", 1).await;
+    let pod = test.namespace.pods("agent").await.remove(0);
     assert_eq!(nominated_node(&pod), Some(node.as_str()));
-    assert!(written(&served.warden, "done").await >= 1.0);
+    assert!(written(&test.warden, "done").await >= 1.0);
 
     // The scheduler tries the pod again, fails and clears the nomination: it is renewed.
-    let writes = written(&served.warden, "done").await;
-    served.arena.create(&served.arena.pod("other", "10m", json!({ "spec": { "nodeName": node } }))).await;
-    served.arena.delete::<Pod>("other").await;
-    eventually("the nomination is renewed", async || match written(&served.warden, "done").await {
+    let writes = written(&test.warden, "done").await;
+    test.namespace.create(&test.namespace.pod("other", "10m", json!({ "spec": { "nodeName": node } }))).await;
+    test.namespace.delete::<Pod>("other").await;
+    eventually("the nomination is renewed", async || match written(&test.warden, "done").await {
         more if more > writes => Ok(()),
         same => Err(format!("{same} writes")),
     })
     .await;
-    nominated(&served, "agent", 1).await;
+    nominated(&test, "agent", 1).await;
 
-    label_namespace(&served.arena, json!("no")).await;
-    the_nomination_is_taken_back(&served).await;
-    nobody_is_nominated(&served, "agent").await;
+    label_namespace(&test.namespace, json!("no")).await;
+    the_nomination_is_taken_back(&test).await;
+    nobody_is_nominated(&test, "agent").await;
     eventually("it is not counted any more", async || {
-        match served.warden.metric("daemonset_warden_nominated_pods", &[]).await {
+        match test.warden.metric("daemonset_warden_nominated_pods", &[]).await {
             0.0 => Ok(()),
             other => Err(other.to_string()),
         }
     })
     .await;
     let cleared = [("effect", "clear_nomination"), ("outcome", "done")];
-    assert_eq!(served.warden.metric("daemonset_warden_effects_total", &cleared).await, 1.0);
-    assert_eq!(written(&served.warden, "failed").await, 0.0, "{}", served.warden.log());
+    assert_eq!(test.warden.metric("daemonset_warden_effects_total", &cleared).await, 1.0);
+    assert_eq!(written(&test.warden, "failed").await, 0.0, "{}", test.warden.log());
 }
 
-async fn the_nomination_is_taken_back(served: &TestExtender) {
+async fn the_nomination_is_taken_back(test: &TestExtender) {
     eventually_within(NOMINATED_WITHIN, "the nomination is taken back", async || {
-        match nominated_node(&served.arena.pods("agent").await[0]) {
+        match nominated_node(&test.namespace.pods("agent").await[0]) {
             None => Ok(()),
             Some(node) => Err(node.to_owned()),
         }
@@ -165,72 +165,72 @@ async fn the_nomination_is_taken_back(served: &TestExtender) {
 
 #[tokio::test]
 async fn the_schedulers_own_nomination_is_left_alone() {
-    let (served, node) = nearly_full("preempting", json!({})).await;
+    let (test, node) = nearly_full("preempting", json!({})).await;
     let victim = json!({ "metadata": { "annotations": { GONE_AFTER: "6s" } } });
-    served.arena.delete::<Pod>("filler").await;
-    filler(&served, "slow-filler", victim).await;
-    let class = served.arena.priority_class("agents", 1000).await;
-    served.daemon_set("agent", "800m", json!({ "priorityClassName": class })).await;
-    nominated(&served, "agent", 1).await;
+    test.namespace.delete::<Pod>("filler").await;
+    filler(&test, "slow-filler", victim).await;
+    let class = test.namespace.priority_class("agents", 1000).await;
+    test.daemon_set("agent", "800m", json!({ "priorityClassName": class })).await;
+    nominated(&test, "agent", 1).await;
     // The hold ends while the victim is still leaving.
-    label_namespace(&served.arena, json!("no")).await;
+    label_namespace(&test.namespace, json!("no")).await;
     consistently(Duration::from_secs(3), "the scheduler's nomination stands", async || match nominated_node(
-        &served.arena.pods("agent").await[0],
+        &test.namespace.pods("agent").await[0],
     ) {
         Some(at) if *at == node => Ok(()),
         other => Err(format!("{other:?}")),
     })
     .await;
-    served.arena.bound("agent", 1).await;
-    assert_eq!(written(&served.warden, "done").await, 0.0);
+    test.namespace.bound("agent", 1).await;
+    assert_eq!(written(&test.warden, "done").await, 0.0);
 }
 
 /// We nominated the pod first; then the scheduler preempts for it on the same node.
 #[tokio::test]
 async fn a_nomination_that_a_preemption_stands_on_is_left_alone() {
-    let arena = arena("preempting-late").await;
-    label_namespace(&arena, json!("yes")).await;
-    let warden = warden(&arena, json!({})).await;
+    let namespace = new_namespace("preempting-late").await;
+    label_namespace(&namespace, json!("yes")).await;
+    let warden = warden(&namespace, json!({})).await;
     let options = asks(&warden);
-    let served = TestExtender::with(arena, warden, options).await;
-    let node = served.arena.node().await;
-    let class = served.arena.priority_class("agents", 1000).await;
+    let test = TestExtender::with(namespace, warden, options).await;
+    let node = test.namespace.node().await;
+    let class = test.namespace.priority_class("agents", 1000).await;
     let equal = json!({ "spec": { "priorityClassName": class, "schedulerName": "preempting-late" } });
     for (name, cpu) in [("large-equal", "3"), ("small-equal", "500m")] {
-        served.arena.create(&served.arena.pod(name, cpu, equal.clone())).await;
-        served.arena.bound(name, 1).await;
+        test.namespace.create(&test.namespace.pod(name, cpu, equal.clone())).await;
+        test.namespace.bound(name, 1).await;
     }
-    served.daemon_set("agent", "800m", json!({ "priorityClassName": class })).await;
-    failed_and_nominated(&served, 1).await;
-    assert_eq!(written(&served.warden, "done").await, 1.0, "by us: equals are not preempted");
+    test.daemon_set("agent", "800m", json!({ "priorityClassName": class })).await;
+    failed_and_nominated(&test, 1).await;
+    assert_eq!(written(&test.warden, "done").await, 1.0, "by us: equals are not preempted");
     // With 500m free the agent does not fit; what comes now is of lower priority, and in its way once the small equal has left.
     let victim = json!({ "metadata": { "annotations": { GONE_AFTER: "6s" } }, "spec": { "nodeName": node } });
-    served.arena.create(&served.arena.pod("victim", "400m", victim)).await;
-    served.arena.bound("victim", 1).await;
-    served.arena.delete::<Pod>("small-equal").await;
+    test.namespace.create(&test.namespace.pod("victim", "400m", victim)).await;
+    test.namespace.bound("victim", 1).await;
+    test.namespace.delete::<Pod>("small-equal").await;
     eventually("the scheduler preempts the victim", async || {
-        let pods = served.arena.pods("victim").await;
+        let pods = test.namespace.pods("victim").await;
         let ends = pods.iter().any(|pod| pod.metadata.deletion_timestamp.is_some());
         if ends { Ok(()) } else { Err(describe(&pods)) }
     })
     .await;
-    label_namespace(&served.arena, json!("no")).await;
+    label_namespace(&test.namespace, json!("no")).await;
     consistently(Duration::from_secs(3), "the nomination stands", async || {
-        match nominated_node(&served.arena.pods("agent").await[0]) {
+        match nominated_node(&test.namespace.pods("agent").await[0]) {
             Some(at) if *at == node => Ok(()),
             other => Err(format!("{other:?}")),
         }
     })
     .await;
-    served.arena.bound("agent", 1).await;
+    test.namespace.bound("agent", 1).await;
 }
 
 /// A pod that was changed, bound or replaced since it was judged is not patched: the apiserver's word on what guards a patch.
 #[tokio::test]
 async fn a_pod_that_has_changed_or_was_replaced_is_not_patched() {
-    let arena = arena("guarded").await;
-    let pod_of = |name: &str| arena.pod(name, "100m", json!({ "spec": { "schedulerName": "nobody" } }));
-    let pod = arena.create(&pod_of("waits")).await;
+    let namespace = new_namespace("guarded").await;
+    let pod_of = |name: &str| namespace.pod(name, "100m", json!({ "spec": { "schedulerName": "nobody" } }));
+    let pod = namespace.create(&pod_of("waits")).await;
     let nomination = Nomination {
         namespace: "guarded".into(),
         name: "waits".into(),
@@ -240,14 +240,14 @@ async fn a_pod_that_has_changed_or_was_replaced_is_not_patched() {
     };
     let patch = async |nomination: &Nomination| {
         let patch = Patch::Merge(nomination.patch());
-        let patched = arena.api::<Pod>().patch_status("waits", &PatchParams::default(), &patch).await;
+        let patched = namespace.api::<Pod>().patch_status("waits", &PatchParams::default(), &patch).await;
         patched.map_err(|error| match error {
             kube::Error::Api(status) => status.code,
             other => panic!("{other}"),
         })
     };
     let changed =
-        arena.change::<Pod>("waits", &json!({ "metadata": { "labels": { "changed": "yes" } } })).await;
+        namespace.change::<Pod>("waits", &json!({ "metadata": { "labels": { "changed": "yes" } } })).await;
     assert_eq!(patch(&nomination).await.map(drop), Err(409), "an older version");
     let version = changed.resource_version().unwrap();
     let current = Nomination { resource_version: version.as_str().into(), ..nomination.clone() };
@@ -258,8 +258,8 @@ async fn a_pod_that_has_changed_or_was_replaced_is_not_patched() {
     assert_eq!(nominated_node(&patch(&cleared).await.unwrap()), None);
 
     let at_once = DeleteParams::default().grace_period(0);
-    arena.api::<Pod>().delete("waits", &at_once).await.unwrap();
-    arena.create(&pod_of("waits")).await;
+    namespace.api::<Pod>().delete("waits", &at_once).await.unwrap();
+    namespace.create(&pod_of("waits")).await;
     assert_eq!(patch(&nomination).await.map(drop), Err(409), "another pod of the name");
 }
 
@@ -280,28 +280,28 @@ async fn without_nomination_they_take_held_room() {
 async fn pods_beside_held_nodes(name: &'static str, nominate: bool) -> usize {
     // Each with a control plane of its own: any pod that ends in a cluster makes the scheduler try, and clear, all of them.
     let plane = tokio::task::spawn_blocking(move || ControlPlane::start(name)).await.unwrap();
-    let arena = TestNamespace::on(&*Box::leak(Box::new(plane)), name).await;
-    label_namespace(&arena, json!("yes")).await;
-    let warden = warden(&arena, json!({ "nominate": nominate })).await;
-    let served = TestExtender::with(arena, warden, SchedulerOptions::default()).await;
+    let namespace = TestNamespace::on(&*Box::leak(Box::new(plane)), name).await;
+    label_namespace(&namespace, json!("yes")).await;
+    let warden = warden(&namespace, json!({ "nominate": nominate })).await;
+    let test = TestExtender::with(namespace, warden, SchedulerOptions::default()).await;
     let labels = [("agent".to_owned(), "yes".to_owned())].into();
-    let held = served.arena.nodes(1, 20, &NodeOptions { labels, ..NodeOptions::default() }).await;
-    served.arena.nodes(21, 20, &NodeOptions { cpu: "400m", ..NodeOptions::default() }).await;
+    let held = test.namespace.nodes(1, 20, &NodeOptions { labels, ..NodeOptions::default() }).await;
+    test.namespace.nodes(21, 20, &NodeOptions { cpu: "400m", ..NodeOptions::default() }).await;
     // 1 of 4 CPU is taken, so that the agent's 3500m do not fit, and 3 are left.
     let selects_held = json!({ "nodeSelector": { "agent": "yes" } });
-    served.daemon_set("landed", "1", selects_held.clone()).await;
-    served.arena.settled("landed", 20).await;
-    served.daemon_set("agent", "3500m", selects_held).await;
-    failed(&served, "agent", 20).await;
+    test.daemon_set("landed", "1", selects_held.clone()).await;
+    test.namespace.settled("landed", 20).await;
+    test.daemon_set("agent", "3500m", selects_held).await;
+    failed(&test, "agent", 20).await;
     if nominate {
-        nominated(&served, "agent", 20).await;
+        nominated(&test, "agent", 20).await;
     }
 
     let begun = Instant::now();
-    let web = json!({ "spec": { "template": { "spec": { "schedulerName": served.arena.namespace } } } });
-    served.arena.create(&served.arena.deployment("web", 20, "300m", web)).await;
+    let web = json!({ "spec": { "template": { "spec": { "schedulerName": test.namespace.name } } } });
+    test.namespace.create(&test.namespace.deployment("web", 20, "300m", web)).await;
     eventually_within(Duration::from_secs(3), "twenty pods run", async || {
-        let pods = served.arena.pods("web").await;
+        let pods = test.namespace.pods("web").await;
         match pods.iter().filter(|pod| is_bound(pod)).count() {
             20 => Ok(()),
             _ => Err(describe(&pods)),
@@ -309,67 +309,67 @@ async fn pods_beside_held_nodes(name: &'static str, nominate: bool) -> usize {
     })
     .await;
     say(&format!("20 pods beside 20 held nodes ran after {:?}, nominate: {nominate}", begun.elapsed()));
-    let pods = served.arena.pods("web").await;
+    let pods = test.namespace.pods("web").await;
     pods.iter().filter(|pod| held.iter().any(|node| node_of(pod) == Some(node))).count()
 }
 
-async fn failed_and_nominated(served: &TestExtender, count: usize) {
-    failed(served, "agent", count).await;
-    nominated(served, "agent", count).await;
+async fn failed_and_nominated(test: &TestExtender, count: usize) {
+    failed(test, "agent", count).await;
+    nominated(test, "agent", count).await;
 }
 
 #[tokio::test]
 async fn a_pod_of_higher_priority_preempts_on_a_node_with_a_nomination() {
-    let (served, node) = nearly_full("above", json!({})).await;
-    served.daemon_set("agent", "800m", json!({})).await;
-    failed_and_nominated(&served, 1).await;
-    let class = served.arena.priority_class("vip", 1000).await;
-    let vip = json!({ "spec": { "priorityClassName": class, "schedulerName": served.arena.namespace } });
-    served.arena.create(&served.arena.pod("vip", "3500m", vip)).await;
-    let pods = served.arena.bound("vip", 1).await;
+    let (test, node) = nearly_full("above", json!({})).await;
+    test.daemon_set("agent", "800m", json!({})).await;
+    failed_and_nominated(&test, 1).await;
+    let class = test.namespace.priority_class("vip", 1000).await;
+    let vip = json!({ "spec": { "priorityClassName": class, "schedulerName": test.namespace.name } });
+    test.namespace.create(&test.namespace.pod("vip", "3500m", vip)).await;
+    let pods = test.namespace.bound("vip", 1).await;
     assert_eq!(node_of(&pods[0]), Some(node.as_str()));
-    assert_eq!(served.arena.recorder.preempted().len(), 1, "{:?}", served.arena.recorder.preempted());
+    assert_eq!(test.namespace.recorder.preempted().len(), 1, "{:?}", test.namespace.recorder.preempted());
 }
 
 #[tokio::test]
 async fn nothing_is_nominated_in_audit_mode_nor_where_it_is_switched_off() {
     for (name, reservation) in [("audit", json!({ "mode": "Audit" })), ("off", json!({ "nominate": false }))]
     {
-        let (served, _) = nearly_full(&format!("nominate-{name}"), reservation).await;
-        served.daemon_set("agent", "800m", json!({})).await;
-        failed(&served, "agent", 1).await;
-        nobody_is_nominated(&served, "agent").await;
-        assert_eq!(served.warden.metric("daemonset_warden_nomination_permitted", &[]).await, 0.0, "{name}");
+        let (test, _) = nearly_full(&format!("nominate-{name}"), reservation).await;
+        test.daemon_set("agent", "800m", json!({})).await;
+        failed(&test, "agent", 1).await;
+        nobody_is_nominated(&test, "agent").await;
+        assert_eq!(test.warden.metric("daemonset_warden_nomination_permitted", &[]).await, 0.0, "{name}");
     }
 }
 
 #[tokio::test]
 async fn without_the_right_it_says_so_and_the_rest_works() {
-    let arena = arena("no-right").await;
-    label_namespace(&arena, json!("yes")).await;
-    let kubeconfig = Some(arena.kubeconfig_without_nomination().await);
+    let namespace = new_namespace("no-right").await;
+    label_namespace(&namespace, json!("yes")).await;
+    let kubeconfig = Some(namespace.kubeconfig_without_nomination().await);
     let own = json!({ "matchLabels": { "kubernetes.io/metadata.name": "no-right" } });
     let config = json!({ "reservation": { "namespaceSelector": own } });
     let warden = Warden::start(WardenOptions { config, kubeconfig }).await;
     let options = asks(&warden);
-    let served = TestExtender::with(arena, warden, options).await;
-    served.arena.node().await;
-    filler(&served, "filler", json!({})).await;
-    served.daemon_set("agent", "800m", json!({})).await;
-    failed(&served, "agent", 1).await;
-    nobody_is_nominated(&served, "agent").await;
+    let test = TestExtender::with(namespace, warden, options).await;
+    test.namespace.node().await;
+    filler(&test, "filler", json!({})).await;
+    test.daemon_set("agent", "800m", json!({})).await;
+    failed(&test, "agent", 1).await;
+    nobody_is_nominated(&test, "agent").await;
     eventually("it says what is missing", async || {
-        let log = served.warden.log();
+        let log = test.warden.log();
         if log.contains("grant the verb patch on pods/status") { Ok(()) } else { Err(log) }
     })
     .await;
-    assert_eq!(served.warden.metric("daemonset_warden_nomination_permitted", &[]).await, 0.0);
-    assert_eq!(written(&served.warden, "failed").await, 0.0, "it does not even try");
+    assert_eq!(test.warden.metric("daemonset_warden_nomination_permitted", &[]).await, 0.0);
+    assert_eq!(written(&test.warden, "failed").await, 0.0, "it does not even try");
     // Room is kept all the same.
-    let web = json!({ "spec": { "template": { "spec": { "schedulerName": served.arena.namespace } } } });
-    served.arena.create(&served.arena.deployment("web", 1, "300m", web)).await;
-    failed(&served, "web", 1).await;
-    assert!(served.warden.metric("daemonset_warden_holds_refusing_total", &[]).await >= 1.0);
+    let web = json!({ "spec": { "template": { "spec": { "schedulerName": test.namespace.name } } } });
+    test.namespace.create(&test.namespace.deployment("web", 1, "300m", web)).await;
+    failed(&test, "web", 1).await;
+    assert!(test.warden.metric("daemonset_warden_holds_refusing_total", &[]).await >= 1.0);
 }
 
 /// The scheduler refuses pods in our place, so nobody asks us; yet the time of a hold runs.
@@ -385,41 +385,41 @@ async fn a_hold_whose_pod_is_nominated_ends_where_nobody_asks() {
 }
 
 async fn the_small_pod_runs_in_the_end(name: &str, options: impl FnOnce(&Warden) -> SchedulerOptions) {
-    let arena = arena(name).await;
-    label_namespace(&arena, json!("yes")).await;
-    let warden = warden(&arena, json!({ "waitTimeout": "6s" })).await;
+    let namespace = new_namespace(name).await;
+    label_namespace(&namespace, json!("yes")).await;
+    let warden = warden(&namespace, json!({ "waitTimeout": "6s" })).await;
     let options = options(&warden);
-    let served = TestExtender::with(arena, warden, options).await;
-    served.arena.node().await;
-    filler(&served, "filler", json!({})).await;
-    served.daemon_set("agent", "800m", json!({})).await;
-    failed_and_nominated(&served, 1).await;
-    let web = json!({ "spec": { "template": { "spec": { "schedulerName": served.arena.namespace } } } });
-    served.arena.create(&served.arena.deployment("web", 1, "300m", web)).await;
+    let test = TestExtender::with(namespace, warden, options).await;
+    test.namespace.node().await;
+    filler(&test, "filler", json!({})).await;
+    test.daemon_set("agent", "800m", json!({})).await;
+    failed_and_nominated(&test, 1).await;
+    let web = json!({ "spec": { "template": { "spec": { "schedulerName": test.namespace.name } } } });
+    test.namespace.create(&test.namespace.deployment("web", 1, "300m", web)).await;
     eventually_within(Duration::from_secs(30), "the small pod runs", async || {
-        let pods = served.arena.pods("web").await;
+        let pods = test.namespace.pods("web").await;
         if pods.iter().any(is_bound) { Ok(()) } else { Err(describe(&pods)) }
     })
     .await;
-    assert_eq!(served.arena.pods("agent").await.iter().filter(|pod| is_bound(pod)).count(), 0);
+    assert_eq!(test.namespace.pods("agent").await.iter().filter(|pod| is_bound(pod)).count(), 0);
 }
 
 #[tokio::test]
 async fn two_replicas_nominate_without_harm() {
-    let (served, node) = nearly_full("replicas", json!({})).await;
-    let second = warden(&served.arena, json!({})).await;
-    served.daemon_set("agent", "800m", json!({})).await;
-    failed_and_nominated(&served, 1).await;
+    let (test, node) = nearly_full("replicas", json!({})).await;
+    let second = warden(&test.namespace, json!({})).await;
+    test.daemon_set("agent", "800m", json!({})).await;
+    failed_and_nominated(&test, 1).await;
     // One of them, or both in the same moment, and then neither again.
     tokio::time::sleep(A_WHILE).await;
     let mut writes = 0.0;
-    for warden in [&served.warden, &second] {
+    for warden in [&test.warden, &second] {
         assert_eq!(written(warden, "failed").await, 0.0, "{}", warden.log());
         writes += written(warden, "done").await;
     }
     assert!((1.0..=3.0).contains(&writes), "{writes} writes");
     // The room comes free, and the pod that both nominated has it.
-    served.arena.delete::<Pod>("filler").await;
-    let bound = served.arena.bound("agent", 1).await;
+    test.namespace.delete::<Pod>("filler").await;
+    let bound = test.namespace.bound("agent", 1).await;
     assert_eq!(node_of(&bound[0]), Some(node.as_str()));
 }

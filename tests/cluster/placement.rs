@@ -14,11 +14,11 @@ use crate::harness::{
 
 type SharedNamespace = TestNamespace<&'static ControlPlane>;
 
-async fn warded(name: &str) -> (SharedNamespace, Warden) {
-    let arena = TestNamespace::shared(name).await;
+async fn with_warden(name: &str) -> (SharedNamespace, Warden) {
+    let namespace = TestNamespace::shared(name).await;
     let warden = Warden::start(WardenOptions::default()).await;
-    arena.register(&warden, "Fail").await;
-    (arena, warden)
+    namespace.register(&warden, "Fail").await;
+    (namespace, warden)
 }
 
 /// Template changes that bind every pod to the node by name: the scheduler never sees such a pod.
@@ -27,15 +27,15 @@ fn bound_to(node: &str) -> Value {
 }
 
 /// Who bound the pod, by its own Event: nobody, where a controller did.
-async fn scheduled_by(arena: &SharedNamespace, pod: &Pod) -> Option<String> {
+async fn scheduled_by(namespace: &SharedNamespace, pod: &Pod) -> Option<String> {
     let of_pod = format!("involvedObject.name={},reason=Scheduled", pod.name_any());
-    let events = arena.api::<Event>().list(&ListParams::default().fields(&of_pod)).await.unwrap();
+    let events = namespace.api::<Event>().list(&ListParams::default().fields(&of_pod)).await.unwrap();
     events.items.into_iter().find_map(|event| event.reporting_component)
 }
 
-async fn assert_scheduled_by_default_scheduler(arena: &SharedNamespace, pod: &Pod) {
+async fn assert_scheduled_by_default_scheduler(namespace: &SharedNamespace, pod: &Pod) {
     eventually("the default scheduler says that it placed the pod", async || {
-        match scheduled_by(arena, pod).await {
+        match scheduled_by(namespace, pod).await {
             Some(who) if who == "default-scheduler" => Ok(()),
             who => Err(format!("{who:?}")),
         }
@@ -44,134 +44,135 @@ async fn assert_scheduled_by_default_scheduler(arena: &SharedNamespace, pod: &Po
 }
 
 /// Pods that fill a node of 4 CPU.
-async fn fill(arena: &SharedNamespace, class: &str) {
+async fn fill(namespace: &SharedNamespace, class: &str) {
     for number in 1..=4 {
         let of_class =
             json!({ "metadata": { "labels": { "app": "filler" } }, "spec": { "priorityClassName": class } });
-        arena.create(&arena.pod(&format!("filler-{number}"), "1", of_class)).await;
+        namespace.create(&namespace.pod(&format!("filler-{number}"), "1", of_class)).await;
     }
-    arena.bound("filler", 4).await;
+    namespace.bound("filler", 4).await;
 }
 
-async fn assert_pending(arena: &SharedNamespace, app: &str) {
+async fn assert_pending(namespace: &SharedNamespace, app: &str) {
     consistently(Duration::from_secs(4), &format!("the pod of {app} waits"), async || {
-        let pods = arena.pods(app).await;
+        let pods = namespace.pods(app).await;
         if pods.iter().any(is_bound) { Err(describe(&pods)) } else { Ok(()) }
     })
     .await;
-    assert_eq!(arena.pods(app).await.len(), 1, "one pod, and it waits");
+    assert_eq!(namespace.pods(app).await.len(), 1, "one pod, and it waits");
 }
 
 #[tokio::test]
 async fn a_node_bound_daemon_pod_is_placed_by_the_default_scheduler() {
-    let (arena, _warden) = warded("node-bound").await;
-    let node = arena.node().await;
-    arena.create(&arena.daemon_set("agent", bound_to(&node))).await;
-    arena.settled("agent", 1).await;
-    let pods = arena.bound("agent", 1).await;
+    let (namespace, _warden) = with_warden("node-bound").await;
+    let node = namespace.node().await;
+    namespace.create(&namespace.daemon_set("agent", bound_to(&node))).await;
+    namespace.settled("agent", 1).await;
+    let pods = namespace.bound("agent", 1).await;
     assert_eq!(node_of(&pods[0]), Some(&*node));
-    assert_scheduled_by_default_scheduler(&arena, &pods[0]).await;
-    assert_eq!(arena.recorder.created_by("agent"), 1);
+    assert_scheduled_by_default_scheduler(&namespace, &pods[0]).await;
+    assert_eq!(namespace.recorder.created_by("agent"), 1);
 }
 
 /// The reason for the test above: without the warden nobody schedules such a pod, and nobody can be preempted for it.
 #[tokio::test]
 async fn without_the_warden_the_scheduler_never_sees_it() {
-    let arena = TestNamespace::shared("unwarded").await;
-    let node = arena.node().await;
-    arena.create(&arena.daemon_set("agent", bound_to(&node))).await;
-    let pods = arena.bound("agent", 1).await;
-    assert_eq!(scheduled_by(&arena, &pods[0]).await, None);
+    let namespace = TestNamespace::shared("unwarded").await;
+    let node = namespace.node().await;
+    namespace.create(&namespace.daemon_set("agent", bound_to(&node))).await;
+    let pods = namespace.bound("agent", 1).await;
+    assert_eq!(scheduled_by(&namespace, &pods[0]).await, None);
 }
 
 #[tokio::test]
 async fn a_full_node_of_lower_priority_loses_exactly_one_pod() {
-    let (arena, _warden) = warded("preempts").await;
-    let node = arena.node().await;
-    let (low, high) = (arena.priority_class("low", 100).await, arena.priority_class("high", 1000).await);
-    fill(&arena, &low).await;
+    let (namespace, _warden) = with_warden("preempts").await;
+    let node = namespace.node().await;
+    let (low, high) =
+        (namespace.priority_class("low", 100).await, namespace.priority_class("high", 1000).await);
+    fill(&namespace, &low).await;
     let mut urgent = bound_to(&node);
     urgent["spec"]["template"]["spec"]["priorityClassName"] = json!(high);
-    arena.create(&arena.daemon_set("agent", urgent)).await;
-    arena.settled("agent", 1).await;
-    eventually("one pod is preempted", async || match arena.recorder.preempted().len() {
+    namespace.create(&namespace.daemon_set("agent", urgent)).await;
+    namespace.settled("agent", 1).await;
+    eventually("one pod is preempted", async || match namespace.recorder.preempted().len() {
         1 => Ok(()),
         other => Err(other.to_string()),
     })
     .await;
-    arena.bound("filler", 3).await;
-    assert_eq!(arena.recorder.preempted().len(), 1);
-    assert_eq!(arena.recorder.created_by("agent"), 1);
+    namespace.bound("filler", 3).await;
+    assert_eq!(namespace.recorder.preempted().len(), 1);
+    assert_eq!(namespace.recorder.created_by("agent"), 1);
 }
 
 #[tokio::test]
 async fn a_full_node_of_equal_priority_makes_it_wait() {
-    let (arena, _warden) = warded("equal").await;
-    let node = arena.node().await;
-    let class = arena.priority_class("same", 100).await;
-    fill(&arena, &class).await;
+    let (namespace, _warden) = with_warden("equal").await;
+    let node = namespace.node().await;
+    let class = namespace.priority_class("same", 100).await;
+    fill(&namespace, &class).await;
     let mut equal = bound_to(&node);
     equal["spec"]["template"]["spec"]["priorityClassName"] = json!(class);
-    arena.create(&arena.daemon_set("agent", equal)).await;
+    namespace.create(&namespace.daemon_set("agent", equal)).await;
     eventually("the pod exists", async || {
-        if arena.pods("agent").await.len() == 1 { Ok(()) } else { Err("no pod".to_owned()) }
+        if namespace.pods("agent").await.len() == 1 { Ok(()) } else { Err("no pod".to_owned()) }
     })
     .await;
-    assert_pending(&arena, "agent").await;
+    assert_pending(&namespace, "agent").await;
 
-    arena.delete::<Pod>("filler-1").await;
-    arena.settled("agent", 1).await;
-    assert!(arena.recorder.preempted().is_empty());
-    assert_eq!(arena.recorder.created_by("agent"), 1);
+    namespace.delete::<Pod>("filler-1").await;
+    namespace.settled("agent", 1).await;
+    assert!(namespace.recorder.preempted().is_empty());
+    assert_eq!(namespace.recorder.created_by("agent"), 1);
 }
 
 /// The scheduler name of controllers before Kubernetes 1.12: no scheduler answers to it.
 #[tokio::test]
 async fn the_legacy_scheduler_name_is_replaced() {
-    let (arena, _warden) = warded("legacy").await;
-    let node = arena.node().await;
+    let (namespace, _warden) = with_warden("legacy").await;
+    let node = namespace.node().await;
     let mut legacy = bound_to(&node);
     legacy["spec"]["template"]["spec"]["schedulerName"] = json!("kubernetes.io/daemonset-controller");
-    arena.create(&arena.daemon_set("agent", legacy)).await;
-    arena.settled("agent", 1).await;
-    let pods = arena.bound("agent", 1).await;
+    namespace.create(&namespace.daemon_set("agent", legacy)).await;
+    namespace.settled("agent", 1).await;
+    let pods = namespace.bound("agent", 1).await;
     assert_eq!(pods[0].spec.as_ref().unwrap().scheduler_name.as_deref(), Some("default-scheduler"));
-    assert_scheduled_by_default_scheduler(&arena, &pods[0]).await;
+    assert_scheduled_by_default_scheduler(&namespace, &pods[0]).await;
 }
 
 #[tokio::test]
 async fn a_cordoned_node_gets_its_daemon_pod() {
-    let (arena, _warden) = warded("cordoned").await;
-    let node = arena.node().await;
-    arena.kubectl.succeed(&["cordon", &node]).await;
+    let (namespace, _warden) = with_warden("cordoned").await;
+    let node = namespace.node().await;
+    namespace.kubectl.succeed(&["cordon", &node]).await;
     eventually("the node is tainted", async || {
         let taints =
-            arena.kubectl.succeed(&["get", "node", &node, "-o", "jsonpath={.spec.taints[*].key}"]).await;
+            namespace.kubectl.succeed(&["get", "node", &node, "-o", "jsonpath={.spec.taints[*].key}"]).await;
         if taints.contains("node.kubernetes.io/unschedulable") { Ok(()) } else { Err(taints) }
     })
     .await;
-    arena.create(&arena.daemon_set("agent", json!({}))).await;
-    arena.create(&arena.daemon_set("bound", bound_to(&node))).await;
-    arena.create(&arena.pod("plain", "100m", json!({}))).await;
-    arena.settled("agent", 1).await;
-    arena.settled("bound", 1).await;
-    assert_pending(&arena, "plain").await;
+    namespace.create(&namespace.daemon_set("agent", json!({}))).await;
+    namespace.create(&namespace.daemon_set("bound", bound_to(&node))).await;
+    namespace.create(&namespace.pod("plain", "100m", json!({}))).await;
+    namespace.settled("agent", 1).await;
+    namespace.settled("bound", 1).await;
+    assert_pending(&namespace, "plain").await;
 }
 
 #[tokio::test]
 async fn a_node_that_is_not_ready_gets_only_the_pod_that_tolerates_it() {
-    let (arena, _warden) = warded("not-ready").await;
+    let (namespace, _warden) = with_warden("not-ready").await;
     let not_ready = NodeOptions { ready_after: Some(NEVER), ..NodeOptions::default() };
-    let node = arena.nodes(1, 1, &not_ready).await.remove(0);
+    let node = namespace.nodes(1, 1, &not_ready).await.remove(0);
     let tolerant = json!({ "spec": { "template": { "spec": { "tolerations": [
         { "key": "node.kubernetes.io/not-ready", "operator": "Exists", "effect": "NoSchedule" },
     ] } } } });
-    arena.create(&arena.daemon_set("tolerant", tolerant)).await;
-    arena.create(&arena.daemon_set("intolerant", json!({}))).await;
-    let pods = arena.bound("tolerant", 1).await;
+    namespace.create(&namespace.daemon_set("tolerant", tolerant)).await;
+    namespace.create(&namespace.daemon_set("intolerant", json!({}))).await;
+    let pods = namespace.bound("tolerant", 1).await;
     assert_eq!(node_of(&pods[0]), Some(&*node));
     consistently(Duration::from_secs(4), "the other has no pod there", async || {
-        let pods = arena.pods("intolerant").await;
+        let pods = namespace.pods("intolerant").await;
         if pods.is_empty() { Ok(()) } else { Err(describe(&pods)) }
     })
     .await;

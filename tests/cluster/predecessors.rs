@@ -21,14 +21,14 @@ const SOON: Duration = Duration::from_secs(10);
 
 /// Nodes of 4 CPU, each with an important agent of 1 CPU and three ordinary pods of 1 CPU; more of these wait.
 async fn full(name: &str, nodes: usize, waiting: usize, strategy: Value, with_warden: bool) -> TestExtender {
-    let served = TestExtender::start_with(name, json!({}), |warden| {
+    let test = TestExtender::start_with(name, json!({}), |warden| {
         // Beside the other tests on two cores a call can starve for 300 ms, and what fails open proves nothing.
         let extender = Extender { preempts: true, http_timeout: "5s", ..warden.extender() };
         if with_warden { vec![extender] } else { Vec::new() }
     })
     .await;
-    served.arena.nodes(1, nodes, &NodeOptions::default()).await;
-    let class = served.arena.priority_class("important", 1000).await;
+    test.namespace.nodes(1, nodes, &NodeOptions::default()).await;
+    let class = test.namespace.priority_class("important", 1000).await;
     let agent = json!({ "spec": {
         "updateStrategy": { "type": "RollingUpdate", "rollingUpdate": strategy },
         "template": {
@@ -42,23 +42,23 @@ async fn full(name: &str, nodes: usize, waiting: usize, strategy: Value, with_wa
             },
         },
     } });
-    served.arena.create(&served.arena.daemon_set("agent", agent)).await;
-    served.arena.settled("agent", i32::try_from(nodes).unwrap()).await;
-    served.ordinary("web", 3 * nodes + waiting, json!({})).await;
+    test.namespace.create(&test.namespace.daemon_set("agent", agent)).await;
+    test.namespace.settled("agent", i32::try_from(nodes).unwrap()).await;
+    test.ordinary("web", 3 * nodes + waiting, json!({})).await;
     eventually("the nodes are full", async || {
-        let pods = served.arena.pods("web").await;
+        let pods = test.namespace.pods("web").await;
         if bound(&pods).len() == 3 * nodes { Ok(()) } else { Err(describe(&pods)) }
     })
     .await;
-    served
+    test
 }
 
 fn bound(pods: &[Pod]) -> BTreeSet<String> {
     pods.iter().filter(|pod| is_bound(pod)).filter_map(ResourceExt::uid).collect()
 }
 
-async fn somebody_is_evicted(served: &TestExtender) {
-    eventually("an ordinary pod is evicted", async || match served.arena.recorder.preempted() {
+async fn somebody_is_evicted(test: &TestExtender) {
+    eventually("an ordinary pod is evicted", async || match test.namespace.recorder.preempted() {
         victims if victims.is_empty() => Err("none".to_owned()),
         _ => Ok(()),
     })
@@ -67,44 +67,44 @@ async fn somebody_is_evicted(served: &TestExtender) {
 
 /// A DaemonSet that surges gets another pod as soon as one is told to end, while that still takes its room.
 async fn its_pod_is_told_to_end(name: &str, with_warden: bool) -> (TestExtender, Pod) {
-    let served = full(name, 1, 0, json!({ "maxSurge": 1, "maxUnavailable": 0 }), with_warden).await;
-    let before = served.arena.bound("agent", 1).await.remove(0);
-    served.arena.delete::<Pod>(&before.name_any()).await;
-    (served, before)
+    let test = full(name, 1, 0, json!({ "maxSurge": 1, "maxUnavailable": 0 }), with_warden).await;
+    let before = test.namespace.bound("agent", 1).await.remove(0);
+    test.namespace.delete::<Pod>(&before.name_any()).await;
+    (test, before)
 }
 
 #[tokio::test]
 async fn without_the_warden_somebody_is_evicted_for_room_that_comes_free_anyway() {
-    let (served, before) = its_pod_is_told_to_end("predecessor-without", false).await;
-    somebody_is_evicted(&served).await;
-    let still_ends = served.arena.pods("agent").await.iter().any(|pod| pod.uid() == before.uid());
+    let (test, before) = its_pod_is_told_to_end("predecessor-without", false).await;
+    somebody_is_evicted(&test).await;
+    let still_ends = test.namespace.pods("agent").await.iter().any(|pod| pod.uid() == before.uid());
     assert!(still_ends, "the test is too slow to show anything");
 }
 
 #[tokio::test]
 async fn a_daemon_pod_waits_for_its_predecessor_instead_of_evicting() {
-    let (served, before) = its_pod_is_told_to_end("predecessor-with", true).await;
-    let web = bound(&served.arena.pods("web").await);
+    let (test, before) = its_pod_is_told_to_end("predecessor-with", true).await;
+    let web = bound(&test.namespace.pods("web").await);
     eventually("the old pod is gone", async || {
-        let pods = served.arena.pods("agent").await;
+        let pods = test.namespace.pods("agent").await;
         if pods.iter().all(|pod| pod.uid() != before.uid()) { Ok(()) } else { Err(describe(&pods)) }
     })
     .await;
     let gone = Instant::now();
     eventually_within(SOON, "the new one is bound", async || {
-        let pods = served.arena.pods("agent").await;
+        let pods = test.namespace.pods("agent").await;
         if bound(&pods).len() == 1 { Ok(()) } else { Err(describe(&pods)) }
     })
     .await;
     say(&format!("bound {:.1} s after its predecessor had gone", gone.elapsed().as_secs_f32()));
     consistently(Duration::from_secs(2), "nobody is evicted", async || {
-        let there = bound(&served.arena.pods("web").await);
-        let evicted = served.arena.recorder.preempted();
+        let there = bound(&test.namespace.pods("web").await);
+        let evicted = test.namespace.recorder.preempted();
         if there == web && evicted.is_empty() { Ok(()) } else { Err(format!("{evicted:?}")) }
     })
     .await;
     let dropped = [("reason", "predecessor_leaves")];
-    let dropped = served.warden.metric("daemonset_warden_extender_dropped_nodes_total", &dropped).await;
+    let dropped = test.warden.metric("daemonset_warden_extender_dropped_nodes_total", &dropped).await;
     assert!(dropped > 0.0, "the scheduler would have evicted somebody, and was told not to");
 }
 
@@ -112,26 +112,26 @@ const NODES: usize = 3;
 
 /// One that does not surge gets it when the other has gone: by then the backlog has taken the room.
 async fn its_template_changes(name: &str, with_warden: bool) -> TestExtender {
-    let served = full(name, NODES, 2 * NODES, json!({ "maxUnavailable": "100%" }), with_warden).await;
+    let test = full(name, NODES, 2 * NODES, json!({ "maxUnavailable": "100%" }), with_warden).await;
     let version = json!({ "spec": { "template": { "metadata": { "labels": { "version": "2" } } } } });
-    served.arena.change::<DaemonSet>("agent", &version).await;
-    served
+    test.namespace.change::<DaemonSet>("agent", &version).await;
+    test
 }
 
 #[tokio::test]
 async fn without_the_warden_a_rollout_evicts_those_who_took_its_room() {
-    let served = its_template_changes("important-rollout-without", false).await;
-    somebody_is_evicted(&served).await;
+    let test = its_template_changes("important-rollout-without", false).await;
+    somebody_is_evicted(&test).await;
 }
 
 #[tokio::test]
 async fn an_important_rollout_on_full_nodes_evicts_nobody() {
-    let served = its_template_changes("important-rollout-with", true).await;
-    let web = bound(&served.arena.pods("web").await);
-    served.arena.settled("agent", i32::try_from(NODES).unwrap()).await;
+    let test = its_template_changes("important-rollout-with", true).await;
+    let web = bound(&test.namespace.pods("web").await);
+    test.namespace.settled("agent", i32::try_from(NODES).unwrap()).await;
     consistently(Duration::from_secs(2), "nobody is evicted", async || {
-        let there = bound(&served.arena.pods("web").await);
-        let evicted = served.arena.recorder.preempted();
+        let there = bound(&test.namespace.pods("web").await);
+        let evicted = test.namespace.recorder.preempted();
         if there == web && evicted.is_empty() { Ok(()) } else { Err(format!("{evicted:?}")) }
     })
     .await;

@@ -9,19 +9,19 @@ use serde_json::{Value, json};
 use crate::harness::{ControlPlane, PERMISSIVE, TestNamespace, Warden, WardenOptions, eventually, object};
 
 /// With the permissive kind served, and a warden that takes it for a DaemonSet.
-async fn judged(name: &str) -> (TestNamespace<&'static ControlPlane>, Warden) {
-    let arena = TestNamespace::shared(name).await;
-    serve_permissive_kind(&arena).await;
+async fn with_permissive_kind(name: &str) -> (TestNamespace<&'static ControlPlane>, Warden) {
+    let namespace = TestNamespace::shared(name).await;
+    serve_permissive_kind(&namespace).await;
     let kinds = json!({ "daemonSetKinds": [
         { "apiGroup": "apps", "kind": "DaemonSet" },
         { "apiGroup": PERMISSIVE, "kind": "DaemonSet" },
     ] });
     let warden = Warden::start(WardenOptions { config: kinds, ..WardenOptions::default() }).await;
-    arena.register(&warden, "Fail").await;
-    (arena, warden)
+    namespace.register(&warden, "Fail").await;
+    (namespace, warden)
 }
 
-async fn serve_permissive_kind(arena: &TestNamespace<&'static ControlPlane>) {
+async fn serve_permissive_kind(namespace: &TestNamespace<&'static ControlPlane>) {
     let definition: CustomResourceDefinition = object(json!({
         "metadata": { "name": format!("daemonsets.{PERMISSIVE}") },
         "spec": {
@@ -33,19 +33,19 @@ async fn serve_permissive_kind(arena: &TestNamespace<&'static ControlPlane>) {
             } } }],
         },
     }));
-    let api: Api<CustomResourceDefinition> = Api::all(arena.client.clone());
+    let api: Api<CustomResourceDefinition> = Api::all(namespace.client.clone());
     // Another test may have been first.
     let _ = api.create(&PostParams::default(), &definition).await;
     eventually("the permissive kind is served", async || {
-        let outcome = arena.kubectl.run(&["get", &format!("daemonsets.{PERMISSIVE}")]).await;
+        let outcome = namespace.kubectl.run(&["get", &format!("daemonsets.{PERMISSIVE}")]).await;
         if outcome.success { Ok(()) } else { Err(outcome.stderr) }
     })
     .await;
 }
 
 /// A DaemonSet of the permissive kind.
-fn permissive(arena: &TestNamespace<&'static ControlPlane>, name: &str, changes: &Value) -> String {
-    let mut value = serde_json::to_value(arena.daemon_set(name, json!({}))).unwrap();
+fn permissive(namespace: &TestNamespace<&'static ControlPlane>, name: &str, changes: &Value) -> String {
+    let mut value = serde_json::to_value(namespace.daemon_set(name, json!({}))).unwrap();
     value["apiVersion"] = json!(format!("{PERMISSIVE}/v1"));
     json_patch::merge(&mut value, changes);
     value.to_string()
@@ -57,7 +57,7 @@ fn on_failure() -> Value {
 
 #[tokio::test]
 async fn rejects_what_people_get_wrong_with_upstreams_causes() {
-    let (arena, _warden) = judged("wrong").await;
+    let (namespace, _warden) = with_permissive_kind("wrong").await;
     let no_selector = json!({ "spec": { "selector": null } });
     let mismatch = json!({ "spec": { "selector": { "matchLabels": { "app": "other" } } } });
     let labels = r#"{"app":"agent"}"#;
@@ -73,7 +73,7 @@ async fn rejects_what_people_get_wrong_with_upstreams_causes() {
         (mismatch, does_not_match.as_str()),
     ];
     for (changes, cause) in cases {
-        let outcome = arena.kubectl.apply(&permissive(&arena, "agent", &changes)).await;
+        let outcome = namespace.kubectl.apply(&permissive(&namespace, "agent", &changes)).await;
         assert!(!outcome.success, "{changes}: {outcome:?}");
         assert_eq!(
             outcome.stderr.trim_end(),
@@ -85,7 +85,7 @@ async fn rejects_what_people_get_wrong_with_upstreams_causes() {
         "selector": { "matchLabels": { "app": "other" } },
         "template": { "spec": { "restartPolicy": "OnFailure" } },
     } });
-    let outcome = arena.kubectl.apply(&permissive(&arena, "agent", &several)).await;
+    let outcome = namespace.kubectl.apply(&permissive(&namespace, "agent", &several)).await;
     let lines: Vec<_> = outcome.stderr.trim_end().lines().collect();
     assert_eq!(
         lines,
@@ -100,14 +100,14 @@ async fn rejects_what_people_get_wrong_with_upstreams_causes() {
 
 #[tokio::test]
 async fn accepts_a_right_one_and_rejects_a_changed_selector() {
-    let (arena, _warden) = judged("immutable").await;
-    let created = arena.kubectl.apply(&permissive(&arena, "agent", &json!({}))).await;
+    let (namespace, _warden) = with_permissive_kind("immutable").await;
+    let created = namespace.kubectl.apply(&permissive(&namespace, "agent", &json!({}))).await;
     assert!(created.success, "{created:?}");
     let moved = json!({ "spec": {
         "selector": { "matchLabels": { "app": "moved" } },
         "template": { "metadata": { "labels": { "app": "moved" } } },
     } });
-    let outcome = arena.kubectl.apply(&permissive(&arena, "agent", &moved)).await;
+    let outcome = namespace.kubectl.apply(&permissive(&namespace, "agent", &moved)).await;
     assert!(!outcome.success, "{outcome:?}");
     let stderr = &outcome.stderr;
     assert!(
@@ -118,46 +118,46 @@ async fn accepts_a_right_one_and_rejects_a_changed_selector() {
 
     // Nothing of what is judged has changed: labels of the object itself are free.
     let labelled = json!({ "metadata": { "labels": { "team": "storage" } } });
-    let outcome = arena.kubectl.apply(&permissive(&arena, "agent", &labelled)).await;
+    let outcome = namespace.kubectl.apply(&permissive(&namespace, "agent", &labelled)).await;
     assert!(outcome.success, "{outcome:?}");
 }
 
 #[tokio::test]
 async fn the_apiserver_refuses_wrong_apps_v1_before_it_asks() {
-    let arena = TestNamespace::shared("builtin").await;
+    let namespace = TestNamespace::shared("builtin").await;
     let warden = Warden::start(WardenOptions::default()).await;
-    arena.register(&warden, "Fail").await;
-    let before = arena.validating_calls().await;
-    let mut wrong = serde_json::to_value(arena.daemon_set("agent", json!({}))).unwrap();
+    namespace.register(&warden, "Fail").await;
+    let before = namespace.validating_calls().await;
+    let mut wrong = serde_json::to_value(namespace.daemon_set("agent", json!({}))).unwrap();
     json_patch::merge(&mut wrong, &on_failure());
-    let outcome = arena.kubectl.apply(&wrong.to_string()).await;
+    let outcome = namespace.kubectl.apply(&wrong.to_string()).await;
     assert!(!outcome.success, "{outcome:?}");
     assert!(outcome.stderr.contains("spec.template.spec.restartPolicy: Unsupported value"), "{outcome:?}");
 
-    let mut ancient = serde_json::to_value(arena.daemon_set("agent", json!({}))).unwrap();
+    let mut ancient = serde_json::to_value(namespace.daemon_set("agent", json!({}))).unwrap();
     ancient["apiVersion"] = json!("extensions/v1beta1");
-    let outcome = arena.kubectl.apply(&ancient.to_string()).await;
+    let outcome = namespace.kubectl.apply(&ancient.to_string()).await;
     assert!(!outcome.success, "{outcome:?}");
     assert!(outcome.stderr.contains("no matches for kind \"DaemonSet\" in version \"extensions/v1beta1\""));
-    assert_eq!(arena.validating_calls().await, before);
+    assert_eq!(namespace.validating_calls().await, before);
 }
 
 /// Our own rules: 403, which kubectl prints with the webhook's name and the causes.
 #[tokio::test]
 async fn rejects_pods_without_end() {
-    let arena = TestNamespace::shared("endless").await;
+    let namespace = TestNamespace::shared("endless").await;
     let warden = Warden::start(WardenOptions::default()).await;
-    arena.register(&warden, "Fail").await;
+    namespace.register(&warden, "Fail").await;
     let labels = json!({ "app": "agent", "controller-revision-hash": "fixed" });
     let endless = json!({ "spec": {
         "selector": { "matchLabels": labels },
         "template": { "metadata": { "labels": labels } },
     } });
-    let manifest = serde_json::to_string(&arena.daemon_set("agent", endless)).unwrap();
-    let outcome = arena.kubectl.apply(&manifest).await;
+    let manifest = serde_json::to_string(&namespace.daemon_set("agent", endless)).unwrap();
+    let outcome = namespace.kubectl.apply(&manifest).await;
     assert!(!outcome.success, "{outcome:?}");
     assert!(outcome.stderr.contains("Error from server (Forbidden)"), "{outcome:?}");
     assert!(outcome.stderr.contains("denied the request"), "{outcome:?}");
     assert!(outcome.stderr.contains("controller-revision-hash"), "{outcome:?}");
-    assert!(arena.pods("agent").await.is_empty());
+    assert!(namespace.pods("agent").await.is_empty());
 }

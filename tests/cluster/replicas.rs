@@ -14,7 +14,7 @@ const NODES: usize = 6;
 const DAEMONS: [&str; 3] = ["cni", "csi", "logs"];
 
 struct Replicas {
-    arena: TestNamespace<&'static ControlPlane>,
+    namespace: TestNamespace<&'static ControlPlane>,
     first: Warden,
     second: Warden,
     forwarder: Forwarder,
@@ -32,9 +32,9 @@ enum AskedReplicas {
 
 /// Nodes join a cluster with a backlog, and a third of the daemon pods have landed.
 async fn in_the_middle_of_a_join(name: &str, asks: AskedReplicas) -> Replicas {
-    let arena = TestNamespace::shared(name).await;
-    let kubeconfig = Some(arena.warden_kubeconfig().await);
-    let config = arena.holding_here(serde_json::Value::Null);
+    let namespace = TestNamespace::shared(name).await;
+    let kubeconfig = Some(namespace.warden_kubeconfig().await);
+    let config = namespace.holding_here(serde_json::Value::Null);
     let options = || WardenOptions { config: config.clone(), kubeconfig: kubeconfig.clone() };
     let (first, second) = (Warden::start(options()).await, Warden::start(options()).await);
     let forwarder = Forwarder::start(first.port()).await;
@@ -52,17 +52,17 @@ async fn in_the_middle_of_a_join(name: &str, asks: AskedReplicas) -> Replicas {
     };
     let scheduler_options =
         SchedulerOptions { name: name.to_owned(), extenders, ..SchedulerOptions::default() };
-    let plane = arena.plane;
+    let plane = namespace.plane;
     let scheduler = tokio::task::spawn_blocking(move || plane.scheduler(&scheduler_options)).await.unwrap();
 
     let by = json!({ "spec": { "template": { "spec": { "schedulerName": name } } } });
     for daemon in DAEMONS {
-        arena.create(&arena.daemon_set(daemon, by.clone())).await;
+        namespace.create(&namespace.daemon_set(daemon, by.clone())).await;
     }
-    arena.create(&arena.deployment("web", 8 * NODES, "1", by)).await;
-    arena.pods_exist("web", 8 * NODES).await;
-    arena.add_nodes(1, NODES, &NodeOptions::default()).await;
-    let replicas = Replicas { arena, first, second, forwarder, _scheduler: scheduler };
+    namespace.create(&namespace.deployment("web", 8 * NODES, "1", by)).await;
+    namespace.pods_exist("web", 8 * NODES).await;
+    namespace.add_nodes(1, NODES, &NodeOptions::default()).await;
+    let replicas = Replicas { namespace, first, second, forwarder, _scheduler: scheduler };
     eventually("a third of the daemon pods have landed", async || {
         let landed = replicas.landed().await;
         if landed >= NODES { Ok(()) } else { Err(format!("{landed}")) }
@@ -74,13 +74,14 @@ async fn in_the_middle_of_a_join(name: &str, asks: AskedReplicas) -> Replicas {
 impl Replicas {
     async fn landed(&self) -> usize {
         let of_daemons = ListParams::default().labels("app in (cni,csi,logs)");
-        let pods = self.arena.api::<k8s_openapi::api::core::v1::Pod>().list(&of_daemons).await.unwrap().items;
+        let pods =
+            self.namespace.api::<k8s_openapi::api::core::v1::Pod>().list(&of_daemons).await.unwrap().items;
         pods.iter().filter(|pod| is_bound(pod)).count()
     }
 
     async fn ordinary_pods_fill_the_rest(&self) {
         eventually_within(Duration::from_secs(120), "ordinary pods fill what is left", async || {
-            let pods = self.arena.pods("web").await;
+            let pods = self.namespace.pods("web").await;
             let bound = pods.iter().filter(|pod| is_bound(pod)).count();
             if bound == 3 * NODES { Ok(()) } else { Err(describe(&pods)) }
         })
@@ -95,16 +96,16 @@ async fn a_replica_that_is_told_to_stop_in_the_middle_of_a_join_loses_no_daemon_
     let status = tokio::task::block_in_place(|| replicas.first.terminate());
     assert!(status.success(), "{status}; {}", replicas.first.log());
     for daemon in DAEMONS {
-        replicas.arena.settled(daemon, NODES as i32).await;
+        replicas.namespace.settled(daemon, NODES as i32).await;
     }
     replicas.ordinary_pods_fill_the_rest().await;
     // All may have landed before the first was gone; whoever lands from here on does so with the other.
-    replicas.arena.add_nodes(NODES + 1, 1, &NodeOptions::default()).await;
+    replicas.namespace.add_nodes(NODES + 1, 1, &NodeOptions::default()).await;
     for daemon in DAEMONS {
-        replicas.arena.settled(daemon, NODES as i32 + 1).await;
+        replicas.namespace.settled(daemon, NODES as i32 + 1).await;
     }
     assert!(replicas.second.filter_calls().await > 0.0, "the scheduler asks the other");
-    assert!(replicas.arena.recorder.preempted().is_empty());
+    assert!(replicas.namespace.recorder.preempted().is_empty());
 }
 
 /// The scheduler asks for one pod at a time: one call can be under way, and that pod goes unasked. It can take the room of
@@ -122,11 +123,11 @@ async fn a_replica_that_is_killed_in_the_middle_of_a_join_costs_one_node_at_most
     .await;
 
     // The other keeps room from here on.
-    let late = replicas.arena.nodes(NODES + 1, 2, &NodeOptions::default()).await;
+    let late = replicas.namespace.nodes(NODES + 1, 2, &NodeOptions::default()).await;
     eventually_within(Duration::from_secs(60), "daemon pods land on the nodes that join later", async || {
         let mut landed = 0;
         for daemon in DAEMONS {
-            let pods = replicas.arena.pods(daemon).await;
+            let pods = replicas.namespace.pods(daemon).await;
             let on_late = |pod: &&k8s_openapi::api::core::v1::Pod| {
                 is_bound(pod)
                     && crate::harness::node_of(pod).is_some_and(|node| late.iter().any(|l| l == node))
@@ -145,8 +146,8 @@ async fn a_replica_that_is_killed_costs_nothing_where_the_scheduler_asks_both() 
     let mut replicas = in_the_middle_of_a_join("both-asked", AskedReplicas::Both).await;
     tokio::task::block_in_place(|| replicas.first.kill());
     for daemon in DAEMONS {
-        replicas.arena.settled(daemon, NODES as i32).await;
+        replicas.namespace.settled(daemon, NODES as i32).await;
     }
     replicas.ordinary_pods_fill_the_rest().await;
-    assert!(replicas.arena.recorder.preempted().is_empty());
+    assert!(replicas.namespace.recorder.preempted().is_empty());
 }

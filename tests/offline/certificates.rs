@@ -185,8 +185,8 @@ async fn a_swapped_secret_is_taken_into_use_and_a_bad_one_is_not() {
     shows_another(&server, &ca_file, &first).await;
     assert_eq!(server.metric("daemonset_warden_certificate_reloads_total").await, 1.0);
     let (_, log) = server.stop();
-    let told = log.lines().filter(|line| line.contains("kept the certificate in use")).count();
-    assert_eq!(told, 1, "once, not at each look: {log}");
+    let lines = log.lines().filter(|line| line.contains("kept the certificate in use")).count();
+    assert_eq!(lines, 1, "once, not at each look: {log}");
 }
 
 #[test]
@@ -245,8 +245,8 @@ async fn in_a_cluster_a_bad_pair_is_waited_for() {
     grows(&server, RELOADS, 0.0).await;
     shown(&server, &server.ca()).await.unwrap();
     let (_, log) = server.stop();
-    let told = log.lines().filter(|line| line.contains("no good certificate to serve with")).count();
-    assert_eq!(told, 1, "once, not at each look: {log}");
+    let lines = log.lines().filter(|line| line.contains("no good certificate to serve with")).count();
+    assert_eq!(lines, 1, "once, not at each look: {log}");
 }
 
 #[tokio::test]

@@ -212,7 +212,7 @@ async fn an_apiserver_that_answers_rubbish_is_no_reason_to_fall() {
     }
     for started in all {
         let (name, apiserver) = started.await.unwrap();
-        bears(name, &apiserver).await;
+        survives(name, &apiserver).await;
     }
 }
 
@@ -225,11 +225,11 @@ async fn an_apiserver_that_drips_or_never_ends_is_no_reason_to_grow() {
             std::thread::sleep(Duration::from_millis(50));
         }
     });
-    bears("drips", &slow).await;
+    survives("drips", &slow).await;
 }
 
 /// The binary with `apiserver` as its cluster: not ready, alive, answering, quiet and small.
-async fn bears(name: &str, apiserver: &Apiserver) {
+async fn survives(name: &str, apiserver: &Apiserver) {
     let directory = tempfile::tempdir().unwrap();
     let kubeconfig = directory.path().join("kubeconfig");
     fs::write(&kubeconfig, apiserver.kubeconfig()).unwrap();

@@ -146,7 +146,7 @@ async fn every_route_has_spans_that_sigterm_sends() {
     assert!(status.success(), "{log}");
 
     let spans = collector.spans();
-    let told: Vec<_> = spans
+    let requests: Vec<_> = spans
         .iter()
         .map(|span| {
             let texts = texts(&span.attributes);
@@ -155,9 +155,10 @@ async fn every_route_has_spans_that_sigterm_sends() {
             (span.name.clone(), text("daemonset_warden.verdict"), text("http.response.status_code"))
         })
         .collect();
-    let told: Vec<_> = told.iter().map(|(name, verdict, code)| (&**name, &**verdict, &**code)).collect();
+    let requests: Vec<_> =
+        requests.iter().map(|(name, verdict, code)| (&**name, &**verdict, &**code)).collect();
     assert_eq!(
-        told,
+        requests,
         [
             ("POST /mutate", "patched", "200"),
             ("POST /validate", "denied", "200"),
@@ -223,8 +224,8 @@ async fn a_collector_that_refuses_is_told_once_and_counted() {
     }
     let (status, log) = server.stop();
     assert!(status.success());
-    let told: Vec<_> = log.lines().filter(|line| line.contains("failed to export traces")).collect();
-    assert!(told.len() == 1 && told[0].contains("Connection refused"), "{log}");
+    let lines: Vec<_> = log.lines().filter(|line| line.contains("failed to export traces")).collect();
+    assert!(lines.len() == 1 && lines[0].contains("Connection refused"), "{log}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -23,8 +23,8 @@ async fn cluster_autoscaler_makes_nodes_for_whom_we_refuse() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "takes a program by its path, and minutes: see autoscalers.rs"]
-async fn cluster_autoscaler_drains_no_node_into_kept_room() {
-    table::a_node_is_drained_into_kept_room::<ClusterAutoscaler>().await;
+async fn cluster_autoscaler_drains_no_node_into_held_room() {
+    table::a_node_is_drained_into_held_room::<ClusterAutoscaler>().await;
 }
 
 struct ClusterAutoscaler {
@@ -33,24 +33,24 @@ struct ClusterAutoscaler {
 }
 
 impl Autoscaler for ClusterAutoscaler {
-    async fn start(stage: &AutoscalerTest) -> Self {
-        let maps: Api<ConfigMap> = Api::namespaced(stage.arena.client.clone(), "default");
-        for map in config_maps(stage) {
+    async fn start(test: &AutoscalerTest) -> Self {
+        let maps: Api<ConfigMap> = Api::namespaced(test.namespace.client.clone(), "default");
+        for map in config_maps(test) {
             maps.create(&PostParams::default(), &map).await.expect("a ConfigMap");
         }
         // Its KWOK provider wants one node of a group to be there.
-        let mut first = template(stage, "workers-first");
+        let mut first = template(test, "workers-first");
         first.spec.get_or_insert_default().provider_id = Some("kwok:workers-first".to_owned());
-        Api::<Node>::all(stage.arena.client.clone())
+        Api::<Node>::all(test.namespace.client.clone())
             .create(&PostParams::default(), &first)
             .await
             .expect("a node");
-        let component = component(stage, &["--scale-down-enabled=false"]);
+        let component = component(test, &["--scale-down-enabled=false"]);
         let process = component.start();
         Self { component, process }
     }
 
-    async fn scale_down(&mut self, stage: &AutoscalerTest) {
+    async fn scale_down(&mut self, test: &AutoscalerTest) {
         self.process.kill();
         let flags = [
             "--scale-down-enabled=true",
@@ -61,18 +61,18 @@ impl Autoscaler for ClusterAutoscaler {
             "--max-graceful-termination-sec=1",
             "--unremovable-node-recheck-timeout=4s",
         ];
-        self.component = component(stage, &flags);
+        self.component = component(test, &flags);
         self.process = self.component.start();
         tokio::time::sleep(Duration::from_secs(1)).await;
         assert!(self.process.ended().is_none(), "{}", self.process.log());
     }
 }
 
-fn component(stage: &AutoscalerTest, flags: &[&str]) -> Component {
+fn component(test: &AutoscalerTest, flags: &[&str]) -> Component {
     let program = std::env::var_os("CLUSTER_AUTOSCALER").map(PathBuf::from);
     let program =
         program.expect("CLUSTER_AUTOSCALER names the program: docs/autoscalers.md says how to build it");
-    let kubeconfig = stage.arena.plane.kubeconfig();
+    let kubeconfig = test.namespace.plane.kubeconfig();
     let mut args = vec![format!("--kubeconfig={}", kubeconfig.display())];
     let usual = [
         "--cloud-provider=kwok",
@@ -99,8 +99,8 @@ fn component(stage: &AutoscalerTest, flags: &[&str]) -> Component {
 }
 
 /// A node as the group makes them.
-fn template(stage: &AutoscalerTest, name: &str) -> Node {
-    let (pool, value) = stage.pool();
+fn template(test: &AutoscalerTest, name: &str) -> Node {
+    let (pool, value) = test.pool();
     let labels = [(pool, value), (GROUP_LABEL, GROUP)].map(|(key, value)| (key.to_owned(), value.to_owned()));
     let mut node = NodeOptions { labels: labels.into(), ..NodeOptions::default() }.node(name);
     for (key, value) in [("name", GROUP), ("min-count", "0"), ("max-count", "60")] {
@@ -110,8 +110,8 @@ fn template(stage: &AutoscalerTest, name: &str) -> Node {
     node
 }
 
-fn config_maps(stage: &AutoscalerTest) -> [ConfigMap; 2] {
-    let mut node = json!(template(stage, "template"));
+fn config_maps(test: &AutoscalerTest) -> [ConfigMap; 2] {
+    let mut node = json!(template(test, "template"));
     node["apiVersion"] = json!("v1");
     node["kind"] = json!("Node");
     let templates = json!({ "apiVersion": "v1", "kind": "List", "items": [node] });

@@ -16,8 +16,8 @@ async fn karpenter_makes_nodes_for_whom_we_refuse() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "takes a program by its path, and minutes: see autoscalers.rs"]
-async fn karpenter_drains_no_node_into_kept_room() {
-    table::a_node_is_drained_into_kept_room::<Karpenter>().await;
+async fn karpenter_drains_no_node_into_held_room() {
+    table::a_node_is_drained_into_held_room::<Karpenter>().await;
 }
 
 struct Karpenter {
@@ -25,17 +25,17 @@ struct Karpenter {
 }
 
 impl Autoscaler for Karpenter {
-    async fn start(stage: &AutoscalerTest) -> Self {
+    async fn start(test: &AutoscalerTest) -> Self {
         let crds = std::env::var("KARPENTER_CRDS");
         let crds = crds.expect("KARPENTER_CRDS names the folders with its CRDs: see docs/autoscalers.md");
         for folder in crds.split(',') {
-            stage.arena.kubectl.succeed(&["apply", "--server-side", "-f", folder]).await;
+            test.namespace.kubectl.succeed(&["apply", "--server-side", "-f", folder]).await;
         }
         let class = json!({
             "apiVersion": "karpenter.kwok.sh/v1alpha1", "kind": "KWOKNodeClass", "metadata": { "name": "default" },
         });
-        apply(stage, &class).await;
-        apply(stage, &node_pool(stage, "Never")).await;
+        apply(test, &class).await;
+        apply(test, &node_pool(test, "Never")).await;
         let folder = folder("karpenter");
         let types = folder.join("instance-types.json");
         std::fs::write(&types, instance_types().to_string()).expect("instance types can be written");
@@ -50,7 +50,7 @@ impl Autoscaler for Karpenter {
                 "--disable-leader-election=true".to_owned(),
             ],
             environment: vec![
-                ("KUBECONFIG", stage.arena.plane.kubeconfig().display().to_string()),
+                ("KUBECONFIG", test.namespace.plane.kubeconfig().display().to_string()),
                 ("SYSTEM_NAMESPACE", "default".to_owned()),
             ],
             folder,
@@ -62,21 +62,21 @@ impl Autoscaler for Karpenter {
         Self { _process: process }
     }
 
-    async fn scale_down(&mut self, stage: &AutoscalerTest) {
-        apply(stage, &node_pool(stage, "8s")).await;
+    async fn scale_down(&mut self, test: &AutoscalerTest) {
+        apply(test, &node_pool(test, "8s")).await;
     }
 }
 
-async fn apply(stage: &AutoscalerTest, object: &Value) {
+async fn apply(test: &AutoscalerTest, object: &Value) {
     eventually("the kind is served", async || {
-        let outcome = stage.arena.kubectl.run_with_input(&["apply", "-f", "-"], &object.to_string()).await;
+        let outcome = test.namespace.kubectl.run_with_input(&["apply", "-f", "-"], &object.to_string()).await;
         if outcome.success { Ok(()) } else { Err(outcome.stderr) }
     })
     .await;
 }
 
-fn node_pool(stage: &AutoscalerTest, consolidate_after: &str) -> Value {
-    let (pool, value) = stage.pool();
+fn node_pool(test: &AutoscalerTest, consolidate_after: &str) -> Value {
+    let (pool, value) = test.pool();
     json!({
         "apiVersion": "karpenter.sh/v1",
         "kind": "NodePool",

@@ -29,7 +29,7 @@ pub(crate) struct Component {
 /// A running component. Dropped: killed, and waited for.
 pub(crate) struct Process {
     name: String,
-    leash: Child,
+    guard: Child,
     input: Option<ChildStdin>,
     log: PathBuf,
 }
@@ -40,12 +40,12 @@ impl Component {
         let pid_file = self.folder.join(format!("{}.pid", self.name));
         let _ = fs::remove_file(&pid_file);
         let output = OpenOptions::new().create(true).append(true).open(&log).expect("a log file");
-        let mut command = Command::new(tools().leash());
+        let mut command = Command::new(tools().child_guard());
         command.arg("-pid-file").arg(&pid_file);
         if let Some(folder) = &self.discard {
             command.arg("-remove").arg(folder);
         }
-        let mut leash = command
+        let mut guard = command
             .arg("--")
             .arg(&self.program)
             .args(&self.args)
@@ -56,8 +56,8 @@ impl Component {
             .stderr(output)
             .spawn()
             .unwrap_or_else(|e| panic!("failed to start {}: {e}", self.name));
-        let input = leash.stdin.take();
-        Process { name: self.name.clone(), leash, input, log }
+        let input = guard.stdin.take();
+        Process { name: self.name.clone(), guard, input, log }
     }
 }
 
@@ -65,7 +65,7 @@ impl Process {
     /// Of the component itself, not of its leash.
     #[allow(dead_code, reason = "benchmarks use it")]
     pub(crate) fn id(&self) -> u32 {
-        let text = fs::read_to_string(self.log.with_extension("pid")).expect("the leash writes it");
+        let text = fs::read_to_string(self.log.with_extension("pid")).expect("the child guard writes it");
         text.trim().parse().expect("a process id")
     }
 
@@ -111,7 +111,7 @@ impl Process {
 
     /// How it ended, if it has.
     pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
-        self.leash.try_wait().expect("the leash can be waited for")
+        self.guard.try_wait().expect("the child guard can be waited for")
     }
 
     /// All that it has written so far.
@@ -140,7 +140,7 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         drop(self.input.take());
-        let _ = self.leash.wait();
+        let _ = self.guard.wait();
     }
 }
 

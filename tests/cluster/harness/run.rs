@@ -19,12 +19,12 @@ struct Run {
 static RUN: LazyLock<Run> = LazyLock::new(|| {
     let folder =
         tempfile::Builder::new().prefix("daemonset-warden-").tempdir().expect("a temporary folder").keep();
-    let mut janitor = Command::new(tools().leash())
+    let mut janitor = Command::new(tools().child_guard())
         .arg("-remove")
         .arg(&folder)
         .stdin(Stdio::piped())
         .spawn()
-        .expect("failed to start the leash");
+        .expect("failed to start the child guard");
     let janitor_input = Mutex::new(janitor.stdin.take().expect("stdin is piped"));
     keep_on_panic();
     Run { folder, _janitor: janitor, janitor_input }

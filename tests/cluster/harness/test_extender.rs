@@ -10,7 +10,7 @@ use super::warden::{Warden, WardenOptions};
 
 /// A namespace, a warden that watches the cluster, and a scheduler of the namespace's name that asks it.
 pub(crate) struct TestExtender {
-    pub(crate) arena: TestNamespace<&'static ControlPlane>,
+    pub(crate) namespace: TestNamespace<&'static ControlPlane>,
     pub(crate) warden: Warden,
     _scheduler: Scheduler,
 }
@@ -26,30 +26,30 @@ impl TestExtender {
         config: Value,
         extenders: impl FnOnce(&Warden) -> Vec<Extender>,
     ) -> Self {
-        let arena = TestNamespace::shared(name).await;
-        let kubeconfig = Some(arena.warden_kubeconfig().await);
-        let config = arena.holding_here(config);
+        let namespace = TestNamespace::shared(name).await;
+        let kubeconfig = Some(namespace.warden_kubeconfig().await);
+        let config = namespace.holding_here(config);
         let warden = Warden::start(WardenOptions { config, kubeconfig }).await;
         let options = SchedulerOptions { extenders: extenders(&warden), ..SchedulerOptions::default() };
-        Self::with(arena, warden, options).await
+        Self::with(namespace, warden, options).await
     }
 
     /// On a control plane and with a warden of the test's choice. The scheduler gets the namespace's name.
     pub(crate) async fn with(
-        arena: TestNamespace<&'static ControlPlane>,
+        namespace: TestNamespace<&'static ControlPlane>,
         warden: Warden,
         options: SchedulerOptions,
     ) -> Self {
-        let options = SchedulerOptions { name: arena.namespace.clone(), ..options };
-        let plane = arena.plane;
+        let options = SchedulerOptions { name: namespace.name.clone(), ..options };
+        let plane = namespace.plane;
         let scheduler =
             tokio::task::spawn_blocking(move || plane.scheduler(&options)).await.expect("a scheduler");
-        Self { arena, warden, _scheduler: scheduler }
+        Self { namespace, warden, _scheduler: scheduler }
     }
 
     /// A DaemonSet whose pods the test's scheduler places; `spec` is merged into its template's.
     pub(crate) async fn daemon_set(&self, name: &str, cpu: &str, spec: Value) {
-        self.daemon_set_by(&self.arena.namespace, name, cpu, spec).await;
+        self.daemon_set_by(&self.namespace.name, name, cpu, spec).await;
     }
 
     /// A DaemonSet whose pods nobody places: it is missing on every node for as long as it exists.
@@ -65,18 +65,18 @@ impl TestExtender {
             }],
         } } } });
         json_patch::merge(&mut changes, &json!({ "spec": { "template": { "spec": spec } } }));
-        self.arena.create(&self.arena.daemon_set(name, changes)).await;
+        self.namespace.create(&self.namespace.daemon_set(name, changes)).await;
     }
 
     /// Ordinary pods of 1 CPU.
     pub(crate) async fn ordinary(&self, name: &str, replicas: usize, spec: Value) {
         let mut changes =
-            json!({ "spec": { "template": { "spec": { "schedulerName": self.arena.namespace } } } });
+            json!({ "spec": { "template": { "spec": { "schedulerName": self.namespace.name } } } });
         json_patch::merge(&mut changes, &json!({ "spec": { "template": { "spec": spec } } }));
-        self.arena.create(&self.arena.deployment(name, replicas, "1", changes)).await;
+        self.namespace.create(&self.namespace.deployment(name, replicas, "1", changes)).await;
     }
 
     pub(crate) fn client(&self) -> Client {
-        self.arena.client.clone()
+        self.namespace.client.clone()
     }
 }

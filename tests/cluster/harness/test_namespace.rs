@@ -28,7 +28,7 @@ pub(crate) struct TestNamespace<P> {
     pub(crate) plane: P,
     pub(crate) client: Client,
     /// Also the name of the pool, and the start of the nodes' names.
-    pub(crate) namespace: String,
+    pub(crate) name: String,
     pub(crate) kubectl: Kubectl,
     pub(crate) recorder: Recorder,
 }
@@ -56,14 +56,14 @@ impl<P: Deref<Target = ControlPlane>> TestNamespace<P> {
         .await;
         let kubectl = Kubectl { kubeconfig: plane.kubeconfig(), namespace: name.to_owned() };
         let recorder = Recorder::start(&client, name);
-        Self { plane, client, namespace: name.to_owned(), kubectl, recorder }
+        Self { plane, client, name: name.to_owned(), kubectl, recorder }
     }
 
     /// The configuration with which a warden holds room in the test's namespace alone. On a shared control plane it would else hold,
     /// and nominate, for other tests, by its own time-outs.
     pub(crate) fn holding_here(&self, mut config: Value) -> Value {
         if config["reservation"]["namespaceSelector"].is_null() {
-            let own = json!({ "matchLabels": { "kubernetes.io/metadata.name": self.namespace } });
+            let own = json!({ "matchLabels": { "kubernetes.io/metadata.name": self.name } });
             config["reservation"]["namespaceSelector"] = own;
         }
         config
@@ -73,24 +73,23 @@ impl<P: Deref<Target = ControlPlane>> TestNamespace<P> {
     where
         K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
     {
-        Api::namespaced(self.client.clone(), &self.namespace)
+        Api::namespaced(self.client.clone(), &self.name)
     }
 
     /// kubectl as `warden` or `developer`.
     pub(crate) fn kubectl_as(&self, user: &str) -> Kubectl {
         let kubeconfig: PathBuf = self.plane.kubeconfig_of(user);
-        Kubectl { kubeconfig, namespace: self.namespace.clone() }
+        Kubectl { kubeconfig, namespace: self.name.clone() }
     }
 
     /// Makes nodes, numbered from `first`, all at once.
     pub(crate) async fn add_nodes(&self, first: usize, count: usize, options: &NodeOptions) -> Vec<String> {
         let api: Api<Node> = Api::all(self.client.clone());
-        let names: Vec<_> =
-            (first..first + count).map(|number| format!("{}-{number}", self.namespace)).collect();
+        let names: Vec<_> = (first..first + count).map(|number| format!("{}-{number}", self.name)).collect();
         let parameters = PostParams::default();
         let requests = names.iter().map(|name| {
             let mut node = options.node(name);
-            node.labels_mut().insert(POOL.to_owned(), self.namespace.clone());
+            node.labels_mut().insert(POOL.to_owned(), self.name.clone());
             let (api, parameters) = (&api, &parameters);
             async move { created(api.create(parameters, &node).await) }
         });
@@ -128,7 +127,7 @@ impl<P: Deref<Target = ControlPlane>> TestNamespace<P> {
             json!({
                 "apiVersion": "apps/v1",
                 "kind": "DaemonSet",
-                "metadata": { "name": name, "namespace": self.namespace },
+                "metadata": { "name": name, "namespace": self.name },
                 "spec": { "selector": { "matchLabels": { "app": name } }, "template": self.template(name, "300m") },
             }),
             changes,
@@ -141,7 +140,7 @@ impl<P: Deref<Target = ControlPlane>> TestNamespace<P> {
             json!({
                 "apiVersion": "apps/v1",
                 "kind": "Deployment",
-                "metadata": { "name": name, "namespace": self.namespace },
+                "metadata": { "name": name, "namespace": self.name },
                 "spec": {
                     "replicas": replicas,
                     "selector": { "matchLabels": { "app": name } },
@@ -156,7 +155,7 @@ impl<P: Deref<Target = ControlPlane>> TestNamespace<P> {
     pub(crate) fn pod(&self, name: &str, cpu: &str, changes: Value) -> Pod {
         let mut pod = self.template(name, cpu);
         pod["metadata"]["name"] = json!(name);
-        pod["metadata"]["namespace"] = json!(self.namespace);
+        pod["metadata"]["namespace"] = json!(self.name);
         merged(pod, changes)
     }
 
@@ -164,7 +163,7 @@ impl<P: Deref<Target = ControlPlane>> TestNamespace<P> {
         json!({
             "metadata": { "labels": { "app": app } },
             "spec": {
-                "nodeSelector": { POOL: self.namespace },
+                "nodeSelector": { POOL: self.name },
                 "terminationGracePeriodSeconds": 1,
                 "containers": [{
                     "name": "main",
@@ -222,7 +221,7 @@ impl<P: Deref<Target = ControlPlane>> TestNamespace<P> {
     }
 
     async fn create_class(&self, name: &str, mut class: Value) -> String {
-        let name = format!("{}-{name}", self.namespace);
+        let name = format!("{}-{name}", self.name);
         class["metadata"] = json!({ "name": name });
         let class: PriorityClass = object(class);
         created(Api::all(self.client.clone()).create(&PostParams::default(), &class).await);

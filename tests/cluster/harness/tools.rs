@@ -45,7 +45,7 @@ pub(crate) struct Tools {
     /// The same folder, unless another minor was asked for.
     kubernetes: PathBuf,
     version: String,
-    leash: PathBuf,
+    child_guard: PathBuf,
 }
 
 impl Tools {
@@ -63,8 +63,8 @@ impl Tools {
     }
 
     /// The program that ends others when this process ends.
-    pub(crate) fn leash(&self) -> &Path {
-        &self.leash
+    pub(crate) fn child_guard(&self) -> &Path {
+        &self.child_guard
     }
 
     /// KWOK's Stage files, in no order that matters.
@@ -120,14 +120,14 @@ fn build() -> Result<Tools, String> {
 
     let read = |name: &str| read(&module, name);
     let key = hash(&[
-        &read("cmd/leash/main.go")?,
-        &read("cmd/leash/attributes_linux.go")?,
-        &read("cmd/leash/attributes_other.go")?,
+        &read("cmd/child_guard/main.go")?,
+        &read("cmd/child_guard/attributes_linux.go")?,
+        &read("cmd/child_guard/attributes_other.go")?,
     ]);
-    let leash = entry(&cache_folder()?.join("leash").join(key), |into| {
-        go_build(&module, into, "-s -w", &["./cmd/leash"])
+    let child_guard = entry(&cache_folder()?.join("child_guard").join(key), |into| {
+        go_build(&module, into, "-s -w", &["./cmd/child_guard"])
     })?;
-    Ok(Tools { control_plane, kubernetes, version, leash: leash.join("leash") })
+    Ok(Tools { control_plane, kubernetes, version, child_guard: child_guard.join("child_guard") })
 }
 
 /// Kubernetes as the module's go.mod has it, and further packages; gives its version and the folder.

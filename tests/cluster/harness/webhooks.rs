@@ -26,13 +26,13 @@ pub(crate) const PERMISSIVE: &str = "permissive.daemonset-warden.test";
 impl<P: Deref<Target = ControlPlane>> TestNamespace<P> {
     /// Registers both webhooks for the test's namespace, and waits until the apiserver calls them.
     pub(crate) async fn register(&self, warden: &Warden, failure_policy: &str) {
-        self.register_mutating(&format!("{}-warden", self.namespace), warden, failure_policy).await;
+        self.register_mutating(&format!("{}-warden", self.name), warden, failure_policy).await;
         let conditions = match_conditions("validating");
         let rules = json!([{
             "apiGroups": ["apps", PERMISSIVE], "apiVersions": ["*"], "resources": ["daemonsets"],
             "operations": ["CREATE", "UPDATE"], "scope": "Namespaced",
         }]);
-        let name = format!("{}-warden", self.namespace);
+        let name = format!("{}-warden", self.name);
         let mut webhook =
             self.webhook(&name, &format!("{}/validate", warden.url()), &warden.ca, failure_policy);
         webhook["matchConditions"] = conditions;
@@ -83,7 +83,7 @@ impl<P: Deref<Target = ControlPlane>> TestNamespace<P> {
             "sideEffects": "None",
             "failurePolicy": failure_policy,
             "timeoutSeconds": 5,
-            "namespaceSelector": { "matchLabels": { "kubernetes.io/metadata.name": self.namespace } },
+            "namespaceSelector": { "matchLabels": { "kubernetes.io/metadata.name": self.name } },
         })
     }
 
@@ -112,7 +112,7 @@ impl<P: Deref<Target = ControlPlane>> TestNamespace<P> {
 
     /// How often the apiserver has called the test's validating webhook.
     pub(crate) async fn validating_calls(&self) -> u64 {
-        calls(&self.client, &format!("{}-warden", self.namespace), "validating").await
+        calls(&self.client, &format!("{}-warden", self.name), "validating").await
     }
 }
 

@@ -50,7 +50,7 @@ pub(crate) struct Outcome {
 
 /// A namespace, a scheduler of its own name, and the warden or not.
 pub(crate) struct ScenarioRun {
-    arena: TestNamespace<&'static ControlPlane>,
+    namespace: TestNamespace<&'static ControlPlane>,
     nodes: usize,
     /// How long nothing must change before it counts as the end.
     quiet: Duration,
@@ -60,16 +60,16 @@ pub(crate) struct ScenarioRun {
 
 impl ScenarioRun {
     pub(crate) async fn new(name: &str, nodes: usize, with_warden: bool) -> Self {
-        let arena = TestNamespace::shared(name).await;
+        let namespace = TestNamespace::shared(name).await;
         let mut options = SchedulerOptions { name: name.to_owned(), ..SchedulerOptions::default() };
         let mut warden = None;
         if with_warden {
-            let kubeconfig = Some(arena.warden_kubeconfig().await);
+            let kubeconfig = Some(namespace.warden_kubeconfig().await);
             // `NOMINATE=false` in the environment shows what nomination has to do with it.
             let nominate = std::env::var("NOMINATE").is_ok_and(|value| value == "false").then_some(false);
             let config =
                 nominate.map_or(json!({}), |nominate| json!({ "reservation": { "nominate": nominate } }));
-            let config = arena.holding_here(config);
+            let config = namespace.holding_here(config);
             let started = Warden::start(WardenOptions { config, kubeconfig }).await;
             let mut extender = started.extender();
             extender.preempts = true;
@@ -80,12 +80,12 @@ impl ScenarioRun {
             options.extenders.push(extender);
             warden = Some(started);
         }
-        let plane = arena.plane;
+        let plane = namespace.plane;
         let scheduler =
             tokio::task::spawn_blocking(move || plane.scheduler(&options)).await.expect("a scheduler");
         // Twice the scheduler's longest back-off would be better, and is what the full sizes take.
         let quiet = Duration::from_secs(if nodes > 20 { 20 } else { 6 });
-        Self { arena, nodes, quiet, _scheduler: scheduler, _warden: warden }
+        Self { namespace, nodes, quiet, _scheduler: scheduler, _warden: warden }
     }
 
     pub(crate) async fn run(&self, scenario: Scenario) -> Outcome {
@@ -99,10 +99,10 @@ impl ScenarioRun {
 
     /// Deletes all that the scenario made.
     pub(crate) async fn clear(self) {
-        let pool = format!("{POOL}={}", self.arena.namespace);
-        self.arena.kubectl.succeed(&["delete", "daemonsets,deployments", "--all", "--wait=false"]).await;
-        self.arena.kubectl.succeed(&["delete", "nodes", "-l", &pool, "--wait=false"]).await;
-        self.arena
+        let pool = format!("{POOL}={}", self.namespace.name);
+        self.namespace.kubectl.succeed(&["delete", "daemonsets,deployments", "--all", "--wait=false"]).await;
+        self.namespace.kubectl.succeed(&["delete", "nodes", "-l", &pool, "--wait=false"]).await;
+        self.namespace
             .kubectl
             .succeed(&["delete", "pods", "--all", "--grace-period=0", "--force", "--wait=false"])
             .await;
@@ -113,7 +113,7 @@ impl ScenarioRun {
         let happened = Instant::now();
         let image = json!({ "spec": { "template": { "metadata": { "labels": { "version": "2" } } } } });
         for name in DAEMONS {
-            self.arena.change::<DaemonSet>(name, &image).await;
+            self.namespace.change::<DaemonSet>(name, &image).await;
         }
         self.outcome(happened, 10).await
     }
@@ -122,7 +122,7 @@ impl ScenarioRun {
         self.create_daemon_sets("0s").await;
         self.create_backlog(8 * self.nodes, "1").await;
         let happened = Instant::now();
-        self.arena.add_nodes(1, self.nodes, &NodeOptions { ready_after, ..NodeOptions::default() }).await;
+        self.namespace.add_nodes(1, self.nodes, &NodeOptions { ready_after, ..NodeOptions::default() }).await;
         self.outcome(happened, 3).await
     }
 
@@ -133,8 +133,8 @@ impl ScenarioRun {
         for time in 0..times {
             let happened = Instant::now();
             let app = DAEMONS[time % DAEMONS.len()];
-            for pod in self.arena.pods(app).await {
-                self.arena.delete::<Pod>(&pod.name_any()).await;
+            for pod in self.namespace.pods(app).await {
+                self.namespace.delete::<Pod>(&pod.name_any()).await;
             }
             outcome = self.outcome(happened, 10).await;
             longest = longest.max(outcome.took);
@@ -147,14 +147,14 @@ impl ScenarioRun {
     }
 
     async fn late(&self) -> Outcome {
-        self.arena.nodes(1, self.nodes, &NodeOptions::default()).await;
+        self.namespace.nodes(1, self.nodes, &NodeOptions::default()).await;
         self.create_backlog(6 * self.nodes, "1").await;
         self.wait_for_bound("web", 4 * self.nodes).await;
         self.create_daemon_sets("0s").await;
         eventually_within(LONG, "all daemon pods exist", async || {
             let mut there = 0;
             for name in DAEMONS {
-                there += self.arena.pods(name).await.len();
+                there += self.namespace.pods(name).await.len();
             }
             if there == DAEMONS.len() * self.nodes { Ok(()) } else { Err(format!("{there} pods")) }
         })
@@ -162,12 +162,12 @@ impl ScenarioRun {
 
         let happened = Instant::now();
         let mut freed = std::collections::BTreeSet::new();
-        for pod in self.arena.pods("web").await {
+        for pod in self.namespace.pods("web").await {
             if let Some(node) = node_of(&pod).map(str::to_owned)
                 && freed.insert(node)
             {
                 let now = DeleteParams::default().grace_period(0);
-                let _ = self.arena.api::<Pod>().delete(&pod.name_any(), &now).await;
+                let _ = self.namespace.api::<Pod>().delete(&pod.name_any(), &now).await;
             }
         }
         self.outcome(happened, 3).await
@@ -175,10 +175,10 @@ impl ScenarioRun {
 
     /// DaemonSets settled on nodes that are full of ordinary pods of the same size, and more of these waiting.
     async fn fill_with_small_pods(&self, gone_after: &str) {
-        self.arena.nodes(1, self.nodes, &NodeOptions::default()).await;
+        self.namespace.nodes(1, self.nodes, &NodeOptions::default()).await;
         self.create_daemon_sets(gone_after).await;
         for name in DAEMONS {
-            self.arena.settled(name, self.nodes as i32).await;
+            self.namespace.settled(name, self.nodes as i32).await;
         }
         self.create_backlog(12 * self.nodes + 4 * self.nodes, "300m").await;
         self.wait_for_bound("web", 10 * self.nodes).await;
@@ -190,22 +190,24 @@ impl ScenarioRun {
             changes["spec"]["template"]["metadata"] = json!({ "annotations": { GONE_AFTER: gone_after } });
             changes["spec"]["updateStrategy"] =
                 json!({ "type": "RollingUpdate", "rollingUpdate": { "maxUnavailable": "10%" } });
-            self.arena.create(&self.arena.daemon_set(name, changes)).await;
+            self.namespace.create(&self.namespace.daemon_set(name, changes)).await;
         }
     }
 
     async fn create_backlog(&self, replicas: usize, cpu: &str) {
-        self.arena.create(&self.arena.deployment("web", replicas, cpu, self.by_own_scheduler())).await;
-        self.arena.pods_exist("web", replicas).await;
+        self.namespace
+            .create(&self.namespace.deployment("web", replicas, cpu, self.by_own_scheduler()))
+            .await;
+        self.namespace.pods_exist("web", replicas).await;
     }
 
     fn by_own_scheduler(&self) -> Value {
-        json!({ "spec": { "template": { "spec": { "schedulerName": self.arena.namespace } } } })
+        json!({ "spec": { "template": { "spec": { "schedulerName": self.namespace.name } } } })
     }
 
     async fn wait_for_bound(&self, app: &str, count: usize) {
         eventually_within(LONG, &format!("{count} pods of {app} are bound"), async || {
-            match self.arena.pods(app).await.iter().filter(|pod| is_bound(pod)).count() {
+            match self.namespace.pods(app).await.iter().filter(|pod| is_bound(pod)).count() {
                 bound if bound >= count => Ok(()),
                 bound => Err(bound.to_string()),
             }
@@ -233,7 +235,7 @@ impl ScenarioRun {
         }
         counted.wanted = DAEMONS.len() * self.nodes;
         counted.ordinary_possible = ordinary_a_node * self.nodes;
-        counted.evicted = self.arena.recorder.preempted();
+        counted.evicted = self.namespace.recorder.preempted();
         counted.took = changed.duration_since(happened);
         counted
     }
@@ -241,12 +243,12 @@ impl ScenarioRun {
     async fn count(&self) -> Outcome {
         let mut outcome = Outcome::default();
         for name in DAEMONS {
-            for pod in self.arena.pods(name).await.iter().filter(|pod| is_bound(pod)) {
+            for pod in self.namespace.pods(name).await.iter().filter(|pod| is_bound(pod)) {
                 outcome.daemons += 1;
                 outcome.updated += usize::from(pod.labels().get("version").is_some());
             }
         }
-        outcome.ordinary = self.arena.pods("web").await.iter().filter(|pod| is_bound(pod)).count();
+        outcome.ordinary = self.namespace.pods("web").await.iter().filter(|pod| is_bound(pod)).count();
         outcome
     }
 }

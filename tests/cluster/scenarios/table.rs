@@ -27,8 +27,8 @@ async fn full_size() {
     for (id, what, nodes, scenario) in scenarios.into_iter().filter(|scenario| is_asked(scenario.0)) {
         for with_warden in [false, true] {
             let name = format!("{}-{}", id.to_lowercase(), if with_warden { "with" } else { "without" });
-            let course = ScenarioRun::new(&name, nodes, with_warden).await;
-            let outcome = course.run(scenario).await;
+            let scenario_run = ScenarioRun::new(&name, nodes, with_warden).await;
+            let outcome = scenario_run.run(scenario).await;
             say(&format!(
                 "| {id}. {what} | {} | {} of {} | {} | {} of {} | {} | {:.1} |",
                 if with_warden { "yes" } else { "no" },
@@ -44,7 +44,7 @@ async fn full_size() {
                 super::assert_all_run(&outcome);
             }
             // The nodes of this scenario would be in the way of the next: the scheduler looks at all of them.
-            course.clear().await;
+            scenario_run.clear().await;
         }
     }
 }

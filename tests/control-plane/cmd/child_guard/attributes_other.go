@@ -4,7 +4,7 @@ package main
 
 import "syscall"
 
-// attributes gives the command its own process group; a parent death signal is Linux's alone.
+// attributes gives the command its own process group; only Linux has a parent death signal.
 func attributes() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Setpgid: true}
 }

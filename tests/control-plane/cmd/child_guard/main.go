@@ -1,13 +1,14 @@
-// Command leash runs a command for exactly as long as somebody holds the other end of its standard input.
+// Command child_guard runs a command until its own standard input ends.
 //
-//	leash [-pid-file FILE] [-remove DIR] [-- COMMAND ARG ...]
+//	child_guard [-pid-file FILE] [-remove DIR] [-- COMMAND ARG ...]
 //
-// The test process keeps that end. However it ends, even by SIGKILL, the kernel closes the pipe, and leash kills the
-// command's whole process group. Were leash itself killed, the kernel kills the command (parent death signal, Linux).
+// The test process holds the other end of that pipe. When it ends, even by SIGKILL, the kernel closes the pipe, and
+// child_guard kills the command's whole process group. When child_guard is killed itself, the kernel kills the command
+// (parent death signal, Linux).
 //
-// Lines on standard input: TERM, KILL, INT, STOP and CONT are sent to the command as signals; "keep" calls off -remove.
-// When the command ends by itself, leash ends with its exit code (128 + signal when a signal ended it).
-// Without a command, leash only waits for the end of its input: that is how the folder of a run is removed after it.
+// Lines on standard input: TERM, KILL, INT, STOP and CONT are sent to the command as signals; "keep" cancels -remove.
+// When the command ends by itself, child_guard ends with its exit code (128 + signal when a signal ended it).
+// Without a command, child_guard only waits for the end of its input, and then removes DIR.
 package main
 
 import (
@@ -41,8 +42,8 @@ func main() {
 	remove := flag.String("remove", "", "remove this folder at the end")
 	flag.Parse()
 
-	// Ctrl-C reaches every process of the terminal: the end of the input is what counts. Caught rather than ignored,
-	// because an ignored signal would stay ignored in the command.
+	// Ctrl-C reaches every process of the terminal, but only the end of the input ends this program. The signals are
+	// caught and not ignored, because the command would inherit an ignored signal.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 
 	var keep atomic.Bool
@@ -64,13 +65,13 @@ func run(args []string, pidFile string, keep *atomic.Bool) int {
 	command.Stdout, command.Stderr = os.Stdout, os.Stderr
 	command.SysProcAttr = attributes()
 	if err := command.Start(); err != nil {
-		fmt.Fprintln(os.Stderr, "leash:", err)
+		fmt.Fprintln(os.Stderr, "child_guard:", err)
 		return 127
 	}
 	pid := command.Process.Pid
 	if pidFile != "" {
 		if err := writeFile(pidFile, strconv.Itoa(pid)); err != nil {
-			fmt.Fprintln(os.Stderr, "leash:", err)
+			fmt.Fprintln(os.Stderr, "child_guard:", err)
 		}
 	}
 	go func() {
@@ -78,7 +79,7 @@ func run(args []string, pidFile string, keep *atomic.Bool) int {
 		_ = syscall.Kill(-pid, syscall.SIGKILL)
 	}()
 	err := command.Wait()
-	_ = syscall.Kill(-pid, syscall.SIGKILL) // what the command left behind
+	_ = syscall.Kill(-pid, syscall.SIGKILL) // processes that the command left behind
 	var exit *exec.ExitError
 	switch {
 	case err == nil:
@@ -89,12 +90,12 @@ func run(args []string, pidFile string, keep *atomic.Bool) int {
 		}
 		return exit.ExitCode()
 	default:
-		fmt.Fprintln(os.Stderr, "leash:", err)
+		fmt.Fprintln(os.Stderr, "child_guard:", err)
 		return 126
 	}
 }
 
-// obey returns when the input ends.
+// obey sends the signals that the input names to the process group of pid, and returns when the input ends.
 func obey(pid int, keep *atomic.Bool) {
 	lines := bufio.NewScanner(os.Stdin)
 	for lines.Scan() {
@@ -106,7 +107,7 @@ func obey(pid int, keep *atomic.Bool) {
 	}
 }
 
-// writeFile never lets a reader see half a file.
+// writeFile writes a file in one step, so that a reader never sees a part of it.
 func writeFile(name, text string) error {
 	if err := os.WriteFile(name+".new", []byte(text), 0o600); err != nil {
 		return err
@@ -114,7 +115,7 @@ func writeFile(name, text string) error {
 	return os.Rename(name+".new", name)
 }
 
-// removeAll tries again for a while: the last writers into the folder are being killed at this very moment.
+// removeAll removes a folder. It tries again for 2 s, because processes that are being killed may still write there.
 func removeAll(dir string) {
 	for range 20 {
 		_ = os.RemoveAll(dir)
