@@ -1,4 +1,4 @@
-//! What the tests stand on: components as processes on a leash, a control plane made of them, and one namespace a test.
+//! The test harness: components as guarded child processes, a control plane made of them, and one namespace for each test.
 
 mod certificates;
 mod chart_values;

@@ -1,12 +1,12 @@
 //! Tests against a real control plane: etcd, kube-apiserver, kube-controller-manager, kube-scheduler, KWOK nodes.
 //!
 //! The first run builds these from Go modules (about five minutes on two cores); later runs start them in seconds.
-//! Tests share one control plane and run side by side: each has its own namespace, and its own nodes, which only its
+//! The tests share one control plane and run in parallel: each has its own namespace, and its own nodes, which only its
 //! own pods select. A test that stops or slows a component starts its own (a second scheduler, a second warden).
 //!
-//! When a test fails, the logs of everything stay in a folder that is printed.
+//! When a test fails, the logs of all components stay in a folder, and the run prints its path.
 
-// clippy.toml allows these in `#[test]` functions only; what they call is test code too.
+// clippy.toml allows these in `#[test]` functions only; the functions that tests call are test code too.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod harness;

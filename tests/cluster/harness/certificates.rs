@@ -1,10 +1,10 @@
-//! Certificates for servers on 127.0.0.1 and for clients, each from a CA of its own.
+//! Certificates for servers on 127.0.0.1 and for clients. Each comes from its own CA.
 
 use std::path::Path;
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 
-/// PEM texts.
+/// A certificate, its key and its CA, in PEM.
 #[derive(Clone)]
 pub(crate) struct Certificate {
     pub(crate) ca: String,
@@ -18,7 +18,7 @@ impl Certificate {
         Self::issue_for(&["127.0.0.1", "localhost"])
     }
 
-    /// For other names.
+    /// Issues a serving certificate for these DNS names.
     pub(crate) fn issue_for(names: &[&str]) -> Self {
         let mut authority = CertificateParams::new(Vec::<String>::new()).expect("no names to refuse");
         authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -34,7 +34,7 @@ impl Certificate {
         Self { ca, ca_key, certificate, key: key.serialize_pem() }
     }
 
-    /// The CA, to sign more.
+    /// Returns the CA, to sign further certificates.
     pub(crate) fn issuer(&self) -> Issuer<'static, KeyPair> {
         let key = KeyPair::from_pem(&self.ca_key).expect("our own key");
         Issuer::from_ca_cert_pem(&self.ca, key).expect("our own CA")

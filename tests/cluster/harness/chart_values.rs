@@ -1,6 +1,7 @@
-//! The values that the chart is tried with: rendered and compared without a cluster, and shown to a real apiserver.
+//! The combinations of values that the chart is tested with: the offline tests compare what Helm renders with golden files,
+//! and the cluster tests send it to a real apiserver.
 
-/// Values that change what is rendered, by the name of the golden file.
+/// Arguments of `helm template`, by the name of the golden file.
 pub(crate) const MATRIX: &[(&str, &[&str])] = &[
     ("default", &[]),
     ("kube-system", &["--namespace=kube-system"]),

@@ -1,4 +1,4 @@
-//! A Service's ClusterIP: what kube-proxy does, as a forwarder of connections.
+//! A Service's ClusterIP: forwards connections to endpoints, as kube-proxy does.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
@@ -7,10 +7,10 @@ use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 
-/// Listens on the ClusterIP. Dropped: nobody does.
+/// Listens on the ClusterIP until it is dropped.
 ///
-/// As with kube-proxy, an endpoint is chosen for each connection, and a connection stays with it whatever becomes of the
-/// list. Without an endpoint a connection is cut at once.
+/// As kube-proxy does, it chooses an endpoint for each connection. The connection stays with that endpoint even when the
+/// endpoint is removed from the list. Without an endpoint it closes the connection at once.
 pub(crate) struct ClusterIp {
     address: SocketAddr,
     endpoints: Arc<Mutex<Vec<SocketAddr>>>,
@@ -26,7 +26,7 @@ impl ClusterIp {
         let connections = Arc::new(Mutex::new(0));
         let (_stop, stopped) = oneshot::channel();
         let (known, counted) = (endpoints.clone(), connections.clone());
-        // Its own thread: a test that blocks its runtime must not look like a network that is down.
+        // Its own thread: when a test blocks its runtime, the network must go on.
         std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             runtime.expect("a runtime").block_on(async {
@@ -39,22 +39,22 @@ impl ClusterIp {
         Self { address: (address, port).into(), endpoints, connections, _stop }
     }
 
-    /// From now on new connections may go there.
+    /// Adds an endpoint for new connections.
     pub(crate) fn add(&self, endpoint: SocketAddr) {
         self.endpoints.lock().unwrap().push(endpoint);
     }
 
-    /// From now on new connections do not go there.
+    /// Removes an endpoint; connections that it has stay open.
     pub(crate) fn remove(&self, endpoint: SocketAddr) {
         self.endpoints.lock().unwrap().retain(|other| *other != endpoint);
     }
 
-    /// What is behind it.
+    /// Returns `https://CLUSTER_IP:PORT/path`.
     pub(crate) fn url(&self, path: &str) -> String {
         format!("https://{}/{path}", self.address)
     }
 
-    /// How many connections came.
+    /// Returns the number of connections accepted so far.
     pub(crate) fn connections(&self) -> u64 {
         *self.connections.lock().unwrap()
     }
@@ -75,7 +75,7 @@ async fn forward(
         };
         let Some(endpoint) = endpoint else { continue };
         tokio::spawn(async move {
-            // An endpoint that refuses is for the client to notice: it is what the test is about.
+            // If the endpoint refuses the connection, the client must see it: some tests check this.
             if let Ok(mut server) = TcpStream::connect(endpoint).await {
                 let _ = (client.set_nodelay(true), server.set_nodelay(true));
                 let _ = copy_bidirectional(&mut client, &mut server).await;

@@ -1,17 +1,17 @@
-//! The flags of each component: what a cluster on loopback needs, and why.
+//! The flags of each component, for a cluster on the loopback interface.
 
 use std::path::{Path, PathBuf};
 
 use super::process::{Component, free_port};
 use super::tools::tools;
 
-/// Where the parts of one control plane meet.
+/// The folder and the ports that the components of one control plane share.
 pub(crate) struct Layout {
     pub(crate) folder: PathBuf,
     pub(crate) etcd_port: u16,
     pub(crate) etcd_peer_port: u16,
     pub(crate) apiserver_port: u16,
-    /// Beside those that every test wants.
+    /// Added to the flags that every test uses.
     pub(crate) apiserver_flags: &'static [&'static str],
 }
 
@@ -26,32 +26,32 @@ impl Layout {
         self.folder.join("kubeconfig")
     }
 
-    /// One line a user.
+    /// The token file of the apiserver: one line for each user.
     pub(crate) fn tokens(&self) -> PathBuf {
         self.folder.join("tokens.csv")
     }
 
-    /// Signs the tokens of service accounts.
+    /// The private key that signs the tokens of service accounts.
     pub(crate) fn service_account_key(&self) -> PathBuf {
         self.folder.join("service-account.key")
     }
 
-    /// Checks them.
+    /// The public key that checks the tokens of service accounts.
     pub(crate) fn service_account_public_key(&self) -> PathBuf {
         self.folder.join("service-account.pub")
     }
 
-    /// Where the apiserver puts the certificate that it makes for itself: leaf first, then its CA.
+    /// The certificate that the apiserver makes for itself: leaf first, then its CA.
     pub(crate) fn apiserver_certificate(&self) -> PathBuf {
         self.folder.join("apiserver").join("apiserver.crt")
     }
 
-    /// What the apiserver was asked by the users that a test wants to know of: one JSON object a line.
+    /// The apiserver's audit log: one JSON object a line, for the requests that the audit policy selects.
     pub(crate) fn audit_log(&self) -> PathBuf {
         self.folder.join("audit.log")
     }
 
-    /// Which requests are in it.
+    /// The audit policy; without this file the apiserver writes no audit log.
     pub(crate) fn audit_policy(&self) -> PathBuf {
         self.folder.join("audit-policy.json")
     }
@@ -69,7 +69,7 @@ impl Layout {
                 &format!("--initial-advertise-peer-urls={peer}"),
                 &format!("--initial-cluster=default={peer}"),
                 &format!("--data-dir={}", data.display()),
-                // The data lives no longer than the process: waiting for the disk buys nothing.
+                // The data is deleted when the process ends, so etcd need not wait for the disk.
                 "--unsafe-no-fsync",
                 "--log-level=warn",
             ],
@@ -92,11 +92,11 @@ impl Layout {
                 "--service-account-issuer=https://kubernetes.default.svc",
                 &format!("--service-account-key-file={}", self.service_account_public_key().display()),
                 &format!("--service-account-signing-key-file={}", self.service_account_key().display()),
-                // Loopback addresses, so that a ClusterIP can be listened on without a network of the tests' own: an
-                // apiserver reaches webhooks behind a Service by its ClusterIP, which kube-proxy would answer.
+                // Loopback addresses, so that the tests can listen on a ClusterIP without a network namespace: the
+                // apiserver calls a webhook behind a Service by its ClusterIP, which kube-proxy would serve.
                 "--service-cluster-ip-range=127.96.0.0/16",
                 "--endpoint-reconciler-type=none",
-                // People's node agents are privileged, so the tests' are.
+                // Some of the DaemonSets in tests/data/manifests are privileged.
                 "--allow-privileged=true",
                 // The tests measure the scheduler and the warden, not the apiserver's fairness.
                 "--max-requests-inflight=0",
@@ -106,7 +106,7 @@ impl Layout {
             ],
         );
         apiserver.args.extend(self.apiserver_flags.iter().map(|&flag| flag.to_owned()));
-        // Only for those who ask: it costs the apiserver a little with every request.
+        // Only for the tests that need it: it costs the apiserver a little time with every request.
         if self.audit_policy().exists() {
             apiserver.args.push(format!("--audit-policy-file={}", self.audit_policy().display()));
             apiserver.args.push(format!("--audit-log-path={}", self.audit_log().display()));
@@ -124,7 +124,7 @@ impl Layout {
                 "--bind-address=127.0.0.1",
                 &format!("--cert-dir={}", self.folder.join("controller-manager").display()),
                 &format!("--service-account-private-key-file={}", self.service_account_key().display()),
-                // The DaemonSet controller comes as its own user, as in every real cluster: admission looks at it.
+                // The DaemonSet controller calls as its own user, as in a real cluster: the webhook checks the user.
                 "--use-service-account-credentials=true",
                 "--kube-api-qps=2000",
                 "--kube-api-burst=4000",
@@ -142,7 +142,7 @@ impl Layout {
                 "--bind-address=127.0.0.1",
                 &format!("--cert-dir={}", self.folder.join(name).display()),
                 "--authorization-always-allow-paths=/healthz,/readyz,/livez,/metrics",
-                // Without these it asks for, and waits for, a kubeconfig to delegate to.
+                // Without these kube-scheduler waits for a kubeconfig for delegated authentication and authorization.
                 &format!("--authentication-kubeconfig={}", self.kubeconfig().display()),
                 &format!("--authorization-kubeconfig={}", self.kubeconfig().display()),
             ],

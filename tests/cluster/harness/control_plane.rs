@@ -1,4 +1,4 @@
-//! A control plane: etcd, kube-apiserver, kube-controller-manager and KWOK, and schedulers by the test's choice.
+//! A control plane: etcd, kube-apiserver, kube-controller-manager and KWOK, and the schedulers that a test starts.
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -16,25 +16,25 @@ use super::scheduler::{Scheduler, SchedulerOptions};
 use super::tools::{say, tools};
 use super::{run, stages};
 
-/// How long a component may take to start. Generous: the machine may be busy, and only a failure waits this long.
+/// The time that a component may take to start. Long, because the machine may be busy; only a failure waits this long.
 const START: Duration = Duration::from_secs(60);
 
-/// Users besides the administrator, each with a kubeconfig of its own: name, user, groups.
+/// Users besides the administrator, each with its own kubeconfig: name, user, groups.
 const USERS: [(&str, &str, &str); 2] = [
-    // As the chart's ServiceAccount is seen, so that the chart's RBAC can be tried.
+    // The user and groups of the chart's ServiceAccount, so that the tests run with the chart's RBAC rules.
     (
         "warden",
         "system:serviceaccount:daemonset-warden:daemonset-warden",
         "system:serviceaccounts,system:serviceaccounts:daemonset-warden",
     ),
-    // May do what a test allows: somebody who writes pods in one namespace.
+    // May do what a test grants, such as creating pods in one namespace.
     ("developer", "developer", ""),
 ];
 
-/// The processes of one cluster. Dropped: all killed.
+/// The processes of one cluster. Killed when dropped.
 pub(crate) struct ControlPlane {
     layout: Layout,
-    // In the order in which they are to end: nobody logs that its server has gone.
+    // In the order in which they are dropped: clients end before their server, so their logs have no errors of the end.
     kwok: Mutex<Option<Process>>,
     controller_manager: Mutex<Option<Process>>,
     apiserver: Mutex<Option<Process>>,
@@ -42,7 +42,7 @@ pub(crate) struct ControlPlane {
 }
 
 impl ControlPlane {
-    /// The one that most tests share, with a default scheduler without extenders. Started by whoever asks first.
+    /// Returns the control plane that most tests share, with a default scheduler without extenders. The first call starts it.
     pub(crate) fn shared() -> &'static Self {
         static SHARED: OnceLock<Option<(ControlPlane, Scheduler)>> = OnceLock::new();
         let shared = SHARED.get_or_init(|| {
@@ -53,19 +53,19 @@ impl ControlPlane {
             })
             .ok()
         });
-        // Tried once: every further test would wait as long, and fail in the same way.
+        // Tried once: another attempt would take as long and fail in the same way.
         let Some((plane, _)) = shared else {
             panic!("the shared control plane did not start: see the first failure")
         };
         plane
     }
 
-    /// One of the test's own: to stop parts of it, or to measure it undisturbed.
+    /// Starts a control plane for one test: to stop parts of it, or to measure it without other tests.
     pub(crate) fn start(name: &str) -> Self {
         Self::start_with(name, None, &[])
     }
 
-    /// The same, with a log of all requests that match the rules of an audit policy, and further flags of the apiserver.
+    /// Starts a control plane with an audit log, by the rules of an audit policy, and with further flags of the apiserver.
     pub(crate) fn start_audited(name: &str, rules: &serde_json::Value, flags: &'static [&str]) -> Self {
         Self::start_with(name, Some(rules), flags)
     }
@@ -105,47 +105,47 @@ impl ControlPlane {
         }
     }
 
-    /// Starts a scheduler. Several can run side by side: each serves the pods that name it.
+    /// Starts a scheduler. Several can run at once: each schedules the pods whose `schedulerName` is its own.
     pub(crate) fn scheduler(&self, options: &SchedulerOptions) -> Scheduler {
         Scheduler::start(&self.layout, options)
     }
 
-    /// Starts a scheduler with a configuration that somebody else wrote.
+    /// Starts a scheduler with a complete configuration, such as `scheduler-config` prints.
     pub(crate) fn scheduler_as_printed(&self, name: &str, configuration: &str) -> Scheduler {
         Scheduler::start_as_printed(&self.layout, name, configuration)
     }
 
-    /// Where a pod finds the apiserver.
+    /// The values of `KUBERNETES_SERVICE_HOST` and `KUBERNETES_SERVICE_PORT` in a pod.
     pub(crate) fn address(&self) -> (Ipv4Addr, u16) {
         (Ipv4Addr::LOCALHOST, self.layout.apiserver_port)
     }
 
-    /// What a pod finds as the cluster's CA.
+    /// The cluster's CA, as mounted into pods.
     pub(crate) fn ca(&self) -> String {
         fs::read_to_string(self.layout.apiserver_certificate()).expect("the apiserver has made it")
     }
 
-    /// What the apiserver was asked, if it was started to be audited: one event of `audit.k8s.io/v1` a line.
+    /// The audit log, empty unless started by [`Self::start_audited`]: one `audit.k8s.io/v1` event a line.
     pub(crate) fn audit_log(&self) -> String {
         fs::read_to_string(self.layout.audit_log()).unwrap_or_default()
     }
 
-    /// The administrator's.
+    /// The kubeconfig of the administrator.
     pub(crate) fn kubeconfig(&self) -> PathBuf {
         self.layout.kubeconfig()
     }
 
-    /// That of `warden` or `developer`, who may do nothing until a test binds a role to them.
+    /// The kubeconfig of `warden` or `developer`, who may do nothing until a test binds a role to them.
     pub(crate) fn kubeconfig_of(&self, user: &str) -> PathBuf {
         self.layout.folder.join(format!("kubeconfig-{user}"))
     }
 
-    /// A new client: a client belongs to the runtime that made it, and each test has its own.
+    /// Returns a new client: a client belongs to the runtime that made it, and each test has its own runtime.
     pub(crate) async fn client(&self) -> Client {
         client(&self.kubeconfig()).await
     }
 
-    /// Kills the apiserver, leaves it away for a while, and starts it again on the same port.
+    /// Kills the apiserver, waits for `away`, and starts it again on the same port.
     pub(crate) fn restart_apiserver(&self, away: Duration) {
         let mut running = self.apiserver.lock().unwrap();
         drop(running.take());
@@ -156,30 +156,30 @@ impl ControlPlane {
         *running = Some(apiserver);
     }
 
-    /// Stops the controllers: what they would do next does not happen until they are started again.
+    /// Stops kube-controller-manager, until [`Self::start_controller_manager`].
     pub(crate) fn stop_controller_manager(&self) {
         drop(self.controller_manager.lock().unwrap().take());
     }
 
-    /// Stops KWOK, for good: nodes and pods stay as they are. What a large cluster would do by itself costs the two cores
-    /// that something else is measured on.
+    /// Stops KWOK for good: nodes and pods stay as they are. In a large cluster KWOK would take the CPU time that a
+    /// benchmark measures.
     #[allow(dead_code, reason = "benchmarks use it")]
     pub(crate) fn stop_kwok(&self) {
         drop(self.kwok.lock().unwrap().take());
     }
 
-    /// Starts the controllers again.
+    /// Starts kube-controller-manager again.
     pub(crate) fn start_controller_manager(&self) {
         *self.controller_manager.lock().unwrap() = Some(self.layout.controller_manager().start());
     }
 }
 
-/// A client of the cluster and user that the kubeconfig names.
+/// Returns a client for the current context of the kubeconfig.
 pub(crate) async fn client(kubeconfig: &std::path::Path) -> Client {
     Client::try_from(config(kubeconfig).await).expect("a client")
 }
 
-/// GET as the kubeconfig's user.
+/// Sends a GET request as the kubeconfig's user.
 async fn https_get(kubeconfig: &std::path::Path, path: &str) -> Result<String, kube::Error> {
     let request = axum::http::Request::get(path).body(Vec::new()).expect("a request");
     client(kubeconfig).await.request_text(request).await
@@ -190,7 +190,7 @@ async fn config(kubeconfig: &std::path::Path) -> Config {
     Config::from_custom_kubeconfig(read, &KubeConfigOptions::default()).await.expect("a usable kubeconfig")
 }
 
-/// A runtime for one question, on a thread of its own: the caller may be inside a runtime or not.
+/// Runs a future on a runtime and a thread of its own, so that the caller may be inside a runtime or not.
 pub(crate) fn block_on<T: Send>(future: impl Future<Output = T> + Send) -> T {
     std::thread::scope(|scope| {
         let asked = scope.spawn(|| {
@@ -204,12 +204,12 @@ pub(crate) fn block_on<T: Send>(future: impl Future<Output = T> + Send) -> T {
     })
 }
 
-/// Whether something accepts connections there.
+/// True if a process accepts connections on this port of 127.0.0.1.
 pub(crate) fn listens(port: u16) -> bool {
     listens_at((Ipv4Addr::LOCALHOST, port).into())
 }
 
-/// The same, at an address that is not 127.0.0.1.
+/// True if a process accepts connections at this address.
 pub(crate) fn listens_at(address: SocketAddr) -> bool {
     TcpStream::connect(address).is_ok()
 }
@@ -226,7 +226,7 @@ fn write_credentials(layout: &Layout) {
 }
 
 fn write_kubeconfigs(layout: &Layout) {
-    let tokens = fs::read_to_string(layout.tokens()).expect("written before");
+    let tokens = fs::read_to_string(layout.tokens()).expect("write_credentials was called");
     let files = std::iter::once("kubeconfig".to_owned())
         .chain(USERS.iter().map(|(name, ..)| format!("kubeconfig-{name}")));
     for (line, file) in tokens.lines().zip(files) {

@@ -1,4 +1,4 @@
-//! What stands before two replicas: one address, behind which the server can be changed.
+//! One address in front of two replicas; a test chooses the replica that gets new connections.
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 
 use tokio::net::{TcpListener, TcpStream};
 
-/// As a Service does, it decides for connections, not for requests: whoever is connected stays where they are.
+/// Chooses a replica for each connection, as a Service does, not for each request: open connections stay.
 pub(crate) struct Forwarder {
     pub(crate) port: u16,
     to: Arc<AtomicU16>,
@@ -23,7 +23,7 @@ impl Forwarder {
             while let Ok((mut near, _)) = listener.accept().await {
                 let to = target.load(Ordering::Relaxed);
                 tokio::spawn(async move {
-                    // Refused there is closed here: the caller sees a server that is gone.
+                    // A connection that the replica refuses is closed here: the caller sees that the server is gone.
                     let Ok(mut far) = TcpStream::connect((Ipv4Addr::LOCALHOST, to)).await else { return };
                     let _ = tokio::io::copy_bidirectional(&mut near, &mut far).await;
                 });
@@ -32,7 +32,7 @@ impl Forwarder {
         Self { port, to }
     }
 
-    /// Where new connections go from now on.
+    /// Sends new connections to another port of 127.0.0.1.
     pub(crate) fn switch(&self, to: u16) {
         self.to.store(to, Ordering::Relaxed);
     }

@@ -1,4 +1,4 @@
-//! Somebody else's HTTPS server: a second webhook, an extender to compare with.
+//! An HTTPS server that is not the warden: a second webhook, or an extender to compare with.
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -21,9 +21,9 @@ use super::certificates::Certificate;
 
 /// Serves until the test's runtime ends.
 pub(crate) struct HttpsServer {
-    /// Without a path.
+    /// `https://127.0.0.1:PORT`, without a path.
     pub(crate) url: String,
-    /// PEM.
+    /// The CA of its certificate, in PEM.
     pub(crate) ca: String,
 }
 
@@ -47,7 +47,7 @@ impl HttpsServer {
             while let Ok((connection, _)) = listener.accept().await {
                 let (acceptor, router) = (acceptor.clone(), router.clone());
                 tokio::spawn(async move {
-                    // A client that goes away is the client's business.
+                    // A client may end the connection at any time.
                     let Ok(connection) = acceptor.accept(connection).await else { return };
                     let service = service_fn(move |request| router.clone().oneshot(request));
                     let _ = http1::Builder::new().serve_connection(TokioIo::new(connection), service).await;
@@ -58,7 +58,7 @@ impl HttpsServer {
     }
 }
 
-/// A mutating webhook at `/mutate`: `patch` gives the operations for an object, none for none.
+/// Returns a mutating webhook at `/mutate`. `patch` returns the JSON Patch operations for an object; none means no patch.
 pub(crate) fn mutating_webhook(
     patch: impl Fn(&Value) -> Vec<Value> + Clone + Send + Sync + 'static,
 ) -> Router {

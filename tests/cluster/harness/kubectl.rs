@@ -1,4 +1,4 @@
-//! kubectl, for what people would see: its output is part of what a test asserts.
+//! kubectl: tests assert its output, because it is what users see.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -13,7 +13,7 @@ pub(crate) struct Kubectl {
     pub(crate) namespace: String,
 }
 
-/// How a run of kubectl ended.
+/// The result of a run of kubectl or Helm.
 #[derive(Debug)]
 pub(crate) struct Outcome {
     pub(crate) success: bool,
@@ -22,12 +22,12 @@ pub(crate) struct Outcome {
 }
 
 impl Kubectl {
-    /// Runs it, and gives all that it said.
+    /// Runs kubectl; a failure is in the result.
     pub(crate) async fn run(&self, args: &[&str]) -> Outcome {
         self.run_with_input(args, "").await
     }
 
-    /// Runs it with text on its standard input: `-f -`.
+    /// Runs kubectl with text on its standard input, for `-f -`.
     pub(crate) async fn run_with_input(&self, args: &[&str], input: &str) -> Outcome {
         let mut kubectl = Command::new(tools().program("kubectl"));
         kubectl
@@ -36,7 +36,7 @@ impl Kubectl {
             .arg("--namespace")
             .arg(&self.namespace)
             .args(args)
-            // Its cache of the API would outlive the cluster, and some port comes back one day.
+            // The default cache folder outlives the cluster, and a later cluster may use the same port.
             .arg("--cache-dir")
             .arg(self.kubeconfig.with_file_name("kubectl-cache"))
             .stdin(Stdio::piped())
@@ -45,7 +45,7 @@ impl Kubectl {
         let input = input.to_owned();
         let output = tokio::task::spawn_blocking(move || {
             let mut child = kubectl.spawn().expect("failed to start kubectl");
-            // It may end without reading: then the write fails, and its message says more than ours would.
+            // kubectl may end without reading its input; its own message then says more than the error of the write.
             let _ = child.stdin.take().expect("stdin is piped").write_all(input.as_bytes());
             child.wait_with_output().expect("kubectl can be waited for")
         })
@@ -58,14 +58,14 @@ impl Kubectl {
         }
     }
 
-    /// Runs it, and gives its standard output. Panics if it fails.
+    /// Runs kubectl and returns its standard output. Panics if kubectl fails.
     pub(crate) async fn succeed(&self, args: &[&str]) -> String {
         let outcome = self.run(args).await;
         assert!(outcome.success, "kubectl {args:?} failed: {outcome:?}");
         outcome.stdout
     }
 
-    /// `kubectl apply -f -`, whatever comes of it.
+    /// Runs `kubectl apply -f -`; a failure is in the result.
     pub(crate) async fn apply(&self, manifest: &str) -> Outcome {
         self.run_with_input(&["apply", "-f", "-"], manifest).await
     }

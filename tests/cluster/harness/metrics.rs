@@ -1,6 +1,6 @@
-//! Reading metrics in Prometheus' text format.
+//! Reads metrics in Prometheus' text format.
 
-/// The sum over all samples of `name` whose labels include all of `labels`.
+/// Returns the sum over all samples of `name` whose labels include all of `labels`.
 pub(crate) fn sum(text: &str, name: &str, labels: &[(&str, &str)]) -> f64 {
     text.lines()
         .filter_map(|line| line.strip_prefix(name))

@@ -1,4 +1,4 @@
-//! KWOK nodes: Node objects that KWOK keeps alive, and whose pods it runs.
+//! KWOK nodes: Node objects whose Leases, status and pods KWOK manages.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::stages::READY_AFTER;
 
-/// How the nodes of a test look. The default is 4 CPU, 16Gi and 110 pods, Ready at once.
+/// The nodes that a test creates. By default 4 CPU, 16Gi and 110 pods, Ready at once.
 #[derive(Clone)]
 pub(crate) struct NodeOptions {
     pub(crate) cpu: &'static str,
@@ -38,8 +38,8 @@ impl NodeOptions {
             "status": {
                 "allocatable": resources,
                 "capacity": resources,
-                // As a kubelet registers. Without the condition, the node controller takes the not-ready taint off
-                // at once, although nobody has said that the node is Ready.
+                // As a kubelet registers. Without the condition, the node lifecycle controller removes the not-ready
+                // taint at once, before KWOK has made the node Ready.
                 "conditions": [{ "type": "Ready", "status": "False", "reason": "KubeletNotReady" }],
             },
         }))

@@ -1,4 +1,4 @@
-//! A component as a process: on a leash, with a log, restartable by starting it again.
+//! A component as a process: under a child guard, with a log file, and restarted by starting it again.
 
 use std::collections::hash_map::RandomState;
 use std::fs::{self, OpenOptions};
@@ -12,21 +12,21 @@ use std::time::{Duration, Instant};
 
 use super::tools::tools;
 
-/// What to run, and where its log goes. Kept by whoever wants to start it again.
+/// A command and the folder of its log. A test that restarts the component keeps this.
 #[derive(Clone)]
 pub(crate) struct Component {
-    /// Of the log file, too.
+    /// Also the name of the log file.
     pub(crate) name: String,
     pub(crate) program: PathBuf,
     pub(crate) args: Vec<String>,
-    /// Beside what this process has.
+    /// Added to the environment of this process.
     pub(crate) environment: Vec<(&'static str, String)>,
     pub(crate) folder: PathBuf,
-    /// Removed when the process has ended: data that nobody wants to read, not even after a failure.
+    /// A folder that is removed when the process has ended, also after a failed test.
     pub(crate) discard: Option<PathBuf>,
 }
 
-/// A running component. Dropped: killed, and waited for.
+/// A running component. Killed and waited for when dropped.
 pub(crate) struct Process {
     name: String,
     guard: Child,
@@ -62,42 +62,42 @@ impl Component {
 }
 
 impl Process {
-    /// Of the component itself, not of its leash.
+    /// Returns the process id of the component, not of its child guard.
     #[allow(dead_code, reason = "benchmarks use it")]
     pub(crate) fn id(&self) -> u32 {
         let text = fs::read_to_string(self.log.with_extension("pid")).expect("the child guard writes it");
         text.trim().parse().expect("a process id")
     }
 
-    /// SIGTERM.
+    /// Sends SIGTERM.
     pub(crate) fn terminate(&mut self) {
         self.send("TERM");
     }
 
-    /// SIGKILL, and waits for the end.
+    /// Sends SIGKILL and waits for the end.
     pub(crate) fn kill(&mut self) {
         self.send("KILL");
         self.wait(Duration::from_secs(10));
     }
 
-    /// SIGSTOP: alive, and answering nothing.
+    /// Sends SIGSTOP: the process lives and answers nothing.
     pub(crate) fn freeze(&mut self) {
         self.send("STOP");
     }
 
-    /// SIGCONT.
+    /// Sends SIGCONT.
     pub(crate) fn thaw(&mut self) {
         self.send("CONT");
     }
 
     fn send(&mut self, signal: &str) {
         if let Some(input) = &mut self.input {
-            // A closed pipe means that it has ended already.
+            // A closed pipe means that the component has ended already.
             let _ = writeln!(input, "{signal}");
         }
     }
 
-    /// Waits for the component's end. Panics if it does not come.
+    /// Waits for the component's end. Panics after `at_most`.
     pub(crate) fn wait(&mut self, at_most: Duration) -> ExitStatus {
         let deadline = Instant::now() + at_most;
         loop {
@@ -109,17 +109,17 @@ impl Process {
         }
     }
 
-    /// How it ended, if it has.
+    /// Returns the exit status, or `None` while the component runs.
     pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
         self.guard.try_wait().expect("the child guard can be waited for")
     }
 
-    /// All that it has written so far.
+    /// Returns the log so far.
     pub(crate) fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()
     }
 
-    /// Waits until `probe` says yes; panics with the end of the log if the component ends first, or takes too long.
+    /// Waits until `probe` returns true. Panics with the end of the log if the component ends first, or after `at_most`.
     pub(crate) fn ready(&mut self, at_most: Duration, mut probe: impl FnMut() -> bool) {
         let deadline = Instant::now() + at_most;
         while !probe() {
@@ -144,15 +144,15 @@ impl Drop for Process {
     }
 }
 
-/// The end of a log: what a failure message needs.
+/// Returns the last lines of a log, for a failure message.
 fn tail(log: &Path) -> String {
     let text = fs::read_to_string(log).unwrap_or_default();
     let lines: Vec<_> = text.lines().collect();
     format!("{}\n({})", lines[lines.len().saturating_sub(15)..].join("\n"), log.display())
 }
 
-/// A port that nobody listens on. Below the range from which the kernel picks ports for connections, so that nobody
-/// gets it by chance before the component listens; never the same twice in one process.
+/// Returns a port on which no process listens, never the same one twice. It is below the range from which the kernel takes
+/// ports for outgoing connections, so that no connection takes it before the component listens.
 pub(crate) fn free_port() -> u16 {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let offset = u32::from(RandomState::new().build_hasher().finish() as u16);
@@ -166,7 +166,7 @@ pub(crate) fn free_port() -> u16 {
     panic!("no free port between 20000 and 32000");
 }
 
-/// Text that no other process guesses: a token, the end of a name.
+/// Returns 16 random hexadecimal digits, for tokens and names.
 pub(crate) fn random() -> String {
     format!("{:016x}", RandomState::new().build_hasher().finish())
 }

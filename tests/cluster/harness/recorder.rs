@@ -1,4 +1,4 @@
-//! What happened in a namespace, as a watch saw it: each pod ever created, and each preemption.
+//! Records, by watches, each pod ever created in a namespace, and each preemption.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::{Event, Pod};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, ResourceExt};
 
-/// Sees everything from its creation on; start it before the objects that it shall see.
+/// Records from its start on: start it before creating the objects of the test.
 #[derive(Clone)]
 pub(crate) struct Recorder {
     seen: Arc<Mutex<RecordedPods>>,
@@ -18,7 +18,7 @@ pub(crate) struct Recorder {
 struct RecordedPods {
     /// By uid: name of the controller, name of the pod.
     pods: BTreeMap<String, (String, String)>,
-    /// Pods that the scheduler evicted.
+    /// The names of the pods that the scheduler preempted.
     preempted: BTreeSet<String>,
 }
 
@@ -27,7 +27,7 @@ impl Recorder {
         let seen = Arc::new(Mutex::new(RecordedPods::default()));
 
         let pods = watcher(Api::<Pod>::namespaced(client.clone(), namespace), watcher::Config::default())
-            // Without pauses, a watch of an apiserver that has gone never gives its thread back.
+            // Without pauses, a watch of an apiserver that is down blocks its thread forever.
             .default_backoff();
         let record = Arc::clone(&seen);
         tokio::spawn(pods.for_each(move |event| {
@@ -54,12 +54,12 @@ impl Recorder {
         Self { seen }
     }
 
-    /// How many pods the controller of that name has ever made.
+    /// Returns the number of pods ever created by the controller of that name.
     pub(crate) fn created_by(&self, owner: &str) -> usize {
         self.seen.lock().unwrap().pods.values().filter(|(by, _)| by == owner).count()
     }
 
-    /// The pods that preemption evicted, by name.
+    /// Returns the names of the pods that the scheduler preempted, sorted.
     pub(crate) fn preempted(&self) -> Vec<String> {
         self.seen.lock().unwrap().preempted.iter().cloned().collect()
     }

@@ -1,4 +1,4 @@
-//! The chart, installed by the real Helm; and the part of the kubelet: what its Deployment says, as processes.
+//! The chart, installed by the real Helm. The pods of its Deployment run as processes: this file does the kubelet's part.
 
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
@@ -23,22 +23,22 @@ use super::tools::tools;
 use super::wait::eventually;
 use super::webhooks::owned_by_daemon_set;
 
-/// Release, namespace, and so the name of all that is in it.
+/// The name of the release, of its namespace, and so of most of its objects.
 pub(crate) const RELEASE: &str = "daemonset-warden";
 
-/// A release of the chart on a control plane of the test's own: its objects are cluster-wide.
+/// A release of the chart, on a control plane of its own, because some of its objects are cluster-wide.
 pub(crate) struct Release {
     pub(crate) plane: Arc<ControlPlane>,
     pub(crate) client: Client,
     pub(crate) kubectl: Kubectl,
     home: PathBuf,
-    /// Ports that are free on this machine: pods have an address each there, but other programs may listen on all.
+    /// Values of the chart for free ports. Each pod has its own address, but another program may listen on all addresses.
     ports: [String; 3],
     pub(crate) service: Option<ClusterIp>,
 }
 
 impl Release {
-    /// Nothing is installed yet.
+    /// Prepares a release; [`Self::install`] installs it.
     pub(crate) async fn on(plane: Arc<ControlPlane>) -> Self {
         let client = plane.client().await;
         let kubectl = Kubectl { kubeconfig: plane.kubeconfig(), namespace: RELEASE.to_owned() };
@@ -50,7 +50,7 @@ impl Release {
     /// Runs Helm as the administrator.
     pub(crate) async fn helm(&self, args: &[&str]) -> Outcome {
         let mut helm = Command::new(tools().program("helm"));
-        // What the test says of the namespace comes later, and wins.
+        // A namespace among the test's arguments comes later and wins.
         helm.args(["--namespace", RELEASE]).args(args).env("KUBECONFIG", self.plane.kubeconfig());
         for name in ["HELM_CACHE_HOME", "HELM_CONFIG_HOME", "HELM_DATA_HOME", "HOME"] {
             helm.env(name, &self.home);
@@ -69,7 +69,7 @@ impl Release {
         assert!(outcome.success, "helm {args:?} failed: {outcome:?}");
     }
 
-    /// `helm install`, with the chart's own values but for ports.
+    /// Runs `helm install`, with free ports and these values.
     pub(crate) async fn install(&mut self, values: &[&str]) {
         self.put("install", &[&["--create-namespace"], values].concat()).await;
         let services: Api<Service> = Api::namespaced(self.client.clone(), RELEASE);
@@ -79,7 +79,7 @@ impl Release {
         self.service = Some(ClusterIp::start(address, port.try_into().expect("a port")));
     }
 
-    /// `helm upgrade`.
+    /// Runs `helm upgrade`.
     pub(crate) async fn upgrade(&self, values: &[&str]) {
         self.put("upgrade", values).await;
     }
@@ -91,17 +91,17 @@ impl Release {
         self.helm_succeeds(&args.chain(values.iter().copied()).collect::<Vec<_>>()).await;
     }
 
-    /// `helm rollback` to a revision.
+    /// Runs `helm rollback` to a revision.
     pub(crate) async fn roll_back(&self, revision: &str) {
         self.helm_succeeds(&["rollback", RELEASE, revision]).await;
     }
 
-    /// `helm uninstall`.
+    /// Runs `helm uninstall`.
     pub(crate) async fn uninstall(&self) {
         self.helm_succeeds(&["uninstall", RELEASE]).await;
     }
 
-    /// Starts a replica as the Deployment describes it, and adds it to the Service's endpoints once it is ready.
+    /// Starts a replica by the Deployment's template, and adds it to the Service's endpoints when it is ready.
     pub(crate) async fn start_replica(&self) -> Replica {
         let mut replica = self.start_unready_replica().await;
         replica.ready().await;
@@ -109,7 +109,7 @@ impl Release {
         replica
     }
 
-    /// The same, before its readiness probe says yes: nobody reaches it.
+    /// Starts a replica that is not yet an endpoint of the Service.
     pub(crate) async fn start_unready_replica(&self) -> Replica {
         let api: Api<Deployment> = Api::namespaced(self.client.clone(), RELEASE);
         let deployment = api.get(RELEASE).await.expect("the chart's Deployment");
@@ -117,7 +117,7 @@ impl Release {
         Replica::start(self, &template).await
     }
 
-    /// The pod of the chart's extender DaemonSet, on the node of this machine's loopback address.
+    /// Starts the pod of the chart's extender DaemonSet, in the host's network, which is the loopback interface here.
     pub(crate) async fn start_extender(&self) -> Replica {
         let api: Api<DaemonSet> = Api::namespaced(self.client.clone(), RELEASE);
         let daemon_set = api.get(&format!("{RELEASE}-extender")).await.expect("the chart's DaemonSet");
@@ -127,7 +127,7 @@ impl Release {
         replica
     }
 
-    /// Both replicas.
+    /// Starts two replicas.
     pub(crate) async fn start_replicas(&self) -> Vec<Replica> {
         let (one, other) = futures::join!(self.start_replica(), self.start_replica());
         vec![one, other]
@@ -137,17 +137,18 @@ impl Release {
         self.service.as_ref().expect("installed")
     }
 
-    /// Ends a replica as the kubelet does: the endpoint goes, if late, preStop, SIGTERM, and what is left of the grace period.
+    /// Ends a replica as the kubelet does: preStop, SIGTERM, and the rest of the grace period. Its endpoint is removed 2 s
+    /// late.
     pub(crate) async fn stop_replica(&self, mut replica: Replica) {
         let address = replica.https();
-        // What kube-proxy takes to hear of it, within which calls still go to a pod that is ending.
+        // kube-proxy hears of the change with a delay, and meanwhile sends new connections to the pod that is ending.
         tokio::time::sleep(std::time::Duration::from_secs(2)).await;
         self.endpoints().remove(address);
         tokio::time::sleep(replica.pre_stop.saturating_sub(std::time::Duration::from_secs(2))).await;
         replica.terminate().await;
     }
 
-    /// How often the apiserver has called `validate` or `mutate` and got an answer: its own count.
+    /// Returns the number of answered calls of the webhook `validate` or `mutate`, as the apiserver counts them.
     pub(crate) async fn answered(&self, webhook: &str) -> f64 {
         let name = format!("{webhook}.daemonset-warden.io");
         self.apiserver_metric(
@@ -157,7 +158,7 @@ impl Release {
         .await
     }
 
-    /// How often it went on without an answer, because the failure policy is Ignore.
+    /// Returns the number of calls that the apiserver admitted without an answer, because the failure policy is Ignore.
     pub(crate) async fn failed_open(&self) -> f64 {
         self.apiserver_metric("apiserver_admission_webhook_fail_open_count", &[]).await
     }
@@ -168,7 +169,7 @@ impl Release {
         super::metrics::sum(&text, name, labels)
     }
 
-    /// Creates a DaemonSet and a daemon pod as a dry run until both were shown to a replica that answered.
+    /// Waits until both webhooks have answered, by creating a DaemonSet and a daemon pod as dry runs.
     pub(crate) async fn in_force(&self) {
         eventually("both webhooks are in force", async || {
             self.probe().await;
@@ -178,17 +179,17 @@ impl Release {
         .await;
     }
 
-    /// Asks for a DaemonSet and a daemon pod, as a dry run; refused or not.
+    /// Creates a DaemonSet and a daemon pod as dry runs, and ignores the result.
     pub(crate) async fn probe(&self) {
         let dry_run = kube::api::PostParams { dry_run: true, ..Default::default() };
         let daemon_sets: Api<DaemonSet> = Api::namespaced(self.client.clone(), "default");
         let pods: Api<Pod> = Api::namespaced(self.client.clone(), "default");
         let (daemon_set, pod) = (daemon_set("probe"), daemon_pod("probe", "node"));
-        // Refused or not: what counts is who was asked.
+        // The apiserver may refuse them; only the calls of the webhooks matter.
         let _ = futures::join!(daemon_sets.create(&dry_run, &daemon_set), pods.create(&dry_run, &pod));
     }
 
-    /// As docs/install.md wires it, with the CA of the Secret.
+    /// Returns the extender entry of docs/install.md, with the CA of the Secret.
     pub(crate) async fn extender(&self, url_prefix: String) -> Extender {
         let data = self.secret().await.data.unwrap_or_default();
         let ca = data.get("ca.crt").map(|value| String::from_utf8_lossy(&value.0).into_owned());
@@ -202,19 +203,19 @@ impl Release {
         }
     }
 
-    /// The Secret that the replicas share.
+    /// Returns the Secret that the replicas share.
     pub(crate) async fn secret(&self) -> Secret {
         let api: Api<Secret> = Api::namespaced(self.client.clone(), RELEASE);
         api.get(&format!("{RELEASE}-tls")).await.expect("the Secret of the CA")
     }
 
-    /// The bundle of one of the two, in base64.
+    /// Returns the `caBundle` of the `validating` or `mutating` webhook configuration, in base64.
     pub(crate) async fn ca_bundle(&self, kind: &str) -> String {
         let path = "jsonpath={.webhooks[0].clientConfig.caBundle}";
         self.kubectl.succeed(&["get", &format!("{kind}webhookconfiguration"), RELEASE, "-o", path]).await
     }
 
-    /// Waits until the service account has been made known, and gives a token of it.
+    /// Waits until the service account exists, and returns a token of it.
     pub(super) async fn token(&self, service_account: &str) -> String {
         eventually("the chart's service account has a token", async || {
             let outcome = self.kubectl.run(&["create", "token", service_account, "--duration=1h"]).await;
@@ -224,7 +225,7 @@ impl Release {
     }
 }
 
-/// A DaemonSet that is valid, and warned of: nothing reserves its room.
+/// Returns a valid DaemonSet without requests, for which the warden returns a warning.
 pub(crate) fn daemon_set(name: &str) -> DaemonSet {
     object(json!({
         "metadata": { "name": name },
@@ -238,7 +239,8 @@ pub(crate) fn daemon_set(name: &str) -> DaemonSet {
     }))
 }
 
-/// A pod as a controller makes it that binds its pods by itself: it gets an affinity instead.
+/// Returns a daemon pod with a node name, as a controller creates it that binds its own pods. The warden replaces the node
+/// name by a node affinity.
 pub(crate) fn daemon_pod(name: &str, node: &str) -> Pod {
     let mut pod = owned_by_daemon_set(name, "00000000");
     pod["metadata"]["name"] = json!(name);
@@ -253,11 +255,11 @@ pub(crate) fn chart() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("charts/daemonset-warden")
 }
 
-/// An address on this machine for a pod: every one of 127.0.0.0/8 leads here. Apart from those of Services.
+/// Returns a new address of 127.0.0.0/8 for a pod, outside of the range of Services.
 pub(super) fn pod_address() -> Ipv4Addr {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
-    // Test processes run side by side.
+    // Several test processes may run at once.
     let process = u8::try_from(128 + std::process::id() % 100).expect("below 228");
     let [high, low] = (number + 1).to_be_bytes();
     Ipv4Addr::new(127, process, high, low)

@@ -1,5 +1,5 @@
-//! A pod of the chart's Deployment as a process: its arguments, environment, volumes and service account, in a root folder
-//! that holds nothing but the program.
+//! A pod of the chart's Deployment as a process: with the arguments, environment, volumes and service account of the pod, and
+//! a root folder that contains only the program and the pod's files.
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -21,15 +21,15 @@ use super::warden::get_from;
 
 const SERVICE_ACCOUNT: &str = "var/run/secrets/kubernetes.io/serviceaccount";
 
-/// A running replica. Dropped: killed.
+/// A running replica. Killed when dropped.
 pub(crate) struct Replica {
     process: Process,
     https: SocketAddr,
     metrics: SocketAddr,
-    /// What the pod sees as its root, and the pod that is mounted there.
+    /// The root folder of the process; [`Self::remount`] writes the volumes of `pod` there.
     root: PathBuf,
     pod: PodSpec,
-    /// How long the kubelet sleeps before SIGTERM.
+    /// The preStop sleep, before SIGTERM.
     pub(crate) pre_stop: Duration,
     grace: Duration,
 }
@@ -49,7 +49,7 @@ impl Replica {
         ];
         files.iter().for_each(|(file, text)| write(&root.join(SERVICE_ACCOUNT).join(file), text.as_bytes()));
 
-        // In the host's network, what it binds to is what everybody on the node binds to.
+        // In the host's network, the pod binds to the addresses of the node.
         let is_host = pod.host_network.unwrap_or_default();
         let address = IpAddr::V4(if is_host { Ipv4Addr::LOCALHOST } else { pod_address() });
         let port = |name: &str| {
@@ -58,7 +58,7 @@ impl Replica {
                 ports.filter(|port| port.name.as_deref() == Some(name)).map(|port| port.container_port);
             SocketAddr::new(address, port.next_back().expect("the port's name").try_into().expect("a port"))
         };
-        // All addresses of a pod are one address here.
+        // A pod has one address here, so binding to all addresses means binding to that one.
         let own = |arg: &String| arg.replace("0.0.0.0", &address.to_string());
         let (host, apiserver) = release.plane.address();
         let mut args = vec!["-i".to_owned(), "PATH=/usr/sbin:/usr/bin:/sbin:/bin".to_owned()];
@@ -90,7 +90,7 @@ impl Replica {
         }
     }
 
-    /// Waits until its readiness probe would say yes.
+    /// Waits until its readiness probe succeeds.
     pub(crate) async fn ready(&mut self) {
         let (https, metrics) = (self.https, self.metrics);
         tokio::task::block_in_place(|| {
@@ -100,12 +100,12 @@ impl Replica {
         });
     }
 
-    /// The endpoint that it is.
+    /// Returns its endpoint in the Service.
     pub(crate) fn https(&self) -> SocketAddr {
         self.https
     }
 
-    /// SIGTERM, and its end within the grace period, with exit code 0.
+    /// Sends SIGTERM. Panics unless it ends within the grace period with exit code 0.
     pub(crate) async fn terminate(&mut self) {
         self.process.terminate();
         let grace = self.grace;
@@ -113,12 +113,12 @@ impl Replica {
         assert!(status.success(), "{status}: {}", self.log());
     }
 
-    /// SIGKILL.
+    /// Sends SIGKILL.
     pub(crate) fn kill(&mut self) {
         self.process.kill();
     }
 
-    /// Shakes hands as somebody who trusts only that CA.
+    /// Makes a TLS handshake as a client that trusts only this CA. Returns the error, if any.
     pub(crate) async fn serves_for(&self, ca: &str, name: &str) -> Result<(), String> {
         let mut roots = rustls::RootCertStore::empty();
         roots.add(CertificateDer::from_pem_slice(ca.as_bytes()).expect("a CA")).expect("a CA");
@@ -134,41 +134,41 @@ impl Replica {
         shaken.map(drop).map_err(|e| e.to_string())
     }
 
-    /// What the kubelet does once it hears of a changed ConfigMap or Secret.
+    /// Writes the mounted ConfigMaps and Secrets again, as the kubelet does after a change.
     pub(crate) async fn remount(&self, release: &Release) {
         mount(release, &self.pod, self.pod.containers.first().expect("a container"), &self.root).await;
     }
 
-    /// The same as [`Self::metric`], unless its port does not answer yet.
+    /// Returns the sum of a metric over all label sets, or `None` while the metrics port does not answer.
     pub(crate) async fn metric_if_any(&self, name: &str) -> Option<f64> {
         let text = get_from(self.metrics, "/metrics").await.ok()?;
         Some(super::metrics::sum(&text, name, &[]))
     }
 
-    /// The sum of a metric over all label sets that contain `labels`.
+    /// Returns the sum of a metric over all label sets that contain `labels`.
     pub(crate) async fn metric(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
         let text = get_from(self.metrics, "/metrics").await.expect("the replica's metrics");
         super::metrics::sum(&text, name, labels)
     }
 
-    /// Whether its readiness probe says yes.
+    /// True if its readiness probe succeeds.
     pub(crate) async fn is_ready(&self) -> bool {
         get_from(self.metrics, "/readyz").await.is_ok()
     }
 
-    /// Whether it has never ended: nobody starts it again here.
+    /// True if the process has not ended. The tests never restart a replica, as a kubelet would.
     pub(crate) fn runs(&mut self) -> bool {
         self.process.ended().is_none()
     }
 
-    /// All that it has logged.
+    /// Returns its log so far.
     pub(crate) fn log(&self) -> String {
         self.process.log()
     }
 }
 
-/// The program of the image: the one in the folder that `DAEMONSET_WARDEN_IMAGE` names, where tests/image leaves what the
-/// Dockerfile makes, or else the one that all tests use, with the libraries that it is linked to.
+/// Puts the program of the image into the root folder: from the folder that `DAEMONSET_WARDEN_IMAGE` names, where tests/image
+/// leaves the result of the Dockerfile, or else the program that Cargo built for the tests, with its shared libraries.
 fn image(root: &Path) {
     static IMAGE: OnceLock<(PathBuf, Vec<PathBuf>)> = OnceLock::new();
     let (program, libraries) = IMAGE.get_or_init(|| {
@@ -190,7 +190,7 @@ fn image(root: &Path) {
     }
 }
 
-/// What the program is linked to; nothing if it is static.
+/// Returns the shared libraries of the program; empty if it is static.
 fn libraries(program: &Path) -> Vec<PathBuf> {
     let listed = Command::new("ldd").arg(program).output().expect("failed to run ldd");
     String::from_utf8_lossy(&listed.stdout)
@@ -244,7 +244,8 @@ fn environment(variable: &EnvVar, pod: &str) -> String {
     format!("{}={value}", variable.name)
 }
 
-/// What runs a program with that folder as its root: as the pod's user if we may, or else as a user of our own namespace.
+/// Returns the command that runs a program with that folder as its root: as the pod's user when the tests run as root, or
+/// else in a new user namespace.
 fn confined(root: &Path, pod: &PodSpec) -> Vec<String> {
     let root = root.display();
     let is_root = Command::new("id").arg("-u").output().is_ok_and(|id| id.stdout.trim_ascii() == b"0");

@@ -1,4 +1,4 @@
-//! The folder of this run: logs, certificates, etcd's data. Gone with the process, unless a test failed.
+//! The folder of this run: logs, certificates, etcd's data. Removed when the process ends, unless a test failed.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -10,8 +10,8 @@ use super::tools::{say, tools};
 
 struct Run {
     folder: PathBuf,
-    /// The process that removes the folder once this one has ended: `static`s are never dropped, and a killed process
-    /// drops nothing at all.
+    /// A child guard without a command, which removes the folder after the end of this process: `static`s are never dropped,
+    /// and a killed process drops nothing.
     _janitor: Child,
     janitor_input: Mutex<ChildStdin>,
 }
@@ -30,7 +30,7 @@ static RUN: LazyLock<Run> = LazyLock::new(|| {
     Run { folder, _janitor: janitor, janitor_input }
 });
 
-/// A new folder inside the run's, named after what it is for.
+/// Creates a folder inside the run's folder; `name` says what it is for.
 pub(crate) fn folder(name: &str) -> PathBuf {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let count = COUNT.fetch_add(1, Ordering::Relaxed);

@@ -1,4 +1,4 @@
-//! kube-schedulers, each with the extenders and the profile that a test wants.
+//! kube-schedulers, each with the extenders and the profile that a test needs.
 
 use std::time::Duration;
 
@@ -10,30 +10,30 @@ use super::components::Layout;
 use super::control_plane::block_on;
 use super::process::{Component, Process, free_port};
 
-/// One entry of `extenders`.
+/// An entry of `extenders` in the KubeSchedulerConfiguration.
 #[derive(Clone)]
 pub(crate) struct Extender {
     /// Ends in `/scheduler`.
     pub(crate) url_prefix: String,
-    /// PEM. Empty for a plain HTTP extender.
+    /// In PEM; empty for a plain HTTP extender.
     pub(crate) ca: String,
     pub(crate) node_cache_capable: bool,
     pub(crate) ignorable: bool,
     pub(crate) http_timeout: &'static str,
-    /// Whether preemption asks it, too.
+    /// Adds `preemptVerb`: the scheduler calls the extender in preemption, too.
     pub(crate) preempts: bool,
 }
 
-/// What a test chooses about its scheduler.
+/// The options of a test's scheduler.
 #[derive(Clone)]
 pub(crate) struct SchedulerOptions {
-    /// The `schedulerName` of the pods that it serves.
+    /// The `schedulerName` of its pods.
     pub(crate) name: String,
     pub(crate) extenders: Vec<Extender>,
-    /// A KubeSchedulerConfiguration that somebody else wrote: what it says wins over all of the above.
+    /// A KubeSchedulerConfiguration to merge over the fields above, such as `scheduler-config` prints.
     pub(crate) written: Option<Value>,
     pub(crate) percentage_of_nodes_to_score: Option<u32>,
-    /// Of its process, beside what this one has.
+    /// Added to the environment of this process.
     pub(crate) environment: Vec<(&'static str, &'static str)>,
 }
 
@@ -49,7 +49,7 @@ impl Default for SchedulerOptions {
     }
 }
 
-/// A running scheduler. Dropped: killed.
+/// A running scheduler. Killed when dropped.
 pub(crate) struct Scheduler {
     component: Component,
     process: Process,
@@ -66,7 +66,8 @@ impl Scheduler {
         })
     }
 
-    /// With a configuration that somebody else wrote. It need not win an election: the one before it may have been killed.
+    /// Starts a scheduler with a complete configuration. Leader election is off, because a scheduler that was killed before
+    /// may still hold the Lease.
     pub(super) fn start_as_printed(layout: &Layout, name: &str, text: &str) -> Self {
         Self::with(layout, name, text, |component| component.args.push("--leader-elect=false".to_owned()))
     }
@@ -84,19 +85,19 @@ impl Scheduler {
         scheduler
     }
 
-    /// Kills it and starts it again, with the same configuration.
+    /// Kills the scheduler and starts it again, with the same configuration.
     pub(crate) fn restart(&mut self) {
         self.process.kill();
         self.process = self.component.start();
         self.wait_until_ready();
     }
 
-    /// What it measures, as text.
+    /// Returns its metrics, as text.
     pub(crate) async fn metrics(&self) -> String {
         get(self.port, "/metrics").await.expect("a scheduler's metrics")
     }
 
-    /// All that it has logged.
+    /// Returns its log so far.
     pub(crate) fn log(&self) -> String {
         self.process.log()
     }
@@ -140,14 +141,14 @@ fn extender(extender: &Extender) -> Value {
     }
     if !extender.ca.is_empty() {
         value["enableHTTPS"] = json!(true);
-        // Without a CA, `enableHTTPS` means that any certificate will do.
+        // Without a CA, `enableHTTPS` accepts any certificate.
         value["tlsConfig"] =
             json!({ "caData": base64::engine::general_purpose::STANDARD.encode(&extender.ca) });
     }
     value
 }
 
-/// GET from a component that signed its own certificate.
+/// Sends a GET request to a component with a self-signed certificate.
 async fn get(port: u16, path: &str) -> Result<String, kube::Error> {
     let mut config = Config::new(format!("https://127.0.0.1:{port}").parse().expect("a URL"));
     config.accept_invalid_certs = true;

@@ -1,7 +1,7 @@
-//! KWOK's Stages, with delays that a test asks for object by object.
+//! KWOK's Stages, with delays that a test sets for each object.
 //!
-//! KWOK's own Stages make nodes and pods Ready, and deleted pods gone, at once. Real ones take time, and several faults
-//! live in that time, so each delay can be set by an annotation (a Go duration, such as `1500ms`) of the Node or Pod.
+//! KWOK's own Stages make nodes and pods Ready, and remove deleted pods, at once. In a real cluster this takes time, and
+//! several faults happen in that time. So an annotation of the Node or Pod sets each delay (a Go duration, such as `1500ms`).
 
 use std::path::Path;
 
@@ -9,11 +9,11 @@ use serde_json::{Value, json};
 
 use super::tools::tools;
 
-/// On a Node or a Pod: how long until it is Ready.
+/// Annotation of a Node or a Pod: the time until it is Ready.
 pub(crate) const READY_AFTER: &str = "daemonset-warden.test/ready-after";
-/// On a Pod: how long from its deletion until it is gone.
+/// Annotation of a Pod: the time from its deletion until it is gone.
 pub(crate) const GONE_AFTER: &str = "daemonset-warden.test/gone-after";
-/// Longer than any test: never.
+/// A delay that is longer than any test.
 pub(crate) const NEVER: &str = "10h";
 
 /// Writes the file for KWOK's `--config`.

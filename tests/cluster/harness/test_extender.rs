@@ -1,4 +1,4 @@
-//! A test's own scheduler with the warden as its extender: what most tests of kept room need.
+//! A scheduler with the warden as its extender, for one test. Most tests of holds use this.
 
 use kube::Client;
 use serde_json::{Value, json};
@@ -8,7 +8,7 @@ use super::scheduler::{Extender, Scheduler, SchedulerOptions};
 use super::test_namespace::TestNamespace;
 use super::warden::{Warden, WardenOptions};
 
-/// A namespace, a warden that watches the cluster, and a scheduler of the namespace's name that asks it.
+/// A namespace, a warden that watches the cluster, and a scheduler named like the namespace that calls the warden.
 pub(crate) struct TestExtender {
     pub(crate) namespace: TestNamespace<&'static ControlPlane>,
     pub(crate) warden: Warden,
@@ -20,7 +20,7 @@ impl TestExtender {
         Self::start_with(name, config, |warden| vec![Extender { preempts: true, ..warden.extender() }]).await
     }
 
-    /// With what the scheduler asks by the test's choice: the warden in another way, or nobody.
+    /// Starts with the extenders that the test chooses: the warden with other options, or none.
     pub(crate) async fn start_with(
         name: &str,
         config: Value,
@@ -34,7 +34,7 @@ impl TestExtender {
         Self::with(namespace, warden, options).await
     }
 
-    /// On a control plane and with a warden of the test's choice. The scheduler gets the namespace's name.
+    /// Starts a scheduler, named like the namespace, for a namespace and a warden that the test has made.
     pub(crate) async fn with(
         namespace: TestNamespace<&'static ControlPlane>,
         warden: Warden,
@@ -47,12 +47,12 @@ impl TestExtender {
         Self { namespace, warden, _scheduler: scheduler }
     }
 
-    /// A DaemonSet whose pods the test's scheduler places; `spec` is merged into its template's.
+    /// Creates a DaemonSet for the test's scheduler; `spec` is merged into its template's spec.
     pub(crate) async fn daemon_set(&self, name: &str, cpu: &str, spec: Value) {
         self.daemon_set_by(&self.namespace.name, name, cpu, spec).await;
     }
 
-    /// A DaemonSet whose pods nobody places: it is missing on every node for as long as it exists.
+    /// Creates a DaemonSet for a scheduler that does not run: its pods are missing on every node as long as it exists.
     pub(crate) async fn missing_daemon_set(&self, name: &str, cpu: &str, spec: Value) {
         self.daemon_set_by("nobody", name, cpu, spec).await;
     }
@@ -68,7 +68,7 @@ impl TestExtender {
         self.namespace.create(&self.namespace.daemon_set(name, changes)).await;
     }
 
-    /// Ordinary pods of 1 CPU.
+    /// Creates a Deployment of ordinary pods, of 1 CPU each.
     pub(crate) async fn ordinary(&self, name: &str, replicas: usize, spec: Value) {
         let mut changes =
             json!({ "spec": { "template": { "spec": { "schedulerName": self.namespace.name } } } });

@@ -1,4 +1,4 @@
-//! Where one test plays: a namespace, nodes that only its pods select, and verbs for what tests do there.
+//! The namespace of one test, with nodes that only its pods select, and functions for what tests do there.
 
 use std::fmt::Debug;
 use std::ops::Deref;
@@ -20,35 +20,35 @@ use super::nodes::NodeOptions;
 use super::recorder::Recorder;
 use super::wait::eventually;
 
-/// The label that keeps tests apart: nodes carry it, pods select it.
+/// The label that separates the tests: nodes have it, and pods select it.
 pub(crate) const POOL: &str = "daemonset-warden.test/pool";
 
-/// A namespace with nodes.
+/// A namespace with its own nodes.
 pub(crate) struct TestNamespace<P> {
     pub(crate) plane: P,
     pub(crate) client: Client,
-    /// Also the name of the pool, and the start of the nodes' names.
+    /// Also the value of the [`POOL`] label, and the prefix of the nodes' names.
     pub(crate) name: String,
     pub(crate) kubectl: Kubectl,
     pub(crate) recorder: Recorder,
 }
 
 impl TestNamespace<&'static ControlPlane> {
-    /// On the control plane that tests share. The name is the test's own.
+    /// Creates a namespace on the control plane that the tests share. Each test uses another name.
     pub(crate) async fn shared(name: &str) -> Self {
-        // Starting it blocks for seconds, which a runtime's thread must not.
+        // The first call starts the control plane, and blocks for seconds.
         let plane = tokio::task::spawn_blocking(ControlPlane::shared).await;
         Self::on(plane.unwrap_or_else(|e| std::panic::resume_unwind(e.into_panic())), name).await
     }
 }
 
 impl<P: Deref<Target = ControlPlane>> TestNamespace<P> {
-    /// On a control plane of the test's own.
+    /// Creates a namespace on a control plane that the test has started.
     pub(crate) async fn on(plane: P, name: &str) -> Self {
         let client = plane.client().await;
         let namespace: Namespace = object(json!({ "metadata": { "name": name } }));
         created(Api::all(client.clone()).create(&PostParams::default(), &namespace).await);
-        // Without it, every pod is refused.
+        // The apiserver refuses every pod until the service account exists.
         let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), name);
         eventually("the namespace has its service account", async || {
             accounts.get("default").await.map_err(|e| e.to_string())
@@ -59,8 +59,8 @@ impl<P: Deref<Target = ControlPlane>> TestNamespace<P> {
         Self { plane, client, name: name.to_owned(), kubectl, recorder }
     }
 
-    /// The configuration with which a warden holds room in the test's namespace alone. On a shared control plane it would else hold,
-    /// and nominate, for other tests, by its own time-outs.
+    /// Returns the configuration, limited to holds in this namespace. Without the selector a warden on the shared control plane
+    /// would hold room, and nominate, for the DaemonSets of other tests.
     pub(crate) fn holding_here(&self, mut config: Value) -> Value {
         if config["reservation"]["namespaceSelector"].is_null() {
             let own = json!({ "matchLabels": { "kubernetes.io/metadata.name": self.name } });
@@ -76,13 +76,13 @@ impl<P: Deref<Target = ControlPlane>> TestNamespace<P> {
         Api::namespaced(self.client.clone(), &self.name)
     }
 
-    /// kubectl as `warden` or `developer`.
+    /// Returns kubectl as the user `warden` or `developer`.
     pub(crate) fn kubectl_as(&self, user: &str) -> Kubectl {
         let kubeconfig: PathBuf = self.plane.kubeconfig_of(user);
         Kubectl { kubeconfig, namespace: self.name.clone() }
     }
 
-    /// Makes nodes, numbered from `first`, all at once.
+    /// Creates nodes, numbered from `first`, all at once.
     pub(crate) async fn add_nodes(&self, first: usize, count: usize, options: &NodeOptions) -> Vec<String> {
         let api: Api<Node> = Api::all(self.client.clone());
         let names: Vec<_> = (first..first + count).map(|number| format!("{}-{number}", self.name)).collect();
@@ -97,7 +97,7 @@ impl<P: Deref<Target = ControlPlane>> TestNamespace<P> {
         names
     }
 
-    /// Makes nodes, and waits until they are Ready, unless they are to be Ready late.
+    /// Creates nodes, and waits until they are Ready, unless the options delay that.
     pub(crate) async fn nodes(&self, first: usize, count: usize, options: &NodeOptions) -> Vec<String> {
         let names = self.add_nodes(first, count, options).await;
         if options.ready_after.is_some() {
@@ -116,12 +116,12 @@ impl<P: Deref<Target = ControlPlane>> TestNamespace<P> {
         names
     }
 
-    /// One node as everybody has them.
+    /// Creates one node with the default options.
     pub(crate) async fn node(&self) -> String {
         self.nodes(1, 1, &NodeOptions::default()).await.remove(0)
     }
 
-    /// A DaemonSet on the test's nodes, 300m a pod; `changes` are merged into it (RFC 7386).
+    /// Returns a DaemonSet for the test's nodes, 300m a pod; `changes` are merged into it (RFC 7386).
     pub(crate) fn daemon_set(&self, name: &str, changes: Value) -> DaemonSet {
         merged(
             json!({
@@ -134,7 +134,7 @@ impl<P: Deref<Target = ControlPlane>> TestNamespace<P> {
         )
     }
 
-    /// A Deployment on the test's nodes.
+    /// Returns a Deployment for the test's nodes; `changes` are merged into it.
     pub(crate) fn deployment(&self, name: &str, replicas: usize, cpu: &str, changes: Value) -> Deployment {
         merged(
             json!({
@@ -151,7 +151,7 @@ impl<P: Deref<Target = ControlPlane>> TestNamespace<P> {
         )
     }
 
-    /// A pod for the test's nodes.
+    /// Returns a pod for the test's nodes; `changes` are merged into it.
     pub(crate) fn pod(&self, name: &str, cpu: &str, changes: Value) -> Pod {
         let mut pod = self.template(name, cpu);
         pod["metadata"]["name"] = json!(name);
@@ -174,7 +174,7 @@ impl<P: Deref<Target = ControlPlane>> TestNamespace<P> {
         })
     }
 
-    /// Creates it. Panics if it is refused.
+    /// Creates an object. Panics if the apiserver refuses it.
     pub(crate) async fn create<K>(&self, object: &K) -> K
     where
         K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
@@ -183,7 +183,7 @@ impl<P: Deref<Target = ControlPlane>> TestNamespace<P> {
         created(self.api::<K>().create(&PostParams::default(), object).await)
     }
 
-    /// Merges `changes` into what exists.
+    /// Merges `changes` into an object.
     pub(crate) async fn change<K>(&self, name: &str, changes: &Value) -> K
     where
         K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
@@ -200,7 +200,7 @@ impl<P: Deref<Target = ControlPlane>> TestNamespace<P> {
         patched.unwrap_or_else(|e| panic!("failed to change node {name}: {e}"))
     }
 
-    /// Deletes it, in the background as by default.
+    /// Deletes an object, with the default propagation policy.
     pub(crate) async fn delete<K>(&self, name: &str)
     where
         K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
@@ -210,12 +210,12 @@ impl<P: Deref<Target = ControlPlane>> TestNamespace<P> {
         deleted.map(drop).unwrap_or_else(|e| panic!("failed to delete {name}: {e}"));
     }
 
-    /// A PriorityClass. Cluster-wide: its name is the test's, with `name` after it.
+    /// Creates a PriorityClass and returns its name: the namespace's name, then `name`, because it is cluster-wide.
     pub(crate) async fn priority_class(&self, name: &str, value: i32) -> String {
         self.create_class(name, json!({ "value": value })).await
     }
 
-    /// The same, for pods that wait rather than evict.
+    /// Creates a PriorityClass whose pods never preempt, and returns its name.
     pub(crate) async fn class_that_never_preempts(&self, name: &str, value: i32) -> String {
         self.create_class(name, json!({ "value": value, "preemptionPolicy": "Never" })).await
     }
@@ -225,14 +225,14 @@ impl<P: Deref<Target = ControlPlane>> TestNamespace<P> {
         class["metadata"] = json!({ "name": name });
         let class: PriorityClass = object(class);
         created(Api::all(self.client.clone()).create(&PostParams::default(), &class).await);
-        // The apiserver's admission looks into a cache of its own, which hears of the class a little later.
+        // The apiserver's admission reads a cache, which has the class a little later.
         let probe = json!({ "spec": { "priorityClassName": name } });
         let probe: Pod = self.pod("priority-probe", "1m", probe);
         let dry_run = PostParams { dry_run: true, ..PostParams::default() };
         eventually(&format!("pods may have the class {name}"), async || {
             match self.api::<Pod>().create(&dry_run, &probe).await {
                 Err(e) if e.to_string().contains("no PriorityClass") => Err(e.to_string()),
-                // Refused for another reason, such as a quota: then the class was found.
+                // The apiserver may refuse the pod for another reason, such as a quota: then it has found the class.
                 _ => Ok(()),
             }
         })
@@ -240,13 +240,13 @@ impl<P: Deref<Target = ControlPlane>> TestNamespace<P> {
         name
     }
 
-    /// The pods of an app, terminating ones too.
+    /// Returns the pods of an app, also those that are terminating.
     pub(crate) async fn pods(&self, app: &str) -> Vec<Pod> {
         let of_app = ListParams::default().labels(&format!("app={app}"));
         self.api::<Pod>().list(&of_app).await.expect("pods can be listed").items
     }
 
-    /// Waits until that many pods of the app exist, bound or not.
+    /// Waits until `count` pods of the app exist, bound or not.
     pub(crate) async fn pods_exist(&self, app: &str, count: usize) {
         eventually(&format!("{count} pods of {app} exist"), async || match self.pods(app).await.len() {
             there if there == count => Ok(()),
@@ -255,7 +255,7 @@ impl<P: Deref<Target = ControlPlane>> TestNamespace<P> {
         .await;
     }
 
-    /// Waits until exactly `count` pods of the app are bound and not terminating, and nothing else is there.
+    /// Waits until the app has exactly `count` pods, all of them bound and not terminating.
     pub(crate) async fn bound(&self, app: &str, count: usize) -> Vec<Pod> {
         eventually(&format!("{count} pods of {app} are bound"), async || {
             let pods = self.pods(app).await;
@@ -265,7 +265,7 @@ impl<P: Deref<Target = ControlPlane>> TestNamespace<P> {
         .await
     }
 
-    /// Waits until the DaemonSet's controller has seen its latest change, and a Ready pod of it is on `count` nodes.
+    /// Waits until the DaemonSet controller has observed the latest generation, and `count` nodes have an updated, Ready pod.
     pub(crate) async fn settled(&self, daemon_set: &str, count: i32) -> DaemonSet {
         let api = self.api::<DaemonSet>();
         eventually(&format!("{daemon_set} runs on {count} nodes"), async || {
@@ -284,17 +284,17 @@ impl<P: Deref<Target = ControlPlane>> TestNamespace<P> {
     }
 }
 
-/// Bound to a node, and there to stay.
+/// True if the pod is bound to a node and not terminating.
 pub(crate) fn is_bound(pod: &Pod) -> bool {
     node_of(pod).is_some() && pod.metadata.deletion_timestamp.is_none()
 }
 
-/// The node that the pod is bound to.
+/// Returns the node that the pod is bound to.
 pub(crate) fn node_of(pod: &Pod) -> Option<&str> {
     pod.spec.as_ref()?.node_name.as_deref()
 }
 
-/// What a failure message should say of pods.
+/// Describes pods for a failure message.
 pub(crate) fn describe(pods: &[Pod]) -> String {
     let lines: Vec<_> = pods
         .iter()
@@ -315,7 +315,7 @@ fn merged<K: DeserializeOwned>(mut base: Value, changes: Value) -> K {
     object(base)
 }
 
-/// The typed object of a JSON text that the test wrote.
+/// Converts JSON to the typed object.
 pub(crate) fn object<K: DeserializeOwned>(value: Value) -> K {
     serde_json::from_value(value).expect("an object of that kind")
 }

@@ -1,10 +1,10 @@
 //! The programs of the control plane: built from tests/control-plane on first use, then kept in a cache folder.
 //!
-//! The cache is `$DAEMONSET_WARDEN_CACHE`, else `daemonset-warden` in the user's cache folder; a change of go.mod or
-//! go.sum makes a new entry. Nothing is skipped when Go is missing: the tests fail, and say what to install.
+//! The cache is `$DAEMONSET_WARDEN_CACHE`, else `daemonset-warden` in the user's cache folder. A change of go.mod or
+//! go.sum makes a new entry. Without Go no test is skipped: the tests fail, and say what to install.
 //!
-//! `KUBERNETES=1.34` takes Kubernetes' own programs from tests/control-plane/minors/1.34, whose go.mod is built when it is
-//! first asked for. What is beside them stays the same.
+//! `KUBERNETES=1.34` takes Kubernetes' own programs from tests/control-plane/minors/1.34, and builds them on first use.
+//! The other programs stay the same.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
@@ -13,8 +13,8 @@ use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-/// The Go packages of the programs that each minor of Kubernetes has of its own; a program is called like the last part of
-/// its package.
+/// The Go packages of Kubernetes' own programs, which differ for each minor. A program is named like the last part of its
+/// package.
 const KUBERNETES: [&str; 4] = [
     "k8s.io/kubernetes/cmd/kube-apiserver",
     "k8s.io/kubernetes/cmd/kube-controller-manager",
@@ -22,11 +22,11 @@ const KUBERNETES: [&str; 4] = [
     "k8s.io/kubernetes/cmd/kubectl",
 ];
 
-/// The same for what is beside them.
+/// The Go packages of the other programs, the same for each minor.
 const BESIDE: [&str; 3] =
     ["go.etcd.io/etcd/server/v3", "helm.sh/helm/v4/cmd/helm", "sigs.k8s.io/kwok/cmd/kwok"];
 
-/// The Stage files of KWOK's own module that make fake nodes and pods live.
+/// The Stage files in KWOK's module that make nodes and pods Ready and remove deleted pods.
 const STAGES: [&str; 5] = [
     "kustomize/stage/node/fast/node-initialize.yaml",
     "kustomize/stage/node/heartbeat-with-lease/node-heartbeat-with-lease.yaml",
@@ -35,39 +35,39 @@ const STAGES: [&str; 5] = [
     "kustomize/stage/pod/fast/pod-delete.yaml",
 ];
 
-/// What the oracle is made of.
+/// The sources of the oracle; a change of one makes a new cache entry.
 const ORACLE: [&str; 5] =
     ["go.mod", "go.sum", "cmd/oracle/main.go", "cmd/oracle/place.go", "cmd/oracle/validation.go"];
 
-/// Where the built programs are.
+/// The built programs.
 pub(crate) struct Tools {
     control_plane: PathBuf,
-    /// The same folder, unless another minor was asked for.
+    /// The same folder, unless `KUBERNETES` names another minor.
     kubernetes: PathBuf,
     version: String,
     child_guard: PathBuf,
 }
 
 impl Tools {
-    /// The program's path: `kube-apiserver`, `etcd`, `helm`, ...
+    /// Returns the path of a program, such as `kube-apiserver`, `etcd` or `helm`.
     pub(crate) fn program(&self, name: &str) -> PathBuf {
         let kubernetes = KUBERNETES.iter().any(|package| file_name(package) == name);
         let folder = if kubernetes { &self.kubernetes } else { &self.control_plane };
-        // Go calls a program like its package, and etcd's is `go.etcd.io/etcd/server/v3`.
+        // Go names a program like its package, and etcd's is `go.etcd.io/etcd/server/v3`.
         folder.join("bin").join(if name == "etcd" { "server" } else { name })
     }
 
-    /// Of Kubernetes: `v1.36.3`, unless another minor was asked for.
+    /// The version of Kubernetes, such as `v1.36.3`.
     pub(crate) fn version(&self) -> &str {
         &self.version
     }
 
-    /// The program that ends others when this process ends.
+    /// The program that kills a component when this process ends.
     pub(crate) fn child_guard(&self) -> &Path {
         &self.child_guard
     }
 
-    /// KWOK's Stage files, in no order that matters.
+    /// Returns the text of KWOK's Stage files.
     pub(crate) fn stages(&self) -> Vec<String> {
         STAGES
             .iter()
@@ -79,23 +79,23 @@ impl Tools {
     }
 }
 
-/// The programs, built if need be. Panics with what to do about it if they cannot be.
+/// Returns the programs; the first call builds those that are not in the cache. Panics with the reason if a build fails.
 pub(crate) fn tools() -> &'static Tools {
-    // The outcome is remembered, not only success: one failed build is enough for all tests of a run.
+    // A failure is kept as well: one failed build is enough for all tests of a run.
     static TOOLS: OnceLock<Result<Tools, String>> = OnceLock::new();
     match TOOLS.get_or_init(build) {
         Ok(tools) => tools,
-        Err(why) => panic!("the control plane's programs could not be built: {why}"),
+        Err(e) => panic!("failed to build the control plane's programs: {e}"),
     }
 }
 
-/// The program that asks Kubernetes' own code, built if need be. Panics with what to do about it if it cannot be.
+/// Returns the program that runs Kubernetes' own code; the first call builds it. Panics with the reason if the build fails.
 #[allow(dead_code, reason = "the offline tests use it")]
 pub(crate) fn oracle() -> &'static Path {
     static ORACLE: OnceLock<Result<PathBuf, String>> = OnceLock::new();
     match ORACLE.get_or_init(build_oracle) {
         Ok(program) => program,
-        Err(why) => panic!("the oracle could not be built: {why}"),
+        Err(e) => panic!("failed to build the oracle: {e}"),
     }
 }
 
@@ -130,7 +130,7 @@ fn build() -> Result<Tools, String> {
     Ok(Tools { control_plane, kubernetes, version, child_guard: child_guard.join("child_guard") })
 }
 
-/// Kubernetes as the module's go.mod has it, and further packages; gives its version and the folder.
+/// Builds Kubernetes in the version of the module's go.mod, and further packages. Returns the version and the folder.
 fn build_kubernetes(
     module: &Path,
     beside: &[&str],
@@ -150,7 +150,7 @@ fn build_kubernetes(
     Ok((version, folder))
 }
 
-/// The module of the minor that `KUBERNETES` names, unless that is the newest.
+/// Returns the module of the minor that `KUBERNETES` names, or `None` for the newest.
 fn minor_asked_for(module: &Path, newest: &str) -> Result<Option<PathBuf>, String> {
     let minor = std::env::var("KUBERNETES").unwrap_or_default();
     if minor.is_empty() || newest.starts_with(&format!("v{minor}.")) {
@@ -177,7 +177,7 @@ fn read(module: &Path, name: &str) -> Result<String, String> {
 fn cache_folder() -> Result<PathBuf, String> {
     let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     if let Some(folder) = set("DAEMONSET_WARDEN_CACHE") {
-        // Builds run in another folder: a relative path would mean two places.
+        // Builds run in another folder, where a relative path would be another place.
         return std::path::absolute(&folder).map_err(|e| format!("DAEMONSET_WARDEN_CACHE: {e}"));
     }
     set("XDG_CACHE_HOME")
@@ -186,8 +186,8 @@ fn cache_folder() -> Result<PathBuf, String> {
         .ok_or_else(|| "neither DAEMONSET_WARDEN_CACHE nor HOME is set".to_owned())
 }
 
-/// The cache entry, made by `make` if it is not there. A file lock keeps parallel runs from building the same twice,
-/// and the final rename keeps an interrupted build from being taken for a whole one.
+/// Returns the cache entry; `make` makes it if it is not there. A file lock keeps parallel runs from building the same
+/// entry twice, and the final rename keeps an interrupted build from becoming an entry.
 fn entry(folder: &Path, make: impl FnOnce(&Path) -> Result<(), String>) -> Result<PathBuf, String> {
     if folder.exists() {
         return Ok(folder.to_owned());
@@ -214,12 +214,12 @@ fn entry(folder: &Path, make: impl FnOnce(&Path) -> Result<(), String>) -> Resul
     Ok(folder.to_owned())
 }
 
-/// Builds Go packages, and tells the terminal how far it is.
+/// Builds Go packages, and prints the progress to the terminal.
 fn go_build(module: &Path, into: &Path, flags: &str, packages: &[&str]) -> Result<(), String> {
     let mut go = Command::new("go")
         .current_dir(module)
         .env("CGO_ENABLED", "0")
-        // A go.work of the surroundings must not change what is built.
+        // A go.work in a parent folder must not change the build.
         .env("GOWORK", "off")
         .args(["build", "-v", "-trimpath", "-ldflags", flags, "-o"])
         .arg(into.join("")) // the slash at the end makes it a folder
@@ -247,8 +247,8 @@ fn go_build(module: &Path, into: &Path, flags: &str, packages: &[&str]) -> Resul
     Err(format!("`go build` ended with {status}:\n{end}"))
 }
 
-/// A binary built by `go build` calls itself v0.0.0-master: clients and Helm charts look at the version, so it is set
-/// as Kubernetes' own release scripts set it.
+/// Returns the linker flags that set the version, as Kubernetes' release scripts do. Without them `go build` makes a binary
+/// of version v0.0.0-master, and clients and Helm charts check the version.
 fn version_flags(version: &str) -> String {
     let mut parts = version.trim_start_matches('v').split('.');
     let (major, minor) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
@@ -297,7 +297,7 @@ fn without_go(error: &std::io::Error) -> String {
     format!("failed to run `go`: {error}. Install Go 1.26 or newer (https://go.dev/dl), and have it in PATH")
 }
 
-/// FNV-1a: the key of a cache, not a secret, and the same in every release of Rust.
+/// Returns a cache key by FNV-1a, which is the same in every release of Rust.
 fn hash(texts: &[&str]) -> String {
     let mut hash = 0xcbf2_9ce4_8422_2325_u64;
     for byte in texts.iter().flat_map(|text| text.bytes()) {
@@ -306,7 +306,7 @@ fn hash(texts: &[&str]) -> String {
     format!("{hash:016x}")
 }
 
-/// Tells the terminal. `eprintln!` would be captured until the test ends, which is when nobody needs it any more.
+/// Prints a line to the terminal at once. The test harness captures `eprintln!` until the test ends.
 pub(crate) fn say(text: &str) {
     let _ = writeln!(std::io::stderr(), "control plane: {text}");
 }

@@ -1,12 +1,12 @@
-//! Waiting for what a control plane does in its own time.
+//! Functions that wait for the state of a cluster.
 
 use std::time::{Duration, Instant};
 
-/// Enough for anything that should happen at once, on a busy machine.
+/// Long enough for anything that should happen at once, also on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 const INTERVAL: Duration = Duration::from_millis(100);
 
-/// Asks until the answer is `Ok`. Panics after a minute, with the last `Err`: how it is instead.
+/// Calls `probe` until it returns `Ok`, and returns its value. Panics after a minute, with the last `Err`.
 pub(crate) async fn eventually<T, F>(what: &str, probe: impl FnMut() -> F) -> T
 where
     F: Future<Output = Result<T, String>>,
@@ -14,7 +14,7 @@ where
     eventually_within(PATIENCE, what, probe).await
 }
 
-/// As `eventually`, for what takes longer, or must not.
+/// Does the same as [`eventually`], within `at_most`.
 pub(crate) async fn eventually_within<T, F>(at_most: Duration, what: &str, mut probe: impl FnMut() -> F) -> T
 where
     F: Future<Output = Result<T, String>>,
@@ -31,7 +31,7 @@ where
     }
 }
 
-/// Asks again and again for as long as said. Panics at the first `Err`.
+/// Calls `probe` again and again for the time `during`. Panics at the first `Err`.
 pub(crate) async fn consistently<F>(during: Duration, what: &str, mut probe: impl FnMut() -> F)
 where
     F: Future<Output = Result<(), String>>,

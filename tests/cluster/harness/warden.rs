@@ -1,4 +1,4 @@
-//! The warden itself: the real binary, as a process.
+//! The warden: the real binary, as a process.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -15,29 +15,29 @@ use super::process::{Component, Process, free_port};
 use super::run;
 use super::scheduler::Extender;
 
-/// What a test chooses about its warden.
+/// The options of a test's warden.
 #[derive(Default)]
 pub(crate) struct WardenOptions {
     /// Merged into an empty DaemonSetWardenConfiguration.
     pub(crate) config: Value,
-    /// Without one it runs standalone.
+    /// Without one, the warden runs standalone.
     pub(crate) kubeconfig: Option<PathBuf>,
 }
 
-/// A running warden. Dropped: killed.
+/// A running warden. Killed when dropped.
 pub(crate) struct Warden {
     component: Component,
     process: Process,
     port: u16,
     metrics_port: u16,
-    /// PEM, of the CA of its certificate.
+    /// The CA of its certificate, in PEM.
     pub(crate) ca: String,
 }
 
 impl Warden {
-    /// Starts it, and waits until it says that it is ready.
+    /// Starts a warden and waits until it is ready.
     pub(crate) async fn start(options: WardenOptions) -> Self {
-        // All of this blocks, and none of it belongs to the caller's runtime.
+        // The start blocks, which a thread of the caller's runtime must not do.
         tokio::task::spawn_blocking(move || Self::start_blocking(&options))
             .await
             .unwrap_or_else(|e| std::panic::resume_unwind(e.into_panic()))
@@ -72,17 +72,17 @@ impl Warden {
         warden
     }
 
-    /// `https://127.0.0.1:PORT`.
+    /// Returns `https://127.0.0.1:PORT`.
     pub(crate) fn url(&self) -> String {
         format!("https://127.0.0.1:{}", self.port)
     }
 
-    /// Of the TLS listener.
+    /// The port of the TLS listener.
     pub(crate) fn port(&self) -> u16 {
         self.port
     }
 
-    /// As the design wants it registered in a scheduler.
+    /// Returns the extender entry that docs/install.md recommends, without `preemptVerb`.
     pub(crate) fn extender(&self) -> Extender {
         Extender {
             url_prefix: format!("{}/scheduler", self.url()),
@@ -94,51 +94,51 @@ impl Warden {
         }
     }
 
-    /// SIGKILL: nothing is finished.
+    /// Sends SIGKILL: open requests get no answer.
     pub(crate) fn kill(&mut self) {
         self.process.kill();
     }
 
-    /// SIGTERM: gives its exit code.
+    /// Sends SIGTERM, waits for the end and returns the exit status.
     pub(crate) fn terminate(&mut self) -> ExitStatus {
         self.process.terminate();
         self.process.wait(Duration::from_secs(60))
     }
 
-    /// SIGSTOP: connections are accepted by the kernel, and nobody answers.
+    /// Sends SIGSTOP: the kernel accepts connections, and the warden does not answer.
     pub(crate) fn freeze(&mut self) {
         self.process.freeze();
     }
 
-    /// SIGCONT.
+    /// Sends SIGCONT.
     pub(crate) fn thaw(&mut self) {
         self.process.thaw();
     }
 
-    /// Starts it again after its end, on the same ports.
+    /// Starts the warden again after its end, on the same ports.
     pub(crate) fn restart(&mut self) {
         self.process = self.component.start();
         self.wait_until_ready();
     }
 
-    /// The sum of a metric over all label sets that contain `labels`.
+    /// Returns the sum of a metric over all label sets that contain `labels`.
     pub(crate) async fn metric(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
         let text = get(self.metrics_port, "/metrics").await.expect("the warden's metrics");
         metrics::sum(&text, name, labels)
     }
 
-    /// How many questions of schedulers it has answered.
+    /// Returns the number of filter calls that it has answered.
     pub(crate) async fn filter_calls(&self) -> f64 {
         self.metric("daemonset_warden_extender_duration_seconds_count", &[("verb", "filter")]).await
     }
 
-    /// Of its process.
+    /// Returns its process id.
     #[allow(dead_code, reason = "benchmarks use it")]
     pub(crate) fn id(&self) -> u32 {
         self.process.id()
     }
 
-    /// All that it has logged.
+    /// Returns its log so far.
     pub(crate) fn log(&self) -> String {
         self.process.log()
     }
@@ -165,12 +165,12 @@ fn write_configuration(folder: &Path, changes: &Value) -> PathBuf {
     file
 }
 
-/// GET from the plain HTTP port.
+/// Sends a GET request to a plain HTTP port of 127.0.0.1.
 async fn get(port: u16, path: &str) -> Result<String, kube::Error> {
     get_from((Ipv4Addr::LOCALHOST, port).into(), path).await
 }
 
-/// The same, of a process that is not at 127.0.0.1.
+/// Sends a GET request to a plain HTTP address.
 pub(crate) async fn get_from(address: SocketAddr, path: &str) -> Result<String, kube::Error> {
     let mut config = Config::new(format!("http://{address}").parse().expect("a URL"));
     config.default_retry = false;

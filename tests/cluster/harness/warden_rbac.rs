@@ -1,4 +1,4 @@
-//! The warden's rights in a cluster: those of the chart, so that one that is missing shows in the tests.
+//! The warden's RBAC rules in a cluster: the rules of the chart, so that the tests fail when the chart grants too little.
 
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
@@ -11,12 +11,12 @@ use serde_json::{Value, json};
 use super::control_plane::ControlPlane;
 use super::test_namespace::{TestNamespace, object};
 
-/// The rules of the chart's ClusterRole, and those that it has besides while daemon pods are nominated.
+/// The rules of the chart's ClusterRole, and the further rules for nomination.
 const RULES: &str = "rbac-rules.yaml";
 const NOMINATION_RULES: &str = "rbac-nomination.yaml";
 
 impl<P: Deref<Target = ControlPlane>> TestNamespace<P> {
-    /// The kubeconfig of the chart's service account, with the rules of the chart's ClusterRole bound to it.
+    /// Grants the rules of the chart's ClusterRole to the chart's service account, and returns its kubeconfig.
     pub(crate) async fn warden_kubeconfig(&self) -> PathBuf {
         let account = json!({
             "kind": "ServiceAccount", "name": "daemonset-warden", "namespace": "daemonset-warden",
@@ -25,7 +25,7 @@ impl<P: Deref<Target = ControlPlane>> TestNamespace<P> {
         self.plane.kubeconfig_of("warden")
     }
 
-    /// The kubeconfig of a user who may do what the chart grants with `reservation.nominate: false`.
+    /// Grants the rules that the chart grants with `reservation.nominate: false` to a user, and returns its kubeconfig.
     pub(crate) async fn kubeconfig_without_nomination(&self) -> PathBuf {
         let user = json!({ "kind": "User", "name": "developer", "apiGroup": "rbac.authorization.k8s.io" });
         self.grant("daemonset-warden-without-nomination", &[RULES], user).await;
@@ -40,7 +40,7 @@ impl<P: Deref<Target = ControlPlane>> TestNamespace<P> {
             "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": name },
             "subjects": [subject],
         }));
-        // On a shared control plane another test may have been first: with the same.
+        // On the shared control plane another test may have created the same objects before.
         let _ = Api::all(self.client.clone()).create(&PostParams::default(), &role).await;
         let _ = Api::all(self.client.clone()).create(&PostParams::default(), &binding).await;
     }

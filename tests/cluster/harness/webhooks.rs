@@ -1,4 +1,4 @@
-//! The warden's webhooks, registered by URL for one namespace, with the match conditions that the chart uses.
+//! Registers the warden's webhooks by URL for one namespace, with the match conditions of the chart.
 
 use std::ops::Deref;
 use std::path::Path;
@@ -47,14 +47,14 @@ impl<P: Deref<Target = ControlPlane>> TestNamespace<P> {
         self.called(&name, "validating", ask).await;
     }
 
-    /// Registers only the mutating webhook, under a name of the test's choice: they are called in order of their names.
+    /// Registers only the mutating webhook. The apiserver calls webhooks in the order of their names, so the test chooses it.
     pub(crate) async fn register_mutating(&self, name: &str, warden: &Warden, failure_policy: &str) {
         let mut webhook = self.webhook(name, &format!("{}/mutate", warden.url()), &warden.ca, failure_policy);
         webhook["matchConditions"] = match_conditions("mutating");
         self.register_webhook(name, webhook).await;
     }
 
-    /// Registers somebody else's mutating webhook for pods of DaemonSets.
+    /// Registers a mutating webhook that is not the warden's, for pods.
     pub(crate) async fn register_foreign(&self, name: &str, url: &str, ca: &str) {
         let webhook = self.webhook(name, url, ca, "Fail");
         self.register_webhook(name, webhook).await;
@@ -87,7 +87,7 @@ impl<P: Deref<Target = ControlPlane>> TestNamespace<P> {
         })
     }
 
-    /// Asks until the apiserver has called the webhook: it learns of a new configuration a little later.
+    /// Repeats `ask` until the apiserver has called the webhook: it loads a new configuration a little later.
     async fn called<F: Future<Output = ()>>(&self, name: &str, kind: &str, ask: impl Fn() -> F) {
         eventually(&format!("the apiserver calls {name}"), async || {
             ask().await;
@@ -96,7 +96,7 @@ impl<P: Deref<Target = ControlPlane>> TestNamespace<P> {
         .await;
     }
 
-    /// Creates it as far as it goes without being stored; refused or not.
+    /// Creates an object as a dry run, and ignores the result.
     async fn dry_run<K>(&self, object: &K)
     where
         K: kube::Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>,
@@ -105,18 +105,18 @@ impl<P: Deref<Target = ControlPlane>> TestNamespace<P> {
         let _ = self.api::<K>().create(&PostParams { dry_run: true, ..PostParams::default() }, object).await;
     }
 
-    /// How often the apiserver has called the mutating webhook of that name.
+    /// Returns the number of calls of the mutating webhook of that name.
     pub(crate) async fn mutating_calls(&self, name: &str) -> u64 {
         calls(&self.client, name, "admit").await
     }
 
-    /// How often the apiserver has called the test's validating webhook.
+    /// Returns the number of calls of the test's validating webhook.
     pub(crate) async fn validating_calls(&self) -> u64 {
         calls(&self.client, &format!("{}-warden", self.name), "validating").await
     }
 }
 
-/// The owner reference that makes a pod a daemon pod, as changes to a pod.
+/// Returns the change that gives a pod a DaemonSet as its controller.
 pub(crate) fn owned_by_daemon_set(name: &str, uid: &str) -> Value {
     json!({ "metadata": { "ownerReferences": [{
         "apiVersion": "apps/v1", "kind": "DaemonSet", "name": name, "uid": uid, "controller": true,
@@ -124,7 +124,7 @@ pub(crate) fn owned_by_daemon_set(name: &str, uid: &str) -> Value {
     }] } })
 }
 
-/// The apiserver's own count: what it says does not depend on the warden's metrics.
+/// Returns the number of calls as the apiserver counts them, independent of the warden's metrics.
 async fn calls(client: &Client, name: &str, kind: &str) -> u64 {
     let request = axum::http::Request::get("/metrics").body(Vec::new()).expect("a request");
     let text = client.request_text(request).await.expect("the apiserver's metrics");
@@ -133,7 +133,7 @@ async fn calls(client: &Client, name: &str, kind: &str) -> u64 {
     metrics::sum(&text, "apiserver_admission_webhook_request_total", &labels) as u64
 }
 
-/// A webhook's name needs three parts.
+/// Returns the webhook's name, which needs at least three parts.
 fn webhook_name(name: &str) -> String {
     format!("{name}.daemonset-warden.test")
 }

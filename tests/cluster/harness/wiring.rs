@@ -1,4 +1,4 @@
-//! kube-scheduler wired as docs/install.md says: the CA out of the Secret, `scheduler-config`, and a scheduler with what it printed.
+//! A kube-scheduler configured as docs/install.md says: by `scheduler-config`, with the CA from the Secret.
 
 use std::path::Path;
 use std::process::Command;
@@ -9,7 +9,7 @@ use super::run;
 use super::scheduler::Scheduler;
 
 impl Release {
-    /// A scheduler of that name, which asks at that URL, and shows a certificate if it is given one.
+    /// Starts a scheduler that calls the extender at that URL, with a client certificate if one is given.
     pub(crate) async fn scheduler(&self, name: &str, url: &str, client: Option<&Certificate>) -> Scheduler {
         let data = self.secret().await.data.unwrap_or_default();
         let folder = run::folder("scheduler-config");
@@ -27,7 +27,7 @@ impl Release {
             args.push(format!("--client-key-file={}", file("tls.key")));
         }
         let mut printed = print(&args);
-        // Otherwise as printed: the pods of a test say whose they are.
+        // The configuration is used as printed, except for the scheduler's name.
         if name != "default-scheduler" {
             printed += &format!("profiles: [{{schedulerName: {name}}}]\n");
         }
