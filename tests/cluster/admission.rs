@@ -1,4 +1,4 @@
-//! The webhooks as a real apiserver calls them: which requests reach them, and what the answers do.
+//! The webhooks as a real apiserver calls them: the requests that reach them, and the effect of their responses.
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
@@ -42,7 +42,7 @@ async fn only_daemon_pods_and_daemon_sets_reach_the_warden() {
     let after = (namespace.mutating_calls(webhook).await, namespace.validating_calls().await);
     assert_eq!(
         after, before,
-        "Deployments, plain pods, mirror pods and guests are none of the warden's business"
+        "the apiserver sends no Deployments, plain pods, mirror pods or pods that a DaemonSet owns without controlling them"
     );
 
     namespace.create(&namespace.daemon_set("agent", json!({}))).await;
@@ -92,7 +92,8 @@ async fn warnings_are_what_kubectl_prints() {
     assert!(warnings.iter().all(|warning| warning.len() <= "Warning: ".len() + 256), "{applied:?}");
 }
 
-/// Somebody else's webhook, called after ours, undoes what ours did: ours is called again, and does it again.
+/// Another webhook, called after the warden's, reverts the warden's patch: the apiserver calls the warden again, which
+/// patches the pod again.
 #[tokio::test]
 async fn a_second_mutating_webhook_has_the_warden_called_again() {
     let namespace = TestNamespace::shared("reinvocation").await;
@@ -114,11 +115,11 @@ async fn a_second_mutating_webhook_has_the_warden_called_again() {
     assert_eq!(names_of_required_terms(&pods[0]), [node]);
     assert_eq!(namespace.mutating_calls("reinvocation-1-warden").await - before, 2, "once, and once again");
     assert_eq!(namespace.recorder.created_by("agent"), 1);
-    // The other's own change is still there: it is a label, and none of the warden's business.
+    // The label that the other webhook added is still there: the warden does not change labels.
     assert_eq!(pods[0].labels().get("foreign").map(String::as_str), Some("true"));
 }
 
-/// Lets the pod go to every node of the test besides its own, as a careless policy would. Once.
+/// Returns a patch, once a pod, that allows every node beside the pod's own, as a careless policy would.
 fn widen(pod: &Value) -> Vec<Value> {
     let terms =
         "/spec/affinity/nodeAffinity/requiredDuringSchedulingIgnoredDuringExecution/nodeSelectorTerms";
@@ -132,7 +133,7 @@ fn widen(pod: &Value) -> Vec<Value> {
     ]
 }
 
-/// With `failurePolicy: Ignore` and nobody there, everything goes through as if the warden had never been.
+/// With `failurePolicy: Ignore` and no warden, the apiserver admits everything unchanged.
 #[tokio::test]
 async fn a_dead_warden_blocks_nothing() {
     let namespace = TestNamespace::shared("dead-webhooks").await;
@@ -157,7 +158,7 @@ async fn a_dead_warden_blocks_nothing() {
     namespace.settled("again", 1).await;
 }
 
-/// The node names of the required node affinity, in order.
+/// Returns the node names of the required node affinity, in order.
 fn names_of_required_terms(pod: &Pod) -> Vec<String> {
     let affinity = pod.spec.as_ref().and_then(|spec| spec.affinity.as_ref()?.node_affinity.as_ref());
     let required =

@@ -1,14 +1,14 @@
-//! Real autoscalers beside the extender: they simulate a scheduler without extenders, so a pod that only we refuse seems to fit, unless
-//! a nomination takes the room.
+//! Real autoscalers beside the extender. They simulate a scheduler without extenders, so a pod that only the warden refuses
+//! seems to fit, unless a nomination takes the room.
 //!
-//! Takes the programs by their paths, because neither can be built from what the tests build (`docs/autoscalers.md` says how
-//! they are built), and fails where one is missing:
+//! The tests take the programs by their paths, because the control plane's module cannot build them (`docs/autoscalers.md`
+//! says how to build them), and fail where a program is missing:
 //!
 //! ```sh
 //! CLUSTER_AUTOSCALER=... cargo test --release --test cluster autoscalers::cluster_autoscaler -- --ignored --nocapture
 //! KARPENTER=... KARPENTER_CRDS=DIR,DIR cargo test --release --test cluster autoscalers::karpenter -- --ignored --nocapture
 //! ```
-//! `SETUPS=plain,extender,nominated` in the environment chooses what is run.
+//! `SETUPS=plain,extender,nominated` in the environment chooses the setups.
 
 mod cluster_autoscaler;
 mod karpenter;
@@ -29,21 +29,21 @@ use crate::harness::{
     describe, eventually_within, is_bound, node_of,
 };
 
-/// 300m each, like the ordinary pods: beside them a node of 4 CPU has room for ten of those and 100m to spare.
+/// DaemonSets of 300m a pod, like the ordinary pods: a node of 4 CPU has room for these three, ten ordinary pods and 100m more.
 const DAEMONS: [&str; 3] = ["cni", "csi", "logs"];
-/// The daemon that comes later, of 500m: fits nowhere until two ordinary pods of a node have ended.
+/// The DaemonSet that is created later, of 500m a pod: it fits on a node after two of the node's ordinary pods have ended.
 const LATE: &str = "late";
-/// For a cluster to be made, or to come to rest.
+/// The time limit for a change of the whole cluster.
 const LONG: Duration = Duration::from_secs(300);
 
-/// A way to run the scheduler.
+/// The extenders that a scheduler calls.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum ExtenderSetup {
-    /// Without us.
+    /// No extender.
     Plain,
-    /// The extender, and nobody is nominated.
+    /// The warden without nomination.
     Extender,
-    /// The extender as it is by default.
+    /// The warden with its default configuration, which nominates.
     Nominated,
 }
 
@@ -67,22 +67,22 @@ impl ExtenderSetup {
     }
 }
 
-/// An autoscaler that makes nodes of 4 CPU for the pods of a [`AutoscalerTest`].
+/// An autoscaler that adds nodes of 4 CPU for the pods of an [`AutoscalerTest`].
 trait Autoscaler {
-    /// Creates the objects that it needs and starts the program, which takes no node away yet.
+    /// Creates the objects that the autoscaler needs and starts it, with scale-down disabled.
     async fn start(test: &AutoscalerTest) -> Self;
-    /// From now on it takes nodes away that are not needed.
+    /// Enables scale-down.
     async fn scale_down(&mut self, test: &AutoscalerTest);
 }
 
-/// A control plane with a scheduler, and the warden or not.
+/// A control plane with a scheduler and, by the setup, the warden.
 struct AutoscalerTest {
     namespace: TestNamespace<Arc<ControlPlane>>,
     _scheduler: Scheduler,
     warden: Option<Warden>,
 }
 
-/// The pods and nodes of one moment.
+/// The numbers of pods and nodes at one time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct PodCounts {
     daemons: usize,
@@ -113,7 +113,7 @@ impl AutoscalerTest {
         test
     }
 
-    /// The label by which pods select the nodes.
+    /// Returns the label by which the pods select the nodes.
     fn pool(&self) -> (&'static str, &str) {
         (POOL, &self.namespace.name)
     }
@@ -122,7 +122,7 @@ impl AutoscalerTest {
         self.namespace.create(&self.namespace.deployment("web", replicas, "300m", json!({}))).await;
     }
 
-    /// The late DaemonSet comes, and the scheduler has failed its pod on every node that there is.
+    /// Creates the late DaemonSet, and waits until the scheduler has failed its pod on each node.
     async fn late_daemon_comes(&self) {
         let large = json!({ "spec": { "template": { "spec": { "containers": [{
             "name": "main", "image": "example.test/main:1", "resources": { "requests": { "cpu": "500m" } },
@@ -138,11 +138,11 @@ impl AutoscalerTest {
             if pods.iter().filter(tried).count() >= nodes { Ok(()) } else { Err(describe(&pods)) }
         })
         .await;
-        // Two seconds for the nomination, and as many for the autoscaler to see it.
+        // 2 s for the nomination, and the rest for the autoscaler to see it.
         tokio::time::sleep(Duration::from_secs(6)).await;
     }
 
-    /// One ordinary pod ends on each node that was full; its Deployment makes another.
+    /// Deletes one ordinary pod on each node; the Deployment creates another.
     async fn one_pod_ends_on_each(&self) {
         let mut freed = BTreeSet::new();
         for pod in self.namespace.pods("web").await {
@@ -173,7 +173,8 @@ impl AutoscalerTest {
         PodCounts { daemons, wanted: sets * nodes, ordinary, nodes }
     }
 
-    /// Waits until `is_enough`, or until nothing has changed for a while.
+    /// Waits until `is_enough` returns true, or until nothing has changed for the time `quiet`. Returns the last counts, and the
+    /// time from the start to the last change.
     async fn rest(
         &self,
         sets: usize,
@@ -192,7 +193,8 @@ impl AutoscalerTest {
         (counted, changed.duration_since(begun))
     }
 
-    /// Leaves nine ordinary pods on each node but one, which keeps four, and makes no others.
+    /// Scales the Deployment down so that nine ordinary pods stay on each node, and four on one node. Returns the uids of these
+    /// four.
     async fn ordinary_pods_end_for_good(&self) -> BTreeSet<String> {
         let pods = self.namespace.pods("web").await;
         let mut left: std::collections::BTreeMap<&str, usize> = Default::default();

@@ -1,5 +1,5 @@
-//! The chart's own objects on a real control plane, its replicas as processes that the Deployment describes, reached by the
-//! Service's ClusterIP: installed, upgraded, rolled back, gone.
+//! The chart on a real control plane: installed, upgraded, rolled back and uninstalled. Its replicas run as processes, and
+//! the apiserver calls them by the Service's ClusterIP.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use crate::harness::{
     daemon_pod, daemon_set, eventually, eventually_within, say,
 };
 
-/// Generous, because the other tests have the same two cores; the figure is what is printed, on a machine that does nothing else.
+/// Long, because other tests run on the same two cores. The test prints the time; measure on a machine that does nothing else.
 const IN_FORCE: Duration = Duration::from_secs(60);
 
 pub(crate) async fn plane(name: &'static str) -> Arc<ControlPlane> {
@@ -35,7 +35,7 @@ async fn is_in_force_soon_and_leaves_nothing() {
     say(&format!("both webhooks in force {:.1} s after helm install", took.as_secs_f32()));
     assert!(took < IN_FORCE, "in force after {took:?}");
 
-    // The CA is not the chart's to render: whatever Helm does, clients go on trusting the same.
+    // The chart does not render the CA, so no Helm command changes the CA that clients trust.
     let (secret, bundle) = (release.secret().await.data, release.ca_bundle("mutating").await);
     release.upgrade(&["--set", "config.reservation.mode=Audit,replicas=3"]).await;
     assert_eq!(release.secret().await.data, secret, "upgrade");
@@ -47,10 +47,10 @@ async fn is_in_force_soon_and_leaves_nothing() {
     })
     .await;
 
-    // With both replicas running: what they look after must not come back.
+    // Both replicas still run; they must not create objects again.
     release.uninstall().await;
     let own = ["Namespace", "ServiceAccount default", "ConfigMap kube-root-ca.crt"];
-    // A slow control plane is still making its own when the first look is taken.
+    // A slow control plane may still create its own service accounts after the first look.
     let is_ours = |line: &&String| !(line.starts_with("ServiceAccount ") && line.ends_with(" kube-system"));
     eventually("nothing is left", async || {
         let left: Vec<_> = everything(&release).await.difference(&before).cloned().collect();
@@ -59,13 +59,14 @@ async fn is_in_force_soon_and_leaves_nothing() {
         if foreign.is_empty() { Ok(()) } else { Err(format!("{foreign:?}")) }
     })
     .await;
-    // Longer than between two looks of the replicas.
+    // Longer than the interval at which the replicas check the Secret.
     tokio::time::sleep(Duration::from_secs(7)).await;
     let left = everything(&release).await;
     assert!(!left.iter().any(|line| line.starts_with("Secret")), "{left:?}");
 }
 
-/// Every object of every kind, as `Kind name namespace`; but for what the control plane makes and ends by itself.
+/// Returns every object of every kind, as `Kind name namespace`, except for Events, Leases and the like, which the control
+/// plane creates and deletes.
 async fn everything(release: &Release) -> BTreeSet<String> {
     let kinds = release.kubectl.succeed(&["api-resources", "--verbs=list", "--output=name"]).await;
     let kinds: Vec<_> = kinds
@@ -77,7 +78,7 @@ async fn everything(release: &Release) -> BTreeSet<String> {
     let all = ["get", &kinds.join(","), "--all-namespaces", "--no-headers", columns];
     let lines = release.kubectl.succeed(&all).await;
     let lines = lines.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "));
-    // The controllers' own accounts: kube-controller-manager makes one after the other while it starts.
+    // kube-controller-manager creates the controllers' service accounts one after the other while it starts.
     lines.filter(|line| !(line.starts_with("ServiceAccount ") && line.ends_with(" kube-system"))).collect()
 }
 
@@ -95,7 +96,7 @@ async fn an_apiserver_takes_every_combination_of_values() {
         let mut args = vec!["template", "warden", folder.to_str().unwrap()];
         args.extend(*values);
         if values.iter().any(|value| value.contains("service.clusterIP=")) {
-            // Whoever has another service range chooses another address.
+            // An address in the service range of the tests' apiserver.
             args.push("--set=service.clusterIP=127.96.0.50");
         }
         let rendered = release.helm(&args).await;
@@ -116,7 +117,7 @@ async fn an_apiserver_takes_every_combination_of_values() {
     assert!(objects > 10 * MATRIX.len(), "{objects}");
 }
 
-/// Kinds of others that the chart can make: group, kind, plural.
+/// The custom resources of other projects that the chart can create: group, kind, plural.
 const FOREIGN_KINDS: &[(&str, &str, &str)] = &[
     ("cert-manager.io", "Certificate", "certificates"),
     ("cert-manager.io", "Issuer", "issuers"),
@@ -124,7 +125,7 @@ const FOREIGN_KINDS: &[(&str, &str, &str)] = &[
     ("monitoring.coreos.com", "PrometheusRule", "prometheusrules"),
 ];
 
-/// Stands in for them: whether their fields are right is not what an apiserver without them can tell.
+/// Returns a CRD without a schema in place of the original one. So the apiserver does not check the fields of the objects.
 fn foreign_kind((group, kind, plural): &(&str, &str, &str)) -> Value {
     json!({
         "apiVersion": "apiextensions.k8s.io/v1",
@@ -157,7 +158,7 @@ async fn only_daemon_pods_and_daemon_sets_reach_the_service() {
     let calls = async || (release.answered("validate").await, release.answered("mutate").await);
     let before = calls().await;
 
-    // What is none of the warden's business.
+    // Objects that must not reach the warden.
     namespace.create(&namespace.deployment("web", 2, "100m", json!({}))).await;
     namespace.bound("web", 2).await;
     let ignored = json!({ "metadata": { "labels": { "daemonset-warden.io/ignore": "true" } } });
@@ -183,7 +184,7 @@ async fn only_daemon_pods_and_daemon_sets_reach_the_service() {
         });
         let outcome = namespace.kubectl.apply(&object.to_string()).await;
         assert!(outcome.success, "{outcome:?}");
-        // Namespaces reach the apiserver's webhooks a little later than the client.
+        // The apiserver's webhook admission sees the labels of a Namespace a little later.
         tokio::time::sleep(Duration::from_secs(1)).await;
         Api::namespaced(namespace.client.clone(), name).create(&dry_run, &daemon_set("agent")).await.unwrap();
         let pods: Api<Pod> = Api::namespaced(namespace.client.clone(), name);
@@ -192,7 +193,7 @@ async fn only_daemon_pods_and_daemon_sets_reach_the_service() {
         })
         .await;
     }
-    assert_eq!(calls().await, before, "nobody asked for these");
+    assert_eq!(calls().await, before, "the apiserver does not call the webhooks for these");
 
     namespace.create(&namespace.daemon_set("agent", json!({}))).await;
     namespace.settled("agent", 1).await;
@@ -201,7 +202,7 @@ async fn only_daemon_pods_and_daemon_sets_reach_the_service() {
     let spec = pod.spec.unwrap();
     assert!(spec.node_name.is_none() && spec.affinity.is_some(), "the patch arrives: {spec:?}");
     assert_eq!(release.failed_open().await, 0.0);
-    assert!(release.endpoints().connections() > 0, "all of it through the ClusterIP");
+    assert!(release.endpoints().connections() > 0, "the calls come through the ClusterIP");
     drop(replicas);
 }
 

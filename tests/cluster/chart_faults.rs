@@ -1,4 +1,5 @@
-//! What people and clocks do to a release: put right, or told by a metric and a line of the log; and no replica ever ends of it.
+//! Faults that users and wrong clocks cause in a release. The replicas repair them, or report them by a metric and a log line,
+//! and no replica exits.
 
 use std::time::Duration;
 
@@ -58,12 +59,13 @@ async fn a_spoilt_secret_and_a_deleted_configuration_are_put_right() {
         })
         .await;
         assert!(replica.log().contains(logged), "{fault}: {}", replica.log());
-        assert_eq!(value(&release, "ca.crt").await, ca, "{fault}: who trusts the CA goes on");
+        assert_eq!(value(&release, "ca.crt").await, ca, "{fault}: the CA stays, so that clients trust it");
         in_force_still(&release, fault).await;
     }
     replica.serves_for(&ca, &format!("{RELEASE}.{RELEASE}.svc")).await.unwrap();
 
-    // Somebody deletes a configuration: nobody asks, and that is told. It comes back without a CA.
+    // Without its configuration the mutating webhook is not called, and the replica reports that. `helm upgrade` creates the
+    // configuration again, without a CA bundle.
     release.kubectl.succeed(&["delete", "mutatingwebhookconfiguration", RELEASE]).await;
     eventually("the replica says that it is gone", async || {
         let missing = replica.metric(MISSING, &[("webhook", "mutate")]).await;
@@ -81,7 +83,7 @@ async fn a_spoilt_secret_and_a_deleted_configuration_are_put_right() {
     assert!(replica.runs() && replica.is_ready().await);
 }
 
-/// A Secret of somebody's own, `tls.source: secret`.
+/// With `tls.source: secret`, the user creates the Secret.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_bad_pair_of_ones_own_is_waited_for_and_never_taken_into_use() {
     let mut release = Release::on(plane("chart-own-secret").await).await;
@@ -128,7 +130,7 @@ async fn a_bad_pair_of_ones_own_is_waited_for_and_never_taken_into_use() {
     assert_eq!(release.failed_open().await, 0.0);
 }
 
-/// Waits until more looks have failed than before.
+/// Waits until more reloads have failed than `before`, and returns the number.
 async fn failures(replica: &Replica, before: f64, fault: &str) -> f64 {
     eventually(&format!("{fault} is counted"), async || {
         let now = replica.metric_if_any(FAILURES).await.ok_or("no metrics yet")?;
@@ -137,7 +139,7 @@ async fn failures(replica: &Replica, before: f64, fault: &str) -> f64 {
     .await
 }
 
-/// Both webhooks are asked, and answer.
+/// Waits until the apiserver has called both webhooks again, and both have answered.
 async fn in_force_still(release: &Release, fault: &str) {
     let answered = async || (release.answered("validate").await, release.answered("mutate").await);
     let before = answered().await;
@@ -166,7 +168,7 @@ async fn put(release: &Release, secret: &str, data: &[(&str, String)]) {
     assert!(outcome.success, "{outcome:?}");
 }
 
-/// A certificate of that CA for the release's Service, good from and to so many days from now, and its key.
+/// Returns a certificate of that CA for the release's Service, and its key. `from` and `to` are days from now.
 fn leaf(of: &Issuer<'_, KeyPair>, from: i64, to: i64) -> (String, String) {
     let names = vec![format!("{RELEASE}.{RELEASE}.svc"), format!("{RELEASE}.{RELEASE}"), RELEASE.to_owned()];
     let mut params = CertificateParams::new(names).unwrap();

@@ -1,4 +1,4 @@
-//! What callers notice of a rolling restart, of new certificates, and of an outage: nothing.
+//! A rolling restart, new certificates and an outage of the release under load: callers notice nothing.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -16,26 +16,26 @@ use serde_json::json;
 use super::chart::plane;
 use crate::harness::{RELEASE, Release, daemon_pod, daemon_set, eventually, eventually_within, say};
 
-/// Whether to load it as the figures ask: `FULL_LOAD=1 cargo test --test cluster chart_load -- --nocapture`, on a machine that does
-/// nothing else. Beside the other tests a part of it has to do, or they all would measure two cores.
+/// True for the full load: `FULL_LOAD=1 cargo test --test cluster chart_load -- --nocapture`, on a machine that does nothing
+/// else. In a run of all tests the load is smaller, because they share two cores.
 fn full_load() -> bool {
     std::env::var_os("FULL_LOAD").is_some()
 }
 
-/// Admission calls a second, half of them for each webhook.
+/// Returns the admission calls a second, half of them for each webhook.
 fn rate() -> u64 {
     if full_load() { 200 } else { 40 }
 }
 
-/// At least so many during what is tested.
+/// Returns the least number of calls during a test.
 fn calls() -> u64 {
     if full_load() { 10_000 } else { 1_000 }
 }
 
-/// A call that is lost fails the request, so that none goes unnoticed.
+/// Makes the apiserver fail a request whose webhook call is lost, so that the test sees it.
 const FAIL: [&str; 2] = ["--set", "validatingWebhook.failurePolicy=Fail,mutatingWebhook.failurePolicy=Fail"];
 
-/// Asks the apiserver again and again for what it has to ask a webhook about.
+/// Sends requests to the apiserver at a fixed rate, for each of which it calls a webhook.
 struct Load {
     goes_on: Arc<AtomicBool>,
     done: Arc<AtomicU64>,
@@ -54,7 +54,7 @@ impl Load {
         self.done.load(Ordering::Relaxed)
     }
 
-    /// Waits until there were enough calls, and gives how many there were; none may have failed.
+    /// Waits until there were enough calls, stops the load and returns the number of calls. Panics if one failed.
     async fn end(self, during: &str) -> u64 {
         while self.done() < calls() {
             tokio::time::sleep(Duration::from_millis(100)).await;
@@ -119,7 +119,7 @@ async fn a_rolling_restart_loses_no_call() {
     let mut replicas = release.start_replicas().await;
     release.in_force().await;
     let load = Load::start(&release.client);
-    // maxSurge 1, maxUnavailable 0: a new one first. Again and again, until there were enough calls.
+    // As with maxSurge 1 and maxUnavailable 0: the new replica starts first. Repeated until there were enough calls.
     let mut replaced = 0;
     while replaced < 2 || load.done() < calls() {
         replicas.push(release.start_replica().await);
@@ -141,14 +141,14 @@ async fn new_certificates_lose_no_call() {
     release.in_force().await;
     let load = Load::start(&release.client);
 
-    // Another certificate of the same CA, asked for as docs/operate.md says.
+    // Another certificate of the same CA, requested as docs/operate.md says.
     let first = key(&release, "tls.crt").await;
     let remove = json!([{ "op": "remove", "path": "/data/tls.crt" }]).to_string();
     patch_secret(&release, "--type=json", &remove).await;
     let second = changed(&release, "tls.crt", &first).await;
     say(&format!("a new certificate is in the Secret after {} calls", load.done()));
 
-    // The same CA, near its end, and its successor, known for two days: what nine and a half years bring about.
+    // The same CA, near its end, and its successor, in the bundle for two days: the state after nine and a half years.
     let ca_key = key(&release, "ca.key").await;
     let ca = key(&release, "ca.crt").await;
     let old = certificate_authority(&ca_key, Some(&ca), -9 * 365, 100);
@@ -160,7 +160,7 @@ async fn new_certificates_lose_no_call() {
     patch_secret(&release, "--type=merge", &data.to_string()).await;
     changed(&release, "tls.crt", &second).await;
     assert_eq!(key(&release, "ca.key").await, next_key, "the successor signs");
-    // 5 s of notice to apiservers, and 2 s until TLS looks.
+    // The replica waits 5 s for the apiservers, and TLS checks the files every 2 s.
     let bundle = STANDARD.encode(key(&release, "ca.crt").await);
     eventually("both configurations have the bundle", async || {
         for kind in ["validating", "mutating"] {
@@ -191,7 +191,7 @@ async fn key(release: &Release, key: &str) -> String {
     data.get(key).map(|value| String::from_utf8(value.0.clone()).unwrap()).unwrap_or_default()
 }
 
-/// Waits until the Secret has something else there.
+/// Waits until the Secret has another value for the key `name`, and returns it.
 async fn changed(release: &Release, name: &str, from: &str) -> String {
     eventually(&format!("{name} is another"), async || {
         let now = key(release, name).await;
@@ -204,7 +204,8 @@ async fn patch_secret(release: &Release, kind: &str, patch: &str) {
     release.kubectl.succeed(&["patch", "secret", &format!("{RELEASE}-tls"), kind, "-p", patch]).await;
 }
 
-/// A CA's certificate for that key, valid from and to so many days from now, with the name of `like` if there is one.
+/// Returns a CA certificate for that key, with the common name of the certificate `like` if given. `from` and `to` are days
+/// from now.
 fn certificate_authority(key_pem: &str, like: Option<&str>, from: i64, to: i64) -> String {
     let key = KeyPair::from_pem(key_pem).unwrap();
     let mut params = match like {
@@ -252,7 +253,7 @@ async fn with_both_replicas_down_the_cluster_goes_on() {
     assert!(each < Duration::from_secs(1), "a port that is closed costs no timeout: {each:?}");
     assert_eq!(release.failed_open().await, 40.0, "the apiserver counts it");
 
-    // They come back, and nobody has to do anything.
+    // New replicas start, and the webhooks answer without further steps.
     for replica in replicas {
         release.endpoints().remove(replica.https());
     }

@@ -1,4 +1,4 @@
-//! The rights that the chart grants are those that its replicas use: what the apiserver's audit log says of them.
+//! The replicas use every permission that the chart grants, and need no other: checked by the apiserver's audit log.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use crate::harness::{
     is_bound, say,
 };
 
-/// Who the replicas are.
+/// Returns the user name of the replicas.
 fn user() -> String {
     format!("system:serviceaccount:{RELEASE}:{RELEASE}")
 }
@@ -24,8 +24,8 @@ type Permission = (String, String, String);
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_the_chart_grants_is_what_its_replicas_use() {
     let rules = json!([{ "level": "Metadata", "users": [user()] }, { "level": "None" }]);
-    // Such an apiserver is watched with a list before, as those are that are older than 1.27; the others are watched with the
-    // right to watch alone. So both verbs are used here, and that one is enough elsewhere is what the other tests show.
+    // Without WatchList, as before Kubernetes 1.27, the replicas list before they watch; with it they only watch. So they use
+    // both verbs here. The other tests run with WatchList.
     let flags = &["--feature-gates=WatchList=false"];
     let plane = tokio::task::spawn_blocking(move || ControlPlane::start_audited("chart-rbac", &rules, flags));
     let plane = Arc::new(plane.await.unwrap());
@@ -36,7 +36,8 @@ async fn what_the_chart_grants_is_what_its_replicas_use() {
     let replicas = release.start_replicas().await;
     release.in_force().await;
 
-    // Everything that they may have to do: a Secret that is gone, a wrong CA, room held and given up, a gate remembered.
+    // Everything that the replicas write: a deleted Secret, the CA bundles, Events of holds that begin and end, the annotation
+    // of a gate.
     release.kubectl.succeed(&["delete", "secret", &format!("{RELEASE}-tls")]).await;
     eventually("the Secret is there again", async || {
         let outcome = release.kubectl.run(&["get", "secret", &format!("{RELEASE}-tls")]).await;
@@ -65,8 +66,8 @@ async fn what_the_chart_grants_is_what_its_replicas_use() {
     drop(replicas);
 }
 
-/// A daemon pod that does not come, ordinary pods that are refused meanwhile, one that the scheduler fails, and one daemon that
-/// gates a node.
+/// Creates a readiness gate, DaemonSets whose pods no scheduler places, a daemon pod that the scheduler fails, and ordinary
+/// pods that are refused until the holds end.
 async fn hold_room(release: &Release, plane: Arc<ControlPlane>) {
     let namespace = TestNamespace::on(plane.clone(), "chart-rbac").await;
     namespace.kubectl.succeed(&["label", "namespace", "chart-rbac", "gates=yes"]).await;
@@ -83,7 +84,7 @@ async fn hold_room(release: &Release, plane: Arc<ControlPlane>) {
     namespace.create(&namespace.daemon_set("gate", gate)).await;
     namespace.settled("gate", 1).await;
     for name in ["first", "second"] {
-        // Nobody places its pods: missing for as long as it exists.
+        // No scheduler has this name, so the pods are missing as long as the DaemonSet exists.
         let nobody = json!({ "spec": { "template": { "spec": {
             "schedulerName": "nobody",
             "containers": [{
@@ -93,7 +94,7 @@ async fn hold_room(release: &Release, plane: Arc<ControlPlane>) {
         namespace.create(&namespace.daemon_set(name, nobody)).await;
         namespace.pods_exist(name, 1).await;
     }
-    // It would fit if nothing else were there, and does not fit beside the others.
+    // Fits on the empty node, and not beside the other pods.
     let large = json!({ "spec": { "template": { "spec": { "containers": [{
         "name": "main", "image": "example.test/main:1", "resources": { "requests": { "cpu": "800m" } },
     }] } } } });
@@ -115,7 +116,7 @@ async fn hold_room(release: &Release, plane: Arc<ControlPlane>) {
         if bound == 3 { Ok(()) } else { Err(format!("{bound} are bound")) }
     })
     .await;
-    // Another template arms the holds again; what is told of the Node is then the same, and counted up.
+    // A new template starts the holds again; the Events of the Node are then repeated, and their count is raised.
     namespace.kubectl.succeed(&["delete", "deployment", "web"]).await;
     let changes = json!({ "spec": { "template": { "metadata": { "annotations": { "changed": "yes" } } } } });
     for name in ["first", "second"] {
@@ -130,7 +131,7 @@ async fn hold_room(release: &Release, plane: Arc<ControlPlane>) {
     drop(scheduler);
 }
 
-/// The rules of the chart's ClusterRole and Role, one right each.
+/// Returns the permissions of the chart's ClusterRole and Role.
 async fn granted(release: &Release) -> BTreeSet<Permission> {
     let mut permissions = BTreeSet::new();
     for kind in ["clusterrole", "role"] {
@@ -158,7 +159,7 @@ async fn granted(release: &Release) -> BTreeSet<Permission> {
     permissions
 }
 
-/// What was asked for, and what of it was refused.
+/// Returns the permissions that the audited requests needed, and the audit events of refused requests.
 fn used(plane: &ControlPlane) -> (BTreeSet<Permission>, Vec<Value>) {
     let (mut used, mut refused) = (BTreeSet::new(), Vec::new());
     // The last line may be half written.

@@ -1,5 +1,5 @@
-//! Both ways from kube-scheduler to the chart's pods, with client certificates; and what the apiserver's audit log says of the
-//! admission of their pods.
+//! The two addresses by which a kube-scheduler calls the chart's pods, with client certificates; and the audit annotations of
+//! admission.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -30,7 +30,7 @@ async fn schedulers_with_a_certificate_ask_by_service_and_by_loopback() {
     let port = free_port();
     install(&mut release, &client, port).await;
     let replica = release.start_replica().await;
-    // Apiservers show no certificate, and are answered.
+    // The apiserver has no client certificate, and the webhooks answer it.
     release.in_force().await;
 
     let namespace = TestNamespace::on(plane, NAME).await;
@@ -47,8 +47,8 @@ async fn schedulers_with_a_certificate_ask_by_service_and_by_loopback() {
     assert!(asked >= 4.0, "two daemon pods and two others: {asked} calls");
     drop(by_service);
 
-    // (b) By the loopback address of its own node. The DaemonSet's pod is placed by the scheduler that it is for, which at
-    // first finds nobody there.
+    // (b) By the loopback address of the scheduler's own node. This scheduler also places the DaemonSet's pod, before which no
+    // extender listens there.
     let url = format!("https://127.0.0.1:{port}/scheduler");
     let by_loopback = release.scheduler("default-scheduler", &url, Some(&client)).await;
     let own: Api<Pod> = Api::namespaced(release.client.clone(), RELEASE);
@@ -63,11 +63,11 @@ async fn schedulers_with_a_certificate_ask_by_service_and_by_loopback() {
     place(&namespace, "default-scheduler").await;
     let by_loopback_asked = self::asked(&extender).await;
     assert!(by_loopback_asked >= 4.0, "{by_loopback_asked} calls");
-    assert_eq!(self::asked(&replica).await, asked, "nobody asks by the Service any more");
+    assert_eq!(self::asked(&replica).await, asked, "the scheduler does not call the Service any more");
     assert_eq!(refused(&replica).await + refused(&extender).await, 0.0);
     drop(by_loopback);
 
-    // Without a certificate nothing is answered, and pods are placed all the same.
+    // Without a certificate the extender refuses every call, and the scheduler places the pods without it.
     let anonymous = release.scheduler("anonymous", &url, None).await;
     place(&namespace, "anonymous").await;
     assert!(refused(&extender).await >= 4.0, "{} calls refused", refused(&extender).await);
@@ -82,7 +82,7 @@ async fn schedulers_with_a_certificate_ask_by_service_and_by_loopback() {
     assert_eq!(release.failed_open().await, 0.0, "admission without a certificate all the time");
 }
 
-/// With a fixed address, the extender DaemonSet, and a CA of the schedulers.
+/// Installs the release with a fixed ClusterIP, the extender DaemonSet and the CA of the schedulers' certificates.
 async fn install(release: &mut Release, client: &Certificate, port: u16) {
     release.kubectl.succeed(&["create", "namespace", RELEASE]).await;
     let secret = json!({
@@ -100,7 +100,7 @@ async fn install(release: &mut Release, client: &Certificate, port: u16) {
     release.install(&["--set", &extender]).await;
 }
 
-/// A DaemonSet and a Deployment, placed by that scheduler.
+/// Creates a DaemonSet and a Deployment for that scheduler, and waits until it has placed their pods.
 async fn place(namespace: &TestNamespace<Arc<ControlPlane>>, scheduler: &str) {
     let by = json!({ "spec": { "template": { "spec": { "schedulerName": scheduler } } } });
     let (agent, web) = (format!("agent-{scheduler}"), format!("web-{scheduler}"));
@@ -118,7 +118,8 @@ async fn refused(replica: &Replica) -> f64 {
     replica.metric("daemonset_warden_http_errors_total", &[("code", "401")]).await
 }
 
-/// Creates a DaemonSet that is refused and a daemon pod that is changed: docs/operate.md says what the audit log says of them.
+/// Creates a DaemonSet that the warden refuses and a daemon pod that it patches, and checks the audit annotations, as in
+/// docs/operate.md.
 async fn audited(namespace: &TestNamespace<Arc<ControlPlane>>) {
     let long = "a".repeat(250);
     let mut refused = daemon_set("long");
@@ -135,7 +136,7 @@ async fn audited(namespace: &TestNamespace<Arc<ControlPlane>>) {
             vec![(format!("{validate}/verdict"), "denied"), (format!("{validate}/fields"), "metadata.name")],
         ),
         ("bound-by-its-controller", vec![(format!("{mutate}/verdict"), "patched")]),
-        // Neither refused nor changed: an audit log is long enough.
+        // Neither refused nor patched: no annotation, to keep the audit log short.
         ("agent-anonymous", vec![]),
     ] {
         let annotations = eventually(&format!("{name} is in the audit log"), async || {

@@ -1,4 +1,4 @@
-//! The harness itself: if these fail, no other test means anything.
+//! Tests of the harness itself. The other tests rely on them.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -90,10 +90,10 @@ async fn components_go_and_come_back() {
 
     plane.stop_controller_manager();
     namespace.create(&namespace.daemon_set("after", json!({}))).await;
-    consistently(Duration::from_secs(1), "nobody makes pods", async || {
+    consistently(Duration::from_secs(1), "no controller creates pods", async || {
         match namespace.pods("after").await.len() {
             0 => Ok(()),
-            _ => Err("somebody does".to_owned()),
+            _ => Err("a controller does".to_owned()),
         }
     })
     .await;
@@ -105,11 +105,11 @@ async fn components_go_and_come_back() {
     namespace.settled("after", 1).await;
 }
 
-/// The promise that a run makes to the machine it runs on: this test starts a run of its own, and kills it.
+/// A killed run must leave no process and no folder. This test starts another run of the tests and kills it.
 #[cfg(target_os = "linux")]
 #[test]
 fn a_killed_run_leaves_nothing_behind() {
-    // Built first, so that the time below is not spent on waiting for it.
+    // Builds the programs first, so that the time limit below does not include the build.
     tools();
     let temporary = tempfile::tempdir().unwrap();
     let mut run = Command::new(std::env::current_exe().unwrap())
@@ -140,7 +140,7 @@ fn a_killed_run_leaves_nothing_behind() {
     }
 }
 
-/// The process ids that the components of a run have written down.
+/// Returns the process ids of a run's components, from their pid files.
 fn pids_in(folder: &Path) -> Vec<u32> {
     let inside =
         |folder: &Path| std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
@@ -152,7 +152,7 @@ fn pids_in(folder: &Path) -> Vec<u32> {
         .collect()
 }
 
-/// Whether it runs: a process that waits for nobody to ask for its exit code does not.
+/// True if the process runs. A zombie, which only waits for its parent to read its exit code, does not run.
 fn runs(pid: u32) -> bool {
     let status = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     !status.is_empty() && !status.contains(") Z ")

@@ -1,4 +1,4 @@
-//! What people are told: Events as kubectl shows them, `explain` against the real thing, and Audit mode, which only tells.
+//! Events as kubectl shows them, `explain` compared with the real controller and scheduler, and Audit mode.
 
 use std::collections::BTreeMap;
 use std::process::Command;
@@ -10,7 +10,7 @@ use crate::harness::{
     NodeOptions, TestExtender, consistently, describe, eventually, is_bound, node_of, object,
 };
 
-/// Waits until kubectl's description of it has all of the texts.
+/// Waits until `kubectl describe` prints all of the texts.
 async fn described(test: &TestExtender, what: &[&str], texts: &[&str]) {
     eventually(&format!("kubectl describe {what:?} has {texts:?}"), async || {
         let shown = test.namespace.kubectl.succeed(&[&["describe"], what].concat()).await;
@@ -59,7 +59,7 @@ async fn audit_mode_refuses_nothing_and_counts() {
     assert!(refused < 1.0, "{refused}");
 }
 
-/// Every node that the DaemonSet's controller makes a pod for, and no other; and how each of these pods is.
+/// `explain` names the nodes for which the DaemonSet controller creates a pod, and the state of each pod.
 #[tokio::test]
 async fn explain_says_what_the_controller_and_the_scheduler_do() {
     let test = TestExtender::start("explained", json!({})).await;
@@ -78,7 +78,7 @@ async fn explain_says_what_the_controller_and_the_scheduler_do() {
     for (number, (options, state)) in kinds.iter().enumerate() {
         expected.insert(namespace.nodes(number, 1, options).await.remove(0), *state);
     }
-    // One that is cordoned after its pod has come keeps it.
+    // A node that is cordoned after its pod was bound keeps the pod.
     let cordoned = namespace.nodes(9, 1, &options).await.remove(0);
     test.daemon_set("agent", "300m", json!({ "nodeSelector": { "agent": "yes" } })).await;
     eventually("all that can run do", async || {

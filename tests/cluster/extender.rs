@@ -1,4 +1,4 @@
-//! The warden as the extender of a real kube-scheduler: over TLS, in both modes, and with the warden gone.
+//! The warden as the extender of a real kube-scheduler: over TLS, with node names and with whole Nodes, and without the warden.
 
 use std::time::Duration;
 
@@ -11,10 +11,10 @@ use crate::harness::{
 };
 
 const NODES: usize = 3;
-/// All three are placed well within this, unless something blocks.
+/// The scheduler places the pods well within this time, unless the extender blocks it.
 const SOON: Duration = Duration::from_secs(30);
 
-/// A warden, and a scheduler of the test's own name that asks it.
+/// Starts a warden, and a scheduler named like the namespace that calls it.
 async fn extended(
     namespace: &TestNamespace<&'static ControlPlane>,
     node_cache_capable: bool,
@@ -32,7 +32,7 @@ async fn extended(
     (warden, scheduler)
 }
 
-/// Changes to a template: who schedules its pods.
+/// Returns the change that sets the scheduler of a template.
 fn by(scheduler: &str) -> Value {
     json!({ "spec": { "template": { "spec": { "schedulerName": scheduler } } } })
 }
@@ -46,8 +46,8 @@ async fn asks_the_warden(name: &str, node_cache_capable: bool) {
     namespace.settled("agent", NODES as i32).await;
     namespace.bound("web", 4).await;
 
-    // Somebody's webhook widens the affinity of daemon pods to every node, and makes them all prefer the first. Their
-    // controller still counts each where `metadata.name` says, and only the extender keeps them from anywhere else.
+    // Another webhook widens the affinity of daemon pods to every node, and makes them prefer the first node. The controller
+    // still counts each pod for the node in `metadata.name`, and only the extender keeps the pods off other nodes.
     let first = nodes[0].clone();
     let foreign = HttpsServer::start(mutating_webhook(move |pod| widen(pod, &first))).await;
     namespace
@@ -91,7 +91,7 @@ async fn a_scheduler_asks_with_whole_nodes() {
     asks_the_warden("by-nodes", false).await;
 }
 
-/// `ignorable: true`, and the server is killed, frozen, and back.
+/// With `ignorable: true`, while the warden is killed, restarted and frozen.
 #[tokio::test]
 async fn a_scheduler_goes_on_without_the_warden() {
     let namespace = TestNamespace::shared("fail-open").await;
@@ -128,7 +128,7 @@ async fn land(namespace: &TestNamespace<&'static ControlPlane>, app: &str, count
     .await;
 }
 
-/// SIGTERM with an apiserver and a scheduler connected: both keep their connections open for 90 s.
+/// SIGTERM while an apiserver and a scheduler are connected, which keep idle connections open for 90 s.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_warden_that_is_told_to_stop_leaves_at_once() {
     let namespace = TestNamespace::shared("drain").await;

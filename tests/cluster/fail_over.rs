@@ -1,4 +1,5 @@
-//! What a fail-over costs: how many pods are scheduled without anybody having been asked, when one of two replicas goes.
+//! The cost of a fail-over: the number of pods that a scheduler places without an answer of the warden when one of two replicas
+//! fails.
 //!
 //! ```sh
 //! cargo test --release --test cluster fail_over:: -- --ignored --nocapture --test-threads=1
@@ -14,23 +15,24 @@ use crate::harness::{
     eventually_within, is_bound, say,
 };
 
-/// How a replica goes.
+/// The way in which a replica fails.
 #[derive(Clone, Copy)]
 enum FailureMode {
-    /// Its process: connections to it are cut, and new ones refused.
+    /// Its process: the kernel resets its connections and refuses new ones.
     Killed,
-    /// Its node, or the way there: nobody answers, and no connection is cut.
+    /// Its node, or the network to it: connections stay open without an answer.
     Silent,
 }
 
-/// From the loss until the Service sends new connections to the other replica only, as for a readiness probe that fails.
+/// The time from the failure until the Service sends new connections to the other replica only, because a readiness probe
+/// failed.
 const NOTICED: Duration = Duration::from_secs(2);
-/// How many pods are there before.
+/// The number of pods before the failure.
 const BEFORE: usize = 18;
-/// Six pods a second.
+/// The pause between two pods: six pods a second.
 const PAUSE: Duration = Duration::from_millis(160);
 
-/// Counts the pods that nobody was asked about, of that many.
+/// Returns the number of pods, of `pods`, that were placed without a call of the warden.
 async fn unasked(name: &str, host: &str, gone: FailureMode, asks_both: bool, pods: usize) -> usize {
     let namespace = TestNamespace::shared(name).await;
     let kubeconfig = Some(namespace.warden_kubeconfig().await);
@@ -40,7 +42,7 @@ async fn unasked(name: &str, host: &str, gone: FailureMode, asks_both: bool, pod
     let forwarder = Forwarder::start(first.port()).await;
     let behind_one_address = Extender {
         url_prefix: format!("https://{host}:{}/scheduler", forwarder.port),
-        // Each has a CA of its own.
+        // Each replica has its own CA.
         ca: first.ca.clone() + &second.ca,
         ..first.extender()
     };
@@ -72,7 +74,7 @@ async fn unasked(name: &str, host: &str, gone: FailureMode, asks_both: bool, pod
         if there.iter().filter(|pod| is_bound(pod)).count() == pods { Ok(()) } else { Err(describe(&there)) }
     })
     .await;
-    // Nobody was asked about a pod where every extender was skipped.
+    // With one address, the scheduler logs each call that it skips.
     let skipped = scheduler.log().matches("Skipping extender").count();
     let asked = second.filter_calls().await;
     assert!(asked > 0.0, "the scheduler asks the other in the end");
@@ -88,7 +90,7 @@ async fn a_process_that_is_killed() {
     say(&format!("two extenders, process killed: {both} of 150 pods unasked"));
 }
 
-/// Who calls a name is offered HTTP/2, as every scheduler would be if the server did not mind.
+/// For a host name instead of an IP address the warden offers HTTP/2, so the scheduler uses it in the second part.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "two minutes, and alone: see the head of this file"]
 async fn a_node_that_falls_silent() {

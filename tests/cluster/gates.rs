@@ -1,4 +1,4 @@
-//! Readiness gates: ordinary pods stay off a node until a daemon pod is Ready there, once or always, for a bounded time.
+//! Readiness gates: ordinary pods stay off a node until a daemon pod is Ready there, once or each time, for a limited time.
 
 use std::time::{Duration, Instant};
 
@@ -11,10 +11,10 @@ use crate::harness::{
     node_of,
 };
 
-/// How long the daemon pods of these tests take to be Ready.
+/// The time until the daemon pods of these tests are Ready.
 const SLOW: &str = "8s";
 
-/// The test's namespace may gate; with a node, and an agent whose pods are Ready late.
+/// Starts a test whose namespace may use gates, with a node and a DaemonSet whose pods are Ready after `ready_after`.
 async fn gated(name: &str, gate: &str, ready_after: &str, reservation: Value) -> (TestExtender, String) {
     let config = json!({
         "readinessGates": { "namespaceSelector": { "matchLabels": { "kubernetes.io/metadata.name": name } } },
@@ -40,7 +40,7 @@ async fn agent_is_ready(test: &TestExtender) -> bool {
     })
 }
 
-/// Waits until a pod of the app is bound. Gives whether the agent was Ready by then.
+/// Waits until a pod of the app is bound. Returns true if the agent was Ready by then.
 async fn bound_while_ready(test: &TestExtender, app: &str) -> bool {
     eventually(&format!("{app} runs"), async || {
         let pods: Vec<Pod> = test.namespace.pods(app).await;

@@ -1,4 +1,4 @@
-//! Every hold ends, and the pods that it refused are woken; a warden or an apiserver that goes away blocks nothing.
+//! Every hold ends, and then the warden wakes the pods that it refused. A warden or an apiserver that is down blocks nothing.
 
 use std::time::{Duration, Instant};
 
@@ -11,8 +11,7 @@ use crate::harness::{
     consistently, describe, eventually, eventually_within, is_bound, object,
 };
 
-/// From the end of a hold until the pods that it refused run. Far below the 5 minutes after which the scheduler would
-/// look at them by itself.
+/// The time from the end of a hold until the refused pods run. Without waking, the scheduler would try them after 5 minutes.
 const WOKEN: Duration = Duration::from_secs(15);
 
 async fn bound(test: &TestExtender, app: &str) -> usize {
@@ -27,7 +26,7 @@ async fn wait_for(test: &TestExtender, app: &str, count: usize, at_most: Duratio
     .await;
 }
 
-/// The fourth pod is refused for as long as the hold lasts, and then runs.
+/// Creates four pods, and checks that the fourth runs only after the hold has ended.
 async fn refused_until_the_hold_ends(test: &TestExtender, hold: Duration) {
     test.ordinary("web", 4, json!({})).await;
     wait_for(test, "web", 3, Duration::from_secs(30)).await;
@@ -47,7 +46,7 @@ async fn hold_timeout_ends_a_hold_for_a_pod_that_does_not_come() {
     event_is_there(&test, "HoldEnded").await;
 }
 
-/// An Event on the DaemonSet or the Node.
+/// Waits for an Event with that reason on a DaemonSet or a Node of the test.
 async fn event_is_there(test: &TestExtender, reason: &str) {
     let api = kube::Api::<Event>::all(test.client());
     eventually(&format!("an Event says {reason}"), async || {
@@ -89,7 +88,7 @@ async fn wait_timeout_ends_a_hold_for_room_that_does_not_come() {
     wait_for(&test, "small", 1, Duration::from_secs(8) + WOKEN).await;
 }
 
-/// The controller is refused each pod by the quota: there is none to look at, only the template.
+/// The quota refuses every daemon pod, so the warden knows only the template.
 #[tokio::test]
 async fn a_quota_that_keeps_daemon_pods_out_holds_for_a_bounded_time() {
     let test = TestExtender::start("quota", json!({ "reservation": { "holdTimeout": "8s" } })).await;
@@ -123,7 +122,7 @@ async fn a_warden_that_is_killed_fails_open_and_comes_back_in_force() {
     wait_for(&test, "web", 3, Duration::from_secs(30)).await;
 
     tokio::task::block_in_place(|| test.warden.kill());
-    // A sleeping pod is not woken by the death of an extender: any event of the cluster does it.
+    // The scheduler tries a refused pod again after an event of the cluster; the end of an extender is none.
     let nodes = test.namespace.nodes(2, 1, &NodeOptions { cpu: "100m", ..NodeOptions::default() }).await;
     wait_for(&test, "web", 4, Duration::from_secs(30)).await;
 
@@ -132,7 +131,7 @@ async fn a_warden_that_is_killed_fails_open_and_comes_back_in_force() {
     let victim = pods.iter().find(|pod| is_bound(pod)).unwrap();
     test.namespace.delete::<k8s_openapi::api::core::v1::Pod>(victim.metadata.name.as_deref().unwrap()).await;
     wait_for(&test, "web", 3, Duration::from_secs(30)).await;
-    consistently(Duration::from_secs(4), "the room is kept again", async || {
+    consistently(Duration::from_secs(4), "the room is held again", async || {
         match bound(&test, "web").await {
             3 => Ok(()),
             other => Err(format!("{other} bound, nodes besides the first: {nodes:?}")),
@@ -148,7 +147,8 @@ async fn an_apiserver_that_restarts_loses_no_daemon_pod() {
     let kubeconfig = Some(namespace.warden_kubeconfig().await);
     let warden = Warden::start(WardenOptions { kubeconfig, ..WardenOptions::default() }).await;
     let mut extender = warden.extender();
-    // Beside the other tests on two cores a call can starve for 300 ms, and what fails open proves nothing.
+    // With the other tests on two cores a call can take more than 300 ms; then the scheduler goes on without the extender,
+    // and the test proves nothing.
     extender.http_timeout = "5s";
     let options = SchedulerOptions { extenders: vec![extender], ..SchedulerOptions::default() };
     let _scheduler = tokio::task::block_in_place(|| plane.scheduler(&options));
@@ -156,7 +156,7 @@ async fn an_apiserver_that_restarts_loses_no_daemon_pod() {
     for name in ["cni", "csi", "logs"] {
         namespace.create(&namespace.daemon_set(name, json!({}))).await;
     }
-    // Each time there is a backlog, and nodes come just before and just after.
+    // A backlog waits each time, and nodes join just before and just after the restart.
     namespace.create(&namespace.deployment("web", 72, "1", json!({}))).await;
     namespace.pods_exist("web", 72).await;
     let mut nodes = 0;

@@ -1,5 +1,5 @@
-//! The whole way, from `helm install` to a node that joins a cluster with a backlog: what must work on every supported
-//! Kubernetes. `KUBERNETES=1.34 cargo test --test cluster install_to_join` goes it on that minor.
+//! All steps from `helm install` to nodes that join a cluster with a backlog. They must work on every supported Kubernetes:
+//! `KUBERNETES=1.34 cargo test --test cluster install_to_join` runs them on that minor.
 
 use std::collections::BTreeSet;
 use std::io::Write;
@@ -23,11 +23,12 @@ type OwnNamespace = TestNamespace<Arc<ControlPlane>>;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn from_helm_install_to_a_node_that_joins() {
     let lists = install_to_join("install-to-join", &[]).await;
-    assert!(lists.plain.is_empty(), "streamed, and not asked for once more: {lists:?}");
+    assert!(lists.plain.is_empty(), "lists are streamed, and not requested again: {lists:?}");
     assert!(lists.streamed.contains("pods") && lists.streamed.contains("daemonsets"), "{lists:?}");
 }
 
-/// As the apiserver of Kubernetes 1.33 is by default, and of 1.31 and before: it refuses, and is asked for plain lists.
+/// The apiserver refuses to stream lists, as Kubernetes 1.33 does by default, and 1.31 and older: the replicas send plain list
+/// requests.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_same_where_lists_are_not_streamed() {
     let lists = install_to_join("install-to-join-plain", &["--feature-gates=WatchList=false"]).await;
@@ -44,7 +45,7 @@ async fn install_to_join(name: &'static str, flags: &'static [&str]) -> Lists {
     let plane = tokio::task::spawn_blocking(move || ControlPlane::start_audited(name, &rules, flags));
     let plane = Arc::new(plane.await.unwrap());
     let mut release = Release::on(plane.clone()).await;
-    // The scheduler finds it by this address, so the certificate must have it.
+    // The scheduler calls the Service by this address, so the certificate must contain it.
     release.install(&["--set", "service.clusterIP=127.96.0.70"]).await;
     let _replicas = release.start_replicas().await;
     release.in_force().await;
@@ -68,7 +69,7 @@ async fn install_to_join(name: &'static str, flags: &'static [&str]) -> Lists {
     lists
 }
 
-/// What the webhooks do: one denial, one warning, one patch.
+/// Checks one denial, one warning and one patch.
 async fn webhooks_answer(namespace: &OwnNamespace) {
     let text = |changes: Value| serde_json::to_string(&namespace.daemon_set("agent", changes)).unwrap();
     let long = json!({ "metadata": { "name": "a".repeat(243) } });
@@ -87,7 +88,7 @@ async fn webhooks_answer(namespace: &OwnNamespace) {
     assert!(spec.node_name.is_none() && spec.affinity.is_some(), "{spec:?}");
 }
 
-/// A scheduler with the configuration that `scheduler-config` prints.
+/// Starts a scheduler with the configuration that `scheduler-config` prints.
 async fn scheduler_as_printed(release: &Release) -> Scheduler {
     let mut ca = tempfile::NamedTempFile::new().unwrap();
     ca.write_all(release.extender(String::new()).await.ca.as_bytes()).unwrap();
@@ -97,21 +98,22 @@ async fn scheduler_as_printed(release: &Release) -> Scheduler {
     let output = tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap();
     assert!(output.status.success(), "{output:?}");
     let mut written: Value = serde_saphyr::from_str(std::str::from_utf8(&output.stdout).unwrap()).unwrap();
-    // Beside the other tests on two cores a call can starve for 300 ms, and what fails open proves nothing.
+    // With the other tests on two cores a call can take more than 300 ms; then the scheduler goes on without the extender,
+    // and the test proves nothing.
     written["extenders"][0]["httpTimeout"] = json!("5s");
     let options = SchedulerOptions { written: Some(written), ..SchedulerOptions::default() };
     let plane = release.plane.clone();
     tokio::task::spawn_blocking(move || plane.scheduler(&options)).await.unwrap()
 }
 
-/// Ordinary pods wait for nodes, DaemonSets want 900m of each, and the nodes come.
+/// Creates DaemonSets of 900m a node and a backlog of ordinary pods, and then the nodes. Each node must get its daemon pods.
 async fn node_joins(namespace: &OwnNamespace) {
     for name in DAEMONS {
         namespace.create(&namespace.daemon_set(name, json!({}))).await;
     }
     namespace.create(&namespace.deployment("web", 8 * NODES, "1", json!({}))).await;
     namespace.pods_exist("web", 8 * NODES).await;
-    // 200m more than these need: the chart's own Deployment has pods, too.
+    // 200m more than these pods need, for the pods of the chart's own Deployment.
     let options = NodeOptions { cpu: "4200m", ..NodeOptions::default() };
     namespace.add_nodes(1, NODES, &options).await;
     for name in DAEMONS {
@@ -127,7 +129,7 @@ async fn node_joins(namespace: &OwnNamespace) {
     assert!(namespace.recorder.preempted().is_empty(), "{:?}", namespace.recorder.preempted());
 }
 
-/// How the replicas came to know the cluster: kinds by the way in which they were listed.
+/// The resources that the replicas listed, by streamed lists or plain lists.
 #[derive(Debug, Default)]
 struct Lists {
     streamed: BTreeSet<String>,
@@ -135,7 +137,7 @@ struct Lists {
 }
 
 impl Lists {
-    /// As the apiserver's audit log has it.
+    /// Reads them from the apiserver's audit log.
     fn of(plane: &ControlPlane) -> Self {
         let mut lists = Self::default();
         // The last line may be half written.
@@ -148,7 +150,7 @@ impl Lists {
             }
             match event["verb"].as_str() {
                 Some("watch") if streamed => lists.streamed.insert(resource),
-                // Secrets and webhook configurations are looked after one by one, by name.
+                // The replicas list and watch Secrets and webhook configurations by name.
                 Some("list") if event["objectRef"]["name"].is_null() => lists.plain.insert(resource),
                 _ => false,
             };

@@ -1,4 +1,4 @@
-//! What people do to DaemonSets goes through untouched, and the controller makes exactly the pods that it should.
+//! The usual operations on DaemonSets work with the webhooks, and the controller creates exactly the pods that it should.
 
 use std::time::Duration;
 
@@ -30,7 +30,7 @@ fn image(tag: &str) -> Value {
     }] } } } })
 }
 
-/// That the controller has come to rest: no further pod within some seconds.
+/// Checks that the controller has created exactly `pods` pods, and creates no other for 3 s.
 async fn assert_created(namespace: &TestNamespace<&'static ControlPlane>, pods: usize) {
     consistently(Duration::from_secs(3), &format!("{pods} pods were ever made"), async || {
         match namespace.recorder.created_by("agent") {
@@ -102,8 +102,8 @@ async fn an_orphaning_delete_leaves_pods_that_the_next_one_adopts() {
     assert_created(&namespace, NODES).await;
 }
 
-/// Pods that are bound by name come from a template that the controller never changes: what the warden does to them
-/// must look to the controller as if nothing had happened.
+/// Pods with a node name in the template, which the controller does not set. The controller must accept the patched pods as
+/// its own, and not create them again.
 #[tokio::test]
 async fn a_node_bound_daemon_set_does_not_loop() {
     let namespace = TestNamespace::shared("no-loop").await;

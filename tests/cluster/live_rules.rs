@@ -1,4 +1,4 @@
-//! The rules that compare with the live cluster, as people see them: warnings that a real apiserver hands on to kubectl.
+//! The live-data rules: the warnings that kubectl prints, with a real apiserver.
 
 use std::collections::BTreeMap;
 
@@ -37,7 +37,7 @@ impl LiveRulesTest {
         outcome.stderr
     }
 
-    /// Waits until the warden has seen what it is to warn of, or that there is nothing any more.
+    /// Waits until kubectl prints the warning, or no longer prints it if `expected` is false: the warden's cache needs a moment.
     async fn says(&self, name: &str, spec: Value, text: &str, expected: bool) {
         eventually(&format!("kubectl warns: {text}"), async || {
             let shown = self.warnings(name, spec.clone()).await;
@@ -98,7 +98,7 @@ async fn people_are_warned_of_what_keeps_daemon_pods_from_being_made() {
     test.namespace.create(&quota).await;
     test.says("agent", class("system-node-critical"), unscoped, false).await;
 
-    // The selector of another one matches its pods.
+    // The selector of another DaemonSet matches the pods of `agent`.
     let other = json!({ "spec": {
         "selector": { "matchLabels": { "app": null, "tier": "node" } },
         "template": { "metadata": { "labels": { "tier": "node" } } },

@@ -1,4 +1,4 @@
-//! DaemonSets as people write them: accepted without a change, and running where they should.
+//! Common DaemonSets: the warden accepts them without a change, and their pods run on the right nodes.
 
 use std::path::Path;
 
@@ -7,14 +7,14 @@ use serde_json::json;
 
 use crate::harness::{ControlPlane, NodeOptions, TestNamespace, Warden, WardenOptions};
 
-/// A manifest of tests/data, for the nodes of one test.
+/// Returns a manifest of tests/data, with the node selector of the test.
 fn manifest(name: &str, pool: &str) -> String {
     let file =
         Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/manifests").join(format!("{name}.yaml"));
     std::fs::read_to_string(file).unwrap().replace("POOL", pool)
 }
 
-/// Three nodes: one of the control plane, one with an SSD, one plain.
+/// Starts a test with three nodes: one of the control plane, one with an SSD, one without labels.
 async fn cluster(name: &str) -> (TestNamespace<&'static ControlPlane>, Warden) {
     let namespace = TestNamespace::shared(name).await;
     let control_plane = Taint {

@@ -1,6 +1,6 @@
-//! Nomination: the scheduler sees the room that is held for a daemon pod that it has failed.
+//! Nomination: the scheduler counts the room that the warden holds for a daemon pod that it has failed.
 //!
-//! On control planes of their own: on the shared one every other test's warden would nominate these tests' pods, too.
+//! These tests use their own control planes: on the shared one the wardens of other tests would nominate their pods, too.
 
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
@@ -17,11 +17,12 @@ use crate::harness::{
     WardenOptions, consistently, describe, eventually, eventually_within, is_bound, node_of, say,
 };
 
-/// From the failed attempt to the nomination, at most.
+/// The longest time from the failed attempt to the nomination.
 const NOMINATED_WITHIN: Duration = Duration::from_secs(3);
-/// Long enough to see a pod nominated that should not be.
+/// A time in which a wrong nomination would happen.
 const A_WHILE: Duration = Duration::from_secs(5);
-/// For a call of the extender. Beside other tests on two cores one can starve for 300 ms, and what fails open proves nothing.
+/// The timeout of an extender call. With other tests on two cores a call can take more than 300 ms; then the scheduler goes on
+/// without the extender, and the test proves nothing.
 const TIMEOUT: &str = "5s";
 
 fn plane() -> &'static ControlPlane {
@@ -33,7 +34,7 @@ async fn new_namespace(name: &str) -> TestNamespace<&'static ControlPlane> {
     TestNamespace::on(tokio::task::spawn_blocking(plane).await.unwrap(), name).await
 }
 
-/// A warden that holds room in the namespace of the test alone, while it has the label `holds`.
+/// Starts a warden that holds room only in the test's namespace, while the Namespace has the label `holds: yes`.
 async fn warden(namespace: &TestNamespace<&'static ControlPlane>, mut reservation: Value) -> Warden {
     let kubeconfig = Some(namespace.warden_kubeconfig().await);
     let own = json!({ "kubernetes.io/metadata.name": namespace.name, "holds": "yes" });
@@ -52,7 +53,7 @@ async fn label_namespace(namespace: &TestNamespace<&'static ControlPlane>, holds
     api.patch(&namespace.name, &PatchParams::default(), &Patch::Merge(labels)).await.unwrap();
 }
 
-/// A scheduler that asks the warden, and one node with 500m left of 4 CPU.
+/// Starts a scheduler that calls the warden, and creates one node with 500m left of 4 CPU.
 async fn nearly_full(name: &str, reservation: Value) -> (TestExtender, String) {
     let namespace = new_namespace(name).await;
     label_namespace(&namespace, json!("yes")).await;
@@ -64,7 +65,7 @@ async fn nearly_full(name: &str, reservation: Value) -> (TestExtender, String) {
     (test, node)
 }
 
-/// 3500m on the node that the test has.
+/// Creates a pod of 3500m, and waits until it is bound.
 async fn filler(test: &TestExtender, name: &str, changes: Value) {
     let mut pod = json!({ "spec": { "schedulerName": test.namespace.name } });
     json_patch::merge(&mut pod, &changes);
@@ -127,7 +128,7 @@ async fn a_daemon_pod_that_the_scheduler_failed_is_nominated_until_its_hold_ends
     assert_eq!(nominated_node(&pod), Some(node.as_str()));
     assert!(written(&test.warden, "done").await >= 1.0);
 
-    // The scheduler tries the pod again, fails and clears the nomination: it is renewed.
+    // The scheduler tries the pod again, fails and clears the nomination: the warden nominates it again.
     let writes = written(&test.warden, "done").await;
     test.namespace.create(&test.namespace.pod("other", "10m", json!({ "spec": { "nodeName": node } }))).await;
     test.namespace.delete::<Pod>("other").await;
@@ -172,7 +173,7 @@ async fn the_schedulers_own_nomination_is_left_alone() {
     let class = test.namespace.priority_class("agents", 1000).await;
     test.daemon_set("agent", "800m", json!({ "priorityClassName": class })).await;
     nominated(&test, "agent", 1).await;
-    // The hold ends while the victim is still leaving.
+    // The hold ends while the victim is still terminating.
     label_namespace(&test.namespace, json!("no")).await;
     consistently(Duration::from_secs(3), "the scheduler's nomination stands", async || match nominated_node(
         &test.namespace.pods("agent").await[0],
@@ -185,7 +186,7 @@ async fn the_schedulers_own_nomination_is_left_alone() {
     assert_eq!(written(&test.warden, "done").await, 0.0);
 }
 
-/// We nominated the pod first; then the scheduler preempts for it on the same node.
+/// The warden nominates the pod first; then the scheduler preempts for it on the same node.
 #[tokio::test]
 async fn a_nomination_that_a_preemption_stands_on_is_left_alone() {
     let namespace = new_namespace("preempting-late").await;
@@ -202,8 +203,13 @@ async fn a_nomination_that_a_preemption_stands_on_is_left_alone() {
     }
     test.daemon_set("agent", "800m", json!({ "priorityClassName": class })).await;
     failed_and_nominated(&test, 1).await;
-    assert_eq!(written(&test.warden, "done").await, 1.0, "by us: equals are not preempted");
-    // With 500m free the agent does not fit; what comes now is of lower priority, and in its way once the small equal has left.
+    assert_eq!(
+        written(&test.warden, "done").await,
+        1.0,
+        "by the warden: the scheduler does not preempt pods of equal priority"
+    );
+    // The agent needs 800m, and 500m are free. The victim takes 400m of these, so that the agent needs its room after
+    // `small-equal` has ended; its priority is lower.
     let victim = json!({ "metadata": { "annotations": { GONE_AFTER: "6s" } }, "spec": { "nodeName": node } });
     test.namespace.create(&test.namespace.pod("victim", "400m", victim)).await;
     test.namespace.bound("victim", 1).await;
@@ -225,7 +231,7 @@ async fn a_nomination_that_a_preemption_stands_on_is_left_alone() {
     test.namespace.bound("agent", 1).await;
 }
 
-/// A pod that was changed, bound or replaced since it was judged is not patched: the apiserver's word on what guards a patch.
+/// The uid and resourceVersion in the patch make the apiserver refuse it for a pod that was changed or replaced.
 #[tokio::test]
 async fn a_pod_that_has_changed_or_was_replaced_is_not_patched() {
     let namespace = new_namespace("guarded").await;
@@ -266,7 +272,7 @@ async fn a_pod_that_has_changed_or_was_replaced_is_not_patched() {
 #[tokio::test]
 async fn twenty_pods_beside_twenty_held_nodes_that_look_the_freest_go_elsewhere_at_once() {
     let beside = pods_beside_held_nodes("steered", true).await;
-    assert_eq!(beside, 0, "pods in held room");
+    assert_eq!(beside, 0, "ordinary pods in held room");
 }
 
 #[tokio::test]
@@ -275,10 +281,12 @@ async fn without_nomination_they_take_held_room() {
     assert_eq!(beside, 20, "the nodes look the freest");
 }
 
-/// Twenty ordinary pods come to twenty nodes that wait for a daemon and look the freest, beside twenty others with room. Returns
-/// how many of them are on the nodes that wait. The scheduler has nobody to ask: what keeps them off is the nomination alone.
+/// Creates twenty ordinary pods in a cluster with twenty nodes that hold room and have the most free resources, and twenty other
+/// nodes with room. Returns the number of ordinary pods on the nodes that hold room. The scheduler calls no extender: only the
+/// nomination keeps the pods off.
 async fn pods_beside_held_nodes(name: &'static str, nominate: bool) -> usize {
-    // Each with a control plane of its own: any pod that ends in a cluster makes the scheduler try, and clear, all of them.
+    // Its own control plane: each pod that ends in a cluster makes the scheduler try all failed pods, and clear their
+    // nominations.
     let plane = tokio::task::spawn_blocking(move || ControlPlane::start(name)).await.unwrap();
     let namespace = TestNamespace::on(&*Box::leak(Box::new(plane)), name).await;
     label_namespace(&namespace, json!("yes")).await;
@@ -287,7 +295,7 @@ async fn pods_beside_held_nodes(name: &'static str, nominate: bool) -> usize {
     let labels = [("agent".to_owned(), "yes".to_owned())].into();
     let held = test.namespace.nodes(1, 20, &NodeOptions { labels, ..NodeOptions::default() }).await;
     test.namespace.nodes(21, 20, &NodeOptions { cpu: "400m", ..NodeOptions::default() }).await;
-    // 1 of 4 CPU is taken, so that the agent's 3500m do not fit, and 3 are left.
+    // This takes 1 of 4 CPU, so that the agent's 3500m do not fit, and 3 CPU are left.
     let selects_held = json!({ "nodeSelector": { "agent": "yes" } });
     test.daemon_set("landed", "1", selects_held.clone()).await;
     test.namespace.settled("landed", 20).await;
@@ -364,21 +372,21 @@ async fn without_the_right_it_says_so_and_the_rest_works() {
     })
     .await;
     assert_eq!(test.warden.metric("daemonset_warden_nomination_permitted", &[]).await, 0.0);
-    assert_eq!(written(&test.warden, "failed").await, 0.0, "it does not even try");
-    // Room is kept all the same.
+    assert_eq!(written(&test.warden, "failed").await, 0.0, "the warden does not try to nominate");
+    // The warden still holds room.
     let web = json!({ "spec": { "template": { "spec": { "schedulerName": test.namespace.name } } } });
     test.namespace.create(&test.namespace.deployment("web", 1, "300m", web)).await;
     failed(&test, "web", 1).await;
     assert!(test.warden.metric("daemonset_warden_holds_refusing_total", &[]).await >= 1.0);
 }
 
-/// The scheduler refuses pods in our place, so nobody asks us; yet the time of a hold runs.
+/// With a nomination the scheduler refuses other pods by itself and does not call the warden; the hold must end all the same.
 #[tokio::test]
 async fn a_hold_whose_pod_is_nominated_ends_as_well() {
     the_small_pod_runs_in_the_end("ends", asks).await;
 }
 
-/// As on managed clusters, where no extender can be configured: nobody ever asks.
+/// As on managed clusters, where no extender can be configured: the scheduler never calls the warden.
 #[tokio::test]
 async fn a_hold_whose_pod_is_nominated_ends_where_nobody_asks() {
     the_small_pod_runs_in_the_end("ends-unasked", |_| SchedulerOptions::default()).await;
@@ -410,7 +418,7 @@ async fn two_replicas_nominate_without_harm() {
     let second = warden(&test.namespace, json!({})).await;
     test.daemon_set("agent", "800m", json!({})).await;
     failed_and_nominated(&test, 1).await;
-    // One of them, or both in the same moment, and then neither again.
+    // One replica nominates, or both at the same time, and then neither again.
     tokio::time::sleep(A_WHILE).await;
     let mut writes = 0.0;
     for warden in [&test.warden, &second] {
@@ -418,7 +426,7 @@ async fn two_replicas_nominate_without_harm() {
         writes += written(warden, "done").await;
     }
     assert!((1.0..=3.0).contains(&writes), "{writes} writes");
-    // The room comes free, and the pod that both nominated has it.
+    // The room becomes free, and the nominated pod gets it.
     test.namespace.delete::<Pod>("filler").await;
     let bound = test.namespace.bound("agent", 1).await;
     assert_eq!(node_of(&bound[0]), Some(node.as_str()));

@@ -1,4 +1,4 @@
-//! Where daemon pods land once the warden has given them to the default scheduler.
+//! The nodes of daemon pods that the warden gives to the default scheduler.
 
 use std::time::Duration;
 
@@ -21,12 +21,12 @@ async fn with_warden(name: &str) -> (SharedNamespace, Warden) {
     (namespace, warden)
 }
 
-/// Template changes that bind every pod to the node by name: the scheduler never sees such a pod.
+/// Returns the template change that sets the node name. Without the warden no scheduler sees such a pod.
 fn bound_to(node: &str) -> Value {
     json!({ "spec": { "template": { "spec": { "nodeName": node } } } })
 }
 
-/// Who bound the pod, by its own Event: nobody, where a controller did.
+/// Returns the scheduler that bound the pod, from its `Scheduled` Event; `None` if a controller set the node name.
 async fn scheduled_by(namespace: &SharedNamespace, pod: &Pod) -> Option<String> {
     let of_pod = format!("involvedObject.name={},reason=Scheduled", pod.name_any());
     let events = namespace.api::<Event>().list(&ListParams::default().fields(&of_pod)).await.unwrap();
@@ -43,7 +43,7 @@ async fn assert_scheduled_by_default_scheduler(namespace: &SharedNamespace, pod:
     .await;
 }
 
-/// Pods that fill a node of 4 CPU.
+/// Creates four pods of 1 CPU, which fill a node of 4 CPU.
 async fn fill(namespace: &SharedNamespace, class: &str) {
     for number in 1..=4 {
         let of_class =
@@ -74,7 +74,7 @@ async fn a_node_bound_daemon_pod_is_placed_by_the_default_scheduler() {
     assert_eq!(namespace.recorder.created_by("agent"), 1);
 }
 
-/// The reason for the test above: without the warden nobody schedules such a pod, and nobody can be preempted for it.
+/// The control of the test above: without the warden no scheduler sees such a pod, and none can preempt for it.
 #[tokio::test]
 async fn without_the_warden_the_scheduler_never_sees_it() {
     let namespace = TestNamespace::shared("unwarded").await;
@@ -126,7 +126,7 @@ async fn a_full_node_of_equal_priority_makes_it_wait() {
     assert_eq!(namespace.recorder.created_by("agent"), 1);
 }
 
-/// The scheduler name of controllers before Kubernetes 1.12: no scheduler answers to it.
+/// The scheduler name that controllers used before Kubernetes 1.12. No scheduler has this name.
 #[tokio::test]
 async fn the_legacy_scheduler_name_is_replaced() {
     let (namespace, _warden) = with_warden("legacy").await;

@@ -1,5 +1,5 @@
-//! Important daemon pods on full nodes that need no more than their predecessors leave (kubernetes#102382): with the warden nobody
-//! is evicted for them, and without somebody is, or the tests would show nothing.
+//! Daemon pods of high priority on full nodes, that fit into the room of their predecessors (kubernetes#102382). With the warden
+//! the scheduler evicts no pod for them; without the warden it does, which is the control of these tests.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -14,15 +14,18 @@ use crate::harness::{
     is_bound, say,
 };
 
-/// How long an agent takes to end.
+/// The time in which an agent's pod ends.
 const ENDS: &str = "5s";
-/// From the end of one agent until the next is bound: the scheduler's back-off after a few attempts, and a busy machine.
+/// The time from the end of one agent's pod until the next is bound: the scheduler's back-off after a few attempts, on a busy
+/// machine.
 const SOON: Duration = Duration::from_secs(10);
 
-/// Nodes of 4 CPU, each with an important agent of 1 CPU and three ordinary pods of 1 CPU; more of these wait.
+/// Starts a test with nodes of 4 CPU. Each has an agent of high priority and 1 CPU, and three ordinary pods of 1 CPU; `waiting`
+/// more of these wait.
 async fn full(name: &str, nodes: usize, waiting: usize, strategy: Value, with_warden: bool) -> TestExtender {
     let test = TestExtender::start_with(name, json!({}), |warden| {
-        // Beside the other tests on two cores a call can starve for 300 ms, and what fails open proves nothing.
+        // With the other tests on two cores a call can take more than 300 ms; then the scheduler goes on without the extender,
+        // and the test proves nothing.
         let extender = Extender { preempts: true, http_timeout: "5s", ..warden.extender() };
         if with_warden { vec![extender] } else { Vec::new() }
     })
@@ -65,7 +68,7 @@ async fn somebody_is_evicted(test: &TestExtender) {
     .await;
 }
 
-/// A DaemonSet that surges gets another pod as soon as one is told to end, while that still takes its room.
+/// Deletes a pod of a DaemonSet that surges: the controller creates the next pod while the deleted one still has its room.
 async fn its_pod_is_told_to_end(name: &str, with_warden: bool) -> (TestExtender, Pod) {
     let test = full(name, 1, 0, json!({ "maxSurge": 1, "maxUnavailable": 0 }), with_warden).await;
     let before = test.namespace.bound("agent", 1).await.remove(0);
@@ -97,7 +100,7 @@ async fn a_daemon_pod_waits_for_its_predecessor_instead_of_evicting() {
     })
     .await;
     say(&format!("bound {:.1} s after its predecessor had gone", gone.elapsed().as_secs_f32()));
-    consistently(Duration::from_secs(2), "nobody is evicted", async || {
+    consistently(Duration::from_secs(2), "no pod is evicted", async || {
         let there = bound(&test.namespace.pods("web").await);
         let evicted = test.namespace.recorder.preempted();
         if there == web && evicted.is_empty() { Ok(()) } else { Err(format!("{evicted:?}")) }
@@ -105,12 +108,13 @@ async fn a_daemon_pod_waits_for_its_predecessor_instead_of_evicting() {
     .await;
     let dropped = [("reason", "predecessor_leaves")];
     let dropped = test.warden.metric("daemonset_warden_extender_dropped_nodes_total", &dropped).await;
-    assert!(dropped > 0.0, "the scheduler would have evicted somebody, and was told not to");
+    assert!(dropped > 0.0, "the scheduler wanted to evict a pod, and the warden removed the node");
 }
 
 const NODES: usize = 3;
 
-/// One that does not surge gets it when the other has gone: by then the backlog has taken the room.
+/// Changes the template of a DaemonSet that does not surge: its next pod is created when the old one is gone, and by then the
+/// backlog has taken the room.
 async fn its_template_changes(name: &str, with_warden: bool) -> TestExtender {
     let test = full(name, NODES, 2 * NODES, json!({ "maxUnavailable": "100%" }), with_warden).await;
     let version = json!({ "spec": { "template": { "metadata": { "labels": { "version": "2" } } } } });
@@ -129,7 +133,7 @@ async fn an_important_rollout_on_full_nodes_evicts_nobody() {
     let test = its_template_changes("important-rollout-with", true).await;
     let web = bound(&test.namespace.pods("web").await);
     test.namespace.settled("agent", i32::try_from(NODES).unwrap()).await;
-    consistently(Duration::from_secs(2), "nobody is evicted", async || {
+    consistently(Duration::from_secs(2), "no pod is evicted", async || {
         let there = bound(&test.namespace.pods("web").await);
         let evicted = test.namespace.recorder.preempted();
         if there == web && evicted.is_empty() { Ok(()) } else { Err(format!("{evicted:?}")) }

@@ -1,4 +1,4 @@
-//! The default priority class: for the pods of trusted controllers, and for nobody who only says so.
+//! The default priority class: pods of trusted controllers get it, and pods with a forged owner reference do not.
 
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::rbac::v1::RoleBinding;
@@ -46,7 +46,7 @@ async fn trusted_controllers_get_the_default_class_and_forgers_do_not() {
     let pod: Pod = serde_json::from_str(&outcome.stdout).unwrap();
     assert_eq!((class_of(&pod), pod.spec.unwrap().priority), (None, Some(0)));
 
-    // A class of its own stays.
+    // A pod keeps the class of its template.
     let other = namespace.priority_class("own", 500).await;
     let own: Value = json!({ "spec": { "template": { "spec": { "priorityClassName": other } } } });
     namespace.create(&namespace.daemon_set("modest", own)).await;

@@ -1,5 +1,5 @@
-//! Denials as people see them. The apiserver refuses a wrong `apps/v1` DaemonSet before it calls any validating webhook,
-//! so most of these use a kind that it does not check: a CRD of the same shape.
+//! Denials as kubectl prints them. The apiserver refuses a wrong `apps/v1` DaemonSet before it calls a validating webhook, so
+//! most of these tests use a kind that it does not check: a CRD with the same fields.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::Api;
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::harness::{ControlPlane, PERMISSIVE, TestNamespace, Warden, WardenOptions, eventually, object};
 
-/// With the permissive kind served, and a warden that takes it for a DaemonSet.
+/// Starts a test with the permissive kind, and a warden that handles it as a DaemonSet.
 async fn with_permissive_kind(name: &str) -> (TestNamespace<&'static ControlPlane>, Warden) {
     let namespace = TestNamespace::shared(name).await;
     serve_permissive_kind(&namespace).await;
@@ -34,7 +34,7 @@ async fn serve_permissive_kind(namespace: &TestNamespace<&'static ControlPlane>)
         },
     }));
     let api: Api<CustomResourceDefinition> = Api::all(namespace.client.clone());
-    // Another test may have been first.
+    // Another test may have created it before.
     let _ = api.create(&PostParams::default(), &definition).await;
     eventually("the permissive kind is served", async || {
         let outcome = namespace.kubectl.run(&["get", &format!("daemonsets.{PERMISSIVE}")]).await;
@@ -43,7 +43,7 @@ async fn serve_permissive_kind(namespace: &TestNamespace<&'static ControlPlane>)
     .await;
 }
 
-/// A DaemonSet of the permissive kind.
+/// Returns a DaemonSet of the permissive kind, as JSON.
 fn permissive(namespace: &TestNamespace<&'static ControlPlane>, name: &str, changes: &Value) -> String {
     let mut value = serde_json::to_value(namespace.daemon_set(name, json!({}))).unwrap();
     value["apiVersion"] = json!(format!("{PERMISSIVE}/v1"));
@@ -116,7 +116,7 @@ async fn accepts_a_right_one_and_rejects_a_changed_selector() {
     );
     assert!(stderr.trim_end().ends_with("field is immutable"), "{stderr}");
 
-    // Nothing of what is judged has changed: labels of the object itself are free.
+    // The labels of the object itself may change.
     let labelled = json!({ "metadata": { "labels": { "team": "storage" } } });
     let outcome = namespace.kubectl.apply(&permissive(&namespace, "agent", &labelled)).await;
     assert!(outcome.success, "{outcome:?}");
@@ -142,7 +142,7 @@ async fn the_apiserver_refuses_wrong_apps_v1_before_it_asks() {
     assert_eq!(namespace.validating_calls().await, before);
 }
 
-/// Our own rules: 403, which kubectl prints with the webhook's name and the causes.
+/// A denial by the warden's own rules is a 403, which kubectl prints with the webhook's name and the causes.
 #[tokio::test]
 async fn rejects_pods_without_end() {
     let namespace = TestNamespace::shared("endless").await;

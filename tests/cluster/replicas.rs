@@ -1,4 +1,4 @@
-//! Two replicas, of which the scheduler asks one or both: what happens in the middle of a join when one goes.
+//! Two replicas, of which the scheduler calls one or both. One of them ends while nodes join.
 
 use std::time::Duration;
 
@@ -21,16 +21,16 @@ struct Replicas {
     _scheduler: Scheduler,
 }
 
-/// Whom the scheduler asks about each pod.
+/// The replicas that the scheduler calls for each pod.
 #[derive(Clone, Copy, PartialEq)]
 enum AskedReplicas {
-    /// Whichever is behind the address of both.
+    /// One replica, by the address that both share.
     One,
-    /// Each at its own address.
+    /// Both replicas, each by its own address.
     Both,
 }
 
-/// Nodes join a cluster with a backlog, and a third of the daemon pods have landed.
+/// Lets nodes join a cluster with a backlog, and returns when a third of the daemon pods are bound.
 async fn in_the_middle_of_a_join(name: &str, asks: AskedReplicas) -> Replicas {
     let namespace = TestNamespace::shared(name).await;
     let kubeconfig = Some(namespace.warden_kubeconfig().await);
@@ -40,11 +40,12 @@ async fn in_the_middle_of_a_join(name: &str, asks: AskedReplicas) -> Replicas {
     let forwarder = Forwarder::start(first.port()).await;
     let behind_one_address = Extender {
         url_prefix: format!("https://127.0.0.1:{}/scheduler", forwarder.port),
-        // Each has a CA of its own.
+        // Each replica has its own CA.
         ca: first.ca.clone() + &second.ca,
         ..first.extender()
     };
-    // Beside the other tests on two cores a call can starve for 300 ms, and what fails open proves nothing.
+    // With the other tests on two cores a call can take more than 300 ms; then the scheduler goes on without the extender,
+    // and the test proves nothing.
     let patient = |extender| Extender { http_timeout: "5s", ..extender };
     let extenders = match asks {
         AskedReplicas::One => vec![behind_one_address],
@@ -99,7 +100,8 @@ async fn a_replica_that_is_told_to_stop_in_the_middle_of_a_join_loses_no_daemon_
         replicas.namespace.settled(daemon, NODES as i32).await;
     }
     replicas.ordinary_pods_fill_the_rest().await;
-    // All may have landed before the first was gone; whoever lands from here on does so with the other.
+    // All daemon pods may have been bound before the first replica ended. For a node that joins now, the scheduler calls the
+    // second replica.
     replicas.namespace.add_nodes(NODES + 1, 1, &NodeOptions::default()).await;
     for daemon in DAEMONS {
         replicas.namespace.settled(daemon, NODES as i32 + 1).await;
@@ -108,8 +110,8 @@ async fn a_replica_that_is_told_to_stop_in_the_middle_of_a_join_loses_no_daemon_
     assert!(replicas.namespace.recorder.preempted().is_empty());
 }
 
-/// The scheduler asks for one pod at a time: one call can be under way, and that pod goes unasked. It can take the room of
-/// one node's daemon pods, and no more than that.
+/// The scheduler schedules one pod at a time, so at most one call is lost. Its pod can take the room of one node's daemon pods,
+/// and no more.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_replica_that_is_killed_in_the_middle_of_a_join_costs_one_node_at_most() {
     let mut replicas = in_the_middle_of_a_join("taken-over", AskedReplicas::One).await;
@@ -122,7 +124,7 @@ async fn a_replica_that_is_killed_in_the_middle_of_a_join_costs_one_node_at_most
     })
     .await;
 
-    // The other keeps room from here on.
+    // From now on the other replica holds room.
     let late = replicas.namespace.nodes(NODES + 1, 2, &NodeOptions::default()).await;
     eventually_within(Duration::from_secs(60), "daemon pods land on the nodes that join later", async || {
         let mut landed = 0;
@@ -140,7 +142,7 @@ async fn a_replica_that_is_killed_in_the_middle_of_a_join_costs_one_node_at_most
     assert!(replicas.second.filter_calls().await > 0.0, "the scheduler asks the other");
 }
 
-/// For the price of a second call a pod.
+/// The price is a second call for each pod.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_replica_that_is_killed_costs_nothing_where_the_scheduler_asks_both() {
     let mut replicas = in_the_middle_of_a_join("both-asked", AskedReplicas::Both).await;

@@ -1,5 +1,5 @@
-//! When room is kept, for whom, and against whom: one node of 4 CPU, daemon pods that nobody places, ordinary pods of
-//! 1 CPU each.
+//! Holds by priority, size and node label: one node of 4 CPU, daemon pods that no scheduler places, and ordinary pods of 1 CPU
+//! each.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::harness::{
     NodeOptions, TestExtender, consistently, describe, eventually, eventually_within, is_bound, node_of,
 };
 
-/// Long enough to see a pod that should wait go somewhere all the same.
+/// A time in which a pod that should wait would be bound.
 const A_WHILE: Duration = Duration::from_secs(4);
 
 async fn with_one_node(name: &str) -> (TestExtender, String) {
@@ -22,7 +22,7 @@ async fn with_one_node(name: &str) -> (TestExtender, String) {
     (test, node)
 }
 
-/// Waits until that many pods of the app are bound, and sees that it stays so.
+/// Waits until `count` pods of the app are bound, and checks that no more are bound for a while.
 async fn bound_and_no_more(test: &TestExtender, app: &str, count: usize) {
     let probe = async || {
         let pods = test.namespace.pods(app).await;
@@ -73,10 +73,10 @@ async fn room_is_held_for_the_highest_daemons_that_fit_together() {
         test.missing_daemon_set(name, "1500m", json!({ "priorityClassName": class })).await;
         wanted(&test, name, 1).await;
     }
-    // 3 of 4 CPU are kept for the first and the second; the third would not fit beside them, and is left out.
+    // The warden holds 3 of 4 CPU for the first and the second DaemonSet. The third does not fit beside them, and has no hold.
     test.ordinary("web", 3, json!({})).await;
     bound_and_no_more(&test, "web", 1).await;
-    // Against these only the first counts: 1.5 kept, 1 used, so that one more fits.
+    // For these pods only the hold of the first counts: 1.5 CPU held, 1 used, so one more pod fits.
     let between = test.namespace.class_that_never_preempts("between", 250).await;
     test.ordinary("important", 3, json!({ "priorityClassName": between })).await;
     bound_and_no_more(&test, "important", 1).await;
@@ -91,7 +91,7 @@ async fn no_room_is_held_for_what_can_never_fit() {
     bound_and_no_more(&test, "web", 4).await;
 }
 
-/// A kubelet that runs out of memory fails a daemon pod, and the controller makes another after a pause.
+/// A kubelet that runs out of memory evicts a daemon pod, and the controller creates another after a pause.
 #[tokio::test]
 async fn an_evicted_daemon_pod_comes_back() {
     let (test, node) = with_one_node("evicted").await;
@@ -124,7 +124,7 @@ async fn on_delete_takes_effect_when_somebody_deletes() {
     assert_eq!(back.labels().get("version").map(String::as_str), Some("2"));
 }
 
-/// An agent of 1 CPU that runs, three ordinary pods beside it, and more that wait.
+/// Fills the node with an agent of 1 CPU and three ordinary pods; three more wait.
 async fn full_with_backlog(test: &TestExtender, changes: Value) {
     test.daemon_set("agent", "1", json!({})).await;
     if changes != json!({}) {
@@ -165,7 +165,7 @@ async fn a_node_that_is_drained_and_deleted_holds_nothing() {
     bound_and_no_more(&test, "web", 3).await;
     let nodes: Api<Node> = Api::all(test.client());
     nodes.delete(&first, &DeleteParams::default()).await.unwrap();
-    // The controllers collect the pods of a Node that is gone after a minute, and only then count anew.
+    // The pod garbage collector deletes the pods of a deleted Node after a minute; then the controllers count them as gone.
     eventually_within(Duration::from_secs(150), "the node's pods are gone", async || {
         let pods = test.namespace.pods("agent").await;
         if pods.len() == 1 { Ok(()) } else { Err(describe(&pods)) }
@@ -179,13 +179,13 @@ async fn a_node_that_is_drained_and_deleted_holds_nothing() {
         describe(&pods)
     );
 
-    // The same name again is another node: the agent comes first there, too.
+    // A new Node with the same name: the warden holds room for its agent, too.
     test.namespace.nodes(1, 1, &NodeOptions::default()).await;
     test.namespace.settled("agent", 2).await;
     bound_and_no_more(&test, "web", 4).await;
 }
 
-/// An owner reference is what its author says: to get past a hold it takes a DaemonSet that wants the pod.
+/// Any author can write an owner reference. A pod passes a hold only if the DaemonSet exists and its selector matches the pod.
 #[tokio::test]
 async fn forged_owner_references_gain_nothing() {
     let (test, _) = with_one_node("forged").await;

@@ -1,4 +1,4 @@
-//! Rolling updates with surge on a full node, and preemption: who goes when somebody has to.
+//! Rolling updates with surge on a full node, and the victims of preemption.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -18,7 +18,7 @@ async fn bound(test: &TestExtender, app: &str, count: usize) -> Vec<Pod> {
     .await
 }
 
-/// Surge needs room for two: the old pod stays until the new one runs.
+/// With surge the old pod stays until the new one runs, so the node needs room for both.
 #[tokio::test]
 async fn a_surge_rollout_on_a_full_node_waits_for_room_and_then_finishes() {
     let test = TestExtender::start("surge", json!({})).await;
@@ -43,7 +43,7 @@ async fn a_surge_rollout_on_a_full_node_waits_for_room_and_then_finishes() {
     })
     .await;
 
-    // The room of one ordinary pod is enough, although others have waited longer for it.
+    // The room of one ordinary pod is enough, although other ordinary pods have waited longer for it.
     let pods = test.namespace.pods("web").await;
     let ends = pods.iter().find(|pod| is_bound(pod)).unwrap().name_any();
     test.namespace.delete::<Pod>(&ends).await;
@@ -54,7 +54,7 @@ async fn a_surge_rollout_on_a_full_node_waits_for_room_and_then_finishes() {
     assert!(test.namespace.recorder.preempted().is_empty());
 }
 
-/// kubernetes#141227: the scheduler by itself takes the victim of the lowest priority, and that is the agent.
+/// kubernetes#141227: without the warden the scheduler chooses the victim of the lowest priority, which is the agent.
 #[tokio::test]
 async fn preemption_spares_daemon_pods_where_another_node_will_do() {
     let test = TestExtender::start("spared", json!({})).await;
@@ -86,5 +86,5 @@ async fn preemption_spares_daemon_pods_where_another_node_will_do() {
     assert_eq!((after.uid(), node_of(&after)), (before.uid(), Some(&*with_agent)));
     let dropped = [("reason", "daemon_pod_victim")];
     let dropped = test.warden.metric("daemonset_warden_extender_dropped_nodes_total", &dropped).await;
-    assert!(dropped > 0.0, "the scheduler would have taken the agent, and was told not to");
+    assert!(dropped > 0.0, "the scheduler wanted to evict the agent, and the warden removed the node");
 }

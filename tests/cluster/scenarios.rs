@@ -1,7 +1,7 @@
-//! What the warden is for: daemon pods against a backlog of ordinary pods, on a real scheduler.
+//! The purpose of the warden: daemon pods and a backlog of ordinary pods compete for room, with a real scheduler.
 //!
-//! Each scenario runs with the warden as the scheduler's extender, where every daemon pod must land and nobody may be
-//! evicted, and without, where it must not work: else the scenario would show nothing. All pods have the same priority.
+//! Each scenario runs with the warden as the scheduler's extender: every daemon pod must be bound, and no pod evicted. As a
+//! control it also runs without the warden, where some daemon pods must not be bound. All pods have the same priority.
 
 mod scenario_run;
 mod table;
@@ -13,7 +13,7 @@ const NODES: usize = 6;
 
 async fn run(name: &'static str, scenario: Scenario, with_warden: bool) -> Outcome {
     let outcome = ScenarioRun::new(name, NODES, with_warden).await.run(scenario).await;
-    assert!(outcome.evicted.is_empty(), "equals evict nobody: {outcome:?}");
+    assert!(outcome.evicted.is_empty(), "pods of equal priority evict no pod: {outcome:?}");
     outcome
 }
 

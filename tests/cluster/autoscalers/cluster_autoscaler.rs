@@ -1,4 +1,4 @@
-//! The cluster-autoscaler with its KWOK provider: it writes Nodes, and KWOK runs them.
+//! The cluster-autoscaler with its KWOK provider: it creates Nodes, and KWOK makes them Ready.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::{Autoscaler, AutoscalerTest, table};
 use crate::harness::{Component, NodeOptions, Process, folder, object};
 
-/// The label whose value is the group of a node.
+/// The label that contains the node group of a node.
 const GROUP_LABEL: &str = "kwok-nodegroup";
 const GROUP: &str = "workers";
 
@@ -38,7 +38,7 @@ impl Autoscaler for ClusterAutoscaler {
         for map in config_maps(test) {
             maps.create(&PostParams::default(), &map).await.expect("a ConfigMap");
         }
-        // Its KWOK provider wants one node of a group to be there.
+        // The KWOK provider needs one existing node of the group.
         let mut first = template(test, "workers-first");
         first.spec.get_or_insert_default().provider_id = Some("kwok:workers-first".to_owned());
         Api::<Node>::all(test.namespace.client.clone())
@@ -98,7 +98,7 @@ fn component(test: &AutoscalerTest, flags: &[&str]) -> Component {
     }
 }
 
-/// A node as the group makes them.
+/// Returns a node of the group.
 fn template(test: &AutoscalerTest, name: &str) -> Node {
     let (pool, value) = test.pool();
     let labels = [(pool, value), (GROUP_LABEL, GROUP)].map(|(key, value)| (key.to_owned(), value.to_owned()));

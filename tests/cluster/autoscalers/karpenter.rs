@@ -98,7 +98,7 @@ fn node_pool(test: &AutoscalerTest, consolidate_after: &str) -> Value {
     })
 }
 
-/// One type, with 4 CPU beside the 100m and 10Mi that the provider takes for the node itself.
+/// Returns one instance type, of 4 CPU and the 100m and 10Mi that the provider reserves for the node itself.
 fn instance_types() -> Value {
     json!([{
         "name": "four",

@@ -1,18 +1,18 @@
-//! The two courses that showed what autoscalers do beside an extender, as tables.
+//! The two scenarios that show the effect of an extender on autoscalers, printed as tables.
 
 use std::time::Duration;
 
 use super::{Autoscaler, AutoscalerTest, ExtenderSetup};
 use crate::harness::{is_bound, say};
 
-/// Ordinary pods of the first course: twenty nodes of them.
+/// The ordinary pods of the first scenario: they fill twenty nodes.
 const ORDINARY: usize = 200;
-/// Nothing changes any more.
+/// The time without a change after which a step is over.
 const QUIET: Duration = Duration::from_secs(45);
-/// The time in which an autoscaler would take a node away.
+/// The time in which an autoscaler would remove a node.
 const WATCHED: Duration = Duration::from_secs(75);
 
-/// A scale-up; then a daemon comes to the full nodes, and one pod ends on each, twice.
+/// Makes the autoscaler scale up; then creates a DaemonSet for the full nodes, and deletes one pod on each node, twice.
 pub(super) async fn a_daemon_comes_to_full_nodes<A: Autoscaler>() {
     say(
         "| setup | scale-up: daemons, nodes | a daemon comes, one pod ends on each: ordinary, daemons, nodes | one more ends on each: ordinary, daemons, nodes |",
@@ -70,7 +70,8 @@ async fn say_nominations(test: &AutoscalerTest) {
     say(&format!("nominations: {}", counts.join(", ")));
 }
 
-/// Ten full nodes wait for a daemon, and one pod has ended on each for good; an eleventh has four pods. Then nodes may go.
+/// Ten nodes hold room for a daemon pod after one ordinary pod has ended on each, and an eleventh node has four ordinary
+/// pods. Then scale-down is enabled.
 pub(super) async fn a_node_is_drained_into_held_room<A: Autoscaler>() {
     say("| setup | nodes | of four pods, evicted | ordinary pods that run | nodes after |");
     say("|---|---|---|---|---|");
@@ -86,7 +87,7 @@ pub(super) async fn a_node_is_drained_into_held_room<A: Autoscaler>() {
         let four = test.ordinary_pods_end_for_good().await;
         assert_eq!(four.len(), 4);
         let wanted = test.namespace.pods("web").await.len();
-        // The emptied node has room for the daemon now.
+        // The daemon pod fits on the emptied node now, and is bound in this time.
         tokio::time::sleep(Duration::from_secs(5)).await;
         autoscaler.scale_down(&test).await;
         tokio::time::sleep(WATCHED).await;
@@ -102,7 +103,7 @@ pub(super) async fn a_node_is_drained_into_held_room<A: Autoscaler>() {
     }
     for (setup, evicted, run, wanted) in results {
         if setup == ExtenderSetup::Nominated {
-            assert_eq!((evicted, run), (0, wanted), "nobody is moved into kept room");
+            assert_eq!((evicted, run), (0, wanted), "no pod is moved into held room");
         }
     }
 }

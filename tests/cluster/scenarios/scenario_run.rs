@@ -1,4 +1,4 @@
-//! The course of a scenario: a cluster with three DaemonSets and a backlog, one thing that happens, and what comes of it.
+//! Runs a scenario: a cluster with three DaemonSets and a backlog, one event, and the outcome.
 
 use std::time::{Duration, Instant};
 
@@ -13,46 +13,46 @@ use crate::harness::{
     WardenOptions, eventually_within, is_bound, node_of,
 };
 
-/// 300m each: together 0.9 of a node's 4 CPU.
+/// DaemonSets of 300m a pod: together 0.9 of a node's 4 CPU.
 const DAEMONS: [&str; 3] = ["cni", "csi", "logs"];
-/// Waits for a whole cluster to fill.
+/// The time limit for filling a whole cluster.
 const LONG: Duration = Duration::from_secs(300);
 
-/// What happens.
+/// The event of a scenario.
 #[derive(Clone, Copy)]
 pub(crate) enum Scenario {
-    /// A, and with pods that take their time: every template changes, on full nodes with a backlog.
+    /// A and A2: every template changes, on full nodes with a backlog.
     Rollout { gone_after: &'static str },
     /// B and C: nodes join a cluster with a backlog, Ready at once or later.
     Join { ready_after: Option<&'static str> },
     /// D: daemon pods are deleted on full nodes with a backlog, one DaemonSet after the other.
     Deleted { times: usize, gone_after: &'static str },
-    /// E: DaemonSets come to full nodes, and then one ordinary pod ends on each.
+    /// E: DaemonSets are created when the nodes are full, and then one ordinary pod ends on each node.
     Late,
 }
 
-/// What came of it, once nothing changed any more.
+/// The outcome of a scenario, when nothing changes any more.
 #[derive(Debug, Default)]
 pub(crate) struct Outcome {
     /// Daemon pods bound and not terminating.
     pub(crate) daemons: usize,
-    /// Daemon pods that there should be.
+    /// Daemon pods that should be bound.
     pub(crate) wanted: usize,
-    /// Of these, the ones of the new template.
+    /// Bound daemon pods of the new template.
     pub(crate) updated: usize,
     pub(crate) ordinary: usize,
     /// Ordinary pods that fit beside all daemon pods.
     pub(crate) ordinary_possible: usize,
     pub(crate) evicted: Vec<String>,
-    /// From the event to the last change.
+    /// The time from the event to the last change.
     pub(crate) took: Duration,
 }
 
-/// A namespace, a scheduler of its own name, and the warden or not.
+/// A namespace, a scheduler of the same name, and the warden, or not.
 pub(crate) struct ScenarioRun {
     namespace: TestNamespace<&'static ControlPlane>,
     nodes: usize,
-    /// How long nothing must change before it counts as the end.
+    /// The time without a change after which the scenario is over.
     quiet: Duration,
     _scheduler: Scheduler,
     _warden: Option<Warden>,
@@ -65,7 +65,7 @@ impl ScenarioRun {
         let mut warden = None;
         if with_warden {
             let kubeconfig = Some(namespace.warden_kubeconfig().await);
-            // `NOMINATE=false` in the environment shows what nomination has to do with it.
+            // `NOMINATE=false` in the environment runs the scenario without nomination.
             let nominate = std::env::var("NOMINATE").is_ok_and(|value| value == "false").then_some(false);
             let config =
                 nominate.map_or(json!({}), |nominate| json!({ "reservation": { "nominate": nominate } }));
@@ -74,7 +74,8 @@ impl ScenarioRun {
             let mut extender = started.extender();
             extender.preempts = true;
             if nodes <= 20 {
-                // Beside the other tests on two cores a call can starve for 300 ms, and what fails open proves nothing.
+                // With the other tests on two cores a call can take more than 300 ms; then the scheduler goes on without
+                // the extender, and the test proves nothing.
                 extender.http_timeout = "5s";
             }
             options.extenders.push(extender);
@@ -83,7 +84,7 @@ impl ScenarioRun {
         let plane = namespace.plane;
         let scheduler =
             tokio::task::spawn_blocking(move || plane.scheduler(&options)).await.expect("a scheduler");
-        // Twice the scheduler's longest back-off would be better, and is what the full sizes take.
+        // The full sizes use twice the scheduler's longest back-off; the small ones less, to save time.
         let quiet = Duration::from_secs(if nodes > 20 { 20 } else { 6 });
         Self { namespace, nodes, quiet, _scheduler: scheduler, _warden: warden }
     }
@@ -97,7 +98,7 @@ impl ScenarioRun {
         }
     }
 
-    /// Deletes all that the scenario made.
+    /// Deletes all objects of the scenario.
     pub(crate) async fn clear(self) {
         let pool = format!("{POOL}={}", self.namespace.name);
         self.namespace.kubectl.succeed(&["delete", "daemonsets,deployments", "--all", "--wait=false"]).await;
@@ -142,7 +143,7 @@ impl ScenarioRun {
                 break;
             }
         }
-        // Between the deletions nothing happens for a while: it is the slowest that counts.
+        // The time of the slowest deletion, because the test waits between the deletions.
         Outcome { took: longest, ..outcome }
     }
 
@@ -173,7 +174,7 @@ impl ScenarioRun {
         self.outcome(happened, 3).await
     }
 
-    /// DaemonSets settled on nodes that are full of ordinary pods of the same size, and more of these waiting.
+    /// Fills the nodes with daemon pods and ordinary pods of the same size; more ordinary pods wait.
     async fn fill_with_small_pods(&self, gone_after: &str) {
         self.namespace.nodes(1, self.nodes, &NodeOptions::default()).await;
         self.create_daemon_sets(gone_after).await;
@@ -215,7 +216,7 @@ impl ScenarioRun {
         .await;
     }
 
-    /// Counts until nothing has changed for a while.
+    /// Counts the pods until nothing has changed for the time `quiet`.
     async fn outcome(&self, happened: Instant, ordinary_a_node: usize) -> Outcome {
         let mut counted = Outcome::default();
         let mut changed = Instant::now();

@@ -1,4 +1,4 @@
-//! The scenarios at full size, as a table: `cargo test --release --test cluster full_size -- --ignored --nocapture`.
+//! The scenarios at full size, printed as a table: `cargo test --release --test cluster full_size -- --ignored --nocapture`.
 //! `SCENARIOS=A,D` in the environment runs only these.
 
 use super::scenario_run::{Scenario, ScenarioRun};
@@ -43,7 +43,7 @@ async fn full_size() {
             if with_warden {
                 super::assert_all_run(&outcome);
             }
-            // The nodes of this scenario would be in the way of the next: the scheduler looks at all of them.
+            // Otherwise the scheduler would filter the nodes of this scenario in the next one, too.
             scenario_run.clear().await;
         }
     }
