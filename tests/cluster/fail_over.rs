@@ -90,7 +90,8 @@ async fn a_process_that_is_killed() {
     say(&format!("two extenders, process killed: {both} of 150 pods unasked"));
 }
 
-/// For a host name instead of an IP address the warden offers HTTP/2, so the scheduler uses it in the second part.
+/// The second part calls the warden by a host name. It measures HTTP/2 only in a warden that offers HTTP/2 first; now it
+/// prefers HTTP/1.1 (src/tls.rs).
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "two minutes, and alone: see the head of this file"]
 async fn a_node_that_falls_silent() {

@@ -1,4 +1,4 @@
-//! A server that was told of a cluster, and the cluster is not there.
+//! A server with a kubeconfig whose apiserver does not answer.
 
 use std::net::TcpListener;
 
@@ -10,7 +10,7 @@ use super::support::{Server, bound_daemon_pod, get_plain, run};
 #[tokio::test]
 async fn without_its_cluster_it_is_not_ready_and_fails_open() {
     let directory = tempfile::tempdir().unwrap();
-    // Bound and never answered: nobody else gets the port meanwhile.
+    // Bound and never read: no other program gets the port meanwhile.
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let kubeconfig = directory.path().join("kubeconfig");
     let text = format!(

@@ -1,4 +1,5 @@
-//! What no apiserver and no scheduler sends: a clear 4xx, or for a review that is none of our business, allowed as it is.
+//! Requests that no apiserver and no scheduler sends: the response is a 4xx with the reason. A review of another object is
+//! allowed without a patch.
 
 use axum::body::Body;
 use axum::http::{Request, StatusCode};
@@ -21,7 +22,7 @@ async fn post(path: &str, body: impl Into<Body>) -> (StatusCode, Value) {
     let status = response.status();
     let body = response.into_body().collect().await.unwrap().to_bytes();
     let metrics = String::from_utf8(state.metrics.text()).unwrap();
-    assert!(metrics.contains("daemonset_warden_panics_total 0"), "{path} met a bug");
+    assert!(metrics.contains("daemonset_warden_panics_total 0"), "{path} panicked");
     (status, serde_json::from_slice(&body).unwrap_or_else(|error| panic!("{error}: {body:?}")))
 }
 
@@ -84,7 +85,7 @@ async fn what_is_no_object_is_refused() {
     for references in [r#""x""#, "[7]", r#"[{"controller":"yes"}]"#, r#"[{"name":{}}]"#] {
         let object =
             format!(r#"{{"metadata":{{"ownerReferences":{references}}},"spec":{{"nodeName":"n"}}}}"#);
-        // Either it is no pod, or a pod without a DaemonSet; never a patch.
+        // Refused as no pod, or allowed as a pod without a DaemonSet; never patched.
         let (status, answer) = post("/mutate", review("CREATE", POD, &object, "null")).await;
         assert!(status == bad || answer["response"]["allowed"] == true, "{object}: {answer}");
         assert!(answer["response"]["patch"].is_null(), "{object}: {answer}");

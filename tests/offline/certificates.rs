@@ -1,4 +1,4 @@
-//! Certificates: made, kept, renewed and taken into use while the server runs; and who must show one.
+//! Certificates: created, reused, renewed and loaded while the server runs; and the clients that need one.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -16,13 +16,13 @@ fn mode(path: &Path) -> u32 {
     fs::metadata(path).unwrap().permissions().mode() & 0o777
 }
 
-/// The certificate that a server shows to somebody who trusts `ca`.
+/// Returns the certificate that the server sends to a client that trusts `ca`.
 async fn shown(server: &Server, ca: &Path) -> std::io::Result<CertificateDer<'static>> {
     let stream = support::connect(server.address, support::tls_config(ca, None, &[])).await?;
     Ok(stream.get_ref().1.peer_certificates().unwrap()[0].clone().into_owned())
 }
 
-/// A CA and certificates of somebody else.
+/// A CA that the warden has not made, and its certificates.
 struct OtherCa {
     issuer: Issuer<'static, KeyPair>,
     certificate: String,
@@ -42,7 +42,7 @@ impl OtherCa {
         self.sign_for(1975, 4000)
     }
 
-    /// Good from the first of January of one year to that of another.
+    /// Returns a certificate that is valid from the first of January of one year to that of another, and its key.
     fn sign_for(&self, from: i32, to: i32) -> (String, String) {
         let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
         params.not_before = rcgen::date_time_ymd(from, 1, 1);
@@ -73,7 +73,7 @@ fn start_with_files(directory: &Path) -> Server {
     Server::start(directory, &files(directory).each_ref().map(String::as_str))
 }
 
-/// Waits until the server shows another certificate to somebody who trusts `ca`.
+/// Waits until the server sends another certificate to a client that trusts `ca`.
 async fn shows_another(server: &Server, ca: &Path, before: &CertificateDer<'_>) {
     let begin = Instant::now();
     while shown(server, ca).await.is_ok_and(|now| now == *before) {
@@ -112,13 +112,13 @@ async fn a_certificate_that_does_not_fit_is_replaced_and_the_ca_stays() {
     Server::start(certs, &[]).stop();
     let ca = fs::read(certs.join("ca.crt")).unwrap();
     let leaf = fs::read(certs.join("tls.crt")).unwrap();
-    // Another server's key, as after a crash between two renames.
+    // The key of another pair, as after a crash between two renames.
     fs::write(certs.join("tls.key"), KeyPair::generate().unwrap().serialize_pem()).unwrap();
     let server = Server::start(certs, &[]);
     shown(&server, &certs.join("ca.crt")).await.unwrap();
     assert_eq!(fs::read(certs.join("ca.crt")).unwrap(), ca);
     assert_ne!(fs::read(certs.join("tls.crt")).unwrap(), leaf);
-    // While it runs, too.
+    // Also while the server runs.
     let before = shown(&server, &certs.join("ca.crt")).await.unwrap();
     fs::remove_file(certs.join("tls.crt")).unwrap();
     shows_another(&server, &certs.join("ca.crt"), &before).await;
@@ -153,7 +153,7 @@ fn files_of_others_are_left_alone() {
 
 #[tokio::test]
 async fn a_swapped_secret_is_taken_into_use_and_a_bad_one_is_not() {
-    // As the kubelet mounts it: files are links into `..data`, a link to a folder, which is swapped in one step.
+    // As the kubelet mounts a Secret: the files are links into `..data`, a link to a folder, which it replaces in one step.
     let directory = tempfile::tempdir().unwrap();
     let mount = directory.path();
     let swap = |version: &str| {
@@ -202,7 +202,7 @@ fn a_certificate_and_a_key_of_different_pairs_are_refused() {
     assert!(stderr.contains("cannot be used together"), "{stderr}");
 }
 
-/// The flags of a server that believes to be in a cluster: one that does not answer.
+/// Returns the flags of a server in a cluster whose apiserver does not answer.
 fn cluster(directory: &Path) -> [String; 2] {
     let kubeconfig = serde_json::json!({
         "apiVersion": "v1", "kind": "Config", "current-context": "none",
@@ -235,11 +235,11 @@ async fn in_a_cluster_a_bad_pair_is_waited_for() {
     fs::write(directory.path().join("tls.key"), ca.sign().1).unwrap();
     let args = [&files(directory.path())[..], &cluster(directory.path())].concat();
     let server = Server::start(directory.path(), &args.iter().map(String::as_str).collect::<Vec<_>>());
-    assert!(shown(&server, &server.ca()).await.is_err(), "what is shown is trusted by nobody");
+    assert!(shown(&server, &server.ca()).await.is_err(), "no client trusts the certificate");
     assert!(server.metric(FAILURES).await >= 1.0);
     assert_eq!(server.metric("daemonset_warden_ready").await, 0.0);
     let expires = r#"daemonset_warden_certificate_expiration_timestamp_seconds{certificate="serving"}"#;
-    assert_eq!(server.metric(expires).await, 0.0, "there is none");
+    assert_eq!(server.metric(expires).await, 0.0, "there is no certificate");
 
     ca.write(directory.path());
     grows(&server, RELOADS, 0.0).await;
@@ -273,7 +273,7 @@ async fn in_a_cluster_a_bad_client_ca_keeps_the_scheduler_out_and_nobody_else() 
     assert_eq!(ask().await, StatusCode::UNAUTHORIZED);
     assert!(server.metric(FAILURES).await >= 1.0);
 
-    // A new pair is taken into use all the same.
+    // The server loads a new pair all the same.
     let before = shown(&server, &server.ca()).await.unwrap();
     ca.write(directory.path());
     shows_another(&server, &server.ca(), &before).await;
@@ -296,7 +296,7 @@ async fn an_expired_pair_does_not_take_the_place_of_a_good_one_and_an_early_one_
     grows(&server, FAILURES, 0.0).await;
     assert_eq!(shown(&server, &server.ca()).await.unwrap(), first);
 
-    // Nobody knows whose clock is wrong, and a renewed certificate must not wait for ours.
+    // Either clock may be wrong, and a renewed certificate must not wait for the clock of this machine.
     ca.write_pair(directory.path(), ca.sign_for(3000, 3001));
     grows(&server, RELOADS, 0.0).await;
     let from = r#"daemonset_warden_certificate_not_before_timestamp_seconds{certificate="serving"}"#;
@@ -305,7 +305,7 @@ async fn an_expired_pair_does_not_take_the_place_of_a_good_one_and_an_early_one_
     assert!(log.contains("has expired already") && log.contains("is not valid yet"), "{log}");
 }
 
-/// A scheduler is to find another replica soon when this one is lost with its node.
+/// With HTTP/1.1 a scheduler finds another replica sooner when this one is lost with its node.
 #[tokio::test]
 async fn who_speaks_both_is_spoken_to_in_http1() {
     let directory = tempfile::tempdir().unwrap();
@@ -356,10 +356,10 @@ async fn only_the_scheduler_must_show_a_certificate() {
     let identity = (strangers.join("tls.crt"), strangers.join("tls.key"));
     let identity = Some((identity.0.as_path(), identity.1.as_path()));
     let config = support::tls_config(&ca, identity, &[b"http/1.1"]);
-    // With TLS 1.3 a client learns of it only when it reads.
+    // With TLS 1.3 a client sees the refusal only when it reads.
     let answer = match Client::with(server.address, config).await {
         Ok(mut client) => client.try_send(hyper::Method::GET, "/readyz", Vec::new()).await.is_ok(),
         Err(_) => false,
     };
-    assert!(!answer, "a certificate that nobody trusts is worse than none");
+    assert!(!answer, "the server ends the handshake of a client with an untrusted certificate");
 }

@@ -1,5 +1,5 @@
-//! The chart, rendered by the real Helm: what comes out is golden, what is out of schema is refused by name, and what it
-//! says of the program is true of the program.
+//! The chart, rendered by the real Helm and compared with golden files. Helm refuses values outside of the schema by name. The
+//! program accepts the rendered flags and configuration, and the pages made from the chart are up to date.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -25,7 +25,7 @@ fn read(file: &str) -> String {
 fn helm(args: &[&str]) -> Output {
     let home = tempfile::tempdir().unwrap();
     let mut helm = Command::new(tools().program("helm"));
-    // Helm writes caches and reads somebody's settings otherwise.
+    // Otherwise Helm writes caches to the home folder and reads its settings.
     for name in ["HELM_CACHE_HOME", "HELM_CONFIG_HOME", "HELM_DATA_HOME", "HOME"] {
         helm.env(name, home.path());
     }
@@ -62,7 +62,7 @@ fn helm_has_nothing_to_say() {
 fn renders_what_it_rendered() {
     for (name, args) in MATRIX {
         let text = render(args);
-        assert_eq!(text, render(args), "{name}: nothing is random");
+        assert_eq!(text, render(args), "{name}: rendered twice, the output is the same");
         golden(&format!("tests/data/chart/{name}.golden"), &text);
     }
 }
@@ -196,14 +196,14 @@ fn every_value_is_described_and_in_the_schema() {
     }
 }
 
-/// A value of values.yaml.
+/// A value of values.yaml, with its comment.
 struct Row {
     path: String,
     default: String,
     what: String,
 }
 
-/// The values: each leaf, and each mapping or list that has a comment of its own.
+/// Returns the values: each leaf, and each mapping or list that has its own comment.
 fn rows(values: &str) -> Vec<Row> {
     let parsed: Value = serde_saphyr::from_str(values).unwrap();
     let mut path: Vec<(usize, &str)> = Vec::new();
@@ -218,7 +218,7 @@ fn rows(values: &str) -> Vec<Row> {
             comment.clear();
         } else if let Some((key, _)) = text.split_once(':').filter(|_| !text.starts_with("- ")) {
             path.retain(|(of, _)| *of < indent);
-            // What is below a described mapping is its default.
+            // The lines below a mapping with a comment are its default.
             let above: Vec<_> = path.iter().map(|(_, key)| *key).collect();
             path.push((indent, key));
             if rows.iter().any(|row| above.join(".") == row.path)

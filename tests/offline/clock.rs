@@ -1,4 +1,4 @@
-//! The clock that certificates are made by is the apiserver's, and it may be wrong for a while.
+//! The warden dates certificates by the apiserver's clock, which may be wrong for a while.
 
 use std::net::Ipv4Addr;
 use std::path::Path;
@@ -26,7 +26,7 @@ use super::support::{PATIENCE, Server, connect, tls_config};
 const SECRET: &str = "/api/v1/namespaces/warden/secrets/tls";
 const YEAR: time::Duration = time::Duration::days(365);
 
-/// An apiserver that has one Secret, and a clock that can be set.
+/// An apiserver with one Secret, and a clock that a test can set.
 #[derive(Clone, Default)]
 struct Apiserver(Arc<Mutex<FakeSecret>>);
 
@@ -63,7 +63,7 @@ impl Apiserver {
         held.answer(held.secret.clone())
     }
 
-    /// Creation, or a merge patch that names the version.
+    /// Handles the creation of the Secret, or a merge patch with a resourceVersion.
     async fn write(State(apiserver): State<Self>, patch: String) -> Response {
         let patch: Value = serde_json::from_str(&patch).unwrap();
         let mut held = apiserver.0.lock().unwrap();
@@ -79,13 +79,13 @@ impl Apiserver {
         self.0.lock().unwrap().off = off;
     }
 
-    /// What is under a key of the Secret.
+    /// Returns the value of a key of the Secret.
     fn value(&self, key: &str) -> Option<Vec<u8>> {
         let held = self.0.lock().unwrap();
         Some(STANDARD.decode(held.secret.as_ref()?["data"][key].as_str()?).unwrap())
     }
 
-    /// Waits until there is something else under `tls.crt`, and gives it.
+    /// Waits until `tls.crt` has another value, and returns it.
     async fn renewed(&self, before: &[u8]) -> Vec<u8> {
         let begin = Instant::now();
         loop {
@@ -114,7 +114,7 @@ fn good_from_to(certificate: &[u8]) -> (i64, i64) {
     (parsed.validity().not_before.timestamp(), parsed.validity().not_after.timestamp())
 }
 
-/// Waits until the server shows somebody who trusts `ca` a certificate of it.
+/// Waits until the server sends a certificate that a client with the CA `ca` trusts.
 async fn trusted(server: &Server, ca: &Path) {
     let begin = Instant::now();
     while let Err(error) = connect(server.address, tls_config(ca, None, &[])).await {
@@ -146,13 +146,13 @@ async fn an_apiservers_clock_that_jumps_and_comes_back_costs_a_scheduler_nothing
     let during = apiserver.renewed(&first).await;
     let (from, to) = good_from_to(&during);
     let jumped = OffsetDateTime::now_utc().saturating_add(YEAR * 20).unix_timestamp();
-    assert!(from <= jumped && jumped < to, "good by the clock that is wrong: {from} {to}");
+    assert!(from <= jumped && jumped < to, "valid by the wrong clock: {from} {to}");
 
     apiserver.set_clock(time::Duration::ZERO);
     let after = apiserver.renewed(&during).await;
     let (from, to) = good_from_to(&after);
     let now = OffsetDateTime::now_utc().unix_timestamp();
-    assert!(from <= now && now < to, "good again: {from} {to}");
+    assert!(from <= now && now < to, "valid again: {from} {to}");
     trusted(&server, &ca).await;
     let (status, log) = server.stop();
     assert!(status.success(), "{log}");

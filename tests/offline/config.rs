@@ -1,4 +1,4 @@
-//! The configuration file: what it may say, and every fault of one that is wrong.
+//! The configuration file: its fields and defaults, and the faults that are reported.
 
 use std::time::Duration;
 
@@ -30,7 +30,7 @@ fn the_documented_defaults_are_the_defaults() {
     let page = include_str!("../../docs/configuration.md");
     let example = page.split("```yaml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
     assert_eq!(parse(example).unwrap(), Policy::default());
-    // What is left out would be a default too.
+    // A field that the example omits would have its default as well, so each field must be there.
     for field in [
         "daemonSetKinds:",
         "trustedControllers:",

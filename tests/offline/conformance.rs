@@ -1,5 +1,5 @@
-//! tests/data/conformance.jsonl, whose answers Kubernetes 1.36.3's own code gave: what is asked of the webhooks through their
-//! HTTP routes, where daemon pods should run through the pure function.
+//! The cases of tests/data/conformance.jsonl, whose answers come from Kubernetes 1.36.3's own code. The tests send the admission
+//! cases to the HTTP routes, and call the pure function for placement.
 
 use axum::Router;
 use axum::body::Body;
@@ -19,7 +19,7 @@ use tower::ServiceExt;
 async fn creation_is_judged_as_upstream_judges_it() {
     let server = server();
     for case in cases("create") {
-        // As the apiserver hands it over, and as a person wrote it.
+        // With the defaults that the apiserver sets, and as a user wrote it.
         for object in [&case["object"], &case["raw"]] {
             let answer = ask(&server, "/validate", "CREATE", object, &Value::Null).await;
             assert_judged_as_expected(&case, &answer);
@@ -77,7 +77,7 @@ fn assert_judged_as_expected(case: &Value, response: &Value) {
     }
 }
 
-/// The pod as it is once its patch is applied.
+/// Returns the pod with the patch applied.
 async fn mutate(server: &Router, mut pod: Value) -> Value {
     let response = ask(server, "/mutate", "CREATE", &pod, &Value::Null).await;
     assert_eq!(response.get("patch").is_some(), response.get("patchType").is_some(), "{response}");
@@ -89,7 +89,7 @@ async fn mutate(server: &Router, mut pod: Value) -> Value {
     pod
 }
 
-/// What a webhook answers to an operation on an object of the kind that it is for.
+/// Returns the response of a webhook to an operation on a Pod or a DaemonSet.
 async fn ask(server: &Router, path: &str, operation: &str, object: &Value, old: &Value) -> Value {
     let kind = match path {
         "/mutate" => json!({"group": "", "version": "v1", "kind": "Pod"}),

@@ -1,6 +1,6 @@
-//! Random questions, answered by Kubernetes 1.36.3's own code (tests/control-plane/cmd/oracle) and by ours: no difference.
+//! Random cases, for which Kubernetes 1.36.3's own code (tests/control-plane/cmd/oracle) and the warden give the same answers.
 //!
-//! Each run has another seed, which it prints. A difference is found again with `SEED=...`, and a long run is
+//! Each run has another seed, which it prints. `SEED=...` repeats a run, and a long run is
 //! `COUNT=100000 cargo test --release --test offline differential -- --nocapture`.
 
 use std::io::{BufRead, BufReader, Write};
@@ -22,7 +22,7 @@ use tower::ServiceExt;
 
 use super::tools;
 
-/// Enough to meet every branch, few enough for a second.
+/// Enough cases for every branch, in about a second.
 const COUNT: u64 = 2_000;
 
 #[test]
@@ -72,7 +72,7 @@ fn nodes_are_chosen_as_upstream_chooses_them() {
     });
 }
 
-/// Puts the oracle's cases of `op` to `judge`, and fails with the first few that differ.
+/// Calls `judge` for the oracle's cases of `op`, and panics with the first few differences.
 fn compare(op: &str, judge: impl Fn(&Value) -> Result<(), String>) {
     let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     let seed =
@@ -90,7 +90,7 @@ fn compare(op: &str, judge: impl Fn(&Value) -> Result<(), String>) {
         }
     }
     assert!(oracle.wait().unwrap().success() && cases == count, "the oracle ended early: {again}");
-    // Captured, it is shown when the test fails; a long run shows it with --nocapture.
+    // The output is captured, and shown when the test fails or with --nocapture.
     println!("{op}: {cases} cases, {} differences, SEED={seed}", differences.len());
     let _ = std::io::stdout().flush();
     let first = differences.iter().take(5).cloned().collect::<Vec<_>>().join("\n");
@@ -105,7 +105,7 @@ fn same(ours: &Value, upstreams: &Value) -> Result<(), String> {
     if ours == upstreams || in_order(ours) == in_order(upstreams) {
         return Ok(());
     }
-    // Of long lists only what differs can be read.
+    // Prints only the differences of long lists.
     if let (Some(ours), Some(upstreams)) = (in_order(ours), in_order(upstreams)) {
         let less = |all: &[String], known: &[String]| {
             all.iter()
@@ -123,7 +123,7 @@ fn same(ours: &Value, upstreams: &Value) -> Result<(), String> {
     Err(format!("ours {ours}\n  upstream's {upstreams}"))
 }
 
-/// Upstream walks maps in random order, so that faults of one path come in any order among themselves.
+/// Returns the causes in one order. Upstream walks maps in random order, so the causes of one path have no fixed order.
 fn in_order(causes: &Value) -> Option<Vec<String>> {
     let path = |cause: &Value| cause["field"].as_str().map(str::to_owned);
     let mut causes: Vec<(usize, String)> = causes
@@ -153,7 +153,7 @@ impl Webhook {
         Self { runtime, router: router(state) }
     }
 
-    /// The causes of a refusal by upstream's rules; none where it is allowed, or only the policy refuses.
+    /// Returns the causes of a denial by upstream's rules; empty if allowed, or denied only by the warden's own rules.
     fn causes(&self, operation: &str, object: &Value, old: &Value) -> Value {
         let kind = json!({"group": "apps", "version": "v1", "kind": "DaemonSet"});
         let review = json!({
@@ -176,7 +176,7 @@ impl Webhook {
     }
 }
 
-/// The pod as it is once its patch is applied.
+/// Returns the pod with the patch applied.
 fn mutate(mut pod: Value) -> Value {
     let review = json!({
         "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview",

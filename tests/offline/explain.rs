@@ -1,4 +1,4 @@
-//! `explain` through the real binary: upstream's own answers, every state, and what cannot be explained.
+//! `explain` by the real binary: compared with upstream's answers, in every state, and with input that is an error.
 
 use std::io::Write;
 use std::path::Path;
@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-/// Exit code, stdout, stderr.
+/// Runs `explain` and returns its exit code, stdout and stderr.
 fn explain(args: &[&str], stdin: &str) -> (Option<i32>, String, String) {
     let mut child = Command::new(env!("CARGO_BIN_EXE_daemonset-warden"))
         .arg("explain")
@@ -19,14 +19,14 @@ fn explain(args: &[&str], stdin: &str) -> (Option<i32>, String, String) {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    // Who does not read it closes it.
+    // The program closes its standard input when it does not read it.
     let _ = child.stdin.take().unwrap().write_all(stdin.as_bytes());
     let output = child.wait_with_output().unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
     (output.status.code(), text(output.stdout), text(output.stderr))
 }
 
-/// One file of cases of `run`; how many there were.
+/// Checks the `run` cases of a file, and returns their number.
 fn check_cases(text: &str) -> usize {
     let cases = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
     let cases = cases.filter(|case| case["op"] == "run");

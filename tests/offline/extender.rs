@@ -1,4 +1,4 @@
-//! `/scheduler/*` over HTTPS: the answers, their head, and what is counted.
+//! `/scheduler/*` over HTTPS: the responses, their headers, and the metrics.
 
 use axum::http::{Method, StatusCode};
 use serde_json::json;

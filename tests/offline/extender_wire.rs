@@ -1,4 +1,4 @@
-//! The bytes of `/scheduler/filter`: what kube-scheduler v1.36.3 sends and accepts, and properties of whatever a scheduler may send.
+//! The bytes of `/scheduler/filter`: requests and responses of kube-scheduler v1.36.3, and properties of arbitrary requests.
 
 use std::collections::BTreeSet;
 
@@ -77,7 +77,7 @@ fn the_answer_has_the_mode_of_the_question() {
             "FailedNodes": {}, "FailedAndUnresolvableNodes": {"a": NOT_TARGET}, "Error": "",
         })
     );
-    // CertificateNames that are not null win, even where there are Nodes too.
+    // NodeNames that are not null win over Nodes.
     let both = json!({"Pod": {}, "Nodes": {"items": [node("a")]}, "NodeNames": []});
     assert_eq!(self::answer(&both)["NodeNames"], json!([]));
     assert_eq!(self::answer(&both)["Nodes"], Value::Null);
@@ -136,7 +136,7 @@ fn a_node_is_never_dropped_silently() {
         json!([{}, {"metadata": null}, {"metadata": {"name": ""}}, {"metadata": {"name": null}}, null])
     );
     assert_eq!(answer["FailedAndUnresolvableNodes"], json!({"a": NOT_TARGET}));
-    // An ordinary pod, and a daemon pod without a target, pass everywhere, on unknown nodes too.
+    // An ordinary pod, and a daemon pod without a target, pass on every node, also on unknown nodes.
     let mut untargeted = daemon_pod("b");
     untargeted["spec"] = json!({});
     for pod in [json!({}), untargeted] {
@@ -169,7 +169,7 @@ fn keys_in_any_case() {
             answer(&json!({pod_key: pod, names_key: null, nodes_key: {items_key: [node("a"), node("b")]}}));
         assert_eq!(whole["Nodes"]["items"], json!([node("b")]));
     }
-    // As for Go, the last of several counts, and escapes are letters like others.
+    // As in Go, the last of several equal keys counts, and escaped letters in a key match.
     let answer = text(r#"{"NodeNames":["a"],"nodenames":["b"],"Pod":{},"\u004eodes":null}"#);
     assert!(answer.contains(r#""NodeNames":["b"]"#));
 }
@@ -236,7 +236,7 @@ fn rejects_what_is_no_arguments() {
     assert!(filter(many.as_bytes()).unwrap_err().contains("too many nodes"));
 }
 
-/// Something like a Node, as any text that is JSON.
+/// Generates a JSON text similar to a Node.
 fn any_node() -> impl Strategy<Value = String> {
     let name = prop_oneof![4 => "[a-d]", 1 => Just(String::new()), 1 => "[a-zé\"\\\\]{1,5}"];
     let space = "[ \n]{0,2}";
@@ -306,7 +306,7 @@ proptest! {
     ) {
         let pod = if is_daemon { daemon_pod(&target) } else { json!({}) };
         let body = format!(r#"{{"Pod":{pod},"Nodes":{{"{items}":[{}],"metadata":{{}}}},"NodeNames":null}}"#, nodes.join(","));
-        // The wrapper is echoed as it was sent where that can be read in one way only.
+        // The other fields of the list are echoed as sent, if no key occurs twice.
         let answer = text(&body);
         let passed = raw_items(&answer);
         let result: Value = serde_json::from_str(&answer.replace("1e999", "1")).unwrap();

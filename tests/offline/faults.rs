@@ -1,4 +1,5 @@
-//! The world around the real binary fails: files, the disk, the apiserver, the process itself. It says so, serves on, recovers.
+//! Faults around the real binary: files, the disk, the apiserver, the process itself. The server logs the fault, goes on serving
+//! and recovers.
 
 mod clock;
 
@@ -13,7 +14,7 @@ use serde_json::json;
 
 use super::support::{Client, PATIENCE, Server, bound_daemon_pod, get_plain, run, warden};
 
-/// Writing a file fails in this shell and what it starts, as on a full disk; pipes are no files.
+/// Makes writes to files fail in this shell and its children, as on a full disk. Pipes are not limited.
 const DISK_FULL: &str = "trap '' XFSZ; ulimit -f 0";
 
 async fn serves(server: &Server) {
@@ -31,7 +32,7 @@ async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
 
 #[test]
 fn a_folder_that_cannot_be_written_is_an_error_in_one_line() {
-    // Root may write where others may not, but not here.
+    // Also root cannot write here.
     let file = tempfile::NamedTempFile::new().unwrap();
     for folder in ["/proc/daemonset-warden", file.path().join("certs").to_str().unwrap()] {
         let ports = ["--secure-port", "0", "--metrics-bind-address", "127.0.0.1:0"];
@@ -45,7 +46,7 @@ fn a_folder_that_cannot_be_written_is_an_error_in_one_line() {
 #[tokio::test]
 async fn a_full_disk_leaves_no_half_certificate() {
     full_disk(DISK_FULL).await;
-    // Enough room for a key, and too little for a certificate.
+    // Room for a key, and too little for a certificate.
     full_disk("trap '' XFSZ; ulimit -f 1").await;
 }
 
@@ -60,7 +61,7 @@ async fn full_disk(shell: &str) {
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1), "{stderr}");
     assert!(stderr.lines().last().unwrap().contains("File too large"), "{stderr}");
-    // Then somebody makes room.
+    // Then the disk has room again.
     serves(&Server::start(directory.path(), &[])).await;
     assert_only_whole_files(directory.path());
 }
@@ -70,7 +71,7 @@ fn assert_only_whole_files(directory: &Path) {
         let entry = entry.unwrap();
         let name = entry.file_name().into_string().unwrap();
         let is_known = ["ca.crt", "ca.key", "tls.crt", "tls.key"].contains(&name.as_str());
-        // A lock is empty by nature.
+        // A lock file is empty.
         assert!(is_known && entry.metadata().unwrap().len() > 0 || name.contains("lock"), "{name}");
     }
 }
@@ -114,7 +115,7 @@ async fn killed_under_load_it_comes_back_with_the_same_ca() {
     assert_only_whole_files(directory.path());
 }
 
-/// Clients that ask until nobody answers; how many answers were right, and none was wrong.
+/// Starts clients that send requests until the server ends. Each returns the number of right answers, and panics at a wrong one.
 async fn under_load(server: &Server) -> Vec<tokio::task::JoinHandle<usize>> {
     let mut clients = Vec::new();
     for _ in 0..8 {
@@ -153,16 +154,20 @@ async fn sigterm_under_load_answers_every_request_that_was_taken() {
 #[tokio::test]
 async fn without_files_left_connections_wait_and_then_are_served() {
     let directory = tempfile::tempdir().unwrap();
-    // Made before: the limit of 48 is below what start-up with a new CA is tried with.
+    // Makes the CA first, because the start with a new CA may need more than 48 files.
     Server::start(directory.path(), &[]).stop();
     let server = Server::start_after("ulimit -n 96", directory.path(), &[]);
     let mut first = server.client().await;
     assert_eq!(first.post("/mutate", bound_daemon_pod()).await.status, StatusCode::OK);
-    // More than the process may hold, on the port that takes any.
+    // More connections than the process may open, on the TLS port.
     let silent: Vec<_> = (0..120).filter_map(|_| TcpStream::connect(server.address).ok()).collect();
     assert!(silent.len() > 96);
-    assert_eq!(first.post("/mutate", bound_daemon_pod()).await.status, StatusCode::OK, "who is in stays in");
-    // The metrics port has its own share.
+    assert_eq!(
+        first.post("/mutate", bound_daemon_pod()).await.status,
+        StatusCode::OK,
+        "an open connection is served"
+    );
+    // The metrics port has its own share of the open files.
     assert_eq!(get_plain(server.metrics, "/livez").await.status, StatusCode::OK);
     drop(silent);
     until("new connections are served again", async || {
@@ -180,13 +185,13 @@ fn the_soft_limit_of_files_is_raised() {
     let server = Server::start_after("ulimit -S -n 256", directory.path(), &[]);
     let hard = std::process::Command::new("sh").args(["-c", "ulimit -H -n"]).output().unwrap().stdout;
     let (_, log) = server.stop();
-    // Where the hard limit is as low, there is nothing to raise.
+    // The soft limit cannot be raised above a hard limit that is as low.
     if String::from_utf8(hard).unwrap().trim().parse().unwrap_or(u64::MAX) >= 8_192 {
         assert!(!log.contains("too few open files"), "{log}");
     }
 }
 
-/// What an apiserver may answer that is no answer; `{}` stands for how long a connection may live on.
+/// Wrong responses of an apiserver.
 const RUBBISH: [(&str, &[u8]); 8] = [
     ("no HTTP", b"\x00\xff\x16\x03rubbish\r\n\r\n"),
     ("a page", b"HTTP/1.1 200 OK\r\ncontent-type: text/html\r\ncontent-length: 13\r\nconnection: close\r\n\r\n<html></html>"),
@@ -228,7 +233,7 @@ async fn an_apiserver_that_drips_or_never_ends_is_no_reason_to_grow() {
     survives("drips", &slow).await;
 }
 
-/// The binary with `apiserver` as its cluster: not ready, alive, answering, quiet and small.
+/// Starts the binary with `apiserver` as its cluster. It must be live, not ready, answer requests, log little and stay small.
 async fn survives(name: &str, apiserver: &Apiserver) {
     let directory = tempfile::tempdir().unwrap();
     let kubeconfig = directory.path().join("kubeconfig");
@@ -250,7 +255,7 @@ async fn survives(name: &str, apiserver: &Apiserver) {
     assert!(!log.contains("panicked"), "{name}: {log}");
 }
 
-/// Something that listens where the kubeconfig says.
+/// A listener at the address of the kubeconfig.
 struct Apiserver {
     address: SocketAddr,
     asked: std::sync::Arc<std::sync::atomic::AtomicUsize>,
@@ -262,7 +267,7 @@ impl Apiserver {
         let address = listener.local_addr().unwrap();
         let asked = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
         let count = asked.clone();
-        // Ends with the process: tests are short.
+        // The thread ends with the test process.
         std::thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
                 count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);

@@ -1,8 +1,8 @@
-//! Every parser of outside bytes, with inputs that are nearly right: nothing panics, hangs or answers rubbish.
+//! Every parser of bytes from outside, with inputs that are nearly right: none panics, hangs or returns a wrong answer.
 //!
-//! The corpus is in tests/data/fuzz; `fuzz/mutator.rs` spoils it. Each run has another seed, which it prints; `SEED=...` runs
-//! it again. A million inputs: `COUNT=80000 cargo test --test offline fuzz:: -- --nocapture`; not with `--release`, which
-//! would not look for overflows.
+//! The corpus is in tests/data/fuzz; `fuzz/mutator.rs` changes it. Each run has another seed, which it prints; `SEED=...`
+//! repeats the run. A million inputs: `COUNT=80000 cargo test --test offline fuzz:: -- --nocapture`; not with `--release`,
+//! which does not check for overflows.
 
 mod mutator;
 mod outside;
@@ -39,9 +39,9 @@ const PREEMPT: &str = include_str!("../data/fuzz/preempt.jsonl");
 const CONFIG: &str = include_str!("../data/fuzz/config.yaml");
 const CLUSTER: &str = include_str!("../data/explain/cluster.yaml");
 
-/// A second or two for each target.
+/// Inputs for each target, in a second or two.
 const COUNT: u64 = 2_000;
-/// Far beyond what anything here takes, on a machine that is busy with other tests.
+/// The longest time for one input, on a machine that is busy with other tests.
 const SLOW: Duration = Duration::from_secs(5);
 
 #[test]
@@ -81,7 +81,7 @@ fn patches_apply_and_leave_nothing_to_do() {
     fuzz("mutate", &lines(ADMISSION), |input| {
         let Ok(request) = admission_v1::parse(input) else { return };
         let Ok(patch) = mutation::review(&policy, &request, None, None) else { return };
-        // What a Value cannot hold (1e999) is nobody's pod.
+        // A number that a Value cannot hold (1e999) is not tested.
         let Ok(mut review) = serde_json::from_slice::<Value>(input) else { return };
         let patch: json_patch::Patch = serde_json::from_str(&patch.to_json()).unwrap();
         json_patch::patch(&mut review["request"]["object"], &patch).unwrap();
@@ -146,7 +146,7 @@ fn manifests_to_explain() {
     all.extend([CLUSTER.as_bytes()]);
     fuzz("explain", &all, |input| {
         let mut observed = Inventory::new(Arc::new(Policy::default()), Instant::now());
-        // Whatever was taken in before the fault is explained too.
+        // The objects before the fault are explained as well.
         let _ = manifests::parse(&String::from_utf8_lossy(input), &mut observed);
         for row in explain(&observed.cluster, &observed.failures, &RowFilter::default()) {
             assert!(serde_json::to_string(&row).is_ok());
@@ -162,16 +162,16 @@ fn the_scanner_and_serde_json_agree() {
         let mut scanner = Scanner::new(text);
         let ours = scanner.value().and_then(|value| scanner.end().map(|()| value));
         let theirs = serde_json::from_str::<&RawValue>(text).map(RawValue::get);
-        // Ours stops at a depth that no object has.
+        // The scanner stops at a depth that no object has.
         if !ours.is_err_and(|fault| fault.to_string().contains("deep")) {
             assert_eq!(ours.ok(), theirs.ok());
         }
     });
 }
 
-/// Puts inputs made of `seeds` to `judge`; one that panics or is slow is shown.
+/// Calls `judge` for inputs mutated from `seeds`. Prints an input that panics or is slow.
 fn fuzz(target: &str, seeds: &[&[u8]], judge: impl FnMut(&[u8]) + Send) {
-    // As large as the main thread's, where files are read; a test's own is a quarter of it.
+    // A stack of the size of the main thread's, where the program reads files; a test's thread has a quarter of it.
     std::thread::scope(|scope| {
         let run = std::thread::Builder::new().stack_size(8 << 20);
         let run = run.spawn_scoped(scope, || fuzz_here(target, seeds, judge)).unwrap();
@@ -200,7 +200,7 @@ fn from_environment(name: &str) -> Option<u64> {
     Some(std::env::var(name).ok()?.parse().unwrap_or_else(|e| panic!("{name}: {e}")))
 }
 
-/// Says what the input was, if it was the last.
+/// Prints the input if its test panics.
 struct ShownInPanic<'a> {
     target: &'a str,
     seed: u64,
@@ -240,7 +240,7 @@ impl Server {
         Self { runtime, router: router(state) }
     }
 
-    /// The answer, which is always JSON; null where a Value cannot hold what was echoed.
+    /// Returns the status and the response, which must be JSON; null if a Value cannot hold an echoed number.
     fn post(&self, path: &str, body: &[u8]) -> (StatusCode, Value) {
         let request = Request::post(path).body(Body::from(body.to_vec())).unwrap();
         self.runtime.block_on(async {

@@ -1,4 +1,4 @@
-//! The shape of the code: pure folders do no I/O, data flows one way, files do not go round in circles, every file is compiled.
+//! The layers of the code: pure folders do no I/O, folders name only lower layers, files have no cycles, every file is compiled.
 
 mod imports;
 
@@ -24,7 +24,7 @@ const LAYERS: &[&[&str]] = &[
 const PURE: &[&str] =
     &["api", "scheduling", "policy", "daemonset", "cache", "reservation", "admission", "explain"];
 
-/// Files that name a folder against the order, each to be mended. An entry that is no longer needed fails the test.
+/// Files that still name a folder against the order. An entry that is no longer needed fails the test.
 const EXCEPTIONS: &[(&str, &str)] = &[
     ("cache.rs", "reservation"),
     ("cache/node_info.rs", "reservation"),
@@ -80,7 +80,7 @@ const IMPURE: &[&str] = &[
     "unsafe",
 ];
 
-/// `use std::{fs, io}` and the like, whose paths are not to be found as one word.
+/// Parts of `std` that pure folders must not import, as in `use std::{fs, io}`.
 const IMPURE_STD: &[&str] = &["fs", "env", "net", "thread", "process", "io", "time::SystemTime"];
 
 #[test]
@@ -134,7 +134,7 @@ fn data_flows_one_way() {
     assert!(unused.is_empty(), "EXCEPTIONS that are no longer needed: {unused:#?}");
 }
 
-/// A parent may name its children and the children their parent: neither is of use alone.
+/// Imports between a parent module and its children are not counted: neither is useful alone.
 #[test]
 fn files_do_not_go_round_in_circles() {
     let imports = imports();
@@ -167,7 +167,7 @@ fn files_do_not_go_round_in_circles() {
     assert!(unused.is_empty(), "CYCLES that are no longer there: {unused:#?}");
 }
 
-/// The files of src that each file of src names, by their paths below src; tests aside.
+/// Returns the files of src that each file of src names, without test modules, by their paths below src.
 fn imports() -> BTreeMap<String, BTreeSet<String>> {
     let src = root().join("src");
     let files: Vec<_> = rust_files(&src).into_iter().filter(|file| !is_test(file)).collect();
@@ -189,12 +189,12 @@ fn imports() -> BTreeMap<String, BTreeSet<String>> {
     files.iter().map(of).collect()
 }
 
-/// `server` of `server/limits.rs` and of `server.rs`.
+/// Returns `server` for `server/limits.rs` and for `server.rs`.
 fn folder_of(path: &str) -> &str {
     path.split('/').next().unwrap().trim_end_matches(".rs")
 }
 
-/// True for the files of tests, which may do as they like, as tests inside of files may.
+/// True for a file of tests, which may do I/O and name every folder.
 fn is_test(file: &Path) -> bool {
     let is_test = |part: &str| part == "tests" || part == "tests.rs" || part.ends_with("_tests.rs");
     file.strip_prefix(root()).unwrap().iter().filter_map(|part| part.to_str()).any(is_test)
@@ -225,7 +225,7 @@ fn every_file_is_compiled() {
     for start in ["src/lib.rs", "src/main.rs"].into_iter().chain(tests) {
         reach(&root().join(start), true, &mut reached);
     }
-    // Each benchmark is a program of its own, named in Cargo.toml.
+    // Each benchmark is a separate program, named in Cargo.toml.
     let manifest = fs::read_to_string(root().join("Cargo.toml")).unwrap();
     for file in rust_files(&root().join("benches")) {
         let relative = file.strip_prefix(root()).unwrap().to_str().unwrap().to_owned();
@@ -256,7 +256,7 @@ fn reach(file: &Path, is_root: bool, reached: &mut BTreeSet<PathBuf>) {
         if let Some(rest) = line.strip_prefix("#[path = \"") {
             path = rest.split('"').next().map(|path| folder.join(path));
         }
-        // `mod a { mod b; }` is a/b.rs.
+        // `mod b;` in `mod a { .. }` is a/b.rs.
         if let Some((_, name)) = line.strip_suffix(" {").and_then(|line| line.rsplit_once("mod ")) {
             inline.push(children.join(name));
         }
@@ -274,7 +274,7 @@ fn reach(file: &Path, is_root: bool, reached: &mut BTreeSet<PathBuf>) {
     }
 }
 
-/// A file without its comments and without its tests, which may do as they like.
+/// Returns the text of a file without its comments and tests.
 fn code(file: &Path) -> String {
     let text = fs::read_to_string(file).unwrap_or_default();
     let text = text.split("#[cfg(test)]\nmod tests {").next().unwrap();
@@ -286,7 +286,7 @@ fn without_comments(text: &str) -> String {
     text.lines().map(line).collect()
 }
 
-/// Whether `code` has `word` as a word of its own.
+/// True if `code` contains `word` as a whole word.
 fn names(code: &str, word: &str) -> bool {
     let is_part = |c: char| c.is_alphanumeric() || c == '_';
     code.match_indices(word).any(|(at, _)| {

@@ -1,4 +1,4 @@
-//! Clients that ask for too much, too slowly, or never: each is told or cut off, and others are served meanwhile.
+//! Clients that send too much, too slowly, or nothing: each gets an error or is disconnected, and other clients are served.
 
 use std::time::Duration;
 
@@ -14,10 +14,10 @@ fn limits() -> Limits {
     Limits::default()
 }
 
-/// What comes until the server ends the connection.
+/// Returns the bytes until the server ends the connection.
 async fn rest(stream: &mut (impl AsyncReadExt + Unpin)) -> String {
     let mut bytes = Vec::new();
-    // A server that has nothing to say may end it the hard way.
+    // The server may also reset the connection.
     let _ =
         tokio::time::timeout(PATIENCE, stream.read_to_end(&mut bytes)).await.expect("the connection ends");
     String::from_utf8(bytes).unwrap()
@@ -71,7 +71,7 @@ async fn a_slow_head_is_cut_off_and_an_idle_connection_is_not() {
     let mut slow = server.raw().await;
     slow.write_all(b"POST /mutate HTT").await.unwrap();
     assert_eq!(rest(&mut slow).await, "");
-    // Also when it was used before.
+    // Also on a connection that was used before.
     let mut slow = server.raw().await;
     slow.write_all(b"GET /livez HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
     let mut answer = [0; 15];
@@ -81,7 +81,7 @@ async fn a_slow_head_is_cut_off_and_an_idle_connection_is_not() {
     slow.write_all(b"GET /livez").await.unwrap();
     rest(&mut slow).await;
     server.metric_becomes(r#"daemonset_warden_connections_cut_total{reason="header_time"}"#, 2.0).await;
-    // Both have by now been idle for longer than a head may take.
+    // Both connections have been idle for longer than the limit of a head.
     assert_eq!(idle.get("/livez").await.status, StatusCode::OK);
     let mut never_used = never_used;
     assert_eq!(never_used.get("/livez").await.status, StatusCode::OK);
@@ -116,7 +116,7 @@ async fn a_silent_handshake_ends() {
         server.metric(r#"daemonset_warden_connections_cut_total{reason="handshake_time"}"#).await,
         1.0
     );
-    // And one that is no handshake at all.
+    // Also a connection that sends no handshake.
     let mut stream = tokio::net::TcpStream::connect(server.address).await.unwrap();
     stream.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
     let mut alert = Vec::new();
@@ -128,7 +128,7 @@ async fn a_silent_handshake_ends() {
 async fn a_client_that_does_not_read_is_cut_off() {
     let server = Local::start(Limits { write_time: SHORT, ..limits() }).await;
     let mut stream = server.raw().await;
-    // Answers that nobody reads fill every buffer between us.
+    // Responses that the client does not read fill every buffer.
     let request = b"GET /livez HTTP/1.1\r\nhost: a\r\n\r\n".repeat(1_000);
     let write = async { while stream.write_all(&request).await.is_ok() {} };
     tokio::time::timeout(PATIENCE, write).await.expect("the connection ends");
@@ -145,7 +145,7 @@ async fn where_there_are_too_many_requests_the_slowest_is_shed_at_once() {
     assert_eq!(client.post("/mutate", bound_daemon_pod()).await.status, StatusCode::OK);
     let answer = rest(&mut slow).await;
     assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
-    assert!(!answer.contains("retry-after"), "it would be tried ten times");
+    assert!(!answer.contains("retry-after"), "the apiserver would repeat the request ten times");
     assert_eq!(server.metric(r#"daemonset_warden_http_requests_shed_total{reason="requests"}"#).await, 1.0);
     server.metric_becomes("daemonset_warden_http_requests_in_flight", 0.0).await;
 }

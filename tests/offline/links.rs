@@ -1,4 +1,4 @@
-//! Links between the pages lead somewhere.
+//! Every link between the pages leads to an existing file and heading.
 
 use std::path::{Path, PathBuf};
 
@@ -33,7 +33,7 @@ fn every_link_of_every_page_leads_to_a_file_and_a_heading() {
     assert!(faults.is_empty(), "{faults:#?}");
 }
 
-/// The anchors of a page's headings, as they are made on the usual sites.
+/// Returns the anchors of a page's headings, as GitHub makes them.
 fn headings(page: &Path) -> Vec<String> {
     let text = std::fs::read_to_string(page).unwrap();
     text.lines()

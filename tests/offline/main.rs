@@ -1,6 +1,6 @@
-//! Tests without a cluster: the real router, the real binary, golden outputs, and the shape of the code.
+//! Tests without a cluster: the real router, the real binary, golden files, and the layers of the code.
 
-// The whole crate is tests: a failed unwrap is a failed test.
+// The crate contains only tests: a failed unwrap is a failed test.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, clippy::print_stderr)]
 
 mod apiserver_unreachable;
@@ -31,11 +31,11 @@ mod serve;
 mod support;
 mod traces;
 
-// Both show the same values to the chart.
+// The cluster tests use the same values.
 #[path = "../cluster/harness/chart_values.rs"]
 mod chart_values;
 
-// Helm comes from the same build as the control plane of tests/cluster.
+// Helm and the oracle come from the cache of the cluster tests.
 #[path = "../cluster/harness/tools.rs"]
 #[allow(dead_code, reason = "the cluster's tests use more of it")]
 mod tools;

@@ -1,7 +1,7 @@
-//! The real binary after many requests of every kind: it is small, and does not grow.
+//! The memory of the real binary after many requests of every kind: it stays below a limit, and does not grow.
 //!
-//! The figures: `cargo test --release --test offline memory:: -- --nocapture`. Without `--release` it is a tenth as many, and
-//! debug code is larger.
+//! For the figures: `cargo test --release --test offline memory:: -- --nocapture`. Without `--release` there are a tenth as many
+//! requests, and the debug binary is larger.
 
 #[path = "../../benches/load/requests.rs"]
 #[allow(dead_code, unreachable_pub)]
@@ -15,12 +15,12 @@ use super::support::{Client, Server};
 
 const COUNT: usize = if cfg!(debug_assertions) { 10_000 } else { 100_000 };
 const CLIENTS: usize = 8;
-/// After the first [`COUNT`].
+/// The limit after the first [`COUNT`] requests.
 const RESIDENT_MIB: f64 = if cfg!(debug_assertions) { 60.0 } else { 40.0 };
-/// From there to the end of the second: arenas are not filled evenly.
+/// The limit of the growth in the second [`COUNT`] requests; the allocator does not fill its memory evenly.
 const GROWTH_MIB: f64 = 2.0;
 
-/// The paths and bodies, each as often as it says of a thousand.
+/// Returns paths and bodies, each with its share of a thousand requests.
 fn mix() -> Vec<(usize, &'static str, Vec<u8>, StatusCode)> {
     let body =
         |name: &str| requests::requests().into_iter().find(|request| request.name == name).unwrap().body;
@@ -51,14 +51,14 @@ async fn many_requests_leave_nothing_behind() {
             clients.spawn(async move {
                 let mut client = None;
                 for asked in 0..COUNT / CLIENTS {
-                    // Each connection has some of every kind.
+                    // Each connection sends requests of every kind.
                     if asked % 1_000 == 0 {
                         client = Some(match number % 4 {
                             0 => Client::http2(address, &ca).await.unwrap(),
                             _ => Client::http1(address, &ca).await.unwrap(),
                         });
                     }
-                    // 607 and 1,000 have no divisor in common: all are asked, well mixed.
+                    // 607 and 1,000 have no common divisor, so each request is sent, in a mixed order.
                     let (path, body, expected) = &mix[(asked * 607 + number * 125) % mix.len()];
                     let answer = client.as_mut().unwrap().post(path, body.to_vec()).await;
                     assert_eq!(answer.status, *expected, "{path}");

@@ -1,4 +1,4 @@
-//! docs/metrics.md says what the code does.
+//! Generates docs/metrics.md from the table of metrics, and fails if it differs.
 
 use daemonset_warden::telemetry::metrics;
 

@@ -1,4 +1,4 @@
-//! `/mutate`, case by case, but for priority, through the review as it is sent.
+//! `/mutate`, case by case, through whole reviews. The default priority has its own tests.
 
 use std::collections::BTreeMap;
 
@@ -29,7 +29,7 @@ fn mutate(pod: &Value) -> Patch {
     mutate_text(&Policy::default(), &review_of(&pod.to_string())).unwrap()
 }
 
-/// The operations, each as `op path`.
+/// Returns the operations, each as `op path`.
 fn operations(patch: &Patch) -> Vec<String> {
     let operations: Vec<Value> = serde_json::from_str(&patch.to_json()).unwrap();
     let name = |operation: &Value| {
@@ -45,7 +45,7 @@ fn apply(pod: &Value, patch: &Patch) -> Value {
     pod
 }
 
-/// The pod after `/mutate`, which then has nothing left to do.
+/// Returns the pod after `/mutate`. A second call must return no patch.
 fn mutated(pod: &Value) -> Value {
     let patched = apply(pod, &mutate(pod));
     assert_eq!(mutate(&patched).to_json(), "[]", "the second call would patch again: {patched}");
@@ -79,7 +79,7 @@ fn pod(spec: &Value) -> Value {
     json!({"metadata": {"name": "d-1", "ownerReferences": [owner("apps/v1", "DaemonSet", true)]}, "spec": spec})
 }
 
-/// A pod whose tolerations need nothing, so that only the affinity is looked at.
+/// Returns a pod with all tolerations, so that only the affinity is patched.
 fn placed(node_name: &str, affinity: &Value) -> Value {
     let mut pod = pod(&json!({"affinity": affinity, "tolerations": daemon_tolerations()}));
     if !node_name.is_empty() {
@@ -191,7 +191,7 @@ fn cases_42_and_44_no_target_is_invented() {
     ] {
         assert!(mutate(&placed("", &affinity)).is_empty(), "{affinity}");
     }
-    assert!(mutate(&pod(&json!({}))).is_empty(), "not even tolerations");
+    assert!(mutate(&pod(&json!({}))).is_empty(), "no tolerations are added either");
 }
 
 #[test]
@@ -284,7 +284,7 @@ fn cases_48_and_49_only_the_same_toleration_counts() {
         expected.extend(daemon_tolerations());
         assert_eq!(tolerations_after(json!({"tolerations": [own]})), json!(expected));
     }
-    // An empty value is no value.
+    // An empty value is the same as none.
     let own = not_ready(json!({"operator": "Exists", "value": ""}));
     let mut expected = daemon_tolerations();
     expected[0] = own.clone();
@@ -342,7 +342,7 @@ fn no_tolerations_where_a_whitelist_would_refuse_them() {
     assert_eq!(operations(&patch), ["add /spec/affinity", "remove /spec/nodeName"]);
     let elsewhere = mutate_text(&policy, &review.replace("\"agents\"", "\"others\"")).unwrap();
     assert_eq!(operations(&elsewhere).len(), 3);
-    // Labels that are known count, the name alone where they are not.
+    // The name counts only if the Namespace's labels are not known.
     let request = admission_v1::parse(review.as_bytes()).unwrap();
     let unlabelled = mutation::review(&policy, &request, Some(&BTreeMap::new()), None).unwrap();
     assert_eq!(operations(&unlabelled).len(), 3);
@@ -508,7 +508,7 @@ fn rejects_what_is_no_pod() {
     assert!(mutate_text(&Policy::default(), &review_of(&many)).unwrap_err().contains("too many tolerations"));
 }
 
-/// Whole reviews and their patches.
+/// Compares the patches of whole reviews with golden files.
 #[test]
 fn golden_reviews() {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/mutate");
@@ -526,7 +526,7 @@ fn golden_reviews() {
     assert_eq!(count, 3);
 }
 
-/// Any JSON, of few words, so that some of it means something.
+/// Generates JSON from a few words, so that some of it has a meaning.
 fn any_json() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
         Just(json!(null)),
@@ -595,7 +595,7 @@ proptest! {
     ) {
         let spec = json!({"nodeName": node, "affinity": affinity, "tolerations": tolerations, "future": future, "hostNetwork": host_network});
         let pod = pod(&spec);
-        // What is no pod is refused as a whole; the rest is patched at most once.
+        // Refused if it is no pod; otherwise patched at most once.
         if let Ok(patch) = mutate_text(&Policy::default(), &review_of(&pod.to_string())) {
             let patched = apply(&pod, &patch);
             prop_assert_eq!(mutate(&patched).to_json(), "[]");

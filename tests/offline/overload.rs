@@ -1,7 +1,7 @@
-//! The real binary under attack: it answers a good request meanwhile, sheds the rest, and stays small.
+//! The real binary under attack: it answers the requests of a good client, sheds the others, and stays small.
 //!
-//! The figures, in full size: `cargo test --release --test offline overload:: -- --nocapture --test-threads=1`. Without
-//! `--release` there are fewer attackers, and other tests run beside these, so no time is asserted.
+//! For the figures, in full size: `cargo test --release --test offline overload:: -- --nocapture --test-threads=1`. Without
+//! `--release` there are fewer attackers, and other tests run at the same time, so the tests assert no times.
 
 mod attacks;
 
@@ -13,9 +13,9 @@ use self::attacks::{Attackers, Target};
 use super::support::{Client, Server, bound_daemon_pod, processor_time};
 
 const FULL_SIZE: bool = !cfg!(debug_assertions);
-/// How long an attack is borne.
+/// The duration of an attack.
 const DURATION: Duration = Duration::from_secs(if FULL_SIZE { 10 } else { 2 });
-/// In all of them.
+/// The limit of the peak memory in each attack.
 const MEMORY_MIB: u64 = 150;
 const P99: Duration = Duration::from_millis(50);
 
@@ -23,7 +23,7 @@ fn sized(full: usize) -> usize {
     if FULL_SIZE { full } else { full / 10 }
 }
 
-/// What a good client saw.
+/// The responses that the good client got.
 struct LoadResult {
     times: Vec<Duration>,
     answered: usize,
@@ -37,7 +37,7 @@ impl LoadResult {
     }
 }
 
-/// A good client beside an attack.
+/// Runs an attack and a good client at the same time.
 async fn under<A, Attack>(name: &str, attack: impl FnOnce(Target) -> Attack) -> (Server, LoadResult)
 where
     A: Send + 'static,
@@ -61,7 +61,7 @@ where
     println!("| {name} | {answered} | {shed} | {p50:.1?} | {p99:.1?} | {peak} | {ours:.0}% | {theirs:.0}% |");
     assert!(peak < MEMORY_MIB, "{name}: {peak} MiB");
     assert!(!FULL_SIZE || p99 < P99, "{name}: {p99:?}");
-    // And when it is over, everything is as before.
+    // After the attack the server sheds no requests any more.
     let mut client = server.client().await;
     let begin = Instant::now();
     while client.post("/mutate", bound_daemon_pod()).await.status != StatusCode::OK {
@@ -73,7 +73,7 @@ where
     (server, seen)
 }
 
-/// One request after the other on one connection, as an apiserver's and a scheduler's in turn.
+/// Sends requests on one connection, one after the other: an apiserver's and a scheduler's in turn.
 async fn ask(client: &mut Client) -> LoadResult {
     let mut seen = LoadResult { times: Vec::new(), answered: 0, shed: 0 };
     let names: Vec<String> =
@@ -126,7 +126,7 @@ async fn slow_clients() {
     let (server, seen) = under("50 slow clients", |target| attacks::slow(target, 50)).await;
     assert_eq!(seen.shed, 0);
     if FULL_SIZE {
-        assert!(cuts(&server, "header_time").await >= 25.0, "half of them are slow with the head");
+        assert!(cuts(&server, "header_time").await >= 25.0, "half of the attackers are slow with the head");
         assert!(
             server.metric("daemonset_warden_http_errors_total{code=\"408\"}").await >= 25.0,
             "the others with the body"
@@ -155,9 +155,9 @@ async fn handshake_flood() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn huge_bodies() {
     let (server, seen) = under("32 bodies without end", |target| attacks::huge_bodies(target, 32)).await;
-    assert_eq!(seen.shed, 0, "small bodies are not shed for large ones");
+    assert_eq!(seen.shed, 0, "the server sheds large bodies before small ones");
     let too_large = server.metric("daemonset_warden_http_errors_total{code=\"413\"}");
-    // Or there is no memory left for another one.
+    // Refused as too large, or because no memory is left for another body.
     assert!(!FULL_SIZE || too_large.await + shed(&server, "memory").await > 0.0);
 }
 
@@ -177,7 +177,7 @@ async fn rapid_resets() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn open_streams() {
-    // Of 100 streams each: four times as many as have a place at once.
+    // 100 streams each: four times the limit of requests at once.
     let (server, seen) =
         under("10 HTTP/2 clients that end no stream", |target| attacks::open_streams(target, 10)).await;
     assert_eq!(seen.shed, 0, "the slowest are shed");

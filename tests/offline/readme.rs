@@ -1,4 +1,4 @@
-//! The README's curl lines, and what it says that they answer.
+//! The README's curl examples, and the responses that it shows.
 
 use axum::body::Body;
 use axum::http::Request;
@@ -36,7 +36,7 @@ async fn post(path: &str, body: String) -> Value {
     serde_json::from_slice(&response.into_body().collect().await.unwrap().to_bytes()).unwrap()
 }
 
-/// The patch of an answer that has one, else the answer.
+/// Returns the decoded patch of a response that has one, else the response.
 fn in_the_clear(answer: Value) -> Value {
     match answer["response"]["patch"].as_str() {
         Some(patch) => serde_json::from_slice(&BASE64_STANDARD.decode(patch).unwrap()).unwrap(),

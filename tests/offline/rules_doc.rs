@@ -1,4 +1,4 @@
-//! docs/rules.md is made from the table of rules.
+//! Generates docs/rules.md from the table of rules, and fails if it differs.
 
 use std::path::Path;
 

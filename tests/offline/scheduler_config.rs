@@ -1,4 +1,4 @@
-//! `scheduler-config`, by the real binary: what it prints is golden, and what could not work is refused.
+//! `scheduler-config`, by the real binary: its output is compared with golden files, and it refuses arguments that cannot work.
 
 use std::io::Write;
 use std::path::Path;
@@ -14,7 +14,7 @@ fn data(name: &str) -> String {
     folder.join(name).to_str().unwrap().to_owned()
 }
 
-/// A certificate and its key, made anew each time: no key is kept in the repository.
+/// A certificate and its key, made for each run: the repository contains no key.
 struct Client {
     _folder: tempfile::TempDir,
     certificate: String,
@@ -35,7 +35,7 @@ impl Client {
         Self { _folder: folder, certificate, key }
     }
 
-    /// The text with words where the files' content is.
+    /// Replaces the content of the files by words.
     fn masked(&self, text: &str) -> String {
         let encoded = |path: &str| STANDARD.encode(std::fs::read(path).unwrap());
         text.replace(&encoded(&self.certificate), "CERTIFICATE").replace(&encoded(&self.key), "KEY")
@@ -67,7 +67,7 @@ fn prints_what_it_printed() {
         golden(&format!("tests/data/scheduler-config/{name}.golden"), &made.masked(&text));
         let parsed: serde_json::Value = serde_saphyr::from_str(&text).unwrap();
         let extender = &parsed["extenders"][0];
-        // What would be dangerous to lose, whoever updates the golden file.
+        // Fields that must not get lost in an update of the golden file.
         assert_eq!(extender["enableHTTPS"], true);
         assert_eq!(extender["ignorable"], true);
         assert_eq!(extender["nodeCacheCapable"], true);
@@ -75,7 +75,7 @@ fn prints_what_it_printed() {
     }
 }
 
-/// Two ways to us, each by itself enough.
+/// With two URLs the scheduler calls both.
 #[test]
 fn prints_an_entry_a_url() {
     let ca = data("ca.crt");

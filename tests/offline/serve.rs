@@ -1,4 +1,4 @@
-//! The real binary: its flags, its ports, its first words and its last.
+//! The real binary: its flags, its ports, its start and its end.
 
 use std::io::Write;
 use std::net::TcpListener;
@@ -31,7 +31,7 @@ async fn serves_admission_over_both_http_versions() {
     assert_eq!(server.metric(patched).await, 2.0);
     let (status, log) = server.stop();
     assert!(status.success());
-    // stderr is no terminal here, so each line is an object.
+    // stderr is no terminal here, so each line of the log is a JSON object.
     let lines: Vec<serde_json::Value> =
         log.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("{line}"))).collect();
     let reviewed: Vec<_> = lines.iter().filter(|line| line["message"] == "reviewed").collect();
@@ -159,7 +159,7 @@ async fn sigterm_ends_idle_connections_and_answers_what_is_in_work() {
     let server = Server::start(directory.path(), &[]);
     let mut idle = server.client().await;
     idle.get("/livez").await;
-    // A request of which the last byte is missing.
+    // A request without its last byte.
     let config = support::tls_config(&server.ca(), None, &[b"http/1.1"]);
     let mut in_work = support::connect(server.address, config).await.unwrap();
     let body = bound_daemon_pod();
@@ -173,7 +173,7 @@ async fn sigterm_ends_idle_connections_and_answers_what_is_in_work() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     server.signal("TERM");
-    // The idle connection ends although the other one is still in work.
+    // The idle connection ends while the other request is still in work.
     let begin = Instant::now();
     while idle.try_send(Method::GET, "/livez", Vec::new()).await.is_ok() {
         assert!(begin.elapsed() < PATIENCE);
@@ -194,7 +194,7 @@ async fn sigterm_ends_idle_connections_and_answers_what_is_in_work() {
 async fn starts_quickly_with_certificates_present() {
     let directory = tempfile::tempdir().unwrap();
     Server::start(directory.path(), &[]).stop();
-    // Other tests run beside this one, so not every start is quick; one that is shows what the program needs.
+    // Other tests run at the same time, so some starts are slow; the fastest shows the time that the program needs.
     let quick = (0..20).any(|_| {
         let begin = Instant::now();
         let server = Server::start(directory.path(), &[]);

@@ -1,5 +1,5 @@
-//! What the tests of the server share: the real binary on free ports, the server in this process with other limits, and a
-//! client that speaks HTTP/1.1 or HTTP/2 over TLS.
+//! Functions that the tests of the server share: the real binary on free ports, the server in this process with other limits,
+//! and a client for HTTP/1.1 and HTTP/2 over TLS.
 
 #![allow(unreachable_pub)] // a test crate has no outside
 
@@ -30,7 +30,7 @@ use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-/// Nothing here takes longer, however busy the machine is.
+/// The longest time to wait for anything, on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Installs rustls' provider, as main.rs does.
@@ -39,21 +39,21 @@ pub fn crypto() {
     ONCE.call_once(|| rustls::crypto::ring::default_provider().install_default().unwrap());
 }
 
-/// The real binary, not started yet.
+/// Returns the command of the real binary, not started yet.
 pub fn warden(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_daemonset-warden"));
     command.args(args).env_remove("RUST_LOG").stdin(Stdio::null());
     command
 }
 
-/// Runs the real binary to its end: exit code, stdout, stderr.
+/// Runs the real binary to its end. Returns its exit code, stdout and stderr.
 pub fn run(args: &[&str]) -> (Option<i32>, String, String) {
     let output = warden(args).output().unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
     (output.status.code(), text(output.stdout), text(output.stderr))
 }
 
-/// The real binary, serving; killed when dropped.
+/// The real binary as a running server. Killed when dropped.
 pub struct Server {
     child: Child,
     pub address: SocketAddr,
@@ -68,7 +68,7 @@ impl Server {
         Self::start_with(&[], directory, args)
     }
 
-    /// As [`Self::start`], with variables in its environment.
+    /// Starts it with variables in its environment, otherwise as [`Self::start`].
     pub fn start_with(variables: &[(&str, &str)], directory: &Path, args: &[&str]) -> Self {
         let certs = directory.to_str().unwrap();
         let mut all =
@@ -79,7 +79,7 @@ impl Server {
         Self::spawn(directory, command)
     }
 
-    /// As [`Self::start`], by a shell that first does something to itself, such as `ulimit -n 64`.
+    /// Starts it by a shell that first runs `shell`, such as `ulimit -n 64`, otherwise as [`Self::start`].
     pub fn start_after(shell: &str, directory: &Path, args: &[&str]) -> Self {
         let certs = directory.to_str().unwrap();
         let serve =
@@ -118,12 +118,12 @@ impl Server {
         Client::http1(self.address, &self.ca()).await.unwrap()
     }
 
-    /// The most memory that it has had so far.
+    /// Returns its peak memory so far.
     pub fn peak_mib(&self) -> u64 {
         self.status_kib("VmHWM:") / 1_024
     }
 
-    /// The memory that it has now.
+    /// Returns its resident memory.
     pub fn resident_mib(&self) -> f64 {
         self.status_kib("VmRSS:") as f64 / 1_024.0
     }
@@ -134,7 +134,7 @@ impl Server {
         line.trim().trim_end_matches(" kB").parse().unwrap()
     }
 
-    /// The processor time that it has had so far.
+    /// Returns its CPU time so far.
     pub fn processor_time(&self) -> Duration {
         processor_time(&self.child.id().to_string())
     }
@@ -144,7 +144,7 @@ impl Server {
         assert!(Command::new("kill").args(["-s", name, &pid]).status().unwrap().success());
     }
 
-    /// Waits for the end: how, and what it logged.
+    /// Waits for the end. Returns the exit status and the log.
     pub fn wait(mut self) -> (ExitStatus, String) {
         let begin = Instant::now();
         loop {
@@ -156,13 +156,13 @@ impl Server {
         }
     }
 
-    /// Ends it by SIGTERM: how, and what it logged.
+    /// Ends it by SIGTERM. Returns the exit status and the log.
     pub fn stop(self) -> (ExitStatus, String) {
         self.signal("TERM");
         self.wait()
     }
 
-    /// The value of a series.
+    /// Returns the value of a series.
     pub async fn metric(&self, series: &str) -> f64 {
         metric(self.metrics, series).await
     }
@@ -175,23 +175,23 @@ impl Drop for Server {
     }
 }
 
-/// The processor time that a process has had so far.
+/// Returns the CPU time of a process so far.
 pub fn processor_time(process: &str) -> Duration {
     let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap();
-    // After the name, which may be anything: fields 14 and 15, in hundredths of a second.
+    // Fields 14 and 15, in hundredths of a second. The name before them may contain anything.
     let mut fields = stat.rsplit_once(')').unwrap().1.split_whitespace().skip(11);
     let mut ticks = || fields.next().unwrap().parse::<u64>().unwrap();
     Duration::from_millis(10 * (ticks() + ticks()))
 }
 
-/// What the one line on stdout says: `listening on https://A (CA F), metrics on http://B`.
+/// Parses the line on stdout: `listening on https://A (CA F), metrics on http://B`.
 fn addresses(line: &str) -> Option<(SocketAddr, SocketAddr)> {
     let (secure, metrics) =
         line.trim().strip_prefix("listening on https://")?.split_once(", metrics on http://")?;
     Some((secure.split(' ').next()?.parse().ok()?, metrics.parse().ok()?))
 }
 
-/// The server in this process, for limits that are too long or too large to wait for.
+/// The server in this process, with smaller limits, so that a test need not wait for the real ones.
 pub struct Local {
     pub address: SocketAddr,
     pub metrics: SocketAddr,
@@ -226,7 +226,7 @@ impl Local {
         Client::http1(self.address, &self.ca()).await.unwrap()
     }
 
-    /// A TLS connection with nothing on it.
+    /// Opens a TLS connection without a request.
     pub async fn raw(&self) -> TlsStream<TcpStream> {
         connect(self.address, tls_config(&self.ca(), None, &[b"http/1.1"])).await.unwrap()
     }
@@ -251,7 +251,7 @@ async fn metric(address: SocketAddr, series: &str) -> f64 {
     line.unwrap_or_else(|| panic!("no {series} in {text}")).rsplit(' ').next().unwrap().parse().unwrap()
 }
 
-/// An answer.
+/// A response.
 #[derive(Debug)]
 pub struct Answer {
     pub status: StatusCode,
@@ -323,7 +323,7 @@ impl Client {
         let exchange = async {
             let response = match self {
                 Self::Http1(sender) => {
-                    // The answer before this request may not have been seen to its end yet.
+                    // hyper may not have read the end of the last response yet.
                     sender.ready().await?;
                     sender.send_request(request).await?
                 }
@@ -340,7 +340,7 @@ impl Client {
         self.try_send(method, path, body.into()).await.unwrap_or_else(|error| panic!("{path}: {error:?}"))
     }
 
-    /// With headers of its own.
+    /// Sends a POST request with these headers.
     pub async fn post_with(&mut self, headers: &[(&str, &str)], path: &str, body: &str) -> Answer {
         self.try_send_with(headers, Method::POST, path, body.into()).await.unwrap()
     }
@@ -354,7 +354,7 @@ impl Client {
     }
 }
 
-/// One request without TLS.
+/// Sends a GET request without TLS.
 pub async fn get_plain(address: SocketAddr, path: &str) -> Answer {
     let stream = TcpStream::connect(address).await.unwrap();
     let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
@@ -362,7 +362,7 @@ pub async fn get_plain(address: SocketAddr, path: &str) -> Answer {
     Client::Http1(sender).get(path).await
 }
 
-/// What a client trusts and shows.
+/// Returns a client's configuration, with the CA that it trusts and its certificate and key.
 pub fn tls_config(ca: &Path, identity: Option<(&Path, &Path)>, alpn: &[&[u8]]) -> ClientConfig {
     crypto();
     let mut roots = RootCertStore::empty();
@@ -385,20 +385,20 @@ pub async fn connect(address: SocketAddr, config: ClientConfig) -> std::io::Resu
     connect_as("localhost", address, config).await
 }
 
-/// The same, for a client that knows the server by `host`, a name or an address.
+/// Connects as a client that knows the server by `host`, a name or an address.
 pub async fn connect_as(
     host: &'static str,
     address: SocketAddr,
     config: ClientConfig,
 ) -> std::io::Result<TlsStream<TcpStream>> {
     let stream = TcpStream::connect(address).await?;
-    // As Go's clients do.
+    // Go's clients do the same.
     stream.set_nodelay(true)?;
     let name = ServerName::try_from(host).unwrap();
     TlsConnector::from(Arc::new(config)).connect(name, stream).await
 }
 
-/// A review of a pod that its controller has bound to node `n1`.
+/// Returns a review of a daemon pod whose controller has set the node name `n1`.
 pub fn bound_daemon_pod() -> String {
     review(
         "CREATE",
@@ -408,7 +408,7 @@ pub fn bound_daemon_pod() -> String {
     )
 }
 
-/// A review as an apiserver writes it.
+/// Returns a review as an apiserver writes it.
 pub fn review(operation: &str, kind: &str, object: &str, old_object: &str) -> String {
     format!(
         r#"{{"kind":"AdmissionReview","apiVersion":"admission.k8s.io/v1","request":{{"uid":"705ab4f5-6393-11e8-b7cc-42010a800002","kind":{kind},"namespace":"default","operation":"{operation}","userInfo":{{"username":"system:serviceaccount:kube-system:daemon-set-controller"}},"object":{object},"oldObject":{old_object},"dryRun":false,"options":null}}}}"#

@@ -1,5 +1,5 @@
-//! Spans, from the real binary to a collector that reads OTLP. The collector has a thread of its own, since it has to answer
-//! while a test waits for the binary to end.
+//! Spans, from the real binary to a collector that reads OTLP. The collector has its own thread, because it must answer while a
+//! test waits for the end of the binary.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -33,15 +33,15 @@ use super::support::{PATIENCE, Server, bound_daemon_pod, crypto, review};
 
 const SAMPLED: (&str, &str) = ("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01");
 const UNSAMPLED: (&str, &str) = ("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00");
-/// Batches go at once instead of after five seconds.
+/// Exports batches at once instead of after five seconds.
 const SOON: (&str, &str) = ("OTEL_BSP_SCHEDULE_DELAY", "20");
 
-/// The flags that trace every request.
+/// Returns the flags that trace every request.
 fn all(url: &str) -> [&str; 4] {
     ["--tracing-endpoint", url, "--tracing-sampling-rate-per-million", "1000000"]
 }
 
-/// A DaemonSet that is refused, with its name where an apiserver puts it.
+/// Returns a review of a DaemonSet that is denied, with its name also in the request, as an apiserver writes it.
 fn daemon_set(name: &str) -> String {
     let review = review(
         "CREATE",
@@ -136,12 +136,12 @@ async fn every_route_has_spans_that_sigterm_sends() {
         )
         .await;
     assert_eq!(client.post("/mutate", "{").await.status, StatusCode::BAD_REQUEST);
-    // None of these is a route for requests of the cluster.
+    // These routes are not traced.
     client.get("/livez").await;
     client.post(&format!("/{long}"), "").await;
-    // An unsampled caller is asked for nothing.
+    // A request of an unsampled trace has no span.
     client.post_with(&[UNSAMPLED], "/mutate", &bound_daemon_pod()).await;
-    // Five seconds before the batch would go.
+    // SIGTERM comes before the batch would be exported, after 5 s.
     let (status, log) = server.stop();
     assert!(status.success(), "{log}");
 
@@ -187,7 +187,7 @@ async fn only_a_caller_that_samples_is_traced_by_default() {
     for traceparent in [UNSAMPLED.1, "", "00", "00-0-0-01", "zz", long.as_str(), "\u{e4}"] {
         client.post_with(&[("traceparent", traceparent)], "/mutate", &bound_daemon_pod()).await;
     }
-    assert_eq!(collector.connections(), 0, "with nothing to send nobody connects");
+    assert_eq!(collector.connections(), 0, "without spans the exporter does not connect");
     client.post_with(&[SAMPLED], "/mutate", &bound_daemon_pod()).await;
     server.stop();
     assert_eq!(collector.spans().len(), 1);
@@ -214,7 +214,7 @@ async fn without_the_flag_nobody_connects() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_collector_that_refuses_is_told_once_and_counted() {
     let directory = tempfile::tempdir().unwrap();
-    // A port that nobody may listen on.
+    // A port on which no process listens.
     let args = all("http://127.0.0.1:1");
     let server = Server::start_with(&[SOON], directory.path(), &args);
     let mut client = server.client().await;
@@ -248,7 +248,7 @@ async fn a_collector_that_recovers_gets_the_spans_from_then_on() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_collector_that_says_nothing_holds_up_neither_requests_nor_the_end() {
-    // Connections open, since the kernel takes them, and no byte is ever answered.
+    // The kernel accepts connections, and no response is ever sent.
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", silent.local_addr().unwrap());
     let directory = tempfile::tempdir().unwrap();
@@ -256,7 +256,7 @@ async fn a_collector_that_says_nothing_holds_up_neither_requests_nor_the_end() {
     let server = Server::start_with(&[SOON], directory.path(), &args);
     let mut client = server.client().await;
     let (begin, mut slowest) = (Instant::now(), Duration::ZERO);
-    // Until the queue is full, and on.
+    // More spans than the queue holds.
     while server.metric(DROPPED).await < 1_000.0 {
         for _ in 0..200 {
             let asked = Instant::now();
@@ -271,7 +271,7 @@ async fn a_collector_that_says_nothing_holds_up_neither_requests_nor_the_end() {
     let begin = Instant::now();
     let (status, log) = server.stop();
     assert!(status.success(), "{log}");
-    // 2 s for a last call, 3 s for the spans, and a busy machine.
+    // 2 s for a last request, 3 s for the spans, and a busy machine.
     assert!(begin.elapsed() < Duration::from_secs(15), "{:?}", begin.elapsed());
     assert!(log.contains("ended with spans that were not sent"), "{log}");
 }
@@ -289,7 +289,7 @@ async fn spans_go_over_tls_to_an_https_endpoint() {
     collector.has(1).await;
     server.stop();
 
-    // The same without its authority: nothing is sent to whom nobody vouches for.
+    // Without the CA of its certificate, the exporter does not trust the collector and sends nothing.
     let others = directory.path().join("ca.crt");
     let server =
         Server::start_with(&[SOON, ("SSL_CERT_FILE", others.to_str().unwrap())], directory.path(), &args);
@@ -342,7 +342,7 @@ impl Collector {
         Self::listen(None).await
     }
 
-    /// With a certificate for 127.0.0.1 of an authority that it makes, all in this folder.
+    /// Starts a collector with a certificate for 127.0.0.1; the certificate and its CA are in this folder.
     async fn start_tls(directory: &Path) -> Self {
         crypto();
         let source = CertificateSource::Development {
@@ -409,7 +409,7 @@ impl Collector {
     }
 }
 
-/// Answers requests of a connection, and keeps those that it accepts.
+/// Answers the requests of a connection, and records those that it accepts.
 async fn serve(
     stream: impl AsyncRead + AsyncWrite + Unpin,
     heads: &Mutex<Vec<hyper::http::request::Parts>>,
@@ -428,7 +428,7 @@ async fn serve(
         let answer = Response::builder().status(status).body(Full::new(Bytes::new())).unwrap();
         Ok::<_, Infallible>(answer)
     };
-    // A connection that breaks is the other side's fault, and its test sees it.
+    // The test sees an error of the connection on the exporter's side.
     let _ = hyper::server::conn::http1::Builder::new()
         .serve_connection(TokioIo::new(stream), service_fn(answer))
         .await;

@@ -1,4 +1,4 @@
-/* Shifts the wall clock of one process by as many seconds as the file $CLOCK_SHIFT says. For LD_PRELOAD. */
+/* Shifts the wall clock of one process by the seconds in the file $CLOCK_SHIFT. For LD_PRELOAD. */
 #define _GNU_SOURCE
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,4 +1,5 @@
-//! The wall clock jumps while the real binary runs: what is measured goes on, what is dated is dated anew, and nothing is lost.
+//! The wall clock jumps while the real binary runs: timeouts are not affected, certificates are renewed, and no connection is
+//! lost.
 
 use std::fs;
 use std::path::Path;
@@ -16,7 +17,7 @@ use crate::support::{Client, Server, bound_daemon_pod, tls_config, warden};
 const DAY: i64 = 24 * 60 * 60;
 const EXPIRES: &str = "daemonset_warden_certificate_expiration_timestamp_seconds{certificate=\"serving\"}";
 
-/// A clock that is as wrong as the server's.
+/// A clock shifted by that many seconds, as the server's.
 #[derive(Debug)]
 struct Shifted(i64);
 
@@ -31,7 +32,7 @@ fn now(shift: i64) -> i64 {
     i64::try_from(now.as_secs()).unwrap() + shift
 }
 
-/// The server, with a clock that a file shifts; how it is shifted.
+/// Starts the server with a clock that a file shifts, and returns a function that shifts it.
 fn start(directory: &Path) -> (Server, impl Fn(i64)) {
     let (library, file) = (directory.join("clock.so"), directory.join("shift"));
     let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/offline/faults/clock.c");
@@ -53,7 +54,7 @@ fn start(directory: &Path) -> (Server, impl Fn(i64)) {
     (Server::spawn(Path::new(certs), command), shift)
 }
 
-/// Somebody who believes that it is `shift` seconds later than it is.
+/// Connects a client whose clock is `shift` seconds ahead.
 async fn client(server: &Server, shift: i64) -> std::io::Result<Client> {
     let mut config = tls_config(&server.ca(), None, &[b"http/1.1"]);
     config.time_provider = Arc::new(Shifted(shift));
@@ -68,7 +69,7 @@ async fn when_the_clock_jumps_certificates_follow_and_connections_stay() {
     serves(&server).await;
     let mut patient = server.client().await;
     assert_eq!(patient.get("/livez").await.status, StatusCode::OK);
-    // A month, past the renewal, past the end, a year back, before the CA, and right again.
+    // A month ahead, after the renewal, after the expiration, a year back, before the CA, and right again.
     for shifted in [30, 70, 400, -365, -20_000, 0].map(|days| days * DAY) {
         shift(shifted);
         until(&format!("a certificate for {} days from now", shifted / DAY), async || {
@@ -76,12 +77,12 @@ async fn when_the_clock_jumps_certificates_follow_and_connections_stay() {
             (30 * DAY..=90 * DAY).contains(&left)
         })
         .await;
-        // The clocks of a cluster are wrong together, or this one's clients would know.
+        // The clients' clocks are wrong by the same time; with another clock they would refuse the certificate.
         let mut client = client(&server, shifted).await.unwrap();
         assert_eq!(client.post("/mutate", bound_daemon_pod()).await.status, StatusCode::OK);
-        // It has been idle for no longer than the test has run.
+        // The connection was idle only for the real time of the test.
         assert_eq!(patient.post("/mutate", bound_daemon_pod()).await.status, StatusCode::OK);
-        assert_eq!(fs::read(server.ca()).unwrap(), ca, "clients were given it by hand");
+        assert_eq!(fs::read(server.ca()).unwrap(), ca, "the CA stays, because clients have a copy");
     }
     for reason in ["idle", "header_time", "write_time", "handshake_time"] {
         let cut = format!("daemonset_warden_connections_cut_total{{reason=\"{reason}\"}}");

@@ -1,9 +1,9 @@
-//! Makes bad inputs out of good ones: tokens are moved, doubled, dropped and replaced, and sometimes bytes are.
+//! Makes bad inputs from good ones: it moves, doubles, removes and replaces tokens, and sometimes bytes.
 //!
-//! Neither coverage nor nightly is needed: inputs that stay mostly right reach far behind the parser, which random bytes
-//! never do.
+//! This needs neither coverage data nor nightly Rust: inputs that are mostly right reach the code behind the parser, which
+//! random bytes do not.
 
-/// Tokens that parsers, and what comes after them, have tripped over elsewhere.
+/// Tokens that have been a problem for parsers of other projects.
 const WORDS: [&str; 62] = [
     "null",
     "true",
@@ -69,7 +69,7 @@ const WORDS: [&str; 62] = [
     "*a",
 ];
 
-/// Random numbers from a seed (splitmix64): the same in every release of every crate.
+/// Random numbers from a seed (splitmix64): the same with every version of every dependency.
 pub(super) struct Random(pub(super) u64);
 
 impl Random {
@@ -81,7 +81,7 @@ impl Random {
         mixed ^ (mixed >> 31)
     }
 
-    /// Below `end`, which is not 0.
+    /// Returns a number below `end`, which must not be 0.
     pub(super) fn below(&mut self, end: usize) -> usize {
         usize::try_from(self.next() % end as u64).unwrap()
     }
@@ -91,10 +91,10 @@ impl Random {
     }
 }
 
-/// A mutation of one of `seeds`.
+/// Returns a mutation of one of `seeds`.
 pub(super) fn mutate(random: &mut Random, seeds: &[&[u8]]) -> Vec<u8> {
     let mut input = random.one(seeds).to_vec();
-    // Few changes mostly: each one more makes it likelier that the rest is never looked at.
+    // Mostly few changes: with each further change the parser is more likely to stop early.
     let changes = [0, 1, 1, 1, 2, 2, 3, 5, 20][random.below(9)];
     for _ in 0..changes {
         change(random, &mut input, seeds);
@@ -113,7 +113,7 @@ fn change(random: &mut Random, input: &mut Vec<u8>, seeds: &[&[u8]]) {
             let (start, end) = token(random, input);
             input.drain(start..end);
         }
-        // A value in another's place.
+        // Replaces a value by another.
         6..=8 => {
             let other = random.one(seeds);
             let (start, end) = value(random, other);
@@ -125,7 +125,7 @@ fn change(random: &mut Random, input: &mut Vec<u8>, seeds: &[&[u8]]) {
             let (start, end) = value(random, input);
             input.splice(start..end, b"null".iter().copied());
         }
-        // Once more, and then perhaps once more.
+        // Repeats a part, once or more often.
         10 => {
             let (start, end) = value(random, input);
             let taken = input[start..end].to_vec();
@@ -161,7 +161,7 @@ fn change(random: &mut Random, input: &mut Vec<u8>, seeds: &[&[u8]]) {
     }
 }
 
-/// The place of some token: a string, a word, a number or a mark.
+/// Returns the range of a random token: a string, a word, a number or a mark.
 fn token(random: &mut Random, input: &[u8]) -> (usize, usize) {
     if input.is_empty() {
         return (0, 0);
@@ -177,7 +177,7 @@ fn token(random: &mut Random, input: &[u8]) -> (usize, usize) {
     }
 }
 
-/// The place of some object, array or token.
+/// Returns the range of a random object, array or token.
 fn value(random: &mut Random, input: &[u8]) -> (usize, usize) {
     if input.is_empty() || random.below(2) == 0 {
         return token(random, input);

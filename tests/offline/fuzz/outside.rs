@@ -1,4 +1,4 @@
-//! What is read from elsewhere than requests: the apiserver's objects, Secrets and certificates, files and flags of operators.
+//! Input that does not come in requests: the apiserver's objects, Secrets, certificates, and files and flags of operators.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -43,7 +43,7 @@ fn objects_of_watches() {
     let args = daemonset_warden::api::extender_v1::ExtenderArgs::parse(body).unwrap();
     fuzz("watches", &lines(OBJECTS), |input| {
         let cluster = &mut observed.cluster;
-        // As whatever is watched: an object of one kind that is sent as another's is only one more that is nearly right.
+        // As each watched kind: an object of another kind is one more input that is nearly right.
         passes::<Node>(input, "", "Node", cluster);
         passes::<Pod>(input, "", "Pod", cluster);
         passes::<DaemonSet>(input, "apps", "DaemonSet", cluster);
@@ -55,7 +55,7 @@ fn objects_of_watches() {
         let (result, _) = refusal::in_cluster(cluster, &args, Instant::now());
         assert!(serde_json::from_slice::<Value>(&result.body.to_vec(body)).is_ok());
         cluster.take_effects();
-        // What is wrong with one object must not be the whole cluster's for good.
+        // Starts again, so that the objects of earlier inputs do not slow the test down.
         if cluster.nodes().count() > 50 || cluster.pods().count() > 50 {
             observed = super::cluster();
         }
@@ -66,14 +66,14 @@ fn objects_of_watches() {
     );
 }
 
-/// An event and a list with `input` in it, and what comes of them.
+/// Decodes a watch event and a list that contain `input`, and applies the objects to the cache.
 fn passes<T: WatchedKind>(input: &[u8], group: &str, kind: &str, cluster: &mut Cache) {
     let kind = builtin(group, "v1", kind);
     let event = [br#"{"type":"MODIFIED","object":"#, input, b"}"].concat();
     let event = serde_json::from_slice::<WatchEvent<TrimmedObject<T>>>(&event);
     let list = [br#"{"metadata":{"resourceVersion":"9"},"items":["#, input, b"]}"].concat();
     let list = serde_json::from_slice::<ObjectList<TrimmedObject<T>>>(&list);
-    // An input may be more than one item.
+    // The input may contain several items.
     if let (Ok(WatchEvent::Modified(one)), Ok(list)) = (&event, &list) {
         assert_eq!(list.items.last().map(|lean| lean.object.is_ok()), Some(one.object.is_ok()));
     }
@@ -101,7 +101,7 @@ fn secrets_with_certificates() {
         content.apply_plan(&plan, NOW).unwrap()
     };
     let good = made(BTreeMap::new()).data().clone();
-    // One input is a whole Secret: its keys are taken apart again at a mark that no PEM has.
+    // One input is a whole Secret, joined with bytes 0 and 1, which no PEM contains, and split again there.
     let joined = |data: &BTreeMap<String, Vec<u8>>| {
         data.iter().map(|(key, bytes)| [key.as_bytes(), b"\0", bytes].concat()).collect::<Vec<_>>().join(&1)
     };
@@ -112,7 +112,7 @@ fn secrets_with_certificates() {
             Some((String::from_utf8(entry[..at].to_vec()).ok()?, entry[at + 1..].to_vec()))
         };
         let after = made(input.split(|byte| *byte == 1).filter_map(entry).collect());
-        // One step or two, and it is in order.
+        // One or two steps must repair the Secret.
         let after = made(after.data().clone());
         assert!(!decide(&after.state(), None, &names, NOW).writes(), "{:?}", after.state());
         assert!(after.pair().is_some() && after.is_trusted_by(&after.bundle()));
@@ -190,7 +190,7 @@ fn flags() {
         }
         let names: Vec<String> = text.split(',').map(str::to_owned).collect();
         let names = CertificateNames::parse(&names);
-        // What is not refused can be in a certificate.
+        // A certificate must be possible for every accepted list of names.
         if names.faults().is_empty() {
             let plan = decide(&SecretContent::read(BTreeMap::new()).state(), None, &names, NOW);
             SecretContent::read(BTreeMap::new()).apply_plan(&plan, NOW).unwrap();

@@ -1,11 +1,11 @@
-//! The modules of this crate that a file names, in `use` lines and in paths anywhere in its code.
+//! Finds the modules of this crate that a file names, in `use` lines and in paths anywhere in its code.
 
 use proc_macro2::{TokenStream, TokenTree};
 use quote::ToTokens;
 
-/// The paths below the crate's root that `source` names, its tests aside; `module` is its own path.
+/// Returns the paths below the crate's root that `source` names, without its tests; `module` is its own path.
 ///
-/// `use a::{b, c}` is two paths. Names of items stand at the end of a path as those of modules do.
+/// `use a::{b, c}` is two paths. A path may end with the name of an item or of a module.
 pub(super) fn named_modules(source: &str, module: &[String]) -> Vec<Vec<String>> {
     let mut file = syn::parse_file(source).unwrap();
     file.items.retain(|item| !is_test(item));
@@ -34,7 +34,7 @@ fn read(tokens: TokenStream, module: &mut Vec<String>, named: &mut Vec<Vec<Strin
             {
                 at = path(&tokens, at, module.clone(), module, named);
             }
-            // `mod inner { .. }` is a level more for `super`.
+            // `mod inner { .. }` adds a level for `super`.
             TokenTree::Ident(word) if *word == "mod" => {
                 if let (Some(TokenTree::Ident(name)), Some(TokenTree::Group(body))) =
                     (tokens.get(at + 1), tokens.get(at + 2))
@@ -55,7 +55,7 @@ fn read(tokens: TokenStream, module: &mut Vec<String>, named: &mut Vec<Vec<Strin
     }
 }
 
-/// Reads the path that begins at `at`, where `base` is what it stands in; returns where it ends.
+/// Reads the path that begins at `at`, relative to `base`. Returns the position after it.
 fn path(
     tokens: &[TokenTree],
     mut at: usize,
@@ -85,7 +85,7 @@ fn path(
             _ => break,
         }
         at += 1;
-        // Only `::` goes on.
+        // Only `::` continues the path.
         if !(tokens.get(at).is_some_and(is_colon) && tokens.get(at + 1).is_some_and(is_colon)) {
             break;
         }

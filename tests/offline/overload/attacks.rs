@@ -1,7 +1,7 @@
-//! What hostile or broken clients do, over and over until they are dropped.
+//! Attacks of hostile or broken clients, repeated until they are dropped.
 //!
-//! They would be on machines of their own. Here they run on threads that get what processor time the server leaves, and who is
-//! refused comes again after a pause: otherwise it would be measured how the kernel divides two cores between us.
+//! In reality the clients run on other machines. Here their threads have a low priority, and a client that is refused pauses
+//! before it tries again: otherwise the tests would measure how the kernel divides two cores.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -18,17 +18,17 @@ use tokio_rustls::client::TlsStream;
 
 use crate::support::{connect, tls_config};
 
-/// How long somebody who was refused takes to come again.
+/// The pause before a client that was refused tries again.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// A runtime for attackers; dropped, they are gone.
+/// A runtime for attackers. Ends them when dropped.
 pub(super) struct Attackers(Option<Runtime>);
 
 impl Attackers {
     pub(super) fn new() -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
-            // On Linux, of the thread.
+            // On Linux this sets the priority of the thread.
             .on_thread_start(|| {
                 rustix::process::nice(19).unwrap();
             })
@@ -37,7 +37,7 @@ impl Attackers {
         Self(Some(runtime.unwrap()))
     }
 
-    /// Begins an attack.
+    /// Starts an attack.
     pub(super) async fn begin<A: Send + 'static>(
         &self,
         attack: impl Future<Output = A> + Send + 'static,
@@ -52,7 +52,7 @@ impl Drop for Attackers {
     }
 }
 
-/// Whom to attack.
+/// The server to attack.
 #[derive(Clone)]
 pub(super) struct Target {
     pub(super) address: SocketAddr,
@@ -75,7 +75,7 @@ impl Target {
     }
 }
 
-/// Connections that ask once and then keep quiet.
+/// Connections that send one request and then stay idle.
 pub(super) async fn idle(target: Target, count: usize) -> Vec<Stream> {
     let mut streams = Vec::new();
     let config = target.http1();
@@ -88,7 +88,7 @@ pub(super) async fn idle(target: Target, count: usize) -> Vec<Stream> {
     streams
 }
 
-/// A byte now and then: half of them of a head, half of a body.
+/// Requests that are sent slowly, byte by byte: half of the clients send a head so, half a body.
 pub(super) async fn slow(target: Target, count: usize) -> JoinSet<()> {
     each(&target, count, |number, target: Target| async move {
         let mut stream = target.stream(&target.http1()).await?;
@@ -102,7 +102,7 @@ pub(super) async fn slow(target: Target, count: usize) -> JoinSet<()> {
     })
 }
 
-/// TCP connections that never say anything; those that are closed are opened again.
+/// TCP connections on which nothing is sent; closed ones are opened again.
 pub(super) async fn silent(target: Target, count: usize) -> JoinSet<()> {
     each(&target, count, |_, target: Target| async move {
         let mut stream = TcpStream::connect(target.address).await?;
@@ -111,7 +111,7 @@ pub(super) async fn silent(target: Target, count: usize) -> JoinSet<()> {
     })
 }
 
-/// Whole handshakes, and nothing after them.
+/// Complete TLS handshakes, without a request.
 pub(super) async fn handshakes(target: Target, count: usize) -> JoinSet<()> {
     each(&target, count, |_, target: Target| async move {
         drop(target.stream(&target.http1()).await?);
@@ -132,7 +132,7 @@ pub(super) async fn huge_bodies(target: Target, count: usize) -> JoinSet<()> {
     })
 }
 
-/// Whole bodies of 4 MiB that must be held until their last byte, which does not come.
+/// Bodies of 4 MiB without their last byte: the server keeps them until it gives up.
 pub(super) async fn held_bodies(target: Target, count: usize) -> JoinSet<()> {
     each(&target, count, |_, target: Target| async move {
         let mut stream = target.stream(&target.http1()).await?;
@@ -145,7 +145,7 @@ pub(super) async fn held_bodies(target: Target, count: usize) -> JoinSet<()> {
     })
 }
 
-/// Large questions whose answers, as large, are not read.
+/// Large requests whose responses, equally large, the client does not read.
 pub(super) async fn untaken_answers(target: Target, count: usize) -> JoinSet<()> {
     let names: Vec<String> =
         (0..190_000).map(|number| format!("node-{number:06}.nodes.cluster-1.example")).collect();
@@ -159,14 +159,14 @@ pub(super) async fn untaken_answers(target: Target, count: usize) -> JoinSet<()>
         async move {
             let mut stream = target.stream(&target.http1()).await?;
             stream.write_all(request.as_bytes()).await?;
-            // Longer than anybody may take.
+            // Longer than the server waits for a client.
             sleep(Duration::from_secs(11)).await;
             Ok(())
         }
     })
 }
 
-/// Heads that are almost as long as they may be, and not at their end.
+/// Heads of almost the largest length, without their end.
 pub(super) async fn half_heads(target: Target, count: usize) -> JoinSet<()> {
     each(&target, count, |_, target: Target| async move {
         let mut stream = target.stream(&target.http1()).await?;
@@ -177,7 +177,7 @@ pub(super) async fn half_heads(target: Target, count: usize) -> JoinSet<()> {
     })
 }
 
-/// A handshake message that is announced to be as long as there is, and comes but for its last byte.
+/// A TLS handshake message of almost the largest length, without its last byte.
 pub(super) async fn half_handshakes(target: Target, count: usize) -> JoinSet<()> {
     each(&target, count, |_, target: Target| async move {
         let mut stream = TcpStream::connect(target.address).await?;
@@ -200,21 +200,21 @@ pub(super) async fn rapid_resets(target: Target, count: usize) -> JoinSet<()> {
 
 /// HTTP/2 streams opened and never ended.
 pub(super) async fn open_streams(target: Target, count: usize) -> JoinSet<()> {
-    // No more than are allowed: who opens more is cut off, and holds none.
+    // No more streams than the server allows: it disconnects a client that opens more.
     streams(&target, count, |id| if id < 200 { headers(id, 0x4) } else { Vec::new() })
 }
 
-/// A head in pieces without end (CVE-2024-27316).
+/// A head in CONTINUATION frames without end (CVE-2024-27316).
 pub(super) async fn continuations(target: Target, count: usize) -> JoinSet<()> {
     streams(&target, count, |id| if id == 1 { headers(1, 0) } else { frame(9, 0, 1, &literal_header()) })
 }
 
-/// Frames that must be answered (CVE-2019-9512, CVE-2019-9515).
+/// Frames that the server must answer (CVE-2019-9512, CVE-2019-9515).
 pub(super) async fn pings_and_settings(target: Target, count: usize) -> JoinSet<()> {
     streams(&target, count, |_| [frame(6, 0, 0, &[0; 8]), frame(4, 0, 0, &[])].concat())
 }
 
-/// Windows that make the answer come byte by byte, or not at all (CVE-2019-9511).
+/// Flow-control windows that let the server send the response byte by byte, or not at all (CVE-2019-9511).
 pub(super) async fn no_window(target: Target, count: usize) -> JoinSet<()> {
     streams(&target, count, |id| {
         let window = frame(4, 0, 0, &[0, 4, 0, 0, 0, 0]);
@@ -222,8 +222,8 @@ pub(super) async fn no_window(target: Target, count: usize) -> JoinSet<()> {
     })
 }
 
-/// Writes what `next` says for each odd stream id until the connection ends, without reading, and begins anew; after
-/// nothing more it waits for that end.
+/// Writes the bytes that `next` returns for each odd stream id, without reading, until the connection ends, and starts again.
+/// When `next` returns no bytes, it waits for the end of the connection.
 fn streams(
     target: &Target,
     count: usize,
@@ -241,7 +241,7 @@ fn streams(
                 let _ = tokio::io::copy(&mut stream, &mut tokio::io::sink()).await;
                 break;
             }
-            // Until cut off; one that was not is given up, so that others take its place.
+            // Until the server disconnects, or for 5 s, so that other clients get a connection.
             if stream.write_all(&bytes).await.is_err() || begin.elapsed() > Duration::from_secs(5) {
                 break;
             }
@@ -263,7 +263,7 @@ fn headers(stream: u32, flags: u8) -> Vec<u8> {
     headers_of("POST", "/mutate", stream, flags)
 }
 
-/// HEADERS with HPACK's static table: method, scheme, path and authority.
+/// Returns a HEADERS frame with HPACK's static table: method, scheme, path and authority.
 fn headers_of(method: &str, path: &str, stream: u32, flags: u8) -> Vec<u8> {
     let method = if method == "GET" { 0x82 } else { 0x83 };
     let length = u8::try_from(path.len()).unwrap();
@@ -275,7 +275,7 @@ fn literal_header() -> Vec<u8> {
     [&[0x00, 1, b'x', 100][..], &[b'y'; 100]].concat()
 }
 
-/// `count` attackers; each attacks again when an attack is over, until the set is dropped.
+/// Starts `count` attackers. Each repeats its attack until the set is dropped.
 fn each<Attack, Attacking>(target: &Target, count: usize, attack: Attack) -> JoinSet<()>
 where
     Attack: Fn(usize, Target) -> Attacking + Clone + Send + 'static,
@@ -286,7 +286,7 @@ where
         let (target, attack) = (target.clone(), attack.clone());
         attackers.spawn(async move {
             loop {
-                // Being refused is what is expected.
+                // The server is expected to refuse the attack.
                 let _ = attack(number, target.clone()).await;
                 sleep(PAUSE).await;
             }
