@@ -1,6 +1,6 @@
 //! `/mutate` without the server: from the body of a review to the patch.
 
-// A failed unwrap ends the benchmark, as it should.
+// A failed unwrap must end the benchmark.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::hint::black_box;
@@ -10,7 +10,7 @@ use daemonset_warden::admission::mutation;
 use daemonset_warden::api::admission_v1;
 use daemonset_warden::policy::Policy;
 
-/// Daemon pods of 4 to 5 KB: one needs its target and all six tolerations, one more than that, one nothing.
+/// Daemon pods of 4 to 5 KB: the first needs its target and all six tolerations, the second more, the third nothing.
 const REVIEWS: [(&str, &str); 3] = [
     ("bound by its controller", include_str!("../tests/data/mutate/bound-by-its-controller.review.json")),
     ("legacy, host network", include_str!("../tests/data/mutate/legacy-host-network.review.json")),

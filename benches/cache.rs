@@ -1,8 +1,8 @@
-//! What the view of the cluster costs: 5,000 nodes, 150,000 pods and 30 DaemonSets, from the JSON that an apiserver sends to
-//! what the hot path reads.
+//! The cost of the cache for 5,000 nodes, 150,000 pods and 30 DaemonSets: from the JSON that an apiserver sends to the state that
+//! the hot path reads.
 //!
-//! `cargo bench --bench cache` prints resident memory and microseconds an event; `-- NODES PODS` takes other numbers. Objects
-//! are made one at a time, so that what is measured is the cache and not the input.
+//! `cargo bench --bench cache` prints resident memory and microseconds an event; `-- NODES PODS` sets other numbers. Objects
+//! are made one at a time, so that the memory is that of the cache and not of the input.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
@@ -55,7 +55,7 @@ fn main() {
     println!("{:>6.1} MiB resident in the end", resident());
 }
 
-/// Decodes and applies `count` objects, and says what that took; making them is not counted.
+/// Decodes and applies `count` objects, and prints the time; making them is not counted.
 fn feed<T: WatchedKind>(
     cluster: &SharedCache,
     what: &str,
@@ -69,8 +69,8 @@ fn feed<T: WatchedKind>(
         let line = format!(r#"{{"type":"MODIFIED","object":{}}}"#, make(index));
         let begin = Instant::now();
         let event: WatchEvent<TrimmedObject<T>> = serde_json::from_str(&line).unwrap();
-        let WatchEvent::Modified(lean) = event else { unreachable!() };
-        let object = lean.object.unwrap();
+        let WatchEvent::Modified(trimmed) = event else { unreachable!() };
+        let object = trimmed.object.unwrap();
         let decoded = Instant::now();
         object.apply(&mut cluster.lock(), &kind, decoded);
         cluster.refresh_changed();
@@ -120,7 +120,7 @@ fn daemon_set(index: usize) -> String {
     )
 }
 
-/// The first of them are the DaemonSets' pods, one a node each where there are enough.
+/// Returns a pod. The first ones are the DaemonSets' pods, one for each node and DaemonSet if `pods` is large enough.
 fn pod(index: usize, nodes: usize, version: usize) -> String {
     let daemon_pods = nodes * DAEMON_SETS * 2 / 3;
     let (kind, owner, app) = if index < daemon_pods {
@@ -178,7 +178,7 @@ fn millis(time: Duration) -> f64 {
     time.as_secs_f64() * 1e3
 }
 
-/// In MiB, as the kernel counts it.
+/// Returns the resident memory of this process in MiB, as the kernel counts it.
 fn resident() -> f64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));

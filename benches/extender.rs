@@ -1,6 +1,6 @@
-//! `/scheduler/filter` without the server: parsing, judging and writing.
+//! `/scheduler/filter` without the server: parsing the arguments, filtering, and writing the result.
 
-// A failed unwrap ends the benchmark, as it should.
+// A failed unwrap must end the benchmark.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::hint::black_box;
@@ -76,7 +76,7 @@ fn daemon_pod(target: &str) -> Value {
     pod
 }
 
-/// About 9 KB, as a cloud provider's: labels, managed fields, images.
+/// Returns a Node of about 9 KB, as of a cloud provider: with labels, managed fields and images.
 fn node(index: usize) -> Value {
     let labels: serde_json::Map<String, Value> = (0..20)
         .map(|label| (format!("topology.example.com/label-{label}"), json!(format!("value-{index}-{label}"))))

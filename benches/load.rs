@@ -1,8 +1,8 @@
-//! `cargo bench --bench load [-- mutate validate names nodes]`: the real server end to end over TLS on 127.0.0.1, against a Go
-//! peer (benches/peer) in the same run, in turn. Needs Go and h2load (Debian: nghttp2-client).
+//! `cargo bench --bench load [-- mutate validate names nodes]`: the real server over TLS on 127.0.0.1, and in turn with it a Go
+//! peer (benches/peer). Needs Go and h2load (Debian: nghttp2-client).
 //!
-//! Of the rates only the ratios mean something: machines differ, and the load generator shares the cores with the server. What
-//! a call costs in CPU time, and what the server holds in memory, are what docs/operate.md gives for sizing.
+//! Compare only the ratios of the rates: machines differ, and the load generator shares the cores with the server. docs/operate.md
+//! uses the CPU time of a call and the memory of the server for sizing.
 
 #![allow(
     clippy::unwrap_used,
@@ -23,11 +23,11 @@ use load::process::{Stat, median};
 use load::requests::requests;
 use load::servers::{Server, load, p99};
 
-/// How often each side is measured; the median counts.
+/// The measurements of each side, of which the median counts.
 const ROUNDS: usize = 3;
 
 fn main() {
-    let asked: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
+    let wanted: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
     let folder = tempfile::tempdir().expect("a folder");
     let warden = Server::warden(folder.path());
     let peer = Server::peer(folder.path());
@@ -38,7 +38,7 @@ fn main() {
     println!("|---|---|---|---|---|---|---|---|---|---|---|");
     for request in requests()
         .into_iter()
-        .filter(|request| asked.is_empty() || asked.iter().any(|name| name == request.name))
+        .filter(|request| wanted.is_empty() || wanted.iter().any(|name| name == request.name))
     {
         let body = folder.path().join(request.name);
         std::fs::write(&body, &request.body).expect("a body");
@@ -55,7 +55,7 @@ fn main() {
         let a_call = |cpu: Duration| cpu.as_secs_f64() * 1e6 / (ROUNDS * request.warden_calls) as f64;
         let (cpu, generator) = (a_call(warden.cpu() - before), a_call(generator));
         let (theirs, ours) = (median(theirs), median(ours));
-        // With a server that takes no time at all, its one thread would still need so long for each call.
+        // The highest possible ratio: even with a server that takes no time, h2load's one thread needs this time for a call.
         let at_most = 1e6 / generator / theirs;
         let slowest = |server, calls| p99(&url(server), &body, request.connections, calls);
         let their_p99 = slowest(&peer, request.peer_calls);
@@ -70,7 +70,7 @@ fn main() {
     }
 }
 
-/// CPU time of the programs that this one has waited for.
+/// Returns the CPU time of the programs that this one has waited for.
 fn cpu_of_children() -> Duration {
     Stat::of("self").expect("it runs").cpu_of_children
 }

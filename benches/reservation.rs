@@ -1,6 +1,6 @@
-//! What keeping room costs: a call of the scheduler, an event of a pod, and working out a node.
+//! The cost of holds: a filter call of the scheduler, an event of a pod, and nomination.
 
-// A failed unwrap ends the benchmark, as it should.
+// A failed unwrap must end the benchmark.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::hint::black_box;
@@ -95,7 +95,7 @@ fn events(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// A daemon pod has failed on each node: a tick of the clock decides who is nominated, under the cluster's only lock.
+/// Measures nomination in a tick, which holds the cache's lock, when the scheduler has failed a daemon pod on each node.
 fn nominating(criterion: &mut Criterion) {
     let mut cluster = cluster(NODES);
     let mut now = Instant::now();
@@ -109,7 +109,7 @@ fn nominating(criterion: &mut Criterion) {
         bencher.iter(|| {
             now += Duration::from_millis(250);
             cluster.nominate(now);
-            // The scheduler clears each at once.
+            // As if the scheduler cleared each nomination at once.
             for effect in cluster.take_effects() {
                 if let ClusterWrite::Nominate(nomination) = effect {
                     cluster.nomination_done(&nomination, &NominationOutcome::Outdated, now);
@@ -120,7 +120,7 @@ fn nominating(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// Nodes with all their daemons and ten ordinary pods each.
+/// Returns a cache of nodes, each with all its daemon pods and ten ordinary pods.
 fn cluster(nodes: usize) -> Cache {
     let now = Instant::now();
     let mut cluster = Cache::new(Arc::new(Policy::default()), None);
@@ -174,7 +174,7 @@ fn daemon(set: usize, node: usize) -> Value {
     on(with(ordinary("", "100m"), json!({"metadata": metadata})), node)
 }
 
-/// A daemon pod that the scheduler has tried on its node, where it does not fit.
+/// Returns a daemon pod that does not fit on its node, and that the scheduler has failed.
 fn failed(set: usize, node: usize) -> Value {
     let field = json!({"key": "metadata.name", "operator": "In", "values": [node_name(node)]});
     let affinity = json!({"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {

@@ -1,11 +1,10 @@
-//! `cargo bench --bench scale [-- nodes=N] [-- seconds=N]`: the warden beside a real apiserver with a large cluster: how
-//! long until it is synced, how much memory it takes, and how much of a core a pod event costs.
+//! `cargo bench --bench scale [-- nodes=N] [-- seconds=N]`: the warden with a real apiserver and a large cluster: the time until
+//! it is synced, its memory, and the CPU time of a pod event.
 //!
-//! 5,000 nodes, 30 DaemonSets that each want two thirds of them and have landed there, and half as many ordinary pods
-//! again: 150,000 pods (how: `large/population.rs`). The events are lives of pods, each an ADDED pod on a node, a MODIFIED
-//! one (its status, as a kubelet writes it) and a DELETED one, all as fast as the apiserver takes them. The cost is CPU time
-//! of the process over the events sent, less what the process takes when nothing happens; so it does not depend on how fast
-//! the machine is at making them.
+//! 5,000 nodes, 30 DaemonSets that each run on two thirds of them, and half as many ordinary pods: 150,000 pods (made by
+//! `large/population.rs`). The events are lives of pods: an ADDED pod on a node, a MODIFIED one (its status, as a kubelet writes
+//! it) and a DELETED one, as fast as the apiserver accepts them. The cost of an event is the CPU time of the process divided by
+//! the events, less the CPU time without events; so it does not depend on the rate of the events.
 
 #![allow(
     clippy::unwrap_used,
@@ -38,7 +37,7 @@ use large::population::{Large, NAMESPACE};
 use load::process::{Stat, median, mib};
 use load::servers::{Server, load, p99};
 
-/// Pods that live at once while events are made.
+/// The number of pods that exist at once while events are made.
 const AT_ONCE: usize = 16;
 
 struct BenchArgs {
@@ -46,21 +45,21 @@ struct BenchArgs {
     seconds: u64,
 }
 
-fn asked() -> BenchArgs {
-    let mut asked = BenchArgs { nodes: 5000, seconds: 30 };
+fn bench_args() -> BenchArgs {
+    let mut args = BenchArgs { nodes: 5000, seconds: 30 };
     for arg in std::env::args().skip(1).filter(|arg| !arg.starts_with('-')) {
         match arg.split_once('=') {
-            Some(("nodes", number)) => asked.nodes = number.parse().expect("a number"),
-            Some(("seconds", number)) => asked.seconds = number.parse().expect("a number"),
+            Some(("nodes", number)) => args.nodes = number.parse().expect("a number"),
+            Some(("seconds", number)) => args.seconds = number.parse().expect("a number"),
             _ => panic!("neither nodes=N nor seconds=N: {arg}"),
         }
     }
-    asked
+    args
 }
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() {
-    let BenchArgs { nodes, seconds } = asked();
+    let BenchArgs { nodes, seconds } = bench_args();
     let large = Large::start("scale", nodes, 2).await;
     let begin = Instant::now();
     let on = |number: usize| json!({ "nodeName": large.node(number) });
@@ -72,7 +71,7 @@ async fn main() {
     let begin = Instant::now();
     let warden = Warden::start(WardenOptions { kubeconfig, ..WardenOptions::default() }).await;
     let synced = begin.elapsed();
-    // The census is taken once a second.
+    // The warden updates these metrics once a second.
     tokio::time::sleep(Duration::from_secs(2)).await;
     let pods = warden.metric("daemonset_warden_cache_objects", &[("resource", "pods")]).await;
     println!("| what | measured |\n|---|---|");
@@ -115,14 +114,14 @@ async fn main() {
     println!("| pods known afterwards | {there} |");
 }
 
-/// How often each side is measured, in turn.
+/// The measurements of each side, in turn.
 const ROUNDS: usize = 3;
-/// How many calls a measurement takes, so that it lasts a few seconds.
+/// Calls in a measurement, so that it lasts a few seconds.
 const PEER_CALLS: usize = 400;
 const WARDEN_CALLS: usize = 5_000;
 
-/// Asks for an ordinary pod where among all nodes it may go, on one connection: the warden, which judges each node, and the peer,
-/// which knows none.
+/// Sends filter calls for an ordinary pod with the names of all nodes, on one connection: to the warden, which checks each node,
+/// and to the peer, which has no cache of nodes.
 fn filter(large: &Large, warden: &Warden, nodes: usize) {
     let folder = tempfile::tempdir().expect("a folder");
     Certificate::issue().write(folder.path());
@@ -148,7 +147,7 @@ fn filter(large: &Large, warden: &Warden, nodes: usize) {
     );
 }
 
-/// A pod is there, is Ready, and is gone.
+/// Creates a pod on a node, makes it Ready, and deletes it.
 async fn live(large: &Large, number: usize) {
     let pod = large.ordinary_pod("brief", number, json!({ "nodeName": large.node(number) }));
     large.create_pods([pod]).await;
@@ -163,12 +162,12 @@ async fn live(large: &Large, number: usize) {
         }],
     } });
     large.send("PATCH", &format!("{path}/status"), "application/merge-patch+json", ready).await;
-    // In the body: beside one, the apiserver ignores the query.
+    // In the body, because the apiserver ignores the query parameter if there is a body.
     let at_once = json!({ "gracePeriodSeconds": 0 });
     large.send("DELETE", &path, "application/json", at_once).await;
 }
 
-/// Seconds of CPU that the process has taken.
+/// Returns the CPU time of the process so far, in seconds.
 fn cpu(process: u32) -> f64 {
     Stat::of(&process.to_string()).expect("it runs").cpu.as_secs_f64()
 }

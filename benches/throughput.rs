@@ -1,16 +1,16 @@
-//! `cargo bench --bench throughput [-- all] [-- NAME ...] [-- rounds=N] [-- nodes=N] [-- pods=N]`: how many pods a second
-//! a real kube-scheduler places: by itself, with an extender that only echoes its NodeNames, and with the warden; in turn,
-//! in the same run, on the same control plane. `all` adds what a configuration can change. `held` and `held-nominate` are the warden
-//! while a DaemonSet waits on half of the nodes, without and with nomination; `-limited` with the scheduler's default client limits.
+//! `cargo bench --bench throughput [-- all] [-- NAME ...] [-- rounds=N] [-- nodes=N] [-- pods=N]`: the pods a second that a real
+//! kube-scheduler places: without an extender, with an extender that only echoes its NodeNames, and with the warden; in turn, in
+//! the same run, on the same control plane. `all` adds other configurations. `held` and `held-nominate` are the warden while a
+//! DaemonSet waits on half of the nodes, without and with nomination; `-limited` uses the scheduler's default client limits.
 //!
-//! 1,000 nodes, 30 DaemonSets that have all landed (how: `large/population.rs`), and 8,000 ordinary pods of 100m, which
-//! exist before their scheduler starts: with 2,000, whether one or two of the apiserver's garbage collections, of half a second
-//! to a second each, fall into the time that counts would decide what comes out. It counts as the scheduler itself counts
-//! (`scheduler_schedule_attempts_total{result="scheduled"}`), between the tenth and the ninetieth percent, so that neither
-//! its start nor its last pods count. Only one scheduler, and only one extender, run at a time.
+//! 1,000 nodes, 30 DaemonSets whose pods are all bound (made by `large/population.rs`), and 8,000 ordinary pods of 100m, which
+//! exist before their scheduler starts. With only 2,000 the result would depend on the number of the apiserver's garbage
+//! collections, of half a second to a second each, in the measured time. The pods are counted by the scheduler's own metric
+//! (`scheduler_schedule_attempts_total{result="scheduled"}`), between 10% and 90% of them, so that neither the start nor the last
+//! pods count. Only one scheduler and one extender run at a time.
 //!
-//! Only ratios mean something: machines differ, and the scheduler shares the cores with the apiserver and etcd. What each
-//! program takes of them for a pod is printed, too.
+//! Compare only the ratios: machines differ, and the scheduler shares the cores with the apiserver and etcd. The CPU time of each
+//! program for a pod is printed, too.
 
 #![allow(
     clippy::unwrap_used,
@@ -46,35 +46,35 @@ use cluster::harness::{Extender, HttpsServer, SchedulerOptions, Warden, WardenOp
 use large::population::Large;
 use load::process::{Stat, median};
 
-/// How often the scheduler is asked how many it has placed: its page of metrics is long.
+/// The interval at which the scheduler's metrics are read; the response is long.
 const POLL: Duration = Duration::from_millis(400);
-/// What each measurement begins with.
+/// The pause before each measurement.
 const SETTLING: Duration = Duration::from_secs(5);
-/// For one measurement.
+/// The time limit of a measurement.
 const PATIENCE: Duration = Duration::from_secs(300);
 
 #[derive(Clone, Copy, PartialEq)]
 enum Kind {
     Plain,
     Echo,
-    /// The echo is asked, and a warden that nobody asks watches the cluster.
+    /// The scheduler calls the echo, and a warden watches the cluster without being called.
     EchoBeside,
     Warden,
 }
 
-/// One way to run the scheduler.
+/// A configuration of the scheduler and its extender.
 #[derive(Clone, Copy)]
 struct Case {
     name: &'static str,
     kind: Kind,
-    /// Whether the scheduler may speak HTTP/2, to the apiserver too.
+    /// If false, the scheduler uses HTTP/1.1 for all its connections, also to the apiserver.
     http2: bool,
     percentage: Option<u32>,
     node_cache_capable: bool,
-    /// A DaemonSet comes to the first half of the nodes, and fits on none of them.
+    /// A DaemonSet is created for the first half of the nodes, and fits on none of them.
     is_held: bool,
     nominate: bool,
-    /// The scheduler's client limits of calls a second and at once; by default none that matter here.
+    /// The QPS and burst of the scheduler's client; `None` for limits that it does not reach.
     limits: Option<(u32, u32)>,
 }
 
@@ -95,7 +95,7 @@ const HELD_NOMINATE: Case = Case { name: "held-nominate", nominate: true, ..HELD
 const ECHO: Case = Case { name: "echo", kind: Kind::Echo, ..CASE };
 const WARDEN: Case = Case { name: "warden", kind: Kind::Warden, ..CASE };
 
-/// The first three are what is compared; the others are measured on demand.
+/// All cases. The first three run by default.
 const CASES: [Case; 16] = [
     CASE,
     ECHO,
@@ -122,48 +122,48 @@ struct BenchArgs {
     pods: usize,
 }
 
-fn asked() -> BenchArgs {
-    let mut asked = BenchArgs { cases: Vec::new(), rounds: 3, nodes: 1000, pods: 8000 };
+fn bench_args() -> BenchArgs {
+    let mut args = BenchArgs { cases: Vec::new(), rounds: 3, nodes: 1000, pods: 8000 };
     for arg in std::env::args().skip(1).filter(|arg| !arg.starts_with('-')) {
         match arg.split_once('=') {
-            Some(("rounds", number)) => asked.rounds = number.parse().expect("a number"),
-            Some(("nodes", number)) => asked.nodes = number.parse().expect("a number"),
-            Some(("pods", number)) => asked.pods = number.parse().expect("a number"),
-            None if arg == "all" => asked.cases = CASES.into_iter().filter(|case| !case.is_held).collect(),
-            _ => asked.cases.push(*CASES.iter().find(|case| case.name == arg).expect("the name of a case")),
+            Some(("rounds", number)) => args.rounds = number.parse().expect("a number"),
+            Some(("nodes", number)) => args.nodes = number.parse().expect("a number"),
+            Some(("pods", number)) => args.pods = number.parse().expect("a number"),
+            None if arg == "all" => args.cases = CASES.into_iter().filter(|case| !case.is_held).collect(),
+            _ => args.cases.push(*CASES.iter().find(|case| case.name == arg).expect("the name of a case")),
         }
     }
-    if asked.cases.is_empty() {
-        asked.cases = CASES[..3].to_vec();
+    if args.cases.is_empty() {
+        args.cases = CASES[..3].to_vec();
     }
-    asked
+    args
 }
 
-/// What one measurement saw.
+/// The result of a measurement.
 struct Measured {
     /// Pods a second.
     rate: f64,
-    /// What each program took of a core for a pod, in microseconds.
+    /// The CPU time of each program for a pod, in microseconds.
     cpu: BTreeMap<&'static str, f64>,
-    /// Of the call that the scheduler makes for a pod; only the echo looks at them.
+    /// The node names in a filter call; only the echo counts them.
     mean_names: Option<f64>,
 }
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() {
-    let asked = asked();
-    let large = Large::start("throughput", asked.nodes, 3).await;
-    let held = asked.nodes / 2;
-    if asked.cases.iter().any(|case| case.is_held) {
+    let args = bench_args();
+    let large = Large::start("throughput", args.nodes, 3).await;
+    let held = args.nodes / 2;
+    if args.cases.iter().any(|case| case.is_held) {
         large.fill(held).await;
     }
-    let mut rates = vec![Vec::new(); asked.cases.len()];
-    for round in 0..asked.rounds {
-        // Each in its turn first: what one leaves behind is not always the same one's burden.
-        for turn in 0..asked.cases.len() {
-            let index = (round + turn) % asked.cases.len();
-            let (case, rates) = (&asked.cases[index], &mut rates[index]);
-            let measured = measure(&large, *case, round, asked.pods).await;
+    let mut rates = vec![Vec::new(); args.cases.len()];
+    for round in 0..args.rounds {
+        // Each round begins with another case, because a case may leave load to the next one.
+        for turn in 0..args.cases.len() {
+            let index = (round + turn) % args.cases.len();
+            let (case, rates) = (&args.cases[index], &mut rates[index]);
+            let measured = measure(&large, *case, round, args.pods).await;
             let names =
                 measured.mean_names.map(|names| format!("  {names:.0} names a call")).unwrap_or_default();
             let cpu: Vec<_> = measured.cpu.iter().map(|(name, us)| format!("{name} {us:.0}")).collect();
@@ -176,16 +176,16 @@ async fn main() {
             rates.push(measured.rate);
         }
     }
-    println!("\n| scheduler | pods/s, median of {} | runs |", asked.rounds);
+    println!("\n| scheduler | pods/s, median of {} | runs |", args.rounds);
     println!("|---|---|---|");
-    for (case, rates) in asked.cases.iter().zip(rates) {
+    for (case, rates) in args.cases.iter().zip(rates) {
         let runs: Vec<_> = rates.iter().map(|rate| format!("{rate:.0}")).collect();
         println!("| {} | {:.0} | {} |", case.name, median(rates), runs.join(", "));
     }
 }
 
 async fn measure(large: &Large, case: Case, round: usize, count: usize) -> Measured {
-    // A scheduler of its own name each time: nothing is left over from the last.
+    // Each scheduler has another name, so that it has no pods of the last one.
     let name = format!("{}-{round}", case.name.replace('%', "-percent"));
     let pods = (0..count).map(|number| large.ordinary_pod(&name, number, json!({ "schedulerName": name })));
     large.create_pods(pods).await;
@@ -204,7 +204,7 @@ async fn measure(large: &Large, case: Case, round: usize, count: usize) -> Measu
             (Some(Extender { http_timeout: "5s", ..warden.extender() }), Some(warden))
         }
     };
-    // Until the apiserver has forgotten the lists that it made for the start.
+    // Waits until the apiserver has freed the memory of the lists for the start.
     tokio::time::sleep(SETTLING).await;
     let extenders =
         extender.map(|extender| Extender { node_cache_capable: case.node_cache_capable, ..extender });
@@ -274,17 +274,17 @@ async fn warden(large: &Large, nominate: bool) -> Warden {
     Warden::start(WardenOptions { config, kubeconfig }).await
 }
 
-/// What was seen at one moment.
+/// The values at one time.
 #[derive(Clone, Copy)]
 struct Sample {
     /// Seconds since the start.
     at: f64,
     scheduled: f64,
-    /// Of each of the [`PROGRAMS`], so far.
+    /// The CPU time of each of the [`PROGRAMS`] so far.
     cpu: [f64; PROGRAMS.len()],
 }
 
-/// When that many were placed: between two samples, as if the rate had been even.
+/// Returns the sample at which `count` pods were placed, interpolated between two samples.
 fn when(samples: &[Sample], count: f64) -> Sample {
     let after = samples.iter().position(|sample| sample.scheduled >= count).expect("all were placed");
     let (later, earlier) = (samples[after], samples[after.saturating_sub(1)]);
@@ -300,26 +300,26 @@ fn when(samples: &[Sample], count: f64) -> Sample {
     }
 }
 
-/// Who shares the cores, as the kernel calls it (15 bytes at most) and as we do.
+/// The programs that share the cores: the start of the name in the kernel (at most 15 bytes), and the printed name.
 const PROGRAMS: [(&str, &str); 5] = [
     ("kube-scheduler", "scheduler"),
     ("kube-apiserver", "apiserver"),
     ("server", "etcd"),
     ("daemonset-warde", "warden"),
-    // Is the echo, and creates and counts pods.
+    // This program: the echo, which also creates and counts pods.
     ("throughput-", "bench"),
 ];
 
-/// The CPU time that each program has taken so far, in microseconds.
+/// Returns the CPU time of each program so far, in microseconds.
 fn cpu_of_programs() -> [f64; PROGRAMS.len()] {
     let mut cpu = [0.0; PROGRAMS.len()];
     for entry in std::fs::read_dir("/proc").expect("Linux").flatten() {
         let process = entry.file_name().to_string_lossy().into_owned();
-        // Without `self`, which is there a second time.
+        // Skips `self`, which is this process a second time.
         if process.parse::<u32>().is_err() {
             continue;
         }
-        // A process may end meanwhile.
+        // The process may have ended meanwhile.
         let Some(stat) = Stat::of(&process) else { continue };
         if let Some(index) = PROGRAMS.iter().position(|(program, _)| stat.name.starts_with(program)) {
             cpu[index] += stat.cpu.as_secs_f64() * 1e6;
@@ -328,10 +328,10 @@ fn cpu_of_programs() -> [f64; PROGRAMS.len()] {
     cpu
 }
 
-/// The least that an extender can do: it cuts the names out of the question, undecoded, and answers with them.
+/// Starts an extender that does the least possible: it cuts the names out of the request, without decoding, and returns them.
 async fn echo(names: Arc<AtomicU64>) -> Extender {
     let answer = move |body: Bytes| {
-        // The last list of the question: Go writes fields in the order of the struct, and names have no brackets.
+        // The last list of the request: Go writes fields in the order of the struct, and names contain no brackets.
         let start = body.iter().rposition(|byte| *byte == b'[').expect("a list");
         let end = body.iter().rposition(|byte| *byte == b']').expect("its end");
         let list = &body[start..=end];

@@ -1,9 +1,9 @@
-//! A large cluster that costs little to make: pods are created on their nodes, and nobody runs them.
+//! Makes a large cluster at little cost: pods are created bound to their nodes, and no kubelet runs them.
 //!
-//! The controllers and KWOK are stopped once the namespace exists, because they would spend minutes of both cores on
-//! what no measurement looks at. So each daemon pod is created as its controller and the scheduler leave it (owner
-//! reference, labels, affinity, `nodeName`), by this program instead of by them. To a scheduler and to the warden it is
-//! the same: neither looks at a bound pod's phase, unless it has ended.
+//! The controllers and KWOK are stopped when the namespace exists, because they would take minutes of CPU time for work that no
+//! benchmark measures. So this program creates each daemon pod as its controller and the scheduler leave it: with owner
+//! reference, labels, affinity and `nodeName`. For a scheduler and for the warden there is no difference: neither uses the phase
+//! of a bound pod, unless the pod has ended.
 
 use std::time::Instant;
 
@@ -18,14 +18,14 @@ use serde_json::{Value, json};
 
 use crate::cluster::harness::{ControlPlane, NodeOptions, TestNamespace, eventually, object};
 
-/// The label of the nodes that a [`Large::waiting_daemon_set`] wants.
+/// The label that the node selector of [`Large::waiting_daemon_set`] requires.
 const HELD: &str = "held";
-/// Requests under way at once: enough to keep the apiserver busy.
+/// The number of requests in flight, enough to keep the apiserver busy.
 const AT_ONCE: usize = 64;
 pub(crate) const DAEMON_SETS: usize = 30;
-/// What comes back is not read: let it be short.
+/// An Accept header that makes responses short, because they are not read.
 const SHORT: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json";
-/// Where the pods are. Not the namespace's own namespace, whose every pod the harness records.
+/// The namespace of the pods. It is not the [`TestNamespace`], because the harness records every pod there.
 pub(crate) const NAMESPACE: &str = "large";
 
 /// A control plane with nodes, DaemonSets and their pods.
@@ -36,7 +36,7 @@ pub(crate) struct Large {
 }
 
 impl Large {
-    /// `wanted_on`: how many of every three nodes each DaemonSet wants.
+    /// Starts the control plane and creates the objects. Each DaemonSet runs on `wanted_on` of every three nodes.
     pub(crate) async fn start(name: &str, nodes: usize, wanted_on: usize) -> Self {
         let owned = name.to_owned();
         let plane = tokio::task::spawn_blocking(move || ControlPlane::start(&owned)).await;
@@ -66,14 +66,14 @@ impl Large {
         large
     }
 
-    /// Creates pods, in no order.
+    /// Creates pods, several at once.
     pub(crate) async fn create_pods(&self, pods: impl IntoIterator<Item = Value>) {
         let path = format!("/api/v1/namespaces/{NAMESPACE}/pods");
         let create = |pod: Value| self.send("POST", &path, "application/json", pod);
         futures::stream::iter(pods).map(create).buffer_unordered(AT_ONCE).count().await;
     }
 
-    /// Deletes the pods of an app at once: nobody is there to end them.
+    /// Deletes the pods of an app without a grace period, because no kubelet ends them.
     pub(crate) async fn delete_pods(&self, app: &str) {
         let api: Api<Pod> = Api::namespaced(self.client.clone(), NAMESPACE);
         let of_app = ListParams::default().labels(&format!("app={app}"));
@@ -81,7 +81,7 @@ impl Large {
         api.delete_collection(&at_once, &of_app).await.map(drop).expect("pods can be deleted");
     }
 
-    /// A DaemonSet that comes to the first `count` nodes, when `fill` has left 400m of each; its pods ask for 500m, and wait.
+    /// Creates a DaemonSet for the first `count` nodes, on which [`Self::fill`] has left 400m. Its pods request 500m, and wait.
     pub(crate) async fn waiting_daemon_set(&self, app: &str, count: usize, scheduler: &str) {
         let spec = json!({ "schedulerName": scheduler, "nodeSelector": { HELD: "yes" } });
         let mut template = pod(app, app, "500m");
@@ -119,19 +119,19 @@ impl Large {
         .await;
     }
 
-    /// A pod that no DaemonSet owns.
+    /// Returns a pod without a controller, with `spec` merged into its spec.
     pub(crate) fn ordinary_pod(&self, app: &str, number: usize, spec: Value) -> Value {
         let mut pod = pod(&format!("{app}-{number}"), app, "100m");
         json_patch::merge(&mut pod["spec"], &spec);
         pod
     }
 
-    /// The node of that number.
+    /// Returns the name of a node; `number` may be larger than the number of nodes.
     pub(crate) fn node(&self, number: usize) -> String {
         node_name(number % self.nodes)
     }
 
-    /// One request, whose answer matters only if it is an error.
+    /// Sends a request. Panics if the response is an error.
     pub(crate) async fn send(&self, method: &str, path: &str, content: &str, body: Value) {
         let request = Request::builder()
             .method(method)
@@ -159,7 +159,7 @@ impl Large {
             let mut node = NodeOptions::default().node(&node_name(number));
             node.labels_mut().insert("third".to_owned(), (number % 3).to_string());
             self.send("POST", "/api/v1/nodes", "application/json", json!(node)).await;
-            // Admission puts the not-ready taint on, and a controller that is stopped would take it off.
+            // Admission adds the not-ready taint, and the controller that would remove it is stopped.
             let path = format!("/api/v1/nodes/{}", node_name(number));
             let untainted = json!({ "spec": { "taints": null } });
             self.send("PATCH", &path, "application/merge-patch+json", untainted).await;
@@ -167,7 +167,7 @@ impl Large {
         futures::stream::iter(0..self.nodes).map(make).buffer_unordered(AT_ONCE).count().await;
     }
 
-    /// Gives its uid.
+    /// Creates a DaemonSet and returns its uid.
     async fn make_daemon_set(&self, index: usize, wanted_on: usize) -> String {
         let app = daemon_app(index);
         let mut template = pod(&app, &app, "50m");
@@ -179,7 +179,7 @@ impl Large {
         self.create_daemon_set(&app, &template).await
     }
 
-    /// Gives its uid. `template` is a pod.
+    /// Creates a DaemonSet with a pod as its template, and returns its uid.
     async fn create_daemon_set(&self, app: &str, template: &Value) -> String {
         let metadata = json!({ "labels": template["metadata"]["labels"] });
         let daemon_set: DaemonSet = object(json!({
@@ -194,7 +194,7 @@ impl Large {
     }
 }
 
-/// Every node, or all but the nodes of one third.
+/// True if the DaemonSet runs on the node: on every node, or on all but the nodes of one third.
 fn wants(daemon_set: usize, node: usize, wanted_on: usize) -> bool {
     wanted_on == 3 || node % 3 != daemon_set % 3
 }
@@ -218,7 +218,7 @@ fn daemon_pod(index: usize, node: usize, uid: &str) -> Value {
     pod
 }
 
-/// As its controller makes a pod for a node.
+/// Turns a pod into one that the DaemonSet controller has created for a node.
 fn of_daemon_set(mut pod: Value, app: &str, node: usize, uid: &str) -> Value {
     pod["metadata"]["ownerReferences"] = json!([{
         "apiVersion": "apps/v1", "kind": "DaemonSet", "name": app, "uid": uid,
@@ -230,7 +230,7 @@ fn of_daemon_set(mut pod: Value, app: &str, node: usize, uid: &str) -> Value {
     pod
 }
 
-/// With as much in it as ordinary pods have that nobody has tuned.
+/// Returns a pod with about as many fields as a usual pod has.
 fn pod(name: &str, app: &str, cpu: &str) -> Value {
     let env: Vec<_> = (0..8)
         .map(|number| json!({ "name": format!("SETTING_{number}"), "value": "https://service.example/path" }))

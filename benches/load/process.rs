@@ -4,21 +4,21 @@
 
 use std::time::Duration;
 
-/// A process's `stat`.
+/// A part of `/proc/PROCESS/stat`.
 pub(crate) struct Stat {
-    /// Fifteen bytes of it at most.
+    /// The first fifteen bytes of the program's name.
     pub(crate) name: String,
-    /// CPU time that it has taken, the kernel's for it included; in steps of 10 ms.
+    /// User and system CPU time, in steps of 10 ms.
     pub(crate) cpu: Duration,
-    /// The same of the processes that it has waited for.
+    /// User and system CPU time of the processes that it has waited for.
     pub(crate) cpu_of_children: Duration,
 }
 
 impl Stat {
-    /// `process` is a number, or `self`. `None` for a process that has ended.
+    /// Reads the file. `process` is a number or `self`. Returns `None` for a process that has ended.
     pub(crate) fn of(process: &str) -> Option<Self> {
         let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
-        // The name may hold blanks and brackets.
+        // The name may contain spaces and brackets.
         let (name, fields) = stat.split_once('(')?.1.rsplit_once(") ")?;
         // utime, stime, cutime and cstime, in hundredths of a second on every Linux.
         let mut ticks = fields.split(' ').skip(11).map_while(|field| field.parse::<u64>().ok());
@@ -27,14 +27,14 @@ impl Stat {
     }
 }
 
-/// A line of the `status` of a process that runs, such as `VmRSS`, in MiB.
+/// Returns a line of `/proc/PROCESS/status`, such as `VmRSS`, in MiB. Panics if the process has ended.
 pub(crate) fn mib(process: u32, key: &str) -> f64 {
     let status = std::fs::read_to_string(format!("/proc/{process}/status")).expect("it runs");
     let line = status.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':')).expect("a line");
     line.trim().trim_end_matches(" kB").parse::<f64>().expect("a number") / 1024.0
 }
 
-/// The middle one.
+/// Returns the median.
 pub(crate) fn median(mut measured: Vec<f64>) -> f64 {
     measured.sort_by(f64::total_cmp);
     measured[measured.len() / 2]

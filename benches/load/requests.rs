@@ -1,4 +1,4 @@
-//! The requests under load: of the size and shape that an apiserver and a scheduler send.
+//! The requests of the load benchmark, of the size and shape that an apiserver and a scheduler send.
 
 use serde_json::{Value, json};
 
@@ -9,12 +9,12 @@ pub(crate) struct Request {
     pub(crate) path: &'static str,
     pub(crate) body: Vec<u8>,
     pub(crate) connections: usize,
-    /// How many calls a measurement takes, so that it lasts a few seconds.
+    /// Calls in a measurement, so that it lasts a few seconds.
     pub(crate) peer_calls: usize,
     pub(crate) warden_calls: usize,
 }
 
-/// All of them.
+/// Returns all kinds of requests.
 pub(crate) fn requests() -> Vec<Request> {
     vec![
         Request {
@@ -76,7 +76,7 @@ fn review(group: &str, version: &str, kind: &str, object: &Value) -> Vec<u8> {
     }))
 }
 
-/// A review of about 4.6 KB.
+/// Returns a review of about 4.6 KB.
 fn mutate() -> Vec<u8> {
     let managed = json!({"f:metadata": {"f:generateName": {}, "f:labels": {".": {}, "f:controller-revision-hash": {}, "f:name": {}, "f:pod-template-generation": {}}, "f:ownerReferences": {".": {}, "k:{\"uid\":\"0d4b\"}": {}}}, "f:spec": {"f:containers": {"k:{\"name\":\"fluentd\"}": {".": {}, "f:env": {}, "f:image": {}, "f:imagePullPolicy": {}, "f:name": {}, "f:resources": {".": {}, "f:limits": {}, "f:requests": {}}, "f:volumeMounts": {}}}, "f:dnsPolicy": {}, "f:enableServiceLinks": {}, "f:restartPolicy": {}, "f:schedulerName": {}, "f:securityContext": {}, "f:terminationGracePeriodSeconds": {}, "f:volumes": {}}});
     let environment: Vec<Value> =
@@ -107,7 +107,7 @@ fn mutate() -> Vec<u8> {
     )
 }
 
-/// A review of about 2 KB.
+/// Returns a review of about 2 KB.
 fn validate() -> Vec<u8> {
     review(
         "apps",
@@ -143,14 +143,14 @@ fn ordinary_pod() -> Value {
     })
 }
 
-/// About 46 bytes a name.
+/// Returns the arguments of a filter call with node names of about 46 bytes.
 fn names(count: usize) -> Vec<u8> {
     let names: Vec<String> =
         (0..count).map(|index| format!("node-{index:05}.nodes.cluster-1.region-1.example")).collect();
     bytes(&json!({"Pod": ordinary_pod(), "Nodes": null, "NodeNames": names}))
 }
 
-/// About 9 KB a Node: most of it is the list of images.
+/// Returns the arguments of a filter call with Nodes of about 9 KB, most of it the list of images.
 fn nodes(count: usize) -> Vec<u8> {
     let images: Vec<Value> = (0..40)
         .map(|index| json!({"names": [format!("registry.example/team/image-{index}@sha256:{index:064x}"), format!("registry.example/team/image-{index}:v1.{index}.0")], "sizeBytes": 100_000_000 + index}))

@@ -1,4 +1,4 @@
-//! Servers under load, and the load: h2load (Debian: nghttp2-client) over TLS, HTTP/1.1, one thread.
+//! The servers of the load benchmark, and h2load (Debian: nghttp2-client) over TLS, with HTTP/1.1 and one thread.
 
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::process::{Stat, mib};
 
-/// Sends a body, again and again, on as many connections, each waiting for its answer before it asks again. Calls a second.
+/// Sends a body `calls` times on `connections` connections, one request at a time on each. Returns the calls a second.
 pub(crate) fn load(url: &str, body: &Path, connections: usize, calls: usize) -> f64 {
     let output = h2load(url, body, connections, calls, &[]);
     let rate = output
@@ -17,12 +17,12 @@ pub(crate) fn load(url: &str, body: &Path, connections: usize, calls: usize) -> 
     rate.and_then(|rate| rate.parse().ok()).expect("h2load says a rate")
 }
 
-/// The same; within how many milliseconds 99 of 100 calls were answered. To note that of each slows the load down a little.
+/// Sends the same load, and returns the 99th percentile in milliseconds. The log of all times slows h2load down a little.
 pub(crate) fn p99(url: &str, body: &Path, connections: usize, calls: usize) -> f64 {
     let log = body.with_extension("log");
     h2load(url, body, connections, calls, &[&format!("--log-file={}", log.display())]);
     let lines = std::fs::read_to_string(&log).expect("a log");
-    // It adds to one that is there.
+    // h2load appends to an existing log.
     std::fs::remove_file(&log).expect("it is ours");
     let times = lines.lines().filter_map(|line| line.split('\t').nth(2)?.parse::<u64>().ok());
     let mut times: Vec<_> = times.collect();
@@ -43,14 +43,14 @@ fn h2load(url: &str, body: &Path, connections: usize, calls: usize, options: &[&
     text
 }
 
-/// A server under load; killed when dropped.
+/// A server under load. Killed when dropped.
 pub(crate) struct Server {
     child: Child,
     pub(crate) url: String,
 }
 
 impl Server {
-    /// The warden, standalone; it makes a certificate in `folder`.
+    /// Starts a standalone warden, which writes its certificate to `folder`.
     pub(crate) fn warden(folder: &Path) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_daemonset-warden"));
         command.args([
@@ -67,7 +67,7 @@ impl Server {
         Self { child, url }
     }
 
-    /// The Go peer (benches/peer), with the certificate in `folder`: `tls.crt` and `tls.key`.
+    /// Starts the Go peer (benches/peer) with the certificate in `folder`: `tls.crt` and `tls.key`.
     pub(crate) fn peer(folder: &Path) -> Self {
         let port =
             TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a port").port();
@@ -83,12 +83,12 @@ impl Server {
         Self { child, url: format!("https://127.0.0.1:{port}") }
     }
 
-    /// CPU time that it has taken.
+    /// Returns its CPU time so far.
     pub(crate) fn cpu(&self) -> Duration {
         Stat::of(&self.child.id().to_string()).expect("it runs").cpu
     }
 
-    /// Resident memory.
+    /// Returns its resident memory in MiB.
     pub(crate) fn resident_mib(&self) -> f64 {
         mib(self.child.id(), "VmRSS")
     }
@@ -101,7 +101,7 @@ impl Drop for Server {
     }
 }
 
-/// Builds the peer, or finds it built; Go's own cache makes the second time short.
+/// Builds the peer. Go's cache makes further builds short.
 fn build_peer() -> PathBuf {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/peer");
     let binary = Path::new(env!("CARGO_TARGET_TMPDIR")).join("peer");

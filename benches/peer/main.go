@@ -1,6 +1,6 @@
-// Command peer is what daemonset-warden is measured against: the same three answers by the libraries that a Go team would
-// take. The webhooks are controller-runtime's, the extender decodes with encoding/json; both decide with upstream's types
-// and the same rules, reduced to what the benchmark's requests need.
+// Command peer is a Go server to compare daemonset-warden with. It gives the same three answers with the usual Go libraries:
+// the webhooks use controller-runtime, and the extender decodes with encoding/json. Both use upstream's types and the rules
+// that the benchmark's requests need.
 package main
 
 import (
@@ -53,7 +53,7 @@ func fail(err error) {
 
 type mutator struct{ decoder admission.Decoder }
 
-// Handle gives a daemon pod node affinity and tolerations, as a diff of the marshalled pod: what nearly every Go webhook does.
+// Handle adds node affinity and tolerations to a daemon pod. The patch is a diff of the marshalled pod, as in most Go webhooks.
 func (m mutator) Handle(_ context.Context, request admission.Request) admission.Response {
 	pod := &corev1.Pod{}
 	if err := m.decoder.Decode(request, pod); err != nil {
@@ -102,7 +102,7 @@ func (m mutator) Handle(_ context.Context, request admission.Request) admission.
 
 type validator struct{ decoder admission.Decoder }
 
-// Handle checks what the benchmark's DaemonSet could break.
+// Handle checks the selector and the restart policy of a DaemonSet.
 func (v validator) Handle(_ context.Context, request admission.Request) admission.Response {
 	daemonSet := &appsv1.DaemonSet{}
 	if err := v.decoder.Decode(request, daemonSet); err != nil {

@@ -1,4 +1,4 @@
-//! A server of HTTPS that has a name, and a server of DNS that knows the name.
+//! An HTTPS server with a host name, and a DNS server that resolves the name.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket};
@@ -8,13 +8,13 @@ use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls_pki_types::PrivateKeyDer;
 use serde_json::json;
 
-/// An apiserver that refuses everything, in words that nobody else uses. It serves until the process ends.
+/// An apiserver that refuses every request, with a message that only it uses. Serves until the process ends.
 pub(crate) struct Apiserver {
     name: String,
     port: u16,
-    /// PEM.
+    /// The CA of its certificate, in PEM.
     pub(crate) ca: String,
-    /// Where the DNS server is, at the one port that a resolver asks.
+    /// The address of the DNS server; its port is 53, which every resolver uses.
     pub(crate) dns: Ipv4Addr,
 }
 
@@ -46,7 +46,7 @@ impl Apiserver {
         Self { name: name.to_owned(), port, ca, dns: serve_dns() }
     }
 
-    /// With the CA in it, or without: then the system's count.
+    /// Returns a kubeconfig with the CA, or without it, so that the program uses the CAs of the system.
     pub(crate) fn kubeconfig(&self, with_ca: bool) -> String {
         use base64::Engine;
         let mut cluster = json!({ "server": format!("https://{}:{}", self.name, self.port) });
@@ -69,7 +69,7 @@ impl Apiserver {
 fn refuse(mut connection: TcpStream, config: Arc<rustls::ServerConfig>) {
     let mut server = rustls::ServerConnection::new(config).unwrap();
     let mut stream = rustls::Stream::new(&mut server, &mut connection);
-    // A client that does not trust us goes away: that is what one test is about.
+    // A client that does not trust the certificate ends the connection, as one test expects.
     if stream.read(&mut [0; 4096]).is_err() {
         return;
     }
@@ -84,7 +84,8 @@ fn refuse(mut connection: TcpStream, config: Arc<rustls::ServerConfig>) {
     let _ = stream.flush();
 }
 
-/// Every name is 127.0.0.1. An address of its own, because others may have the port elsewhere.
+/// Starts a DNS server that resolves every name to 127.0.0.1. It has its own loopback address, because port 53 may be in use on
+/// others.
 fn serve_dns() -> Ipv4Addr {
     let [high, low] = (std::process::id() as u16).to_be_bytes();
     let address = Ipv4Addr::new(127, 53, high, low.clamp(1, 254));
@@ -98,16 +99,16 @@ fn serve_dns() -> Ipv4Addr {
     address
 }
 
-/// RFC 1035: the query's header with other flags and counts, its question, and for A an address.
+/// Returns the response to a query (RFC 1035): its header with other flags and counts, its question, and for type A an address.
 fn dns_answer(query: &[u8]) -> Vec<u8> {
-    // Labels up to the empty one, then type and class.
+    // The question: labels up to the empty one, then type and class.
     let end = 12 + query[12..].iter().position(|byte| *byte == 0).unwrap() + 5;
     let is_a = query[end - 4..end - 2] == [0, 1];
     let mut answer = query[..2].to_vec();
     answer.extend([0x81, 0x80, 0, 1, 0, u8::from(is_a), 0, 0, 0, 0]);
     answer.extend(&query[12..end]);
     if is_a {
-        // The name of the question, A, IN, a minute, four bytes.
+        // The answer: the name of the question, A, IN, one minute, four bytes.
         answer.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 127, 0, 0, 1]);
     }
     answer

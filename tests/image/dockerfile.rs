@@ -1,22 +1,22 @@
-//! As much of a Dockerfile's grammar as ours needs; whatever else is in it fails.
+//! Parses the instructions that the Dockerfile uses, and panics at any other.
 
 use std::fs;
 use std::path::Path;
 
-/// Its stages, in order.
+/// A Dockerfile, with its stages in order.
 pub(crate) struct Dockerfile {
     pub(crate) stages: Vec<Stage>,
 }
 
-/// One FROM, and what follows it.
+/// A FROM instruction and the instructions after it.
 #[derive(Default)]
 pub(crate) struct Stage {
     pub(crate) from: String,
     pub(crate) name: String,
     pub(crate) workdir: String,
-    /// From the context: what, into which folder of the stage.
+    /// Files of the context, and the folder of the stage to copy them to.
     pub(crate) copies: Vec<(Vec<String>, String)>,
-    /// From another stage: which, what, and where to.
+    /// The name of another stage, the path there, and the path in this stage.
     pub(crate) copies_from: Vec<(String, String, String)>,
     /// Shell commands.
     pub(crate) runs: Vec<String>,
@@ -54,7 +54,7 @@ impl Dockerfile {
                 "USER" => stage.user = words[0].clone(),
                 "ENTRYPOINT" => stage.entrypoint = serde_json::from_str(rest).unwrap(),
                 "CMD" => stage.cmd = serde_json::from_str(rest).unwrap(),
-                // Says nothing to whoever runs it.
+                // Has no effect on a run.
                 "EXPOSE" => {}
                 "RUN" => {
                     let command = words.iter().skip_while(|word| word.starts_with("--mount=type=cache,"));

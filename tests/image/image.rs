@@ -1,4 +1,4 @@
-//! What the Dockerfile makes, made on this machine; and containers of it, as far as chroot is one.
+//! Makes the image on this machine by the Dockerfile, and runs containers of it by chroot.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 
 use super::dockerfile::{Dockerfile, Stage};
 
-/// What the last stage holds, and how it is run.
+/// The files of the last stage, and its entry point and user.
 pub(crate) struct Image {
     pub(crate) root: PathBuf,
     pub(crate) user: String,
@@ -18,7 +18,7 @@ pub(crate) struct Image {
 }
 
 impl Image {
-    /// Made once, by whichever test asks first.
+    /// Returns the image; the first call makes it.
     pub(crate) fn made() -> &'static Self {
         static IMAGE: OnceLock<Image> = OnceLock::new();
         IMAGE.get_or_init(|| Self::make(&Dockerfile::read()))
@@ -29,7 +29,7 @@ impl Image {
         let [build, last] = &dockerfile.stages[..] else { panic!("a stage that builds, and the image") };
         let workdir = folder.join("build");
         copy_context(build, &workdir, &folder.join("target"));
-        // What the build leaves outside of its working folder, it leaves in ours.
+        // Files that the build writes outside of its working folder go to this folder.
         let outside = folder.join("outside");
         fs::create_dir_all(&outside).unwrap();
         for command in &build.runs {
@@ -47,7 +47,7 @@ impl Image {
         for (stage, from, to) in &last.copies_from {
             assert_eq!(stage, &build.name);
             let made = outside.join(from.trim_start_matches('/'));
-            // What the build has not made comes with its base, which is a Debian as this machine is one.
+            // A file that the build has not made belongs to the base image; this machine has the same file on Debian.
             let from = if made.exists() { made } else { PathBuf::from(from) };
             let to = root.join(to.trim_start_matches('/'));
             fs::create_dir_all(to.parent().unwrap()).unwrap();
@@ -57,7 +57,7 @@ impl Image {
         Self { root, user: last.user.clone(), entrypoint, cmd }
     }
 
-    /// Each file as the image has it, with its size.
+    /// Returns the path of each file in the image, with its size.
     pub(crate) fn files(&self) -> Vec<(String, u64)> {
         let mut files = Vec::new();
         let mut folders = vec![self.root.clone()];
@@ -76,7 +76,7 @@ impl Image {
         files
     }
 
-    /// A root folder of its own, in which files can be put.
+    /// Returns a copy of the image, into which a test can write files.
     pub(crate) fn container(&self) -> Container<'_> {
         let root = tempfile::tempdir().unwrap();
         fs::set_permissions(root.path(), fs::Permissions::from_mode(0o755)).unwrap();
@@ -95,7 +95,7 @@ pub(crate) struct Container<'i> {
     pub(crate) root: tempfile::TempDir,
 }
 
-/// How a run ended.
+/// The result of a run.
 #[derive(Debug)]
 pub(crate) struct Outcome {
     pub(crate) success: bool,
@@ -104,19 +104,19 @@ pub(crate) struct Outcome {
 }
 
 impl Container<'_> {
-    /// Puts a file there that a kubelet would mount.
+    /// Writes a file that a kubelet would mount.
     pub(crate) fn write(&self, path: &str, text: &str) {
         fs::write(self.inside(path), text).unwrap();
     }
 
-    /// Runs the entry point to its end, with these arguments or else with CMD's.
+    /// Runs the entry point to its end, with these arguments, or with CMD's if there are none.
     pub(crate) fn run(&self, args: &[&str]) -> Outcome {
         let output = self.command(args).output().unwrap();
         let text = |bytes| String::from_utf8(bytes).unwrap();
         Outcome { success: output.status.success(), stdout: text(output.stdout), stderr: text(output.stderr) }
     }
 
-    /// Runs it until it has written a line, and ends it.
+    /// Runs the entry point until it has written a line, and kills it. Returns the line.
     pub(crate) fn first_line(&self, args: &[&str]) -> String {
         let mut child = self.command(args).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         let mut line = String::new();
@@ -126,7 +126,7 @@ impl Container<'_> {
         line
     }
 
-    /// As the image's user if we may choose, and with nothing of our environment.
+    /// Returns the command of the entry point: with an empty environment, and as the image's user if the tests run as root.
     fn command(&self, args: &[&str]) -> Command {
         let is_root = Command::new("id").arg("-u").output().unwrap().stdout.trim_ascii() == b"0";
         let mut command = Command::new("env");
@@ -154,15 +154,14 @@ impl Container<'_> {
     }
 }
 
-/// What the stage copies, and no more: a file that is missing there is missing here. With their times, by which Cargo sees what
-/// has changed.
+/// Copies the files that the stage copies, and no others. Keeps the modification times, by which Cargo finds changed files.
 fn copy_context(stage: &Stage, workdir: &Path, target: &Path) {
     let _ = fs::remove_dir_all(workdir);
     fs::create_dir_all(workdir).unwrap();
     fs::create_dir_all(target).unwrap();
     for (what, into) in &stage.copies {
         for what in what {
-            // One folder is copied as what it is called, files into the working folder.
+            // A folder is copied under its own name, and files into the working folder.
             assert!(into == "./" || into == what, "COPY {what} {into}");
             let from = Path::new(env!("CARGO_MANIFEST_DIR")).join(what);
             let copied = Command::new("cp").arg("-a").arg(from).arg(workdir.join(what)).status().unwrap();
@@ -178,7 +177,7 @@ fn copy_context(stage: &Stage, workdir: &Path, target: &Path) {
 fn run(command: &str, workdir: &Path) {
     let mut shell = Command::new("sh");
     shell.args(["-ec", command]).current_dir(workdir).stdin(Stdio::null());
-    // Cargo tells those whom it starts about itself; this is to be a build like any other.
+    // Cargo sets variables for the programs that it starts; the build must not see them.
     for (name, _) in std::env::vars_os() {
         let name = name.to_string_lossy();
         let is_about_us = name.starts_with("CARGO") && name != "CARGO_HOME";

@@ -1,10 +1,10 @@
-//! The image, without a container engine: what the Dockerfile says is done as it says, and what its last stage would hold is run
-//! in a root folder that holds nothing else.
+//! The image, without a container engine: the tests run the instructions of the Dockerfile, and then the program in a root folder
+//! with only the files of the last stage.
 //!
-//! The first run builds the release, which takes minutes. What comes of it stays in the target folder's `tmp/image/root`; the
-//! tests of the chart run that if `DAEMONSET_WARDEN_IMAGE` names it.
+//! The first run builds the release, which takes minutes. The files stay in the target folder's `tmp/image/root`; the tests of
+//! the chart use them if `DAEMONSET_WARDEN_IMAGE` names that folder.
 
-// The whole crate is tests: a failed unwrap is a failed test.
+// The crate contains only tests: a failed unwrap is a failed test.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
 
 mod apiserver;
@@ -19,7 +19,7 @@ use self::apiserver::Apiserver;
 use self::dockerfile::Dockerfile;
 use self::image::Image;
 
-/// What the image may weigh.
+/// The largest size of the image, in bytes.
 const MAX_SIZE: u64 = 25 << 20;
 
 #[test]
@@ -33,11 +33,11 @@ fn the_dockerfile_and_the_chart_agree_with_cargo() {
         "{}: built with another compiler",
         builder.from
     );
-    // What is not scratch would have to be made here, too.
+    // The tests make the image without a base image.
     assert_eq!(dockerfile.last().from, "scratch");
     let values = fs::read_to_string(root.join("charts/daemonset-warden/values.yaml")).unwrap();
     let (user, group) = dockerfile.last().user.split_once(':').unwrap();
-    // The chart has one number for both.
+    // The chart uses one number for both.
     assert_eq!(user, group);
     assert!(values.contains(&format!("  runAsUser: {user}\n")));
 }
@@ -65,12 +65,12 @@ fn it_starts_as_its_user() {
     let image = Image::made();
     let version = image.container().run(&["--version"]);
     assert_eq!(version.stdout, format!("daemonset-warden {}\n", env!("CARGO_PKG_VERSION")), "{version:?}");
-    // Without any argument it serves; there is nowhere to write a certificate to, and it says so.
+    // Without an argument it serves. It cannot write a certificate anywhere, and reports that.
     let alone = image.container().run(&[]);
     assert!(!alone.success && alone.stderr.contains("--cert-dir cannot be used either"), "{alone:?}");
 }
 
-/// Names are looked up by the libc that is linked in, which has no libraries to load for it.
+/// The statically linked libc must resolve names without loading libraries.
 #[test]
 fn it_finds_names_and_knows_public_cas() {
     let image = Image::made();
@@ -85,7 +85,7 @@ fn it_finds_names_and_knows_public_cas() {
         assert!(explained.stderr.contains("said by the apiserver"), "{way}: {explained:?}");
     }
 
-    // Without a CA in the kubeconfig, the image's own count: there are some, and ours is not among them.
+    // Without a CA in the kubeconfig, the program uses the image's CAs, which do not contain the CA of the test.
     let container = image.container();
     container.write("/etc/hosts", "127.0.0.1 apiserver.test\n");
     container.write("/data/kubeconfig", &apiserver.kubeconfig(false));
@@ -105,7 +105,7 @@ fn it_serves_where_it_may_write() {
     let container = image.container();
     fs::create_dir(container.root.path().join("data")).unwrap();
     let user = image.user.split(':').next().unwrap().parse().unwrap();
-    // Without root's rights it is our own user who runs, and whose folder it is.
+    // Fails without root; then the program runs as the user of the test, who owns the folder.
     let _ = chown(container.root.path().join("data"), Some(user), None);
     let ports = ["--secure-port=0", "--metrics-bind-address=127.0.0.1:0"];
     let line = container.first_line(&[&["serve", "--cert-dir=/data/certs"], &ports[..]].concat());

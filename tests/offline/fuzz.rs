@@ -145,10 +145,10 @@ fn manifests_to_explain() {
     let mut all = documents.clone();
     all.extend([CLUSTER.as_bytes()]);
     fuzz("explain", &all, |input| {
-        let mut observed = Inventory::new(Arc::new(Policy::default()), Instant::now());
+        let mut inventory = Inventory::new(Arc::new(Policy::default()), Instant::now());
         // The objects before the fault are explained as well.
-        let _ = manifests::parse(&String::from_utf8_lossy(input), &mut observed);
-        for row in explain(&observed.cluster, &observed.failures, &RowFilter::default()) {
+        let _ = manifests::parse(&String::from_utf8_lossy(input), &mut inventory);
+        for row in explain(&inventory.cluster, &inventory.failures, &RowFilter::default()) {
             assert!(serde_json::to_string(&row).is_ok());
         }
     });
@@ -222,9 +222,9 @@ fn lines(text: &'static str) -> Vec<&'static [u8]> {
 }
 
 fn cluster() -> Inventory {
-    let mut observed = Inventory::new(Arc::new(Policy::default()), Instant::now());
-    manifests::parse(CLUSTER, &mut observed).unwrap();
-    observed
+    let mut inventory = Inventory::new(Arc::new(Policy::default()), Instant::now());
+    manifests::parse(CLUSTER, &mut inventory).unwrap();
+    inventory
 }
 
 /// The real router, without a cluster and with the default policy.

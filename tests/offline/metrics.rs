@@ -1,4 +1,4 @@
-//! Generates docs/metrics.md from the table of metrics, and fails if it differs.
+//! docs/metrics.md must be the page made from the table of metrics.
 
 use daemonset_warden::telemetry::metrics;
 

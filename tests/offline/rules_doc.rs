@@ -1,4 +1,4 @@
-//! Generates docs/rules.md from the table of rules, and fails if it differs.
+//! docs/rules.md must be the page made from the table of rules.
 
 use std::path::Path;
 

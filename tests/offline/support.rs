@@ -323,7 +323,7 @@ impl Client {
         let exchange = async {
             let response = match self {
                 Self::Http1(sender) => {
-                    // hyper may not have read the end of the last response yet.
+                    // The connection may not have read the end of the last response yet.
                     sender.ready().await?;
                     sender.send_request(request).await?
                 }

@@ -38,11 +38,11 @@ const NOW: i64 = 1_800_000_000;
 
 #[test]
 fn objects_of_watches() {
-    let mut observed = cluster();
+    let mut inventory = cluster();
     let body = br#"{"Pod":{"metadata":{"name":"p","namespace":"shop","uid":"u"},"spec":{"containers":[{"name":"c"}]}},"NodeNames":["n1","n2"]}"#;
     let args = daemonset_warden::api::extender_v1::ExtenderArgs::parse(body).unwrap();
     fuzz("watches", &lines(OBJECTS), |input| {
-        let cluster = &mut observed.cluster;
+        let cluster = &mut inventory.cluster;
         // As each watched kind: an object of another kind is one more input that is nearly right.
         passes::<Node>(input, "", "Node", cluster);
         passes::<Pod>(input, "", "Pod", cluster);
@@ -55,13 +55,13 @@ fn objects_of_watches() {
         let (result, _) = refusal::in_cluster(cluster, &args, Instant::now());
         assert!(serde_json::from_slice::<Value>(&result.body.to_vec(body)).is_ok());
         cluster.take_effects();
-        // Starts again, so that the objects of earlier inputs do not slow the test down.
+        // Starts again with a new cache, so that one faulty object does not affect all later inputs.
         if cluster.nodes().count() > 50 || cluster.pods().count() > 50 {
-            observed = super::cluster();
+            inventory = super::cluster();
         }
     });
     assert!(
-        explain(&observed.cluster, &observed.failures, &RowFilter::default())
+        explain(&inventory.cluster, &inventory.failures, &RowFilter::default())
             .all(|row| serde_json::to_string(&row).is_ok())
     );
 }
@@ -75,10 +75,10 @@ fn passes<T: WatchedKind>(input: &[u8], group: &str, kind: &str, cluster: &mut C
     let list = serde_json::from_slice::<ObjectList<TrimmedObject<T>>>(&list);
     // The input may contain several items.
     if let (Ok(WatchEvent::Modified(one)), Ok(list)) = (&event, &list) {
-        assert_eq!(list.items.last().map(|lean| lean.object.is_ok()), Some(one.object.is_ok()));
+        assert_eq!(list.items.last().map(|trimmed| trimmed.object.is_ok()), Some(one.object.is_ok()));
     }
-    for lean in list.into_iter().flat_map(|list| list.items) {
-        match lean.object {
+    for trimmed in list.into_iter().flat_map(|list| list.items) {
+        match trimmed.object {
             Ok(object) => {
                 let key = object.key();
                 let again = object.clone();

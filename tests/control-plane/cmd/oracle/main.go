@@ -1,5 +1,6 @@
-// Command oracle asks Kubernetes' own code: it makes random cases from a seed, and answers them with the functions that the
-// apiserver (create, update) and the DaemonSet controller (place, run) themselves call. One JSON object a line, as in tests/data/conformance.jsonl.
+// Command oracle runs Kubernetes' own code: it makes random cases from a seed, and answers them with the functions that the
+// apiserver (create, update) and the DaemonSet controller (place, run) call. It prints one JSON object a line, as in
+// tests/data/conformance.jsonl.
 //
 //	go run ./cmd/oracle -op run -seed 7 -count 4000
 package main
@@ -62,7 +63,7 @@ type runCase struct {
 	ShouldContinue bool              `json:"shouldContinue"`
 }
 
-// generator makes objects from few words, so that they meet.
+// generator makes random objects from few words, so that selectors, taints and labels often match.
 type generator struct{ *rand.Rand }
 
 var (
@@ -176,7 +177,7 @@ func (g generator) expression() corev1.NodeSelectorRequirement {
 	}
 	switch requirement.Operator {
 	case corev1.NodeSelectorOpExists, corev1.NodeSelectorOpDoesNotExist:
-		// Mostly as it should be, sometimes not: upstream then skips the term.
+		// Valid mostly; upstream skips a term with an invalid requirement.
 		if g.chance(10) {
 			requirement.Values = []string{g.one(values)}
 		}

@@ -14,7 +14,7 @@ type placeCase struct {
 	Tolerations []corev1.Toleration `json:"tolerations"`
 }
 
-// place is what DaemonSetsController.syncNodes does to the template for a node.
+// place changes the template for a node as DaemonSetsController.syncNodes does.
 func (g generator) place() placeCase {
 	controller := true
 	pod := &corev1.Pod{
@@ -35,7 +35,7 @@ func (g generator) place() placeCase {
 	return placeCase{"place", pod, node, spec.Affinity, spec.Tolerations}
 }
 
-// moreAffinity adds what the controller must leave alone.
+// moreAffinity adds affinity that the controller must not change.
 func (g generator) moreAffinity(spec *corev1.PodSpec) {
 	if spec.Affinity == nil || g.chance(50) {
 		return
@@ -54,7 +54,7 @@ func (g generator) moreAffinity(spec *corev1.PodSpec) {
 	}
 }
 
-// daemonTolerations adds some that the controller finds, replaces, or nearly does.
+// daemonTolerations adds tolerations that are equal or similar to those that the controller adds.
 func (g generator) daemonTolerations(spec *corev1.PodSpec) {
 	keys := []string{"not-ready", "unreachable", "disk-pressure", "memory-pressure", "pid-pressure", "unschedulable", "network-unavailable"}
 	operators := []string{"", "Equal", "Exists", "Exists"}

@@ -25,7 +25,7 @@ type cause struct {
 	Message string `json:"message"`
 }
 
-// What was judged, and how.
+// judged is an object and upstream's answer for it.
 type judged struct {
 	Op      string            `json:"op"`
 	Allowed bool              `json:"allowed"`
@@ -35,7 +35,7 @@ type judged struct {
 
 type createCase struct {
 	judged
-	// As a person wrote it, before upstream's defaults.
+	// The object before upstream's defaults.
 	Raw *appsv1.DaemonSet `json:"raw"`
 }
 
@@ -67,7 +67,7 @@ func (g generator) create() createCase {
 	raw := g.validDaemonSet()
 	g.spoil(raw)
 	if raw.Name == "" {
-		// The apiserver makes the name before it asks validating webhooks; here it is made without dice.
+		// The apiserver makes the name before it calls validating webhooks; here the suffix is always the same.
 		raw.Name = raw.GenerateName[:min(len(raw.GenerateName), 58)] + "xxxxx"
 	}
 	object := raw.DeepCopy()
@@ -94,7 +94,7 @@ func (g generator) update() updateCase {
 	}
 	legacyscheme.Scheme.Default(old)
 	legacyscheme.Scheme.Default(object)
-	// An update that leaves the spec alone is allowed unseen by the webhook, which upstream does not do.
+	// The webhook allows an update without a change of the spec unseen; upstream validates it.
 	if object.Spec.MinReadySeconds == old.Spec.MinReadySeconds {
 		object.Spec.MinReadySeconds = old.Spec.MinReadySeconds + 18
 	}
@@ -112,7 +112,7 @@ func convert(object *appsv1.DaemonSet) *apps.DaemonSet {
 	return internal
 }
 
-// causes of the Status, all of them: the Status itself is what a client would see.
+// causes returns all causes of the Status that a client would get.
 func causes(err error) []cause {
 	causes := []cause{}
 	if err == nil {
@@ -143,7 +143,7 @@ func (g generator) validDaemonSet() *appsv1.DaemonSet {
 	return daemonSet
 }
 
-// spoil changes some of what the webhook judges too; the rest of the pod's spec stays valid.
+// spoil changes some of the fields that the webhook validates; the rest of the pod's spec stays valid.
 func (g generator) spoil(d *appsv1.DaemonSet) {
 	for range g.Intn(5) {
 		g.spoilOnce(d)
@@ -208,7 +208,7 @@ func (g generator) spoilOnce(d *appsv1.DaemonSet) {
 	case 20:
 		term := corev1.PodAffinityTerm{TopologyKey: "a", LabelSelector: g.selector()}
 		template.Spec.Affinity = &corev1.Affinity{PodAffinity: &corev1.PodAffinity{RequiredDuringSchedulingIgnoredDuringExecution: []corev1.PodAffinityTerm{term}}}
-		// What is wrong inside of the pod's spec is the apiserver's business alone.
+		// The webhook does not validate this part of the pod's spec, so it stays valid.
 		if selector := term.LabelSelector; selector != nil {
 			selector.MatchExpressions = nil
 			selector.MatchLabels = map[string]string{"app": "agent"}
