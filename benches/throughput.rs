@@ -239,9 +239,9 @@ async fn measure(large: &Large, case: Case, round: usize, count: usize) -> Measu
         let calls = warden.filter_calls().await;
         if case.is_held {
             let of = |outcome: &'static str| {
-                let labels = [("effect", "nomination"), ("outcome", outcome)];
+                let labels = [("kind", "nomination"), ("outcome", outcome)];
                 let warden = &warden;
-                async move { warden.metric("daemonset_warden_effects_total", &labels).await }
+                async move { warden.metric("daemonset_warden_cluster_writes_total", &labels).await }
             };
             let (done, outdated, dropped) = (of("done").await, of("outdated").await, of("dropped").await);
             let took = samples.last().expect("samples").at;

@@ -80,7 +80,7 @@ impl WriteQueue {
                 return;
             }
             ClusterWrite::RecordFirstReady { node, daemon_set_uid } => {
-                (WriteKind::Remember, self.remember.try_send((node, daemon_set_uid)).is_ok())
+                (WriteKind::FirstReady, self.remember.try_send((node, daemon_set_uid)).is_ok())
             }
             ClusterWrite::Nominate(nomination) => {
                 (WriteKind::of(&nomination), self.nominations.try_send(nomination).is_ok())
@@ -92,7 +92,7 @@ impl WriteQueue {
             },
         };
         if !fits {
-            self.metrics.cluster.deed(deed, WriteOutcome::Dropped);
+            self.metrics.cluster.record_write(deed, WriteOutcome::Dropped);
         }
     }
 }
@@ -172,7 +172,7 @@ mod tests {
         assert_eq!(deeds.notes.len(), QUEUE);
         assert_eq!(deeds.wake.borrow_and_update().as_deref(), Some("n2"));
         let text = String::from_utf8(metrics.text()).unwrap();
-        let dropped = r#"daemonset_warden_effects_total{effect="event",outcome="dropped"} 7"#;
+        let dropped = r#"daemonset_warden_cluster_writes_total{kind="event",outcome="dropped"} 7"#;
         assert!(text.contains(dropped), "{text}");
     }
 }

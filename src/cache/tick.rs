@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::freshness::CacheFreshness;
 use super::node_info::NodeFreshness;
 use super::pods::EARLY_RETRY;
 use super::{Cache, NodeId};
@@ -43,12 +44,23 @@ impl Cache {
             self.tick_gates(id, now);
         }
         self.give_up_on_stale_views(now);
-        self.expire_stale_refusals(now);
+        if self.stale_refusals.expire(now) {
+            self.wake_any();
+        }
         if self.ledger.expire(now) {
             self.charge_ended(now);
         }
         self.forget_waiting(now);
         self.refresh_all(now);
+    }
+
+    /// Takes in the freshness, on each tick and as soon as a required watch fails. Pods that were refused are woken when no event
+    /// is missing any more.
+    pub fn observe_freshness(&mut self, freshness: CacheFreshness) {
+        self.freshness = freshness;
+        if self.stale_refusals.observe(freshness) {
+            self.wake_any();
+        }
     }
 
     /// Lets pods onto nodes again of which our view has been behind for too long.

@@ -13,6 +13,7 @@ use super::assumed::NodeSet;
 use super::filter_reason::FilterReason;
 use super::hold::Hold;
 use crate::api::pod::{Pod, SYSTEM_CRITICAL_PRIORITY};
+use crate::cache::daemonset_info::DaemonSetInfo;
 use crate::cache::node_info::{NodeFreshness, NodeInfo};
 use crate::cache::pod_info::PodInfo;
 use crate::cache::{Cache, DaemonSetId, NodeId};
@@ -96,6 +97,14 @@ impl Cache {
         let owner = daemon_set_reference(kinds, &pod.metadata)?;
         let (id, info) = self.daemon_set(&owner.uid)?;
         info.owns(&pod.metadata.namespace, &pod.metadata.labels).then_some(id)
+    }
+
+    /// Returns true if an ordinary pod of this priority has to wait until the missing events have come.
+    fn must_wait_while_stale(&mut self, priority: i32, now: Instant) -> bool {
+        let concerns = |info: &DaemonSetInfo| info.may_hold && info.weight.priority >= priority;
+        self.freshness.lacks_events()
+            && self.daemon_sets().any(|(_, info)| concerns(info))
+            && self.stale_refusals.refuses(now)
     }
 
     fn role_of(&self, pod: &Pod) -> PodClass {

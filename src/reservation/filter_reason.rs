@@ -54,7 +54,7 @@ impl FilterReason {
             Self::NotTarget => "not_target",
             Self::NodeSelector => "node_selector",
             Self::Taint => "taint",
-            Self::Reserved => "kept_room",
+            Self::Reserved => "reserved",
             Self::DaemonPodNotReady => "not_ready",
             Self::StaleCache => "stale",
         }

@@ -43,7 +43,7 @@ impl PreemptionReason {
     pub fn label(self) -> &'static str {
         match self {
             Self::PredecessorLeaves => "predecessor_leaves",
-            Self::Reserved => "kept_room",
+            Self::Reserved => "reserved",
             Self::DaemonPodVictim => "daemon_pod_victim",
         }
     }

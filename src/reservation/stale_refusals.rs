@@ -5,8 +5,6 @@
 
 use std::time::{Duration, Instant};
 
-use crate::cache::Cache;
-use crate::cache::daemonset_info::DaemonSetInfo;
 use crate::cache::freshness::CacheFreshness;
 
 /// The time pods are refused because the cache lacks events, from the first refusal. An apiserver takes its time to come back, and
@@ -23,7 +21,7 @@ pub(crate) struct StaleRefusals {
 
 impl StaleRefusals {
     /// Takes in the freshness. Returns true if an outage is over in which pods were refused: wake them.
-    fn observe(&mut self, freshness: CacheFreshness) -> bool {
+    pub(crate) fn observe(&mut self, freshness: CacheFreshness) -> bool {
         match freshness {
             CacheFreshness::Fresh | CacheFreshness::Degraded => {
                 return std::mem::take(self).refusing_since.is_some();
@@ -37,43 +35,17 @@ impl StaleRefusals {
     }
 
     /// Returns true if a pod that concerns a daemon pod is refused; the first call starts the clock.
-    fn refuses(&mut self, now: Instant) -> bool {
+    pub(crate) fn refuses(&mut self, now: Instant) -> bool {
         let since = *self.refusing_since.get_or_insert(now);
         !self.has_expired && now.saturating_duration_since(since) < STALE_REFUSAL_TIMEOUT
     }
 
     /// Returns true once when the time is up: wake the refused pods.
-    fn expire(&mut self, now: Instant) -> bool {
+    pub(crate) fn expire(&mut self, now: Instant) -> bool {
         let is_over = |since: Instant| now.saturating_duration_since(since) >= STALE_REFUSAL_TIMEOUT;
         let expires = !self.has_expired && self.refusing_since.is_some_and(is_over);
         self.has_expired |= expires;
         expires
-    }
-}
-
-impl Cache {
-    /// Takes in the freshness, on each tick and as soon as a required watch fails. Pods that were refused are woken when no event
-    /// is missing any more.
-    pub fn observe_freshness(&mut self, freshness: CacheFreshness) {
-        self.freshness = freshness;
-        if self.stale_refusals.observe(freshness) {
-            self.wake_any();
-        }
-    }
-
-    /// Returns true if an ordinary pod of this priority has to wait until the missing events have come.
-    pub(crate) fn must_wait_while_stale(&mut self, priority: i32, now: Instant) -> bool {
-        let concerns = |info: &DaemonSetInfo| info.may_hold && info.weight.priority >= priority;
-        self.freshness.lacks_events()
-            && self.daemon_sets().any(|(_, info)| concerns(info))
-            && self.stale_refusals.refuses(now)
-    }
-
-    /// Wakes the refused pods when the time is up.
-    pub(crate) fn expire_stale_refusals(&mut self, now: Instant) {
-        if self.stale_refusals.expire(now) {
-            self.wake_any();
-        }
     }
 }
 
@@ -82,6 +54,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
+    use crate::cache::Cache;
     use crate::policy::Policy;
     use crate::reservation::cluster_write::ClusterWrite;
     use crate::reservation::filter_reason::FilterReason;

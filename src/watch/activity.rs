@@ -21,7 +21,7 @@ use crate::watch::watch_status::WatchStatus;
 
 /// How long an apiserver may take to begin its answer before its silence counts as a failure: one that hangs behind a load
 /// balancer says nothing for as long as the request may take, and others tell the scheduler meanwhile.
-const SILENCE: Duration = Duration::from_secs(5);
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Adds [`WatchActivity`] to a client.
 #[derive(Clone)]
@@ -37,15 +37,15 @@ pub(super) struct WatchActivity<S> {
 }
 
 impl WatchActivityLayer {
-    fn heard(&self) {
+    fn record(&self) {
         self.source.record_activity();
-        self.metrics.cluster.heard(self.source.resource);
+        self.metrics.cluster.record_watch_event(self.source.resource);
     }
 
     /// The same as `answering`; if it takes longer than `silence`, that is noted.
-    async fn listen<T>(&self, silence: Duration, answering: impl Future<Output = T>) -> T {
+    async fn time_response<T>(&self, limit: Duration, answering: impl Future<Output = T>) -> T {
         let mut answering = std::pin::pin!(answering);
-        if let Ok(answer) = timeout(silence, &mut answering).await {
+        if let Ok(answer) = timeout(limit, &mut answering).await {
             return answer;
         }
         self.source.record_failure(Instant::now());
@@ -81,14 +81,14 @@ where
         let answering = self.inner.call(request);
         let layer = self.layer.clone();
         Box::pin(async move {
-            let response = layer.listen(SILENCE, answering).await?;
+            let response = layer.time_response(RESPONSE_TIMEOUT, answering).await?;
             let is_good = response.status().is_success();
             if is_good {
-                layer.heard();
+                layer.record();
             }
             let listen = move |frame| {
                 if is_good {
-                    layer.heard();
+                    layer.record();
                 }
                 frame
             };
@@ -108,11 +108,11 @@ mod tests {
         let source = Arc::new(WatchStatus::new(WatchedResource::Nodes, true));
         let layer = WatchActivityLayer { source: source.clone(), metrics: Arc::default() };
         let is_stale = || source.health().is_stale(Instant::now() + STALE_AFTER);
-        assert_eq!(layer.listen(SILENCE, std::future::ready(1)).await, 1);
+        assert_eq!(layer.time_response(RESPONSE_TIMEOUT, std::future::ready(1)).await, 1);
         assert!(!is_stale());
-        layer.listen(Duration::from_millis(1), tokio::time::sleep(Duration::from_millis(20))).await;
+        layer.time_response(Duration::from_millis(1), tokio::time::sleep(Duration::from_millis(20))).await;
         assert!(is_stale());
-        layer.heard();
+        layer.record();
         assert!(!is_stale());
     }
 }

@@ -157,7 +157,7 @@ impl SharedCache {
         let freshness = CacheFreshness::of(&health, now);
         cluster.observe_freshness(freshness);
         let is_fresh = freshness.may_refuse(now);
-        self.0.metrics.cluster.believed.set(i64::from(is_fresh));
+        self.0.metrics.cluster.cache_fresh.set(i64::from(is_fresh));
         if self.0.is_fresh.swap(is_fresh, Ordering::AcqRel) == is_fresh {
             return;
         }

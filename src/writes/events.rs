@@ -131,17 +131,17 @@ pub(super) async fn run(
         }
         for (event, object) in events {
             if !limiter.bucket.take(1, Instant::now()) {
-                metrics.cluster.deed(WriteKind::Event, WriteOutcome::Dropped);
+                metrics.cluster.record_write(WriteKind::Event, WriteOutcome::Dropped);
                 continue;
             }
             let written = timeout(WRITE_TIME, recorder.publish(&event, &object)).await;
             match written.map_err(WriteError::from).and_then(|written| Ok(written?)) {
                 Ok(()) => {
                     is_failing = false;
-                    metrics.cluster.deed(WriteKind::Event, WriteOutcome::Done);
+                    metrics.cluster.record_write(WriteKind::Event, WriteOutcome::Done);
                 }
                 Err(error) => {
-                    metrics.cluster.deed(WriteKind::Event, WriteOutcome::Failed);
+                    metrics.cluster.record_write(WriteKind::Event, WriteOutcome::Failed);
                     if !std::mem::replace(&mut is_failing, true) {
                         let forbidden = error.is_forbidden();
                         let hint =

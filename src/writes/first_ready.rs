@@ -37,11 +37,11 @@ pub(super) async fn run(
         for attempt in 1..=ATTEMPTS {
             let Err(error) = annotate(&nodes, &node, &patch).await else {
                 is_failing = false;
-                metrics.cluster.deed(WriteKind::Remember, WriteOutcome::Done);
+                metrics.cluster.record_write(WriteKind::FirstReady, WriteOutcome::Done);
                 break;
             };
             if error.is_final() || attempt == ATTEMPTS {
-                metrics.cluster.deed(WriteKind::Remember, WriteOutcome::Failed);
+                metrics.cluster.record_write(WriteKind::FirstReady, WriteOutcome::Failed);
                 if !std::mem::replace(&mut is_failing, true) {
                     let hint = if error.is_forbidden() { ": grant the verb patch on nodes" } else { "" };
                     tracing::warn!(

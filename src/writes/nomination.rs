@@ -167,7 +167,7 @@ impl Nominator {
             }
             _ => self.is_failing.store(false, Ordering::Relaxed),
         }
-        self.metrics.cluster.deed(WriteKind::of(&nomination), fate);
+        self.metrics.cluster.record_write(WriteKind::of(&nomination), fate);
         (self.report)(NominationResult::Done(nomination, outcome));
         is_forbidden
     }

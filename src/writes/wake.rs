@@ -32,11 +32,11 @@ pub(super) async fn run(client: Client, mut asked: watch::Receiver<Option<Arc<st
         match wake(&nodes, &node).await {
             Ok(()) => {
                 failures = 0;
-                metrics.cluster.deed(WriteKind::WakeUp, WriteOutcome::Done);
+                metrics.cluster.record_write(WriteKind::Wake, WriteOutcome::Done);
                 tracing::debug!(node = &*node, "woke refused pods");
             }
             Err(error) => {
-                metrics.cluster.deed(WriteKind::WakeUp, WriteOutcome::Failed);
+                metrics.cluster.record_write(WriteKind::Wake, WriteOutcome::Failed);
                 if failures == 0 {
                     let hint = if error.is_forbidden() { ": grant the verb patch on nodes" } else { "" };
                     tracing::warn!(node = &*node, "failed to wake refused pods{hint}: {}", chain(&error));

@@ -114,8 +114,8 @@ async fn nobody_is_nominated(test: &TestExtender, app: &str) {
 }
 
 async fn written(warden: &Warden, outcome: &str) -> f64 {
-    let labels = [("effect", "nomination"), ("outcome", outcome)];
-    warden.metric("daemonset_warden_effects_total", &labels).await
+    let labels = [("kind", "nomination"), ("outcome", outcome)];
+    warden.metric("daemonset_warden_cluster_writes_total", &labels).await
 }
 
 #[tokio::test]
@@ -149,8 +149,8 @@ async fn a_daemon_pod_that_the_scheduler_failed_is_nominated_until_its_hold_ends
         }
     })
     .await;
-    let cleared = [("effect", "clear_nomination"), ("outcome", "done")];
-    assert_eq!(test.warden.metric("daemonset_warden_effects_total", &cleared).await, 1.0);
+    let cleared = [("kind", "clear_nomination"), ("outcome", "done")];
+    assert_eq!(test.warden.metric("daemonset_warden_cluster_writes_total", &cleared).await, 1.0);
     assert_eq!(written(&test.warden, "failed").await, 0.0, "{}", test.warden.log());
 }
 

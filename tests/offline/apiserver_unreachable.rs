@@ -31,7 +31,7 @@ async fn without_its_cluster_it_is_not_ready_and_fails_open() {
     let filtered = client.post("/scheduler/filter", args.to_string()).await.json();
     assert_eq!(filtered["NodeNames"], json!(["n1", "n2"]));
     assert_eq!(server.metric("daemonset_warden_extender_fail_open_total").await, 1.0);
-    assert_eq!(server.metric("daemonset_warden_cluster_believed").await, 0.0);
+    assert_eq!(server.metric("daemonset_warden_cache_fresh").await, 0.0);
     let (status, log) = server.stop();
     assert!(status.success(), "{log}");
 }

@@ -1,4 +1,4 @@
-//! The rows of the table that tell of the live cluster: the watches, the room that is kept, and what is done outside.
+//! The rows of the table about the cache: the watches, the reserved room, and the writes to the apiserver.
 
 use std::time::SystemTime;
 
@@ -11,7 +11,7 @@ use crate::reservation::hold::EndReason;
 use crate::reservation::nomination::Nomination;
 
 label!(
-    /// What is watched.
+    /// The watched kind.
     WatchedResource, "resource", {
         /// Nodes.
         Nodes = "nodes",
@@ -35,17 +35,17 @@ label!(
 );
 
 label!(
-    /// What is done outside.
-    WriteKind, "effect", {
-        /// An Event is written.
+    /// The kind of a write to the apiserver.
+    WriteKind, "kind", {
+        /// An Event.
         Event = "event",
-        /// A Node is touched so that refused pods are tried again.
-        WakeUp = "wake_up",
-        /// A Node is told that a daemon pod was Ready on it.
-        Remember = "remember",
-        /// A daemon pod is nominated to its node.
-        Nominate = "nomination",
-        /// A nomination is taken back.
+        /// The Node annotation that makes the scheduler try refused pods again.
+        Wake = "wake",
+        /// The Node annotation that records that a daemon pod was Ready.
+        FirstReady = "first_ready",
+        /// The nomination of a daemon pod to its node.
+        Nomination = "nomination",
+        /// The end of a nomination.
         ClearNomination = "clear_nomination",
     }
 );
@@ -53,18 +53,18 @@ label!(
 impl WriteKind {
     /// The write that a nomination is: it sets one or clears it.
     pub fn of(nomination: &Nomination) -> Self {
-        if nomination.node.is_some() { Self::Nominate } else { Self::ClearNomination }
+        if nomination.node.is_some() { Self::Nomination } else { Self::ClearNomination }
     }
 }
 
 label!(
-    /// What came of it.
+    /// The outcome of a write.
     WriteOutcome, "outcome", {
-        /// It is done.
+        /// It was written.
         Done = "done",
         /// The apiserver refused it or did not answer.
         Failed = "failed",
-        /// There were too many.
+        /// Too many waited: it was not tried.
         Dropped = "dropped",
         /// The object had changed or was gone: nothing was written.
         Outdated = "outdated",
@@ -91,10 +91,10 @@ const fn counter(
     Definition { name, kind: Kind::Counter, labels, help }
 }
 
-pub(super) const BELIEVED: Definition = gauge(
-    "daemonset_warden_cluster_believed",
+pub(super) const CACHE_FRESH: Definition = gauge(
+    "daemonset_warden_cache_fresh",
     &[],
-    "1 while every watch works: only then is room kept. Always 0 when running standalone.",
+    "1 while the cache is fresh enough to refuse pods: only then is room reserved. Always 0 when running standalone.",
 );
 pub(super) const SYNCED: Definition = gauge(
     "daemonset_warden_cache_synced",
@@ -103,10 +103,10 @@ pub(super) const SYNCED: Definition = gauge(
 );
 pub(super) const OBJECTS: Definition =
     gauge("daemonset_warden_cache_objects", &[WatchedResource::LABEL], "Objects that are known.");
-pub(super) const HEARD: Definition = gauge(
-    "daemonset_warden_cache_last_heard_timestamp_seconds",
+pub(super) const WATCH_LAST_EVENT: Definition = gauge(
+    "daemonset_warden_watch_last_event_timestamp_seconds",
     &[WatchedResource::LABEL],
-    "When the apiserver last sent anything about the kind, a bookmark too, in Unix time; 0 for never. It sends a bookmark a minute: older than three minutes is stale.",
+    "The time of the last bytes from the apiserver about the kind, bookmarks too, in Unix time; 0 for never. It sends a bookmark a minute: older than three minutes is stale.",
 );
 pub(super) const WATCH_ERRORS: Definition = counter(
     "daemonset_warden_watch_errors_total",
@@ -145,10 +145,10 @@ pub(super) const GATES_EXPIRED: Definition = counter(
     &[],
     "Gates that opened because their time was up, not because the daemon pod was Ready.",
 );
-pub(super) const LEDGER: Definition = gauge(
-    "daemonset_warden_ledger_pods",
+pub(super) const ASSUMED_PODS: Definition = gauge(
+    "daemonset_warden_assumed_pods",
     &[],
-    "Pods that were let through and whose binding has not been seen yet.",
+    "Pods that passed the filter and whose binding has not been seen yet.",
 );
 pub(super) const WAITING: Definition =
     gauge("daemonset_warden_waiting_pods", &[], "Pods that were refused on every node they were offered.");
@@ -170,27 +170,27 @@ pub(super) const NOMINATION_PERMITTED: Definition = gauge(
 pub(super) const FAIL_OPEN: Definition = counter(
     "daemonset_warden_extender_fail_open_total",
     &[],
-    "Calls of the filter verb that were answered without keeping room, because the cluster was not believed.",
+    "Calls of the filter verb that were answered without reserving room, because the cache was not fresh.",
 );
 pub(super) const AUDITED: Definition = counter(
     "daemonset_warden_extender_audited_nodes_total",
     &[],
     "Nodes that a pod would have been kept from, in Audit mode.",
 );
-pub(super) const EFFECTS: Definition = counter(
-    "daemonset_warden_effects_total",
+pub(super) const CLUSTER_WRITES: Definition = counter(
+    "daemonset_warden_cluster_writes_total",
     &[WriteKind::LABEL, WriteOutcome::LABEL],
-    "What was to be done in the cluster. `dropped` Events only mean that there were many; a `dropped` nomination is a daemon pod that had to wait for its own, counted once in two seconds. `outdated`: the object had changed or was gone.",
+    "Writes to the apiserver. `dropped` Events only mean that there were many; a `dropped` nomination is a daemon pod that had to wait for its own, counted once in two seconds. `outdated`: the object had changed or was gone.",
 );
 
 /// Handles to them.
 #[derive(Debug)]
 pub struct ClusterMetrics {
     /// See the table, as for the others.
-    pub believed: IntGauge,
+    pub cache_fresh: IntGauge,
     synced: Vec<IntGauge>,
     objects: Vec<IntGauge>,
-    heard: Vec<Gauge>,
+    watch_last_event: Vec<Gauge>,
     watch_errors: Vec<IntCounter>,
     relists: Vec<IntCounter>,
     unreadable: Vec<IntCounter>,
@@ -199,7 +199,7 @@ pub struct ClusterMetrics {
     holds_ended: Vec<IntCounter>,
     gates_closed: IntGauge,
     gates_expired: IntCounter,
-    ledger: IntGauge,
+    assumed_pods: IntGauge,
     waiting: IntGauge,
     nominated: IntGauge,
     nominations_waiting: IntGauge,
@@ -208,16 +208,16 @@ pub struct ClusterMetrics {
     /// See the table.
     pub fail_open: IntCounter,
     audited: IntCounter,
-    effects: Vec<IntCounter>,
+    cluster_writes: Vec<IntCounter>,
 }
 
 impl ClusterMetrics {
     pub(super) fn new(new: &Registry) -> Self {
         Self {
-            believed: int_gauges(new, &BELIEVED).remove(0),
+            cache_fresh: int_gauges(new, &CACHE_FRESH).remove(0),
             synced: int_gauges(new, &SYNCED),
             objects: int_gauges(new, &OBJECTS),
-            heard: gauges(new, &HEARD),
+            watch_last_event: gauges(new, &WATCH_LAST_EVENT),
             watch_errors: counters(new, &WATCH_ERRORS),
             relists: counters(new, &RELISTS),
             unreadable: counters(new, &UNREADABLE),
@@ -226,26 +226,26 @@ impl ClusterMetrics {
             holds_ended: counters(new, &HOLDS_ENDED),
             gates_closed: int_gauges(new, &GATES_CLOSED).remove(0),
             gates_expired: counters(new, &GATES_EXPIRED).remove(0),
-            ledger: int_gauges(new, &LEDGER).remove(0),
+            assumed_pods: int_gauges(new, &ASSUMED_PODS).remove(0),
             waiting: int_gauges(new, &WAITING).remove(0),
             nominated: int_gauges(new, &NOMINATED).remove(0),
             nominations_waiting: int_gauges(new, &NOMINATIONS_WAITING).remove(0),
             nomination_permitted: int_gauges(new, &NOMINATION_PERMITTED).remove(0),
             fail_open: counters(new, &FAIL_OPEN).remove(0),
             audited: counters(new, &AUDITED).remove(0),
-            effects: counters(new, &EFFECTS),
+            cluster_writes: counters(new, &CLUSTER_WRITES),
         }
     }
 
-    /// Says whether every object of a kind has been listed.
+    /// Sets the gauge of kinds of which every object has been listed.
     pub fn synced(&self, resource: WatchedResource, synced: bool) {
         self.synced[resource as usize].set(i64::from(synced));
     }
 
-    /// Notes that the apiserver has just said something about a kind.
-    pub fn heard(&self, resource: WatchedResource) {
+    /// Records that the apiserver has just sent something about a kind.
+    pub fn record_watch_event(&self, resource: WatchedResource) {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        self.heard[resource as usize].set(now.as_secs_f64());
+        self.watch_last_event[resource as usize].set(now.as_secs_f64());
     }
 
     /// Counts a list or a watch that failed.
@@ -268,7 +268,7 @@ impl ClusterMetrics {
         self.audited.inc_by(nodes);
     }
 
-    /// Counts what the cluster wants done outside.
+    /// Counts the ends of holds and gates, and holds that refuse for the first time. The write itself: [`Self::record_write`].
     pub fn effect(&self, effect: &ClusterWrite) {
         match effect {
             ClusterWrite::HoldingRoom(_) => self.holds_refusing.inc(),
@@ -284,16 +284,16 @@ impl ClusterMetrics {
 
     /// Counts daemon pods that could not be nominated yet, for want of rate.
     pub fn nominations_dropped(&self, count: usize) {
-        self.series(WriteKind::Nominate, WriteOutcome::Dropped).inc_by(count as u64);
+        self.series(WriteKind::Nomination, WriteOutcome::Dropped).inc_by(count as u64);
     }
 
-    /// Counts what became of something that was to be done outside.
-    pub fn deed(&self, deed: WriteKind, fate: WriteOutcome) {
-        self.series(deed, fate).inc();
+    /// Counts a write to the apiserver.
+    pub fn record_write(&self, kind: WriteKind, outcome: WriteOutcome) {
+        self.series(kind, outcome).inc();
     }
 
-    fn series(&self, deed: WriteKind, fate: WriteOutcome) -> &IntCounter {
-        &self.effects[deed as usize * WriteOutcome::LABEL.1.len() + fate as usize]
+    fn series(&self, kind: WriteKind, outcome: WriteOutcome) -> &IntCounter {
+        &self.cluster_writes[kind as usize * WriteOutcome::LABEL.1.len() + outcome as usize]
     }
 
     /// Shows how much of everything there is.
@@ -314,7 +314,7 @@ impl ClusterMetrics {
         }
         set(&self.holds, census.holds);
         set(&self.gates_closed, census.closed_gates);
-        set(&self.ledger, census.ledger);
+        set(&self.assumed_pods, census.ledger);
         set(&self.waiting, census.waiting);
         set(&self.nominated, census.nominated);
         set(&self.nominations_waiting, census.nominations_waiting);

@@ -79,11 +79,11 @@ label!(
 
 /// Why a node was refused, by `daemonset::filter::FilterReason::index`.
 pub(super) const REFUSALS: (&str, &[&str]) =
-    ("reason", &["not_target", "node_selector", "taint", "kept_room", "not_ready", "stale"]);
+    ("reason", &["not_target", "node_selector", "taint", "reserved", "not_ready", "stale"]);
 
 /// Why a node was dropped from a preemption, by `daemonset::preemption::PreemptionReason::index`.
 pub(super) const DROPS: (&str, &[&str]) =
-    ("reason", &["predecessor_leaves", "kept_room", "daemon_pod_victim"]);
+    ("reason", &["predecessor_leaves", "reserved", "daemon_pod_victim"]);
 
 label!(
     /// Why a request or a connection was shed.

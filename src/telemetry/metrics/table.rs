@@ -1,4 +1,4 @@
-//! The table itself, but for the rows about the live cluster, which are in `cluster`.
+//! The table itself, but for the rows about the cache, which are in `cluster`.
 
 use super::labels::*;
 use super::{Definition, Kind, cluster};
@@ -26,10 +26,10 @@ pub static TABLE: &[Definition] = &[
     TLS_SECRET_FAILURES,
     WEBHOOK_CONFIGURATION_PATCHES,
     WEBHOOK_CONFIGURATION_MISSING,
-    cluster::BELIEVED,
+    cluster::CACHE_FRESH,
     cluster::SYNCED,
     cluster::OBJECTS,
-    cluster::HEARD,
+    cluster::WATCH_LAST_EVENT,
     cluster::WATCH_ERRORS,
     cluster::RELISTS,
     cluster::UNREADABLE,
@@ -38,14 +38,14 @@ pub static TABLE: &[Definition] = &[
     cluster::HOLDS_ENDED,
     cluster::GATES_CLOSED,
     cluster::GATES_EXPIRED,
-    cluster::LEDGER,
+    cluster::ASSUMED_PODS,
     cluster::WAITING,
     cluster::NOMINATED,
     cluster::NOMINATIONS_WAITING,
     cluster::NOMINATION_PERMITTED,
     cluster::FAIL_OPEN,
     cluster::AUDITED,
-    cluster::EFFECTS,
+    cluster::CLUSTER_WRITES,
     LOG_LINES_DROPPED,
     TRACE_SPANS,
     READY,

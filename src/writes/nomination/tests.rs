@@ -98,7 +98,8 @@ async fn run_with(
 }
 
 fn count(metrics: &Metrics, outcome: &str) -> bool {
-    let line = format!("daemonset_warden_effects_total{{effect=\"nomination\",outcome=\"{outcome}\"}} 1");
+    let line =
+        format!("daemonset_warden_cluster_writes_total{{kind=\"nomination\",outcome=\"{outcome}\"}} 1");
     String::from_utf8(metrics.text()).expect("text").contains(&line)
 }
 

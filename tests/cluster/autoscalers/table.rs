@@ -64,8 +64,11 @@ async fn say_nominations(test: &AutoscalerTest) {
     let Some(warden) = &test.warden else { return };
     let mut counts = Vec::new();
     for outcome in ["done", "outdated", "failed", "dropped"] {
-        let labels = [("effect", "nomination"), ("outcome", outcome)];
-        counts.push(format!("{outcome} {}", warden.metric("daemonset_warden_effects_total", &labels).await));
+        let labels = [("kind", "nomination"), ("outcome", outcome)];
+        counts.push(format!(
+            "{outcome} {}",
+            warden.metric("daemonset_warden_cluster_writes_total", &labels).await
+        ));
     }
     say(&format!("nominations: {}", counts.join(", ")));
 }
