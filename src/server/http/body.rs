@@ -18,7 +18,14 @@ use super::response::{self, ErrorResponse};
 use crate::api::extender_v1::EchoedBody;
 use crate::telemetry::metrics::{Metrics, Shed};
 
-/// What a body may cost.
+/// From this length on a body has a mapping of its own: it grows without being copied, and goes back to the kernel whole. On the
+/// heap, large bodies that come and go in any order leave holes, which are memory too.
+const LARGE: usize = 1024 * 1024;
+/// A capacity for which glibc's and musl's allocators always make a mapping. glibc raises its threshold up to 32 MiB by itself when
+/// smaller mappings are freed (mallopt(3), `M_MMAP_THRESHOLD`).
+const ALWAYS_MAPPED: usize = 33 * 1024 * 1024;
+
+/// The limits of a body.
 pub(crate) struct BodyLimits<'a> {
     /// The largest body, in bytes.
     pub(crate) size: usize,
@@ -182,10 +189,11 @@ async fn collect(
                 return Err(too_many_bytes());
             };
             count_evicted(others, Shed::Memory, metrics);
-            // The kernel gives memory only for what is written, so a body costs what has come of it and not what its
-            // Content-Length announces. A Vec that cannot grow must not end the process, hence no `reserve`.
-            let capacity = announced.unwrap_or(needed).max(needed);
-            if bytes.try_reserve(capacity - bytes.len()).is_err() {
+        }
+        if needed > bytes.capacity() {
+            let capacity = capacity(needed, announced, size);
+            // A Vec that cannot grow must not end the process, hence no `reserve`.
+            if bytes.try_reserve_exact(capacity - bytes.len()).is_err() {
                 metrics.shed(Shed::Memory);
                 return Err(too_many_bytes());
             }
@@ -193,6 +201,16 @@ async fn collect(
         bytes.extend_from_slice(&data);
     }
     if permit.complete() { Ok(BufferedBody { bytes, free, permit, connection }) } else { Err(too_old()) }
+}
+
+/// Returns the capacity for a body of which `needed` bytes are here or come next, `announced` by its Content-Length and `size` at most.
+/// The kernel gives memory only for what is written, so a capacity that is not used costs nothing.
+fn capacity(needed: usize, announced: Option<usize>, size: usize) -> usize {
+    if announced.unwrap_or(needed) > LARGE {
+        announced.unwrap_or(size).max(ALWAYS_MAPPED)
+    } else {
+        announced.unwrap_or(2 * needed).max(needed)
+    }
 }
 
 fn too_large(size: usize) -> ErrorResponse {
@@ -240,6 +258,16 @@ mod tests {
         let stuck = Body::from_stream(futures::stream::pending::<Result<Vec<u8>, std::io::Error>>());
         assert_eq!(read_text(stuck, &budget).await, Err(StatusCode::REQUEST_TIMEOUT));
         assert_eq!(read_text(Body::from(vec![0; 500]), &budget).await, Ok(500), "everything is given back");
+    }
+
+    #[test]
+    fn a_large_body_is_never_copied_and_a_small_one_reserves_what_it_announces() {
+        let size = 64 * LARGE;
+        assert_eq!(capacity(40_000, Some(100_000), size), 100_000);
+        assert_eq!(capacity(40_000, None, size), 80_000);
+        assert_eq!(capacity(40_000, Some(4 * LARGE), size), ALWAYS_MAPPED);
+        assert_eq!(capacity(LARGE + 1, None, size), size);
+        assert_eq!(capacity(40_000, Some(size), size), size);
     }
 
     #[tokio::test]
