@@ -95,7 +95,7 @@ async fn main() {
     let begin = Instant::now();
     let lives = futures::stream::iter(0..)
         .take_while(|_| std::future::ready(begin.elapsed() < span))
-        .map(|number| live(&large, number))
+        .map(|number| pod_life(&large, number))
         .buffer_unordered(AT_ONCE)
         .count()
         .await;
@@ -148,7 +148,7 @@ fn filter(large: &Large, warden: &Warden, nodes: usize) {
 }
 
 /// Creates a pod on a node, makes it Ready, and deletes it.
-async fn live(large: &Large, number: usize) {
+async fn pod_life(large: &Large, number: usize) {
     let pod = large.ordinary_pod("brief", number, json!({ "nodeName": large.node(number) }));
     large.create_pods([pod]).await;
     let path = format!("/api/v1/namespaces/{NAMESPACE}/pods/brief-{number}");

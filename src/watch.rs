@@ -1,10 +1,10 @@
 //! EDGE in: watches of the cluster, each feeding the one [`crate::cache::Cache`].
 //!
 //! ```text
-//! apiserver ──▶ hearing (signs of life) ──▶ kube's watcher ──▶ lean (decode) ──▶ stream ──▶ SharedCache
+//! apiserver ──▶ WatchActivity (records bytes) ──▶ kube's watcher ──▶ TrimmedObject (decodes) ──▶ ResourceWatch ──▶ SharedCache
 //! ```
-//! A kind that is required and cannot be listed keeps the replica from being ready, and says which permission is missing: a
-//! rollout that stalls is better than one that keeps no room and looks well. The others degrade: without them defaults hold.
+//! A required kind that cannot be listed keeps the replica from being ready, and the log names the missing permission: a rollout
+//! that stalls is better than one that reserves no room and looks healthy. Without an optional kind defaults hold.
 
 mod activity;
 mod backoff;
@@ -19,7 +19,9 @@ pub mod watch_status;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use k8s_openapi::api as k8s;
 use kube::client::ClientBuilder;
+use kube::core::GroupVersionKind;
 use kube::discovery::{self, ApiResource};
 use kube::{Client, Config};
 use tokio::task::JoinSet;
@@ -27,8 +29,8 @@ use tokio::time::MissedTickBehavior;
 
 use self::activity::WatchActivityLayer;
 use self::client::ConnectError;
-use self::kinds::{WatchedKind, builtin};
-use self::stream::Stream;
+use self::kinds::WatchedKind;
+use self::stream::ResourceWatch;
 use crate::api::daemonset::DaemonSet;
 use crate::api::meta::GroupKind;
 use crate::api::node::Node;
@@ -42,70 +44,83 @@ use crate::telemetry::metrics::{Metrics, WatchedResource};
 use crate::watch::shared_cache::SharedCache;
 use crate::watch::watch_status::WatchStatus;
 
-/// How often time passes for the cluster: holds, gates and charges end at most this much late.
+/// The time between two ticks: holds, gates and assumed pods end at most this much late.
 const TICK: Duration = Duration::from_millis(250);
-/// How many ticks pass from one census to the next.
+/// The ticks between two updates of the metrics that count objects.
 const CENSUS_TICKS: u32 = 4;
-/// How often a kind is looked for that the server does not have: somebody may install it.
+/// The pause between two discoveries of a kind that the apiserver does not have: its CustomResourceDefinition may be installed later.
 const DISCOVERY_PAUSE: Duration = Duration::from_secs(60);
-/// The first minor version of Kubernetes 1 whose apiserver streams lists by itself; ones from 1.27 can be told to, and say so
-/// if they were not, but before that the wish is ignored and the list would never end.
+/// The first minor version of Kubernetes 1 whose apiserver knows `sendInitialEvents`: it streams lists or answers that it does not.
+/// An older one ignores the parameter, and the list would never end.
 const STREAMS_LISTS: u32 = 27;
 
-/// What is to be watched, before it is.
+/// All watches and the cache that they fill, not started yet.
 pub struct Watches {
     config: Config,
-    cluster: SharedCache,
+    cache: SharedCache,
     metrics: Arc<Metrics>,
     /// In the order of [`Self::start`]: built-in kinds first.
-    sources: Vec<Arc<WatchStatus>>,
+    statuses: Vec<Arc<WatchStatus>>,
     other_kinds: Vec<GroupKind>,
 }
 
 impl Watches {
-    /// Everything that `policy` needs of the cluster behind `config`. `outbox` takes what is to be done there.
+    /// Returns the watches that `policy` needs, of the cluster behind `config`. `enqueue` takes what is to be written there and must
+    /// not wait.
     pub fn new(
         config: Config,
         policy: Arc<Policy>,
         own_namespace: Option<String>,
         metrics: Arc<Metrics>,
-        outbox: impl Fn(ClusterWrite) + Send + Sync + 'static,
+        enqueue: impl Fn(ClusterWrite) + Send + Sync + 'static,
     ) -> Self {
         let kinds = &policy.daemon_set_kinds;
         let other_kinds: Vec<GroupKind> = kinds.iter().filter(|kind| !kind.is_builtin()).cloned().collect();
         let others = other_kinds.iter().map(|_| (WatchedResource::OtherDaemonSets, false));
-        let sources = BUILTIN
+        let statuses = BUILTIN
             .into_iter()
             .chain(others)
             .map(|(resource, is_required)| WatchStatus::new(resource, is_required));
-        let sources: Vec<_> = sources.map(Arc::new).collect();
-        let cluster = Cache::new(policy, own_namespace);
-        let cluster = SharedCache::new(cluster, sources.clone(), metrics.clone(), outbox);
-        Self { config, cluster, metrics, sources, other_kinds }
+        let statuses: Vec<_> = statuses.map(Arc::new).collect();
+        let cache = Cache::new(policy, own_namespace);
+        let cache = SharedCache::new(cache, statuses.clone(), metrics.clone(), enqueue);
+        Self { config, cache, metrics, statuses, other_kinds }
     }
 
-    /// What they fill.
-    pub fn cluster(&self) -> &SharedCache {
-        &self.cluster
+    /// The cache that the watches fill.
+    pub fn cache(&self) -> &SharedCache {
+        &self.cache
     }
 
-    /// Starts them. They end when what is returned is dropped.
+    /// Starts the watches and the ticks. They end when the returned tasks are dropped.
     ///
     /// # Errors
-    /// When no client can be made.
+    /// Fails if no client can be made from `config`.
     pub fn start(self) -> Result<JoinSet<()>, ConnectError> {
         let mut tasks = JoinSet::new();
-        tasks.spawn(keep_time(self.cluster.clone()));
+        tasks.spawn(run_ticks(self.cache.clone()));
         let streams_lists = StreamingListSupport::new(self.config.clone())?;
         let starter = WatchStarter { watches: &self, streams_lists };
-        starter.start::<Node>(&mut tasks, 0, builtin("", "v1", "Node"))?;
-        starter.start::<Pod>(&mut tasks, 1, builtin("", "v1", "Pod"))?;
-        starter.start::<DaemonSet>(&mut tasks, 2, builtin("apps", "v1", "DaemonSet"))?;
-        starter.start::<Namespace>(&mut tasks, 3, builtin("", "v1", "Namespace"))?;
-        starter.start::<PriorityClass>(&mut tasks, 4, builtin("scheduling.k8s.io", "v1", "PriorityClass"))?;
-        starter.start::<LimitRange>(&mut tasks, 5, builtin("", "v1", "LimitRange"))?;
-        starter.start::<RuntimeClass>(&mut tasks, 6, builtin("node.k8s.io", "v1", "RuntimeClass"))?;
-        starter.start::<ResourceQuota>(&mut tasks, 7, builtin("", "v1", "ResourceQuota"))?;
+        starter.start::<Node>(&mut tasks, 0, ApiResource::erase::<k8s::core::v1::Node>(&()))?;
+        starter.start::<Pod>(&mut tasks, 1, ApiResource::erase::<k8s::core::v1::Pod>(&()))?;
+        starter.start::<DaemonSet>(&mut tasks, 2, ApiResource::erase::<k8s::apps::v1::DaemonSet>(&()))?;
+        starter.start::<Namespace>(&mut tasks, 3, ApiResource::erase::<k8s::core::v1::Namespace>(&()))?;
+        starter.start::<PriorityClass>(
+            &mut tasks,
+            4,
+            ApiResource::erase::<k8s::scheduling::v1::PriorityClass>(&()),
+        )?;
+        starter.start::<LimitRange>(&mut tasks, 5, ApiResource::erase::<k8s::core::v1::LimitRange>(&()))?;
+        starter.start::<RuntimeClass>(
+            &mut tasks,
+            6,
+            ApiResource::erase::<k8s::node::v1::RuntimeClass>(&()),
+        )?;
+        starter.start::<ResourceQuota>(
+            &mut tasks,
+            7,
+            ApiResource::erase::<k8s::core::v1::ResourceQuota>(&()),
+        )?;
         for (other, kind) in self.other_kinds.iter().enumerate() {
             starter.start_when_found(&mut tasks, BUILTIN.len() + other, kind.clone())?;
         }
@@ -113,12 +128,12 @@ impl Watches {
     }
 }
 
-/// The built-in kinds, and whether nothing can be decided without them.
+/// The built-in kinds in the order of [`Watches::start`], and true for the required ones.
 const BUILTIN: [(WatchedResource, bool); 8] = [
     (WatchedResource::Nodes, true),
     (WatchedResource::Pods, true),
     (WatchedResource::DaemonSets, true),
-    // Who may hold is decided by their labels, and somebody may have opted out.
+    // Their labels decide which DaemonSets may hold room, and carry the opt-out.
     (WatchedResource::Namespaces, true),
     (WatchedResource::PriorityClasses, false),
     (WatchedResource::LimitRanges, false),
@@ -135,14 +150,14 @@ impl WatchStarter<'_> {
     fn start<T: WatchedKind>(
         &self,
         tasks: &mut JoinSet<()>,
-        source: usize,
+        index: usize,
         kind: ApiResource,
     ) -> Result<(), ConnectError> {
-        let mut stream = self.stream(source, kind)?;
+        let mut watch = self.watch(index, kind)?;
         let streams_lists = self.streams_lists.clone();
         tasks.spawn(async move {
-            stream.streams_lists = streams_lists.get().await;
-            stream.run::<T>().await;
+            watch.streams_lists = streams_lists.get().await;
+            watch.run::<T>().await;
         });
         Ok(())
     }
@@ -150,37 +165,32 @@ impl WatchStarter<'_> {
     fn start_when_found(
         &self,
         tasks: &mut JoinSet<()>,
-        source: usize,
+        index: usize,
         wanted: GroupKind,
     ) -> Result<(), ConnectError> {
-        // Discovery fills in the rest.
-        let mut stream = self.stream(source, builtin(&wanted.group, "", &wanted.kind))?;
+        // Discovery replaces it: the version is not known yet, and the plural is a guess.
+        let kind = ApiResource::from_gvk(&GroupVersionKind::gvk(&wanted.group, "", &wanted.kind));
+        let mut watch = self.watch(index, kind)?;
         tasks.spawn(async move {
-            stream.kind = discover(&stream, &wanted).await;
-            // Servers stream lists of custom resources no earlier than those of their own; an answer to the contrary is heeded.
-            stream.run::<DaemonSet>().await;
+            watch.kind = discover(&watch, &wanted).await;
+            // With plain lists, which every apiserver has.
+            watch.run::<DaemonSet>().await;
         });
         Ok(())
     }
 
-    fn stream(&self, source: usize, kind: ApiResource) -> Result<Stream, ConnectError> {
-        let source = self.watches.sources[source].clone();
+    fn watch(&self, index: usize, kind: ApiResource) -> Result<ResourceWatch, ConnectError> {
+        let status = self.watches.statuses[index].clone();
         let metrics = self.watches.metrics.clone();
-        let hearing = WatchActivityLayer { source: source.clone(), metrics: metrics.clone() };
+        let activity = WatchActivityLayer { status: status.clone(), metrics: metrics.clone() };
         let builder = ClientBuilder::try_from(self.watches.config.clone()).map_err(ConnectError::client)?;
-        let client = builder.with_layer(&hearing).build();
-        Ok(Stream {
-            client,
-            kind,
-            source,
-            cluster: self.watches.cluster.clone(),
-            metrics,
-            streams_lists: false,
-        })
+        let client = builder.with_layer(&activity).build();
+        let cache = self.watches.cache.clone();
+        Ok(ResourceWatch { client, kind, status, cache, metrics, streams_lists: false })
     }
 }
 
-/// Whether the server streams lists, asked once for all watches.
+/// The answer to the question if the apiserver streams lists, asked once for all watches.
 #[derive(Clone)]
 struct StreamingListSupport {
     client: Client,
@@ -193,7 +203,7 @@ impl StreamingListSupport {
         Ok(Self { client, answer: Arc::default() })
     }
 
-    /// A server that does not answer is asked for plain lists, which every one has.
+    /// Asks for the version, the first time. False if the apiserver does not answer: each one has plain lists.
     async fn get(&self) -> bool {
         let ask = || async {
             let version = self.client.apiserver_version().await.ok()?;
@@ -201,32 +211,32 @@ impl StreamingListSupport {
             let digits: String = version.minor.chars().take_while(char::is_ascii_digit).collect();
             Some(version.major != "1" || digits.parse::<u32>().ok()? >= STREAMS_LISTS)
         };
-        // All watches wait for it, so it may not take as long as theirs may.
-        let ask = || tokio::time::timeout(VERSION_TIME, ask());
+        // All watches wait for it, so its limit is shorter than theirs.
+        let ask = || tokio::time::timeout(VERSION_TIMEOUT, ask());
         *self.answer.get_or_init(|| async { ask().await.ok().flatten().unwrap_or(false) }).await
     }
 }
 
-/// For the question whether lists are streamed: one object of a few bytes, and plain lists are a good answer too.
-const VERSION_TIME: Duration = Duration::from_secs(5);
+/// The time limit of the request for the version, whose answer has a few bytes.
+const VERSION_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Looks for a kind until the server has it.
-async fn discover(stream: &Stream, wanted: &GroupKind) -> ApiResource {
-    let mut told = false;
+/// Asks for a kind until the apiserver has it.
+async fn discover(watch: &ResourceWatch, wanted: &GroupKind) -> ApiResource {
+    let mut is_logged = false;
     loop {
-        let found = discovery::oneshot::group(&stream.client, &wanted.group).await;
+        let found = discovery::oneshot::group(&watch.client, &wanted.group).await;
         let problem = match found.map(|group| group.recommended_kind(&wanted.kind)) {
             Ok(Some((resource, _))) => return resource,
             Ok(None) => "the group has no such kind".to_owned(),
             Err(error) => chain(&error),
         };
-        stream.source.mark_absent();
-        if !std::mem::replace(&mut told, true) {
+        watch.status.mark_absent();
+        if !std::mem::replace(&mut is_logged, true) {
             tracing::warn!(
                 group = wanted.group,
                 kind = wanted.kind,
                 problem = %Sanitized(&problem),
-                "a kind of daemonSetKinds is not there: going on without it, and looking again every {}s",
+                "the apiserver does not have a kind of daemonSetKinds: going on without it, asking again every {}s",
                 DISCOVERY_PAUSE.as_secs()
             );
         }
@@ -234,16 +244,16 @@ async fn discover(stream: &Stream, wanted: &GroupKind) -> ApiResource {
     }
 }
 
-/// Lets time pass for the cluster.
-async fn keep_time(cluster: SharedCache) {
+/// Ticks the cache for good.
+async fn run_ticks(cache: SharedCache) {
     let mut ticks = tokio::time::interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut until_census = 0;
     loop {
         ticks.tick().await;
-        cluster.tick(Instant::now());
+        cache.tick(Instant::now());
         if until_census == 0 {
-            cluster.count();
+            cache.update_metrics();
             until_census = CENSUS_TICKS;
         }
         until_census -= 1;

@@ -1,13 +1,13 @@
-//! EDGE out: what the cluster wants done outside: Events, Node wake-ups, Node annotations that remember, and nominations of pods.
+//! EDGE out: the writes to the apiserver: Events, wake-ups and first-ready annotations of Nodes, and nominations of pods.
 //!
 //! ```text
-//! WriteQueue ──┬─▶ wake (the last one asked for wins) ──▶ patch of a Node, one a second at most
-//!          ├─▶ remember (bounded)                 ──▶ patch of a Node, ten a second at most
-//!          ├─▶ nominations (bounded)              ──▶ patch of a pod's status, 25 a second at most after a burst of 50
-//!          └─▶ notes (bounded)                    ──▶ Events, five a second at most
+//! WriteQueue ──┬─▶ wake (the last Node replaces the others) ──▶ patch of a Node, at most one a second
+//!              ├─▶ first_ready (bounded)                   ──▶ patch of a Node, at most ten a second
+//!              ├─▶ nominations (bounded)                   ──▶ patch of a pod's status, 25 a second after a burst of 50
+//!              └─▶ events (bounded)                        ──▶ Events, five a second after a burst of 50
 //! ```
-//! Nothing here ever waits on behalf of the caller: what does not fit is dropped and counted. A wake-up is never dropped, only
-//! merged with others: waking one refused pod wakes all (kubernetes v1.36.3 pkg/scheduler/framework/types.go, the events of the pseudo plugin "Extender").
+//! The caller never waits: a write that does not fit is dropped and counted. A wake-up is never dropped, only merged with others:
+//! waking one refused pod wakes all (kubernetes v1.36.3 pkg/scheduler/framework/types.go, the events of the pseudo plugin "Extender").
 
 mod events;
 mod first_ready;
@@ -22,119 +22,119 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use self::events::EventWrite;
-pub use self::nomination::{NominationReporter, NominationResult};
+pub use self::nomination::{NominationCallback, NominationResult};
 use crate::reservation::cluster_write::ClusterWrite;
 use crate::reservation::nomination::{NOMINATED_AT_ONCE, Nomination};
 use crate::telemetry::FIELD_MANAGER;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::metrics::cluster::{WriteKind, WriteOutcome};
 
-/// How long the apiserver may take for one write.
-const WRITE_TIME: Duration = Duration::from_secs(5);
-/// How many of each wait at most.
+/// The time limit of one write.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
+/// The capacity of each bounded queue but that of nominations.
 const QUEUE: usize = 1_024;
-/// The same of nominations: those that may be under way, and as many that are taken back.
+/// The capacity of the queue of nominations: those that may be set at once, and as many that are cleared.
 const NOMINATION_QUEUE: usize = 2 * NOMINATED_AT_ONCE;
 
-/// Takes what is to be done; never waits.
+/// The sending half: takes writes, and never waits.
 pub struct WriteQueue {
     wake: watch::Sender<Option<Arc<str>>>,
-    remember: mpsc::Sender<(Arc<str>, Arc<str>)>,
+    first_ready: mpsc::Sender<(Arc<str>, Arc<str>)>,
     nominations: mpsc::Sender<Nomination>,
-    notes: mpsc::Sender<EventWrite>,
+    events: mpsc::Sender<EventWrite>,
     metrics: Arc<Metrics>,
 }
 
-/// Does what comes through the [`WriteQueue`].
+/// The receiving half: carries out what comes through the [`WriteQueue`].
 pub struct ClusterWriter {
     wake: watch::Receiver<Option<Arc<str>>>,
-    remember: mpsc::Receiver<(Arc<str>, Arc<str>)>,
+    first_ready: mpsc::Receiver<(Arc<str>, Arc<str>)>,
     nominations: mpsc::Receiver<Nomination>,
-    notes: mpsc::Receiver<EventWrite>,
+    events: mpsc::Receiver<EventWrite>,
     metrics: Arc<Metrics>,
 }
 
-/// An outbox and whoever empties it.
-pub fn outbox(metrics: Arc<Metrics>) -> (WriteQueue, ClusterWriter) {
+/// Makes a queue and its writer.
+pub fn write_queue(metrics: Arc<Metrics>) -> (WriteQueue, ClusterWriter) {
     let (wake, wake_receiver) = watch::channel(None);
-    let (remember, remember_receiver) = mpsc::channel(QUEUE);
+    let (first_ready, first_ready_receiver) = mpsc::channel(QUEUE);
     let (nominations, nominations_receiver) = mpsc::channel(NOMINATION_QUEUE);
-    let (notes, notes_receiver) = mpsc::channel(QUEUE);
-    let outbox = WriteQueue { wake, remember, nominations, notes, metrics: metrics.clone() };
-    let deeds = ClusterWriter {
+    let (events, events_receiver) = mpsc::channel(QUEUE);
+    let queue = WriteQueue { wake, first_ready, nominations, events, metrics: metrics.clone() };
+    let writer = ClusterWriter {
         wake: wake_receiver,
-        remember: remember_receiver,
+        first_ready: first_ready_receiver,
         nominations: nominations_receiver,
-        notes: notes_receiver,
+        events: events_receiver,
         metrics,
     };
-    (outbox, deeds)
+    (queue, writer)
 }
 
 impl WriteQueue {
-    /// Takes one thing to be done.
-    pub fn post(&self, effect: ClusterWrite) {
-        let (deed, fits) = match effect {
+    /// Takes one write. One that does not fit is dropped and counted.
+    pub fn enqueue(&self, write: ClusterWrite) {
+        let (kind, fits) = match write {
             ClusterWrite::Wake(node) => {
                 self.wake.send_replace(Some(node));
                 return;
             }
             ClusterWrite::RecordFirstReady { node, daemon_set_uid } => {
-                (WriteKind::FirstReady, self.remember.try_send((node, daemon_set_uid)).is_ok())
+                (WriteKind::FirstReady, self.first_ready.try_send((node, daemon_set_uid)).is_ok())
             }
             ClusterWrite::Nominate(nomination) => {
                 (WriteKind::of(&nomination), self.nominations.try_send(nomination).is_ok())
             }
-            effect => match EventWrite::of(effect) {
-                Some(note) => (WriteKind::Event, self.notes.try_send(note).is_ok()),
-                // A hold that kept nobody off is no news.
+            write => match EventWrite::of(write) {
+                Some(event) => (WriteKind::Event, self.events.try_send(event).is_ok()),
+                // A hold or gate that refused no pod gets no Event.
                 None => return,
             },
         };
         if !fits {
-            self.metrics.cluster.record_write(deed, WriteOutcome::Dropped);
+            self.metrics.cluster.record_write(kind, WriteOutcome::Dropped);
         }
     }
 }
 
 impl ClusterWriter {
-    /// Does them, until what is returned is dropped. `instance` tells replicas apart in Events. `report` takes the answer to each
-    /// nomination; without one no pod is nominated.
+    /// Starts the tasks that write; they end when the returned tasks are dropped. `instance` is the reporting instance of Events, the
+    /// pod's name. `on_result` takes the answer to each nomination; without it no pod is nominated.
     pub fn start(
         self,
         client: Client,
         instance: Option<String>,
-        report: Option<NominationReporter>,
+        on_result: Option<NominationCallback>,
     ) -> JoinSet<()> {
         let mut tasks = JoinSet::new();
-        if let Some(report) = report {
-            tasks.spawn(nomination::run(client.clone(), self.nominations, report, self.metrics.clone()));
+        if let Some(on_result) = on_result {
+            tasks.spawn(nomination::run(client.clone(), self.nominations, on_result, self.metrics.clone()));
         }
         tasks.spawn(wake::run(client.clone(), self.wake, self.metrics.clone()));
-        tasks.spawn(first_ready::run(client.clone(), self.remember, self.metrics.clone()));
-        tasks.spawn(events::run(client, instance, self.notes, self.metrics));
+        tasks.spawn(first_ready::run(client.clone(), self.first_ready, self.metrics.clone()));
+        tasks.spawn(events::run(client, instance, self.events, self.metrics));
         tasks
     }
 }
 
-/// Why a write did not come about.
+/// A write that failed.
 #[derive(Debug, thiserror::Error)]
 enum WriteError {
-    /// The apiserver refused or could not be reached.
+    /// The apiserver refused it or could not be reached.
     #[error("failed to write to the apiserver")]
     Api(#[from] kube::Error),
-    /// It took too long.
+    /// The apiserver did not answer within the time limit.
     #[error("failed to write to the apiserver: no answer")]
-    Time(#[from] tokio::time::error::Elapsed),
+    Timeout(#[from] tokio::time::error::Elapsed),
 }
 
 impl WriteError {
-    /// Whether trying again is of no use: the object is gone, or we may not.
+    /// Returns true if another attempt cannot succeed: the object is gone, or the permission is missing.
     fn is_final(&self) -> bool {
         matches!(self, Self::Api(kube::Error::Api(status)) if matches!(status.code, 403 | 404 | 422))
     }
 
-    /// Whether the permission is missing.
+    /// Returns true if the permission is missing.
     fn is_forbidden(&self) -> bool {
         matches!(self, Self::Api(kube::Error::Api(status)) if status.code == 403)
     }
@@ -160,17 +160,17 @@ mod tests {
     }
 
     #[test]
-    fn nothing_waits_and_nothing_grows() {
+    fn a_full_queue_drops_events_and_merges_wake_ups() {
         let metrics = Arc::new(Metrics::default());
-        let (outbox, mut deeds) = outbox(metrics.clone());
+        let (queue, mut writer) = write_queue(metrics.clone());
         for _ in 0..QUEUE + 7 {
-            outbox.post(ClusterWrite::HoldingRoom(hold(true)));
-            outbox.post(ClusterWrite::HoldEnded(hold(false), EndReason::Landed));
-            outbox.post(ClusterWrite::Wake("n1".into()));
-            outbox.post(ClusterWrite::Wake("n2".into()));
+            queue.enqueue(ClusterWrite::HoldingRoom(hold(true)));
+            queue.enqueue(ClusterWrite::HoldEnded(hold(false), EndReason::Landed));
+            queue.enqueue(ClusterWrite::Wake("n1".into()));
+            queue.enqueue(ClusterWrite::Wake("n2".into()));
         }
-        assert_eq!(deeds.notes.len(), QUEUE);
-        assert_eq!(deeds.wake.borrow_and_update().as_deref(), Some("n2"));
+        assert_eq!(writer.events.len(), QUEUE);
+        assert_eq!(writer.wake.borrow_and_update().as_deref(), Some("n2"));
         let text = String::from_utf8(metrics.text()).unwrap();
         let dropped = r#"daemonset_warden_cluster_writes_total{kind="event",outcome="dropped"} 7"#;
         assert!(text.contains(dropped), "{text}");

@@ -30,7 +30,7 @@ use crate::watch::Watches;
 use crate::watch::client;
 use crate::watch::shared_cache::SharedCache;
 use crate::writes;
-use crate::writes::{NominationReporter, NominationResult};
+use crate::writes::{NominationCallback, NominationResult};
 
 pub(super) fn run(args: ServeArgs, log: &LogArgs) -> anyhow::Result<()> {
     let metrics = Arc::new(Metrics::default());
@@ -52,8 +52,8 @@ async fn serve(args: &ServeArgs, policy: Policy, metrics: Arc<Metrics>) -> anyho
     let config = client::config(args.kubeconfig.as_deref()).await?;
     let rotator = rotator(args, config.clone(), metrics.clone())?;
     let tls = Arc::new(load_tls(args, rotator.as_ref(), config.is_some(), metrics.clone())?);
-    let live = Live::start(config, &policy, metrics.clone())?;
-    let cluster = live.as_ref().map(|live| live.cluster.clone());
+    let connection = ClusterConnection::start(config, &policy, metrics.clone())?;
+    let cluster = connection.as_ref().map(|connection| connection.cache.clone());
     let needs_certificate = args.client_ca_file.is_some();
     let limits = limits_of_this_process();
     let traces = traces(args, metrics.clone())?;
@@ -91,8 +91,8 @@ async fn serve(args: &ServeArgs, policy: Policy, metrics: Arc<Metrics>) -> anyho
     tracing::info!(signal, "ending: no new connections, requests in work are answered");
     state.readiness.set(false);
     drain.send_replace(true);
-    // Watched to the end: the last answers are as good as the first.
-    let _live = live;
+    // Watched to the end: the last answers are based on a fresh cache, too.
+    let _connection = connection;
     let end = async {
         if !serving.await.context("the server failed while ending")?.context("failed to serve")? {
             tracing::warn!("ended with requests in work");
@@ -124,14 +124,14 @@ fn limits_of_this_process() -> Limits {
     fitting
 }
 
-/// The cluster and what keeps it up to date; dropped, it stops.
-struct Live {
-    cluster: SharedCache,
+/// The cache with the tasks that watch the cluster and write to it; dropping it stops them.
+struct ClusterConnection {
+    cache: SharedCache,
     _watches: JoinSet<()>,
-    _deeds: JoinSet<()>,
+    _writer: JoinSet<()>,
 }
 
-impl Live {
+impl ClusterConnection {
     /// Starts to watch the cluster, if there is one.
     fn start(
         config: Option<kube::Config>,
@@ -144,24 +144,24 @@ impl Live {
         };
         tracing::info!(apiserver = %config.cluster_url, "watching the cluster");
         let client = client::client(config.clone())?;
-        let (outbox, deeds) = writes::outbox(metrics.clone());
+        let (queue, writer) = writes::write_queue(metrics.clone());
         let own_namespace = client::own_namespace();
-        let post = move |effect| outbox.post(effect);
-        let watches = Watches::new(config, Arc::new(policy.clone()), own_namespace, metrics, post);
-        let cluster = watches.cluster().clone();
+        let enqueue = move |write| queue.enqueue(write);
+        let watches = Watches::new(config, Arc::new(policy.clone()), own_namespace, metrics, enqueue);
+        let cache = watches.cache().clone();
         let _watches = watches.start()?;
-        let report = policy.reservation.nominates().then(|| report_to(cluster.clone()));
-        let _deeds = deeds.start(client, std::env::var("POD_NAME").ok(), report);
-        Ok(Some(Self { cluster, _watches, _deeds }))
+        let on_result = policy.reservation.nominates().then(|| report_to(cache.clone()));
+        let _writer = writer.start(client, std::env::var("POD_NAME").ok(), on_result);
+        Ok(Some(Self { cache, _watches, _writer }))
     }
 }
 
-/// Tells the cluster the answer to each nomination.
-fn report_to(cluster: SharedCache) -> NominationReporter {
-    Box::new(move |report| match report {
-        NominationResult::Permitted(is_permitted) => cluster.lock().permit_nomination(is_permitted),
+/// Returns a callback that passes the result of each nomination to the cache.
+fn report_to(cache: SharedCache) -> NominationCallback {
+    Box::new(move |result| match result {
+        NominationResult::Permitted(is_permitted) => cache.lock().permit_nomination(is_permitted),
         NominationResult::Done(nomination, outcome) => {
-            cluster.lock().nomination_done(&nomination, &outcome, Instant::now());
+            cache.lock().nomination_done(&nomination, &outcome, Instant::now());
         }
     })
 }

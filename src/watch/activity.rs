@@ -1,7 +1,7 @@
-//! Notes every sign of life of a watch.
+//! Records the activity of a watch.
 //!
-//! kube's watcher keeps bookmarks to itself, and says nothing when it has reconnected: a watch of a quiet kind would look dead.
-//! So the bytes are listened to, below it.
+//! kube's watcher does not pass on bookmarks, nor that it has reconnected, so a watch of a kind that seldom changes would look
+//! dead. Therefore a layer of the client records each response and each part of its body.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -19,18 +19,18 @@ use tower::{Layer, Service};
 use crate::telemetry::metrics::Metrics;
 use crate::watch::watch_status::WatchStatus;
 
-/// How long an apiserver may take to begin its answer before its silence counts as a failure: one that hangs behind a load
-/// balancer says nothing for as long as the request may take, and others tell the scheduler meanwhile.
+/// The time after which a request without a response counts as a failure. An apiserver that hangs behind a load balancer does not
+/// respond until the request times out, and meanwhile the scheduler may be served by another.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Adds [`WatchActivity`] to a client.
 #[derive(Clone)]
 pub(super) struct WatchActivityLayer {
-    pub(super) source: Arc<WatchStatus>,
+    pub(super) status: Arc<WatchStatus>,
     pub(super) metrics: Arc<Metrics>,
 }
 
-/// A client's service that notes what comes.
+/// The service of a client that records the activity of one watch.
 pub(super) struct WatchActivity<S> {
     inner: S,
     layer: WatchActivityLayer,
@@ -38,18 +38,18 @@ pub(super) struct WatchActivity<S> {
 
 impl WatchActivityLayer {
     fn record(&self) {
-        self.source.record_activity();
-        self.metrics.cluster.record_watch_event(self.source.resource);
+        self.status.record_activity();
+        self.metrics.cluster.record_watch_event(self.status.resource);
     }
 
-    /// The same as `answering`; if it takes longer than `silence`, that is noted.
-    async fn time_response<T>(&self, limit: Duration, answering: impl Future<Output = T>) -> T {
-        let mut answering = std::pin::pin!(answering);
-        if let Ok(answer) = timeout(limit, &mut answering).await {
-            return answer;
+    /// Awaits `response`; if that takes longer than `limit`, a failure is recorded.
+    async fn time_response<T>(&self, limit: Duration, response: impl Future<Output = T>) -> T {
+        let mut response = std::pin::pin!(response);
+        if let Ok(response) = timeout(limit, &mut response).await {
+            return response;
         }
-        self.source.record_failure(Instant::now());
-        answering.await
+        self.status.record_failure(Instant::now());
+        response.await
     }
 }
 
@@ -78,21 +78,21 @@ where
     }
 
     fn call(&mut self, request: Request<In>) -> Self::Future {
-        let answering = self.inner.call(request);
+        let response = self.inner.call(request);
         let layer = self.layer.clone();
         Box::pin(async move {
-            let response = layer.time_response(RESPONSE_TIMEOUT, answering).await?;
+            let response = layer.time_response(RESPONSE_TIMEOUT, response).await?;
             let is_good = response.status().is_success();
             if is_good {
                 layer.record();
             }
-            let listen = move |frame| {
+            let record = move |frame| {
                 if is_good {
                     layer.record();
                 }
                 frame
             };
-            Ok(response.map(|body| body.map_frame(Box::new(listen) as OnFrame)))
+            Ok(response.map(|body| body.map_frame(Box::new(record) as OnFrame)))
         })
     }
 }
@@ -105,9 +105,9 @@ mod tests {
 
     #[tokio::test]
     async fn silence_is_a_failure_until_there_is_an_answer() {
-        let source = Arc::new(WatchStatus::new(WatchedResource::Nodes, true));
-        let layer = WatchActivityLayer { source: source.clone(), metrics: Arc::default() };
-        let is_stale = || source.health().is_stale(Instant::now() + STALE_AFTER);
+        let status = Arc::new(WatchStatus::new(WatchedResource::Nodes, true));
+        let layer = WatchActivityLayer { status: status.clone(), metrics: Arc::default() };
+        let is_stale = || status.health().is_stale(Instant::now() + STALE_AFTER);
         assert_eq!(layer.time_response(RESPONSE_TIMEOUT, std::future::ready(1)).await, 1);
         assert!(!is_stale());
         layer.time_response(Duration::from_millis(1), tokio::time::sleep(Duration::from_millis(20))).await;

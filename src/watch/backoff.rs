@@ -4,12 +4,13 @@ use std::time::{Duration, Instant};
 
 use kube::runtime::utils::Backoff;
 
-/// What is tried again: first at once, then with longer and longer pauses. Short ones, because while the apiserver is away no
-/// room is kept, and each replica has nine watches at most.
-const PAUSES: std::ops::RangeInclusive<Duration> = Duration::from_millis(200)..=Duration::from_secs(2);
+/// The first and the longest pause. Short ones: no room is reserved while a watch fails, and a replica has few watches.
+const BACKOFF: std::ops::RangeInclusive<Duration> = Duration::from_millis(200)..=Duration::from_secs(2);
 
-/// Longer and longer pauses. kube resets its own ones only after two minutes without an error, and any at every attempt to
-/// list, whether or not it succeeds: these start anew a while after the last one.
+/// Pauses that double up to the longest, and start anew after three times the longest without an error.
+///
+/// kube's own start anew only after two minutes without an error, and every [`Backoff`] is reset at every attempt to list, also
+/// a failed one; so [`Backoff::reset`] does nothing here.
 #[derive(Default)]
 pub(super) struct WatchBackoff {
     last: Option<(Duration, Instant)>,
@@ -21,10 +22,10 @@ impl Iterator for WatchBackoff {
     fn next(&mut self) -> Option<Duration> {
         let now = Instant::now();
         let next = match self.last {
-            Some((pause, at)) if now.saturating_duration_since(at) < *PAUSES.end() * 3 => {
-                (pause * 2).min(*PAUSES.end())
+            Some((pause, at)) if now.saturating_duration_since(at) < *BACKOFF.end() * 3 => {
+                (pause * 2).min(*BACKOFF.end())
             }
-            _ => *PAUSES.start(),
+            _ => *BACKOFF.start(),
         };
         self.last = Some((next, now));
         Some(next)

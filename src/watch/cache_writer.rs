@@ -1,4 +1,4 @@
-//! Writes the events of one kind to the cluster, and deletes what a list did not bring.
+//! Applies the events of one kind to the cache, and removes the objects that a list did not bring.
 
 use std::time::Instant;
 
@@ -8,25 +8,25 @@ use kube::discovery::ApiResource;
 use super::kinds::WatchedKind;
 use crate::watch::shared_cache::SharedCache;
 
-/// Takes the events of one kind to the cluster.
+/// Applies the events of one kind to the cache.
 pub(super) struct CacheWriter<T: WatchedKind> {
     kind: ApiResource,
-    cluster: SharedCache,
-    /// During a list: what was known before and has not come yet.
+    cache: SharedCache,
+    /// During a list: the keys that were cached before it and have not come yet.
     unseen: HashSet<T::Key>,
 }
 
 impl<T: WatchedKind> CacheWriter<T> {
-    pub(super) fn new(kind: ApiResource, cluster: SharedCache) -> Self {
-        Self { kind, cluster, unseen: HashSet::new() }
+    pub(super) fn new(kind: ApiResource, cache: SharedCache) -> Self {
+        Self { kind, cache, unseen: HashSet::new() }
     }
 
     pub(super) fn begin(&mut self) {
-        self.unseen = T::known(&self.cluster.lock(), &self.kind);
+        self.unseen = T::known(&self.cache.lock(), &self.kind);
     }
 
     pub(super) fn listed(&mut self, object: T) {
-        // Empty at the first list: a key costs something to make.
+        // Empty at the first list, where the keys need not be made.
         if !self.unseen.is_empty() {
             self.unseen.remove(&object.key());
         }
@@ -35,19 +35,19 @@ impl<T: WatchedKind> CacheWriter<T> {
 
     pub(super) fn end(&mut self) {
         for key in std::mem::take(&mut self.unseen) {
-            T::forget(&key, &mut self.cluster.lock(), Instant::now());
-            self.cluster.refresh_changed();
+            T::remove(&key, &mut self.cache.lock(), Instant::now());
+            self.cache.refresh_changed();
         }
     }
 
     pub(super) fn apply(&self, object: T) {
-        object.apply(&mut self.cluster.lock(), &self.kind, Instant::now());
-        self.cluster.refresh_changed();
+        object.apply(&mut self.cache.lock(), &self.kind, Instant::now());
+        self.cache.refresh_changed();
     }
 
     pub(super) fn delete(&self, object: &T) {
-        T::forget(&object.key(), &mut self.cluster.lock(), Instant::now());
-        self.cluster.refresh_changed();
+        T::remove(&object.key(), &mut self.cache.lock(), Instant::now());
+        self.cache.refresh_changed();
     }
 }
 
@@ -60,11 +60,10 @@ mod tests {
     use crate::api::pod::Pod;
     use crate::cache::Cache;
     use crate::policy::Policy;
-    use crate::watch::kinds::builtin;
 
     fn shared() -> SharedCache {
-        let cluster = Cache::new(Arc::new(Policy::default()), None);
-        SharedCache::new(cluster, Vec::new(), Arc::default(), |_| {})
+        let cache = Cache::new(Arc::new(Policy::default()), None);
+        SharedCache::new(cache, Vec::new(), Arc::default(), |_| {})
     }
 
     fn pod(uid: &str) -> Pod {
@@ -75,10 +74,16 @@ mod tests {
     }
 
     #[test]
-    fn what_a_relist_does_not_bring_is_gone() {
-        let cluster = shared();
-        let mut pods = CacheWriter::<Pod>::new(builtin("", "v1", "Pod"), cluster.clone());
-        let mut nodes = CacheWriter::<Node>::new(builtin("", "v1", "Node"), cluster.clone());
+    fn objects_that_a_relist_does_not_bring_are_removed() {
+        let cache = shared();
+        let mut pods = CacheWriter::<Pod>::new(
+            ApiResource::erase::<k8s_openapi::api::core::v1::Pod>(&()),
+            cache.clone(),
+        );
+        let mut nodes = CacheWriter::<Node>::new(
+            ApiResource::erase::<k8s_openapi::api::core::v1::Node>(&()),
+            cache.clone(),
+        );
         let node = serde_json::from_str::<Node>(r#"{"metadata":{"name":"n1","uid":"1"}}"#).unwrap();
         nodes.begin();
         nodes.listed(node);
@@ -88,7 +93,7 @@ mod tests {
         pods.listed(pod("b"));
         pods.end();
         pods.apply(pod("c"));
-        assert_eq!(cluster.lock().node("n1").unwrap().1.used.milli_cpu, 3000);
+        assert_eq!(cache.lock().node("n1").unwrap().1.used.milli_cpu, 3000);
 
         // A list that is cut off deletes nothing; the next one starts anew.
         pods.begin();
@@ -97,14 +102,14 @@ mod tests {
         pods.listed(pod("c"));
         pods.listed(pod("d"));
         pods.end();
-        let mut uids = cluster.lock().pod_uids();
+        let mut uids = cache.lock().pod_uids();
         uids.sort();
         assert_eq!(uids, ["c".into(), "d".into()]);
-        assert_eq!(cluster.lock().node("n1").unwrap().1.used.milli_cpu, 2000);
+        assert_eq!(cache.lock().node("n1").unwrap().1.used.milli_cpu, 2000);
         pods.delete(&pod("c"));
         pods.delete(&pod("c"));
         nodes.begin();
         nodes.end();
-        assert!(cluster.lock().node_names().is_empty() && cluster.lock().pod("d").is_some());
+        assert!(cache.lock().node_names().is_empty() && cache.lock().pod("d").is_some());
     }
 }

@@ -1,4 +1,4 @@
-//! How to reach the cluster, if there is one.
+//! The connection to the cluster, if there is one.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -6,40 +6,40 @@ use std::time::Duration;
 use kube::config::{InClusterError, KubeConfigOptions, Kubeconfig, KubeconfigError};
 use kube::{Client, Config};
 
-/// Where the kubelet puts a pod's service account.
+/// The path at which the kubelet mounts the token of the pod's service account.
 const TOKEN: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";
 const NAMESPACE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/namespace";
-/// An apiserver in the same network answers in milliseconds; longer only delays the next attempt.
+/// An apiserver in the same network answers within milliseconds; a longer limit only delays the next attempt.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Longer than a watch can be silent: it ends after a minute at most.
+/// Longer than the silence of a watch: each ends after a minute.
 const READ_TIMEOUT: Duration = Duration::from_secs(90);
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Why the cluster cannot be reached.
+/// A failure to configure the connection.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
-    /// The file of `--kubeconfig` is of no use.
+    /// The file of `--kubeconfig` cannot be used.
     #[error("failed to use the kubeconfig {path}")]
     Kubeconfig {
-        /// The file.
+        /// The value of `--kubeconfig`.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The error of kube.
         #[source]
         source: Box<KubeconfigError>,
     },
-    /// The pod's service account is of no use.
+    /// The pod's service account cannot be used.
     #[error("failed to use the service account of this pod")]
     InCluster(#[from] InClusterError),
-    /// No client can be made from what was read.
+    /// No client can be made from the configuration, as for certificates that cannot be read.
     #[error("failed to make a client for the apiserver")]
     Client(#[source] Box<kube::Error>),
 }
 
-/// How to reach the cluster: by `kubeconfig`, or else by the service account of this pod; `None` if there is neither.
-/// A file that happens to be in somebody's home is never picked up.
+/// Returns the configuration of `kubeconfig`, or else of the pod's service account; `None` if there is neither. `~/.kube/config` is
+/// never read.
 ///
 /// # Errors
-/// When there is one and it cannot be used.
+/// Fails if there is one and it cannot be used.
 pub async fn config(kubeconfig: Option<&Path>) -> Result<Option<Config>, ConnectError> {
     let mut config = if let Some(path) = kubeconfig {
         let failed = |source| ConnectError::Kubeconfig { path: path.to_owned(), source: Box::new(source) };
@@ -56,10 +56,10 @@ pub async fn config(kubeconfig: Option<&Path>) -> Result<Option<Config>, Connect
     Ok(Some(config))
 }
 
-/// A client for the cluster behind `config`.
+/// Makes a client for the cluster behind `config`.
 ///
 /// # Errors
-/// When none can be made, as for certificates that cannot be read.
+/// Fails if the certificates or keys in it cannot be read.
 pub fn client(config: Config) -> Result<Client, ConnectError> {
     Client::try_from(config).map_err(ConnectError::client)
 }
@@ -70,8 +70,8 @@ impl ConnectError {
     }
 }
 
-/// The namespace that this process runs in: what the pod's manifest says, or else its service account. A kubeconfig's
-/// namespace is where its user works, not where we run.
+/// Returns the namespace of this pod: the environment variable POD_NAMESPACE, or else the namespace of the service account. The
+/// namespace of a kubeconfig is not used: it is the one in which its user works.
 pub fn own_namespace() -> Option<String> {
     let named = std::env::var("POD_NAMESPACE").ok();
     let mounted = || std::fs::read_to_string(NAMESPACE).ok();

@@ -1,4 +1,4 @@
-//! What is watched, and how each kind reaches the cluster.
+//! The watched kinds, and the way each reaches the cache.
 
 use std::fmt::Debug;
 use std::hash::Hash;
@@ -17,46 +17,35 @@ use crate::api::policy_objects::{LimitRange, Namespace, PriorityClass, ResourceQ
 use crate::cache::Cache;
 use crate::reservation::gate::FIRST_READY_PREFIX;
 
-/// A kind that is watched.
+/// A watched kind.
 pub trait WatchedKind: DeserializeOwned + Clone + Debug + Send + 'static {
-    /// What tells one object from another.
+    /// The key of an object in the cache: its UID, or its names where the cache looks it up by them.
     type Key: Eq + Hash + Debug + Send + 'static;
 
-    /// Its metadata.
+    /// The metadata, to be trimmed.
     fn metadata(&mut self) -> &mut Metadata;
 
-    /// Drops what was decoded and is not read of an object of the cluster.
-    fn slim(&mut self) {
+    /// Drops the decoded fields that nothing reads of a stored object.
+    fn trim(&mut self) {
         self.metadata().annotations.clear();
     }
 
-    /// True if the object's version is kept: only where something may be written over that very version.
+    /// Returns true if the resource version is kept: only where a write may name it.
     fn keeps_version(&self) -> bool {
         false
     }
 
-    /// Its key.
+    /// The key of this object.
     fn key(&self) -> Self::Key;
 
-    /// The keys of all objects of the kind that are known: what a relist did not bring is gone.
-    fn known(cluster: &Cache, kind: &ApiResource) -> HashSet<Self::Key>;
+    /// Returns the keys of all cached objects of the kind; at the end of a relist, those that did not come are removed.
+    fn known(cache: &Cache, kind: &ApiResource) -> HashSet<Self::Key>;
 
-    /// It was added or changed.
-    fn apply(self, cluster: &mut Cache, kind: &ApiResource, now: Instant);
+    /// Applies an object that was added or changed.
+    fn apply(self, cache: &mut Cache, kind: &ApiResource, now: Instant);
 
-    /// It is gone.
-    fn forget(key: &Self::Key, cluster: &mut Cache, now: Instant);
-}
-
-/// A built-in kind.
-pub fn builtin(group: &str, version: &str, kind: &str) -> ApiResource {
-    let api_version = if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") };
-    let plural = match kind {
-        "PriorityClass" => "priorityclasses".to_owned(),
-        "RuntimeClass" => "runtimeclasses".to_owned(),
-        kind => format!("{}s", kind.to_lowercase()),
-    };
-    ApiResource { group: group.into(), version: version.into(), api_version, kind: kind.into(), plural }
+    /// Removes an object that was deleted.
+    fn remove(key: &Self::Key, cache: &mut Cache, now: Instant);
 }
 
 impl WatchedKind for Node {
@@ -66,7 +55,7 @@ impl WatchedKind for Node {
         &mut self.metadata
     }
 
-    fn slim(&mut self) {
+    fn trim(&mut self) {
         self.metadata.annotations.retain(|key, _| key.starts_with(FIRST_READY_PREFIX));
         self.metadata.finalizers = Vec::new();
         self.metadata.owner_references = Vec::new();
@@ -79,16 +68,16 @@ impl WatchedKind for Node {
         self.metadata.name.clone()
     }
 
-    fn known(cluster: &Cache, _: &ApiResource) -> HashSet<String> {
-        cluster.node_names().into_iter().collect()
+    fn known(cache: &Cache, _: &ApiResource) -> HashSet<String> {
+        cache.node_names().into_iter().collect()
     }
 
-    fn apply(self, cluster: &mut Cache, _: &ApiResource, now: Instant) {
-        cluster.apply_node(self, now);
+    fn apply(self, cache: &mut Cache, _: &ApiResource, now: Instant) {
+        cache.apply_node(self, now);
     }
 
-    fn forget(name: &String, cluster: &mut Cache, now: Instant) {
-        cluster.delete_node(name, now);
+    fn remove(name: &String, cache: &mut Cache, now: Instant) {
+        cache.delete_node(name, now);
     }
 }
 
@@ -107,16 +96,16 @@ impl WatchedKind for Pod {
         self.metadata.uid.as_str().into()
     }
 
-    fn known(cluster: &Cache, _: &ApiResource) -> HashSet<Arc<str>> {
-        cluster.pod_uids().into_iter().collect()
+    fn known(cache: &Cache, _: &ApiResource) -> HashSet<Arc<str>> {
+        cache.pod_uids().into_iter().collect()
     }
 
-    fn apply(self, cluster: &mut Cache, _: &ApiResource, now: Instant) {
-        cluster.apply_pod(&self, now);
+    fn apply(self, cache: &mut Cache, _: &ApiResource, now: Instant) {
+        cache.apply_pod(&self, now);
     }
 
-    fn forget(uid: &Arc<str>, cluster: &mut Cache, now: Instant) {
-        cluster.delete_pod(uid, now);
+    fn remove(uid: &Arc<str>, cache: &mut Cache, now: Instant) {
+        cache.delete_pod(uid, now);
     }
 }
 
@@ -127,8 +116,8 @@ impl WatchedKind for DaemonSet {
         &mut self.metadata
     }
 
-    // Its annotations ask for things; kubectl's copy of the whole object does not.
-    fn slim(&mut self) {
+    // The other annotations are read; kubectl's copy of the whole object is not.
+    fn trim(&mut self) {
         self.metadata.annotations.remove("kubectl.kubernetes.io/last-applied-configuration");
     }
 
@@ -136,19 +125,19 @@ impl WatchedKind for DaemonSet {
         self.metadata.uid.as_str().into()
     }
 
-    fn known(cluster: &Cache, kind: &ApiResource) -> HashSet<Arc<str>> {
-        cluster.daemon_set_uids(&kind.group, &kind.kind).into_iter().collect()
+    fn known(cache: &Cache, kind: &ApiResource) -> HashSet<Arc<str>> {
+        cache.daemon_set_uids(&kind.group, &kind.kind).into_iter().collect()
     }
 
-    fn apply(mut self, cluster: &mut Cache, kind: &ApiResource, _: Instant) {
-        // The items of a list do not say what they are.
+    fn apply(mut self, cache: &mut Cache, kind: &ApiResource, _: Instant) {
+        // The items of a list have no apiVersion and no kind.
         self.api_version.clone_from(&kind.api_version);
         self.kind.clone_from(&kind.kind);
-        cluster.apply_daemon_set(&kind.group, self);
+        cache.apply_daemon_set(&kind.group, self);
     }
 
-    fn forget(uid: &Arc<str>, cluster: &mut Cache, now: Instant) {
-        cluster.delete_daemon_set(uid, now);
+    fn remove(uid: &Arc<str>, cache: &mut Cache, now: Instant) {
+        cache.delete_daemon_set(uid, now);
     }
 }
 
@@ -159,8 +148,8 @@ impl WatchedKind for Namespace {
         &mut self.metadata
     }
 
-    // Node selectors are annotations.
-    fn slim(&mut self) {
+    // Node selectors are annotations; kubectl's copy of the whole object is not read.
+    fn trim(&mut self) {
         self.metadata.annotations.remove("kubectl.kubernetes.io/last-applied-configuration");
     }
 
@@ -168,22 +157,22 @@ impl WatchedKind for Namespace {
         self.metadata.name.clone()
     }
 
-    fn known(cluster: &Cache, _: &ApiResource) -> HashSet<String> {
-        cluster.namespace_names().cloned().collect()
+    fn known(cache: &Cache, _: &ApiResource) -> HashSet<String> {
+        cache.namespace_names().cloned().collect()
     }
 
-    fn apply(self, cluster: &mut Cache, _: &ApiResource, _: Instant) {
-        cluster.apply_namespace(self);
+    fn apply(self, cache: &mut Cache, _: &ApiResource, _: Instant) {
+        cache.apply_namespace(self);
     }
 
-    fn forget(name: &String, cluster: &mut Cache, _: Instant) {
-        cluster.delete_namespace(name);
+    fn remove(name: &String, cache: &mut Cache, _: Instant) {
+        cache.delete_namespace(name);
     }
 }
 
-/// The rest differ in names only.
-macro_rules! watched {
-    ($kind:ty, $key:ty, $get:expr, $known:ident, $apply:ident, $forget:expr) => {
+/// The kinds that are cached as they are decoded; they differ in names only.
+macro_rules! watched_kind {
+    ($kind:ty, $key:ty, $get:ident, $known:ident, $apply:ident, $remove:expr) => {
         impl WatchedKind for $kind {
             type Key = $key;
 
@@ -195,50 +184,40 @@ macro_rules! watched {
                 $get(&self.metadata)
             }
 
-            fn known(cluster: &Cache, _: &ApiResource) -> HashSet<$key> {
-                cluster.$known().cloned().collect()
+            fn known(cache: &Cache, _: &ApiResource) -> HashSet<$key> {
+                cache.$known().cloned().collect()
             }
 
-            fn apply(self, cluster: &mut Cache, _: &ApiResource, _: Instant) {
-                cluster.$apply(self);
+            fn apply(self, cache: &mut Cache, _: &ApiResource, _: Instant) {
+                cache.$apply(self);
             }
 
-            fn forget(key: &$key, cluster: &mut Cache, _: Instant) {
-                $forget(cluster, key);
+            fn remove(key: &$key, cache: &mut Cache, _: Instant) {
+                let remove: fn(&mut Cache, &$key) = $remove;
+                remove(cache, key);
             }
         }
     };
 }
 
-watched!(
-    PriorityClass,
-    String,
-    name,
-    priority_class_names,
-    apply_priority_class,
-    |cluster: &mut Cache, name: &String| { cluster.delete_priority_class(name) }
-);
-watched!(
-    RuntimeClass,
-    String,
-    name,
-    runtime_class_names,
-    apply_runtime_class,
-    |cluster: &mut Cache, name: &String| { cluster.delete_runtime_class(name) }
-);
-watched!(LimitRange, (String, String), names, limit_range_names, apply_limit_range, |cluster: &mut Cache,
-                                                                                     names: &(
-    String,
-    String
-)| cluster
-    .delete_limit_range(&names.0, &names.1));
-watched!(
+watched_kind!(PriorityClass, String, name, priority_class_names, apply_priority_class, |cache, name| {
+    cache.delete_priority_class(name);
+});
+watched_kind!(RuntimeClass, String, name, runtime_class_names, apply_runtime_class, |cache, name| {
+    cache.delete_runtime_class(name);
+});
+watched_kind!(LimitRange, (String, String), names, limit_range_names, apply_limit_range, |cache, key| {
+    cache.delete_limit_range(&key.0, &key.1);
+});
+watched_kind!(
     ResourceQuota,
     (String, String),
     names,
     resource_quota_names,
     apply_resource_quota,
-    |cluster: &mut Cache, names: &(String, String)| cluster.delete_resource_quota(&names.0, &names.1)
+    |cache, key| {
+        cache.delete_resource_quota(&key.0, &key.1);
+    }
 );
 
 fn name(metadata: &Metadata) -> String {

@@ -32,41 +32,41 @@ const BATCH: usize = 16;
 pub struct SharedCache(Arc<SharedCacheInner>);
 
 struct SharedCacheInner {
-    cluster: Mutex<Cache>,
+    cache: Mutex<Cache>,
     watches: Vec<Arc<WatchStatus>>,
     synced: watch::Sender<bool>,
     is_fresh: AtomicBool,
-    outbox: Box<dyn Fn(ClusterWrite) + Send + Sync>,
+    enqueue: Box<dyn Fn(ClusterWrite) + Send + Sync>,
     metrics: Arc<Metrics>,
 }
 
-/// The cluster, locked; what is to be done outside is handed on when it is dropped.
+/// The locked cache. Dropping it hands on what is to be written to the apiserver.
 pub struct CacheGuard<'s> {
-    cluster: MutexGuard<'s, Cache>,
+    cache: MutexGuard<'s, Cache>,
     inner: &'s SharedCacheInner,
 }
 
 impl SharedCache {
-    /// A cache that `watches` will fill. `outbox` takes what is to be written to the apiserver and must not wait.
+    /// Shares a cache that `watches` will fill. `enqueue` takes what is to be written to the apiserver and must not wait.
     pub fn new(
-        cluster: Cache,
+        cache: Cache,
         watches: Vec<Arc<WatchStatus>>,
         metrics: Arc<Metrics>,
-        outbox: impl Fn(ClusterWrite) + Send + Sync + 'static,
+        enqueue: impl Fn(ClusterWrite) + Send + Sync + 'static,
     ) -> Self {
         Self(Arc::new(SharedCacheInner {
-            cluster: Mutex::new(cluster),
+            cache: Mutex::new(cache),
             watches,
             synced: watch::Sender::new(false),
             is_fresh: AtomicBool::new(false),
-            outbox: Box::new(outbox),
+            enqueue: Box::new(enqueue),
             metrics,
         }))
     }
 
     /// Locks the cache, fresh or not.
     pub fn lock(&self) -> CacheGuard<'_> {
-        CacheGuard { cluster: self.0.cluster.lock(), inner: &self.0 }
+        CacheGuard { cache: self.0.cache.lock(), inner: &self.0 }
     }
 
     /// Locks the cache if a refusal may be based on it, see [`CacheFreshness::may_refuse`].
@@ -74,18 +74,18 @@ impl SharedCache {
         self.0.is_fresh.load(Ordering::Acquire).then(|| self.lock())
     }
 
-    /// Whether every kind has been listed once.
+    /// Returns true once every kind has been listed.
     pub fn is_synced(&self) -> bool {
         *self.0.synced.borrow()
     }
 
     /// Waits until every kind has been listed once.
     pub async fn wait_until_synced(&self) {
-        // Fails only once the sender is gone, and we hold it.
+        // The sender lives as long as `self`, so this cannot fail.
         let _ = self.0.synced.subscribe().wait_for(|synced| *synced).await;
     }
 
-    /// The labels of a namespace, if it is known.
+    /// Returns the labels of a namespace, if it is cached.
     pub fn namespace_labels(&self, name: &str) -> Option<BTreeMap<String, String>> {
         self.lock().namespace(name).map(|namespace| namespace.metadata.labels.clone())
     }
@@ -122,16 +122,16 @@ impl SharedCache {
         }
         // In batches first, so that the tick itself has little to refresh under the lock.
         self.refresh_in_batches();
-        let mut cluster = self.lock();
-        self.update_freshness(&mut cluster, now);
-        cluster.tick(now);
-        drop(cluster);
-        let dropped = self.fresh().map_or(0, |mut cluster| cluster.nominate(now));
+        let mut cache = self.lock();
+        self.update_freshness(&mut cache, now);
+        cache.tick(now);
+        drop(cache);
+        let dropped = self.fresh().map_or(0, |mut cache| cache.nominate(now));
         self.0.metrics.cluster.nominations_dropped(dropped);
     }
 
     /// Updates the metrics. It visits every object, so once a second is enough.
-    pub fn count(&self) {
+    pub fn update_metrics(&self) {
         let census = self.lock().census();
         self.0.metrics.cluster.census(&census);
         for status in &self.0.watches {
@@ -152,10 +152,10 @@ impl SharedCache {
 
     /// Feeds the health of the watches to the cache. Health is read under the lock: a watch reports its trouble before it takes the
     /// lock, so an older state cannot overwrite a newer one.
-    fn update_freshness(&self, cluster: &mut Cache, now: Instant) {
+    fn update_freshness(&self, cache: &mut Cache, now: Instant) {
         let health = self.health();
         let freshness = CacheFreshness::of(&health, now);
-        cluster.observe_freshness(freshness);
+        cache.observe_freshness(freshness);
         let is_fresh = freshness.may_refuse(now);
         self.0.metrics.cluster.cache_fresh.set(i64::from(is_fresh));
         if self.0.is_fresh.swap(is_fresh, Ordering::AcqRel) == is_fresh {
@@ -178,26 +178,26 @@ impl Deref for CacheGuard<'_> {
     type Target = Cache;
 
     fn deref(&self) -> &Cache {
-        &self.cluster
+        &self.cache
     }
 }
 
 impl DerefMut for CacheGuard<'_> {
     fn deref_mut(&mut self) -> &mut Cache {
-        &mut self.cluster
+        &mut self.cache
     }
 }
 
 impl Drop for CacheGuard<'_> {
     fn drop(&mut self) {
-        let effects = self.cluster.take_effects();
-        // What a half-known cluster says is not worth telling; gates ask again.
-        if effects.is_empty() || !*self.inner.synced.borrow() {
+        let writes = self.cache.take_effects();
+        // The writes of an incomplete cache may be wrong; gates ask again.
+        if writes.is_empty() || !*self.inner.synced.borrow() {
             return;
         }
-        for effect in effects {
-            self.inner.metrics.cluster.effect(&effect);
-            (self.inner.outbox)(effect);
+        for write in writes {
+            self.inner.metrics.cluster.record_decision(&write);
+            (self.inner.enqueue)(write);
         }
     }
 }
@@ -216,50 +216,50 @@ mod tests {
 
     #[test]
     fn fresh_only_while_every_watch_works() {
-        let sources = vec![
+        let watches = vec![
             Arc::new(WatchStatus::new(WatchedResource::Nodes, true)),
             Arc::new(WatchStatus::new(WatchedResource::RuntimeClasses, false)),
         ];
         let metrics = Arc::new(Metrics::default());
-        let cluster = Cache::new(Arc::new(Policy::default()), None);
-        let shared = SharedCache::new(cluster, sources.clone(), metrics, |_| {});
+        let cache = Cache::new(Arc::new(Policy::default()), None);
+        let shared = SharedCache::new(cache, watches.clone(), metrics, |_| {});
         let now = Instant::now();
         shared.tick(now);
         assert!(!shared.is_synced() && shared.fresh().is_none());
-        sources[0].mark_listed();
-        sources[1].mark_absent();
+        watches[0].mark_listed();
+        watches[1].mark_absent();
         shared.tick(now);
         assert!(shared.is_synced() && shared.fresh().is_some());
-        sources[0].record_failure(now);
+        watches[0].record_failure(now);
         shared.tick(now + STALE_AFTER / 2);
         assert!(shared.fresh().is_some());
-        sources[0].record_failure(now + STALE_AFTER);
+        watches[0].record_failure(now + STALE_AFTER);
         shared.tick(now + STALE_AFTER);
         assert!(shared.is_synced() && shared.fresh().is_none());
-        sources[0].record_activity();
+        watches[0].record_activity();
         shared.tick(now + STALE_AFTER);
         assert!(shared.fresh().is_some());
     }
 
-    /// What happens in the first seconds after a long outage is what daemon pods are lost by.
+    /// Daemon pods would be lost in the first seconds after a long outage.
     #[test]
     fn fresh_again_as_soon_as_the_first_watch_is_back() {
         let names = [WatchedResource::Nodes, WatchedResource::Pods];
-        let sources = names.map(|name| Arc::new(WatchStatus::new(name, true)));
-        let cluster = Cache::new(Arc::new(Policy::default()), None);
-        let shared = SharedCache::new(cluster, sources.to_vec(), Arc::default(), |_| {});
-        sources.iter().for_each(|source| source.mark_listed());
+        let watches = names.map(|name| Arc::new(WatchStatus::new(name, true)));
+        let cache = Cache::new(Arc::new(Policy::default()), None);
+        let shared = SharedCache::new(cache, watches.to_vec(), Arc::default(), |_| {});
+        watches.iter().for_each(|watch| watch.mark_listed());
         let begun = Instant::now();
         shared.tick(begun);
-        sources.iter().for_each(|source| source.record_failure(begun));
+        watches.iter().for_each(|watch| watch.record_failure(begun));
         let later = begun + STALE_AFTER;
         shared.tick(later);
         assert!(shared.fresh().is_none());
-        sources[0].mark_relisting();
-        sources[0].record_activity();
+        watches[0].mark_relisting();
+        watches[0].record_activity();
         shared.tick(later);
         assert!(shared.fresh().is_some(), "pods wait, for a bounded time");
-        sources[0].mark_listed();
+        watches[0].mark_listed();
         shared.tick(later);
         assert!(shared.fresh().is_none(), "the other is still away");
     }

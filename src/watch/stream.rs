@@ -1,7 +1,7 @@
-//! One watch: its events go to the cluster one by one, and what is wrong with it is told.
+//! One watch: applies its events to the cache one by one, and logs its errors.
 //!
-//! Listing, resuming, bookmarks and noticing a connection that is dead are kube's watcher's. Objects of a list are applied as
-//! they come, so that two copies of a big list never exist; what it did not bring is deleted at its end.
+//! kube's watcher lists, resumes, reads bookmarks and detects a dead connection. Objects of a list are applied as they come, so that
+//! two copies of a long list never exist; cached objects that it did not bring are removed at its end.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -24,31 +24,31 @@ use crate::telemetry::metrics::Metrics;
 use crate::watch::shared_cache::SharedCache;
 use crate::watch::watch_status::WatchStatus;
 
-/// How long a watch lasts before it is resumed: a connection that died without a word is noticed 5 s after. The apiserver ends
-/// each with a bookmark, so that resuming costs it next to nothing.
+/// The time after which the apiserver ends a watch, to be resumed: a dead connection is detected 5 s later. The last event is a
+/// bookmark, so that resuming costs the apiserver next to nothing.
 const WATCH_SECONDS: u32 = 60;
-/// How many objects a page of a list has, where lists do not stream: client-go's.
+/// The objects in a page of a list that is not streamed, as in client-go.
 const PAGE: u32 = 500;
-/// A kind that we can go on without and that is not there, or not shown to us: somebody would have to do something.
+/// The pause after a 403 or 404 for an optional kind, which lasts until an administrator changes something.
 const PAUSE_AFTER_REFUSAL: Duration = Duration::from_secs(30);
 
-/// Everything that one watch needs.
-pub(super) struct Stream {
+/// One watch.
+pub(super) struct ResourceWatch {
     pub(super) client: Client,
     pub(super) kind: ApiResource,
-    pub(super) source: Arc<WatchStatus>,
-    pub(super) cluster: SharedCache,
+    pub(super) status: Arc<WatchStatus>,
+    pub(super) cache: SharedCache,
     pub(super) metrics: Arc<Metrics>,
-    /// Whether the server is new enough to stream lists.
+    /// True if the apiserver is new enough to stream lists.
     pub(super) streams_lists: bool,
 }
 
-impl Stream {
+impl ResourceWatch {
     /// Watches for good.
     pub(super) async fn run<T: WatchedKind>(self) {
-        let mut inbox = CacheWriter::<T>::new(self.kind.clone(), self.cluster.clone());
+        let mut writer = CacheWriter::<T>::new(self.kind.clone(), self.cache.clone());
         let mut streams_lists = self.streams_lists;
-        let mut told = LogThrottle::default();
+        let mut throttle = LogThrottle::default();
         'again: loop {
             let mut config = watcher::Config::default().timeout(WATCH_SECONDS).page_size(PAGE);
             if streams_lists {
@@ -58,14 +58,14 @@ impl Stream {
             let mut events = std::pin::pin!(watcher(api, config).backoff(WatchBackoff::default()));
             while let Some(event) = events.next().await {
                 match event {
-                    Ok(event) => self.take(&mut inbox, event),
+                    Ok(event) => self.handle_event(&mut writer, event),
                     Err(error) if streams_lists && refuses_to_stream(&error) => {
                         tracing::debug!(resource = self.kind.plural, "no streaming lists: {}", chain(&error));
                         streams_lists = false;
                         continue 'again;
                     }
                     Err(error) => {
-                        if self.note(&error, &mut told) {
+                        if self.log_error(&error, &mut throttle) {
                             tokio::time::sleep(PAUSE_AFTER_REFUSAL).await;
                         }
                     }
@@ -74,32 +74,32 @@ impl Stream {
         }
     }
 
-    fn take<T: WatchedKind>(&self, inbox: &mut CacheWriter<T>, event: Event<TrimmedObject<T>>) {
+    fn handle_event<T: WatchedKind>(&self, writer: &mut CacheWriter<T>, event: Event<TrimmedObject<T>>) {
         match event {
             Event::Init => {
-                inbox.begin();
-                if self.source.health().is_listed() {
-                    self.source.mark_relisting();
+                writer.begin();
+                if self.status.health().is_listed() {
+                    self.status.mark_relisting();
                     self.mark_watch_lost();
                 }
             }
-            Event::InitApply(lean) => self.with_object(lean, |object| inbox.listed(object)),
+            Event::InitApply(trimmed) => self.with_object(trimmed, |object| writer.listed(object)),
             Event::InitDone => {
-                inbox.end();
-                self.metrics.cluster.relist(self.source.resource);
-                self.source.mark_listed();
+                writer.end();
+                self.metrics.cluster.relist(self.status.resource);
+                self.status.mark_listed();
                 tracing::debug!(resource = self.kind.plural, group = self.kind.group, "listed");
             }
-            Event::Apply(lean) => self.with_object(lean, |object| inbox.apply(object)),
-            Event::Delete(lean) => self.with_object(lean, |object| inbox.delete(&object)),
+            Event::Apply(trimmed) => self.with_object(trimmed, |object| writer.apply(object)),
+            Event::Delete(trimmed) => self.with_object(trimmed, |object| writer.delete(&object)),
         }
     }
 
-    fn with_object<T>(&self, lean: TrimmedObject<T>, take: impl FnOnce(T)) {
-        match lean.object {
-            Ok(object) => take(object),
+    fn with_object<T>(&self, trimmed: TrimmedObject<T>, handle: impl FnOnce(T)) {
+        match trimmed.object {
+            Ok(object) => handle(object),
             Err(unreadable) => {
-                self.metrics.cluster.unreadable(self.source.resource);
+                self.metrics.cluster.unreadable(self.status.resource);
                 tracing::warn!(
                     resource = self.kind.plural,
                     name = %Sanitized(&unreadable.name),
@@ -110,27 +110,27 @@ impl Stream {
         }
     }
 
-    /// Counts and tells what went wrong, once; whether it need not be tried again soon.
-    fn note(&self, error: &watcher::Error, told: &mut LogThrottle) -> bool {
-        self.metrics.cluster.watch_error(self.source.resource);
+    /// Records and counts an error, and logs it unless it was logged lately. Returns true if the next attempt can wait.
+    fn log_error(&self, error: &watcher::Error, throttle: &mut LogThrottle) -> bool {
+        self.metrics.cluster.watch_error(self.status.resource);
         let code = status(error).map_or(0, |status| status.code);
         let resource = &self.kind.plural;
-        let is_new = told.is_new(code);
+        let is_new = throttle.is_new(code);
         let refused = matches!(code, 403 | 404);
-        // Too old to resume: the list that follows is part of a watch's life, and what has been missed comes with it.
+        // Too old to resume, which is no failure: a list follows, and missed events come with it.
         if code == 410 {
-            self.source.mark_relisting();
+            self.status.mark_relisting();
             self.mark_watch_lost();
             return false;
         }
-        self.source.record_failure(Instant::now());
+        self.status.record_failure(Instant::now());
         self.mark_watch_lost();
-        if refused && !self.source.is_required {
-            self.source.mark_absent();
+        if refused && !self.status.is_required {
+            self.status.mark_absent();
         }
         if is_new {
-            let what_then = match (self.source.is_required, refused) {
-                (true, _) => "no room is kept without it",
+            let consequence = match (self.status.is_required, refused) {
+                (true, _) => "no room is reserved without it",
                 (false, true) => "going on without it",
                 (false, false) => "trying again",
             };
@@ -139,27 +139,27 @@ impl Stream {
                 403 => tracing::warn!(
                     resource,
                     group,
-                    what_then,
+                    consequence,
                     "may not list or watch: grant the verbs list and watch on it to this service account"
                 ),
-                404 => tracing::warn!(resource, group, what_then, "the server has no such resource"),
+                404 => tracing::warn!(resource, group, consequence, "the server has no such resource"),
                 _ => {
-                    tracing::warn!(resource, group, what_then, error = %Sanitized(&chain(error)), "the watch failed")
+                    tracing::warn!(resource, group, consequence, error = %Sanitized(&chain(error)), "the watch failed")
                 }
             }
         }
-        refused && !self.source.is_required
+        refused && !self.status.is_required
     }
 
-    /// Nobody is to rely on what is known, until the source is well again; it has noted its trouble before.
+    /// Updates the freshness of the cache at once. Call it after the trouble is recorded.
     fn mark_watch_lost(&self) {
-        if self.source.is_required {
-            self.cluster.mark_watch_lost(Instant::now());
+        if self.status.is_required {
+            self.cache.mark_watch_lost(Instant::now());
         }
     }
 }
 
-/// What the server says is wrong, if it is the server that says so.
+/// The Status in the apiserver's answer, if the error is one.
 fn status(error: &watcher::Error) -> Option<&Status> {
     match error {
         watcher::Error::WatchError(status) => Some(status),
@@ -170,7 +170,7 @@ fn status(error: &watcher::Error) -> Option<&Status> {
     }
 }
 
-/// Whether the server does not know or does not want streaming lists (`sendInitialEvents is forbidden ...`, 422).
+/// Returns true if the apiserver refuses to stream lists (`sendInitialEvents is forbidden ...`, 422).
 fn refuses_to_stream(error: &watcher::Error) -> bool {
     matches!(error, watcher::Error::WatchStartFailed(_))
         && status(error).is_some_and(|status| matches!(status.code, 400 | 405 | 406 | 415 | 422))

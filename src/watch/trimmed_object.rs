@@ -1,7 +1,7 @@
-//! An object of a watch, decoded straight into our lean types.
+//! An object of a watch, decoded straight into the types of [`crate::api`].
 //!
-//! kube's watcher wants `ObjectMeta`, of which it reads nothing but the resource version: that is all that is put there.
-//! The rest of the metadata is decoded once, into ours, and `managedFields` and everything else that nobody reads is skipped.
+//! kube's watcher needs an `ObjectMeta` and reads only the resource version of it, so only that is set. The rest of the metadata is
+//! decoded once, into [`Metadata`]; `managedFields` and all other fields that nothing reads are skipped.
 
 use std::borrow::Cow;
 
@@ -19,37 +19,37 @@ use crate::api::meta::Metadata;
 /// An object of a watch.
 #[derive(Debug, Clone)]
 pub struct TrimmedObject<T> {
-    /// What was understood of it, or why nothing was.
+    /// The decoded object, or the reason for which it could not be decoded.
     pub object: Result<T, UnreadableObject>,
     meta: ObjectMeta,
 }
 
-/// An object that could not be understood. It is left out: one such object must not keep all others from being listed.
+/// An object that could not be decoded. It is left out, so that the others are listed all the same.
 #[derive(Debug, Clone)]
 pub struct UnreadableObject {
-    /// What to call it: namespace and name.
+    /// Namespace and name, as `namespace/name`.
     pub name: String,
-    /// What was wrong with it.
+    /// The message of the decoder.
     pub error: String,
 }
 
 impl<'de, T: WatchedKind> Deserialize<'de> for TrimmedObject<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        // As text first: an object that fails half-way would take the whole list with it.
+        // As text first: an error inside of an object would end the whole list.
         let text = Box::<RawValue>::deserialize(deserializer)?;
         let (object, resource_version) = match serde_json::from_str::<T>(text.get()) {
             Ok(mut object) => {
                 let resource_version = if object.keeps_version() {
                     object.metadata().resource_version.clone()
                 } else {
-                    // Changes with every write and is read by nobody: without it, objects that say the same are equal.
+                    // It changes with every write: without it, objects with the same content are equal.
                     std::mem::take(&mut object.metadata().resource_version)
                 };
-                object.slim();
+                object.trim();
                 (Ok(object), resource_version)
             }
             Err(error) => {
-                // Whatever has no metadata is no object at all.
+                // JSON without metadata is no object: the watch itself is broken.
                 let OnlyMetadata { metadata } = serde_json::from_str(text.get()).map_err(D::Error::custom)?;
                 let name = format!("{}/{}", metadata.namespace, metadata.name);
                 (Err(UnreadableObject { name, error: error.to_string() }), metadata.resource_version)
@@ -114,12 +114,12 @@ mod tests {
         "tolerations":null,"volumes":[{"name":"v","emptyDir":{}}]},"status":null}"#;
 
     #[test]
-    fn what_nobody_reads_is_skipped() {
+    fn unread_fields_are_skipped() {
         let event: WatchEvent<TrimmedObject<Pod>> =
             serde_json::from_str(&format!(r#"{{"type":"MODIFIED","object":{POD}}}"#)).unwrap();
-        let WatchEvent::Modified(lean) = event else { panic!("{event:?}") };
-        assert_eq!(lean.resource_version().as_deref(), Some("7"));
-        let pod = lean.object.unwrap();
+        let WatchEvent::Modified(trimmed) = event else { panic!("{event:?}") };
+        assert_eq!(trimmed.resource_version().as_deref(), Some("7"));
+        let pod = trimmed.object.unwrap();
         assert_eq!((pod.metadata.uid.as_str(), pod.spec.node_name.as_str()), ("u", "n1"));
         assert!(pod.metadata.resource_version.is_empty() && pod.metadata.annotations.is_empty());
     }
@@ -130,7 +130,7 @@ mod tests {
             {"metadata":{"name":"good","resourceVersion":"1"},"status":{"allocatable":{"cpu":"1"}}},
             {"metadata":{"name":"bad","resourceVersion":"2"},"status":{"allocatable":{"cpu":"many"}}}]}"#;
         let list: ObjectList<TrimmedObject<Node>> = serde_json::from_str(list).unwrap();
-        let good: Vec<_> = list.items.iter().map(|lean| lean.object.is_ok()).collect();
+        let good: Vec<_> = list.items.iter().map(|trimmed| trimmed.object.is_ok()).collect();
         assert_eq!(good, [true, false]);
         let bad = list.items[1].object.as_ref().unwrap_err();
         assert_eq!((bad.name.as_str(), list.items[1].resource_version().as_deref()), ("/bad", Some("2")));

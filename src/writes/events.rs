@@ -1,7 +1,7 @@
-//! Events on the Node and on the DaemonSet: few, and counted up rather than written anew.
+//! Events on the Node and on the DaemonSet.
 //!
-//! kube's recorder merges Events that say the same of the same object into one with a count. What is said of a DaemonSet
-//! therefore names no node: a rollout over 5,000 nodes is one Event with a count, and each Node tells its own part.
+//! kube's recorder merges equal Events on one object into a series with a count. The text on a DaemonSet therefore names no node: a
+//! rollout over 5,000 nodes is one Event with a count, and the Event on each Node names the DaemonSet.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -13,54 +13,58 @@ use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use super::{WRITE_TIME, WriteError};
+use super::{FIELD_MANAGER, WRITE_TIMEOUT, WriteError};
 use crate::reservation::cluster_write::{ClusterWrite, HoldSubject};
 use crate::reservation::token_bucket::TokenBucket;
 use crate::telemetry::logs::chain;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::metrics::cluster::{WriteKind, WriteOutcome};
 
-/// How many Events can be written at once, and how many a second after that.
+/// The Events that can be written at once.
 const BURST: u32 = 50;
+/// The Events a second after a burst.
 const PER_SECOND: u32 = 5;
-/// How often the same is said of the same DaemonSet: Events are for people, metrics count.
+/// The time between two equal Events on one DaemonSet: Events are for people, the metrics count.
 const REPEAT: Duration = Duration::from_secs(10);
-/// How many DaemonSets that is remembered for; beyond, all of it is forgotten and said once more.
-const REMEMBERED: usize = 1_024;
+/// The entries of [`EventLimiter::written`]; beyond, all of them are dropped, and some Events are written early.
+const MAX_WRITTEN: usize = 1_024;
 
-/// Something that is told about a DaemonSet and a node.
+/// An Event about a DaemonSet and a node, to be written on both.
 #[derive(Debug)]
 pub(super) struct EventWrite {
-    about: HoldSubject,
+    subject: HoldSubject,
     reason: &'static str,
     action: &'static str,
-    why: &'static str,
-    kind: EventType,
+    reason_text: &'static str,
+    type_: EventType,
 }
 
 impl EventWrite {
-    /// What is to be told of an effect, if anything.
-    pub(super) fn of(effect: ClusterWrite) -> Option<Self> {
-        let (about, reason, action, why, kind) = match effect {
-            ClusterWrite::HoldingRoom(about) => (about, "HoldingRoom", "Hold", "", EventType::Normal),
-            ClusterWrite::HoldEnded(about, end) => {
-                (about, "HoldEnded", end.as_str(), end.message(), EventType::Normal)
+    /// The Event for a write; `None` if it is another kind of write, or if no pod was refused for the subject.
+    pub(super) fn of(write: ClusterWrite) -> Option<Self> {
+        let (subject, reason, action, reason_text, type_) = match write {
+            ClusterWrite::HoldingRoom(subject) => (subject, "HoldingRoom", "Hold", "", EventType::Normal),
+            ClusterWrite::HoldEnded(subject, end) => {
+                (subject, "HoldEnded", end.as_str(), end.message(), EventType::Normal)
             }
-            ClusterWrite::GateExpired(about) => (about, "GateExpired", "Open", "", EventType::Warning),
+            ClusterWrite::GateExpired(subject) => (subject, "GateExpired", "Open", "", EventType::Warning),
             ClusterWrite::Wake(_) | ClusterWrite::RecordFirstReady { .. } | ClusterWrite::Nominate(_) => {
                 return None;
             }
         };
-        about.has_refused.then_some(Self { about, reason, action, why, kind })
+        subject.has_refused.then_some(Self { subject, reason, action, reason_text, type_ })
     }
 
-    /// On the Node, which names the DaemonSet.
+    /// The Event on the Node, whose text names the DaemonSet.
     fn on_node(&self) -> (Event, ObjectReference) {
-        let HoldSubject { namespace, name, .. } = &self.about;
+        let HoldSubject { namespace, name, .. } = &self.subject;
         let text = match self.reason {
             "HoldingRoom" => format!("keeping room for the missing pod of DaemonSet {namespace}/{name}"),
             "HoldEnded" => {
-                format!("no longer keeping room for the pod of DaemonSet {namespace}/{name}: {}", self.why)
+                format!(
+                    "no longer keeping room for the pod of DaemonSet {namespace}/{name}: {}",
+                    self.reason_text
+                )
             }
             _ => format!(
                 "no longer waiting for the pod of DaemonSet {namespace}/{name} to be Ready: its time is up"
@@ -69,11 +73,11 @@ impl EventWrite {
         (self.event(text, Some(self.daemon_set())), self.node())
     }
 
-    /// On the DaemonSet, in words that are the same for every node.
+    /// The Event on the DaemonSet, with the same text for every node.
     fn on_daemon_set(&self) -> (Event, ObjectReference) {
         let text = match self.reason {
             "HoldingRoom" => "keeping room on nodes that miss a pod of this DaemonSet".to_owned(),
-            "HoldEnded" => format!("no longer keeping room on a node: {}", self.why),
+            "HoldEnded" => format!("no longer keeping room on a node: {}", self.reason_text),
             _ => "ordinary pods no longer wait on a node for the pod of this DaemonSet to be Ready: its time is up".to_owned(),
         };
         (self.event(text, None), self.daemon_set())
@@ -81,10 +85,10 @@ impl EventWrite {
 
     fn event(&self, text: String, secondary: Option<ObjectReference>) -> Event {
         Event {
-            type_: self.kind,
+            type_: self.type_,
             reason: self.reason.to_owned(),
             note: Some(text),
-            // Part of what the recorder tells Events apart by; the text is not.
+            // The recorder merges Events of equal action; it does not compare the text.
             action: self.action.to_owned(),
             secondary,
         }
@@ -94,47 +98,47 @@ impl EventWrite {
         ObjectReference {
             api_version: Some("v1".to_owned()),
             kind: Some("Node".to_owned()),
-            name: Some(self.about.node.to_string()),
-            uid: Some(self.about.node_uid.clone()),
+            name: Some(self.subject.node.to_string()),
+            uid: Some(self.subject.node_uid.clone()),
             ..ObjectReference::default()
         }
     }
 
     fn daemon_set(&self) -> ObjectReference {
         ObjectReference {
-            api_version: Some(self.about.api_version.clone()),
-            kind: Some(self.about.kind.clone()),
-            namespace: Some(self.about.namespace.clone()),
-            name: Some(self.about.name.clone()),
-            uid: Some(self.about.uid.to_string()),
+            api_version: Some(self.subject.api_version.clone()),
+            kind: Some(self.subject.kind.clone()),
+            namespace: Some(self.subject.namespace.clone()),
+            name: Some(self.subject.name.clone()),
+            uid: Some(self.subject.uid.to_string()),
             ..ObjectReference::default()
         }
     }
 }
 
-/// Writes notes as they come.
+/// Writes the Events of the queue, on the Node and on the DaemonSet.
 pub(super) async fn run(
     client: Client,
     instance: Option<String>,
-    mut notes: mpsc::Receiver<EventWrite>,
+    mut writes: mpsc::Receiver<EventWrite>,
     metrics: Arc<Metrics>,
 ) {
-    let reporter = Reporter { controller: super::FIELD_MANAGER.to_owned(), instance };
+    let reporter = Reporter { controller: FIELD_MANAGER.to_owned(), instance };
     let recorder = Recorder::new(client, reporter);
     let mut limiter = EventLimiter::new();
     let mut is_failing = false;
-    while let Some(note) = notes.recv().await {
-        let mut events = vec![note.on_node()];
-        let key = (note.about.uid.clone(), note.reason, note.action);
+    while let Some(write) = writes.recv().await {
+        let mut events = vec![write.on_node()];
+        let key = (write.subject.uid.clone(), write.reason, write.action);
         if limiter.is_due(key, Instant::now()) {
-            events.push(note.on_daemon_set());
+            events.push(write.on_daemon_set());
         }
         for (event, object) in events {
             if !limiter.bucket.take(1, Instant::now()) {
                 metrics.cluster.record_write(WriteKind::Event, WriteOutcome::Dropped);
                 continue;
             }
-            let written = timeout(WRITE_TIME, recorder.publish(&event, &object)).await;
+            let written = timeout(WRITE_TIMEOUT, recorder.publish(&event, &object)).await;
             match written.map_err(WriteError::from).and_then(|written| Ok(written?)) {
                 Ok(()) => {
                     is_failing = false;
@@ -154,27 +158,27 @@ pub(super) async fn run(
     }
 }
 
-/// How many Events may be written.
+/// The limits of Events: their rate, and repetitions on one DaemonSet.
 #[derive(Debug)]
 struct EventLimiter {
     bucket: TokenBucket,
-    said: HashMap<(Arc<str>, &'static str, &'static str), Instant>,
+    written: HashMap<(Arc<str>, &'static str, &'static str), Instant>,
 }
 
 impl EventLimiter {
     fn new() -> Self {
-        Self { bucket: TokenBucket::new(BURST, PER_SECOND), said: HashMap::new() }
+        Self { bucket: TokenBucket::new(BURST, PER_SECOND), written: HashMap::new() }
     }
 
-    /// Whether it has not been said for a while.
-    fn is_due(&mut self, what: (Arc<str>, &'static str, &'static str), now: Instant) -> bool {
-        if self.said.get(&what).is_some_and(|at| now.saturating_duration_since(*at) < REPEAT) {
+    /// Returns true, and notes the time, if no equal Event was written within [`REPEAT`].
+    fn is_due(&mut self, key: (Arc<str>, &'static str, &'static str), now: Instant) -> bool {
+        if self.written.get(&key).is_some_and(|at| now.saturating_duration_since(*at) < REPEAT) {
             return false;
         }
-        if self.said.len() >= REMEMBERED {
-            self.said.clear();
+        if self.written.len() >= MAX_WRITTEN {
+            self.written.clear();
         }
-        self.said.insert(what, now);
+        self.written.insert(key, now);
         true
     }
 }
@@ -187,18 +191,18 @@ mod tests {
 
     #[test]
     fn a_daemon_sets_events_are_the_same_for_every_node() {
-        let note = |node: &str| {
-            let about = HoldSubject { node: node.into(), ..hold(true) };
-            EventWrite::of(ClusterWrite::HoldEnded(about, EndReason::Landed)).unwrap()
+        let write = |node: &str| {
+            let subject = HoldSubject { node: node.into(), ..hold(true) };
+            EventWrite::of(ClusterWrite::HoldEnded(subject, EndReason::Landed)).unwrap()
         };
-        let (one, on_one) = note("n1").on_daemon_set();
-        let (other, on_other) = note("n2").on_daemon_set();
+        let (one, on_one) = write("n1").on_daemon_set();
+        let (other, on_other) = write("n2").on_daemon_set();
         assert_eq!((one.note, &on_one), (other.note, &on_other));
         assert_eq!(
             (on_one.kind.as_deref(), on_one.namespace.as_deref()),
             (Some("DaemonSet"), Some("kube-system"))
         );
-        let (event, node) = note("n1").on_node();
+        let (event, node) = write("n1").on_node();
         assert_eq!(
             event.note.as_deref(),
             Some(
@@ -210,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn few() {
+    fn events_are_limited_in_rate_and_repetition() {
         let now = Instant::now();
         let mut limiter = EventLimiter::new();
         let burst = (0..100).filter(|_| limiter.bucket.take(1, now)).count();
@@ -222,6 +226,6 @@ mod tests {
         for other in 0..5_000 {
             limiter.is_due((format!("{other}").into(), "HoldingRoom", "Hold"), now);
         }
-        assert!(limiter.said.len() <= REMEMBERED);
+        assert!(limiter.written.len() <= MAX_WRITTEN);
     }
 }

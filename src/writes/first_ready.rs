@@ -1,4 +1,4 @@
-//! Remembers on the Node that a daemon pod was Ready there once, so that a gate that is `FirstReady` stays open.
+//! Records on the Node that a daemon pod was Ready there once, so that a `FirstReady` gate stays open after a restart.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,21 +17,21 @@ use crate::telemetry::logs::chain;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::metrics::cluster::{WriteKind, WriteOutcome};
 
-/// From one write to the next: a big cluster that starts all at once writes for minutes, and gates are open meanwhile.
+/// The pause after each write. A large cluster that starts all at once takes minutes, with open gates meanwhile.
 const PAUSE: Duration = Duration::from_millis(100);
-/// How often one write is tried; the gate asks again later, so that a longer trouble is no loss either.
+/// The attempts for one write; the gate asks again later, so that a longer outage loses nothing.
 const ATTEMPTS: u32 = 3;
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(1);
 
-/// Writes what is to be remembered: a node and the UID of a DaemonSet.
+/// Writes the annotations of the queue: each is a Node's name and the UID of a DaemonSet.
 pub(super) async fn run(
     client: Client,
-    mut asked: mpsc::Receiver<(Arc<str>, Arc<str>)>,
+    mut writes: mpsc::Receiver<(Arc<str>, Arc<str>)>,
     metrics: Arc<Metrics>,
 ) {
     let nodes: Api<Node> = Api::all(client);
     let mut is_failing = false;
-    while let Some((node, daemon_set_uid)) = asked.recv().await {
+    while let Some((node, daemon_set_uid)) = writes.recv().await {
         let key = first_ready_annotation(&daemon_set_uid);
         let patch = json!({"metadata": {"annotations": {key: Timestamp::now().to_string()}}});
         for attempt in 1..=ATTEMPTS {
@@ -46,7 +46,7 @@ pub(super) async fn run(
                     let hint = if error.is_forbidden() { ": grant the verb patch on nodes" } else { "" };
                     tracing::warn!(
                         node = &*node,
-                        "failed to remember that a daemon pod was Ready{hint}: {}",
+                        "failed to record on the Node that a daemon pod was Ready{hint}: {}",
                         chain(&error)
                     );
                 }

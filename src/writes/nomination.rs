@@ -1,7 +1,7 @@
 //! Patches `status.nominatedNodeName` of daemon pods for which room is held.
 //!
 //! Each patch names the pod's UID and resource version, so a pod that was bound, changed or replaced meanwhile is never patched:
-//! the apiserver answers 409. Several are under way at once, because the scheduler waits for none of them.
+//! the apiserver answers 409. Several patches run at once, because none depends on another.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,49 +17,49 @@ use kube::{Client, Error, ResourceExt};
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
-use super::{FIELD_MANAGER, WRITE_TIME, WriteError};
+use super::{FIELD_MANAGER, WRITE_TIMEOUT, WriteError};
 use crate::reservation::nomination::{Nomination, NominationOutcome};
 use crate::telemetry::logs::chain;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::metrics::cluster::{WriteKind, WriteOutcome};
 
-/// Patches under way at once.
-const PATCHES_AT_ONCE: usize = 8;
-/// The time between two questions for the right, while it is missing.
+/// The patches that run at once.
+const MAX_IN_FLIGHT: usize = 8;
+/// The time between two access reviews while the permission is missing.
 const ASK_AGAIN: Duration = Duration::from_secs(60);
 
-/// Takes the answers to nominations; must not block.
-pub type NominationReporter = Box<dyn Fn(NominationResult) + Send + Sync>;
+/// Takes the results of nominations; must not block.
+pub type NominationCallback = Box<dyn Fn(NominationResult) + Send + Sync>;
 
-/// Something that the apiserver said of nominations.
+/// An answer of the apiserver about nominations.
 #[derive(Debug)]
 pub enum NominationResult {
-    /// Pods/status may be patched, or not.
+    /// True if the service account may patch pods/status.
     Permitted(bool),
     /// The answer to one nomination.
     Done(Nomination, NominationOutcome),
 }
 
-/// Writes nominations as they come, and asks for the right to do so first.
+/// Writes the nominations of the queue, while the service account may patch pods/status.
 pub(super) async fn run(
     client: Client,
-    mut asked: mpsc::Receiver<Nomination>,
-    report: NominationReporter,
+    mut writes: mpsc::Receiver<Nomination>,
+    on_result: NominationCallback,
     metrics: Arc<Metrics>,
 ) {
-    let nominator = Nominator { client, report, metrics, is_failing: AtomicBool::new(false) };
+    let nominator = Nominator { client, on_result, metrics, is_failing: AtomicBool::new(false) };
     let mut is_permitted = nominator.ask_permission(true).await;
     let mut ask_again = interval(ASK_AGAIN);
     ask_again.set_missed_tick_behavior(MissedTickBehavior::Delay);
     ask_again.tick().await;
     loop {
         if is_permitted {
-            nominator.write_until_forbidden(&mut asked).await;
-            if asked.is_closed() && asked.is_empty() {
+            nominator.write_until_forbidden(&mut writes).await;
+            if writes.is_closed() && writes.is_empty() {
                 return;
             }
         } else {
-            nominator.leave_undone(&mut asked);
+            nominator.drain(&mut writes);
             ask_again.tick().await;
         }
         // An admission policy may have forbidden one pod; then the others may still be nominated.
@@ -69,15 +69,15 @@ pub(super) async fn run(
 
 struct Nominator {
     client: Client,
-    report: NominationReporter,
+    on_result: NominationCallback,
     metrics: Arc<Metrics>,
-    /// The trouble has been logged.
+    /// True if the last failure has been logged and no patch has succeeded since.
     is_failing: AtomicBool,
 }
 
 impl Nominator {
-    /// Asks the apiserver for the right to patch pods/status in all namespaces. No answer counts as the one before: a patch will
-    /// tell.
+    /// Asks the apiserver if the service account may patch pods/status in all namespaces, and passes the answer on. Without an answer
+    /// the previous one holds: the next patch shows if it is right.
     async fn ask_permission(&self, was_permitted: bool) -> bool {
         let attributes = ResourceAttributes {
             verb: Some("patch".to_owned()),
@@ -91,13 +91,13 @@ impl Nominator {
         };
         let review = SelfSubjectAccessReview { spec, ..SelfSubjectAccessReview::default() };
         let reviews: Api<SelfSubjectAccessReview> = Api::all(self.client.clone());
-        let answer = timeout(WRITE_TIME, reviews.create(&PostParams::default(), &review)).await;
+        let answer = timeout(WRITE_TIMEOUT, reviews.create(&PostParams::default(), &review)).await;
         let is_permitted = match answer {
             Ok(Ok(review)) => review.status.is_none_or(|status| status.allowed),
             Ok(Err(_)) | Err(_) => was_permitted,
         };
         self.metrics.cluster.nomination_permitted.set(i64::from(is_permitted));
-        (self.report)(NominationResult::Permitted(is_permitted));
+        (self.on_result)(NominationResult::Permitted(is_permitted));
         match (was_permitted, is_permitted) {
             (true, false) => tracing::warn!(
                 "daemon pods are not nominated, so autoscalers do not see the room that is kept for them: grant the verb patch on pods/status, or set reservation.nominate to false"
@@ -108,39 +108,39 @@ impl Nominator {
         is_permitted
     }
 
-    /// Writes until the apiserver says that this is forbidden, and then what is under way; or until nobody asks any more.
-    async fn write_until_forbidden(&self, asked: &mut mpsc::Receiver<Nomination>) {
+    /// Writes until the apiserver answers 403, then waits for the patches that run; or until the queue is closed.
+    async fn write_until_forbidden(&self, writes: &mut mpsc::Receiver<Nomination>) {
         let is_forbidden = AtomicBool::new(false);
         let next = futures::stream::poll_fn(|context| {
             if is_forbidden.load(Ordering::Relaxed) {
                 return std::task::Poll::Ready(None);
             }
-            asked.poll_recv(context)
+            writes.poll_recv(context)
         });
         let write = async |nomination| {
             if self.write(nomination).await {
                 is_forbidden.store(true, Ordering::Relaxed);
             }
         };
-        next.for_each_concurrent(PATCHES_AT_ONCE, write).await;
+        next.for_each_concurrent(MAX_IN_FLIGHT, write).await;
     }
 
-    /// Answers what was asked for before the right was found missing.
-    fn leave_undone(&self, asked: &mut mpsc::Receiver<Nomination>) {
-        while let Ok(nomination) = asked.try_recv() {
-            (self.report)(NominationResult::Done(nomination, NominationOutcome::Unknown));
+    /// Empties the queue without writing, with the outcome `Unknown`.
+    fn drain(&self, writes: &mut mpsc::Receiver<Nomination>) {
+        while let Ok(nomination) = writes.try_recv() {
+            (self.on_result)(NominationResult::Done(nomination, NominationOutcome::Unknown));
         }
     }
 
-    /// Writes one nomination and reports the answer. Returns true if it was forbidden.
+    /// Writes one nomination and passes the result on. Returns true if the apiserver answered 403.
     async fn write(&self, nomination: Nomination) -> bool {
         let pods: Api<Pod> = Api::namespaced(self.client.clone(), &nomination.namespace);
         let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
         let patch = Patch::Merge(nomination.patch());
-        let written = timeout(WRITE_TIME, pods.patch_status(&nomination.name, &params, &patch)).await;
+        let written = timeout(WRITE_TIMEOUT, pods.patch_status(&nomination.name, &params, &patch)).await;
         let written = written.map_err(WriteError::from).and_then(|written| Ok(written?));
         let is_forbidden = written.as_ref().is_err_and(WriteError::is_forbidden);
-        let (fate, outcome) = match &written {
+        let (write_outcome, outcome) = match &written {
             Ok(pod) => {
                 let resource_version = pod.resource_version().unwrap_or_default();
                 (WriteOutcome::Done, NominationOutcome::Written { resource_version })
@@ -154,7 +154,7 @@ impl Nominator {
             Err(_) => (WriteOutcome::Failed, NominationOutcome::Unknown),
         };
         match &written {
-            Err(error) if fate == WriteOutcome::Failed => {
+            Err(error) if write_outcome == WriteOutcome::Failed => {
                 if !self.is_failing.swap(true, Ordering::Relaxed) {
                     let hint = if is_forbidden { ": grant the verb patch on pods/status" } else { "" };
                     tracing::warn!(
@@ -167,8 +167,8 @@ impl Nominator {
             }
             _ => self.is_failing.store(false, Ordering::Relaxed),
         }
-        self.metrics.cluster.record_write(WriteKind::of(&nomination), fate);
-        (self.report)(NominationResult::Done(nomination, outcome));
+        self.metrics.cluster.record_write(WriteKind::of(&nomination), write_outcome);
+        (self.on_result)(NominationResult::Done(nomination, outcome));
         is_forbidden
     }
 }

@@ -1,4 +1,4 @@
-//! Wakes pods that the scheduler put aside because of us: any change of any Node makes it try them all again.
+//! Wakes refused pods: a change of an annotation of any Node makes the scheduler try all of them again.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,24 +11,28 @@ use serde_json::json;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
-use super::{FIELD_MANAGER, WRITE_TIME, WriteError};
+use super::{FIELD_MANAGER, WRITE_TIMEOUT, WriteError};
 use crate::telemetry::logs::chain;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::metrics::cluster::{WriteKind, WriteOutcome};
 
-/// The Node annotation whose change wakes.
+/// The Node annotation that is changed; its value is the time.
 const WAKE_ANNOTATION: &str = "daemonset-warden.io/wake";
-/// From one wake-up to the next: each makes the scheduler try every refused pod again, and pods wait seconds anyway.
+/// The pause after a wake-up: each makes the scheduler try every refused pod again, and refused pods wait for seconds anyway.
 const PAUSE: Duration = Duration::from_secs(1);
-/// The longest pause while wake-ups fail.
+/// The longest pause while wake-ups fail; it grows by [`PAUSE`] with each failure.
 const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 
-/// Wakes at once when first asked, and then at most once a [`PAUSE`].
-pub(super) async fn run(client: Client, mut asked: watch::Receiver<Option<Arc<str>>>, metrics: Arc<Metrics>) {
+/// Wakes at once when a Node comes, and then at most once a [`PAUSE`], by the last Node that came.
+pub(super) async fn run(
+    client: Client,
+    mut node_to_patch: watch::Receiver<Option<Arc<str>>>,
+    metrics: Arc<Metrics>,
+) {
     let nodes: Api<Node> = Api::all(client);
     let mut failures = 0_u32;
-    while asked.changed().await.is_ok() {
-        let Some(node) = asked.borrow_and_update().clone() else { continue };
+    while node_to_patch.changed().await.is_ok() {
+        let Some(node) = node_to_patch.borrow_and_update().clone() else { continue };
         match wake(&nodes, &node).await {
             Ok(()) => {
                 failures = 0;
@@ -42,9 +46,9 @@ pub(super) async fn run(client: Client, mut asked: watch::Receiver<Option<Arc<st
                     tracing::warn!(node = &*node, "failed to wake refused pods{hint}: {}", chain(&error));
                 }
                 failures = failures.saturating_add(1);
-                // A Node that is gone woke them by going. Whatever else: the next one, or this one again.
+                // The deletion of a Node wakes the pods as well. After other errors: this Node again, or a later one.
                 if !is_gone(&error) {
-                    asked.mark_changed();
+                    node_to_patch.mark_changed();
                 }
             }
         }
@@ -57,14 +61,14 @@ async fn wake(nodes: &Api<Node>, node: &str) -> Result<(), WriteError> {
     annotate(nodes, node, &patch).await
 }
 
-/// Merges `patch` into a Node, of which only the metadata is asked back.
+/// Merges `patch` into a Node. The apiserver returns only the metadata.
 pub(super) async fn annotate(
     nodes: &Api<Node>,
     node: &str,
     patch: &serde_json::Value,
 ) -> Result<(), WriteError> {
     let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
-    timeout(WRITE_TIME, nodes.patch_metadata(node, &params, &Patch::Merge(patch))).await??;
+    timeout(WRITE_TIMEOUT, nodes.patch_metadata(node, &params, &Patch::Merge(patch))).await??;
     Ok(())
 }
 

@@ -1,4 +1,4 @@
-//! Objects of a live cluster, listed once, page by page: nothing is watched and nothing is written.
+//! Objects of a running cluster, listed once, page by page: nothing is watched and nothing is written.
 
 use std::path::Path;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! What only live data can tell of a preemption: which victims are daemon pods, whether the preemptor would end up in kept room,
+//! What only the cache can tell of a preemption: which victims are daemon pods, whether the preemptor would end up in kept room,
 //! and whether a daemon pod need only wait for its own predecessor.
 
 use std::time::Instant;

@@ -268,9 +268,10 @@ impl ClusterMetrics {
         self.audited.inc_by(nodes);
     }
 
-    /// Counts the ends of holds and gates, and holds that refuse for the first time. The write itself: [`Self::record_write`].
-    pub fn effect(&self, effect: &ClusterWrite) {
-        match effect {
+    /// Counts the decision behind a write: an end of a hold or gate, or the first refusal of a hold. [`Self::record_write`] counts the
+    /// write itself.
+    pub fn record_decision(&self, write: &ClusterWrite) {
+        match write {
             ClusterWrite::HoldingRoom(_) => self.holds_refusing.inc(),
             ClusterWrite::HoldEnded(_, reason) => {
                 if let Some(series) = EndReason::ALL.iter().position(|known| known == reason) {

@@ -1,4 +1,4 @@
-//! A small apiserver that answers as a table says.
+//! Nominations written to a small apiserver with given answers.
 
 use std::sync::Mutex;
 
@@ -9,10 +9,10 @@ use serde_json::{Value, json};
 
 use super::*;
 
-/// The requests that came, as method, path and body.
+/// The received requests, as method, path and body.
 type Seen = Arc<Mutex<Vec<(String, String, Value)>>>;
-/// The reports, in short.
-type Reports = Arc<Mutex<Vec<String>>>;
+/// The results, in short.
+type Results = Arc<Mutex<Vec<String>>>;
 
 fn nomination(name: &str) -> Nomination {
     Nomination {
@@ -24,13 +24,14 @@ fn nomination(name: &str) -> Nomination {
     }
 }
 
-/// Answers to patches with `status`, and grants the right by turns as `permitted` says, the last for ever.
+/// Answers patches with `status`, and access reviews with `permitted` in turn, the last one again and again. Returns the requests, the
+/// results and the metrics.
 async fn run_with(
     status: u16,
     permitted: &[bool],
     names: &[&str],
 ) -> (Vec<(String, String, Value)>, Vec<String>, Metrics) {
-    let (seen, reports): (Seen, Reports) = Default::default();
+    let (seen, results): (Seen, Results) = Default::default();
     let turns = Arc::new(Mutex::new(permitted.to_vec()));
     let server = {
         let seen = seen.clone();
@@ -61,40 +62,40 @@ async fn run_with(
         })
     };
     let metrics = Arc::new(Metrics::default());
-    let report: NominationReporter = {
-        let reports = reports.clone();
-        Box::new(move |report| {
-            let short = match report {
+    let on_result: NominationCallback = {
+        let results = results.clone();
+        Box::new(move |result| {
+            let short = match result {
                 NominationResult::Permitted(is_permitted) => format!("permitted {is_permitted}"),
                 NominationResult::Done(nomination, outcome) => format!("{} {outcome:?}", nomination.name),
             };
-            reports.lock().expect("no panic").push(short);
+            results.lock().expect("no panic").push(short);
         })
     };
-    let (ask, asked) = mpsc::channel(16);
+    let (sender, writes) = mpsc::channel(16);
     for name in names {
-        ask.send(nomination(name)).await.expect("room");
+        sender.send(nomination(name)).await.expect("room");
     }
-    drop(ask);
+    drop(sender);
     let client = Client::new(server, "default");
-    // It ends by itself, but without the right: then it waits for a minute once all are answered.
+    // It ends by itself, except without the permission: then it waits for a minute once all are answered.
     let all_are_answered = async {
-        let waits = |reports: &[String]| {
-            let answered = reports.iter().filter(|report| !report.starts_with("permitted")).count();
-            answered == names.len() && reports.iter().any(|report| report == "permitted false")
+        let waits = |results: &[String]| {
+            let answered = results.iter().filter(|result| !result.starts_with("permitted")).count();
+            answered == names.len() && results.iter().any(|result| result == "permitted false")
         };
-        while !waits(&reports.lock().expect("no panic")) {
+        while !waits(&results.lock().expect("no panic")) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
     tokio::select! {
-        () = run(client, asked, report, metrics.clone()) => {}
+        () = run(client, writes, on_result, metrics.clone()) => {}
         () = all_are_answered => {}
-        () = tokio::time::sleep(Duration::from_secs(20)) => panic!("still running: {reports:?}"),
+        () = tokio::time::sleep(Duration::from_secs(20)) => panic!("still running: {results:?}"),
     }
     let seen = std::mem::take(&mut *seen.lock().expect("no panic"));
-    let reports = std::mem::take(&mut *reports.lock().expect("no panic"));
-    (seen, reports, Arc::into_inner(metrics).expect("it has ended"))
+    let results = std::mem::take(&mut *results.lock().expect("no panic"));
+    (seen, results, Arc::into_inner(metrics).expect("it has ended"))
 }
 
 fn count(metrics: &Metrics, outcome: &str) -> bool {
@@ -105,7 +106,7 @@ fn count(metrics: &Metrics, outcome: &str) -> bool {
 
 #[tokio::test]
 async fn a_patch_names_the_pods_uid_and_version() {
-    let (seen, reports, metrics) = run_with(200, &[true], &["p"]).await;
+    let (seen, results, metrics) = run_with(200, &[true], &["p"]).await;
     let (method, path, body) = &seen[1];
     assert_eq!((method.as_str(), path.as_str()), ("PATCH", "/api/v1/namespaces/kube-system/pods/p/status"));
     let expected = json!({
@@ -113,14 +114,14 @@ async fn a_patch_names_the_pods_uid_and_version() {
         "status": { "nominatedNodeName": "n1" },
     });
     assert_eq!(*body, expected);
-    assert_eq!(reports, ["permitted true", "p Written { resource_version: \"8\" }"]);
+    assert_eq!(results, ["permitted true", "p Written { resource_version: \"8\" }"]);
     assert!(count(&metrics, "done"));
     let cleared = Nomination { node: None, ..nomination("p") };
     assert_eq!(cleared.patch()["status"], json!({ "nominatedNodeName": null }));
 }
 
 #[tokio::test]
-async fn what_each_answer_means() {
+async fn each_status_has_its_outcome() {
     for (status, outcome, counted) in [
         (404, "Outdated", "outdated"),
         (409, "Outdated", "outdated"),
@@ -128,37 +129,37 @@ async fn what_each_answer_means() {
         (422, "Refused", "failed"),
         (500, "Unknown", "failed"),
     ] {
-        let (_, reports, metrics) = run_with(status, &[true], &["p"]).await;
-        assert_eq!(reports, ["permitted true".to_owned(), format!("p {outcome}")], "{status}");
+        let (_, results, metrics) = run_with(status, &[true], &["p"]).await;
+        assert_eq!(results, ["permitted true".to_owned(), format!("p {outcome}")], "{status}");
         assert!(count(&metrics, counted), "{status}");
     }
 }
 
-/// Eight are under way when the first is forbidden: each is answered, and what is left when the right is asked for again.
+/// Eight patches run when the first 403 comes: each gets a result, and so do the nominations that are left in the queue.
 #[tokio::test]
 async fn one_that_is_forbidden_takes_no_other_with_it() {
     let names: Vec<String> = (0..12).map(|number| format!("p{number}")).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
-    let (_, reports, _) = run_with(403, &[true], &names).await;
-    let refused = reports.iter().filter(|report| report.ends_with("Refused")).count();
-    assert_eq!(refused, 12, "a policy refuses each, and the right is there: {reports:?}");
+    let (_, results, _) = run_with(403, &[true], &names).await;
+    let refused = results.iter().filter(|result| result.ends_with("Refused")).count();
+    assert_eq!(refused, 12, "a policy refuses each, and the right is there: {results:?}");
 
-    let (seen, reports, metrics) = run_with(403, &[true, false], &names).await;
+    let (seen, results, metrics) = run_with(403, &[true, false], &names).await;
     let patches = seen.iter().filter(|(method, ..)| method == "PATCH").count();
     assert!(patches < 12, "{patches}");
-    let answered = reports.iter().filter(|report| !report.starts_with("permitted")).count();
-    assert_eq!(answered, 12, "what is not written any more is answered as well: {reports:?}");
+    let answered = results.iter().filter(|result| !result.starts_with("permitted")).count();
+    assert_eq!(answered, 12, "what is not written any more is answered as well: {results:?}");
     assert_eq!(
-        reports.iter().find(|report| *report == "permitted false").map(String::as_str),
+        results.iter().find(|result| *result == "permitted false").map(String::as_str),
         Some("permitted false")
     );
     assert_eq!(metrics.cluster.nomination_permitted.get(), 0);
 }
 
 #[tokio::test]
-async fn without_the_right_nothing_is_tried() {
-    let (seen, reports, metrics) = run_with(200, &[false], &["p"]).await;
+async fn without_the_permission_nothing_is_patched() {
+    let (seen, results, metrics) = run_with(200, &[false], &["p"]).await;
     assert!(seen.iter().all(|(method, ..)| method == "POST"), "{seen:?}");
-    assert_eq!(reports, ["permitted false", "p Unknown"]);
+    assert_eq!(results, ["permitted false", "p Unknown"]);
     assert_eq!(metrics.cluster.nomination_permitted.get(), 0);
 }

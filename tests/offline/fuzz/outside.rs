@@ -24,9 +24,11 @@ use daemonset_warden::tls::secret::SecretName;
 use daemonset_warden::tls::secret_content::SecretContent;
 use daemonset_warden::tls::{CertificateSource, Tls};
 use daemonset_warden::watch::client;
-use daemonset_warden::watch::kinds::{WatchedKind, builtin};
+use daemonset_warden::watch::kinds::WatchedKind;
 use daemonset_warden::watch::trimmed_object::TrimmedObject;
 use kube::api::{ObjectList, WatchEvent};
+use kube::core::GroupVersionKind;
+use kube::discovery::ApiResource;
 use serde_json::Value;
 
 use super::{cluster, fuzz, lines};
@@ -68,7 +70,7 @@ fn objects_of_watches() {
 
 /// Decodes a watch event and a list that contain `input`, and applies the objects to the cache.
 fn passes<T: WatchedKind>(input: &[u8], group: &str, kind: &str, cluster: &mut Cache) {
-    let kind = builtin(group, "v1", kind);
+    let kind = ApiResource::from_gvk(&GroupVersionKind::gvk(group, "v1", kind));
     let event = [br#"{"type":"MODIFIED","object":"#, input, b"}"].concat();
     let event = serde_json::from_slice::<WatchEvent<TrimmedObject<T>>>(&event);
     let list = [br#"{"metadata":{"resourceVersion":"9"},"items":["#, input, b"]}"].concat();
@@ -84,7 +86,7 @@ fn passes<T: WatchedKind>(input: &[u8], group: &str, kind: &str, cluster: &mut C
                 let again = object.clone();
                 object.apply(cluster, &kind, Instant::now());
                 T::known(cluster, &kind);
-                T::forget(&key, cluster, Instant::now());
+                T::remove(&key, cluster, Instant::now());
                 again.apply(cluster, &kind, Instant::now());
             }
             Err(unreadable) => assert!(!unreadable.error.is_empty()),

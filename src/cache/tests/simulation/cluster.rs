@@ -152,15 +152,15 @@ impl Simulation {
         let nodes = self.node_cpu.len();
         let mut all_done = true;
         for set in 0..self.sets {
-            let live: Vec<usize> = (0..self.pods.len())
+            let pods: Vec<usize> = (0..self.pods.len())
                 .filter(|pod| {
                     !self.pods[*pod].gone && self.pods[*pod].daemon.is_some_and(|daemon| daemon.0 == set)
                 })
                 .collect();
             let is_up = |pod: &SimPod| pod.node.is_some() && !pod.terminating;
-            let up = live.iter().filter(|pod| is_up(&self.pods[**pod])).count();
+            let up = pods.iter().filter(|pod| is_up(&self.pods[**pod])).count();
             let mut budget = nodes.div_ceil(10).saturating_sub(nodes - up);
-            for pod in live {
+            for pod in pods {
                 let is_old = self.pods[pod].daemon.is_some_and(|daemon| daemon.2 != self.generation);
                 all_done &= !is_old && is_up(&self.pods[pod]);
                 if is_old && !self.pods[pod].terminating {
