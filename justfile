@@ -1,12 +1,12 @@
-# The one entrance to this repository: `just` lists the recipes. `.ci/run` installs what they need and runs `checks`.
-# Get it with `cargo install --locked just`; CONTRIBUTING.md has the plain commands for those without it.
+# The one entrance to this repository: `just` lists the recipes. `.ci/run` installs their tools and runs `checks`.
+# Install it with `cargo install --locked just`; CONTRIBUTING.md has the plain commands.
 
 set shell := ["bash", "-euo", "pipefail", "-c"]
 
 # Every check of a change. The cheap ones come first; the chart comes after the tests, which build Helm.
 checks := "fmt-check typos lint test deny docs chart"
 
-# An absolute path, because tests run in folders of their own.
+# Absolute, because tests run in folders of their own.
 target := absolute_path(env("CARGO_TARGET_DIR", "target"))
 
 # Lists the recipes
@@ -33,7 +33,7 @@ lint:
 docs:
     RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps
 
-# Runs every test; the image comes first, so that the chart's tests run what the Dockerfile makes
+# Runs every test; the image comes first, because the chart's tests run its program
 test: image
     DAEMONSET_WARDEN_IMAGE="{{ target }}/tmp/image/root" cargo test --locked
 
@@ -49,15 +49,15 @@ test-offline *args:
 test-cluster *args:
     cargo test --locked --test cluster {{ args }}
 
-# Does what the Dockerfile says, without a container engine, and tests what comes of it: minutes
+# Runs the steps of the Dockerfile without a container engine, and tests the result: minutes
 image:
     cargo test --locked --test image -- --nocapture
 
-# Measures: all benches, or `just bench --bench load`
+# Runs all benchmarks, or one: `just bench --bench load`
 bench *args:
     cargo bench --locked {{ args }}
 
-# Writes the golden files, and the pages that are made from the code; review the diff
+# Writes the golden files, and the pages made from the code; review the diff
 goldens:
     UPDATE_GOLDEN=1 cargo test --locked --test offline
 
@@ -65,7 +65,7 @@ goldens:
 chart:
     #!/usr/bin/env bash
     set -euo pipefail
-    # The cache of tests/cluster/harness/tools.rs.
+    # The cache folder of tests/cluster/harness/tools.rs.
     cache="${DAEMONSET_WARDEN_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/daemonset-warden}"
     built=("$cache"/control-plane/*/bin/helm)
     if [ ! -x "${built[-1]}" ]; then
