@@ -107,7 +107,7 @@ fn respond_to_body(
                         kind = %Sanitized(&review.kind.kind),
                         namespace = %Sanitized(&review.namespace),
                         name = %Sanitized(&review.display_name()),
-                        result = outcome.as_str(),
+                        verdict = outcome.as_str(),
                         duration_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
                         "reviewed"
                     )
@@ -115,7 +115,7 @@ fn respond_to_body(
             }
             state.describe(|| {
                 [
-                    KeyValue::new("daemonset_warden.result", outcome.as_str()),
+                    KeyValue::new("daemonset_warden.verdict", outcome.as_str()),
                     KeyValue::new("daemonset_warden.operation", operation.as_str()),
                     text("daemonset_warden.uid", &review.uid),
                     text("daemonset_warden.kind", &review.kind.kind),
@@ -133,7 +133,7 @@ fn respond_to_body(
         }
         Err(error) => {
             state.metrics.admission(webhook, operation, Outcome::Bad, begin.elapsed());
-            state.describe(|| [KeyValue::new("daemonset_warden.result", Outcome::Bad.as_str())]);
+            state.describe(|| [KeyValue::new("daemonset_warden.verdict", Outcome::Bad.as_str())]);
             tracing::debug!(webhook = webhook.as_str(), error = %Sanitized(&error.to_string()), "refused a bad review");
             ErrorResponse::bad_request(error).into_response()
         }
@@ -158,11 +158,11 @@ fn audit_annotations(result: &ReviewResult) -> Option<AuditAnnotations> {
     }
 }
 
-fn status(result: &validation::Verdict, refusal: validation::Refusal) -> Status {
+fn status(verdict: &validation::Verdict, refusal: validation::Refusal) -> Status {
     let causes = refusal.causes.into_iter();
     let causes =
         causes.map(|cause| StatusCause { reason: cause.reason, message: cause.message, field: cause.field });
-    let validation::Verdict { name, group, kind, .. } = result;
+    let validation::Verdict { name, group, kind, .. } = verdict;
     Status {
         status: "Failure",
         message: refusal.message,
