@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 use daemonset_warden::api::daemonset::DaemonSet;
 use daemonset_warden::api::node::Node;
 use daemonset_warden::api::pod::Pod;
-use daemonset_warden::cache::Cache;
 use daemonset_warden::policy::Policy;
+use daemonset_warden::reservation::View;
 use daemonset_warden::telemetry::metrics::{Metrics, WatchedResource};
 use daemonset_warden::watch::kinds::WatchedKind;
 use daemonset_warden::watch::shared_cache::SharedCache;
@@ -30,7 +30,7 @@ fn main() {
     let mut numbers = std::env::args().skip(1).filter_map(|argument| argument.parse::<usize>().ok());
     let (nodes, pods) = (numbers.next().unwrap_or(5_000), numbers.next().unwrap_or(150_000));
     let source = Arc::new(WatchStatus::new(WatchedResource::Pods, true));
-    let cluster = Cache::new(Arc::new(Policy::default()), None);
+    let cluster = View::new(Arc::new(Policy::default()), None);
     let metrics = Arc::new(Metrics::default());
     let cluster = SharedCache::new(cluster, vec![source.clone()], metrics, |_| {});
     println!("{:>6.1} MiB resident before anything", resident());
@@ -43,7 +43,7 @@ fn main() {
     let begin = Instant::now();
     cluster.tick(begin);
     println!("{:>6.1} ms to work out every node once", millis(begin.elapsed()));
-    let census = cluster.lock().census();
+    let census = cluster.lock().cache.census();
     println!("{:>6.1} MiB resident once synced; {census:?}", resident());
 
     let some = pods.min(10_000);
@@ -75,7 +75,7 @@ fn feed<T: WatchedKind>(
         let WatchEvent::Modified(trimmed) = event else { unreachable!() };
         let object = trimmed.object.unwrap();
         let decoded = Instant::now();
-        object.apply(&mut cluster.lock(), &kind, decoded);
+        object.apply(&mut cluster.lock().cache, &kind);
         cluster.refresh_changed();
         decoding += decoded - begin;
         applying += decoded.elapsed();

@@ -8,9 +8,9 @@ use std::hint::black_box;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use daemonset_warden::api::extender_v1::{EchoedBody, ExtenderArgs};
 use daemonset_warden::policy::Policy;
+use daemonset_warden::reservation::filter;
 use daemonset_warden::reservation::filter_reason::FilterReason;
-use daemonset_warden::reservation::refusal;
-use daemonset_warden::reservation::refusal::TargetNodeFilter;
+use daemonset_warden::reservation::target_node_filter::TargetNodeFilter;
 use serde_json::{Value, json};
 
 fn names(criterion: &mut Criterion) {
@@ -25,7 +25,7 @@ fn names(criterion: &mut Criterion) {
     group.bench_function("ordinary pod, every tenth node refused", |bencher| {
         bencher.iter(|| {
             let args = ExtenderArgs::parse(black_box(body.as_bytes())).unwrap();
-            refusal::answer(&args, |name, _| name.ends_with('7').then_some(FilterReason::Reserved)).body
+            filter::answer(&args, |name, _| name.ends_with('7').then_some(FilterReason::Reserved)).body
         });
     });
     group.finish();
@@ -48,7 +48,7 @@ fn filter(body: &[u8]) -> EchoedBody {
     let args = ExtenderArgs::parse(body).unwrap();
     let policy = Policy::default();
     let judge = TargetNodeFilter::new(&policy, &args.pod);
-    refusal::answer(&args, |name, node| judge.as_ref().and_then(|judge| judge.refuse(name, node))).body
+    filter::answer(&args, |name, node| judge.as_ref().and_then(|judge| judge.refuse(name, node))).body
 }
 
 fn node_name(index: usize) -> String {

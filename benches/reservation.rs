@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use daemonset_warden::api::pod::Pod;
-use daemonset_warden::cache::Cache;
 use daemonset_warden::policy::Policy;
+use daemonset_warden::reservation::View;
 use daemonset_warden::reservation::cluster_write::ClusterWrite;
 use daemonset_warden::reservation::nomination::NominationOutcome;
 use serde::de::DeserializeOwned;
@@ -28,18 +28,19 @@ fn judging(criterion: &mut Criterion) {
         let mut cluster = cluster(NODES);
         let now = Instant::now();
         for node in 0..lacking {
-            cluster.delete_pod(&format!("d3-{node}"), now);
+            cluster.cache.delete_pod(&format!("d3-{node}"));
         }
-        cluster.refresh_all(now);
+        refresh(&mut cluster, now);
+        let View { cache, reservation } = &mut cluster;
         group.bench_function(label, |bencher| {
             bencher.iter(|| {
-                let mut call = cluster.judge(black_box(&pod), now);
+                let mut call = reservation.begin_filter(cache, black_box(&pod), now);
                 let refused = names.iter().filter(|name| call.refuse(name).is_some()).count();
                 call.finish();
                 refused
             });
         });
-        cluster.take_effects();
+        reservation.take_writes();
     }
     group.finish();
 }
@@ -51,9 +52,10 @@ fn events(criterion: &mut Criterion) {
     let bound: Pod = object(on(ordinary("event", "100m"), 500));
     group.bench_function("ordinary pod bound and gone", |bencher| {
         bencher.iter(|| {
-            cluster.apply_pod(&bound, now);
-            cluster.delete_pod("event", now);
-            cluster.refresh_all(now);
+            cluster.cache.apply_pod(&bound);
+            cluster.observe(now);
+            cluster.cache.delete_pod("event");
+            refresh(&mut cluster, now);
         });
     });
     let ready = json!([{"type": "Ready", "status": "True"}]);
@@ -63,8 +65,8 @@ fn events(criterion: &mut Criterion) {
         let mut turn = 0;
         bencher.iter(|| {
             turn ^= 1;
-            cluster.apply_pod(&states[turn], now);
-            cluster.refresh_all(now);
+            cluster.cache.apply_pod(&states[turn]);
+            refresh(&mut cluster, now);
         });
     });
     let gone = with(daemon(3, 500), json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}}));
@@ -73,9 +75,9 @@ fn events(criterion: &mut Criterion) {
         let mut turn = 0;
         bencher.iter(|| {
             turn ^= 1;
-            cluster.apply_pod(&states[turn], now);
-            cluster.refresh_all(now);
-            cluster.take_effects();
+            cluster.cache.apply_pod(&states[turn]);
+            refresh(&mut cluster, now);
+            cluster.reservation.take_writes();
         });
     });
     group.bench_function("the newest pod of a DaemonSet comes and goes", |bencher| {
@@ -84,10 +86,11 @@ fn events(criterion: &mut Criterion) {
         bencher.iter_batched(
             || newest.clone(),
             |newest| {
-                cluster.apply_pod(&newest, now);
-                cluster.delete_pod("newest", now);
-                cluster.refresh_all(now);
-                cluster.take_effects();
+                cluster.cache.apply_pod(&newest);
+                cluster.observe(now);
+                cluster.cache.delete_pod("newest");
+                refresh(&mut cluster, now);
+                cluster.reservation.take_writes();
             },
             BatchSize::SmallInput,
         );
@@ -100,19 +103,21 @@ fn nominating(criterion: &mut Criterion) {
     let mut cluster = cluster(NODES);
     let mut now = Instant::now();
     for node in 0..NODES {
-        cluster.delete_pod(&format!("d3-{node}"), now);
-        cluster.apply_pod(&object(failed(3, node)), now);
+        cluster.cache.delete_pod(&format!("d3-{node}"));
+        cluster.cache.apply_pod(&object(failed(3, node)));
+        cluster.observe(now);
     }
-    cluster.refresh_all(now);
+    refresh(&mut cluster, now);
+    let View { cache, reservation } = &mut cluster;
     let mut group = criterion.benchmark_group("nominate, 5,000 daemon pods that wait");
     group.bench_function("a tick", |bencher| {
         bencher.iter(|| {
             now += Duration::from_millis(250);
-            cluster.nominate(now);
+            reservation.nominate(cache, now);
             // As if the scheduler cleared each nomination at once.
-            for effect in cluster.take_effects() {
+            for effect in reservation.take_writes() {
                 if let ClusterWrite::Nominate(nomination) = effect {
-                    cluster.nomination_done(&nomination, &NominationOutcome::Outdated, now);
+                    reservation.nomination_done(cache, &nomination, &NominationOutcome::Outdated, now);
                 }
             }
         });
@@ -120,30 +125,36 @@ fn nominating(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// Returns a cache of nodes, each with all its daemon pods and ten ordinary pods.
-fn cluster(nodes: usize) -> Cache {
+/// Returns a view of nodes, each with all its daemon pods and ten ordinary pods.
+fn cluster(nodes: usize) -> View {
     let now = Instant::now();
-    let mut cluster = Cache::new(Arc::new(Policy::default()), None);
-    cluster.apply_namespace(object(json!({"metadata": {"name": "default"}})));
+    let mut cluster = View::new(Arc::new(Policy::default()), None);
+    cluster.cache.apply_namespace(object(json!({"metadata": {"name": "default"}})));
     for set in 0..SETS {
-        cluster.apply_daemon_set("apps", object(daemon_set(set)));
+        cluster.cache.apply_daemon_set("apps", object(daemon_set(set)));
     }
     for node in 0..nodes {
         let metadata =
             json!({"name": node_name(node), "uid": format!("node-{node}"), "labels": {"zone": "a"}});
         let allocatable = json!({"cpu": "16", "memory": "64Gi", "pods": "110", "ephemeral-storage": "100Gi"});
-        cluster
-            .apply_node(object(json!({"metadata": metadata, "status": {"allocatable": allocatable}})), now);
+        let status = json!({"allocatable": allocatable});
+        cluster.cache.apply_node(object(json!({"metadata": metadata, "status": status})));
         for set in 0..SETS {
-            cluster.apply_pod(&object(daemon(set, node)), now);
+            cluster.cache.apply_pod(&object(daemon(set, node)));
         }
         for pod in 0..10 {
-            cluster.apply_pod(&object(on(ordinary(&format!("p{pod}-{node}"), "500m"), node)), now);
+            cluster.cache.apply_pod(&object(on(ordinary(&format!("p{pod}-{node}"), "500m"), node)));
         }
+        cluster.observe(now);
     }
-    cluster.refresh_all(now);
-    cluster.take_effects();
+    refresh(&mut cluster, now);
+    cluster.reservation.take_writes();
     cluster
+}
+
+fn refresh(view: &mut View, now: Instant) {
+    view.observe(now);
+    view.reservation.refresh_all(&view.cache, now);
 }
 
 fn node_name(index: usize) -> String {

@@ -8,6 +8,7 @@
 //! Events may come in any order: a pod before its node or its DaemonSet. What a change means for a node is worked out once, in
 //! `Cache::refresh`, so that a call of the scheduler only looks it up.
 
+pub mod change;
 pub mod daemonset_info;
 mod daemonsets;
 pub mod freshness;
@@ -17,10 +18,7 @@ mod nodes;
 pub mod pod_info;
 mod pods;
 mod policy_objects;
-mod refresh;
-mod refresh_gates;
 mod stats;
-mod tick;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -30,17 +28,13 @@ use slab::Slab;
 
 pub use self::stats::CacheStats;
 
+use self::change::Change;
 use self::daemonset_info::DaemonSetInfo;
-use self::freshness::CacheFreshness;
 use self::interner::Interner;
 use self::node_info::NodeInfo;
 use self::pod_info::PodInfo;
 use crate::api::policy_objects::{LimitRange, Namespace, PriorityClass, ResourceQuota, RuntimeClass};
 use crate::policy::Policy;
-use crate::reservation::assumed::AssumedPods;
-use crate::reservation::cluster_write::{ClusterWrite, HoldSubject};
-use crate::reservation::nomination::Nominations;
-use crate::reservation::stale_refusals::StaleRefusals;
 
 /// The id of a node, stable while anything mentions its name.
 pub type NodeId = usize;
@@ -53,8 +47,6 @@ pub type DaemonSetId = usize;
 #[derive(Debug)]
 pub struct Cache {
     policy: Arc<Policy>,
-    /// The namespace that the warden itself runs in; its own pods are never refused.
-    own_namespace: Option<String>,
     nodes: Slab<NodeInfo>,
     node_ids: HashMap<Arc<str>, NodeId>,
     pods: Slab<PodInfo>,
@@ -72,23 +64,15 @@ pub struct Cache {
     limit_ranges: BTreeMap<(String, String), LimitRange>,
     runtime_classes: BTreeMap<String, RuntimeClass>,
     resource_quotas: BTreeMap<(String, String), ResourceQuota>,
-    dirty: Vec<NodeId>,
     next_template_version: u64,
-    pub(crate) ledger: AssumedPods,
-    pub(crate) waiting: HashMap<Arc<str>, std::time::Instant>,
-    pub(crate) last_refused_by_charge: Option<std::time::Instant>,
-    pub(crate) freshness: CacheFreshness,
-    pub(crate) stale_refusals: StaleRefusals,
-    pub(crate) nominations: Nominations,
-    pub(crate) effects: Vec<ClusterWrite>,
+    changes: Vec<Change>,
 }
 
 impl Cache {
     /// A cluster of which nothing is known yet.
-    pub fn new(policy: Arc<Policy>, own_namespace: Option<String>) -> Self {
+    pub fn new(policy: Arc<Policy>) -> Self {
         Self {
             policy,
-            own_namespace,
             nodes: Slab::new(),
             node_ids: HashMap::new(),
             pods: Slab::new(),
@@ -104,31 +88,19 @@ impl Cache {
             limit_ranges: BTreeMap::new(),
             runtime_classes: BTreeMap::new(),
             resource_quotas: BTreeMap::new(),
-            dirty: Vec::new(),
             next_template_version: 0,
-            ledger: AssumedPods::default(),
-            waiting: HashMap::new(),
-            last_refused_by_charge: None,
-            freshness: CacheFreshness::default(),
-            stale_refusals: StaleRefusals::default(),
-            nominations: Nominations::default(),
-            effects: Vec::new(),
+            changes: Vec::new(),
         }
     }
 
-    /// What is to be done outside since this was last asked.
-    pub fn take_effects(&mut self) -> Vec<ClusterWrite> {
-        std::mem::take(&mut self.effects)
+    /// Returns the changes that events have made since this was last called, in order. Call it after each event.
+    pub fn take_changes(&mut self) -> Vec<Change> {
+        std::mem::take(&mut self.changes)
     }
 
     /// The configuration that it decides by.
     pub fn policy(&self) -> &Arc<Policy> {
         &self.policy
-    }
-
-    /// The namespace of the warden itself.
-    pub fn own_namespace(&self) -> Option<&str> {
-        self.own_namespace.as_deref()
     }
 
     /// The nodes, with names that only pods mention.
@@ -150,10 +122,6 @@ impl Cache {
     /// A node by its id, unless its name has been forgotten.
     pub(crate) fn node_if_known(&self, id: NodeId) -> Option<&NodeInfo> {
         self.nodes.get(id)
-    }
-
-    pub(crate) fn node_mut(&mut self, id: NodeId) -> &mut NodeInfo {
-        &mut self.nodes[id]
     }
 
     pub(crate) fn node_id(&self, name: &str) -> Option<NodeId> {
@@ -185,6 +153,11 @@ impl Cache {
         self.failed_ordinary.iter().map(|id| &self.pods[*id])
     }
 
+    /// A pod by its id, unless it has been deleted.
+    pub(crate) fn pod_if_known(&self, id: PodId) -> Option<&PodInfo> {
+        self.pods.get(id)
+    }
+
     /// The id of the pod with this UID.
     pub(crate) fn pod_id(&self, uid: &str) -> Option<PodId> {
         self.pod_ids.get(uid).copied()
@@ -198,6 +171,11 @@ impl Cache {
     /// A DaemonSet by its id.
     pub fn daemon_set_by_id(&self, id: DaemonSetId) -> &DaemonSetInfo {
         &self.daemon_sets[id]
+    }
+
+    /// A DaemonSet by its id, unless it has been deleted.
+    pub(crate) fn daemon_set_if_known(&self, id: DaemonSetId) -> Option<&DaemonSetInfo> {
+        self.daemon_sets.get(id)
     }
 
     /// A DaemonSet by its UID.
@@ -223,36 +201,49 @@ impl Cache {
         self.resource_quotas.range(first..).take_while(of_namespace).map(|(_, quota)| quota)
     }
 
-    /// How many pods are let through and not seen bound.
-    pub fn ledger_len(&self) -> usize {
-        self.ledger.len()
-    }
-
-    /// How many pods are refused everywhere and wait.
-    pub fn waiting_len(&self) -> usize {
-        self.waiting.len()
-    }
-
     /// Whether a pod exists and is not bound; `None` when it is not known (yet).
-    pub(crate) fn is_waiting(&self, uid: &str) -> Option<bool> {
+    pub(crate) fn is_unbound(&self, uid: &str) -> Option<bool> {
         self.pod(uid).map(|pod| pod.node.is_none() && pod.is_live())
-    }
-
-    pub(crate) fn hold_ref(&self, node: NodeId, daemon_set: DaemonSetId, has_refused: bool) -> HoldSubject {
-        let info = &self.daemon_sets[daemon_set];
-        let node = &self.nodes[node];
-        HoldSubject {
-            node: node.name.clone(),
-            node_uid: node.uid().to_owned(),
-            namespace: info.daemon_set.metadata.namespace.clone(),
-            name: info.daemon_set.metadata.name.clone(),
-            api_version: info.daemon_set.api_version.clone(),
-            kind: info.daemon_set.kind.clone(),
-            uid: info.uid.clone(),
-            has_refused,
-        }
     }
 }
 
+/// Invariants that tests of the reservation check after each event.
 #[cfg(test)]
-mod tests;
+impl Cache {
+    /// Panics unless every id that is kept anywhere is of something that exists, and is there once.
+    pub(crate) fn check_ids(&self) {
+        for (id, node) in self.nodes() {
+            assert_eq!(self.node(&node.name).unwrap().0, id);
+            assert!(!node.is_unused(), "{} is kept for nothing", node.name);
+            for list in [&node.pods, &node.nominated, &node.daemon_pods] {
+                let unique: HashSet<_> = list.iter().collect();
+                assert_eq!(unique.len(), list.len());
+                assert!(list.iter().all(|pod| self.pods.contains(*pod)));
+            }
+        }
+        for (id, pod) in self.pods() {
+            assert_eq!(self.pod_ids[&pod.uid], id);
+            assert_eq!(self.failed_ordinary.contains(&id), pod.placement.is_some());
+            let target = pod.daemon.as_ref().and_then(|daemon| daemon.target);
+            assert!(
+                [pod.node, pod.nominated, target].into_iter().flatten().all(|node| self.nodes.contains(node))
+            );
+            if let Some(set) = pod.daemon.as_ref().and_then(|daemon| daemon.daemon_set) {
+                assert!(self.daemon_sets[set].pods.contains(&id));
+            }
+        }
+        assert!(self.pods_by_owner.values().flatten().all(|pod| self.pods.contains(*pod)));
+    }
+
+    /// Returns true if no node, pod or DaemonSet is left, nor a mention of one.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.nodes.is_empty()
+            && self.node_ids.is_empty()
+            && self.pods.is_empty()
+            && self.pod_ids.is_empty()
+            && self.pods_by_owner.is_empty()
+            && self.failed_ordinary.is_empty()
+            && self.daemon_sets.is_empty()
+            && self.daemon_set_ids.is_empty()
+    }
+}

@@ -1,17 +1,177 @@
 //! PURE: room on nodes for daemon pods that have not landed yet.
 //!
-//! What is missing on a node, and what it needs, does not depend on the extender, so that room can be kept by other doors too.
+//! ```text
+//! event ──▶ Cache ──changes──▶ Reservation::observe ──▶ dirty nodes ──▶ refresh: holds and gates ──▶ ClusterWrite
+//!                                                         the scheduler's calls look them up: filter, preemption
+//! ```
+//! The cache holds the objects; this holds what follows from them: the daemon pods that each node lacks, the room that is kept for
+//! them, the pods that were let through and those that were refused. What is missing on a node, and what it needs, does not depend on
+//! the extender, so that room can be kept by other doors too.
 
 pub mod assumed;
 pub mod cluster_write;
+mod desired;
 pub mod feasibility;
 pub mod filter;
 pub mod filter_reason;
 pub mod gate;
 pub mod hold;
+mod incoming_pod;
+mod missing;
+mod node_reservation;
 pub mod nomination;
+mod observe;
 pub mod preemption;
-pub mod refusal;
+mod refresh;
+mod refresh_gates;
 pub mod refusal_clock;
-pub mod stale_refusals;
+mod stale_refusals;
+mod stats;
+pub mod target_node_filter;
+mod tick;
 pub mod token_bucket;
+pub mod view;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use hashbrown::HashMap;
+
+pub use self::stats::ReservationStats;
+pub use self::view::View;
+
+use self::assumed::AssumedPods;
+use self::cluster_write::{ClusterWrite, HoldSubject};
+use self::node_reservation::{DaemonSetReservation, NodeReservation};
+use self::nomination::Nominations;
+use self::stale_refusals::StaleRefusals;
+use crate::api::node::Node;
+use crate::cache::freshness::CacheFreshness;
+use crate::cache::{Cache, DaemonSetId, NodeId};
+use crate::policy::Policy;
+
+/// A pod that was refused less than this before its obstacle went may have been tried too early: the scheduler can see an event
+/// before we do.
+const EARLY_RETRY_WINDOW: Duration = Duration::from_secs(3);
+
+/// The room that is kept on every node, and the pods that were let through or refused.
+///
+/// It keeps no object of the cluster: each function takes the cache, of which [`Reservation::observe`] must have seen every change.
+#[derive(Debug)]
+pub struct Reservation {
+    policy: Arc<Policy>,
+    /// The namespace that the warden itself runs in; its own pods are never refused.
+    own_namespace: Option<String>,
+    /// By [`NodeId`].
+    nodes: Vec<NodeReservation>,
+    /// By [`DaemonSetId`].
+    daemon_sets: Vec<DaemonSetReservation>,
+    dirty: Vec<NodeId>,
+    assumed: AssumedPods,
+    /// Pods that were refused everywhere, by UID, and when.
+    waiting: HashMap<Arc<str>, Instant>,
+    last_refused_for_assumed: Option<Instant>,
+    freshness: CacheFreshness,
+    stale_refusals: StaleRefusals,
+    nominations: Nominations,
+    writes: Vec<ClusterWrite>,
+}
+
+impl Reservation {
+    /// Returns a reservation that has seen nothing of the cluster. `own_namespace` is the one that the warden runs in.
+    pub fn new(policy: Arc<Policy>, own_namespace: Option<String>) -> Self {
+        Self {
+            policy,
+            own_namespace,
+            nodes: Vec::new(),
+            daemon_sets: Vec::new(),
+            dirty: Vec::new(),
+            assumed: AssumedPods::default(),
+            waiting: HashMap::new(),
+            last_refused_for_assumed: None,
+            freshness: CacheFreshness::default(),
+            stale_refusals: StaleRefusals::default(),
+            nominations: Nominations::default(),
+            writes: Vec::new(),
+        }
+    }
+
+    /// Returns what is to be written to the cluster since this was last called.
+    pub fn take_writes(&mut self) -> Vec<ClusterWrite> {
+        std::mem::take(&mut self.writes)
+    }
+
+    /// The number of pods that are assumed on nodes.
+    pub fn assumed_len(&self) -> usize {
+        self.assumed.len()
+    }
+
+    /// The number of pods that are refused everywhere and wait.
+    pub fn waiting_len(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Grows the table of nodes to the ids that the cache may have given out; an event that only mentions a node makes no change.
+    fn cover(&mut self, cache: &Cache) {
+        if self.nodes.len() < cache.node_capacity() {
+            self.nodes.resize_with(cache.node_capacity(), NodeReservation::default);
+        }
+    }
+
+    fn mark_dirty(&mut self, id: NodeId) {
+        if !std::mem::replace(&mut self.nodes[id].is_dirty, true) {
+            self.dirty.push(id);
+        }
+    }
+
+    /// Room may have come free on a node: a pod that was refused there a moment ago may have been tried too early.
+    fn room_freed(&mut self, cache: &Cache, id: NodeId, now: Instant) {
+        let Some(node) = cache.node_if_known(id) else { return };
+        let row = &mut self.nodes[id];
+        row.catch_up(node);
+        let recently = |at: Instant| now.saturating_duration_since(at) < EARLY_RETRY_WINDOW;
+        if row.last_refused.is_some_and(recently) {
+            self.wake(cache, id);
+        }
+    }
+
+    /// Asks for a write to the node that wakes the pods that were refused, if there are any.
+    fn wake(&mut self, cache: &Cache, id: NodeId) {
+        if self.waiting.is_empty() {
+            return;
+        }
+        if let Some(node) = cache.node_if_known(id).filter(|node| node.node.is_some()) {
+            self.push_wake(&node.name);
+        }
+    }
+
+    /// Wakes the pods that were refused, by whichever node there is.
+    fn wake_any(&mut self, cache: &Cache) {
+        if self.waiting.is_empty() {
+            return;
+        }
+        if let Some((_, node)) = cache.nodes().find(|(_, node)| node.node.is_some()) {
+            self.push_wake(&node.name);
+        }
+    }
+
+    /// Any change of any node wakes all pods that an extender has refused: one at a time is enough.
+    fn push_wake(&mut self, node: &Arc<str>) {
+        if !self.writes.iter().any(|write| matches!(write, ClusterWrite::Wake(_))) {
+            self.writes.push(ClusterWrite::Wake(node.clone()));
+        }
+    }
+
+    /// Names a hold on a Node for a write about it.
+    fn hold_subject(&self, node: &Node, daemon_set: DaemonSetId, has_refused: bool) -> HoldSubject {
+        HoldSubject {
+            node: node.metadata.name.as_str().into(),
+            node_uid: node.metadata.uid.clone(),
+            has_refused,
+            ..self.daemon_sets[daemon_set].subject.clone()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -36,8 +36,8 @@ use crate::api::meta::GroupKind;
 use crate::api::node::Node;
 use crate::api::pod::Pod;
 use crate::api::policy_objects::{LimitRange, Namespace, PriorityClass, ResourceQuota, RuntimeClass};
-use crate::cache::Cache;
 use crate::policy::Policy;
+use crate::reservation::View;
 use crate::reservation::cluster_write::ClusterWrite;
 use crate::telemetry::logs::{Sanitized, chain};
 use crate::telemetry::metrics::{Metrics, WatchedResource};
@@ -82,8 +82,8 @@ impl Watches {
             .chain(others)
             .map(|(resource, is_required)| WatchStatus::new(resource, is_required));
         let statuses: Vec<_> = statuses.map(Arc::new).collect();
-        let cache = Cache::new(policy, own_namespace);
-        let cache = SharedCache::new(cache, statuses.clone(), metrics.clone(), enqueue);
+        let view = View::new(policy, own_namespace);
+        let cache = SharedCache::new(view, statuses.clone(), metrics.clone(), enqueue);
         Self { config, cache, metrics, statuses, other_kinds }
     }
 

@@ -23,8 +23,8 @@ use tokio::task::JoinSet;
 
 use self::events::EventWrite;
 pub use self::nomination::{NominationCallback, NominationResult};
-use crate::reservation::cluster_write::ClusterWrite;
-use crate::reservation::nomination::{NOMINATED_AT_ONCE, Nomination};
+use crate::reservation::cluster_write::{ClusterWrite, Nomination};
+use crate::reservation::nomination::NOMINATED_AT_ONCE;
 use crate::telemetry::FIELD_MANAGER;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::metrics::cluster::{WriteKind, WriteOutcome};

@@ -128,7 +128,7 @@ mod tests {
     fn patch(username: &str, spec: &str, class: &str, quota: &str) -> String {
         let mut policy = Policy::default();
         policy.admission.default_priority_class_name = "daemon".to_owned();
-        let mut cluster = Cache::new(Arc::new(policy.clone()), None);
+        let mut cluster = Cache::new(Arc::new(policy.clone()));
         let daemon_set = r#"{"metadata":{"name":"a","namespace":"s","uid":"u"},"spec":{"selector":{"matchLabels":{"a":"b"}}}}"#;
         cluster.apply_daemon_set("apps", serde_json::from_str(daemon_set).unwrap());
         cluster.apply_priority_class(serde_json::from_str(class).unwrap());

@@ -15,9 +15,6 @@ use crate::scheduling::host_ports::HostPort;
 use crate::scheduling::label_selector;
 use crate::scheduling::resources::Resources;
 
-/// The annotation by which a DaemonSet keeps ordinary pods off a node until its own pod there is Ready.
-pub const GATE_ANNOTATION: &str = "daemonset-warden.io/ready-before-pods";
-
 /// A DaemonSet of the cluster.
 #[derive(Debug)]
 pub struct DaemonSetInfo {
@@ -35,10 +32,6 @@ pub struct DaemonSetInfo {
     pub template_version: u64,
     /// Whether rolling updates start the new pod beside the old one.
     pub uses_surge: bool,
-    /// Whether room is kept for it at all: its namespace may hold, it is not being deleted and nobody opted out.
-    pub may_hold: bool,
-    /// Whether ordinary pods wait for its pods to be Ready.
-    pub gate: Option<GateKind>,
     /// What a pod of it will ask for.
     pub weight: PodDemand,
     /// Its pods, genuine ones only.
@@ -58,25 +51,7 @@ pub struct PodDemand {
     pub priority: i32,
 }
 
-/// For how long ordinary pods wait for a daemon pod to be Ready.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum GateKind {
-    /// Until it is so for the first time on the node.
-    FirstReady,
-    /// Whenever it is not.
-    Always,
-}
-
 impl DaemonSetInfo {
-    /// What the annotation of `daemon_set` asks for.
-    pub fn gate_of(daemon_set: &DaemonSet) -> Option<GateKind> {
-        match daemon_set.metadata.annotations.get(GATE_ANNOTATION)?.as_str() {
-            "FirstReady" => Some(GateKind::FirstReady),
-            "Always" => Some(GateKind::Always),
-            _ => None,
-        }
-    }
-
     /// The generation of the template of `daemon_set`.
     pub fn generation_of(daemon_set: &DaemonSet) -> Option<i64> {
         daemon_set.metadata.annotations.get(GENERATION_ANNOTATION)?.parse().ok()
@@ -86,11 +61,6 @@ impl DaemonSetInfo {
     pub fn tolerations_of(daemon_set: &DaemonSet) -> Vec<Toleration> {
         let template = &daemon_set.spec.template.spec;
         with_daemon_tolerations(&template.tolerations, template.host_network)
-    }
-
-    /// Whether anything is kept from ordinary pods for it: room, or a node where it is not Ready.
-    pub fn takes_nodes(&self) -> bool {
-        self.may_hold || self.gate.is_some()
     }
 
     /// Whether a pod with these labels in this namespace, which names it as its controller, is one of its own: anybody can write

@@ -1,17 +1,14 @@
 //! DaemonSets come, change and go.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use hashbrown::HashSet;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
-use super::daemonset_info::{DaemonSetInfo, GateKind, PodDemand};
+use super::change::Change;
+use super::daemonset_info::{DaemonSetInfo, PodDemand};
 use super::{Cache, DaemonSetId, PodId};
 use crate::api::daemonset::DaemonSet;
-use crate::policy::opt_out::is_opted_out;
 use crate::scheduling::host_ports::host_ports;
-use crate::scheduling::label_selector;
 use crate::scheduling::resources::{default_pod_spec, template_requests};
 
 impl Cache {
@@ -32,8 +29,6 @@ impl Cache {
             generation: DaemonSetInfo::generation_of(&daemon_set),
             template_version: self.new_template_version(),
             uses_surge: daemon_set.spec.uses_surge(),
-            may_hold: self.may_hold(&daemon_set),
-            gate: self.gate(&daemon_set),
             weight: PodDemand::default(),
             pods: HashSet::new(),
             newest: None,
@@ -43,7 +38,7 @@ impl Cache {
         self.daemon_set_ids.insert(uid.clone(), id);
         self.link_pods(id);
         self.weigh(id);
-        self.work_out_wanted_by(id);
+        self.changes.push(Change::DaemonSetChanged(id));
     }
 
     /// Joins a DaemonSet with those that name it as their controller, as far as they are its own.
@@ -63,15 +58,13 @@ impl Cache {
     }
 
     fn replace_daemon_set(&mut self, id: DaemonSetId, daemon_set: DaemonSet) {
-        let may_hold = self.may_hold(&daemon_set);
-        let gate = self.gate(&daemon_set);
         let new_selector = self.daemon_sets[id].daemon_set.spec.selector != daemon_set.spec.selector;
         let info = &mut self.daemon_sets[id];
         // Most changes are of the status, which says nothing here.
         let unchanged = info.daemon_set.spec == daemon_set.spec
             && info.daemon_set.metadata.labels == daemon_set.metadata.labels
             && info.daemon_set.metadata.annotations == daemon_set.metadata.annotations
-            && (info.may_hold, info.gate) == (may_hold, gate);
+            && info.daemon_set.metadata.is_deleting() == daemon_set.metadata.is_deleting();
         let new_template = info.daemon_set.spec.template != daemon_set.spec.template
             || DaemonSetInfo::generation_of(&daemon_set) != info.generation;
         if unchanged {
@@ -81,7 +74,6 @@ impl Cache {
         info.tolerations = DaemonSetInfo::tolerations_of(&daemon_set);
         info.generation = DaemonSetInfo::generation_of(&daemon_set);
         info.uses_surge = daemon_set.spec.uses_surge();
-        (info.may_hold, info.gate) = (may_hold, gate);
         info.daemon_set = daemon_set;
         if new_selector {
             self.link_pods(id);
@@ -92,27 +84,19 @@ impl Cache {
             self.find_newest(id);
         }
         self.weigh(id);
-        self.work_out_wanted_by(id);
+        self.changes.push(Change::DaemonSetChanged(id));
     }
 
     /// A DaemonSet is gone.
-    pub fn delete_daemon_set(&mut self, uid: &str, now: Instant) {
+    pub fn delete_daemon_set(&mut self, uid: &str) {
         let Some(id) = self.daemon_set_ids.remove(uid) else { return };
-        // Its holds end while it can still be named.
-        self.daemon_sets[id].may_hold = false;
-        self.daemon_sets[id].gate = None;
-        self.work_out_wanted_by(id);
-        self.refresh_all(now);
         let info = self.daemon_sets.remove(id);
         for pod in info.pods {
             if let Some(daemon) = &mut self.pods[pod].daemon {
                 daemon.daemon_set = None;
             }
         }
-        for (_, node) in self.nodes.iter_mut() {
-            node.holds.retain(|hold| hold.daemon_set != id);
-            node.gates.retain(|gate| gate.daemon_set != id);
-        }
+        self.changes.push(Change::DaemonSetGone(id));
     }
 
     /// The UIDs of all DaemonSets of a group and kind: what a relist did not bring is gone.
@@ -122,24 +106,12 @@ impl Cache {
         of_kind.map(|(_, info)| info.uid.clone()).collect()
     }
 
-    /// Looks again at the DaemonSets for which `concerns` holds, after something about them has changed elsewhere.
-    pub(super) fn reconsider_daemon_sets(&mut self, concerns: impl Fn(&DaemonSet) -> bool) {
-        let ids: Vec<DaemonSetId> = self
-            .daemon_sets
-            .iter()
-            .filter(|(_, info)| concerns(&info.daemon_set))
-            .map(|(id, _)| id)
-            .collect();
+    /// Works out again the demand of the DaemonSets for which `concerns` holds, after something about them has changed elsewhere.
+    pub(super) fn recheck_daemon_sets(&mut self, concerns: impl Fn(&DaemonSet) -> bool) {
+        let concerned = self.daemon_sets.iter().filter(|(_, info)| concerns(&info.daemon_set));
+        let ids: Vec<DaemonSetId> = concerned.map(|(id, _)| id).collect();
         for id in ids {
-            let may_hold = self.may_hold(&self.daemon_sets[id].daemon_set);
-            let gate = self.gate(&self.daemon_sets[id].daemon_set);
-            let info = &mut self.daemon_sets[id];
-            let changed = (info.may_hold, info.gate) != (may_hold, gate);
-            (info.may_hold, info.gate) = (may_hold, gate);
             self.weigh(id);
-            if changed {
-                self.work_out_wanted_by(id);
-            }
         }
     }
 
@@ -160,15 +132,7 @@ impl Cache {
         };
         if self.daemon_sets[id].weight != weight {
             self.daemon_sets[id].weight = weight;
-            let concerned: Vec<_> = self
-                .nodes
-                .iter()
-                .filter(|(_, node)| node.wanted.contains(&id))
-                .map(|(node, _)| node)
-                .collect();
-            for node in concerned {
-                self.mark_dirty(node);
-            }
+            self.changes.push(Change::DemandChanged(id));
         }
     }
 
@@ -207,40 +171,13 @@ impl Cache {
     }
 
     /// Orders pods by age, the same each time: their times are whole seconds.
-    pub(super) fn age_key(&self, pod: PodId) -> (&str, &str) {
+    pub(crate) fn age_key(&self, pod: PodId) -> (&str, &str) {
         let pod = &self.pods[pod];
         (pod.daemon.as_ref().map_or("", |daemon| &daemon.created), &pod.uid)
-    }
-
-    fn may_hold(&self, daemon_set: &DaemonSet) -> bool {
-        let selector = &self.policy.reservation.namespace_selector;
-        !is_left_alone(daemon_set) && self.namespace_allows(&daemon_set.metadata.namespace, selector)
-    }
-
-    fn gate(&self, daemon_set: &DaemonSet) -> Option<GateKind> {
-        let gate = DaemonSetInfo::gate_of(daemon_set).filter(|_| !is_left_alone(daemon_set))?;
-        let selector = &self.policy.readiness_gate_namespaces;
-        self.namespace_allows(&daemon_set.metadata.namespace, selector).then_some(gate)
-    }
-
-    /// Whether a namespace exists, is not being deleted or ignored, and is selected.
-    fn namespace_allows(&self, name: &str, selector: &LabelSelector) -> bool {
-        let Some(namespace) = self.namespaces.get(name) else { return false };
-        let labels = &namespace.metadata.labels;
-        !namespace.metadata.is_deleting()
-            && !is_opted_out(labels)
-            && label_selector::matches(Some(selector), labels) == Some(true)
     }
 
     fn new_template_version(&mut self) -> u64 {
         self.next_template_version += 1;
         self.next_template_version
     }
-}
-
-/// Whether a DaemonSet is on its way out, or somebody has opted out for it or its pods.
-fn is_left_alone(daemon_set: &DaemonSet) -> bool {
-    daemon_set.metadata.is_deleting()
-        || is_opted_out(&daemon_set.metadata.labels)
-        || is_opted_out(&daemon_set.spec.template.metadata.labels)
 }

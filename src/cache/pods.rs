@@ -1,30 +1,26 @@
 //! Pods come, change and go.
 
 use std::sync::Arc;
-use std::time::Instant;
 
+use super::change::Change;
 use super::node_info::remove_id;
 use super::pod_info::{DaemonPodInfo, PodInfo, PodPhase};
-use super::{Cache, NodeId, PodId};
+use super::{Cache, DaemonSetId, PodId};
 use crate::api::pod::{Pod, PodSpec};
 use crate::daemonset::daemon_pod::{GENERATION_LABEL, daemon_set_reference, target_node_name};
 use crate::scheduling::host_ports::host_ports;
 use crate::scheduling::resources::{Resources, pod_requests};
 
-/// A pod that was refused less than this before its obstacle went may have been tried too early: the scheduler can see an event
-/// before we do.
-pub(crate) const EARLY_RETRY: std::time::Duration = std::time::Duration::from_secs(3);
-
 impl Cache {
     /// A pod was added or changed.
-    pub fn apply_pod(&mut self, pod: &Pod, now: Instant) {
+    pub fn apply_pod(&mut self, pod: &Pod) {
         let known = self.pod_ids.get_key_value(pod.metadata.uid.as_str()).map(|(uid, id)| (uid.clone(), *id));
         let Some((uid, id)) = known else {
             let uid: Arc<str> = pod.metadata.uid.as_str().into();
             let info = self.pod_info(uid.clone(), pod);
             let id = self.pods.insert(info);
             self.pod_ids.insert(uid, id);
-            self.enter(id, now);
+            self.enter(id);
             self.own(id);
             return;
         };
@@ -46,12 +42,12 @@ impl Cache {
             }
         }
         let old = std::mem::replace(&mut self.pods[id], info);
-        self.enter(id, now);
+        self.enter(id);
         let pod = &self.pods[id];
         if old.node.is_none() && pod.node.is_some() {
-            self.nominations.note_binding(now);
+            self.changes.push(Change::PodBound);
         }
-        self.nominations.observe(&pod.uid, pod.nominated, pod.failed_version());
+        self.changes.push(Change::PodChanged(id));
         if !same_identity {
             self.own(id);
         } else if let Some(daemon_set) = linked.filter(|linked| self.daemon_sets[*linked].newest == Some(id))
@@ -59,22 +55,20 @@ impl Cache {
             self.weigh(daemon_set);
         }
         if let Some(node) = old.holds_of().filter(|node| !self.pods[id].still_holds(*node, &old.requests)) {
-            self.opened(node, now);
+            self.changes.push(Change::RoomFreed(node));
         }
         self.forget_nodes_of(&old);
     }
 
     /// A pod is gone.
-    pub fn delete_pod(&mut self, uid: &str, now: Instant) {
+    pub fn delete_pod(&mut self, uid: &str) {
         let Some(id) = self.pod_ids.remove(uid) else { return };
         self.leave(id);
         self.unlink_pod(id);
         let pod = self.pods.remove(id);
-        self.waiting.remove(&pod.uid);
-        self.nominations.forget(&pod.uid);
-        self.drop_charge(&pod.uid, now);
+        self.changes.push(Change::PodNotPending(pod.uid.clone()));
         if let Some(node) = pod.holds_of() {
-            self.opened(node, now);
+            self.changes.push(Change::RoomFreed(node));
         }
         self.forget_nodes_of(&pod);
     }
@@ -92,6 +86,20 @@ impl Cache {
     /// The UIDs of all pods: what a relist did not bring is gone.
     pub fn pod_uids(&self) -> Vec<Arc<str>> {
         self.pod_ids.keys().cloned().collect()
+    }
+
+    /// Returns the node that a pod is for, if it is a pod of a real DaemonSet: that exists with the UID that the pod names, in its
+    /// namespace, and whose selector matches the pod.
+    pub fn verified_target<'p>(&self, pod: &'p Pod) -> Option<&'p str> {
+        self.verified_daemon_set(pod)?;
+        target_node_name(&pod.spec)
+    }
+
+    /// Returns the real DaemonSet of a pod.
+    pub(crate) fn verified_daemon_set(&self, pod: &Pod) -> Option<DaemonSetId> {
+        let owner = daemon_set_reference(&self.policy.daemon_set_kinds, &pod.metadata)?;
+        let (id, info) = self.daemon_set(&owner.uid)?;
+        info.owns(&pod.metadata.namespace, &pod.metadata.labels).then_some(id)
     }
 
     fn pod_info(&mut self, uid: Arc<str>, pod: &Pod) -> PodInfo {
@@ -150,7 +158,7 @@ impl Cache {
     }
 
     /// Puts a pod on the lists of its nodes.
-    fn enter(&mut self, id: PodId, now: Instant) {
+    fn enter(&mut self, id: PodId) {
         let pod = &self.pods[id];
         let is_live = pod.is_live();
         if let (Some(node), true) = (pod.node, is_live) {
@@ -168,10 +176,7 @@ impl Cache {
             self.nodes[node].daemon_pods.push(id);
         }
         if pod.node.is_some() || !is_live {
-            let uid = pod.uid.clone();
-            self.waiting.remove(&uid);
-            self.nominations.forget(&uid);
-            self.drop_charge(&uid, now);
+            self.changes.push(Change::PodNotPending(pod.uid.clone()));
         }
         self.touch(id);
     }
@@ -254,30 +259,11 @@ impl Cache {
         self.touch(id);
     }
 
-    /// Marks the nodes of a pod that has changed, where that can mean anything.
+    /// Notes that the nodes of a pod have changed.
     fn touch(&mut self, id: PodId) {
         let pod = &self.pods[id];
         for node in [pod.node.filter(|_| pod.is_live()), pod.place()].into_iter().flatten() {
-            if !self.nodes[node].wanted.is_empty() {
-                self.mark_dirty(node);
-            }
-        }
-    }
-
-    /// A pod is not on its way any more: what was refused for it may be tried again.
-    pub(super) fn drop_charge(&mut self, uid: &str, now: Instant) {
-        if self.ledger.drop_pod(uid) {
-            self.charge_ended(now);
-        }
-    }
-
-    /// Room may have come free on a node: if a pod was refused there a moment ago, it may have been tried too early.
-    pub(super) fn opened(&mut self, node: NodeId, now: Instant) {
-        let state = &mut self.nodes[node];
-        state.catch_up();
-        let recently = |at: Instant| now.saturating_duration_since(at) < EARLY_RETRY;
-        if state.last_refused.is_some_and(recently) {
-            self.wake(node);
+            self.changes.push(Change::PodsChanged(node));
         }
     }
 }

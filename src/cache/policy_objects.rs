@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::Cache;
+use super::change::Change;
 use crate::api::pod::{ResourceList, ResourceRequirements};
 use crate::api::policy_objects::{LimitRange, Namespace, PriorityClass, ResourceQuota, RuntimeClass};
 
@@ -38,14 +39,14 @@ impl Cache {
         let name = namespace.metadata.name.clone();
         if self.namespaces.get(&name) != Some(&namespace) {
             self.namespaces.insert(name.clone(), namespace);
-            self.reconsider_daemon_sets(|daemon_set| daemon_set.metadata.namespace == name);
+            self.changes.push(Change::NamespaceChanged(name));
         }
     }
 
     /// A namespace is gone.
     pub fn delete_namespace(&mut self, name: &str) {
         if self.namespaces.remove(name).is_some() {
-            self.reconsider_daemon_sets(|daemon_set| daemon_set.metadata.namespace == name);
+            self.changes.push(Change::NamespaceChanged(name.to_owned()));
         }
     }
 
@@ -54,14 +55,14 @@ impl Cache {
         let name = class.metadata.name.clone();
         if self.priority_classes.get(&name) != Some(&class) {
             self.priority_classes.insert(name, class);
-            self.reconsider_daemon_sets(|_| true);
+            self.recheck_daemon_sets(|_| true);
         }
     }
 
     /// A priority class is gone.
     pub fn delete_priority_class(&mut self, name: &str) {
         if self.priority_classes.remove(name).is_some() {
-            self.reconsider_daemon_sets(|_| true);
+            self.recheck_daemon_sets(|_| true);
         }
     }
 
@@ -71,14 +72,14 @@ impl Cache {
         let key = (namespace.clone(), range.metadata.name.clone());
         if self.limit_ranges.get(&key) != Some(&range) {
             self.limit_ranges.insert(key, range);
-            self.reconsider_daemon_sets(|daemon_set| daemon_set.metadata.namespace == namespace);
+            self.recheck_daemon_sets(|daemon_set| daemon_set.metadata.namespace == namespace);
         }
     }
 
     /// A limit range is gone.
     pub fn delete_limit_range(&mut self, namespace: &str, name: &str) {
         if self.limit_ranges.remove(&(namespace.to_owned(), name.to_owned())).is_some() {
-            self.reconsider_daemon_sets(|daemon_set| daemon_set.metadata.namespace == namespace);
+            self.recheck_daemon_sets(|daemon_set| daemon_set.metadata.namespace == namespace);
         }
     }
 
@@ -87,14 +88,14 @@ impl Cache {
         let name = class.metadata.name.clone();
         if self.runtime_classes.get(&name) != Some(&class) {
             self.runtime_classes.insert(name, class);
-            self.reconsider_daemon_sets(|_| true);
+            self.recheck_daemon_sets(|_| true);
         }
     }
 
     /// A runtime class is gone.
     pub fn delete_runtime_class(&mut self, name: &str) {
         if self.runtime_classes.remove(name).is_some() {
-            self.reconsider_daemon_sets(|_| true);
+            self.recheck_daemon_sets(|_| true);
         }
     }
 

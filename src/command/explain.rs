@@ -7,7 +7,6 @@ mod output;
 use std::io::{BufWriter, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Instant;
 
 use anyhow::{Context, bail};
 
@@ -21,7 +20,7 @@ use crate::policy::Policy;
 /// # Errors
 /// When the objects cannot be read, or lack what was named.
 pub(super) fn run(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
-    let mut observed = Inventory::new(Arc::new(Policy::default()), Instant::now());
+    let mut observed = Inventory::new(Arc::new(Policy::default()));
     if args.sources.filename.is_empty() {
         cluster::read(args.sources.kubeconfig.as_deref(), &mut observed)?;
     } else {

@@ -13,6 +13,7 @@ use tokio::task::JoinSet;
 use crate::cli::{LogArgs, ServeArgs};
 use crate::command::config;
 use crate::policy::Policy;
+use crate::reservation::View;
 use crate::server;
 use crate::server::AppState;
 use crate::server::http::limits::Limits;
@@ -159,9 +160,12 @@ impl ClusterConnection {
 /// Returns a callback that passes the result of each nomination to the cache.
 fn report_to(cache: SharedCache) -> NominationCallback {
     Box::new(move |result| match result {
-        NominationResult::Permitted(is_permitted) => cache.lock().permit_nomination(is_permitted),
+        NominationResult::Permitted(is_permitted) => {
+            cache.lock().reservation.permit_nomination(is_permitted);
+        }
         NominationResult::Done(nomination, outcome) => {
-            cache.lock().nomination_done(&nomination, &outcome, Instant::now());
+            let View { cache, reservation } = &mut *cache.lock();
+            reservation.nomination_done(cache, &nomination, &outcome, Instant::now());
         }
     })
 }

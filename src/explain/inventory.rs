@@ -1,7 +1,6 @@
 //! Objects from anywhere, manifests or a cluster's lists, as the one view that everything is decided from.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use super::create_failures::CreateFailures;
 use crate::api::daemonset::DaemonSet;
@@ -20,13 +19,12 @@ pub struct Inventory {
     pub cluster: Cache,
     /// What the Events tell.
     pub failures: CreateFailures,
-    now: Instant,
 }
 
 impl Inventory {
-    /// Nothing has been seen yet. Nothing that is explained depends on `now`.
-    pub fn new(policy: Arc<Policy>, now: Instant) -> Self {
-        Self { cluster: Cache::new(policy, None), failures: CreateFailures::default(), now }
+    /// Nothing has been seen yet.
+    pub fn new(policy: Arc<Policy>) -> Self {
+        Self { cluster: Cache::new(policy), failures: CreateFailures::default() }
     }
 
     /// Takes in one object, in JSON. Whether its kind is one that is looked at.
@@ -61,12 +59,14 @@ impl Inventory {
             }
             _ => return Ok(false),
         }
+        // Nothing is kept beside the objects.
+        self.cluster.take_changes();
         Ok(true)
     }
 
     /// A Node was seen.
     pub fn apply_node(&mut self, node: Node) {
-        self.cluster.apply_node(node, self.now);
+        self.cluster.apply_node(node);
     }
 
     /// A pod was seen.
@@ -79,7 +79,7 @@ impl Inventory {
         for owner in metadata.owner_references.iter_mut().filter(|owner| owner.uid.is_empty()) {
             owner.uid = made_up_uid(owner.group(), &metadata.namespace, &owner.name);
         }
-        self.cluster.apply_pod(&pod, self.now);
+        self.cluster.apply_pod(&pod);
     }
 
     /// A DaemonSet was seen.

@@ -5,8 +5,6 @@ use crate::cache::daemonset_info::PodDemand;
 use crate::cache::pod_info::{PodInfo, PodPhase};
 use crate::daemonset::namespace_selector::selectors_of;
 use crate::daemonset::placement::Placement;
-use crate::policy::ReservationMode;
-use crate::reservation::hold::HoldState;
 use crate::scheduling::host_ports::{HostPort, any_conflict};
 use crate::scheduling::resources::Resources;
 use crate::scheduling::shortage::{Shortage, amount_of, shortages};
@@ -84,7 +82,7 @@ impl Subject<'_> {
         }
     }
 
-    /// What keeps the pod from the node as far as it can be told from here, and what the warden does about it.
+    /// What keeps the pod from the node as far as it can be told from here.
     fn obstacles(&self, pod: Option<&PodInfo>) -> Vec<String> {
         let mut obstacles = Vec::new();
         obstacles.extend(self.namespace_selector());
@@ -98,7 +96,6 @@ impl Subject<'_> {
         );
         obstacles.extend(self.lack_of_room(&weight));
         obstacles.extend(self.taken_port(&weight.host_ports));
-        obstacles.extend(self.hold());
         obstacles
     }
 
@@ -147,22 +144,6 @@ impl Subject<'_> {
         let port = wanted.iter().find(|port| any_conflict(&holder.host_ports, std::slice::from_ref(port)))?;
         let HostPort { port, protocol, .. } = port;
         Some(format!("host port {port}/{protocol} is taken by pod {}/{}", holder.namespace, holder.name))
-    }
-
-    /// What the warden does; nothing where it only looks, as on the command line.
-    fn hold(&self) -> Option<String> {
-        let hold = self.state.holds.iter().find(|hold| hold.daemon_set_uid == self.info.uid)?;
-        let enforces = self.cluster.policy().reservation.mode == ReservationMode::Enforce;
-        let text = match hold.state {
-            HoldState::Held if enforces => "daemonset-warden keeps room for it",
-            HoldState::Held => "daemonset-warden would keep room for it, but only counts",
-            HoldState::CannotFit => {
-                "it could not fit even if every pod of its own or lower priority left, so daemonset-warden keeps no room"
-            }
-            HoldState::Expired => "daemonset-warden kept room for it until the time for that was up",
-            HoldState::NotMissing => return None,
-        };
-        Some(text.to_owned())
     }
 
     fn pods_here(&self) -> impl Iterator<Item = &PodInfo> {

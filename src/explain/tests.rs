@@ -1,7 +1,6 @@
 //! Which pod counts, and which state follows: the states themselves are golden, in tests/data/explain.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use super::inventory::Inventory;
 use super::{DaemonPodState, RowFilter, explain};
@@ -10,7 +9,7 @@ use crate::policy::Policy;
 
 /// The state, pod and reason of DaemonSet `s/a` with this spec on node `n` with these pods: name, metadata, spec, status.
 fn row(spec: &str, pods: &[(&str, &str, &str, &str)]) -> (DaemonPodState, Option<String>, String) {
-    let mut observed = Inventory::new(Arc::new(Policy::default()), Instant::now());
+    let mut observed = Inventory::new(Arc::new(Policy::default()));
     let mut apply = |api_version: &str, kind: &str, json: &str| {
         let kind = TypeMeta { api_version: api_version.into(), kind: kind.into() };
         assert!(observed.apply(&kind, json).unwrap());

@@ -1,6 +1,6 @@
 //! Pods that were let through and whose binding has not been seen yet.
 //!
-//! The scheduler decides faster than our watch tells us: without the ledger two pods pass into the same room. Each is charged
+//! The scheduler decides faster than our watch tells us: without the assumed two pods pass into the same room. Each is charged
 //! to every node that it was offered and let onto, because only one of them is the one it went to and nobody has said which.
 
 use std::sync::Arc;
@@ -13,14 +13,14 @@ use crate::cache::DaemonSetId;
 use crate::scheduling::resources::Resources;
 
 /// For how long a pod is charged whose binding does not show: a binding takes milliseconds, but for volumes that are made first.
-const CHARGE_TIMEOUT: Duration = Duration::from_secs(5);
+const ASSUMED_POD_TTL: Duration = Duration::from_secs(5);
 
 /// The pods that are on their way to a node.
 #[derive(Debug, Default)]
 pub struct AssumedPods {
     entries: Vec<AssumedPod>,
     /// How many pods are charged to a node and to no other: nearly always to none, and every call asks for every node.
-    certain: HashMap<usize, usize>,
+    only_on: HashMap<usize, usize>,
 }
 
 #[derive(Debug)]
@@ -37,7 +37,7 @@ struct AssumedPod {
 impl AssumedPods {
     /// Enters a pod, of a DaemonSet or of none, in place of what it was charged before. Whether a charge ended by that: it
     /// was let through before, and now nowhere.
-    pub fn charge(
+    pub fn assume(
         &mut self,
         uid: Arc<str>,
         requests: Resources,
@@ -45,24 +45,31 @@ impl AssumedPods {
         nodes: NodeSet,
         now: Instant,
     ) -> bool {
-        let was_there = self.drop_pod(&uid);
+        let was_there = self.forget(&uid);
         if nodes.is_empty() {
             return was_there;
         }
         let only = nodes.only();
         if let Some(node) = only {
-            *self.certain.entry(node).or_default() += 1;
+            *self.only_on.entry(node).or_default() += 1;
         }
-        self.entries.push(AssumedPod { uid, requests, daemon_set, until: now + CHARGE_TIMEOUT, nodes, only });
+        self.entries.push(AssumedPod {
+            uid,
+            requests,
+            daemon_set,
+            until: now + ASSUMED_POD_TTL,
+            nodes,
+            only,
+        });
         false
     }
 
     /// Takes a pod out: its binding was seen, it was deleted, or it was refused. Whether it was there.
-    pub fn drop_pod(&mut self, uid: &str) -> bool {
+    pub fn forget(&mut self, uid: &str) -> bool {
         let at = self.entries.iter().position(|entry| &*entry.uid == uid);
         if let Some(at) = at {
             let entry = self.entries.swap_remove(at);
-            self.no_longer_certain(entry.only);
+            self.decrement_only_on(entry.only);
         }
         at.is_some()
     }
@@ -70,13 +77,13 @@ impl AssumedPods {
     /// Takes out the pods that have not been bound in time. Whether there were any.
     pub fn expire(&mut self, now: Instant) -> bool {
         let over: Vec<AssumedPod> = self.entries.extract_if(.., |entry| entry.until <= now).collect();
-        over.iter().for_each(|entry| self.no_longer_certain(entry.only));
+        over.iter().for_each(|entry| self.decrement_only_on(entry.only));
         !over.is_empty()
     }
 
-    fn no_longer_certain(&mut self, node: Option<usize>) {
+    fn decrement_only_on(&mut self, node: Option<usize>) {
         if let Some(node) = node
-            && let Entry::Occupied(mut count) = self.certain.entry(node)
+            && let Entry::Occupied(mut count) = self.only_on.entry(node)
         {
             *count.get_mut() -= 1;
             if *count.get() == 0 {
@@ -86,8 +93,8 @@ impl AssumedPods {
     }
 
     /// What is charged to a node by pods other than `uid` that can have gone nowhere else; `None` for nothing.
-    pub fn certain_on(&self, node: usize, uid: &str) -> Option<Resources> {
-        if self.certain.is_empty() || !self.certain.contains_key(&node) {
+    pub fn assumed_only_on(&self, node: usize, uid: &str) -> Option<Resources> {
+        if self.only_on.is_empty() || !self.only_on.contains_key(&node) {
             return None;
         }
         let mut certain = Resources::default();
@@ -99,7 +106,7 @@ impl AssumedPods {
 
     /// Takes what is charged to a node from what is free on it, but for the pod `uid` itself, and for daemon pods that room is
     /// kept for anyway: theirs has been taken off already.
-    pub fn subtract_from(
+    pub fn subtract_assumed(
         &self,
         free: &mut Resources,
         node: usize,
@@ -114,7 +121,7 @@ impl AssumedPods {
     }
 
     /// Whether a pod is charged to a node.
-    pub fn is_charged(&self, uid: &str, node: usize) -> bool {
+    pub fn is_assumed_on(&self, uid: &str, node: usize) -> bool {
         self.entries.iter().any(|entry| &*entry.uid == uid && entry.nodes.contains(node))
     }
 
@@ -181,27 +188,31 @@ mod tests {
         let mut nodes = NodeSet::with_capacity(100);
         nodes.insert(3);
         nodes.insert(70);
-        let mut ledger = AssumedPods::default();
-        ledger.charge("a".into(), cpu(100), None, nodes.clone(), now);
-        ledger.charge("a".into(), cpu(200), Some(7), nodes.clone(), now);
-        let free = |ledger: &AssumedPods, node, uid, kept| {
+        let mut assumed = AssumedPods::default();
+        assumed.assume("a".into(), cpu(100), None, nodes.clone(), now);
+        assumed.assume("a".into(), cpu(200), Some(7), nodes.clone(), now);
+        let free = |assumed: &AssumedPods, node, uid, kept| {
             let mut free = cpu(1000);
-            ledger.subtract_from(&mut free, node, uid, |daemon_set| daemon_set == kept);
+            assumed.subtract_assumed(&mut free, node, uid, |daemon_set| daemon_set == kept);
             free.milli_cpu
         };
         assert_eq!(
-            (free(&ledger, 3, "b", 8), free(&ledger, 4, "b", 8), free(&ledger, 70, "a", 8)),
+            (free(&assumed, 3, "b", 8), free(&assumed, 4, "b", 8), free(&assumed, 70, "a", 8)),
             (800, 1000, 1000)
         );
-        assert_eq!(free(&ledger, 3, "b", 7), 1000);
-        assert!(ledger.is_charged("a", 70) && !ledger.is_charged("a", 71) && !ledger.is_charged("b", 70));
-        assert!(!ledger.expire(now + CHARGE_TIMEOUT / 2));
-        assert!(ledger.expire(now + CHARGE_TIMEOUT));
-        assert!(ledger.is_empty() && !ledger.drop_pod("a"));
-        assert!(!ledger.charge("a".into(), cpu(1), None, NodeSet::default(), now));
-        assert!(!ledger.charge("a".into(), cpu(1), None, nodes, now));
-        assert!(ledger.charge("a".into(), cpu(1), None, NodeSet::default(), now));
-        assert!(ledger.is_empty());
+        assert_eq!(free(&assumed, 3, "b", 7), 1000);
+        assert!(
+            assumed.is_assumed_on("a", 70)
+                && !assumed.is_assumed_on("a", 71)
+                && !assumed.is_assumed_on("b", 70)
+        );
+        assert!(!assumed.expire(now + ASSUMED_POD_TTL / 2));
+        assert!(assumed.expire(now + ASSUMED_POD_TTL));
+        assert!(assumed.is_empty() && !assumed.forget("a"));
+        assert!(!assumed.assume("a".into(), cpu(1), None, NodeSet::default(), now));
+        assert!(!assumed.assume("a".into(), cpu(1), None, nodes, now));
+        assert!(assumed.assume("a".into(), cpu(1), None, NodeSet::default(), now));
+        assert!(assumed.is_empty());
     }
 
     #[test]
@@ -212,19 +223,20 @@ mod tests {
             ids.iter().for_each(|id| set.insert(*id));
             set
         };
-        let mut ledger = AssumedPods::default();
-        let on =
-            |ledger: &AssumedPods, node, uid| ledger.certain_on(node, uid).map(|certain| certain.milli_cpu);
-        ledger.charge("a".into(), cpu(100), None, set(&[70]), now);
-        ledger.charge("b".into(), cpu(200), Some(1), set(&[70]), now);
-        ledger.charge("c".into(), cpu(400), None, set(&[70, 71]), now);
-        ledger.charge("d".into(), cpu(800), None, set(&[3, 70]), now);
-        assert_eq!((on(&ledger, 70, "x"), on(&ledger, 70, "a")), (Some(300), Some(200)));
-        assert_eq!([3, 71, 6].map(|node| on(&ledger, node, "x")), [None; 3]);
-        ledger.charge("a".into(), cpu(100), None, set(&[3]), now);
-        assert_eq!((on(&ledger, 70, "x"), on(&ledger, 3, "x")), (Some(200), Some(100)));
-        ledger.drop_pod("b");
-        assert_eq!((on(&ledger, 70, "x"), on(&ledger, 3, "x")), (None, Some(100)));
-        assert!(ledger.expire(now + CHARGE_TIMEOUT) && ledger.certain.is_empty());
+        let mut assumed = AssumedPods::default();
+        let on = |assumed: &AssumedPods, node, uid| {
+            assumed.assumed_only_on(node, uid).map(|certain| certain.milli_cpu)
+        };
+        assumed.assume("a".into(), cpu(100), None, set(&[70]), now);
+        assumed.assume("b".into(), cpu(200), Some(1), set(&[70]), now);
+        assumed.assume("c".into(), cpu(400), None, set(&[70, 71]), now);
+        assumed.assume("d".into(), cpu(800), None, set(&[3, 70]), now);
+        assert_eq!((on(&assumed, 70, "x"), on(&assumed, 70, "a")), (Some(300), Some(200)));
+        assert_eq!([3, 71, 6].map(|node| on(&assumed, node, "x")), [None; 3]);
+        assumed.assume("a".into(), cpu(100), None, set(&[3]), now);
+        assert_eq!((on(&assumed, 70, "x"), on(&assumed, 3, "x")), (Some(200), Some(100)));
+        assumed.forget("b");
+        assert_eq!((on(&assumed, 70, "x"), on(&assumed, 3, "x")), (None, Some(100)));
+        assert!(assumed.expire(now + ASSUMED_POD_TTL) && assumed.only_on.is_empty());
     }
 }

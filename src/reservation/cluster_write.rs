@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use serde_json::{Value, json};
+
 use super::hold::EndReason;
-use super::nomination::Nomination;
 
 /// Something to be done outside, by the edge that called.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,7 +29,7 @@ pub enum ClusterWrite {
 }
 
 /// Which DaemonSet and node a hold is about.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct HoldSubject {
     /// The node's name.
     pub node: Arc<str>,
@@ -46,4 +47,30 @@ pub struct HoldSubject {
     pub uid: Arc<str>,
     /// Whether anything was refused for it: only then is it worth an Event.
     pub has_refused: bool,
+}
+
+/// One write of `status.nominatedNodeName`, good for one version of one pod.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Nomination {
+    /// The pod's namespace.
+    pub namespace: Arc<str>,
+    /// The pod's name.
+    pub name: Box<str>,
+    /// The pod's UID.
+    pub uid: Arc<str>,
+    /// The version of the pod that was judged.
+    pub resource_version: Box<str>,
+    /// The node; `None` clears the nomination.
+    pub node: Option<Arc<str>>,
+}
+
+impl Nomination {
+    /// Returns the merge patch of the pod's status subresource. UID and version guard it: a pod that was bound, changed or replaced
+    /// meanwhile is not patched, and the apiserver answers 409.
+    pub fn patch(&self) -> Value {
+        json!({
+            "metadata": { "uid": self.uid, "resourceVersion": self.resource_version },
+            "status": { "nominatedNodeName": self.node },
+        })
+    }
 }

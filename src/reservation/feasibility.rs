@@ -1,23 +1,11 @@
 //! How room is kept: which missing daemon pods can have it, and whether another pod would take it.
 //!
-//! This knows nothing of the extender's wire: what is missing on a node, and what that needs, is plain data of
-//! [`crate::cache::Cache`], from which other edges may keep room by other means.
+//! This knows nothing of the extender's wire: what is missing on a node, and what that needs, is plain data, from which other edges
+//! may keep room by other means.
 
+use super::missing::MissingDaemonPod;
 use crate::scheduling::host_ports::{HostPort, any_conflict};
 use crate::scheduling::resources::Resources;
-
-/// A missing daemon pod, in the order in which they are served: the most important first.
-#[derive(Debug)]
-pub struct Missing<'a> {
-    /// Its priority.
-    pub priority: i32,
-    /// What it asks for.
-    pub need: &'a Resources,
-    /// What is to be kept free for it.
-    pub reserve: &'a Resources,
-    /// Ports of the host that it takes.
-    pub host_ports: &'a [HostPort],
-}
 
 /// A pod that is bound to the node.
 #[derive(Debug)]
@@ -41,18 +29,18 @@ pub struct Feasibility {
     pub suffices: bool,
 }
 
-/// What can become of each of `missing`, which are in order; those that cannot fit take nothing from the next.
-pub fn outlooks(
+/// What can become of each of `missing`, the most important first; those that cannot fit take nothing from the next.
+pub fn feasibility(
     allocatable: &Resources,
     bound: &[BoundPod<'_>],
-    missing: &[Missing<'_>],
+    missing: &[&MissingDaemonPod],
 ) -> Vec<Feasibility> {
     let mut used = Resources::default();
     for pod in bound {
         used.add(pod.requests);
     }
-    let mut outlooks = Vec::with_capacity(missing.len());
-    let mut taken: Vec<&Missing<'_>> = Vec::with_capacity(missing.len());
+    let mut feasibility = Vec::with_capacity(missing.len());
+    let mut taken: Vec<&MissingDaemonPod> = Vec::with_capacity(missing.len());
     for daemon in missing {
         // What is left if every pod of its own or lower priority left, and those that are leaving anyway.
         let mut best = allocatable.clone();
@@ -63,22 +51,22 @@ pub fn outlooks(
         let mut now = allocatable.clone();
         now.subtract(&used);
         for other in &taken {
-            best.subtract(other.need);
-            now.subtract(other.reserve);
+            best.subtract(&other.need);
+            now.subtract(&other.reserved);
         }
-        let port_taken = taken.iter().any(|other| any_conflict(other.host_ports, daemon.host_ports));
+        let port_taken = taken.iter().any(|other| any_conflict(&other.host_ports, &daemon.host_ports));
         let port_held_above =
-            bound.iter().filter(stays).any(|pod| any_conflict(pod.host_ports, daemon.host_ports));
+            bound.iter().filter(stays).any(|pod| any_conflict(pod.host_ports, &daemon.host_ports));
         let port_held =
-            bound.iter().any(|pod| !pod.is_terminating && any_conflict(pod.host_ports, daemon.host_ports));
-        let can_fit = best.lacks(daemon.need).is_none() && !port_taken && !port_held_above;
-        let suffices = can_fit && now.lacks(daemon.reserve).is_none() && !port_held;
-        outlooks.push(Feasibility { can_fit, suffices });
+            bound.iter().any(|pod| !pod.is_terminating && any_conflict(pod.host_ports, &daemon.host_ports));
+        let can_fit = best.lacks(&daemon.need).is_none() && !port_taken && !port_held_above;
+        let suffices = can_fit && now.lacks(&daemon.reserved).is_none() && !port_held;
+        feasibility.push(Feasibility { can_fit, suffices });
         if can_fit {
             taken.push(daemon);
         }
     }
-    outlooks
+    feasibility
 }
 
 #[cfg(test)]
@@ -87,6 +75,18 @@ mod tests {
 
     fn cpu(milli_cpu: i64) -> Resources {
         Resources { milli_cpu, pods: 1, ..Resources::default() }
+    }
+
+    fn missing_pod(priority: i32, need: &Resources, host_ports: &[HostPort]) -> MissingDaemonPod {
+        let (need, reserved) = (need.clone(), need.clone());
+        MissingDaemonPod {
+            daemon_set: 0,
+            pending: None,
+            priority,
+            need,
+            reserved,
+            host_ports: host_ports.into(),
+        }
     }
 
     fn outlook(bound: &[(i32, i64, bool)], missing: &[(i32, i64)]) -> Vec<(bool, bool)> {
@@ -103,12 +103,12 @@ mod tests {
                 is_terminating,
             })
             .collect();
-        let missing: Vec<Missing<'_>> = missing
+        let missing: Vec<MissingDaemonPod> = missing
             .iter()
             .zip(&needs)
-            .map(|(&(priority, _), need)| Missing { priority, need, reserve: need, host_ports: &[] })
+            .map(|(&(priority, _), need)| missing_pod(priority, need, &[]))
             .collect();
-        let outlooks = outlooks(&allocatable, &bound, &missing);
+        let outlooks = feasibility(&allocatable, &bound, &missing.iter().collect::<Vec<_>>());
         outlooks.into_iter().map(|outlook| (outlook.can_fit, outlook.suffices)).collect()
     }
 
@@ -132,12 +132,12 @@ mod tests {
     fn ports_exclude_as_resources_do() {
         let port = |port: i32| HostPort { port, protocol: "TCP".into(), ip: "0.0.0.0".into() };
         let (need, ports) = (cpu(1), [port(9100)]);
-        let missing = |priority| Missing { priority, need: &need, reserve: &need, host_ports: &ports };
+        let missing = |priority| missing_pod(priority, &need, &ports);
         let holder =
             |priority| BoundPod { priority, requests: &need, host_ports: &ports, is_terminating: false };
         let allocatable = Resources { milli_cpu: 1000, pods: 10, ..Resources::default() };
-        let see = |bound: &[BoundPod<'_>], missing: &[Missing<'_>]| {
-            let outlooks = outlooks(&allocatable, bound, missing);
+        let see = |bound: &[BoundPod<'_>], missing: &[MissingDaemonPod]| {
+            let outlooks = feasibility(&allocatable, bound, &missing.iter().collect::<Vec<_>>());
             outlooks.into_iter().map(|outlook| (outlook.can_fit, outlook.suffices)).collect::<Vec<_>>()
         };
         assert_eq!(see(&[holder(5)], &[missing(4)]), [(false, false)]);

@@ -60,3 +60,20 @@ impl FilterReason {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn texts_and_labels_are_distinct_and_constant() {
+        let texts: BTreeSet<_> = FilterReason::ALL.iter().map(|refusal| refusal.message()).collect();
+        let labels: BTreeSet<_> = FilterReason::ALL.iter().map(|refusal| refusal.label()).collect();
+        assert_eq!((texts.len(), labels.len()), (6, 6));
+        assert!(FilterReason::ALL.iter().enumerate().all(|(index, refusal)| refusal.index() == index));
+        // They are written between quotes as they are.
+        assert!(texts.iter().all(|text| !text.contains(['"', '\\', '%']) && text.starts_with("node(s) ")));
+    }
+}

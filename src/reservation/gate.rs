@@ -4,7 +4,29 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::refusal_clock::Clock;
+use crate::api::daemonset::DaemonSet;
 use crate::cache::DaemonSetId;
+
+/// The annotation by which a DaemonSet keeps ordinary pods off a node until its own pod there is Ready.
+pub const GATE_ANNOTATION: &str = "daemonset-warden.io/ready-before-pods";
+
+/// The time for which ordinary pods wait for a daemon pod to be Ready.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GateKind {
+    /// Until it is so for the first time on the node.
+    FirstReady,
+    /// Whenever it is not.
+    Always,
+}
+
+/// Returns the gate that the annotation of `daemon_set` asks for.
+pub fn gate_of(daemon_set: &DaemonSet) -> Option<GateKind> {
+    match daemon_set.metadata.annotations.get(GATE_ANNOTATION)?.as_str() {
+        "FirstReady" => Some(GateKind::FirstReady),
+        "Always" => Some(GateKind::Always),
+        _ => None,
+    }
+}
 
 /// The prefix of the Node annotations that remember of which DaemonSets a pod was Ready once; the name is the UID.
 pub const FIRST_READY_PREFIX: &str = "first-ready.daemonset-warden.io/";

@@ -14,30 +14,18 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::missing::MissingDaemonPod;
 use super::refusal_clock::Clock;
-use crate::cache::{DaemonSetId, PodId};
-use crate::scheduling::host_ports::HostPort;
-use crate::scheduling::resources::Resources;
 
 /// Room kept for one daemon pod.
 #[derive(Debug)]
 pub struct Hold {
-    /// Whose pod.
-    pub daemon_set: DaemonSetId,
+    /// The pod that room is kept for.
+    pub pod: MissingDaemonPod,
     /// The UID of the DaemonSet: ids are used again.
     pub daemon_set_uid: Arc<str>,
     /// The template that the time was spent on.
     pub template_version: u64,
-    /// The pod's priority.
-    pub priority: i32,
-    /// What the pod asks for.
-    pub need: Resources,
-    /// What is to be kept free: `need` less what the DaemonSet's own terminating pods still hold here.
-    pub reserve: Resources,
-    /// Ports of the host that the pod takes.
-    pub host_ports: Box<[HostPort]>,
-    /// The pod, when it exists already; only to be looked up while the node is not dirty.
-    pub pending: Option<PodId>,
     /// How far it is.
     pub state: HoldState,
     /// The time since which room is held, while it is.
@@ -124,16 +112,11 @@ impl EndReason {
 
 impl Hold {
     /// A hold that has refused nothing yet.
-    pub fn new(daemon_set: DaemonSetId, daemon_set_uid: Arc<str>, template_version: u64) -> Self {
+    pub fn new(pod: MissingDaemonPod, daemon_set_uid: Arc<str>, template_version: u64) -> Self {
         Self {
-            daemon_set,
+            pod,
             daemon_set_uid,
             template_version,
-            priority: 0,
-            need: Resources::default(),
-            reserve: Resources::default(),
-            host_ports: Box::default(),
-            pending: None,
             state: HoldState::NotMissing,
             held_since: None,
             suffices: false,
@@ -146,7 +129,7 @@ impl Hold {
     /// Whether it keeps room against a pod: one of its own or lower priority, or for a daemon pod (`strictly`) of lower.
     pub fn is_held_against(&self, priority: i32, strictly: bool) -> bool {
         self.state == HoldState::Held
-            && if strictly { self.priority > priority } else { self.priority >= priority }
+            && if strictly { self.pod.priority > priority } else { self.pod.priority >= priority }
     }
 
     /// Something was refused for it. Whether that is the first time.
@@ -191,12 +174,12 @@ impl Hold {
         }
     }
 
-    /// Whether a pod that it kept off might have room where it asks for `reserve` and `host_ports` at `priority` instead.
-    pub fn is_loosened_by(&self, priority: i32, reserve: &Resources, host_ports: &[HostPort]) -> bool {
+    /// Whether a pod that it kept off might have room once the room is kept for `pod` instead.
+    pub fn is_loosened_by(&self, pod: &MissingDaemonPod) -> bool {
         self.state == HoldState::Held
-            && (priority < self.priority
-                || reserve.lacks(&self.reserve).is_some()
-                || self.host_ports.iter().any(|port| !host_ports.contains(port)))
+            && (pod.priority < self.pod.priority
+                || pod.reserved.lacks(&self.pod.reserved).is_some()
+                || self.pod.host_ports.iter().any(|port| !pod.host_ports.contains(port)))
     }
 
     /// Counts the time until `now`; the reason when it is up.

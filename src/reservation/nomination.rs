@@ -27,15 +27,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hashbrown::HashMap;
-use serde_json::{Value, json};
 
 use self::queue::{NominationQueue, QueuePlace};
-use super::cluster_write::ClusterWrite;
+use super::Reservation;
+use super::cluster_write::{ClusterWrite, Nomination};
 use super::hold::{Hold, HoldState};
+use super::token_bucket::TokenBucket;
 use crate::cache::node_info::NodeInfo;
 use crate::cache::{Cache, NodeId, PodId};
 use crate::daemonset::placement::admits;
-use crate::reservation::token_bucket::TokenBucket;
 
 /// The shortest time between two nominations of one pod. At once was a loop of 80 patches a second: the scheduler's clearing
 /// wakes the pods that the nomination kept off, other nominated ones among them.
@@ -59,32 +59,6 @@ const REFUSED_PAUSE: Duration = Duration::from_secs(60);
 const PODS_LOOKED_AT: usize = 256;
 /// The time after which a write without an answer counts as lost; longer than the edge lets one take.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
-
-/// One write of `status.nominatedNodeName`, good for one version of one pod.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Nomination {
-    /// The pod's namespace.
-    pub namespace: Arc<str>,
-    /// The pod's name.
-    pub name: Box<str>,
-    /// The pod's UID.
-    pub uid: Arc<str>,
-    /// The version of the pod that was judged.
-    pub resource_version: Box<str>,
-    /// The node; `None` clears the nomination.
-    pub node: Option<Arc<str>>,
-}
-
-impl Nomination {
-    /// Returns the merge patch of the pod's status subresource. UID and version guard it: a pod that was bound, changed or replaced
-    /// meanwhile is not patched, and the apiserver answers 409.
-    pub fn patch(&self) -> Value {
-        json!({
-            "metadata": { "uid": self.uid, "resourceVersion": self.resource_version },
-            "status": { "nominatedNodeName": self.node },
-        })
-    }
-}
 
 /// The answer to a [`Nomination`].
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -183,6 +157,11 @@ impl Nominations {
         self.records.remove(uid);
     }
 
+    /// Forgets a node whose name nothing mentions any more.
+    pub(super) fn forget_node(&mut self, id: NodeId) {
+        self.queue.put(id, None);
+    }
+
     /// Records a pod as the watch brings it: a nomination that somebody else changed is not ours any more.
     pub fn observe(&mut self, uid: &str, nominated: Option<NodeId>, resource_version: Option<&str>) {
         let Some(record) = self.records.get_mut(uid) else { return };
@@ -244,7 +223,7 @@ impl RecentBindings {
     }
 }
 
-impl Cache {
+impl Reservation {
     /// Says whether the apiserver lets this process patch pods/status; without that right nothing is nominated.
     pub fn permit_nomination(&mut self, is_permitted: bool) {
         self.nominations.is_permitted = is_permitted;
@@ -254,40 +233,46 @@ impl Cache {
     /// of pods that had to be left out, counted once in two seconds.
     ///
     /// Call it on each tick, and only while the view of the cluster is fresh.
-    pub fn nominate(&mut self, now: Instant) -> usize {
-        if !self.policy().reservation.nominates()
+    pub fn nominate(&mut self, cache: &Cache, now: Instant) -> usize {
+        if !self.policy.reservation.nominates()
             || !self.nominations.is_permitted
             || self.freshness.lacks_events()
         {
             return 0;
         }
         let mut nominated = self.nominations.expire(now);
-        self.take_back_nominations(now);
-        self.let_holds_end(now);
+        self.take_back_nominations(cache, now);
+        self.let_holds_end(cache, now);
         while let Some(node) = self.nominations.queue.first_over(now) {
-            self.refresh(node, now);
-            self.enqueue_nominations(node, now);
+            self.refresh(cache, node, now);
+            self.enqueue_nominations(cache, node, now);
         }
         while let Some(node) = self.nominations.queue.first() {
-            self.refresh(node, now);
-            for pod in self.due_pods(node, now) {
+            self.refresh(cache, node, now);
+            for pod in self.due_pods(cache, node, now) {
                 if nominated >= NOMINATED_AT_ONCE || !self.nominations.take(now) {
-                    self.enqueue_nominations(node, now);
+                    self.enqueue_nominations(cache, node, now);
                     return self.count_dropped(now);
                 }
-                let name = self.node_by_id(node).name.clone();
-                self.write_nomination(pod, node, Some(name), now);
+                let name = cache.node_by_id(node).name.clone();
+                self.write_nomination(cache, pod, node, Some(name), now);
                 nominated += 1;
             }
             // Out of the way of the others: its pods are under way, or it was not due after all.
-            self.enqueue_nominations(node, now);
+            self.enqueue_nominations(cache, node, now);
         }
         0
     }
 
     /// Records the answer to a write. One to another write than the last is ignored: the watch has the last word then.
-    pub fn nomination_done(&mut self, nomination: &Nomination, outcome: &NominationOutcome, now: Instant) {
-        let seen = self.pod(&nomination.uid).and_then(|pod| pod.failed_version().map(Box::<str>::from));
+    pub fn nomination_done(
+        &mut self,
+        cache: &Cache,
+        nomination: &Nomination,
+        outcome: &NominationOutcome,
+        now: Instant,
+    ) {
+        let seen = cache.pod(&nomination.uid).and_then(|pod| pod.failed_version().map(Box::<str>::from));
         let Some(record) = self.nominations.records.get_mut(&nomination.uid) else { return };
         if *outcome == NominationOutcome::Refused {
             record.not_before = now + REFUSED_PAUSE;
@@ -314,19 +299,20 @@ impl Cache {
             state => state,
         };
         let node = record.node;
-        self.refresh(node, now);
-        self.enqueue_nominations(node, now);
+        self.refresh(cache, node, now);
+        self.enqueue_nominations(cache, node, now);
     }
 
     /// Gives a node its place among those to nominate on. The node must have been worked out. Call it then, and when one of its
     /// holds has refused a pod for the first time.
-    pub(crate) fn enqueue_nominations(&mut self, id: NodeId, now: Instant) {
-        if !self.policy().reservation.nominates() {
+    pub(super) fn enqueue_nominations(&mut self, cache: &Cache, id: NodeId, now: Instant) {
+        if !self.policy.reservation.nominates() {
             return;
         }
         let mut place: Option<QueuePlace> = None;
-        for candidate in self.nomination_candidates(id).iter().filter(|candidate| candidate.is_wanting) {
-            let due_at = self.due_at(candidate.pod, id, now);
+        for candidate in self.nomination_candidates(cache, id).iter().filter(|candidate| candidate.is_wanting)
+        {
+            let due_at = self.due_at(cache, candidate.pod, id, now);
             place = Some(match (place, due_at) {
                 (Some(QueuePlace::Due { held_since, pods }), None) => {
                     QueuePlace::Due { held_since: held_since.min(candidate.held_since), pods: pods + 1 }
@@ -343,12 +329,12 @@ impl Cache {
     }
 
     /// The time at which a pod may be nominated to a node; `None` for at once.
-    fn due_at(&self, pod: PodId, id: NodeId, now: Instant) -> Option<Instant> {
+    fn due_at(&self, cache: &Cache, pod: PodId, id: NodeId, now: Instant) -> Option<Instant> {
         // The view of this node is behind the scheduler's, so its hold may be over already.
-        if self.node_by_id(id).staleness.refuses(now) {
+        if self.nodes[id].freshness.refuses(now) {
             return Some(now + INTERVAL);
         }
-        let record = self.nominations.records.get(&self.pod_by_id(pod).uid)?;
+        let record = self.nominations.records.get(&cache.pod_by_id(pod).uid)?;
         let answer_by = match record.state {
             NominationState::Setting { until, .. } | NominationState::Clearing { until, .. } => until,
             NominationState::Idle | NominationState::Set { .. } => now,
@@ -356,15 +342,15 @@ impl Cache {
         Some(record.not_before.max(answer_by)).filter(|at| *at > now)
     }
 
-    fn due_pods(&self, id: NodeId, now: Instant) -> Vec<PodId> {
-        let candidates = self.nomination_candidates(id).into_iter();
+    fn due_pods(&self, cache: &Cache, id: NodeId, now: Instant) -> Vec<PodId> {
+        let candidates = self.nomination_candidates(cache, id).into_iter();
         let due = candidates
-            .filter(|candidate| candidate.is_wanting && self.due_at(candidate.pod, id, now).is_none());
+            .filter(|candidate| candidate.is_wanting && self.due_at(cache, candidate.pod, id, now).is_none());
         due.map(|candidate| candidate.pod).collect()
     }
 
     /// Takes back what this process nominated where the hold has ended, or keeps a daemon pod out that would land without it.
-    fn take_back_nominations(&mut self, now: Instant) {
+    fn take_back_nominations(&mut self, cache: &Cache, now: Instant) {
         let mut ours: BTreeMap<NodeId, Vec<Arc<str>>> = BTreeMap::new();
         for (uid, record) in &self.nominations.records {
             if matches!(record.state, NominationState::Set { .. }) && record.not_before <= now {
@@ -372,18 +358,19 @@ impl Cache {
             }
         }
         for (id, uids) in ours {
-            self.refresh(id, now);
+            self.refresh(cache, id, now);
             let standing: Vec<PodId> =
-                self.nomination_candidates(id).iter().map(|candidate| candidate.pod).collect();
+                self.nomination_candidates(cache, id).iter().map(|candidate| candidate.pod).collect();
             for uid in uids {
-                let Some(pod_id) = self.pod_id(&uid) else { continue };
-                let pod = self.pod_by_id(pod_id);
+                let Some(pod_id) = cache.pod_id(&uid) else { continue };
+                let pod = cache.pod_by_id(pod_id);
                 let is_over = !standing.contains(&pod_id) && pod.nominated == Some(id);
                 // Nobody's pod any more: it was orphaned, and only the scheduler can tell what it needs.
                 if pod.failed_version().is_none() {
                     self.nominations.forget(&uid);
-                } else if is_over && !self.is_preempting_on(id, pod.priority) && self.nominations.take(now) {
-                    self.write_nomination(pod_id, id, None, now);
+                } else if is_over && !is_preempting_on(cache, id, pod.priority) && self.nominations.take(now)
+                {
+                    self.write_nomination(cache, pod_id, id, None, now);
                 }
             }
         }
@@ -391,50 +378,35 @@ impl Cache {
 
     /// Lets the time of holds run while the scheduler refuses pods in our place: nobody asks us about a node where it counts the
     /// nominated pod.
-    fn let_holds_end(&mut self, now: Instant) {
+    fn let_holds_end(&mut self, cache: &Cache, now: Instant) {
         let ours = self.nominations.records.iter();
         let ours = ours.filter(|(_, record)| matches!(record.state, NominationState::Set { .. }));
         let ours: Vec<(Arc<str>, NodeId)> = ours.map(|(uid, record)| (uid.clone(), record.node)).collect();
         for (uid, id) in ours {
-            self.refresh(id, now);
-            let (Some(pod), Some(node)) = (self.pod_id(&uid), self.node_if_known(id)) else { continue };
-            let is_its = |hold: &Hold| hold.state == HoldState::Held && hold.pending == Some(pod);
-            let Some(at) = node.holds.iter().position(is_its).filter(|at| !node.holds[*at].is_running())
-            else {
+            self.refresh(cache, id, now);
+            let (Some(pod), Some(node)) = (cache.pod_id(&uid), cache.node_if_known(id)) else { continue };
+            let is_its = |hold: &Hold| hold.state == HoldState::Held && hold.pod.pending == Some(pod);
+            let Some(hold) = self.nodes[id].holds.iter_mut().find(|hold| is_its(hold)) else { continue };
+            if hold.is_running() {
                 continue;
-            };
-            let Some(kept_off) = self.kept_off_by(&node.holds[at], node) else { continue };
-            if self.node_mut(id).holds[at].refused(&kept_off, now) {
-                let daemon_set = self.node_by_id(id).holds[at].daemon_set;
-                self.begin_refusing(id, daemon_set, now);
+            }
+            let Some(kept_off) = kept_off_by(cache, hold, node) else { continue };
+            if hold.refused(&kept_off, now) {
+                let daemon_set = hold.pod.daemon_set;
+                self.begin_refusing(cache, id, daemon_set, now);
             }
         }
     }
 
-    /// The UID of a pod that the scheduler keeps off a node for the sake of a nominated pod: it was tried and failed, the nominated
-    /// pod stands before it, and it would fit on the node without that.
-    fn kept_off_by(&self, hold: &Hold, state: &NodeInfo) -> Option<Arc<str>> {
-        let node = state.node.as_ref()?;
-        let mut beside = state.used.clone();
-        beside.add(&hold.need);
-        let mut kept_off = self.failed_ordinary_pods().take(PODS_LOOKED_AT).filter(|pod| {
-            pod.priority <= hold.priority
-                && state.allocatable.has_room_beside(&state.used, &pod.requests)
-                && !state.allocatable.has_room_beside(&beside, &pod.requests)
-                && pod.placement.as_ref().is_some_and(|own| admits(own, &own.tolerations, node, |_| false))
-        });
-        kept_off.next().map(|pod| pod.uid.clone())
-    }
-
-    /// True while pods of lower priority are leaving the node: the scheduler may preempt there for the nominated pod, and then the
-    /// nomination is the scheduler's as much as ours.
-    fn is_preempting_on(&self, id: NodeId, priority: i32) -> bool {
-        let mut pods = self.node_by_id(id).pods.iter().map(|pod| self.pod_by_id(*pod));
-        pods.any(|pod| pod.is_terminating && pod.priority < priority)
-    }
-
-    fn write_nomination(&mut self, pod: PodId, id: NodeId, node: Option<Arc<str>>, now: Instant) {
-        let info = self.pod_by_id(pod);
+    fn write_nomination(
+        &mut self,
+        cache: &Cache,
+        pod: PodId,
+        id: NodeId,
+        node: Option<Arc<str>>,
+        now: Instant,
+    ) {
+        let info = cache.pod_by_id(pod);
         let Some(version) = info.failed_version() else { return };
         let over: Box<str> = version.into();
         let nomination = Nomination {
@@ -451,7 +423,7 @@ impl Cache {
         };
         let record = NominationRecord { node: id, state, not_before: now + INTERVAL };
         self.nominations.records.insert(nomination.uid.clone(), record);
-        self.effects.push(ClusterWrite::Nominate(nomination));
+        self.writes.push(ClusterWrite::Nominate(nomination));
     }
 
     fn count_dropped(&mut self, now: Instant) -> usize {
@@ -462,4 +434,26 @@ impl Cache {
         nominations.dropped_at = Some(now);
         nominations.waiting()
     }
+}
+
+/// The UID of a pod that the scheduler keeps off a node for the sake of a nominated pod: it was tried and failed, the nominated pod
+/// stands before it, and it would fit on the node without that.
+fn kept_off_by(cache: &Cache, hold: &Hold, state: &NodeInfo) -> Option<Arc<str>> {
+    let node = state.node.as_ref()?;
+    let mut beside = state.used.clone();
+    beside.add(&hold.pod.need);
+    let mut kept_off = cache.failed_ordinary_pods().take(PODS_LOOKED_AT).filter(|pod| {
+        pod.priority <= hold.pod.priority
+            && state.allocatable.has_room_beside(&state.used, &pod.requests)
+            && !state.allocatable.has_room_beside(&beside, &pod.requests)
+            && pod.placement.as_ref().is_some_and(|own| admits(own, &own.tolerations, node, |_| false))
+    });
+    kept_off.next().map(|pod| pod.uid.clone())
+}
+
+/// True while pods of lower priority are leaving the node: the scheduler may preempt there for the nominated pod, and then the
+/// nomination is the scheduler's as much as ours.
+fn is_preempting_on(cache: &Cache, id: NodeId, priority: i32) -> bool {
+    let mut pods = cache.node_by_id(id).pods.iter().map(|pod| cache.pod_by_id(*pod));
+    pods.any(|pod| pod.is_terminating && pod.priority < priority)
 }

@@ -3,21 +3,14 @@
 //! The scheduler proposes nodes with the victims that it would pick there. A node is left as it is or dropped, never changed:
 //! a victim that the scheduler did not pick, or one of another node, would end its attempt (kubernetes v1.36.3 pkg/scheduler/extender.go `convertToVictims`).
 
-pub mod call;
+use std::time::Instant;
 
+use super::Reservation;
+use super::incoming_pod::{IncomingPod, PodClass};
 use crate::api::extender_v1::preemption::PreemptionCandidate;
+use crate::api::pod::Pod;
+use crate::cache::Cache;
 use crate::policy::ProtectDaemonPods;
-
-/// Who wants room.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Preemptor {
-    /// A pod that the room of daemon pods is kept from.
-    Ordinary,
-    /// A genuine daemon pod.
-    Daemon,
-    /// A system-critical pod, one that is to be left alone, or the warden's own: it takes what the scheduler gives it.
-    Exempt,
-}
 
 /// Why a node is dropped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -49,73 +42,130 @@ impl PreemptionReason {
     }
 }
 
-/// What must be known of the cluster.
-pub trait Facts {
-    /// Who wants room.
-    fn preemptor(&mut self) -> Preemptor;
-    /// Whether the pod with this UID is a genuine daemon pod: its DaemonSet exists, with that UID, and selects it.
-    fn is_daemon_pod(&mut self, uid: &str) -> bool;
-    /// Whether the preemptor, once the victims are gone, would take room that is kept on the node for another.
-    fn ends_in_kept_room(&mut self, candidate: &PreemptionCandidate<'_>) -> bool;
-    /// Whether the preemptor, a daemon pod, has a terminating predecessor on the node that will leave it enough room.
-    fn predecessor_leaves_room(&mut self, candidate: &PreemptionCandidate<'_>) -> bool;
+/// One call of the scheduler, with the pod that preempts taken up once for all candidates.
+#[derive(Debug)]
+pub struct PreemptionCall<'c> {
+    reservation: &'c mut Reservation,
+    cache: &'c Cache,
+    pod: IncomingPod,
+    now: Instant,
 }
 
-/// What is known without a cluster: nothing that would drop a node.
-#[derive(Debug, Clone, Copy)]
-pub struct NoFacts;
-
-impl Facts for NoFacts {
-    fn preemptor(&mut self) -> Preemptor {
-        Preemptor::Exempt
-    }
-
-    fn is_daemon_pod(&mut self, _: &str) -> bool {
-        false
-    }
-
-    fn ends_in_kept_room(&mut self, _: &PreemptionCandidate<'_>) -> bool {
-        false
-    }
-
-    fn predecessor_leaves_room(&mut self, _: &PreemptionCandidate<'_>) -> bool {
-        false
+impl Reservation {
+    /// Takes up a pod that is about to preempt others.
+    pub fn begin_preemption<'c>(
+        &'c mut self,
+        cache: &'c Cache,
+        pod: &Pod,
+        now: Instant,
+    ) -> PreemptionCall<'c> {
+        self.cover(cache);
+        PreemptionCall { pod: IncomingPod::of(self, cache, pod), reservation: self, cache, now }
     }
 }
 
-/// Why each of `candidates` is dropped; `None` for those that stay.
-pub fn judge(
-    protection: ProtectDaemonPods,
-    facts: &mut impl Facts,
-    candidates: &[PreemptionCandidate<'_>],
-) -> Vec<Option<PreemptionReason>> {
-    let preemptor = facts.preemptor();
-    let mut verdicts: Vec<Option<PreemptionReason>> = candidates
-        .iter()
-        .map(|candidate| match preemptor {
-            Preemptor::Exempt => None,
-            Preemptor::Daemon if facts.predecessor_leaves_room(candidate) => {
-                Some(PreemptionReason::PredecessorLeaves)
+impl PreemptionCall<'_> {
+    /// Returns true if the pod with this UID is a real daemon pod: its DaemonSet exists, with that UID, and selects it.
+    fn is_daemon_pod(&self, uid: &str) -> bool {
+        let daemon = self.cache.pod(uid).and_then(|pod| pod.daemon.as_ref());
+        daemon.is_some_and(|daemon| daemon.daemon_set.is_some())
+    }
+
+    /// Returns true if the preemptor would still be refused on the node, for room that is kept there, once the victims have left.
+    fn would_take_reserved<'v>(&mut self, node: &str, victims: impl Iterator<Item = &'v str>) -> bool {
+        if self.pod.class == PodClass::Exempt {
+            return false;
+        }
+        let Some(id) = self.cache.node_id(node) else { return false };
+        self.reservation.refresh(self.cache, id, self.now);
+        let remaining = self.pod.remaining_beside_holds(self.reservation, self.cache, id);
+        let Some(mut remaining) = remaining else { return false };
+        for victim in victims.filter_map(|uid| self.cache.pod(uid)).filter(|pod| pod.node == Some(id)) {
+            remaining.free.add(&victim.requests);
+        }
+        remaining.lacks_room_for(&self.pod)
+    }
+
+    /// Returns true if the preemptor, a daemon pod, will fit on the node as soon as pods of its own DaemonSet that are terminating
+    /// have gone: then nobody has to be evicted for it (kubernetes#102382).
+    fn predecessor_leaves_room(&self, node: &str) -> bool {
+        let PodClass::Daemon(daemon_set) = self.pod.class else { return false };
+        let Some((_, state)) = self.cache.node(node) else { return false };
+        let mut free = state.allocatable.clone();
+        free.subtract(&state.used);
+        let mut any = false;
+        for pod in state.daemon_pods.iter().map(|pod| self.cache.pod_by_id(*pod)) {
+            if pod.is_of(daemon_set) && pod.node.is_some() && pod.is_live() && pod.is_terminating {
+                free.add(&pod.requests);
+                any = true;
             }
-            // Also without victims: filter would refuse the node in the end.
-            _ => facts.ends_in_kept_room(candidate).then_some(PreemptionReason::Reserved),
-        })
-        .collect();
-    if preemptor != Preemptor::Ordinary || protection == ProtectDaemonPods::Never {
-        return verdicts;
+        }
+        any && free.lacks(&self.pod.requests).is_none()
     }
-    let has_daemon_pod: Vec<bool> = candidates
-        .iter()
-        .map(|candidate| candidate.victims.iter().any(|uid| facts.is_daemon_pod(uid)))
-        .collect();
-    let another_will_do =
-        verdicts.iter().zip(&has_daemon_pod).any(|(verdict, has)| verdict.is_none() && !has);
-    if another_will_do || protection == ProtectDaemonPods::Always {
-        for (verdict, _) in verdicts.iter_mut().zip(has_daemon_pod).filter(|(_, has)| *has) {
-            verdict.get_or_insert(PreemptionReason::DaemonPodVictim);
+
+    fn facts(&mut self, candidate: &PreemptionCandidate<'_>) -> CandidateFacts {
+        let mut victims = candidate.victims.iter().map(|uid| &**uid);
+        CandidateFacts {
+            has_daemon_pod: victims.clone().any(|uid| self.is_daemon_pod(uid)),
+            predecessor_leaves_room: self.predecessor_leaves_room(&candidate.node),
+            takes_reserved: self.would_take_reserved(&candidate.node, &mut victims),
         }
     }
-    verdicts
+}
+
+/// The facts about a candidate and the preemptor, once the victims have left.
+#[derive(Debug, Clone, Copy)]
+struct CandidateFacts {
+    /// A daemon pod is among the victims.
+    has_daemon_pod: bool,
+    /// The preemptor has a terminating predecessor there that leaves it enough room.
+    predecessor_leaves_room: bool,
+    /// The preemptor would take room that is kept for another.
+    takes_reserved: bool,
+}
+
+/// Returns for each of `candidates` the reason for which it is dropped; `None` for those that stay. Without a `call`, that is without
+/// a cluster to look at, all stay.
+pub fn filter_candidates(
+    protection: ProtectDaemonPods,
+    call: Option<&mut PreemptionCall<'_>>,
+    candidates: &[PreemptionCandidate<'_>],
+) -> Vec<Option<PreemptionReason>> {
+    let Some(call) = call else { return vec![None; candidates.len()] };
+    let facts: Vec<_> = candidates.iter().map(|candidate| call.facts(candidate)).collect();
+    decide(protection, call.pod.class, &facts)
+}
+
+fn decide(
+    protection: ProtectDaemonPods,
+    preemptor: PodClass,
+    candidates: &[CandidateFacts],
+) -> Vec<Option<PreemptionReason>> {
+    let own_reason = |facts: &CandidateFacts| match preemptor {
+        PodClass::Exempt => None,
+        PodClass::Daemon(_) if facts.predecessor_leaves_room => Some(PreemptionReason::PredecessorLeaves),
+        // Also without victims: filter would refuse the node in the end.
+        PodClass::Daemon(_) | PodClass::Ordinary => {
+            facts.takes_reserved.then_some(PreemptionReason::Reserved)
+        }
+    };
+    let mut reasons: Vec<_> = candidates.iter().map(own_reason).collect();
+    let is_spared = match protection {
+        _ if preemptor != PodClass::Ordinary => false,
+        ProtectDaemonPods::Never => false,
+        // Another candidate will do.
+        ProtectDaemonPods::PreferOthers => {
+            let mut pairs = reasons.iter().zip(candidates);
+            pairs.any(|(reason, facts)| reason.is_none() && !facts.has_daemon_pod)
+        }
+        ProtectDaemonPods::Always => true,
+    };
+    for (reason, _) in
+        reasons.iter_mut().zip(candidates).filter(|(_, facts)| is_spared && facts.has_daemon_pod)
+    {
+        reason.get_or_insert(PreemptionReason::DaemonPodVictim);
+    }
+    reasons
 }
 
 /// Counts the dropped nodes by [`PreemptionReason::index`].
@@ -132,36 +182,17 @@ mod tests {
     use super::*;
 
     /// Daemon pods are those whose UID starts with `d`; nodes say by a letter what is true of them.
-    struct Table(Preemptor);
-
-    impl Facts for Table {
-        fn preemptor(&mut self) -> Preemptor {
-            self.0
-        }
-
-        fn is_daemon_pod(&mut self, uid: &str) -> bool {
-            uid.starts_with('d')
-        }
-
-        fn ends_in_kept_room(&mut self, candidate: &PreemptionCandidate<'_>) -> bool {
-            candidate.node.contains('k')
-        }
-
-        fn predecessor_leaves_room(&mut self, candidate: &PreemptionCandidate<'_>) -> bool {
-            candidate.node.contains('p')
-        }
-    }
-
     fn verdicts(
         protection: ProtectDaemonPods,
-        preemptor: Preemptor,
+        preemptor: PodClass,
         candidates: &[(&'static str, &[&'static str])],
     ) -> Vec<Option<PreemptionReason>> {
-        let candidate = |(node, victims): &(&'static str, &[&'static str])| PreemptionCandidate {
-            node: (*node).into(),
-            victims: victims.iter().map(|uid| (*uid).into()).collect(),
+        let facts = |(node, victims): &(&str, &[&str])| CandidateFacts {
+            has_daemon_pod: victims.iter().any(|uid| uid.starts_with('d')),
+            predecessor_leaves_room: node.contains('p'),
+            takes_reserved: node.contains('k'),
         };
-        judge(protection, &mut Table(preemptor), &candidates.iter().map(candidate).collect::<Vec<_>>())
+        decide(protection, preemptor, &candidates.iter().map(facts).collect::<Vec<_>>())
     }
 
     const DAEMON: Option<PreemptionReason> = Some(PreemptionReason::DaemonPodVictim);
@@ -169,7 +200,7 @@ mod tests {
 
     #[test]
     fn issue_141227_daemon_pods_are_spared_where_another_node_will_do() {
-        use Preemptor::Ordinary;
+        use PodClass::Ordinary;
         use ProtectDaemonPods::{Always, Never, PreferOthers};
         let mixed: &[(_, &[_])] = &[("1", &["a", "d1"]), ("2", &["b"]), ("3", &["d2"])];
         assert_eq!(verdicts(PreferOthers, Ordinary, mixed), [DAEMON, None, DAEMON]);
@@ -186,9 +217,9 @@ mod tests {
     fn a_node_that_is_dropped_for_kept_room_is_no_other_node() {
         use ProtectDaemonPods::PreferOthers;
         let candidates: &[(_, &[_])] = &[("1", &["d1"]), ("k2", &["b"])];
-        assert_eq!(verdicts(PreferOthers, Preemptor::Ordinary, candidates), [None, KEPT]);
+        assert_eq!(verdicts(PreferOthers, PodClass::Ordinary, candidates), [None, KEPT]);
         let candidates: &[(_, &[_])] = &[("1", &["d1"]), ("k2", &["d2"]), ("3", &[])];
-        assert_eq!(verdicts(PreferOthers, Preemptor::Ordinary, candidates), [DAEMON, KEPT, None]);
+        assert_eq!(verdicts(PreferOthers, PodClass::Ordinary, candidates), [DAEMON, KEPT, None]);
     }
 
     #[test]
@@ -201,7 +232,7 @@ mod tests {
         let candidates: &[(_, &[_])] = &[("kp1", &["d1", "a"]), ("k2", &["d2"]), ("3", &["d3"])];
         let always = ProtectDaemonPods::Always;
         let waits = [Some(PreemptionReason::PredecessorLeaves), KEPT, None];
-        assert_eq!(verdicts(always, Preemptor::Daemon, candidates), waits);
-        assert_eq!(verdicts(always, Preemptor::Exempt, candidates), [None; 3]);
+        assert_eq!(verdicts(always, PodClass::Daemon(0), candidates), waits);
+        assert_eq!(verdicts(always, PodClass::Exempt, candidates), [None; 3]);
     }
 }

@@ -13,7 +13,7 @@ const STALE_REFUSAL_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The clock of one outage.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct StaleRefusals {
+pub(super) struct StaleRefusals {
     refusing_since: Option<Instant>,
     has_expired: bool,
     is_extended: bool,
@@ -21,7 +21,7 @@ pub(crate) struct StaleRefusals {
 
 impl StaleRefusals {
     /// Takes in the freshness. Returns true if an outage is over in which pods were refused: wake them.
-    pub(crate) fn observe(&mut self, freshness: CacheFreshness) -> bool {
+    pub(super) fn observe(&mut self, freshness: CacheFreshness) -> bool {
         match freshness {
             CacheFreshness::Fresh | CacheFreshness::Degraded => {
                 return std::mem::take(self).refusing_since.is_some();
@@ -35,13 +35,13 @@ impl StaleRefusals {
     }
 
     /// Returns true if a pod that concerns a daemon pod is refused; the first call starts the clock.
-    pub(crate) fn refuses(&mut self, now: Instant) -> bool {
+    pub(super) fn refuses(&mut self, now: Instant) -> bool {
         let since = *self.refusing_since.get_or_insert(now);
         !self.has_expired && now.saturating_duration_since(since) < STALE_REFUSAL_TIMEOUT
     }
 
     /// Returns true once when the time is up: wake the refused pods.
-    pub(crate) fn expire(&mut self, now: Instant) -> bool {
+    pub(super) fn expire(&mut self, now: Instant) -> bool {
         let is_over = |since: Instant| now.saturating_duration_since(since) >= STALE_REFUSAL_TIMEOUT;
         let expires = !self.has_expired && self.refusing_since.is_some_and(is_over);
         self.has_expired |= expires;
@@ -54,31 +54,32 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::cache::Cache;
     use crate::policy::Policy;
+    use crate::reservation::View;
     use crate::reservation::cluster_write::ClusterWrite;
     use crate::reservation::filter_reason::FilterReason;
 
     /// A cluster with a node and a DaemonSet that wants no pod there, so that no room is reserved.
-    fn cluster(now: Instant) -> Cache {
+    fn cluster(now: Instant) -> View {
         let object = |text: &str| serde_json::from_str(text).unwrap();
-        let mut cluster = Cache::new(Arc::new(Policy::default()), None);
-        cluster.apply_namespace(serde_json::from_str(r#"{"metadata":{"name":"ns"}}"#).unwrap());
-        cluster.apply_daemon_set(
+        let mut cluster = View::new(Arc::new(Policy::default()), None);
+        cluster.cache.apply_namespace(serde_json::from_str(r#"{"metadata":{"name":"ns"}}"#).unwrap());
+        cluster.cache.apply_daemon_set(
             "apps",
             object(r#"{"apiVersion":"apps/v1","kind":"DaemonSet","metadata":{"name":"d","namespace":"ns","uid":"d"},"spec":{"selector":{"matchLabels":{"app":"d"}},"template":{"metadata":{"labels":{"app":"d"}},"spec":{"nodeSelector":{"none":"here"},"containers":[]}}}}"#),
         );
         let node = r#"{"metadata":{"name":"n","uid":"n"},"status":{"allocatable":{"cpu":"4","pods":"10"}}}"#;
-        cluster.apply_node(serde_json::from_str(node).unwrap(), now);
-        cluster.refresh_all(now);
+        cluster.cache.apply_node(serde_json::from_str(node).unwrap());
+        cluster.observe(now);
+        cluster.reservation.refresh_all(&cluster.cache, now);
         cluster
     }
 
-    fn ask(cluster: &mut Cache, priority: i32, now: Instant) -> Option<FilterReason> {
+    fn ask(View { cache, reservation }: &mut View, priority: i32, now: Instant) -> Option<FilterReason> {
         let pod = format!(
             r#"{{"metadata":{{"uid":"p","namespace":"ns"}},"spec":{{"priority":{priority},"containers":[]}}}}"#
         );
-        let mut call = cluster.judge(&serde_json::from_str(&pod).unwrap(), now);
+        let mut call = reservation.begin_filter(cache, &serde_json::from_str(&pod).unwrap(), now);
         let known = call.refuse("n");
         assert_eq!(call.refuse("a node that we have not seen"), known);
         call.finish();
@@ -90,13 +91,13 @@ mod tests {
         let now = Instant::now();
         let mut cluster = cluster(now);
         assert_eq!(ask(&mut cluster, 0, now), None);
-        cluster.observe_freshness(CacheFreshness::Stale { since: now });
+        cluster.reservation.observe_freshness(&cluster.cache, CacheFreshness::Stale { since: now });
         assert_eq!(ask(&mut cluster, 0, now), Some(FilterReason::StaleCache));
         assert_eq!(ask(&mut cluster, 1, now), None, "more important than any daemon");
         assert_eq!(ask(&mut cluster, 0, now), Some(FilterReason::StaleCache));
-        assert!(cluster.take_effects().is_empty());
-        cluster.observe_freshness(CacheFreshness::Fresh);
-        assert_eq!(cluster.take_effects(), [ClusterWrite::Wake("n".into())]);
+        assert!(cluster.reservation.take_writes().is_empty());
+        cluster.reservation.observe_freshness(&cluster.cache, CacheFreshness::Fresh);
+        assert_eq!(cluster.reservation.take_writes(), [ClusterWrite::Wake("n".into())]);
         assert_eq!(ask(&mut cluster, 0, now), None);
     }
 
@@ -104,37 +105,37 @@ mod tests {
     fn does_not_wait_for_good() {
         let now = Instant::now();
         let mut cluster = cluster(now);
-        cluster.observe_freshness(CacheFreshness::Stale { since: now });
+        cluster.reservation.observe_freshness(&cluster.cache, CacheFreshness::Stale { since: now });
         assert_eq!(
             ask(&mut cluster, 0, now + STALE_REFUSAL_TIMEOUT),
             Some(FilterReason::StaleCache),
             "time runs from the first refusal"
         );
         let over = now + STALE_REFUSAL_TIMEOUT * 2;
-        cluster.tick(over);
-        assert_eq!(cluster.take_effects(), [ClusterWrite::Wake("n".into())]);
+        cluster.reservation.tick(&cluster.cache, over);
+        assert_eq!(cluster.reservation.take_writes(), [ClusterWrite::Wake("n".into())]);
         assert_eq!(ask(&mut cluster, 0, over), None);
-        cluster.tick(over);
-        assert!(cluster.take_effects().is_empty());
+        cluster.reservation.tick(&cluster.cache, over);
+        assert!(cluster.reservation.take_writes().is_empty());
     }
 
     #[test]
     fn waits_once_more_when_the_server_is_back() {
         let now = Instant::now();
         let mut cluster = cluster(now);
-        cluster.observe_freshness(CacheFreshness::Stale { since: now });
-        cluster.observe_freshness(CacheFreshness::CatchingUp);
+        cluster.reservation.observe_freshness(&cluster.cache, CacheFreshness::Stale { since: now });
+        cluster.reservation.observe_freshness(&cluster.cache, CacheFreshness::CatchingUp);
         assert_eq!(ask(&mut cluster, 0, now), Some(FilterReason::StaleCache));
         for (at, expected) in [(1, Some(FilterReason::StaleCache)), (2, None)] {
             let over = now + STALE_REFUSAL_TIMEOUT * at;
-            cluster.tick(over);
+            cluster.reservation.tick(&cluster.cache, over);
             assert_eq!(ask(&mut cluster, 0, over), None);
-            cluster.take_effects();
-            cluster.observe_freshness(CacheFreshness::CatchingUp);
+            cluster.reservation.take_writes();
+            cluster.reservation.observe_freshness(&cluster.cache, CacheFreshness::CatchingUp);
             assert_eq!(ask(&mut cluster, 0, over), expected, "only once");
         }
-        cluster.observe_freshness(CacheFreshness::Fresh);
-        cluster.observe_freshness(CacheFreshness::Stale { since: now });
+        cluster.reservation.observe_freshness(&cluster.cache, CacheFreshness::Fresh);
+        cluster.reservation.observe_freshness(&cluster.cache, CacheFreshness::Stale { since: now });
         assert_eq!(ask(&mut cluster, 0, now), Some(FilterReason::StaleCache), "another time");
     }
 }

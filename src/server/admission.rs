@@ -24,7 +24,7 @@ use crate::telemetry::otlp::text;
 pub(super) async fn validate(state: State<AppState>, request: Request) -> Response {
     respond(state, request, Webhook::Validate, |state, review| {
         let cluster = state.cluster.as_ref().and_then(|cluster| cluster.fresh());
-        let verdict = validation::review(&state.policy, review, cluster.as_deref())?;
+        let verdict = validation::review(&state.policy, review, cluster.as_deref().map(|view| &view.cache))?;
         Ok(ReviewResult {
             status: verdict.refusal().map(|refusal| status(&verdict, refusal)),
             warnings: verdict.warnings(),
@@ -41,7 +41,12 @@ pub(super) async fn mutate(state: State<AppState>, request: Request) -> Response
         // Only the default priority needs the cluster, and the scheduler's calls wait for its lock.
         let gives_priority = !state.policy.admission.default_priority_class_name.is_empty();
         let cluster = state.cluster.as_ref().filter(|_| gives_priority).and_then(|cluster| cluster.fresh());
-        let patch = mutation::review(&state.policy, review, labels.as_ref(), cluster.as_deref())?;
+        let patch = mutation::review(
+            &state.policy,
+            review,
+            labels.as_ref(),
+            cluster.as_deref().map(|view| &view.cache),
+        )?;
         Ok(ReviewResult { status: None, warnings: Vec::new(), patch })
     })
     .await
@@ -71,7 +76,9 @@ async fn respond(
     State(state): State<AppState>,
     request: Request,
     webhook: Webhook,
-    review_object: impl FnOnce(&AppState, &AdmissionRequest<'_>) -> Result<ReviewResult, BadReview> + Send + 'static,
+    review_object: impl FnOnce(&AppState, &AdmissionRequest<'_>) -> Result<ReviewResult, BadReview>
+    + Send
+    + 'static,
 ) -> Response {
     let respond = move |state: &AppState, body| respond_to_body(state, body, webhook, review_object);
     handle(state, request, ServerState::admission_limits, respond).await

@@ -12,9 +12,8 @@ use super::{AppState, ServerState, handle};
 use crate::api::extender_v1::preemption::ExtenderPreemptionArgs;
 use crate::api::extender_v1::{BadArgs, ExtenderArgs};
 use crate::api::meta::Metadata;
-use crate::reservation::preemption;
-use crate::reservation::preemption::NoFacts;
-use crate::reservation::refusal;
+use crate::reservation::preemption::filter_candidates;
+use crate::reservation::{View, filter, preemption};
 use crate::telemetry::logs::Sanitized;
 use crate::telemetry::metrics::{Filtered, Verb};
 use crate::telemetry::otlp::text;
@@ -31,16 +30,17 @@ fn respond_to_filter(state: &AppState, body: BufferedBody) -> Response {
         Err(error) => return respond_bad_request(state, Verb::Filter, begin, &error),
     };
     let result = match &state.cluster {
-        None => refusal::alone(&state.policy, &args),
+        None => filter::filter_standalone(&state.policy, &args),
         Some(cluster) => match cluster.fresh() {
             Some(mut cluster) => {
-                let (result, tally) = refusal::in_cluster(&mut cluster, &args, begin);
-                state.metrics.cluster.audited(tally.audited);
+                let View { cache, reservation } = &mut *cluster;
+                let (result, stats) = filter::filter_with_cache(reservation, cache, &args, begin);
+                state.metrics.cluster.audited(stats.would_refuse);
                 result
             }
             None => {
                 state.metrics.cluster.fail_open.inc();
-                refusal::alone(&state.policy, &args)
+                filter::filter_standalone(&state.policy, &args)
             }
         },
     };
@@ -80,14 +80,15 @@ fn respond_to_preempt(state: &AppState, body: BufferedBody) -> Response {
     let candidates = args.candidates();
     let verdicts = match state.cluster.as_ref().map(|cluster| cluster.fresh()) {
         Some(Some(mut cluster)) => {
-            let mut preemptor = cluster.preemptor(&args.pod, begin);
-            preemption::judge(protect, &mut preemptor, &candidates)
+            let View { cache, reservation } = &mut *cluster;
+            let mut call = reservation.begin_preemption(cache, &args.pod, begin);
+            filter_candidates(protect, Some(&mut call), &candidates)
         }
         Some(None) => {
             state.metrics.cluster.fail_open.inc();
-            preemption::judge(protect, &mut NoFacts, &candidates)
+            filter_candidates(protect, None, &candidates)
         }
-        None => preemption::judge(protect, &mut NoFacts, &candidates),
+        None => filter_candidates(protect, None, &candidates),
     };
     let result = args.to_result(|index| verdicts.get(index).is_none_or(Option::is_none));
     let counts = preemption::count(&verdicts);

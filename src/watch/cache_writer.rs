@@ -1,7 +1,5 @@
 //! Applies the events of one kind to the cache, and removes the objects that a list did not bring.
 
-use std::time::Instant;
-
 use hashbrown::HashSet;
 use kube::discovery::ApiResource;
 
@@ -22,7 +20,7 @@ impl<T: WatchedKind> CacheWriter<T> {
     }
 
     pub(super) fn begin(&mut self) {
-        self.unseen = T::known(&self.cache.lock(), &self.kind);
+        self.unseen = T::known(&self.cache.lock().cache, &self.kind);
     }
 
     pub(super) fn listed(&mut self, object: T) {
@@ -35,18 +33,18 @@ impl<T: WatchedKind> CacheWriter<T> {
 
     pub(super) fn end(&mut self) {
         for key in std::mem::take(&mut self.unseen) {
-            T::remove(&key, &mut self.cache.lock(), Instant::now());
+            T::remove(&key, &mut self.cache.lock().cache);
             self.cache.refresh_changed();
         }
     }
 
     pub(super) fn apply(&self, object: T) {
-        object.apply(&mut self.cache.lock(), &self.kind, Instant::now());
+        object.apply(&mut self.cache.lock().cache, &self.kind);
         self.cache.refresh_changed();
     }
 
     pub(super) fn delete(&self, object: &T) {
-        T::remove(&object.key(), &mut self.cache.lock(), Instant::now());
+        T::remove(&object.key(), &mut self.cache.lock().cache);
         self.cache.refresh_changed();
     }
 }
@@ -58,12 +56,12 @@ mod tests {
     use super::*;
     use crate::api::node::Node;
     use crate::api::pod::Pod;
-    use crate::cache::Cache;
     use crate::policy::Policy;
+    use crate::reservation::View;
 
     fn shared() -> SharedCache {
-        let cache = Cache::new(Arc::new(Policy::default()), None);
-        SharedCache::new(cache, Vec::new(), Arc::default(), |_| {})
+        let view = View::new(Arc::new(Policy::default()), None);
+        SharedCache::new(view, Vec::new(), Arc::default(), |_| {})
     }
 
     fn pod(uid: &str) -> Pod {
@@ -93,7 +91,7 @@ mod tests {
         pods.listed(pod("b"));
         pods.end();
         pods.apply(pod("c"));
-        assert_eq!(cache.lock().node("n1").unwrap().1.used.milli_cpu, 3000);
+        assert_eq!(cache.lock().cache.node("n1").unwrap().1.used.milli_cpu, 3000);
 
         // A list that is cut off deletes nothing; the next one starts anew.
         pods.begin();
@@ -102,14 +100,14 @@ mod tests {
         pods.listed(pod("c"));
         pods.listed(pod("d"));
         pods.end();
-        let mut uids = cache.lock().pod_uids();
+        let mut uids = cache.lock().cache.pod_uids();
         uids.sort();
         assert_eq!(uids, ["c".into(), "d".into()]);
-        assert_eq!(cache.lock().node("n1").unwrap().1.used.milli_cpu, 2000);
+        assert_eq!(cache.lock().cache.node("n1").unwrap().1.used.milli_cpu, 2000);
         pods.delete(&pod("c"));
         pods.delete(&pod("c"));
         nodes.begin();
         nodes.end();
-        assert!(cache.lock().node_names().is_empty() && cache.lock().pod("d").is_some());
+        assert!(cache.lock().cache.node_names().is_empty() && cache.lock().cache.pod("d").is_some());
     }
 }

@@ -3,7 +3,6 @@
 use std::fmt::Debug;
 use std::hash::Hash;
 use std::sync::Arc;
-use std::time::Instant;
 
 use hashbrown::HashSet;
 use kube::discovery::ApiResource;
@@ -42,10 +41,10 @@ pub trait WatchedKind: DeserializeOwned + Clone + Debug + Send + 'static {
     fn known(cache: &Cache, kind: &ApiResource) -> HashSet<Self::Key>;
 
     /// Applies an object that was added or changed.
-    fn apply(self, cache: &mut Cache, kind: &ApiResource, now: Instant);
+    fn apply(self, cache: &mut Cache, kind: &ApiResource);
 
     /// Removes an object that was deleted.
-    fn remove(key: &Self::Key, cache: &mut Cache, now: Instant);
+    fn remove(key: &Self::Key, cache: &mut Cache);
 }
 
 impl WatchedKind for Node {
@@ -72,12 +71,12 @@ impl WatchedKind for Node {
         cache.node_names().into_iter().collect()
     }
 
-    fn apply(self, cache: &mut Cache, _: &ApiResource, now: Instant) {
-        cache.apply_node(self, now);
+    fn apply(self, cache: &mut Cache, _: &ApiResource) {
+        cache.apply_node(self);
     }
 
-    fn remove(name: &String, cache: &mut Cache, now: Instant) {
-        cache.delete_node(name, now);
+    fn remove(name: &String, cache: &mut Cache) {
+        cache.delete_node(name);
     }
 }
 
@@ -100,12 +99,12 @@ impl WatchedKind for Pod {
         cache.pod_uids().into_iter().collect()
     }
 
-    fn apply(self, cache: &mut Cache, _: &ApiResource, now: Instant) {
-        cache.apply_pod(&self, now);
+    fn apply(self, cache: &mut Cache, _: &ApiResource) {
+        cache.apply_pod(&self);
     }
 
-    fn remove(uid: &Arc<str>, cache: &mut Cache, now: Instant) {
-        cache.delete_pod(uid, now);
+    fn remove(uid: &Arc<str>, cache: &mut Cache) {
+        cache.delete_pod(uid);
     }
 }
 
@@ -129,15 +128,15 @@ impl WatchedKind for DaemonSet {
         cache.daemon_set_uids(&kind.group, &kind.kind).into_iter().collect()
     }
 
-    fn apply(mut self, cache: &mut Cache, kind: &ApiResource, _: Instant) {
+    fn apply(mut self, cache: &mut Cache, kind: &ApiResource) {
         // The items of a list have no apiVersion and no kind.
         self.api_version.clone_from(&kind.api_version);
         self.kind.clone_from(&kind.kind);
         cache.apply_daemon_set(&kind.group, self);
     }
 
-    fn remove(uid: &Arc<str>, cache: &mut Cache, now: Instant) {
-        cache.delete_daemon_set(uid, now);
+    fn remove(uid: &Arc<str>, cache: &mut Cache) {
+        cache.delete_daemon_set(uid);
     }
 }
 
@@ -161,11 +160,11 @@ impl WatchedKind for Namespace {
         cache.namespace_names().cloned().collect()
     }
 
-    fn apply(self, cache: &mut Cache, _: &ApiResource, _: Instant) {
+    fn apply(self, cache: &mut Cache, _: &ApiResource) {
         cache.apply_namespace(self);
     }
 
-    fn remove(name: &String, cache: &mut Cache, _: Instant) {
+    fn remove(name: &String, cache: &mut Cache) {
         cache.delete_namespace(name);
     }
 }
@@ -188,11 +187,11 @@ macro_rules! watched_kind {
                 cache.$known().cloned().collect()
             }
 
-            fn apply(self, cache: &mut Cache, _: &ApiResource, _: Instant) {
+            fn apply(self, cache: &mut Cache, _: &ApiResource) {
                 cache.$apply(self);
             }
 
-            fn remove(key: &$key, cache: &mut Cache, _: Instant) {
+            fn remove(key: &$key, cache: &mut Cache) {
                 let remove: fn(&mut Cache, &$key) = $remove;
                 remove(cache, key);
             }

@@ -1,7 +1,7 @@
 //! The cache as the tasks share it: one lock around the plain struct, and its freshness.
 //!
 //! ```text
-//! watch ──▶ lock ──▶ Cache ──▶ ClusterWrite ──▶ writes      watches ──▶ CacheFreshness ──▶ synced, fresh ──▶ server
+//! watch ──▶ lock ──▶ Cache ──▶ Reservation ──▶ ClusterWrite ──▶ writes      watches ──▶ CacheFreshness ──▶ synced, fresh ──▶ server
 //! ```
 //! The lock is held for microseconds and never across an await. Dropping the guard hands on what is to be written to the apiserver.
 //!
@@ -18,8 +18,8 @@ use std::time::Instant;
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::watch;
 
-use crate::cache::Cache;
 use crate::cache::freshness::{CacheFreshness, STALE_AFTER, WatchHealth};
+use crate::reservation::View;
 use crate::reservation::cluster_write::ClusterWrite;
 use crate::telemetry::metrics::Metrics;
 use crate::watch::watch_status::WatchStatus;
@@ -32,7 +32,7 @@ const BATCH: usize = 16;
 pub struct SharedCache(Arc<SharedCacheInner>);
 
 struct SharedCacheInner {
-    cache: Mutex<Cache>,
+    view: Mutex<View>,
     watches: Vec<Arc<WatchStatus>>,
     synced: watch::Sender<bool>,
     is_fresh: AtomicBool,
@@ -42,20 +42,20 @@ struct SharedCacheInner {
 
 /// The locked cache. Dropping it hands on what is to be written to the apiserver.
 pub struct CacheGuard<'s> {
-    cache: MutexGuard<'s, Cache>,
+    view: MutexGuard<'s, View>,
     inner: &'s SharedCacheInner,
 }
 
 impl SharedCache {
     /// Shares a cache that `watches` will fill. `enqueue` takes what is to be written to the apiserver and must not wait.
     pub fn new(
-        cache: Cache,
+        view: View,
         watches: Vec<Arc<WatchStatus>>,
         metrics: Arc<Metrics>,
         enqueue: impl Fn(ClusterWrite) + Send + Sync + 'static,
     ) -> Self {
         Self(Arc::new(SharedCacheInner {
-            cache: Mutex::new(cache),
+            view: Mutex::new(view),
             watches,
             synced: watch::Sender::new(false),
             is_fresh: AtomicBool::new(false),
@@ -66,7 +66,7 @@ impl SharedCache {
 
     /// Locks the cache, fresh or not.
     pub fn lock(&self) -> CacheGuard<'_> {
-        CacheGuard { cache: self.0.cache.lock(), inner: &self.0 }
+        CacheGuard { view: self.0.view.lock(), inner: &self.0 }
     }
 
     /// Locks the cache if a refusal may be based on it, see [`CacheFreshness::may_refuse`].
@@ -87,7 +87,7 @@ impl SharedCache {
 
     /// Returns the labels of a namespace, if it is cached.
     pub fn namespace_labels(&self, name: &str) -> Option<BTreeMap<String, String>> {
-        self.lock().namespace(name).map(|namespace| namespace.metadata.labels.clone())
+        self.lock().cache.namespace(name).map(|namespace| namespace.metadata.labels.clone())
     }
 
     /// Refreshes the changed nodes, a few at a time. Does nothing before the first sync, when most pods are missing.
@@ -112,7 +112,7 @@ impl SharedCache {
             }
             self.refresh_in_batches();
             self.0.synced.send_replace(true);
-            let census = self.lock().census();
+            let census = self.lock().cache.census();
             tracing::info!(
                 nodes = census.nodes,
                 pods = census.pods,
@@ -122,18 +122,24 @@ impl SharedCache {
         }
         // In batches first, so that the tick itself has little to refresh under the lock.
         self.refresh_in_batches();
-        let mut cache = self.lock();
-        self.update_freshness(&mut cache, now);
-        cache.tick(now);
-        drop(cache);
-        let dropped = self.fresh().map_or(0, |mut cache| cache.nominate(now));
+        let mut view = self.lock();
+        self.update_freshness(&mut view, now);
+        let View { cache, reservation } = &mut *view;
+        reservation.tick(cache, now);
+        drop(view);
+        let dropped = self.fresh().map_or(0, |mut view| {
+            let View { cache, reservation } = &mut *view;
+            reservation.nominate(cache, now)
+        });
         self.0.metrics.cluster.nominations_dropped(dropped);
     }
 
     /// Updates the metrics. It visits every object, so once a second is enough.
     pub fn update_metrics(&self) {
-        let census = self.lock().census();
-        self.0.metrics.cluster.census(&census);
+        let view = self.lock();
+        let (cache, reservation) = (view.cache.census(), view.reservation.stats());
+        drop(view);
+        self.0.metrics.cluster.census(&cache, &reservation);
         for status in &self.0.watches {
             // Groups of DaemonSets other than apps share a label.
             let of_label = |other: &&Arc<WatchStatus>| other.resource == status.resource;
@@ -143,7 +149,9 @@ impl SharedCache {
     }
 
     fn refresh_in_batches(&self) {
-        while self.lock().refresh_some(BATCH, Instant::now()) {}
+        let refresh =
+            |View { cache, reservation }: &mut View| reservation.refresh_some(cache, BATCH, Instant::now());
+        while refresh(&mut self.lock()) {}
     }
 
     fn health(&self) -> Vec<WatchHealth> {
@@ -152,10 +160,10 @@ impl SharedCache {
 
     /// Feeds the health of the watches to the cache. Health is read under the lock: a watch reports its trouble before it takes the
     /// lock, so an older state cannot overwrite a newer one.
-    fn update_freshness(&self, cache: &mut Cache, now: Instant) {
+    fn update_freshness(&self, View { cache, reservation }: &mut View, now: Instant) {
         let health = self.health();
         let freshness = CacheFreshness::of(&health, now);
-        cache.observe_freshness(freshness);
+        reservation.observe_freshness(cache, freshness);
         let is_fresh = freshness.may_refuse(now);
         self.0.metrics.cluster.cache_fresh.set(i64::from(is_fresh));
         if self.0.is_fresh.swap(is_fresh, Ordering::AcqRel) == is_fresh {
@@ -175,22 +183,23 @@ impl SharedCache {
 }
 
 impl Deref for CacheGuard<'_> {
-    type Target = Cache;
+    type Target = View;
 
-    fn deref(&self) -> &Cache {
-        &self.cache
+    fn deref(&self) -> &View {
+        &self.view
     }
 }
 
 impl DerefMut for CacheGuard<'_> {
-    fn deref_mut(&mut self) -> &mut Cache {
-        &mut self.cache
+    fn deref_mut(&mut self) -> &mut View {
+        &mut self.view
     }
 }
 
 impl Drop for CacheGuard<'_> {
     fn drop(&mut self) {
-        let writes = self.cache.take_effects();
+        self.view.observe(Instant::now());
+        let writes = self.view.reservation.take_writes();
         // The writes of an incomplete cache may be wrong; gates ask again.
         if writes.is_empty() || !*self.inner.synced.borrow() {
             return;
@@ -221,8 +230,8 @@ mod tests {
             Arc::new(WatchStatus::new(WatchedResource::RuntimeClasses, false)),
         ];
         let metrics = Arc::new(Metrics::default());
-        let cache = Cache::new(Arc::new(Policy::default()), None);
-        let shared = SharedCache::new(cache, watches.clone(), metrics, |_| {});
+        let view = View::new(Arc::new(Policy::default()), None);
+        let shared = SharedCache::new(view, watches.clone(), metrics, |_| {});
         let now = Instant::now();
         shared.tick(now);
         assert!(!shared.is_synced() && shared.fresh().is_none());
@@ -246,8 +255,8 @@ mod tests {
     fn fresh_again_as_soon_as_the_first_watch_is_back() {
         let names = [WatchedResource::Nodes, WatchedResource::Pods];
         let watches = names.map(|name| Arc::new(WatchStatus::new(name, true)));
-        let cache = Cache::new(Arc::new(Policy::default()), None);
-        let shared = SharedCache::new(cache, watches.to_vec(), Arc::default(), |_| {});
+        let view = View::new(Arc::new(Policy::default()), None);
+        let shared = SharedCache::new(view, watches.to_vec(), Arc::default(), |_| {});
         watches.iter().for_each(|watch| watch.mark_listed());
         let begun = Instant::now();
         shared.tick(begun);

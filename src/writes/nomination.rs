@@ -18,7 +18,8 @@ use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::{FIELD_MANAGER, WRITE_TIMEOUT, WriteError};
-use crate::reservation::nomination::{Nomination, NominationOutcome};
+use crate::reservation::cluster_write::Nomination;
+use crate::reservation::nomination::NominationOutcome;
 use crate::telemetry::logs::chain;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::metrics::cluster::{WriteKind, WriteOutcome};

@@ -10,7 +10,7 @@ use kube::api::{DeleteParams, Patch, PatchParams};
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 
-use daemonset_warden::reservation::nomination::Nomination;
+use daemonset_warden::reservation::cluster_write::Nomination;
 
 use crate::harness::{
     ControlPlane, Extender, GONE_AFTER, NodeOptions, SchedulerOptions, TestExtender, TestNamespace, Warden,

@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 
 use daemonset_warden::api::extender_v1::ExtenderArgs;
 use daemonset_warden::policy::Policy;
+use daemonset_warden::reservation::filter;
+use daemonset_warden::reservation::filter::FilterResult;
 use daemonset_warden::reservation::filter_reason::FilterReason;
-use daemonset_warden::reservation::refusal;
-use daemonset_warden::reservation::refusal::{FilterResult, TargetNodeFilter};
+use daemonset_warden::reservation::target_node_filter::TargetNodeFilter;
 use proptest::prelude::*;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -17,7 +18,7 @@ fn filter(body: &[u8]) -> Result<FilterResult, String> {
     let args = ExtenderArgs::parse(body).map_err(|error| error.to_string())?;
     let policy = Policy::default();
     let judge = TargetNodeFilter::new(&policy, &args.pod);
-    Ok(refusal::answer(&args, |name, node| judge.as_ref().and_then(|judge| judge.refuse(name, node))))
+    Ok(filter::answer(&args, |name, node| judge.as_ref().and_then(|judge| judge.refuse(name, node))))
 }
 
 fn answer(args: &Value) -> Value {

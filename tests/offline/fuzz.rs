@@ -17,13 +17,15 @@ use daemonset_warden::api::admission_v1;
 use daemonset_warden::api::extender_v1::ExtenderArgs;
 use daemonset_warden::api::extender_v1::preemption::ExtenderPreemptionArgs;
 use daemonset_warden::api::json::Scanner;
+use daemonset_warden::cache::change::Change;
 use daemonset_warden::command::config;
 use daemonset_warden::command::config::ParseError;
 use daemonset_warden::command::explain::manifests;
 use daemonset_warden::explain::inventory::Inventory;
 use daemonset_warden::explain::{RowFilter, explain};
 use daemonset_warden::policy::{Level, Policy};
-use daemonset_warden::reservation::{preemption, refusal};
+use daemonset_warden::reservation::preemption::filter_candidates;
+use daemonset_warden::reservation::{Reservation, View, filter};
 use daemonset_warden::server::http::limits::Limits;
 use daemonset_warden::server::{AppState, router};
 use http_body_util::BodyExt;
@@ -95,14 +97,14 @@ fn patches_apply_and_leave_nothing_to_do() {
 #[test]
 fn filter_arguments() {
     let server = Server::new();
-    let mut cluster = cluster().cluster;
+    let View { cache, mut reservation } = view();
     fuzz("filter", &lines(FILTER), |input| {
         let (status, _) = server.post("/scheduler/filter", input);
         let parsed = ExtenderArgs::parse(input);
         assert_eq!(status, if parsed.is_ok() { StatusCode::OK } else { StatusCode::BAD_REQUEST });
         let Ok(args) = parsed else { return };
         assert!(serde_json::from_slice::<&RawValue>(input).is_ok(), "accepted what is no JSON");
-        let (result, _) = refusal::in_cluster(&mut cluster, &args, Instant::now());
+        let (result, _) = filter::filter_with_cache(&mut reservation, &cache, &args, Instant::now());
         assert!(
             serde_json::from_slice::<&RawValue>(&result.body.to_vec(input)).is_ok(),
             "answered what is no JSON"
@@ -114,15 +116,15 @@ fn filter_arguments() {
 #[test]
 fn preemption_arguments() {
     let server = Server::new();
-    let mut cluster = cluster().cluster;
+    let View { cache, mut reservation } = view();
     fuzz("preempt", &lines(PREEMPT), |input| {
         let (status, _) = server.post("/scheduler/preempt", input);
         let parsed = ExtenderPreemptionArgs::parse(input);
         assert_eq!(status, if parsed.is_ok() { StatusCode::OK } else { StatusCode::BAD_REQUEST });
         let Ok(args) = parsed else { return };
         let candidates = args.candidates();
-        let mut preemptor = cluster.preemptor(&args.pod, Instant::now());
-        let verdicts = preemption::judge(Policy::default().protect_daemon_pods, &mut preemptor, &candidates);
+        let mut call = reservation.begin_preemption(&cache, &args.pod, Instant::now());
+        let verdicts = filter_candidates(Policy::default().protect_daemon_pods, Some(&mut call), &candidates);
         let answer: Value =
             serde_json::from_slice(&args.to_result(|index| verdicts[index].is_none()).body).unwrap();
         let nodes = answer["NodeNameToMetaVictims"].as_object().unwrap();
@@ -145,7 +147,7 @@ fn manifests_to_explain() {
     let mut all = documents.clone();
     all.extend([CLUSTER.as_bytes()]);
     fuzz("explain", &all, |input| {
-        let mut inventory = Inventory::new(Arc::new(Policy::default()), Instant::now());
+        let mut inventory = Inventory::new(Arc::new(Policy::default()));
         // The objects before the fault are explained as well.
         let _ = manifests::parse(&String::from_utf8_lossy(input), &mut inventory);
         for row in explain(&inventory.cluster, &inventory.failures, &RowFilter::default()) {
@@ -222,9 +224,19 @@ fn lines(text: &'static str) -> Vec<&'static [u8]> {
 }
 
 fn cluster() -> Inventory {
-    let mut inventory = Inventory::new(Arc::new(Policy::default()), Instant::now());
+    let mut inventory = Inventory::new(Arc::new(Policy::default()));
     manifests::parse(CLUSTER, &mut inventory).unwrap();
     inventory
+}
+
+/// The cluster of the manifests, taken up by a reservation.
+fn view() -> View {
+    let cache = cluster().cluster;
+    let mut reservation = Reservation::new(cache.policy().clone(), None);
+    let daemon_sets = cache.daemon_sets().map(|(id, _)| Change::DaemonSetChanged(id));
+    let changes = daemon_sets.chain(cache.nodes().map(|(id, _)| Change::NodeAdded(id))).collect();
+    reservation.observe(&cache, changes, Instant::now());
+    View { cache, reservation }
 }
 
 /// The real router, without a cluster and with the default policy.

@@ -2,9 +2,9 @@
 
 use std::time::Instant;
 
-use crate::cache::node_info::NodeInfo;
 use crate::cache::{Cache, NodeId, PodId};
 use crate::policy::opt_out::is_opted_out;
+use crate::reservation::Reservation;
 use crate::reservation::hold::{Hold, HoldState};
 use crate::scheduling::host_ports::any_conflict;
 use crate::scheduling::resources::Resources;
@@ -17,17 +17,18 @@ pub(super) struct NominationCandidate {
     pub(super) is_wanting: bool,
 }
 
-impl Cache {
+impl Reservation {
     /// Returns the daemon pods of a node, in the order of its holds, that may be nominated together: room is held for them, the
     /// scheduler has tried and failed them, and none keeps another missing daemon pod out that would land without it. The node
     /// must have been worked out.
-    pub(super) fn nomination_candidates(&self, id: NodeId) -> Vec<NominationCandidate> {
-        let Some(node) = self.node_if_known(id) else { return Vec::new() };
+    pub(super) fn nomination_candidates(&self, cache: &Cache, id: NodeId) -> Vec<NominationCandidate> {
+        let Some(node) = cache.node_if_known(id) else { return Vec::new() };
+        let holds = &self.nodes[id].holds;
         let may_be = |hold: &Hold| {
-            let pod = hold.pending.filter(|_| hold.state == HoldState::Held)?;
-            self.may_be_nominated(pod, hold).then_some(pod)
+            let pod = hold.pod.pending.filter(|_| hold.state == HoldState::Held)?;
+            may_be_nominated(cache, pod, hold).then_some(pod)
         };
-        if !node.holds.iter().any(|hold| may_be(hold).is_some()) {
+        if !holds.iter().any(|hold| may_be(hold).is_some()) {
             return Vec::new();
         }
         let mut free = node.allocatable.clone();
@@ -35,7 +36,7 @@ impl Cache {
         let mut candidates = Vec::new();
         let mut above = free.clone();
         // The holds of missing pods are in the order of their priority, the highest first.
-        for equals in node.holds.chunk_by(|a, b| a.priority == b.priority) {
+        for equals in holds.chunk_by(|a, b| a.pod.priority == b.pod.priority) {
             let mut nominated: Vec<&Hold> = Vec::new();
             for hold in equals {
                 let (Some(pod), Some(held_since)) = (may_be(hold), hold.held_since) else { continue };
@@ -44,27 +45,27 @@ impl Cache {
                     nominated.pop();
                     continue;
                 }
-                let is_wanting = self.pod_by_id(pod).nominated.is_none() && would_refuse(node, hold, &free);
+                let is_wanting = cache.pod_by_id(pod).nominated.is_none() && would_refuse(holds, hold, &free);
                 candidates.push(NominationCandidate { pod, held_since, is_wanting });
             }
-            nominated.iter().for_each(|hold| above.subtract(&hold.need));
+            nominated.iter().for_each(|hold| above.subtract(&hold.pod.need));
         }
         candidates
     }
 
     /// The number of pods that may be nominated to a node, which must have been worked out.
     #[cfg(test)]
-    pub(crate) fn may_be_nominated_on(&self, id: NodeId) -> usize {
-        self.nomination_candidates(id).len()
+    pub(crate) fn may_be_nominated_on(&self, cache: &Cache, id: NodeId) -> usize {
+        self.nomination_candidates(cache, id).len()
     }
+}
 
-    fn may_be_nominated(&self, pod: PodId, hold: &Hold) -> bool {
-        let pod = self.pod_by_id(pod);
-        let is_opted_out = pod.daemon.as_ref().is_some_and(|daemon| is_opted_out(&daemon.labels));
-        // What the daemon's own pod still holds would count twice in the scheduler's sum.
-        let predecessor_has_left = hold.reserve == hold.need;
-        pod.failed_version().is_some() && !is_opted_out && predecessor_has_left
-    }
+fn may_be_nominated(cache: &Cache, pod: PodId, hold: &Hold) -> bool {
+    let pod = cache.pod_by_id(pod);
+    let is_opted_out = pod.daemon.as_ref().is_some_and(|daemon| is_opted_out(&daemon.labels));
+    // What the daemon's own pod still holds would count twice in the scheduler's sum.
+    let predecessor_has_left = hold.pod.reserved == hold.pod.need;
+    pod.failed_version().is_some() && !is_opted_out && predecessor_has_left
 }
 
 /// True if the nominated pods would keep out a missing daemon pod of their priority that has room without them. `above` is what is
@@ -74,37 +75,37 @@ fn keeps_out(above: &Resources, nominated: &[&Hold], other: &Hold) -> bool {
     let may_land = match other.state {
         HoldState::Held | HoldState::CannotFit => true,
         // Nothing is held for it, and only a pod that is there can land.
-        HoldState::Expired => other.pending.is_some(),
+        HoldState::Expired => other.pod.pending.is_some(),
         HoldState::NotMissing => false,
     };
-    if !may_land || above.lacks(&other.reserve).is_some() {
+    if !may_land || above.lacks(&other.pod.reserved).is_some() {
         return false;
     }
     let mut rest = above.clone();
     let mut takes_ports = false;
-    for hold in nominated.iter().filter(|hold| hold.daemon_set != other.daemon_set) {
-        rest.subtract(&hold.need);
-        takes_ports |= any_conflict(&hold.host_ports, &other.host_ports);
+    for hold in nominated.iter().filter(|hold| hold.pod.daemon_set != other.pod.daemon_set) {
+        rest.subtract(&hold.pod.need);
+        takes_ports |= any_conflict(&hold.pod.host_ports, &other.pod.host_ports);
     }
-    takes_ports || rest.lacks(&other.reserve).is_some()
+    takes_ports || rest.lacks(&other.pod.reserved).is_some()
 }
 
 /// True if there may be pods that fit on the node in the scheduler's eyes and that the hold refuses. Where nothing is free the
 /// scheduler itself keeps them off, and a nomination would only make it slower.
-fn would_refuse(node: &NodeInfo, hold: &Hold, free: &Resources) -> bool {
+fn would_refuse(holds: &[Hold], hold: &Hold, free: &Resources) -> bool {
     if free.pods <= 0 {
         return false;
     }
-    let held = node.holds.iter().filter(|hold| hold.state == HoldState::Held);
-    let takes_last_slots = free.pods <= held.map(|hold| hold.reserve.pods).sum();
-    let wants_ports = !hold.host_ports.is_empty();
+    let held = holds.iter().filter(|hold| hold.state == HoldState::Held);
+    let takes_last_slots = free.pods <= held.map(|hold| hold.pod.reserved.pods).sum();
+    let wants_ports = !hold.pod.host_ports.is_empty();
     // Pods ask for some CPU and some memory. One that asks for less has been refused before others are expected.
-    let usual = [(hold.reserve.milli_cpu, free.milli_cpu), (hold.reserve.memory, free.memory)];
+    let usual = [(hold.pod.reserved.milli_cpu, free.milli_cpu), (hold.pod.reserved.memory, free.memory)];
     let mut asked = usual.iter().filter(|(reserved, _)| *reserved > 0).peekable();
     let some_is_free = if asked.peek().is_some() && !hold.has_refused {
         asked.all(|(_, free)| *free > 0)
     } else {
-        free.has_some_of(&hold.reserve)
+        free.has_some_of(&hold.pod.reserved)
     };
     takes_last_slots || wants_ports || some_is_free
 }

@@ -6,9 +6,9 @@ use prometheus::{Gauge, IntCounter, IntGauge, Registry};
 
 use super::{Definition, Kind, counters, gauges, int_gauges};
 use crate::cache::CacheStats;
-use crate::reservation::cluster_write::ClusterWrite;
+use crate::reservation::ReservationStats;
+use crate::reservation::cluster_write::{ClusterWrite, Nomination};
 use crate::reservation::hold::EndReason;
-use crate::reservation::nomination::Nomination;
 
 label!(
     /// The watched kind.
@@ -298,27 +298,27 @@ impl ClusterMetrics {
     }
 
     /// Shows how much of everything there is.
-    pub fn census(&self, census: &CacheStats) {
+    pub fn census(&self, cache: &CacheStats, reservation: &ReservationStats) {
         let objects = [
-            (WatchedResource::Nodes, census.nodes),
-            (WatchedResource::Pods, census.pods),
-            (WatchedResource::DaemonSets, census.daemon_sets),
-            (WatchedResource::OtherDaemonSets, census.other_daemon_sets),
-            (WatchedResource::Namespaces, census.namespaces),
-            (WatchedResource::PriorityClasses, census.priority_classes),
-            (WatchedResource::LimitRanges, census.limit_ranges),
-            (WatchedResource::RuntimeClasses, census.runtime_classes),
-            (WatchedResource::ResourceQuotas, census.resource_quotas),
+            (WatchedResource::Nodes, cache.nodes),
+            (WatchedResource::Pods, cache.pods),
+            (WatchedResource::DaemonSets, cache.daemon_sets),
+            (WatchedResource::OtherDaemonSets, cache.other_daemon_sets),
+            (WatchedResource::Namespaces, cache.namespaces),
+            (WatchedResource::PriorityClasses, cache.priority_classes),
+            (WatchedResource::LimitRanges, cache.limit_ranges),
+            (WatchedResource::RuntimeClasses, cache.runtime_classes),
+            (WatchedResource::ResourceQuotas, cache.resource_quotas),
         ];
         for (resource, count) in objects {
             set(&self.objects[resource as usize], count);
         }
-        set(&self.holds, census.holds);
-        set(&self.gates_closed, census.closed_gates);
-        set(&self.assumed_pods, census.ledger);
-        set(&self.waiting, census.waiting);
-        set(&self.nominated, census.nominated);
-        set(&self.nominations_waiting, census.nominations_waiting);
+        set(&self.holds, reservation.holds);
+        set(&self.gates_closed, reservation.gates_closed);
+        set(&self.assumed_pods, reservation.assumed_pods);
+        set(&self.waiting, reservation.waiting);
+        set(&self.nominated, reservation.nominated);
+        set(&self.nominations_waiting, reservation.nominations_waiting);
     }
 }
 

@@ -15,8 +15,9 @@ use daemonset_warden::api::policy_objects::{
 use daemonset_warden::cache::Cache;
 use daemonset_warden::cli::SchedulerConfigArgs;
 use daemonset_warden::command::scheduler_config::render;
+use daemonset_warden::explain::create_failures::CreateFailures;
 use daemonset_warden::explain::{RowFilter, explain};
-use daemonset_warden::reservation::refusal;
+use daemonset_warden::reservation::{View, filter};
 use daemonset_warden::telemetry::metrics::Metrics;
 use daemonset_warden::tls::names::CertificateNames;
 use daemonset_warden::tls::rotation_plan::decide;
@@ -31,7 +32,7 @@ use kube::core::GroupVersionKind;
 use kube::discovery::ApiResource;
 use serde_json::Value;
 
-use super::{cluster, fuzz, lines};
+use super::{fuzz, lines, view};
 use crate::support::crypto;
 
 const OBJECTS: &str = include_str!("../../data/fuzz/objects.jsonl");
@@ -40,36 +41,38 @@ const NOW: i64 = 1_800_000_000;
 
 #[test]
 fn objects_of_watches() {
-    let mut inventory = cluster();
+    let mut view = view();
     let body = br#"{"Pod":{"metadata":{"name":"p","namespace":"shop","uid":"u"},"spec":{"containers":[{"name":"c"}]}},"NodeNames":["n1","n2"]}"#;
     let args = daemonset_warden::api::extender_v1::ExtenderArgs::parse(body).unwrap();
     fuzz("watches", &lines(OBJECTS), |input| {
-        let cluster = &mut inventory.cluster;
+        let cache = &mut view.cache;
         // As each watched kind: an object of another kind is one more input that is nearly right.
-        passes::<Node>(input, "", "Node", cluster);
-        passes::<Pod>(input, "", "Pod", cluster);
-        passes::<DaemonSet>(input, "apps", "DaemonSet", cluster);
-        passes::<Namespace>(input, "", "Namespace", cluster);
-        passes::<PriorityClass>(input, "scheduling.k8s.io", "PriorityClass", cluster);
-        passes::<RuntimeClass>(input, "node.k8s.io", "RuntimeClass", cluster);
-        passes::<LimitRange>(input, "", "LimitRange", cluster);
-        passes::<ResourceQuota>(input, "", "ResourceQuota", cluster);
-        let (result, _) = refusal::in_cluster(cluster, &args, Instant::now());
+        passes::<Node>(input, "", "Node", cache);
+        passes::<Pod>(input, "", "Pod", cache);
+        passes::<DaemonSet>(input, "apps", "DaemonSet", cache);
+        passes::<Namespace>(input, "", "Namespace", cache);
+        passes::<PriorityClass>(input, "scheduling.k8s.io", "PriorityClass", cache);
+        passes::<RuntimeClass>(input, "node.k8s.io", "RuntimeClass", cache);
+        passes::<LimitRange>(input, "", "LimitRange", cache);
+        passes::<ResourceQuota>(input, "", "ResourceQuota", cache);
+        view.observe(Instant::now());
+        let View { cache, reservation } = &mut view;
+        let (result, _) = filter::filter_with_cache(reservation, cache, &args, Instant::now());
         assert!(serde_json::from_slice::<Value>(&result.body.to_vec(body)).is_ok());
-        cluster.take_effects();
-        // Starts again with a new cache, so that one faulty object does not affect all later inputs.
-        if cluster.nodes().count() > 50 || cluster.pods().count() > 50 {
-            inventory = super::cluster();
+        reservation.take_writes();
+        // Starts again with a new view, so that one faulty object does not affect all later inputs.
+        if cache.nodes().count() > 50 || cache.pods().count() > 50 {
+            view = super::view();
         }
     });
     assert!(
-        explain(&inventory.cluster, &inventory.failures, &RowFilter::default())
+        explain(&view.cache, &CreateFailures::default(), &RowFilter::default())
             .all(|row| serde_json::to_string(&row).is_ok())
     );
 }
 
 /// Decodes a watch event and a list that contain `input`, and applies the objects to the cache.
-fn passes<T: WatchedKind>(input: &[u8], group: &str, kind: &str, cluster: &mut Cache) {
+fn passes<T: WatchedKind>(input: &[u8], group: &str, kind: &str, cache: &mut Cache) {
     let kind = ApiResource::from_gvk(&GroupVersionKind::gvk(group, "v1", kind));
     let event = [br#"{"type":"MODIFIED","object":"#, input, b"}"].concat();
     let event = serde_json::from_slice::<WatchEvent<TrimmedObject<T>>>(&event);
@@ -84,10 +87,10 @@ fn passes<T: WatchedKind>(input: &[u8], group: &str, kind: &str, cluster: &mut C
             Ok(object) => {
                 let key = object.key();
                 let again = object.clone();
-                object.apply(cluster, &kind, Instant::now());
-                T::known(cluster, &kind);
-                T::remove(&key, cluster, Instant::now());
-                again.apply(cluster, &kind, Instant::now());
+                object.apply(cache, &kind);
+                T::known(cache, &kind);
+                T::remove(&key, cache);
+                again.apply(cache, &kind);
             }
             Err(unreadable) => assert!(!unreadable.error.is_empty()),
         }

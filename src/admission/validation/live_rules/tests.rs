@@ -1,7 +1,6 @@
 //! Every rule on a small cluster: what it finds, and where it is silent.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use super::*;
 use crate::api::meta::TypeMeta;
@@ -10,7 +9,7 @@ use crate::policy::Policy;
 
 /// A cluster of these objects: `kind` and the rest as JSON.
 fn observed(objects: &[(&str, &str)]) -> Inventory {
-    let mut observed = Inventory::new(Arc::new(Policy::default()), Instant::now());
+    let mut observed = Inventory::new(Arc::new(Policy::default()));
     for (kind, json) in objects {
         let api_version = match *kind {
             "DaemonSet" => "apps/v1",

@@ -90,7 +90,7 @@ fn wanted_by_namespace() {
         world.node("n1", json!({}));
         world.namespace("default", change);
         assert_eq!(!world.missing("n1").is_empty(), expected, "{what}");
-        world.cluster.delete_namespace("default");
+        world.delete_namespace("default");
         assert!(world.missing("n1").is_empty(), "{what}: without its namespace");
     }
 }
@@ -156,7 +156,7 @@ fn a_node_of_the_same_name_is_another() {
     world.daemon_set("d", json!({}));
     world.node("n1", json!({}));
     assert_eq!(world.ask_one(&pod("p", "800m"), "n1"), Some(FilterReason::Reserved));
-    world.cluster.delete_node("n1", world.now);
+    world.delete_node("n1");
     assert_eq!(world.ask_one(&pod("p", "800m"), "n1"), None);
     world.node("n1", json!({"metadata": {"uid": "another"}}));
     assert_eq!(world.ask_one(&pod("p", "800m"), "n1"), Some(FilterReason::Reserved));

@@ -42,7 +42,7 @@ fn every_way_to_end() {
 
     let mut world = held();
     world.pass(4);
-    world.cluster.delete_daemon_set("ds-d", world.now);
+    world.delete_daemon_set("ds-d");
     assert_eq!(
         world.effects(),
         [ended(EndReason::NotWanted), wake()],
@@ -51,18 +51,18 @@ fn every_way_to_end() {
 
     let mut world = held();
     world.pass(4);
-    world.cluster.delete_namespace("default");
+    world.delete_namespace("default");
     assert_eq!(world.effects(), [ended(EndReason::NotWanted), wake()]);
 
     let mut world = held();
     world.pod(&priority(on(pod("vip", "800m"), "n1"), 5));
     assert_eq!(world.effects(), [ended(EndReason::CannotFit), wake()]);
-    world.cluster.delete_pod("vip", world.now);
+    world.delete_pod("vip");
     world.ask_one(&pod("p", "800m"), "n1");
     assert!(world.effects().contains(&ExpectedWrite::Holding("d".into())), "it can again");
 
     let mut world = held();
-    world.cluster.delete_node("n1", world.now);
+    world.delete_node("n1");
     assert_eq!(world.effects(), [ended(EndReason::NodeGone)]);
 
     let mut world = held();
@@ -120,7 +120,7 @@ fn only_time_in_which_it_keeps_somebody_off_counts() {
         world.pass(2);
         world.pod(&on(pod("o", "900m"), "n1"));
         world.pass(7);
-        world.cluster.delete_pod("o", world.now);
+        world.delete_pod("o");
         world.effects();
     }
     world.pass(1);
@@ -140,12 +140,12 @@ fn armed_again() {
     let keeps = |world: &mut TestCluster| world.ask_one(&pod("p", "800m"), "n1").is_some();
     let mut world = expired();
     world.pod(&on(daemon_pod("d", "n1"), "n1"));
-    world.cluster.refresh_all(world.now);
-    world.cluster.delete_pod("d-n1", world.now);
+    world.refresh_all();
+    world.delete_pod("d-n1");
     assert!(keeps(&mut world), "landed once");
     let mut world = expired();
     world.pod(&daemon_pod("d", "n1"));
-    world.cluster.delete_pod("d-n1", world.now);
+    world.delete_pod("d-n1");
     world.pod(&daemon_pod("d", "n1"));
     assert!(!keeps(&mut world), "a new pod is not enough");
     let mut world = expired();
@@ -159,7 +159,7 @@ fn armed_again() {
     assert!(keeps(&mut world), "another node");
     let mut world = expired();
     world.node("n1", json!({"metadata": {"labels": {"daemonset-warden.io/ignore": "true"}}}));
-    world.cluster.refresh_all(world.now);
+    world.refresh_all();
     world.node("n1", json!({}));
     assert!(!keeps(&mut world), "a label that comes and goes");
 
@@ -191,13 +191,13 @@ fn room_that_opens_wakes() {
     assert_eq!(world.effects(), [wake()], "the node has grown, and we may have been asked before we saw it");
 
     let mut world = held();
-    world.cluster.delete_pod("p", world.now);
-    world.cluster.delete_daemon_set("ds-d", world.now);
+    world.delete_pod("p");
+    world.delete_daemon_set("ds-d");
     assert_eq!(world.effects(), [ended(EndReason::NotWanted)], "nobody waits");
     let mut world = held();
     assert_eq!(world.ask(&pod("p", "800m"), &["n1", "n2"]), [Some(FilterReason::Reserved), None]);
     world.pass(3);
-    world.cluster.delete_daemon_set("ds-d", world.now);
+    world.delete_daemon_set("ds-d");
     assert_eq!(world.effects(), [ended(EndReason::NotWanted)], "it passed elsewhere");
 }
 
@@ -272,7 +272,7 @@ fn gates_end() {
     assert_eq!(world.effects(), [ExpectedWrite::GateExpired("d".into()), wake()]);
     assert_eq!(world.ask_one(&asks, "n1"), None);
     world.node("n1", json!({"metadata": {"labels": {"daemonset-warden.io/ignore": "true"}}}));
-    world.cluster.refresh_all(world.now);
+    world.refresh_all();
     world.node("n1", json!({}));
     assert_eq!(world.ask_one(&asks, "n1"), None, "a label that comes and goes");
 

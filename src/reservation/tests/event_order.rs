@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::reservation::hold::HoldState;
+use crate::reservation::node_reservation::NodeReservation;
 
 /// The objects as they are after the events.
 #[derive(Debug, Default)]
@@ -136,16 +137,15 @@ fn random_pod(dice: &mut SeededRandom, name: &str) -> Value {
 
 /// One event, applied to the world and to the objects.
 fn step(world: &mut TestCluster, objects: &mut Objects, kind: u8, dice: &mut SeededRandom) {
-    let now = world.now;
     match kind {
         0..=2 => {
             let name = dice.pick(&NODES);
             if dice.one_in(4) {
                 objects.nodes.remove(name);
-                world.cluster.delete_node(name, now);
+                world.delete_node(name);
             } else {
                 let node = random_node(dice, name);
-                world.cluster.apply_node(object(node.clone(), json!({})), now);
+                world.event(|cache| cache.apply_node(object(node.clone(), json!({}))));
                 objects.nodes.insert(name.to_owned(), node);
             }
         }
@@ -153,7 +153,7 @@ fn step(world: &mut TestCluster, objects: &mut Objects, kind: u8, dice: &mut See
             let name = dice.pick(&["p1", "p2", "p3", "p4", "p5", "p6"]);
             if dice.one_in(4) {
                 objects.pods.remove(name);
-                world.cluster.delete_pod(name, now);
+                world.delete_pod(name);
             } else {
                 let pod = random_pod(dice, name);
                 world.pod(&pod);
@@ -164,10 +164,10 @@ fn step(world: &mut TestCluster, objects: &mut Objects, kind: u8, dice: &mut See
             let name = dice.pick(&SETS);
             if dice.one_in(4) {
                 objects.daemon_sets.remove(name);
-                world.cluster.delete_daemon_set(&format!("ds-{name}"), now);
+                world.delete_daemon_set(&format!("ds-{name}"));
             } else {
                 let set = random_daemon_set(dice, name);
-                world.cluster.apply_daemon_set("apps", object(set.clone(), json!({})));
+                world.event(|cache| cache.apply_daemon_set("apps", object(set.clone(), json!({}))));
                 objects.daemon_sets.insert(name.to_owned(), set);
             }
         }
@@ -175,42 +175,41 @@ fn step(world: &mut TestCluster, objects: &mut Objects, kind: u8, dice: &mut See
             let name = dice.pick(&NAMESPACES);
             if dice.one_in(3) {
                 objects.namespaces.remove(name);
-                world.cluster.delete_namespace(name);
+                world.delete_namespace(name);
             } else {
                 let ignore = dice.pick(&["true", "false", "false"]);
                 let labels = json!({"daemonset-warden.io/ignore": ignore});
                 let namespace = json!({"metadata": {"name": name, "labels": labels}});
-                world.cluster.apply_namespace(object(namespace.clone(), json!({})));
+                world.event(|cache| cache.apply_namespace(object(namespace.clone(), json!({}))));
                 objects.namespaces.insert(name.to_owned(), namespace);
             }
         }
         13 => {
             if dice.one_in(2) {
                 objects.priority_classes.remove("high");
-                world.cluster.delete_priority_class("high");
+                world.event(|cache| cache.delete_priority_class("high"));
             } else {
                 let class = json!({"metadata": {"name": "high"}, "value": dice.roll(2) * 100, "globalDefault": dice.one_in(2)});
-                world.cluster.apply_priority_class(object(class.clone(), json!({})));
+                world.event(|cache| cache.apply_priority_class(object(class.clone(), json!({}))));
                 objects.priority_classes.insert("high".to_owned(), class);
             }
         }
         14 => {
             if dice.one_in(2) {
                 objects.limit_ranges.remove("l");
-                world.cluster.delete_limit_range("default", "l");
+                world.event(|cache| cache.delete_limit_range("default", "l"));
             } else {
                 let limits =
                     json!([{"type": "Container", "defaultRequest": {"cpu": dice.pick(&["50m", "250m"])}}]);
                 let range =
                     json!({"metadata": {"name": "l", "namespace": "default"}, "spec": {"limits": limits}});
-                world.cluster.apply_limit_range(object(range.clone(), json!({})));
+                world.event(|cache| cache.apply_limit_range(object(range.clone(), json!({}))));
                 objects.limit_ranges.insert("l".to_owned(), range);
             }
         }
         15 => {
             world.now += Duration::from_millis(dice.roll(3000));
-            let now = world.now;
-            world.cluster.tick(now);
+            world.tick();
         }
         _ => {
             let asks = random_pod(dice, dice_name(kind));
@@ -225,111 +224,103 @@ fn dice_name(kind: u8) -> &'static str {
 
 fn rebuilt(objects: &Objects) -> TestCluster {
     let mut world = TestCluster::new();
-    world.cluster.delete_namespace("default");
+    world.delete_namespace("default");
     for pod in objects.pods.values().rev() {
         world.pod(pod);
     }
     for set in objects.daemon_sets.values().rev() {
-        world.cluster.apply_daemon_set("apps", object(set.clone(), json!({})));
+        world.event(|cache| cache.apply_daemon_set("apps", object(set.clone(), json!({}))));
     }
     for node in objects.nodes.values().rev() {
-        world.cluster.apply_node(object(node.clone(), json!({})), world.now);
+        world.event(|cache| cache.apply_node(object(node.clone(), json!({}))));
     }
     for class in objects.priority_classes.values() {
-        world.cluster.apply_priority_class(object(class.clone(), json!({})));
+        world.event(|cache| cache.apply_priority_class(object(class.clone(), json!({}))));
     }
     for range in objects.limit_ranges.values() {
-        world.cluster.apply_limit_range(object(range.clone(), json!({})));
+        world.event(|cache| cache.apply_limit_range(object(range.clone(), json!({}))));
     }
     for namespace in objects.namespaces.values() {
-        world.cluster.apply_namespace(object(namespace.clone(), json!({})));
+        world.event(|cache| cache.apply_namespace(object(namespace.clone(), json!({}))));
     }
     world
 }
 
 /// All that is worked out, by names: ids differ.
 fn summary(world: &mut TestCluster) -> Value {
-    world.cluster.refresh_all(world.now);
-    let cluster = &world.cluster;
+    world.refresh_all();
+    let View { cache: cluster, reservation } = &world.view;
     let set_name = |id: &usize| cluster.daemon_set_by_id(*id).uid.to_string();
     let pod_names = |ids: &[usize]| -> BTreeSet<String> {
         ids.iter().map(|id| cluster.pod_by_id(*id).uid.to_string()).collect()
     };
     let mut nodes = BTreeMap::new();
     for (id, node) in cluster.nodes() {
-        let missing = cluster.missing_on(id);
+        let row = &reservation.nodes[id];
+        let missing = reservation.missing_on(cluster, id);
         let missing: BTreeMap<String, String> = missing
             .iter()
             .map(|pod| {
                 let pending = pod.pending.map(|pod| cluster.pod_by_id(pod).uid.clone());
                 (
                     set_name(&pod.daemon_set),
-                    format!("{} {:?} {:?} {:?}", pod.priority, pod.need, pod.reserve, pending),
+                    format!("{} {:?} {:?} {:?}", pod.priority, pod.need, pod.reserved, pending),
                 )
             })
             .collect();
-        let holds = node.holds.iter().filter(|hold| hold.state != HoldState::NotMissing);
+        let holds = row.holds.iter().filter(|hold| hold.state != HoldState::NotMissing);
         let holds: BTreeMap<String, String> = holds
             .map(|hold| {
                 (
-                    set_name(&hold.daemon_set),
-                    format!("{:?} {:?} {} {:?}", hold.state, hold.reserve, hold.suffices, hold.priority),
+                    set_name(&hold.pod.daemon_set),
+                    format!(
+                        "{:?} {:?} {} {:?}",
+                        hold.state, hold.pod.reserved, hold.suffices, hold.pod.priority
+                    ),
                 )
             })
             .collect();
-        let wanted: BTreeSet<String> = node.wanted.iter().map(set_name).collect();
-        assert_eq!(wanted.len(), node.wanted.len());
+        let wanted: BTreeSet<String> = row.desired.iter().map(set_name).collect();
+        assert_eq!(wanted.len(), row.desired.len());
         let summary = json!({
             "used": format!("{:?}", node.used), "allocatable": format!("{:?}", node.allocatable), "wanted": wanted,
-            "highest": node.highest_wanted_priority, "kept": node.is_kept, "missing": missing, "holds": holds,
+            "highest": row.highest_desired_priority, "kept": row.has_hold_or_gate, "missing": missing, "holds": holds,
             "pods": pod_names(&node.pods), "nominated": pod_names(&node.nominated), "daemons": pod_names(&node.daemon_pods),
-            "may be nominated": cluster.may_be_nominated_on(id),
+            "may be nominated": reservation.may_be_nominated_on(cluster, id),
         });
         nodes.insert(node.name.to_string(), summary);
     }
     let sets: BTreeMap<String, Value> = cluster
         .daemon_sets()
-        .map(|(_, info)| {
+        .map(|(id, info)| {
             let pods: Vec<usize> = info.pods.iter().copied().collect();
             let newest = info.newest.map(|pod| cluster.pod_by_id(pod).uid.to_string());
-            let summary = json!({"pods": pod_names(&pods), "newest": newest, "weight": format!("{:?}", info.weight), "holds": info.may_hold});
+            let summary = json!({"pods": pod_names(&pods), "newest": newest, "weight": format!("{:?}", info.weight), "holds": reservation.daemon_sets[id].may_hold});
             (info.uid.to_string(), summary)
         })
         .collect();
     json!({"nodes": nodes, "sets": sets})
 }
 
-/// Every id that is kept anywhere is of something that exists, and is there once.
-fn check_ids(cluster: &Cache) {
-    for (id, node) in cluster.nodes() {
-        assert_eq!(cluster.node(&node.name).unwrap().0, id);
-        assert!(!node.is_unused(), "{} is kept for nothing", node.name);
-        for list in [&node.pods, &node.nominated, &node.daemon_pods] {
-            let unique: BTreeSet<_> = list.iter().collect();
-            assert_eq!(unique.len(), list.len());
-            assert!(list.iter().all(|pod| cluster.pods.contains(*pod)));
+/// Every id that is kept anywhere is of something that exists, and is there once; what nothing mentions has no record.
+fn check_ids(View { cache, reservation }: &View) {
+    cache.check_ids();
+    let is_daemon_set = |id: usize, uid: &Arc<str>| cache.daemon_set(uid).is_some_and(|(own, _)| own == id);
+    for (id, row) in reservation.nodes.iter().enumerate() {
+        assert!(cache.node_if_known(id).is_some() || row.is_empty(), "a record of no node");
+        assert!(row.desired.iter().all(|set| cache.daemon_set_if_known(*set).is_some()));
+        for hold in &row.holds {
+            assert!(is_daemon_set(hold.pod.daemon_set, &hold.daemon_set_uid));
+            let pending = hold.pod.pending;
+            assert!(row.is_dirty || pending.is_none_or(|pod| cache.pod_if_known(pod).is_some()));
         }
-        assert!(node.wanted.iter().all(|set| cluster.daemon_sets.contains(*set)));
-        for hold in &node.holds {
-            assert_eq!(cluster.daemon_sets[hold.daemon_set].uid, hold.daemon_set_uid);
-            assert!(node.is_dirty || hold.pending.is_none_or(|pod| cluster.pods.contains(pod)));
-        }
-        assert!(
-            node.gates.iter().all(|gate| cluster.daemon_sets[gate.daemon_set].uid == gate.daemon_set_uid)
-        );
+        assert!(row.gates.iter().all(|gate| is_daemon_set(gate.daemon_set, &gate.daemon_set_uid)));
     }
-    for (id, pod) in cluster.pods() {
-        assert_eq!(cluster.pod_ids[&pod.uid], id);
-        assert_eq!(cluster.failed_ordinary.contains(&id), pod.placement.is_some());
-        let target = pod.daemon.as_ref().and_then(|daemon| daemon.target);
-        assert!(
-            [pod.node, pod.nominated, target].into_iter().flatten().all(|node| cluster.nodes.contains(node))
-        );
-        if let Some(set) = pod.daemon.as_ref().and_then(|daemon| daemon.daemon_set) {
-            assert!(cluster.daemon_sets[set].pods.contains(&id));
-        }
+    for (id, row) in reservation.daemon_sets.iter().enumerate() {
+        let info = cache.daemon_set_if_known(id);
+        assert_eq!(&*row.subject.uid, info.map_or("", |info| &*info.uid));
+        assert!(info.is_some() || !row.restricts_nodes());
     }
-    assert!(cluster.pods_by_owner.values().flatten().all(|pod| cluster.pods.contains(*pod)));
 }
 
 proptest! {
@@ -342,29 +333,28 @@ proptest! {
         objects.namespaces.insert("default".to_owned(), json!({"metadata": {"name": "default"}}));
         for (at, (kind, dice)) in events.into_iter().enumerate() {
             step(&mut world, &mut objects, kind, &mut SeededRandom(dice));
-            check_ids(&world.cluster);
+            check_ids(&world.view);
             if at % 8 == 0 {
                 prop_assert_eq!(summary(&mut world), summary(&mut rebuilt(&objects)));
             }
         }
         prop_assert_eq!(summary(&mut world), summary(&mut rebuilt(&objects)));
-        check_ids(&world.cluster);
+        check_ids(&world.view);
 
-        for name in world.cluster.node_names() {
-            world.cluster.delete_node(&name, world.now);
+        for name in world.view.cache.node_names() {
+            world.delete_node(&name);
         }
-        for uid in world.cluster.daemon_set_uids("apps", "") {
-            world.cluster.delete_daemon_set(&uid, world.now);
+        for uid in world.view.cache.daemon_set_uids("apps", "") {
+            world.delete_daemon_set(&uid);
         }
-        for uid in world.cluster.pod_uids() {
-            world.cluster.delete_pod(&uid, world.now);
+        for uid in world.view.cache.pod_uids() {
+            world.delete_pod(&uid);
         }
         world.pass(60);
-        let cluster = &world.cluster;
-        prop_assert!(cluster.nodes.is_empty() && cluster.node_ids.is_empty());
-        prop_assert!(cluster.pods.is_empty() && cluster.pod_ids.is_empty() && cluster.pods_by_owner.is_empty());
-        prop_assert!(cluster.failed_ordinary.is_empty());
-        prop_assert!(cluster.daemon_sets.is_empty() && cluster.daemon_set_ids.is_empty());
-        prop_assert!(cluster.dirty.is_empty() && cluster.waiting.is_empty() && cluster.ledger.is_empty());
+        let View { cache, reservation } = &world.view;
+        prop_assert!(cache.is_empty());
+        prop_assert!(reservation.nodes.iter().all(NodeReservation::is_empty));
+        prop_assert!(reservation.nominations.remembers_nothing());
+        prop_assert!(reservation.dirty.is_empty() && reservation.waiting.is_empty() && reservation.assumed.is_empty());
     }
 }

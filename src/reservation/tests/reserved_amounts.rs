@@ -51,9 +51,9 @@ fn reserve_by_template() {
         let mut world = TestCluster::new();
         let limits = json!([{"type": "Container", "defaultRequest": {"cpu": "250m"}}]);
         let range = json!({"metadata": {"name": "l", "namespace": "default"}, "spec": {"limits": limits}});
-        world.cluster.apply_limit_range(object(range, json!({})));
+        world.event(|cache| cache.apply_limit_range(object(range, json!({}))));
         let class = json!({"metadata": {"name": "vm"}, "overhead": {"podFixed": {"cpu": "100m"}}});
-        world.cluster.apply_runtime_class(object(class, json!({})));
+        world.event(|cache| cache.apply_runtime_class(object(class, json!({}))));
         world.node("n1", json!({}));
         world.daemon_set("d", change);
         assert_eq!(room(&mut world), expected, "{what}");
@@ -155,13 +155,13 @@ fn priority_by_class() {
     };
     assert!(refused(&mut world, 0) && !refused(&mut world, 1), "the class is not there");
     let class = json!({"metadata": {"name": "high"}, "value": 100});
-    world.cluster.apply_priority_class(object(class, json!({})));
+    world.event(|cache| cache.apply_priority_class(object(class, json!({}))));
     assert!(refused(&mut world, 100) && !refused(&mut world, 101));
     world.daemon_set("d", json!({}));
     assert!(refused(&mut world, 0) && !refused(&mut world, 1), "no class");
     for (name, value) in [("usual", 7), ("more", 70)] {
         let class = json!({"metadata": {"name": name}, "value": value, "globalDefault": true});
-        world.cluster.apply_priority_class(object(class, json!({})));
+        world.event(|cache| cache.apply_priority_class(object(class, json!({}))));
     }
     assert!(refused(&mut world, 7) && !refused(&mut world, 8), "the least of the defaults");
 }
@@ -265,7 +265,7 @@ fn absurd_pods_leave_nothing_behind() {
         world.pod(&on(pod(name, "99999999999999999999"), "n1"));
     }
     for name in ["a", "b"] {
-        world.cluster.delete_pod(name, world.now);
+        world.delete_pod(name);
     }
     assert_eq!(room(&mut world), 700);
 }

@@ -3,24 +3,24 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::daemonset_info::GateKind;
-use super::{Cache, DaemonSetId, NodeId};
-use crate::reservation::cluster_write::ClusterWrite;
-use crate::reservation::gate::{Gate, first_ready_annotation};
+use super::Reservation;
+use super::cluster_write::ClusterWrite;
+use super::gate::{Gate, GateKind, first_ready_annotation};
+use crate::cache::{Cache, DaemonSetId, NodeId};
 
-impl Cache {
-    pub(super) fn refresh_gates(&mut self, id: NodeId, now: Instant) {
+impl Reservation {
+    pub(super) fn refresh_gates(&mut self, cache: &Cache, id: NodeId, now: Instant) {
         let gated = |daemon_set: &&DaemonSetId| self.daemon_sets[**daemon_set].gate.is_some();
-        let wanted: Vec<DaemonSetId> = self.nodes[id].wanted.iter().filter(gated).copied().collect();
-        if wanted.is_empty() && self.nodes[id].gates.is_empty() {
+        let desired: Vec<DaemonSetId> = self.nodes[id].desired.iter().filter(gated).copied().collect();
+        if desired.is_empty() && self.nodes[id].gates.is_empty() {
             return;
         }
         let mut gates = std::mem::take(&mut self.nodes[id].gates);
         let was_closed = gates.iter().any(|gate| gate.is_closed);
-        let mut kept = Vec::with_capacity(wanted.len());
+        let mut kept = Vec::with_capacity(desired.len());
         let mut any_is_ready = false;
-        for daemon_set in wanted {
-            let info = &self.daemon_sets[daemon_set];
+        for daemon_set in desired {
+            let Some(info) = cache.daemon_set_if_known(daemon_set) else { continue };
             let at = gates.iter().position(|gate| gate.daemon_set == daemon_set);
             let mut gate = match at {
                 Some(at) => gates.swap_remove(at),
@@ -29,19 +29,19 @@ impl Cache {
             if gate.template_version != info.template_version {
                 gate.rearm(info.template_version, now);
             }
-            let is_ready = self.is_ready_on(id, daemon_set);
+            let is_ready = is_ready_on(cache, id, daemon_set);
             any_is_ready |= is_ready;
             gate.was_ready |= is_ready;
-            let first_only = info.gate == Some(GateKind::FirstReady);
-            let is_remembered = first_only && self.is_remembered(id, &info.uid);
+            let first_only = self.daemon_sets[daemon_set].gate == Some(GateKind::FirstReady);
+            let is_remembered = first_only && is_remembered(cache, id, &info.uid);
             if is_ready || first_only && (is_remembered || gate.was_ready) {
                 gate.opened();
             } else {
                 gate.is_closed = !gate.is_expired;
             }
             if first_only && gate.was_ready && !is_remembered && gate.asks_to_remember(now) {
-                let (node, daemon_set_uid) = (self.nodes[id].name.clone(), info.uid.clone());
-                self.effects.push(ClusterWrite::RecordFirstReady { node, daemon_set_uid });
+                let (node, daemon_set_uid) = (cache.node_by_id(id).name.clone(), info.uid.clone());
+                self.writes.push(ClusterWrite::RecordFirstReady { node, daemon_set_uid });
             }
             kept.push(gate);
         }
@@ -56,23 +56,19 @@ impl Cache {
         self.nodes[id].gates = kept;
         if was_closed && !is_closed {
             // A pod that has become Ready is an event of the cluster; that nothing is waited for any more need not be.
-            if any_is_ready { self.opened(id, now) } else { self.wake(id) }
+            if any_is_ready { self.room_freed(cache, id, now) } else { self.wake(cache, id) }
         }
     }
+}
 
-    fn is_ready_on(&self, id: NodeId, daemon_set: DaemonSetId) -> bool {
-        self.nodes[id].daemon_pods.iter().map(|pod| &self.pods[*pod]).any(|pod| {
-            pod.is_of(daemon_set)
-                && pod.node.is_some()
-                && pod.is_live()
-                && pod.is_ready
-                && !pod.is_terminating
-        })
-    }
+fn is_ready_on(cache: &Cache, id: NodeId, daemon_set: DaemonSetId) -> bool {
+    cache.node_by_id(id).daemon_pods.iter().map(|pod| cache.pod_by_id(*pod)).any(|pod| {
+        pod.is_of(daemon_set) && pod.node.is_some() && pod.is_live() && pod.is_ready && !pod.is_terminating
+    })
+}
 
-    fn is_remembered(&self, id: NodeId, daemon_set_uid: &Arc<str>) -> bool {
-        let node = self.nodes[id].node.as_ref();
-        let key = first_ready_annotation(daemon_set_uid);
-        node.is_some_and(|node| node.metadata.annotations.contains_key(&key))
-    }
+fn is_remembered(cache: &Cache, id: NodeId, daemon_set_uid: &Arc<str>) -> bool {
+    let node = cache.node_by_id(id).node.as_ref();
+    let key = first_ready_annotation(daemon_set_uid);
+    node.is_some_and(|node| node.metadata.annotations.contains_key(&key))
 }

@@ -6,9 +6,7 @@ use std::ops::{Deref, DerefMut};
 use proptest::prelude::*;
 
 use super::*;
-use crate::cache::freshness::CacheFreshness;
 use crate::policy::{Policy, ReservationMode};
-use crate::reservation::nomination::{Nomination, NominationOutcome};
 
 /// A pod of `daemon_set` for `node` that the scheduler has tried and failed, at a version of its own.
 fn failed(daemon_set: &str, node: &str, version: u64) -> Value {
@@ -80,10 +78,9 @@ impl Stage {
 
     /// The nominations that are decided now, and how many pods were left out.
     fn nominate(&mut self) -> (Vec<Nomination>, usize) {
-        let now = self.now;
-        self.cluster.tick(now);
-        let dropped = self.cluster.nominate(now);
-        let effects = self.cluster.take_effects().into_iter();
+        self.tick();
+        let dropped = self.world.nominate();
+        let effects = self.view.reservation.take_writes().into_iter();
         let of =
             |effect| if let ClusterWrite::Nominate(nomination) = effect { Some(nomination) } else { None };
         let nominations: Vec<Nomination> = effects.filter_map(of).collect();
@@ -101,19 +98,19 @@ impl Stage {
     }
 
     fn delete_pod(&mut self, uid: &str) {
-        self.world.cluster.delete_pod(uid, self.world.now);
+        self.world.delete_pod(uid);
     }
 
     fn delete_node(&mut self, name: &str) {
-        self.world.cluster.delete_node(name, self.world.now);
+        self.world.delete_node(name);
     }
 
     fn delete_daemon_set(&mut self, uid: &str) {
-        self.world.cluster.delete_daemon_set(uid, self.world.now);
+        self.world.delete_daemon_set(uid);
     }
 
     fn refresh(&mut self) {
-        self.world.cluster.refresh_all(self.world.now);
+        self.world.refresh_all();
     }
 
     fn wait(&mut self, seconds: f64) {
@@ -122,8 +119,7 @@ impl Stage {
 
     /// The answer to the last nomination of a pod.
     fn answer(&mut self, uid: &str, outcome: &NominationOutcome) {
-        let now = self.now;
-        self.world.cluster.nomination_done(&self.asked[uid], outcome, now);
+        self.world.nomination_done(&self.asked[uid], outcome);
     }
 
     fn written(&mut self, uid: &str, version: u64) {
@@ -131,7 +127,7 @@ impl Stage {
     }
 
     fn nominated_now(&self) -> usize {
-        self.cluster.census().nominated
+        self.view.reservation.stats().nominated
     }
 
     /// The pod of `d` on n1 is nominated by this process, and the watch has brought it.
@@ -223,15 +219,15 @@ fn when_nobody_is_nominated() {
 
     let mut world = waiting();
     let now = world.now;
-    world.cluster.observe_freshness(CacheFreshness::Stale { since: now });
+    world.observe_freshness(CacheFreshness::Stale { since: now });
     assert_eq!(world.nominations(), [], "a watch is broken");
-    world.cluster.observe_freshness(CacheFreshness::Fresh);
+    world.observe_freshness(CacheFreshness::Fresh);
     assert_eq!(world.nominations().len(), 1);
 
     let mut world = waiting();
-    world.cluster.permit_nomination(false);
+    world.view.reservation.permit_nomination(false);
     assert_eq!(world.nominations(), [], "no right");
-    world.cluster.permit_nomination(true);
+    world.view.reservation.permit_nomination(true);
     assert_eq!(world.nominations().len(), 1);
 }
 
@@ -467,18 +463,13 @@ fn only_the_answer_to_the_last_write_counts() {
     world.wait(15.0);
     world.pod(&failed("d", "n1", 2));
     assert_eq!(world.nominations(), [sets("d-n1", "n1")]);
-    let now = world.now;
-    world.cluster.nomination_done(&first, &NominationOutcome::Outdated, now);
+    world.nomination_done(&first, &NominationOutcome::Outdated);
     world.written("d-n1", 3);
     world.pod(&nominated(failed("d", "n1", 2), "n1", 3));
     assert_eq!(world.nominated_now(), 1);
-    world.cluster.nomination_done(&first, &NominationOutcome::Outdated, now);
+    world.nomination_done(&first, &NominationOutcome::Outdated);
     assert_eq!(world.nominated_now(), 1);
-    world.cluster.nomination_done(
-        &Nomination { uid: "nobody".into(), ..first },
-        &NominationOutcome::Unknown,
-        now,
-    );
+    world.nomination_done(&Nomination { uid: "nobody".into(), ..first }, &NominationOutcome::Unknown);
 }
 
 /// Another pod of the node is gone, and nothing has been worked out since.
@@ -700,9 +691,8 @@ proptest! {
             match kind {
                 20..=24 => {
                     world.wait([0.0, 0.3, 2.0, 16.0][usize::try_from(dice & 3).unwrap()]);
-                    let now = world.now;
-                    world.cluster.nominate(now);
-                    let effects = world.cluster.take_effects().into_iter();
+                    world.world.nominate();
+                    let effects = world.view.reservation.take_writes().into_iter();
                     asked.extend(effects.filter_map(|effect| if let ClusterWrite::Nominate(one) = effect { Some(one) } else { None }));
                 }
                 25..=29 if !asked.is_empty() => {
@@ -714,8 +704,7 @@ proptest! {
                         2 => NominationOutcome::Unknown,
                         version => NominationOutcome::Written { resource_version: version.to_string() },
                     };
-                    let now = world.now;
-                    world.cluster.nomination_done(&nomination, &outcome, now);
+                    world.nomination_done(&nomination, &outcome);
                 }
                 kind => happens(&mut world, kind % 20, dice),
             }
@@ -726,6 +715,6 @@ proptest! {
         }
         world.wait(100.0);
         world.nominate();
-        prop_assert!(world.cluster.nominations.remembers_nothing());
+        prop_assert!(world.view.reservation.nominations.remembers_nothing());
     }
 }

@@ -85,7 +85,7 @@ fn forged_references_gain_nothing() {
         assert_eq!(refused(&mut world, &pod), expected, "{what}");
         // Nor does it count as a pod of the DaemonSet once it is bound.
         world.pod(&on(pod, "n1"));
-        let is_own = world.cluster.daemon_set("ds-e").unwrap().1.pods.len() == 1;
+        let is_own = world.view.cache.daemon_set("ds-e").unwrap().1.pods.len() == 1;
         let is_genuine = !expected || what.starts_with("for ");
         assert_eq!(is_own, is_genuine, "{what}");
     }
@@ -106,7 +106,7 @@ fn the_ledger_keeps_two_pods_out_of_the_same_room() {
     assert_eq!(world.ask(&pod("small", "300m"), &["n1", "n2"]), [None, None]);
     assert_eq!(world.ask(&pod("small", "300m"), &["n2"]), [None], "replaced: nothing on n1 any more");
     assert_eq!(world.ask_one(&pod("third", "300m"), "n1"), None);
-    assert_eq!(world.cluster.ledger_len(), 3);
+    assert_eq!(world.view.reservation.assumed_len(), 3);
     world.effects();
     world.pod(&on(fast, "n2"));
     assert_eq!(
@@ -114,13 +114,13 @@ fn the_ledger_keeps_two_pods_out_of_the_same_room() {
         [ExpectedWrite::Wake("n1".into())],
         "the next one may have been tried too early"
     );
-    world.cluster.delete_pod("small", world.now);
-    assert_eq!(world.cluster.ledger_len(), 2, "not known: only time ends it");
+    world.delete_pod("small");
+    assert_eq!(world.view.reservation.assumed_len(), 2, "not known: only time ends it");
     world.pod(&pod("small", "300m"));
-    world.cluster.delete_pod("small", world.now);
-    assert_eq!(world.cluster.ledger_len(), 1);
+    world.delete_pod("small");
+    assert_eq!(world.view.reservation.assumed_len(), 1);
     world.pass(5);
-    assert_eq!(world.cluster.ledger_len(), 0);
+    assert_eq!(world.view.reservation.assumed_len(), 0);
     assert_eq!(world.ask(&pod("next", "400m"), &["n1", "n2"]), [None, Some(FilterReason::Reserved)]);
 }
 
@@ -172,11 +172,11 @@ fn a_view_that_is_behind_refuses_for_two_seconds() {
     assert_eq!(world.ask_one(&pod("tiny", "0"), "n1"), None);
     assert_eq!(world.ask_one(&asks, "n1"), None, "a pod that fits anyway proves nothing");
     // What the scheduler knew: the other pod is gone. From here on our view fits, and can fall behind again.
-    world.cluster.delete_pod("o", world.now);
+    world.delete_pod("o");
     world.pod(&on(pod("o", "700m"), "n1"));
     assert_eq!(world.ask_one(&asks, "n1"), Some(FilterReason::StaleCache));
     world.effects();
-    world.cluster.delete_pod("o", world.now);
+    world.delete_pod("o");
     assert_eq!(world.effects(), [ExpectedWrite::Wake("n1".into())], "tried too early");
     assert_eq!(world.ask_one(&asks, "n1"), None);
 }
@@ -215,11 +215,12 @@ fn audit_counts_and_off_does_nothing() {
         world.node("n1", json!({}));
         world.daemon_set("d", json!({}));
         let asks = object(pod("p", "800m"), json!({}));
-        let mut call = world.cluster.judge(&asks, world.now);
+        let View { cache, reservation } = &mut world.view;
+        let mut call = reservation.begin_filter(cache, &asks, world.now);
         assert_eq!(call.refuse("n1"), None);
-        assert_eq!(call.finish().audited, audited);
+        assert_eq!(call.finish().would_refuse, audited);
         world.pass(100);
-        assert_eq!((world.effects(), world.cluster.waiting_len()), (vec![], 0));
+        assert_eq!((world.effects(), world.view.reservation.waiting_len()), (vec![], 0));
         assert_eq!(world.missing("n1").is_empty(), mode == ReservationMode::Off);
     }
 }

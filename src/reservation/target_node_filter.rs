@@ -1,61 +1,13 @@
-//! Which nodes a pod may not go to, as `/scheduler/filter` answers: the texts, and the judgement of daemon pods that needs
-//! nothing but the pod itself.
+//! The nodes that a daemon pod may go to, by what the pod says of itself.
 
-use std::time::Instant;
-
-use super::filter::FilterStats;
 use super::filter_reason::FilterReason;
-use crate::api::extender_v1::{EchoedBody, ExtenderArgs, FullNode};
+use crate::api::extender_v1::FullNode;
 use crate::api::pod::{Pod, PodSpec};
-use crate::cache::Cache;
 use crate::daemonset::daemon_pod::{daemon_set_reference, target_node_name};
 use crate::policy::Policy;
 use crate::policy::opt_out::is_opted_out;
 use crate::scheduling::node_affinity::required_node_affinity_matches;
 use crate::scheduling::taints::find_untolerated_taint;
-
-/// The answer and what it says, for the metrics.
-#[derive(Debug)]
-pub struct FilterResult {
-    /// An ExtenderFilterResult in the mode asked.
-    pub body: EchoedBody,
-    /// How many nodes were sent.
-    pub nodes: usize,
-    /// How many of them were refused, by [`FilterReason::index`].
-    pub refused: [usize; FilterReason::ALL.len()],
-}
-
-/// Answers what `refuse` says about each node, and counts the refused nodes by reason; see [`ExtenderArgs::filter`].
-pub fn answer(
-    args: &ExtenderArgs<'_>,
-    refuse: impl FnMut(&str, Option<&FullNode<'_>>) -> Option<FilterReason>,
-) -> FilterResult {
-    let mut refused = [0; FilterReason::ALL.len()];
-    let body = args.filter(refuse, |refusal: FilterReason| {
-        refused[refusal.index()] += 1;
-        refusal.message()
-    });
-    FilterResult { body, nodes: args.node_count(), refused }
-}
-
-/// The answer without a cluster to look at: daemon pods are judged by what they say of themselves, others pass.
-pub fn alone(policy: &Policy, args: &ExtenderArgs<'_>) -> FilterResult {
-    let judge = TargetNodeFilter::new(policy, &args.pod);
-    answer(args, |name, node| judge.as_ref()?.refuse(name, node))
-}
-
-/// The answer with a cluster: what calls itself a daemon pod and is none is an ordinary pod, and room is kept.
-pub fn in_cluster(cluster: &mut Cache, args: &ExtenderArgs<'_>, now: Instant) -> (FilterResult, FilterStats) {
-    let policy = cluster.policy().clone();
-    let is_genuine = cluster.genuine_target(&args.pod).is_some();
-    let judge = is_genuine.then(|| TargetNodeFilter::new(&policy, &args.pod)).flatten();
-    let mut call = cluster.judge(&args.pod, now);
-    let result = answer(args, |name, node| {
-        let misplaced = judge.as_ref().and_then(|judge| judge.refuse(name, node));
-        misplaced.or_else(|| call.refuse(name))
-    });
-    (result, call.finish())
-}
 
 /// Judges the nodes of one daemon pod.
 #[derive(Debug, Clone, Copy)]
@@ -95,19 +47,7 @@ impl<'p> TargetNodeFilter<'p> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use super::*;
-
-    #[test]
-    fn texts_and_labels_are_distinct_and_constant() {
-        let texts: BTreeSet<_> = FilterReason::ALL.iter().map(|refusal| refusal.message()).collect();
-        let labels: BTreeSet<_> = FilterReason::ALL.iter().map(|refusal| refusal.label()).collect();
-        assert_eq!((texts.len(), labels.len()), (6, 6));
-        assert!(FilterReason::ALL.iter().enumerate().all(|(index, refusal)| refusal.index() == index));
-        // They are written between quotes as they are.
-        assert!(texts.iter().all(|text| !text.contains(['"', '\\', '%']) && text.starts_with("node(s) ")));
-    }
 
     fn pod(owner: &str, labels: &str, spec: &str) -> Pod {
         let text = format!(

@@ -213,7 +213,7 @@ impl Simulation {
         self.run_until(end);
         assert_eq!(self.running(), expected, "{what}, seed {seed}: daemon pods that run");
         assert_eq!(self.sleepers(), Vec::<String>::new(), "{what}, seed {seed}: ordinary pods that sleep");
-        assert_eq!(self.world.cluster.ledger_len(), 0, "{what}, seed {seed}");
+        assert_eq!(self.world.view.reservation.assumed_len(), 0, "{what}, seed {seed}");
     }
 }
 

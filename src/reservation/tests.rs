@@ -15,15 +15,19 @@ use std::time::{Duration, Instant};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::Cache;
+use super::View;
+use super::cluster_write::{ClusterWrite, HoldSubject, Nomination};
+use super::filter_reason::FilterReason;
+use super::hold::EndReason;
+use super::nomination::NominationOutcome;
+use crate::cache::Cache;
+use crate::cache::daemonset_info::DaemonSetInfo;
+use crate::cache::freshness::CacheFreshness;
 use crate::policy::Policy;
-use crate::reservation::cluster_write::{ClusterWrite, HoldSubject};
-use crate::reservation::filter_reason::FilterReason;
-use crate::reservation::hold::EndReason;
 
 /// A cluster with a clock that only tests move.
 struct TestCluster {
-    cluster: Cache,
+    view: View,
     now: Instant,
 }
 
@@ -36,35 +40,80 @@ impl TestCluster {
         let mut policy = Policy::default();
         change(&mut policy);
         let mut world =
-            Self { cluster: Cache::new(Arc::new(policy), Some("warden".to_owned())), now: Instant::now() };
+            Self { view: View::new(Arc::new(policy), Some("warden".to_owned())), now: Instant::now() };
         world.namespace("default", json!({}));
         world
     }
 
+    /// Applies one event and lets the reservation take it up, as the edge does.
+    fn event(&mut self, apply: impl FnOnce(&mut Cache)) {
+        apply(&mut self.view.cache);
+        self.view.observe(self.now);
+    }
+
+    fn delete_node(&mut self, name: &str) {
+        self.event(|cache| cache.delete_node(name));
+    }
+
+    fn delete_pod(&mut self, uid: &str) {
+        self.event(|cache| cache.delete_pod(uid));
+    }
+
+    fn delete_daemon_set(&mut self, uid: &str) {
+        self.event(|cache| cache.delete_daemon_set(uid));
+    }
+
+    fn delete_namespace(&mut self, name: &str) {
+        self.event(|cache| cache.delete_namespace(name));
+    }
+
+    fn refresh_all(&mut self) {
+        self.view.reservation.refresh_all(&self.view.cache, self.now);
+    }
+
+    fn tick(&mut self) {
+        self.view.reservation.tick(&self.view.cache, self.now);
+    }
+
+    fn observe_freshness(&mut self, freshness: CacheFreshness) {
+        self.view.reservation.observe_freshness(&self.view.cache, freshness);
+    }
+
+    fn nominate(&mut self) -> usize {
+        self.view.reservation.nominate(&self.view.cache, self.now)
+    }
+
+    fn nomination_done(&mut self, nomination: &Nomination, outcome: &NominationOutcome) {
+        let View { cache, reservation } = &mut self.view;
+        reservation.nomination_done(cache, nomination, outcome, self.now);
+    }
+
     fn namespace(&mut self, name: &str, change: Value) {
         let labels = json!({ "kubernetes.io/metadata.name": name });
-        self.cluster.apply_namespace(object(json!({"metadata": {"name": name, "labels": labels}}), change));
+        let namespace = object(json!({"metadata": {"name": name, "labels": labels}}), change);
+        self.event(|cache| cache.apply_namespace(namespace));
     }
 
     fn node(&mut self, name: &str, change: Value) {
-        self.cluster.apply_node(object(node(name), change), self.now);
+        self.event(|cache| cache.apply_node(object(node(name), change)));
     }
 
     fn daemon_set(&mut self, name: &str, change: Value) {
-        self.cluster.apply_daemon_set("apps", object(daemon_set(name), change));
+        self.event(|cache| cache.apply_daemon_set("apps", object(daemon_set(name), change)));
     }
 
     fn pod(&mut self, pod: &Value) {
-        self.cluster.apply_pod(&object(pod.clone(), json!({})), self.now);
+        self.event(|cache| cache.apply_pod(&object(pod.clone(), json!({}))));
     }
 
     /// The names of DaemonSets of which a node lacks a pod.
     fn missing(&self, node: &str) -> Vec<String> {
-        let Some((id, _)) = self.cluster.node(node) else { return Vec::new() };
-        let missing = self.cluster.missing_on(id);
-        let name = |info: &super::DaemonSetInfo| info.daemon_set.metadata.name.clone();
+        let View { cache, reservation } = &self.view;
+        let Some((id, _)) = cache.node(node) else { return Vec::new() };
+        let missing = reservation.missing_on(cache, id);
+        let name = |info: &DaemonSetInfo| info.daemon_set.metadata.name.clone();
         let mut names: Vec<_> =
-            missing.iter().map(|pod| name(self.cluster.daemon_set_by_id(pod.daemon_set))).collect();
+            missing.iter().map(|pod| name(cache.daemon_set_by_id(pod.daemon_set))).collect();
         names.sort();
         names
     }
@@ -72,7 +121,8 @@ impl TestCluster {
     /// Asks about a pod as the scheduler does.
     fn ask(&mut self, pod: &Value, nodes: &[&str]) -> Vec<Option<FilterReason>> {
         let pod = object(pod.clone(), json!({}));
-        let mut call = self.cluster.judge(&pod, self.now);
+        let View { cache, reservation } = &mut self.view;
+        let mut call = reservation.begin_filter(cache, &pod, self.now);
         let kept = nodes.iter().map(|node| call.refuse(node)).collect();
         call.finish();
         kept
@@ -85,17 +135,17 @@ impl TestCluster {
 
     /// Time passes, with a tick each second.
     fn pass(&mut self, seconds: u64) {
-        self.cluster.refresh_all(self.now);
+        self.refresh_all();
         for _ in 0..seconds {
             self.now += Duration::from_secs(1);
-            self.cluster.tick(self.now);
+            self.tick();
         }
     }
 
     /// What was asked to be done outside, in short.
     fn effects(&mut self) -> Vec<ExpectedWrite> {
-        self.cluster.refresh_all(self.now);
-        let effects = self.cluster.take_effects();
+        self.refresh_all();
+        let effects = self.view.reservation.take_writes();
         let of = |hold: &HoldSubject| hold.name.clone();
         let short = |effect: &ClusterWrite| match effect {
             ClusterWrite::HoldingRoom(hold) => ExpectedWrite::Holding(of(hold)),

@@ -67,11 +67,11 @@ impl Simulation {
                 let mut object = self.pods[pod].object.clone();
                 object.spec.node_name = node.map_or_else(String::new, |node| format!("n{node}"));
                 object.metadata.deletion_timestamp = terminating.then(|| "2026-01-01T00:00:01Z".to_owned());
-                self.world.cluster.apply_pod(&object, self.world.now);
+                self.world.event(|cache| cache.apply_pod(&object));
             }
             Event::SeePodGone(pod) => {
                 let uid = self.pods[pod].object.metadata.uid.clone();
-                self.world.cluster.delete_pod(&uid, self.world.now);
+                self.world.delete_pod(&uid);
             }
             Event::SeeNode { node, version } => {
                 let cpu = format!("{}m", self.node_cpu[node].unwrap());
@@ -122,7 +122,7 @@ impl Simulation {
                 self.at(time, Event::Cycle);
             }
             Event::Tick => {
-                self.world.cluster.tick(self.world.now);
+                self.world.tick();
                 self.at(self.now + 1000, Event::Tick);
             }
             Event::PatchNode => {

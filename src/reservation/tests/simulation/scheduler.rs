@@ -109,7 +109,8 @@ impl Simulation {
             return Vec::new();
         }
         let now = self.world.now;
-        let mut call = self.world.cluster.judge(&self.pods[pod].object, now);
+        let View { cache, reservation } = &mut self.world.view;
+        let mut call = reservation.begin_filter(cache, &self.pods[pod].object, now);
         let mut passed = feasible.to_vec();
         passed.retain(|node| call.refuse(&format!("n{node}")).is_none());
         call.finish();

@@ -3,8 +3,7 @@
 use super::*;
 use crate::api::extender_v1::preemption::PreemptionCandidate;
 use crate::policy::ProtectDaemonPods;
-use crate::reservation::preemption;
-use crate::reservation::preemption::PreemptionReason;
+use crate::reservation::preemption::{PreemptionReason, filter_candidates};
 
 fn world() -> TestCluster {
     let mut world = TestCluster::new();
@@ -28,8 +27,9 @@ fn dropped(world: &mut TestCluster, preemptor: &Value, victims: &[&str]) -> Opti
     let candidate = PreemptionCandidate { node: "n1".into(), victims };
     let now = world.now;
     let pod = object(preemptor.clone(), json!({}));
-    let mut preemptor = world.cluster.preemptor(&pod, now);
-    preemption::judge(ProtectDaemonPods::PreferOthers, &mut preemptor, &[candidate])[0]
+    let View { cache, reservation } = &mut world.view;
+    let mut call = reservation.begin_preemption(cache, &pod, now);
+    filter_candidates(ProtectDaemonPods::PreferOthers, Some(&mut call), &[candidate])[0]
 }
 
 #[test]
@@ -114,14 +114,15 @@ fn issue_141227_only_genuine_daemon_pods_are_spared() {
         world.pod(&on(pod("o", "700m"), "n2"));
         let now = world.now;
         let preemptor = object(priority(pod("p", "300m"), 100), json!({}));
-        let mut preemptor = world.cluster.preemptor(&preemptor, now);
+        let View { cache, reservation } = &mut world.view;
+        let mut call = reservation.begin_preemption(cache, &preemptor, now);
         let candidate = |node: &'static str, victim: &'static str| PreemptionCandidate {
             node: node.into(),
             victims: vec![victim.into()],
         };
         let both = [candidate("n1", "old"), candidate("n2", "o")];
         let spares = ProtectDaemonPods::PreferOthers;
-        assert_eq!(preemption::judge(spares, &mut preemptor, &both), expected);
-        assert_eq!(preemption::judge(spares, &mut preemptor, &both[..1]), [None], "nothing else will do");
+        assert_eq!(filter_candidates(spares, Some(&mut call), &both), expected);
+        assert_eq!(filter_candidates(spares, Some(&mut call), &both[..1]), [None], "nothing else will do");
     }
 }

@@ -1,0 +1,102 @@
+//! The DaemonSets that room may be kept for, and the nodes where a pod of them is to run.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+
+use super::Reservation;
+use super::gate::{GateKind, gate_of};
+use crate::api::daemonset::DaemonSet;
+use crate::api::node::Node;
+use crate::cache::daemonset_info::DaemonSetInfo;
+use crate::cache::{Cache, DaemonSetId, NodeId};
+use crate::policy::opt_out::is_opted_out;
+use crate::policy::startup_taints::is_transient_taint;
+use crate::policy::{Policy, ReservationMode};
+use crate::scheduling::label_selector;
+
+/// Taints of nodes that an autoscaler is about to take away: the current and the former names.
+const REMOVAL_TAINTS: [&str; 3] =
+    ["ToBeDeletedByClusterAutoscaler", "karpenter.sh/disrupted", "karpenter.sh/disruption"];
+
+impl Reservation {
+    /// Returns whether room may be kept for the pods of a DaemonSet.
+    pub(super) fn may_hold(&self, cache: &Cache, daemon_set: &DaemonSet) -> bool {
+        let selector = &self.policy.reservation.namespace_selector;
+        !is_exempt(daemon_set) && namespace_allows(cache, &daemon_set.metadata.namespace, selector)
+    }
+
+    /// Returns the gate that a DaemonSet asks for and may have.
+    pub(super) fn gate(&self, cache: &Cache, daemon_set: &DaemonSet) -> Option<GateKind> {
+        let gate = gate_of(daemon_set).filter(|_| !is_exempt(daemon_set))?;
+        let selector = &self.policy.readiness_gate_namespaces;
+        namespace_allows(cache, &daemon_set.metadata.namespace, selector).then_some(gate)
+    }
+
+    /// Works out which DaemonSets are to run a pod on a node.
+    pub(super) fn update_desired(&mut self, cache: &Cache, id: NodeId) {
+        let Some(state) = cache.node_if_known(id) else { return };
+        let mut desired = Vec::new();
+        if let Some(node) = state.node.as_ref().filter(|node| is_managed_node(node, &self.policy)) {
+            let all = cache.daemon_sets();
+            desired =
+                all.filter(|(id, info)| self.is_desired_on(*id, info, node)).map(|(id, _)| id).collect();
+        }
+        self.nodes[id].desired = desired;
+        self.mark_dirty(id);
+    }
+
+    /// Works out which nodes are to run a pod of a DaemonSet.
+    pub(super) fn update_desired_by(&mut self, cache: &Cache, daemon_set: DaemonSetId) {
+        let info = cache.daemon_set_if_known(daemon_set);
+        for (id, state) in cache.nodes() {
+            let is_desired = match (&state.node, info) {
+                (Some(node), Some(info)) => {
+                    self.is_desired_on(daemon_set, info, node) && is_managed_node(node, &self.policy)
+                }
+                _ => false,
+            };
+            let desired = &mut self.nodes[id].desired;
+            let at = desired.iter().position(|own| *own == daemon_set);
+            match at {
+                None if is_desired => desired.push(daemon_set),
+                Some(at) if !is_desired => drop(desired.swap_remove(at)),
+                _ => {}
+            }
+            if is_desired || at.is_some() {
+                self.mark_dirty(id);
+            }
+        }
+    }
+
+    fn is_desired_on(&self, id: DaemonSetId, info: &DaemonSetInfo, node: &Node) -> bool {
+        self.daemon_sets.get(id).is_some_and(|row| row.restricts_nodes())
+            && info.wants(node, |taint| is_transient_taint(taint, &self.policy))
+    }
+}
+
+/// True if a namespace exists, is not being deleted or ignored, and is selected.
+fn namespace_allows(cache: &Cache, name: &str, selector: &LabelSelector) -> bool {
+    let Some(namespace) = cache.namespace(name) else { return false };
+    let labels = &namespace.metadata.labels;
+    !namespace.metadata.is_deleting()
+        && !is_opted_out(labels)
+        && label_selector::matches(Some(selector), labels) == Some(true)
+}
+
+/// True if a DaemonSet is being deleted, or it or its pods have opted out.
+fn is_exempt(daemon_set: &DaemonSet) -> bool {
+    daemon_set.metadata.is_deleting()
+        || is_opted_out(&daemon_set.metadata.labels)
+        || is_opted_out(&daemon_set.spec.template.metadata.labels)
+}
+
+/// True if room is kept on the node at all.
+fn is_managed_node(node: &Node, policy: &Policy) -> bool {
+    let labels = &node.metadata.labels;
+    let ignored = &policy.reservation.ignore_nodes;
+    let is_leaving = node.metadata.is_deleting()
+        || node.spec.taints.iter().any(|taint| REMOVAL_TAINTS.contains(&taint.key.as_str()));
+    policy.reservation.mode != ReservationMode::Off
+        && !is_leaving
+        && !is_opted_out(labels)
+        && !ignored.iter().any(|selector| label_selector::matches(Some(selector), labels) == Some(true))
+}

@@ -1,0 +1,129 @@
+//! The pod that the scheduler asks about: its class, and what a node has left for it.
+
+use std::sync::Arc;
+
+use super::Reservation;
+use super::hold::Hold;
+use crate::api::pod::{Pod, SYSTEM_CRITICAL_PRIORITY};
+use crate::cache::{Cache, DaemonSetId, NodeId};
+use crate::daemonset::daemon_pod::target_node_name;
+use crate::policy::ReservationMode;
+use crate::policy::opt_out::is_opted_out;
+use crate::scheduling::host_ports::{HostPort, any_conflict, host_ports};
+use crate::scheduling::resources::{Resources, pod_requests};
+
+/// The label by which the warden's own pods are known in its namespace.
+const OWN_LABEL: (&str, &str) = ("app.kubernetes.io/name", "daemonset-warden");
+
+/// The facts about the pod that a call needs, worked out once for all nodes.
+#[derive(Debug)]
+pub(super) struct IncomingPod {
+    pub(super) uid: Arc<str>,
+    pub(super) class: PodClass,
+    /// The node that a daemon pod is for: on no other does it have the rights of one.
+    target: Option<NodeId>,
+    pub(super) priority: i32,
+    pub(super) requests: Resources,
+    host_ports: Box<[HostPort]>,
+}
+
+/// The class of a pod: it decides which holds count against it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum PodClass {
+    /// A system-critical pod, one that opted out, or the warden's own: nothing is kept from it.
+    Exempt,
+    /// A pod that the room of daemon pods is kept from.
+    Ordinary,
+    /// A pod of a real DaemonSet: room is kept only for more important ones.
+    Daemon(DaemonSetId),
+}
+
+/// The resources of a node beside what is kept there.
+#[derive(Debug)]
+pub(super) struct Remaining {
+    pub(super) free: Resources,
+    /// True if the pod asks for host ports that are kept.
+    ports_collide: bool,
+}
+
+impl Reservation {
+    fn class_of_pod(&self, cache: &Cache, pod: &Pod) -> PodClass {
+        let metadata = &pod.metadata;
+        let namespace = cache.namespace(&metadata.namespace);
+        let is_own = self.own_namespace.as_ref() == Some(&metadata.namespace)
+            && metadata.labels.get(OWN_LABEL.0).is_some_and(|value| value == OWN_LABEL.1);
+        let is_exempt = self.policy.reservation.mode == ReservationMode::Off
+            || pod.priority() >= SYSTEM_CRITICAL_PRIORITY
+            || is_own
+            || is_opted_out(&metadata.labels)
+            || namespace.is_some_and(|namespace| is_opted_out(&namespace.metadata.labels));
+        if is_exempt {
+            return PodClass::Exempt;
+        }
+        cache.verified_daemon_set(pod).map_or(PodClass::Ordinary, PodClass::Daemon)
+    }
+}
+
+impl IncomingPod {
+    pub(super) fn of(reservation: &Reservation, cache: &Cache, pod: &Pod) -> Self {
+        Self {
+            uid: pod.metadata.uid.as_str().into(),
+            class: reservation.class_of_pod(cache, pod),
+            target: target_node_name(&pod.spec).and_then(|name| cache.node_id(name)),
+            priority: pod.priority(),
+            requests: pod_requests(pod),
+            host_ports: host_ports(&pod.spec),
+        }
+    }
+
+    /// Returns true if a hold on this node keeps room from the pod: one that is important enough, and so never its own.
+    pub(super) fn is_held_by(&self, node: NodeId, hold: &Hold) -> bool {
+        self.class != PodClass::Exempt
+            && hold.is_held_against(self.priority, self.daemon_set_on(node).is_some())
+    }
+
+    /// Returns what a node has left beside the room that is kept from the pod there, and beside the pods of its own or higher priority
+    /// that preemption makes room for; `None` where no room is kept from it. Assumed pods are not counted.
+    pub(super) fn remaining_beside_holds(
+        &self,
+        reservation: &Reservation,
+        cache: &Cache,
+        id: NodeId,
+    ) -> Option<Remaining> {
+        let all = &reservation.nodes[id].holds;
+        let counts = |hold: &Hold| self.is_held_by(id, hold);
+        let mut holds = all.iter().filter(|hold| counts(hold)).peekable();
+        holds.peek()?;
+        let node = cache.node_by_id(id);
+        let mut remaining = Remaining { free: node.allocatable.clone(), ports_collide: false };
+        remaining.free.subtract(&node.used);
+        for hold in holds {
+            remaining.free.subtract(&hold.pod.reserved);
+            remaining.ports_collide |= any_conflict(&self.host_ports, &hold.pod.host_ports);
+        }
+        for pod_id in &node.nominated {
+            let pod = cache.pod_by_id(*pod_id);
+            // What is kept for a missing daemon pod is not counted again where preemption makes room for it.
+            let is_reserved = all.iter().any(|hold| hold.pod.pending == Some(*pod_id) && counts(hold))
+                || reservation.assumed.is_assumed_on(&pod.uid, id);
+            if pod.uid != self.uid && pod.priority >= self.priority && !is_reserved {
+                remaining.free.subtract(&pod.requests);
+            }
+        }
+        Some(remaining)
+    }
+
+    /// Returns the DaemonSet of a pod that is a daemon pod on this node.
+    pub(super) fn daemon_set_on(&self, node: NodeId) -> Option<DaemonSetId> {
+        match self.class {
+            PodClass::Daemon(daemon_set) if self.target == Some(node) => Some(daemon_set),
+            PodClass::Daemon(_) | PodClass::Ordinary | PodClass::Exempt => None,
+        }
+    }
+}
+
+impl Remaining {
+    pub(super) fn lacks_room_for(&self, pod: &IncomingPod) -> bool {
+        self.ports_collide || self.free.lacks(&pod.requests).is_some()
+    }
+}

@@ -1,0 +1,74 @@
+//! The daemon pods that a node lacks.
+
+use super::Reservation;
+use crate::cache::{Cache, DaemonSetId, NodeId, PodId};
+use crate::scheduling::host_ports::HostPort;
+use crate::scheduling::resources::Resources;
+
+/// A daemon pod that a node lacks.
+#[derive(Debug, Clone)]
+pub struct MissingDaemonPod {
+    /// The DaemonSet that it is, or will be, a pod of.
+    pub daemon_set: DaemonSetId,
+    /// The pod, once it exists; only to be looked up while the node is not dirty.
+    pub pending: Option<PodId>,
+    /// The pod's priority.
+    pub priority: i32,
+    /// The amounts that the pod requests.
+    pub need: Resources,
+    /// The amounts to be kept free: `need` less what terminating pods of the DaemonSet still hold on the node.
+    pub reserved: Resources,
+    /// Ports of the host that the pod takes.
+    pub host_ports: Box<[HostPort]>,
+}
+
+impl Reservation {
+    /// Returns the daemon pods that a node lacks: desired, and none of the DaemonSet is bound that is neither terminal nor
+    /// terminating; or, where updates surge, the new one is not bound yet.
+    pub(super) fn missing_on(&self, cache: &Cache, id: NodeId) -> Vec<MissingDaemonPod> {
+        let may_hold = |daemon_set: &&DaemonSetId| self.daemon_sets[**daemon_set].may_hold;
+        let holding = self.nodes[id].desired.iter().filter(may_hold);
+        holding.filter_map(|daemon_set| missing_pod(cache, id, *daemon_set)).collect()
+    }
+}
+
+fn missing_pod(cache: &Cache, id: NodeId, daemon_set: DaemonSetId) -> Option<MissingDaemonPod> {
+    let info = cache.daemon_set_if_known(daemon_set)?;
+    let mut has_bound = false;
+    let mut pending: Option<PodId> = None;
+    let mut still_held = Resources::default();
+    for pod_id in &cache.node_if_known(id)?.daemon_pods {
+        let pod = cache.pod_by_id(*pod_id);
+        if !pod.is_of(daemon_set) || !pod.is_live() {
+            continue;
+        }
+        match (pod.node.is_some(), pod.is_terminating) {
+            (true, true) => still_held.add(&pod.requests),
+            (true, false) => has_bound = true,
+            (false, true) => {}
+            (false, false) => {
+                let is_newer = pending.is_none_or(|other| cache.age_key(other) < cache.age_key(*pod_id));
+                pending = if is_newer { Some(*pod_id) } else { pending };
+            }
+        }
+    }
+    if has_bound && !(info.uses_surge && pending.is_some()) {
+        return None;
+    }
+    let (priority, need, host_ports) = match pending {
+        Some(pod) => {
+            let pod = cache.pod_by_id(pod);
+            (pod.priority, pod.requests.clone(), pod.host_ports.clone())
+        }
+        None => (info.weight.priority, info.weight.requests.clone(), info.weight.host_ports.clone()),
+    };
+    let reserved = need.saturating_difference(&still_held);
+    Some(MissingDaemonPod { daemon_set, pending, priority, need, reserved, host_ports })
+}
+
+/// True if a pod of the DaemonSet is bound to the node to stay.
+pub(super) fn has_landed(cache: &Cache, id: NodeId, daemon_set: DaemonSetId) -> bool {
+    let pods = cache.node_if_known(id).into_iter().flat_map(|node| &node.daemon_pods);
+    pods.map(|pod| cache.pod_by_id(*pod))
+        .any(|pod| pod.is_of(daemon_set) && pod.node.is_some() && pod.is_live() && !pod.is_terminating)
+}

@@ -1,0 +1,169 @@
+//! What has changed on a node is worked out once, between the event and the next call of the scheduler.
+
+use std::time::Instant;
+
+use super::Reservation;
+use super::cluster_write::ClusterWrite;
+use super::feasibility::{BoundPod, Feasibility, feasibility};
+use super::hold::{EndReason, Hold, HoldState};
+use super::missing::{MissingDaemonPod, has_landed};
+use crate::cache::{Cache, DaemonSetId, NodeId};
+
+impl Reservation {
+    /// Works out every node that has changed.
+    pub fn refresh_all(&mut self, cache: &Cache, now: Instant) {
+        while self.refresh_some(cache, usize::MAX, now) {}
+    }
+
+    /// Works out at most `limit` nodes that have changed; returns true if any are left. Callers that hold a lock let go of it between.
+    pub fn refresh_some(&mut self, cache: &Cache, limit: usize, now: Instant) -> bool {
+        for _ in 0..limit {
+            match self.dirty.pop() {
+                Some(id) => self.refresh(cache, id, now),
+                None => return false,
+            }
+        }
+        !self.dirty.is_empty()
+    }
+
+    /// Works out one node, if it has changed.
+    pub(super) fn refresh(&mut self, cache: &Cache, id: NodeId, now: Instant) {
+        // The name may have been forgotten since it was marked, and its id given away.
+        if !std::mem::replace(&mut self.nodes[id].is_dirty, false) || cache.node_if_known(id).is_none() {
+            return;
+        }
+        let may_hold = |daemon_set: &&DaemonSetId| self.daemon_sets[**daemon_set].may_hold;
+        let holding = self.nodes[id].desired.iter().filter(may_hold);
+        let priorities = holding.filter_map(|id| Some(cache.daemon_set_if_known(*id)?.weight.priority));
+        self.nodes[id].highest_desired_priority = priorities.max();
+        self.refresh_holds(cache, id, now);
+        self.refresh_gates(cache, id, now);
+        self.enqueue_nominations(cache, id, now);
+        self.nodes[id].update_has_hold_or_gate();
+    }
+
+    fn refresh_holds(&mut self, cache: &Cache, id: NodeId, now: Instant) {
+        let mut missing = self.missing_on(cache, id);
+        // The most important first; among equals the order must not change from one time to the next.
+        missing.sort_by(|a, b| {
+            let uid = |daemon: &MissingDaemonPod| &self.daemon_sets[daemon.daemon_set].subject.uid;
+            b.priority.cmp(&a.priority).then_with(|| uid(a).cmp(uid(b)))
+        });
+        if missing.is_empty() && self.nodes[id].holds.is_empty() {
+            return;
+        }
+        let mut holds = std::mem::take(&mut self.nodes[id].holds);
+        let mut kept = Vec::with_capacity(missing.len());
+        let mut is_loosened = false;
+        for pod in missing {
+            let info = cache.daemon_set_by_id(pod.daemon_set);
+            let at = holds.iter().position(|hold| hold.pod.daemon_set == pod.daemon_set);
+            let Some(at) = at else {
+                kept.push(Hold::new(pod, info.uid.clone(), info.template_version));
+                continue;
+            };
+            let mut hold = holds.swap_remove(at);
+            if hold.template_version != info.template_version {
+                hold.rearm(info.template_version, now);
+            }
+            is_loosened |= hold.is_loosened_by(&pod);
+            hold.pod = pod;
+            kept.push(hold);
+        }
+        self.decide_holds(cache, id, &mut kept, now);
+        // What is left is not missing any more: landed, or not desired.
+        for mut hold in holds {
+            let landed = has_landed(cache, id, hold.pod.daemon_set);
+            if hold.state == HoldState::Held {
+                let reason = if landed { EndReason::Landed } else { EndReason::NotWanted };
+                self.end_hold(cache, id, &mut hold, reason, now);
+            }
+            if !landed && !hold.is_blank() {
+                if hold.state != HoldState::Expired {
+                    hold.enter(HoldState::NotMissing, now);
+                }
+                hold.pod.pending = None;
+                kept.push(hold);
+            }
+        }
+        self.nodes[id].holds = kept;
+        if is_loosened {
+            self.wake(cache, id);
+        }
+    }
+
+    /// Decides which of the holds for missing pods are in force: those whose pod can fit, and whose time is not up.
+    fn decide_holds(&mut self, cache: &Cache, id: NodeId, holds: &mut [Hold], now: Instant) {
+        let counted = holds.iter().filter(|hold| hold.state != HoldState::Expired).map(|hold| &hold.pod);
+        let mut feasibility = feasibility_on(cache, id, &counted.collect::<Vec<_>>()).into_iter();
+        for hold in holds {
+            if hold.state == HoldState::Expired {
+                hold.set_suffices(true, now);
+                continue;
+            }
+            let Some(Feasibility { can_fit, suffices }) = feasibility.next() else { return };
+            hold.set_suffices(suffices, now);
+            if can_fit {
+                hold.enter(HoldState::Held, now);
+            } else {
+                if hold.state == HoldState::Held {
+                    self.end_hold(cache, id, hold, EndReason::CannotFit, now);
+                }
+                hold.enter(HoldState::CannotFit, now);
+            }
+        }
+    }
+
+    /// Records that a pod was refused for a hold for the first time: from then on others are expected.
+    pub(super) fn begin_refusing(
+        &mut self,
+        cache: &Cache,
+        id: NodeId,
+        daemon_set: DaemonSetId,
+        now: Instant,
+    ) {
+        if let Some(node) = cache.node_if_known(id).and_then(|state| state.node.as_ref()) {
+            let subject = self.hold_subject(node, daemon_set, true);
+            self.writes.push(ClusterWrite::HoldingRoom(subject));
+        }
+        self.enqueue_nominations(cache, id, now);
+    }
+
+    /// Records that a hold that was in force is over, and wakes those that it kept off.
+    pub(super) fn end_hold(
+        &mut self,
+        cache: &Cache,
+        id: NodeId,
+        hold: &mut Hold,
+        reason: EndReason,
+        now: Instant,
+    ) {
+        let has_refused = std::mem::take(&mut hold.has_refused);
+        if let Some(node) = cache.node_if_known(id).and_then(|state| state.node.as_ref()) {
+            let subject = self.hold_subject(node, hold.pod.daemon_set, has_refused);
+            self.writes.push(ClusterWrite::HoldEnded(subject, reason));
+        }
+        match reason {
+            // This comes with an event of the cluster, which wakes the refused pods unless they were tried before we saw it.
+            EndReason::Landed => self.room_freed(cache, id, now),
+            // No room comes free by it.
+            EndReason::NodeGone => {}
+            // What is no longer desired may come of a DaemonSet or a namespace, and the scheduler does not look at those.
+            EndReason::NotWanted | EndReason::CannotFit | EndReason::HoldTimeout | EndReason::WaitTimeout => {
+                self.wake(cache, id);
+            }
+        }
+    }
+}
+
+/// Works out what can become of `missing`, which are in order.
+fn feasibility_on(cache: &Cache, id: NodeId, missing: &[&MissingDaemonPod]) -> Vec<Feasibility> {
+    let state = cache.node_by_id(id);
+    let bound = state.pods.iter().map(|pod| cache.pod_by_id(*pod)).map(|pod| BoundPod {
+        priority: pod.priority,
+        requests: &pod.requests,
+        host_ports: &pod.host_ports,
+        is_terminating: pod.is_terminating,
+    });
+    feasibility(&state.allocatable, &bound.collect::<Vec<_>>(), missing)
+}
