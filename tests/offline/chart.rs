@@ -243,11 +243,11 @@ fn readme(values: &str) -> String {
         "# daemonset-warden: Helm chart\n\n\
          ```sh\nhelm install daemonset-warden charts/daemonset-warden --namespace daemonset-warden --create-namespace \\\n  \
          --set image.repository=YOUR-REGISTRY/daemonset-warden\n```\n\n\
-         Both webhooks work from then on. Room is kept once kube-scheduler asks: `docs/install.md` shows how, for each distribution.\n\n\
-         Kubernetes 1.30 or newer. Nothing in it is random, so that `helm template` and Argo CD render the same each time; the\n\
-         certificates are made by the program itself.\n\n\
+         Then both webhooks work. Room is reserved after kube-scheduler is configured: see `docs/install.md` for each distribution.\n\n\
+         The chart needs Kubernetes 1.30 or newer. Nothing in it is random, so that `helm template` and Argo CD render the same each\n\
+         time; the program itself makes the certificates.\n\n\
          This page is made from `values.yaml`: `UPDATE_GOLDEN=1 cargo test --test offline chart` writes it.\n\n\
-         ## Values\n\n| value | default | what and why |\n|---|---|---|\n",
+         ## Values\n\n| value | default | description |\n|---|---|---|\n",
     );
     for row in rows(values) {
         let what = row.what.replace('|', "\\|");
@@ -258,14 +258,14 @@ fn readme(values: &str) -> String {
 
 fn alerts(alerts: &Value) -> String {
     let mut page = String::from(
-        "# Alerts\n\nWhat each alert of the chart (`metrics.prometheusRule.enabled`) means, and what to do. \
-         `metrics.prometheusRule.runbookUrl` links to\nthis page from each of them. It is made from \
-         `charts/daemonset-warden/files/alerts.yaml`:\n`UPDATE_GOLDEN=1 cargo test --test offline chart` writes it.\n",
+        "# Alerts\n\nThe alerts of the chart (`metrics.prometheusRule.enabled`), each with its remedy. \
+         `metrics.prometheusRule.runbookUrl` links each alert to this\npage. The page is made from \
+         `charts/daemonset-warden/files/alerts.yaml`: `UPDATE_GOLDEN=1 cargo test --test offline chart` writes it.\n",
     );
     for alert in alerts["alerts"].as_array().unwrap() {
         let text = |field: &str| alert[field].as_str().unwrap_or_else(|| panic!("{alert}: no {field}"));
         page += &format!(
-            "\n## {}\n\n{}\n\n{}, after {}:\n\n```promql\n{}\n```\n\n**What to do.** {}\n",
+            "\n## {}\n\n{}\n\n{}, after {}:\n\n```promql\n{}\n```\n\n**Remedy.** {}\n",
             text("alert"),
             text("summary"),
             text("severity"),

@@ -2,7 +2,7 @@
 {{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" }}
 {{- end }}
 
-{{- /* 45 characters leave room for the longest ending, so that no two names are cut to the same one. */}}
+{{- /* 45 characters leave room for the longest ending, so that truncation makes no two names equal. */}}
 {{- define "daemonset-warden.fullname" -}}
 {{- if .Values.fullnameOverride }}
 {{- .Values.fullnameOverride | trunc 45 | trimSuffix "-" }}
@@ -16,7 +16,7 @@
 {{- end }}
 {{- end }}
 
-{{- /* Cluster-wide objects of two releases must differ: the namespace is in the name unless it says nothing new. */}}
+{{- /* Cluster-wide objects of two releases must differ: the name has the namespace, unless both are equal. */}}
 {{- define "daemonset-warden.clusterName" -}}
 {{- $fullname := include "daemonset-warden.fullname" . }}
 {{- if eq $fullname .Release.Namespace }}{{ $fullname }}{{ else }}{{ printf "%s-%s" $fullname .Release.Namespace }}{{ end }}
@@ -65,7 +65,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end }}
 {{- end }}
 
-{{- /* Every name that a client may use, one a line. */}}
+{{- /* The names and addresses that a client may use, one a line. */}}
 {{- define "daemonset-warden.tlsNames" -}}
 {{- $fullname := include "daemonset-warden.fullname" . }}
 {{- $names := list (printf "%s.%s.svc" $fullname .Release.Namespace) (printf "%s.%s" $fullname .Release.Namespace) $fullname }}
@@ -92,8 +92,8 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- join "\n" ($groups | uniq | sortAlpha) }}
 {{- end }}
 
-{{- /* A caller's selector and what is never sent. The release's own namespace is not excluded where it is kube-system,
-       whose daemons are the ones that matter most; the release's own objects carry the opt-out label everywhere. */}}
+{{- /* The caller's selector, without the objects that are never sent. kube-system is not excluded as the release's own
+       namespace, because its daemons are the most important; the release's own objects always carry the opt-out label. */}}
 {{- define "daemonset-warden.namespaceSelector" -}}
 {{- $root := index . 0 }}
 {{- $selector := index . 1 }}
@@ -171,7 +171,7 @@ capabilities:
   drop: [ALL]
 {{- end }}
 
-{{- /* What `serve` is told wherever it runs. */}}
+{{- /* The arguments of `serve` in the Deployment and in the DaemonSet. */}}
 {{- define "daemonset-warden.commonArgs" -}}
 - --config=/etc/daemonset-warden/config.yaml
 {{- if eq .Values.tls.source "self" }}
@@ -251,7 +251,7 @@ httpGet:
   {{- end }}
 {{- end }}
 
-{{- /* Who the pod is: the name under which it reports Events, and the namespace that is its own. */}}
+{{- /* The pod's name, under which it reports Events, and its namespace. */}}
 {{- define "daemonset-warden.env" -}}
 - name: POD_NAME
   valueFrom:
@@ -266,13 +266,13 @@ httpGet:
 {{- end }}
 {{- end }}
 
-{{- /* Whether an address is the node's own alone. */}}
+{{- /* true for a loopback address. */}}
 {{- define "daemonset-warden.isLoopback" -}}
 {{- if or (hasPrefix "127." .) (eq "::1" .) }}true{{ end }}
 {{- end }}
 
-{{- /* true where daemon pods are nominated: only then is patching pods/status granted. Not by `default` and `merge`, to which false
-is as good as nothing: a bare Off is false to YAML 1.1, and so to Helm. */}}
+{{- /* true if daemon pods are nominated: only then the chart grants the right to patch pods/status. `default` and `merge` would
+treat false as unset, and YAML 1.1, which Helm reads, takes a bare Off for false. */}}
 {{- define "daemonset-warden.nominates" -}}
 {{- $reservation := .Values.config.reservation | default dict -}}
 {{- $mode := "Enforce" -}}
