@@ -67,7 +67,7 @@ impl Default for Limits {
             // shed, a good body would have to be older than 255 others, and it comes within milliseconds.
             requests: 256,
             // An apiserver keeps at most 25 idle ones a webhook, a scheduler 2 an extender: enough for any control plane
-            // and 2,000 strangers. An idle one costs 26 KiB (2,000 after one request each, debug build): 65 MiB in all.
+            // and 2,000 strangers. An idle one costs 35 KiB (2,000 after one request each): 88 MiB in all.
             connections: 2_560,
             surplus_connections: 64,
             // A silent client holds a handshake for handshake_time: 200 new ones a second are borne before others suffer.
