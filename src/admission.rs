@@ -1,4 +1,4 @@
-//! PURE: the answers of `/validate` and `/mutate`.
+//! PURE: the reviews of `/validate` and `/mutate`.
 
 pub mod default_priority;
 pub mod mutation;

@@ -1,7 +1,7 @@
-//! The priority class that daemon pods without one get, if one is configured: so that they can preempt ordinary pods.
+//! The configured priority class for daemon pods that have none, so that they can preempt ordinary pods.
 //!
-//! A class is worth something, so it is given only to pods that a trusted controller creates for a DaemonSet that exists, and
-//! only where nothing can refuse the pod for it: it is never made inadmissible.
+//! A priority class is a privilege: only pods that a trusted controller creates for an existing DaemonSet get it. A pod that
+//! admission could refuse because of the class does not get it.
 
 use std::collections::BTreeMap;
 
@@ -18,45 +18,45 @@ use crate::policy::Policy;
 use crate::policy::opt_out::is_opted_out;
 use crate::scheduling::label_selector;
 
-/// Classes that the apiserver makes.
+/// The prefix of the classes that the apiserver creates.
 const SYSTEM_PREFIX: &str = "system-";
 
-/// The part of a pod that decides.
+/// The fields of a pod that decide.
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct OwnPod {
+struct CandidatePod {
     #[serde(deserialize_with = "or_default")]
     metadata: Metadata,
     #[serde(deserialize_with = "or_default")]
-    spec: OwnSpec,
+    spec: CandidateSpec,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-struct OwnSpec {
+struct CandidateSpec {
     #[serde(deserialize_with = "or_default")]
     priority_class_name: String,
-    /// Whether it is there, even as `null`.
-    #[serde(deserialize_with = "is_there")]
+    /// True if the field is present, even as `null`.
+    #[serde(deserialize_with = "is_present")]
     priority: bool,
-    /// Whether it is there, even as `null`.
-    #[serde(deserialize_with = "is_there")]
+    /// True if the field is present, even as `null`.
+    #[serde(deserialize_with = "is_present")]
     preemption_policy: bool,
 }
 
-/// Adds to `patch` what gives the configured class to the pod that `request` creates, if it may have it.
+/// Adds the configured class to the patch for the pod that `request` creates, if the pod may have it.
 ///
-/// Admission has computed a priority and a preemption policy already, from no class or from the cluster's default one: they
-/// are taken away, for admission to compute them anew from the class, or it would refuse the pod
-/// (kubernetes v1.36.3 plugin/pkg/admission/priority/admission.go `admitPod`).
+/// The apiserver's priority plugin has already set a priority and a preemption policy, from no class or from the cluster's
+/// default class. The patch removes both, so that the plugin computes them again from the class; otherwise it would refuse the
+/// pod (kubernetes v1.36.3 plugin/pkg/admission/priority/admission.go `admitPod`).
 pub fn add(policy: &Policy, request: &AdmissionRequest<'_>, pod: &str, cluster: &Cache, patch: &mut Patch) {
     let class = policy.admission.default_priority_class_name.as_str();
     let is_trusted = policy.trusted_controllers.iter().any(|name| *name == request.user_info.username);
     if class.is_empty() || !is_trusted {
         return;
     }
-    // Whatever is wrong with it, it is not ours to give it anything.
-    let Ok(pod) = serde_json::from_str::<OwnPod>(pod) else { return };
+    // A pod that cannot be read gets no class.
+    let Ok(pod) = serde_json::from_str::<CandidatePod>(pod) else { return };
     if !may_have(policy, &request.namespace, &pod, class, cluster) {
         return;
     }
@@ -69,7 +69,7 @@ pub fn add(policy: &Policy, request: &AdmissionRequest<'_>, pod: &str, cluster: 
     }
 }
 
-fn may_have(policy: &Policy, namespace: &str, pod: &OwnPod, class: &str, cluster: &Cache) -> bool {
+fn may_have(policy: &Policy, namespace: &str, pod: &CandidatePod, class: &str, cluster: &Cache) -> bool {
     let own = pod.spec.priority_class_name.as_str();
     let owner = daemon_set_reference(&policy.daemon_set_kinds, &pod.metadata);
     let known = owner.and_then(|owner| Some((owner, cluster.daemon_set(&owner.uid)?.1)));
@@ -82,7 +82,7 @@ fn may_have(policy: &Policy, namespace: &str, pod: &OwnPod, class: &str, cluster
         && daemon_set.metadata.name == owner.name
         && *info.group == *owner.group()
         && selects(daemon_set.spec.selector.as_ref(), &pod.metadata.labels);
-    // The cluster's default class is in the pod already; what the DaemonSet's author chose stays.
+    // The apiserver has put the cluster's default class into the pod; a class that the DaemonSet's author chose stays.
     let is_global_default = || cluster.priority_class(own).is_some_and(|class| class.global_default);
     let is_unset = template.priority_class_name.is_empty()
         && template.priority.is_none()
@@ -99,10 +99,10 @@ fn exists(cluster: &Cache, class: &str) -> bool {
     cluster.priority_class(class).is_some_and(|class| !class.metadata.is_deleting())
 }
 
-/// Whether a quota could refuse the pod because of its new class.
+/// Returns true if a quota could refuse the pod because of its new class.
 ///
-/// A quota that counts the pod either way changes nothing. One that counts it only with the new class may be used up. And a
-/// system class outside kube-system may need a quota of its own, which we cannot know to have room.
+/// A quota that counts the pod with and without the class makes no difference. A quota that counts it only with the class may be
+/// used up. A system class outside kube-system may need a quota of its own, and the cache does not know the usage of quotas.
 fn may_refuse(cluster: &Cache, namespace: &str, class: &str, before: &str) -> bool {
     let mut quotas = cluster.resource_quotas(namespace);
     let newly_counted =
@@ -110,7 +110,7 @@ fn may_refuse(cluster: &Cache, namespace: &str, class: &str, before: &str) -> bo
     newly_counted || class.starts_with(SYSTEM_PREFIX) && namespace != "kube-system"
 }
 
-fn is_there<'de, D: Deserializer<'de>>(from: D) -> Result<bool, D::Error> {
+fn is_present<'de, D: Deserializer<'de>>(from: D) -> Result<bool, D::Error> {
     serde::de::IgnoredAny::deserialize(from).map(|_| true)
 }
 

@@ -1,9 +1,9 @@
-//! What `/mutate` makes of a daemon pod: JSON Patch operations, written one by one on the raw object.
+//! The patch of `/mutate` for a daemon pod: JSON Patch operations on the raw object.
 //!
-//! Pods of Kubernetes' own controller already have all of it and get no patch. Pods that their controller binds by
-//! `spec.nodeName` (after kubernetes before 1.12; OpenKruise and hand-written controllers today) bypass the scheduler, and with
-//! it priority and preemption: they get the controller's node affinity and tolerations instead, so that the default scheduler
-//! places them. Nothing is ever serialised from a typed object: fields that we do not know survive.
+//! Pods of the DaemonSet controller already have its node affinity and tolerations, and get no patch. Pods that their controller
+//! binds by `spec.nodeName` (Kubernetes before 1.12; OpenKruise and hand-written controllers today) bypass the scheduler, and so
+//! priority and preemption. The patch replaces `spec.nodeName` by the DaemonSet controller's node affinity and tolerations, so
+//! that the default scheduler places the pod. No operation is serialised from a typed object: unknown fields survive.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -35,24 +35,24 @@ use crate::scheduling::node_affinity::METADATA_NAME;
 
 const REQUIRED: &str = "requiredDuringSchedulingIgnoredDuringExecution";
 const TERMS: &str = "nodeSelectorTerms";
-/// More than fit into an object that the apiserver stores. Without it, a body of 8 MiB of `{},` would take forty times as much
-/// memory.
+/// More tolerations than fit into an object that the apiserver stores. Without this limit, a body of 8 MiB of `{},` would take
+/// forty times its size in memory.
 const MAX_TOLERATIONS: usize = 50_000;
 
-/// The patch for the pod that `request` creates; empty for anything else.
+/// Returns the patch for the pod that `request` creates; empty for any other request.
 ///
-/// `namespace_labels` are those of the request's namespace, if they are known; `cluster` is given only while it is known in
-/// full, and no priority class without it.
+/// `namespace_labels` are the labels of the request's namespace, if the cache has it. Pass `cluster` only while the cache is
+/// fresh; without it, no priority class is added.
 ///
 /// # Errors
-/// When the object is no pod.
+/// Returns [`BadReview`] if there is no object, or it is not a pod.
 pub fn review(
     policy: &Policy,
     request: &AdmissionRequest<'_>,
     namespace_labels: Option<&BTreeMap<String, String>>,
     cluster: Option<&Cache>,
 ) -> Result<Patch, BadReview> {
-    // All that is changed here is immutable once the pod is stored.
+    // Every field that the patch changes is immutable once the pod is stored.
     if !request.is_pod() || request.operation != "CREATE" {
         return Ok(Patch::default());
     }
@@ -62,7 +62,7 @@ pub fn review(
     let namespace_labels = match namespace_labels {
         Some(labels) => labels,
         None => {
-            // Every namespace has its name as a label, so the usual selectors work even without a cluster.
+            // The apiserver labels every namespace with its name, so the usual selectors work without a cluster.
             let name = ("kubernetes.io/metadata.name".to_owned(), request.namespace.clone().into_owned());
             default_labels = BTreeMap::from([name]);
             &default_labels
@@ -75,7 +75,7 @@ pub fn review(
     Ok(patch)
 }
 
-/// The part of a pod that is read; values that are carried over stay raw.
+/// The fields of a pod that are read; values that the patch carries over stay raw.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct RawPod<'a> {
@@ -118,7 +118,7 @@ struct RawAffinity {
     node_affinity: Option<NodeAffinity>,
 }
 
-/// A toleration as it was sent, and the fields that are compared.
+/// A toleration as the client sent it, and the fields that are compared.
 struct RawToleration<'a> {
     sent: &'a RawValue,
     fields: Toleration,
@@ -145,13 +145,13 @@ fn tolerations<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<RawToleration<'
     Ok(list)
 }
 
-/// Reads owner references and keeps only the controller's, the first with `controller: true`: a list of any length takes no
+/// Reads owner references and keeps only the controller, the first with `controller: true`: a list of any length takes no
 /// memory.
 fn controller<'de, D: Deserializer<'de>>(from: D) -> Result<Option<OwnerReference>, D::Error> {
     #[derive(Deserialize)]
-    struct Item(#[serde(deserialize_with = "object_or_default")] OwnerReference);
+    struct OwnerItem(#[serde(deserialize_with = "object_or_default")] OwnerReference);
     let mut controller = None;
-    visit_list(from, |Item(reference)| {
+    visit_list(from, |OwnerItem(reference)| {
         if controller.is_none() && reference.controller == Some(true) {
             controller = Some(reference);
         }
@@ -173,15 +173,15 @@ fn patch(policy: &Policy, pod: RawPod<'_>, namespace_labels: &BTreeMap<String, S
     let exists = spec.affinity.is_some();
     let node_affinity = spec.affinity.and_then(|affinity| affinity.node_affinity);
     let has_node_affinity = node_affinity.is_some();
-    let lean = PodSpec {
+    let trimmed = PodSpec {
         node_name: spec.node_name.into_owned(),
         affinity: Affinity { node_affinity: node_affinity.unwrap_or_default() },
         ..PodSpec::default()
     };
-    // Without a target nobody knows where the pod belongs: not ours to invent one, and refusing it would stall its controller.
-    let Some(target) = target_node_name(&lean) else { return patch };
+    // The node of a pod without a target is unknown. The pod passes unchanged: a refusal would stall its controller.
+    let Some(target) = target_node_name(&trimmed) else { return patch };
 
-    let required = lean.affinity.node_affinity.required.as_ref();
+    let required = trimmed.affinity.node_affinity.required.as_ref();
     set_affinity(&mut patch, exists, has_node_affinity, required, target);
     if !skips_tolerations(policy, namespace_labels) {
         set_tolerations(&mut patch, &spec.tolerations, spec.host_network);
@@ -189,13 +189,13 @@ fn patch(policy: &Policy, pod: RawPod<'_>, namespace_labels: &BTreeMap<String, S
     if spec.scheduler_name == LEGACY_SCHEDULER_NAME {
         patch.add(&["spec", "schedulerName"], policy.admission.scheduler_name.as_str());
     }
-    if !lean.node_name.is_empty() {
+    if !trimmed.node_name.is_empty() {
         patch.remove(&["spec", "nodeName"]);
     }
     patch
 }
 
-/// Sets the deepest level that is missing or wrong; everything beside it is left alone.
+/// Sets the deepest level of the path that is missing or wrong; fields beside it stay.
 fn set_affinity(
     patch: &mut Patch,
     exists: bool,
@@ -219,26 +219,27 @@ fn set_affinity(
     patch.add(path, value);
 }
 
-/// Sets the whole list, so that it does not matter what another webhook has appended to it; nothing when it has them all.
+/// Sets the whole list, so that the result does not depend on what another webhook appends. Does nothing if the pod has all of
+/// the daemon tolerations, without a time limit.
 fn set_tolerations(patch: &mut Patch, existing: &[RawToleration<'_>], host_network: bool) {
-    let wanted = daemon_tolerations(host_network);
-    let place = |own: &RawToleration<'_>| {
-        wanted.iter().position(|(key, effect)| is_same_toleration(&own.fields, key, effect))
+    let required = daemon_tolerations(host_network);
+    let position = |own: &RawToleration<'_>| {
+        required.iter().position(|(key, effect)| is_same_toleration(&own.fields, key, effect))
     };
-    let places: Vec<Option<usize>> = existing.iter().map(place).collect();
+    let positions: Vec<Option<usize>> = existing.iter().map(position).collect();
     let replaces = existing
         .iter()
-        .zip(&places)
-        .any(|(own, place)| place.is_some() && own.fields.toleration_seconds.is_some());
-    let mut missing = (0..wanted.len()).filter(|index| !places.contains(&Some(*index))).peekable();
+        .zip(&positions)
+        .any(|(own, position)| position.is_some() && own.fields.toleration_seconds.is_some());
+    let mut missing = (0..required.len()).filter(|index| !positions.contains(&Some(*index))).peekable();
     if !replaces && missing.peek().is_none() {
         return;
     }
     let daemon = |index: usize| {
-        let (key, effect) = wanted[index];
+        let (key, effect) = required[index];
         ListedToleration::Daemon(daemon_pod::toleration(key, effect))
     };
-    let listed = existing.iter().zip(&places).map(|(own, place)| match place {
+    let listed = existing.iter().zip(&positions).map(|(own, position)| match position {
         Some(index) if own.fields.toleration_seconds.is_some() => daemon(*index),
         _ => ListedToleration::Own(own.sent),
     });
@@ -250,7 +251,7 @@ fn set_tolerations(patch: &mut Patch, existing: &[RawToleration<'_>], host_netwo
 #[derive(Serialize)]
 #[serde(untagged)]
 enum ListedToleration<'a> {
-    /// The pod's own, to the byte: it may have fields that we do not know, and numbers of any length.
+    /// The pod's own, byte for byte: it may have unknown fields, and numbers of any length.
     Own(&'a RawValue),
     Daemon(Toleration),
 }

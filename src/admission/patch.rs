@@ -1,7 +1,8 @@
 //! The JSON Patch (RFC 6902) that `/mutate` answers with.
 //!
-//! Operations and pointers are those of [`json_patch`]. It carries a value as a [`Value`], which cannot hold every number and keeps no
-//! spaces, so [`Patch::add_raw`] adds a value with parts that survive to the byte.
+//! Operations and pointers are those of [`json_patch`], which carries a value as [`serde_json::Value`]: it loses spaces, and
+//! cannot hold a number that is not an `f64`. [`Patch::add_raw`] is for values with parts of the object, which must survive byte
+//! for byte.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -12,7 +13,7 @@ use serde::Serialize;
 use serde_json::Value;
 use serde_json::value::{RawValue, to_raw_value};
 
-/// Operations in the order that they apply in.
+/// Operations, in the order in which the apiserver applies them.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Patch(Vec<Operation>);
 
@@ -23,7 +24,7 @@ enum Operation {
     RawAdd(RawAdd),
 }
 
-/// As [`AddOperation`], with a value that is written to the byte as it is given.
+/// An [`AddOperation`] whose value is written byte for byte as given.
 #[derive(Debug, Clone, Serialize)]
 struct RawAdd {
     op: &'static str,
@@ -31,7 +32,7 @@ struct RawAdd {
     value: Box<RawValue>,
 }
 
-// `RawValue` has none.
+// `RawValue` has no `PartialEq`.
 impl PartialEq for RawAdd {
     fn eq(&self, other: &Self) -> bool {
         self.path == other.path && self.value.get() == other.value.get()
@@ -39,40 +40,40 @@ impl PartialEq for RawAdd {
 }
 
 impl Patch {
-    /// True if there is nothing to do: then the answer carries no patch.
+    /// Returns true if there is nothing to change: then the response carries no patch.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Sets what is at `path`, whose parent must exist.
+    /// Sets the value at `path`, whose parent must exist.
     pub fn add(&mut self, path: &[&str], value: impl Into<Value>) {
         let add = AddOperation { path: pointer(path), value: value.into() };
         self.0.push(Operation::Typed(PatchOperation::Add(add)));
     }
 
-    /// As [`Patch::add`], for a `value` with parts that must survive to the byte: these are [`RawValue`]s.
+    /// Sets the value at `path` as [`Patch::add`] does; [`RawValue`]s in it are written byte for byte.
     pub fn add_raw(&mut self, path: &[&str], value: &impl Serialize) {
         let value = to_json(value);
         self.0.push(Operation::RawAdd(RawAdd { op: "add", path: pointer(path), value }));
     }
 
-    /// Removes what is at `path`, which must exist.
+    /// Removes the value at `path`, which must exist.
     pub fn remove(&mut self, path: &[&str]) {
         self.0.push(Operation::Typed(PatchOperation::Remove(RemoveOperation { path: pointer(path) })));
     }
 
-    /// The array of operations.
+    /// Returns the patch as JSON: an array of operations.
     pub fn to_json(&self) -> String {
         String::from(Box::<str>::from(to_json(self)))
     }
 
-    /// Returns it as `response.patch` of an AdmissionReview carries it: the standard alphabet, with padding.
+    /// Returns the patch as `response.patch` of an AdmissionReview carries it: base64 in the standard alphabet, with padding.
     pub fn to_base64(&self) -> String {
         STANDARD.encode(self.to_json())
     }
 }
 
-// Serialising fails for maps with keys that are no text, and there are none in a patch.
+// Serialising fails for maps whose keys are not text; a patch has none.
 #[expect(clippy::expect_used, reason = "a patch has only text for keys")]
 fn to_json(value: &impl Serialize) -> Box<RawValue> {
     to_raw_value(value).expect("a patch is JSON")

@@ -1,4 +1,4 @@
-//! Quotas and priority classes: which quota is for which class, and whether one could refuse a pod of it.
+//! Resource quotas by priority class: the quotas that are scoped to a class, and those that might refuse its pods.
 //!
 //! After kubernetes v1.36.3 pkg/quota/v1/evaluator/core/pods.go (`podMatchesScopeFunc`) and
 //! staging/src/k8s.io/apiserver/pkg/admission/plugin/resourcequota/controller.go (`CheckRequest`).
@@ -7,17 +7,17 @@ use crate::api::policy_objects::{ResourceQuota, ScopeSelectorRequirement};
 
 const PRIORITY_CLASS_SCOPE: &str = "PriorityClass";
 
-/// Whether a quota is scoped to pods of `class` by name: what clusters that limit a class ask for.
+/// Returns true if the quota is scoped to pods of `class` by name, as clusters that limit a class require.
 pub fn is_for_class(quota: &ResourceQuota, class: &str) -> bool {
     scopes(quota).next().is_some() && scopes(quota).all(|scope| matches(scope, class))
 }
 
-/// Whether a quota might count pods of `class` against a limit: all but those whose scope rules the class out.
+/// Returns true if the quota might count pods of `class`: its scopes do not rule the class out.
 pub fn may_count(quota: &ResourceQuota, class: &str) -> bool {
     scopes(quota).all(|scope| matches(scope, class))
 }
 
-/// What a quota says about classes.
+/// Returns the quota's requirements on priority classes.
 fn scopes(quota: &ResourceQuota) -> impl Iterator<Item = &ScopeSelectorRequirement> {
     let expressions = quota.spec.scope_selector.match_expressions.iter();
     expressions.filter(|scope| scope.scope_name == PRIORITY_CLASS_SCOPE)

@@ -1,6 +1,27 @@
-//! Whether a DaemonSet is right: upstream's own rules, and ours about what upstream accepts and people regret.
+//! Validation of DaemonSets: Kubernetes' own rules, and policy rules for what Kubernetes accepts and its users regret.
 //!
-//! [`review`] is all that `/validate` calls; [`validate`] is what it shares with `check`.
+//! `/validate` calls [`review`] for each request. A refusal has Kubernetes' own words:
+//!
+//! ```
+//! use daemonset_warden::admission::validation;
+//! use daemonset_warden::api::admission_v1;
+//! use daemonset_warden::policy::Policy;
+//!
+//! let body = br#"{"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": {
+//!     "uid": "1", "operation": "CREATE", "namespace": "kube-system",
+//!     "kind": {"group": "apps", "version": "v1", "kind": "DaemonSet"},
+//!     "object": {"metadata": {"name": "agent"}, "spec": {
+//!         "selector": {"matchLabels": {"app": "agent"}},
+//!         "template": {"metadata": {"labels": {"app": "cni"}}}
+//!     }}
+//! }}"#;
+//! let outcome = validation::review(&Policy::default(), &admission_v1::parse(body)?, None)?;
+//!
+//! let status = outcome.status().expect("the request is refused");
+//! assert_eq!(status.code, 422);
+//! assert!(status.message.contains("`selector` does not match template `labels`"));
+//! # Ok::<(), admission_v1::BadReview>(())
+//! ```
 
 pub mod live_rules;
 mod review;
@@ -9,7 +30,7 @@ pub mod rules;
 mod semantic;
 mod upstream;
 
-pub use review::{Cause, Refusal, Verdict, decode, review};
+pub use review::{ReviewOutcome, decode, review};
 
 use self::live_rules::LiveData;
 use self::rule::Rule;
@@ -19,50 +40,50 @@ use crate::api::meta::GroupKind;
 use crate::cache::Cache;
 use crate::policy::{Level, Policy};
 
-/// What is wrong with a DaemonSet.
+/// The faults of a DaemonSet.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Validation {
-    /// What upstream refuses, in upstream's order.
+    /// Faults that Kubernetes refuses, in its order.
     pub errors: ErrorList,
-    /// What the policy refuses.
+    /// Faults that the policy refuses.
     pub denials: Vec<RuleFault>,
-    /// What the policy warns of.
+    /// Faults that the policy warns of.
     pub warnings: Vec<RuleFault>,
 }
 
 /// A fault that a policy rule found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RuleFault {
-    /// The rule's id.
+    /// The id of the rule.
     pub rule: &'static str,
-    /// What it found.
+    /// The fault, with its field.
     pub error: Error,
 }
 
 impl Validation {
-    /// Whether there is nothing to say.
+    /// Returns true if there is no fault.
     pub fn is_empty(&self) -> bool {
         self.errors.is_empty() && self.denials.is_empty() && self.warnings.is_empty()
     }
 }
 
-/// Judges a DaemonSet of `kind`: its creation, or with `old` its update.
+/// Returns the faults of a DaemonSet of `kind` that is created or, with `old`, updated.
 ///
-/// What the apiserver would have defaulted is judged as if it had been. Of kinds other than Kubernetes' own only the selector,
-/// its immutability and the template's labels, restartPolicy and activeDeadlineSeconds are looked at: what their other fields
-/// mean is their controllers' business.
+/// Absent fields count as the apiserver would default them. For kinds other than Kubernetes' own, only the selector, its
+/// immutability and the template's labels, restartPolicy and activeDeadlineSeconds are checked: the other fields have the meaning
+/// that their controllers give them.
 pub fn validate(policy: &Policy, kind: &GroupKind, old: Option<&DaemonSet>, new: &DaemonSet) -> Validation {
     let mut validation = Validation { errors: upstream::faults(kind, old, new), ..Validation::default() };
     if kind.is_builtin() {
         for rule in rules::RULES {
-            judge(rule, rule.check, policy, old, new, &mut validation);
+            apply_rule(rule, rule.check, policy, old, new, &mut validation);
         }
     }
     validation
 }
 
-/// [`validate`], and the rules that only live data can judge by; `cluster` must be known in full.
-pub fn validate_live(
+/// Returns the faults that [`validate`] finds, and those of the live-data rules. `cluster` must be fresh.
+pub fn validate_with_live_data(
     policy: &Policy,
     kind: &GroupKind,
     old: Option<&DaemonSet>,
@@ -71,25 +92,26 @@ pub fn validate_live(
 ) -> Validation {
     let mut validation = validate(policy, kind, old, new);
     if kind.is_builtin() {
-        let view = LiveData::new(cluster, &kind.group, new);
-        // What the old one is told of counts only where a rule refuses, which none does by default.
-        let old_view = old.map(|old| LiveData::new(cluster, &kind.group, old));
+        let data = LiveData::new(cluster, &kind.group, new);
+        // The faults of the stored DaemonSet matter only at level Deny, which is no live-data rule's default.
+        let old_data = old.map(|old| LiveData::new(cluster, &kind.group, old));
         for rule in live_rules::LIVE_RULES {
-            judge(rule, rule.check, policy, old_view.as_ref(), &view, &mut validation);
+            apply_rule(rule, rule.check, policy, old_data.as_ref(), &data, &mut validation);
         }
     }
     validation
 }
 
-fn judge<Check, Subject>(
+/// Runs a rule and adds its faults to `validation`, as denials or warnings according to the rule's level.
+fn apply_rule<Check, Subject>(
     rule: &Rule<Check>,
     check: impl Fn(&Subject) -> ErrorList,
     policy: &Policy,
     old: Option<&Subject>,
     new: &Subject,
-    found: &mut Validation,
+    validation: &mut Validation,
 ) {
-    let level = policy.admission.rules.get(rule.id).copied().unwrap_or(rule.default);
+    let level = policy.admission.rules.get(rule.id).copied().unwrap_or(rule.default_level);
     if level == Level::Off {
         return;
     }
@@ -97,11 +119,15 @@ fn judge<Check, Subject>(
     if errors.is_empty() {
         return;
     }
-    // What was let in before the rule was set must stay changeable. Indices move as lists grow, so only the text tells.
+    // An object that was stored with the fault must stay changeable. Indices move as lists grow, so faults are compared by text.
     let known = old.filter(|_| level == Level::Deny).map(check).unwrap_or_default();
     for error in errors {
         let is_known = known.iter().any(|known| known.kind == error.kind && known.body() == error.body());
         let fault = RuleFault { rule: rule.id, error };
-        if level == Level::Deny && !is_known { found.denials.push(fault) } else { found.warnings.push(fault) }
+        if level == Level::Deny && !is_known {
+            validation.denials.push(fault)
+        } else {
+            validation.warnings.push(fault)
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! The part of `admission.k8s.io/v1` that is read, borrowed from the request's body.
 //!
-//! After kubernetes v1.36.3 staging/src/k8s.io/api/admission/v1/types.go. Objects stay raw JSON here: each rule decodes
-//! what it reads, and what nobody reads survives untouched.
+//! After kubernetes v1.36.3 staging/src/k8s.io/api/admission/v1/types.go. Objects stay raw JSON: each reader decodes
+//! the fields that it needs, and the others survive untouched.
 
 pub mod response;
 
@@ -11,17 +11,17 @@ use serde::{Deserialize, Deserializer};
 use serde_json::de::SliceRead;
 use serde_json::value::RawValue;
 
-use crate::api::meta::{GroupKind, object, object_or_default, parse_object, text};
+use crate::api::meta::{GroupKind, NamedObject, object, object_or_default, parse_object, text};
 
-/// The only version that is answered; the webhook configurations ask for it.
+/// The only version that is reviewed; the webhook configurations ask for it.
 pub const API_VERSION: &str = "admission.k8s.io/v1";
-/// The kind of the request and of the answer.
+/// The kind of the body of requests and of responses.
 pub const KIND: &str = "AdmissionReview";
 
-/// What the apiserver asks.
+/// The body of a request.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-struct AdmissionReview<'a> {
+struct ReviewEnvelope<'a> {
     #[serde(borrow, deserialize_with = "text")]
     api_version: Cow<'a, str>,
     #[serde(borrow, deserialize_with = "text")]
@@ -34,7 +34,7 @@ struct AdmissionReview<'a> {
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct AdmissionRequest<'a> {
-    /// Names this call; the answer repeats it.
+    /// Identifies the request; the response repeats it.
     #[serde(borrow, deserialize_with = "text")]
     pub uid: Cow<'a, str>,
     /// The kind of `object` and `old_object`.
@@ -43,16 +43,16 @@ pub struct AdmissionRequest<'a> {
     /// Such as `status`; empty for the object itself.
     #[serde(borrow, deserialize_with = "text")]
     pub sub_resource: Cow<'a, str>,
-    /// Empty while the apiserver has not made the name yet.
+    /// Empty while the apiserver has not generated the name.
     #[serde(borrow, deserialize_with = "text")]
     pub name: Cow<'a, str>,
-    /// Empty for kinds without namespaces.
+    /// Empty for cluster-scoped kinds.
     #[serde(borrow, deserialize_with = "text")]
     pub namespace: Cow<'a, str>,
     /// `CREATE`, `UPDATE`, `DELETE` or `CONNECT`.
     #[serde(borrow, deserialize_with = "text")]
     pub operation: Cow<'a, str>,
-    /// Who asks.
+    /// The user that sent the object to the apiserver.
     #[serde(borrow, deserialize_with = "object_or_default")]
     pub user_info: UserInfo<'a>,
     /// JSON; absent on DELETE.
@@ -78,7 +78,7 @@ pub struct GroupVersionKind<'a> {
     pub kind: Cow<'a, str>,
 }
 
-/// Who asks.
+/// A user of the apiserver.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct UserInfo<'a> {
@@ -88,39 +88,34 @@ pub struct UserInfo<'a> {
 }
 
 impl AdmissionRequest<'_> {
-    /// The name, or the prefix that the apiserver will make it from: what to call the object in a log.
+    /// Returns the object's name, or its generateName while it has none, for logs.
     pub fn display_name(&self) -> Cow<'_, str> {
-        #[derive(Default, Deserialize)]
-        #[serde(default)]
-        struct Named {
-            metadata: crate::api::meta::Metadata,
-        }
         if !self.name.is_empty() {
             return Cow::Borrowed(&self.name);
         }
-        let named = self.object.and_then(|object| serde_json::from_str::<Named>(object).ok());
+        let named = self.object.and_then(|object| serde_json::from_str::<NamedObject>(object).ok());
         Cow::Owned(named.unwrap_or_default().metadata.generate_name)
     }
 
-    /// Whether it is about a pod itself, not one of its subresources.
+    /// Returns true if the request is about a pod itself, not one of its subresources.
     pub fn is_pod(&self) -> bool {
         self.kind.group.is_empty() && self.kind.kind == "Pod" && self.sub_resource.is_empty()
     }
 
-    /// The kind of DaemonSet among `kinds` that it is about, if any; not one of its subresources.
+    /// Returns the kind among `kinds` that the request is about; `None` for subresources.
     pub fn daemon_set_kind<'k>(&self, kinds: &'k [GroupKind]) -> Option<&'k GroupKind> {
         let same = |kind: &&GroupKind| kind.group == self.kind.group && kind.kind == self.kind.kind;
         kinds.iter().find(same).filter(|_| self.sub_resource.is_empty())
     }
 }
 
-/// Why a review cannot be answered: a 400, because only a caller that is no apiserver sends such a thing.
+/// A review that cannot be answered but by a 400. No apiserver sends one.
 #[derive(Debug, thiserror::Error)]
 pub enum BadReview {
-    /// The body is no JSON, or JSON of another shape.
+    /// The body is not JSON, or JSON of another shape.
     #[error("the body is no AdmissionReview: {0}")]
     NotAReview(#[source] serde_json::Error),
-    /// Another kind or version.
+    /// The body has another kind or version.
     #[error("expected {API_VERSION}, Kind={KIND}, got {api_version}, Kind={kind}")]
     WrongKind {
         /// As sent.
@@ -128,36 +123,36 @@ pub enum BadReview {
         /// As sent.
         kind: String,
     },
-    /// Nothing is asked.
+    /// The review has no request.
     #[error("the AdmissionReview has no request")]
     NoRequest,
-    /// The answer could not be matched with the question.
+    /// The apiserver could not match a response with the request.
     #[error("the AdmissionReview's request has no uid")]
     NoUid,
-    /// CREATE and UPDATE are about an object.
+    /// A CREATE or UPDATE has no object.
     #[error("the AdmissionReview's request has operation {0} and no object")]
     NoObject(String),
-    /// UPDATE is about two objects.
+    /// An UPDATE has no old object.
     #[error("the AdmissionReview's request has operation UPDATE and no oldObject")]
     NoOldObject,
-    /// The object is not of the shape that its kind has.
+    /// The object does not have the shape of its kind.
     #[error("{field} cannot be handled as a {kind}: {source}")]
     BadObject {
         /// `object` or `oldObject`.
         field: &'static str,
-        /// The kind that the request says it is.
+        /// The kind in the request.
         kind: String,
-        /// What is wrong and where.
+        /// The fault and its position.
         source: serde_json::Error,
     },
 }
 
-/// Reads a review and its request.
+/// Reads a review and returns its request, which borrows from `body`.
 ///
 /// # Errors
-/// When the body is no review that can be answered.
+/// Returns [`BadReview`] if the body is not a review, or its request cannot be answered.
 pub fn parse(body: &[u8]) -> Result<AdmissionRequest<'_>, BadReview> {
-    let review: AdmissionReview<'_> = parse_object(SliceRead::new(body)).map_err(BadReview::NotAReview)?;
+    let review: ReviewEnvelope<'_> = parse_object(SliceRead::new(body)).map_err(BadReview::NotAReview)?;
     if review.api_version != API_VERSION || review.kind != KIND {
         return Err(BadReview::WrongKind {
             api_version: review.api_version.into_owned(),
@@ -181,7 +176,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_a_request_and_refuses_what_is_none() {
+    fn reads_requests_and_refuses_other_bodies() {
         let body = br#"{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":{"uid":"1","kind":{"group":"","version":"v1","kind":"Pod"},"operation":"CREATE","object":{"a":1},"oldObject":null,"name":null}}"#;
         let request = parse(body).unwrap();
         assert!(request.is_pod() && request.old_object.is_none() && request.name.is_empty());

@@ -73,6 +73,15 @@ impl Metadata {
     }
 }
 
+/// An object of any kind, reduced to its metadata.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct NamedObject {
+    /// Empty if the object has none.
+    #[serde(deserialize_with = "or_default")]
+    pub metadata: Metadata,
+}
+
 /// The part of `OwnerReference` that is read.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]

@@ -12,9 +12,7 @@ use super::{AppState, ServerState, handle};
 use crate::admission::patch::Patch;
 use crate::admission::{mutation, validation};
 use crate::api::admission_v1;
-use crate::api::admission_v1::response::{
-    AdmissionResponse, AuditAnnotations, Status, StatusCause, StatusDetails,
-};
+use crate::api::admission_v1::response::{AdmissionResponse, AuditAnnotations, Status};
 use crate::api::admission_v1::{AdmissionRequest, BadReview};
 use crate::telemetry::logs::Sanitized;
 use crate::telemetry::metrics::{Operation, Outcome, Webhook};
@@ -24,12 +22,8 @@ use crate::telemetry::otlp::text;
 pub(super) async fn validate(state: State<AppState>, request: Request) -> Response {
     respond(state, request, Webhook::Validate, |state, review| {
         let cluster = state.cluster.as_ref().and_then(|cluster| cluster.fresh());
-        let verdict = validation::review(&state.policy, review, cluster.as_deref().map(|view| &view.cache))?;
-        Ok(ReviewResult {
-            status: verdict.refusal().map(|refusal| status(&verdict, refusal)),
-            warnings: verdict.warnings(),
-            patch: Patch::default(),
-        })
+        let outcome = validation::review(&state.policy, review, cluster.as_deref().map(|view| &view.cache))?;
+        Ok(ReviewResult { status: outcome.status(), warnings: outcome.warnings(), patch: Patch::default() })
     })
     .await
 }
@@ -162,25 +156,6 @@ fn audit_annotations(result: &ReviewResult) -> Option<AuditAnnotations> {
             Some(AuditAnnotations { verdict: verdict_text, fields: Some(fields.join(",")) })
         }
         _ => None,
-    }
-}
-
-fn status(verdict: &validation::Verdict, refusal: validation::Refusal) -> Status {
-    let causes = refusal.causes.into_iter();
-    let causes =
-        causes.map(|cause| StatusCause { reason: cause.reason, message: cause.message, field: cause.field });
-    let validation::Verdict { name, group, kind, .. } = verdict;
-    Status {
-        status: "Failure",
-        message: refusal.message,
-        reason: refusal.reason,
-        details: StatusDetails {
-            name: name.clone(),
-            group: group.clone(),
-            kind: kind.clone(),
-            causes: causes.collect(),
-        },
-        code: refusal.code,
     }
 }
 

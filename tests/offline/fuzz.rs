@@ -71,9 +71,9 @@ fn every_rule_on_any_daemon_set() {
     }
     fuzz("validate", &lines(ADMISSION), |input| {
         let Ok(request) = admission_v1::parse(input) else { return };
-        let Ok(verdict) = validation::review(&strict, &request, None) else { return };
-        assert_eq!(verdict.refusal().is_none(), verdict.is_allowed());
-        assert!(verdict.warnings().iter().all(|warning| warning.chars().count() <= 256));
+        let Ok(outcome) = validation::review(&strict, &request, None) else { return };
+        assert_eq!(outcome.status().is_none(), outcome.is_allowed());
+        assert!(outcome.warnings().iter().all(|warning| warning.chars().count() <= 256));
     });
 }
 

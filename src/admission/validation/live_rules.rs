@@ -1,6 +1,7 @@
-//! Rules that only live data can judge by: what the cluster's nodes, pods, namespaces and quotas make of a DaemonSet.
+//! Rules that need live data: they check a DaemonSet against the nodes, pods, namespaces and quotas in the cache.
 //!
-//! They look at each node once, and at a node's pods only where the DaemonSet might not fit; nothing is asked of the cluster.
+//! Each rule reads every node once at most, and a node's pods only if the DaemonSet might not fit there. No rule calls the
+//! apiserver.
 
 mod critical_class_quota;
 mod does_not_fit;
@@ -22,10 +23,10 @@ use crate::daemonset::placement::exclusion;
 use crate::policy::startup_taints::is_transient_taint;
 use crate::scheduling::taints::{any_tolerates, blocks_scheduling};
 
-/// A rule that judges a DaemonSet by the cluster that it is meant for.
+/// A rule that checks a DaemonSet against the cluster.
 pub type LiveRule = Rule<fn(&LiveData<'_>) -> Vec<Error>>;
 
-/// All of them; faults are reported in this order, behind those of the other rules.
+/// All live-data rules. Faults are reported in this order, after those of [`RULES`](super::rules::RULES).
 pub const LIVE_RULES: &[LiveRule] = &[
     no_matching_node::RULE,
     does_not_fit::RULE,
@@ -37,23 +38,23 @@ pub const LIVE_RULES: &[LiveRule] = &[
     virtual_nodes::RULE,
 ];
 
-/// A DaemonSet and the cluster that it is meant for.
+/// A DaemonSet and the cluster that it is checked against.
 #[derive(Debug)]
 pub struct LiveData<'c> {
-    /// What is known of the cluster; all of it.
+    /// The cache, which must be fresh.
     pub cluster: &'c Cache,
-    /// The DaemonSet as it is to be.
+    /// The DaemonSet of the request.
     pub daemon_set: &'c DaemonSet,
-    /// The DaemonSet as the cluster knows it, if it does.
+    /// The DaemonSet in the cache, unless it is new.
     pub known: Option<(DaemonSetId, &'c DaemonSetInfo)>,
-    /// How many nodes there are.
+    /// Nodes of the cluster.
     pub node_count: usize,
-    /// Nodes that its pods are for, once the taints that go by themselves have gone.
+    /// Nodes that the DaemonSet's pods will run on once transient taints are gone.
     pub matching: Vec<(&'c NodeInfo, &'c Node)>,
 }
 
 impl<'c> LiveData<'c> {
-    /// Finds out which nodes `daemon_set`, of `group`, is for.
+    /// Finds the nodes that the pods of `daemon_set`, of API group `group`, will run on. Reads every node.
     pub fn new(cluster: &'c Cache, group: &str, daemon_set: &'c DaemonSet) -> Self {
         let metadata = &daemon_set.metadata;
         let is_same = |info: &DaemonSetInfo| {
@@ -74,18 +75,18 @@ impl<'c> LiveData<'c> {
         };
         let mut node_count = 0;
         let mut matching = Vec::new();
-        for (_, state) in cluster.nodes() {
-            let Some(node) = &state.node else { continue };
+        for (_, info) in cluster.nodes() {
+            let Some(node) = &info.node else { continue };
             node_count += 1;
             if matches(node) {
-                matching.push((state, node));
+                matching.push((info, node));
             }
         }
         Self { cluster, daemon_set, known, node_count, matching }
     }
 }
 
-/// `1 node`, `2 nodes`
+/// Returns `1 node` or `2 nodes`.
 fn nodes(count: usize) -> String {
     format!("{count} node{}", if count == 1 { "" } else { "s" })
 }

@@ -1,4 +1,4 @@
-//! From the request to the verdict: what `/validate` answers, but for the wire.
+//! The review of one request to `/validate`: from the AdmissionRequest to the Status and the warnings.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -8,83 +8,55 @@ use serde::Deserialize;
 use serde::de::Error as _;
 use serde_json::value::RawValue;
 
-use super::{RuleFault, Validation, semantic, validate, validate_live};
+use super::{RuleFault, Validation, semantic, validate, validate_with_live_data};
+use crate::api::admission_v1::response::{Status, StatusCause, StatusDetails};
 use crate::api::admission_v1::{AdmissionRequest, BadReview};
 use crate::api::daemonset::{DaemonSet, ManagedFieldsEntry, ValidatedOnly};
-use crate::api::field::quote;
+use crate::api::field::{Error, quote};
 use crate::api::meta::{GroupKind, Metadata, object_or_default, or_default};
 use crate::cache::Cache;
 use crate::daemonset::daemon_pod::GENERATION_ANNOTATION;
 use crate::policy::Policy;
 use crate::policy::opt_out::is_opted_out;
 
-/// The apiserver cuts warnings here when they are long together (staging/src/k8s.io/apiserver/pkg/endpoints/filters/warning.go).
+/// The length to which the apiserver cuts warnings that are long in total (staging/src/k8s.io/apiserver/pkg/endpoints/filters/warning.go).
 const WARNING_MAX_CHARS: usize = 256;
 
-/// What to answer to a review.
+/// The outcome of a review.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Verdict {
-    /// The DaemonSet's API group; empty when it was not looked at, as `kind` and `name`.
+pub struct ReviewOutcome {
+    /// The DaemonSet's API group. Empty, like `kind` and `name`, if the request was allowed without validation.
     pub group: String,
-    /// Its kind.
+    /// The DaemonSet's kind.
     pub kind: String,
-    /// Its name, or the prefix of one.
+    /// The DaemonSet's name or generateName.
     pub name: String,
-    /// What was found.
+    /// The DaemonSet's faults.
     pub validation: Validation,
 }
 
-/// A Status that says no.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refusal {
-    /// 422 for what upstream refuses, 403 for what only the policy refuses.
-    pub code: u16,
-    /// The Status' reason.
-    pub reason: &'static str,
-    /// What kubectl shows.
-    pub message: String,
-    /// One a fault; none is left out.
-    pub causes: Vec<Cause>,
-}
-
-/// A StatusCause.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Cause {
-    /// Upstream's type of error, such as `FieldValueInvalid`.
-    pub reason: &'static str,
-    /// Where.
-    pub field: String,
-    /// What is wrong.
-    pub message: String,
-}
-
-impl Verdict {
-    /// Whether the request may go on.
+impl ReviewOutcome {
+    /// Returns true if the request is allowed.
     pub fn is_allowed(&self) -> bool {
         self.validation.errors.is_empty() && self.validation.denials.is_empty()
     }
 
-    /// The Status of the answer, if it is no.
-    pub fn refusal(&self) -> Option<Refusal> {
+    /// Returns the Status of a refusal, with a cause for every fault: code 422 if Kubernetes refuses the object too, 403 if only the
+    /// policy does. `None` if the request is allowed.
+    pub fn status(&self) -> Option<Status> {
         let Validation { errors, denials, .. } = &self.validation;
         if !errors.is_empty() {
-            let causes = errors.iter().map(|error| Cause {
-                reason: error.kind.reason(),
-                field: error.field.to_string(),
-                message: error.body(),
-            });
+            let causes = errors.iter().map(|error| cause(error, error.body()));
             let faults = errors.iter().map(ToString::to_string);
             let message = format!("{} is invalid: {}", self.object(), aggregate(faults));
-            return Some(Refusal { code: 422, reason: "Invalid", message, causes: causes.collect() });
+            return Some(self.failure(422, "Invalid", message, causes.collect()));
         }
         if denials.is_empty() {
             return None;
         }
-        let causes = denials.iter().map(|fault| Cause {
-            reason: fault.error.kind.reason(),
-            field: fault.error.field.to_string(),
-            message: format!("{} ({})", fault.error.body(), fault.rule),
-        });
+        let causes = denials
+            .iter()
+            .map(|RuleFault { rule, error }| cause(error, format!("{} ({rule})", error.body())));
         let faults = denials.iter().map(|fault| format!("{} ({})", fault.error, fault.rule));
         let mut rules: Vec<String> =
             denials.iter().map(|fault| format!("admission.rules.{}", fault.rule)).collect();
@@ -95,40 +67,49 @@ impl Verdict {
             aggregate(faults),
             rules.join(" and "),
         );
-        Some(Refusal { code: 403, reason: "Forbidden", message, causes: causes.collect() })
+        Some(self.failure(403, "Forbidden", message, causes.collect()))
     }
 
-    /// What to warn of, fit for an HTTP header: beside upstream's faults, what the policy would have refused too.
+    fn failure(&self, code: u16, reason: &'static str, message: String, causes: Vec<StatusCause>) -> Status {
+        let Self { group, kind, name, .. } = self;
+        let details = StatusDetails { name: name.clone(), group: group.clone(), kind: kind.clone(), causes };
+        Status { status: "Failure", message, reason, details, code }
+    }
+
+    /// Returns the warnings, fit for an HTTP header. If Kubernetes refuses the object, the policy's denials are among them.
     pub fn warnings(&self) -> Vec<String> {
         let Validation { errors, denials, warnings } = &self.validation;
         let denials = if errors.is_empty() { &[] } else { denials.as_slice() };
         denials.iter().chain(warnings).map(warning).collect()
     }
 
-    /// `DaemonSet.apps "name"`
+    /// Returns the object as messages name it: `DaemonSet.apps "name"`.
     fn object(&self) -> String {
         let dot = if self.group.is_empty() { "" } else { "." };
         format!("{}{dot}{} {}", self.kind, self.group, quote(&self.name))
     }
 }
 
-/// Judges a request. What is no creation or update of a DaemonSet itself is allowed unseen; so is what is being deleted, what
-/// opted out, and an update that leaves the spec as it is, whatever is wrong with it.
+/// Reviews a request to create or update a DaemonSet.
 ///
-/// `cluster` is given only while it is known in full; rules that need it are silent without.
+/// Some requests are allowed without validation: those of other operations, kinds or subresources, those for an object that is
+/// being deleted or has opted out, and updates that do not change the spec. Pass `cluster` only while the cache is fresh; without
+/// it, the live-data rules are silent.
 ///
 /// # Errors
-/// When there is no object, or one that is no DaemonSet: a 400.
+/// Returns [`BadReview`] if there is no object, or it is not a DaemonSet.
 pub fn review(
     policy: &Policy,
     request: &AdmissionRequest<'_>,
     cluster: Option<&Cache>,
-) -> Result<Verdict, BadReview> {
-    let Some(kind) = request.daemon_set_kind(&policy.daemon_set_kinds) else { return Ok(Verdict::default()) };
+) -> Result<ReviewOutcome, BadReview> {
+    let Some(kind) = request.daemon_set_kind(&policy.daemon_set_kinds) else {
+        return Ok(ReviewOutcome::default());
+    };
     let is_update = match &*request.operation {
         "CREATE" => false,
         "UPDATE" => true,
-        _ => return Ok(Verdict::default()),
+        _ => return Ok(ReviewOutcome::default()),
     };
     let raw = request.object.ok_or_else(|| BadReview::NoObject(request.operation.to_string()))?;
     let raw_old = if is_update { Some(request.old_object.ok_or(BadReview::NoOldObject)?) } else { None };
@@ -137,43 +118,43 @@ pub fn review(
         |field: &'static str| move |source| BadReview::BadObject { field, kind: kind.kind.clone(), source };
     let new = ReviewedObject::read(raw).map_err(bad("object"))?;
     if new.metadata.is_deleting() || is_opted_out(&new.metadata.labels) {
-        return Ok(Verdict::default());
+        return Ok(ReviewOutcome::default());
     }
     let old = raw_old.map(ReviewedObject::read).transpose().map_err(bad("oldObject"))?;
     if let Some(old) = &old
         && (old.metadata.is_deleting() || old.spec.map(RawValue::get) == new.spec.map(RawValue::get))
     {
-        return Ok(Verdict::default());
+        return Ok(ReviewOutcome::default());
     }
 
     let raw_specs = old.as_ref().map(|old| (old.spec, new.spec));
     let mut new = new.decode(kind).map_err(bad("object"))?;
     let old = old.map(|old| old.decode(kind)).transpose().map_err(bad("oldObject"))?;
     if new.metadata.namespace.is_empty() {
-        // As the apiserver does.
+        // The apiserver does the same.
         new.metadata.namespace = request.namespace.to_string();
     }
     let validation = match cluster {
-        Some(cluster) => validate_live(policy, kind, old.as_ref(), &new, cluster),
+        Some(cluster) => validate_with_live_data(policy, kind, old.as_ref(), &new, cluster),
         None => validate(policy, kind, old.as_ref(), &new),
     };
-    // Most updates are fine, so what costs more is asked last.
+    // Most updates have no fault, so the comparison, which costs more, comes last.
     if !validation.is_empty() && raw_specs.is_some_and(|(old, new)| semantic::equal(old, new)) {
-        return Ok(Verdict::default());
+        return Ok(ReviewOutcome::default());
     }
     let name = new.metadata.display_name().to_owned();
-    Ok(Verdict { group: kind.group.clone(), kind: kind.kind.clone(), name, validation })
+    Ok(ReviewOutcome { group: kind.group.clone(), kind: kind.kind.clone(), name, validation })
 }
 
-/// Reads a DaemonSet of `kind` with all that [`validate`] looks at.
+/// Decodes a DaemonSet of `kind` with all fields that [`validate`] checks.
 ///
 /// # Errors
-/// When it has another shape than its kind, where the apiserver answers 400 too.
+/// Fails if the object does not have the shape of its kind; the apiserver answers 400 then, too.
 pub fn decode(kind: &GroupKind, raw: &str) -> Result<DaemonSet, serde_json::Error> {
     ReviewedObject::read(raw)?.decode(kind)
 }
 
-/// An object whose spec is not looked into yet.
+/// An object whose spec is not decoded yet.
 struct ReviewedObject<'a> {
     api_version: Cow<'a, str>,
     kind: Cow<'a, str>,
@@ -202,7 +183,7 @@ impl<'a> ReviewedObject<'a> {
             #[serde(deserialize_with = "or_default")]
             managed_fields: Vec<ManagedFieldsEntry>,
         }
-        // Serde would take a list for an object whose fields are given in order.
+        // Serde would accept a list as a struct whose fields come in order.
         if !raw.starts_with('{') {
             return Err(serde_json::Error::custom("expected an object"));
         }
@@ -236,7 +217,7 @@ impl<'a> ReviewedObject<'a> {
     }
 }
 
-/// What upstream's conversion from apps/v1 refuses (pkg/apis/apps/v1/conversion.go `Convert_v1_DaemonSet_To_apps_DaemonSet`).
+/// Refuses what upstream's conversion from apps/v1 refuses (pkg/apis/apps/v1/conversion.go `Convert_v1_DaemonSet_To_apps_DaemonSet`).
 fn check_shape(daemon_set: &DaemonSet) -> Result<(), serde_json::Error> {
     let strategy = daemon_set.spec.update_strategy();
     strategy.map_err(|error| serde_json::Error::custom(format_args!("spec.updateStrategy: {error}")))?;
@@ -248,6 +229,7 @@ fn check_shape(daemon_set: &DaemonSet) -> Result<(), serde_json::Error> {
     }
 }
 
+/// Decodes one field of an object; the default if it is absent.
 fn part<T: Default + for<'de> Deserialize<'de>>(
     name: &str,
     raw: Option<&RawValue>,
@@ -257,30 +239,30 @@ fn part<T: Default + for<'de> Deserialize<'de>>(
         .map_err(|error| serde_json::Error::custom(format_args!("{name}: {error}")))
 }
 
-/// The selectors in the template's affinity between pods. Pods are decoded far more often than DaemonSets, so those lean types
-/// leave them out.
+/// Returns the selectors in the template's affinity and anti-affinity to pods. The types of [`crate::api::pod`] leave them out,
+/// because pods are decoded far more often than DaemonSets.
 fn affinity_selectors(spec: Option<&RawValue>) -> Result<Vec<LabelSelector>, serde_json::Error> {
     #[derive(Default, Deserialize)]
     #[serde(default)]
-    struct Spec {
+    struct AffinitySpec {
         #[serde(deserialize_with = "object_or_default")]
-        template: Template,
+        template: AffinityTemplate,
     }
     #[derive(Default, Deserialize)]
     #[serde(default)]
-    struct Template {
+    struct AffinityTemplate {
         #[serde(deserialize_with = "object_or_default")]
-        spec: PodSpec,
+        spec: AffinityPodSpec,
     }
     #[derive(Default, Deserialize)]
     #[serde(default)]
-    struct PodSpec {
+    struct AffinityPodSpec {
         #[serde(deserialize_with = "object_or_default")]
-        affinity: Affinity,
+        affinity: PodAffinities,
     }
     #[derive(Default, Deserialize)]
     #[serde(rename_all = "camelCase", default)]
-    struct Affinity {
+    struct PodAffinities {
         #[serde(deserialize_with = "object_or_default")]
         pod_affinity: Terms,
         #[serde(deserialize_with = "object_or_default")]
@@ -306,18 +288,19 @@ fn affinity_selectors(spec: Option<&RawValue>) -> Result<Vec<LabelSelector>, ser
         #[serde(deserialize_with = "object_or_default")]
         pod_affinity_term: Term,
     }
-    // Rare, and looking for the word is cheaper than decoding.
+    // Most specs have none, and a search for the word is cheaper than decoding.
     if !spec.is_some_and(|spec| spec.get().contains("Affinity\"")) {
         return Ok(Vec::new());
     }
-    let Affinity { pod_affinity, pod_anti_affinity } = part::<Spec>("spec", spec)?.template.spec.affinity;
+    let PodAffinities { pod_affinity, pod_anti_affinity } =
+        part::<AffinitySpec>("spec", spec)?.template.spec.affinity;
     let terms = [pod_affinity, pod_anti_affinity].into_iter().flat_map(|terms| {
         terms.required.into_iter().chain(terms.preferred.into_iter().map(|term| term.pod_affinity_term))
     });
     Ok(terms.flat_map(|term| [term.label_selector, term.namespace_selector]).flatten().collect())
 }
 
-/// One text, or a list of different ones in brackets (staging/src/k8s.io/apimachinery/pkg/util/errors/errors.go).
+/// Returns the only text, or the distinct texts in brackets (staging/src/k8s.io/apimachinery/pkg/util/errors/errors.go).
 fn aggregate(texts: impl Iterator<Item = String>) -> String {
     let mut seen = HashSet::new();
     let different: Vec<String> = texts.filter(|text| seen.insert(text.clone())).collect();
@@ -325,6 +308,10 @@ fn aggregate(texts: impl Iterator<Item = String>) -> String {
         [one] => one.clone(),
         many => format!("[{}]", many.join(", ")),
     }
+}
+
+fn cause(error: &Error, message: String) -> StatusCause {
+    StatusCause { reason: error.kind.reason(), message, field: error.field.to_string() }
 }
 
 fn warning(fault: &RuleFault) -> String {

@@ -4,32 +4,34 @@ use crate::api::daemonset::DaemonSet;
 use crate::api::field::Error;
 use crate::policy::Level;
 
-/// One policy rule; `Check` is what finds its faults.
+/// One policy rule; `Check` is the function that finds its faults.
 #[derive(Debug)]
 pub struct Rule<Check = fn(&DaemonSet) -> Vec<Error>> {
-    /// Public: configurations name it.
+    /// The rule's name in configurations and messages, which users rely on.
     pub id: &'static str,
-    /// What its faults lead to unless the configuration says otherwise.
-    pub default: Level,
-    /// What it finds.
-    pub what: &'static str,
-    /// Why that is worth a word, and what to do.
-    pub why: &'static str,
-    /// Where Kubernetes does what the rule says it does.
+    /// The level of the rule unless the configuration sets one.
+    pub default_level: Level,
+    /// The fault, in words that follow "finds".
+    pub finds: &'static str,
+    /// The consequence of the fault, and the remedy.
+    pub rationale: &'static str,
+    /// The files and functions of kubernetes v1.36.3 that behave as the rationale says.
     pub source: &'static str,
-    /// The faults of a DaemonSet.
+    /// Returns the faults of a DaemonSet.
     pub check: Check,
 }
 
 impl<Check> Rule<Check> {
-    /// The rule's row in the table of docs/rules.md; `mark` stands behind what it finds.
+    /// Returns the rule's row in the table of docs/rules.md; `mark` follows the fault.
     pub(super) fn table_row(&self, mark: &str) -> String {
-        format!("| [`{0}`](#{0}) | {1:?} | {2}{mark} |\n", self.id, self.default, self.what)
+        format!("| [`{0}`](#{0}) | {1:?} | {2}{mark} |\n", self.id, self.default_level, self.finds)
     }
 
-    /// The rule's section in docs/rules.md.
+    /// Returns the rule's section in docs/rules.md.
     pub(super) fn section(&self) -> String {
-        let Self { id, default, what, why, source, .. } = self;
-        format!("\n## {id}\n\nDefault: {default:?}. Finds {what}.\n\n{why}\n\nSource: {source}.\n")
+        let Self { id, default_level, finds, rationale, source, .. } = self;
+        format!(
+            "\n## {id}\n\nDefault: {default_level:?}. Finds {finds}.\n\n{rationale}\n\nSource: {source}.\n"
+        )
     }
 }

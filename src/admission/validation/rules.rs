@@ -1,4 +1,4 @@
-//! The policy rules: what upstream accepts and people regret. One rule a file, one row a rule.
+//! The policy rules: checks for what Kubernetes accepts and its users regret. One file per rule.
 //!
 //! docs/rules.md is [`markdown`]'s output; a test compares them.
 
@@ -18,7 +18,7 @@ mod toleration_seconds;
 use super::live_rules::LIVE_RULES;
 use super::rule::Rule;
 
-/// All rules, those that refuse first; faults are reported in this order.
+/// All rules, those of level Deny first. Faults are reported in this order.
 pub const RULES: &[Rule] = &[
     managed_label_selector::RULE,
     name_too_long::RULE,
@@ -34,19 +34,20 @@ pub const RULES: &[Rule] = &[
     tolerates_everything::RULE,
 ];
 
-/// docs/rules.md.
+/// Returns the text of docs/rules.md.
 pub fn markdown() -> String {
     let mut text = String::from(
         "# Policy rules\n\n\
          <!-- Made from the table in src/admission/validation/rules.rs: run `UPDATE_GOLDEN=1 cargo test --test offline rules_doc`. -->\n\n\
-         Beside Kubernetes' own rules, which always refuse, daemonset-warden looks for what Kubernetes accepts and people regret.\n\
-         Each rule has a level, which the configuration can change by its id:\n\n\
+         Beside Kubernetes' own rules, which always refuse, daemonset-warden checks for what Kubernetes accepts and its users\n\
+         regret. Each rule has a level, which the configuration can change by the rule's id:\n\n\
          ```yaml\n\
          admission:\n\
          \x20 rules: {no-requests: Off, host-port-surge: Deny}         # Deny | Warn | Off\n\
          ```\n\n\
-         An update is not refused for a fault that the stored object has already: that is a warning. Updates that leave the spec as\n\
-         it is and objects that are being deleted are not looked at. The rules are about Kubernetes' own DaemonSets (`apps`).\n\n\
+         A fault that the stored object has already does not refuse an update: it is a warning. Updates that do not change the spec\n\
+         and objects that are being deleted are not checked. The rules apply to Kubernetes' own DaemonSets (`apps`). Sources are files\n\
+         of kubernetes v1.36.3.\n\n\
          | id | default | finds |\n|---|---|---|\n",
     );
     for rule in RULES {
@@ -55,8 +56,8 @@ pub fn markdown() -> String {
     for rule in LIVE_RULES {
         text += &rule.table_row(" (live data)");
     }
-    text += "\nRules marked *live data* compare with what the cluster holds at the time of the request: they are silent while the\n\
-             server runs standalone or does not know the whole cluster yet, and in `check`.\n";
+    text += "\nRules marked *live data* check the DaemonSet against the cluster at the time of the request. They are silent while the\n\
+             server runs standalone, and while its cache is not fresh.\n";
     text.extend(RULES.iter().map(Rule::section));
     text.extend(LIVE_RULES.iter().map(Rule::section));
     text
@@ -67,7 +68,7 @@ mod tests {
     use super::*;
     use crate::api::daemonset::DaemonSet;
 
-    /// Every rule: objects it finds faults in, with the fields, and objects it is silent about.
+    /// Objects with faults, with their fields, and objects without, for every rule.
     #[test]
     fn rules_find_what_they_say() {
         let surge = r#""updateStrategy":{"rollingUpdate":{"maxSurge":"10%","maxUnavailable":0}}"#;

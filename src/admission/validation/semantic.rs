@@ -1,15 +1,15 @@
-//! Whether two specs mean the same, however they are written.
+//! Semantic equality of two specs, compared as JSON.
 //!
-//! What staging/src/k8s.io/apimachinery/pkg/api/equality/semantic.go (`Semantic.DeepEqual`) finds on decoded objects, found on
-//! JSON: absent lists and maps equal empty ones, absent plain values equal zero ones, quantities are compared as amounts. An
-//! absent pointer never equals an empty object: `emptyDir: {}` is a volume.
+//! After kubernetes v1.36.3 staging/src/k8s.io/apimachinery/pkg/api/equality/semantic.go (`Semantic.DeepEqual`), which compares
+//! decoded objects: absent lists and maps equal empty ones, absent plain values equal zero values, and quantities are compared as
+//! amounts. An absent pointer never equals an empty object: `emptyDir: {}` is a volume.
 
 use serde_json::{Map, Value, value::RawValue};
 
 use crate::api::quantity::Quantity;
 
-/// Fields that are maps, or objects that are no pointers in Go: empty is absent.
-const EMPTY_IS_ABSENT: [&str; 14] = [
+/// Fields that are maps, or structs and not pointers in Go: empty equals absent.
+const EMPTY_EQUALS_ABSENT: [&str; 14] = [
     "annotations",
     "labels",
     "limits",
@@ -25,8 +25,8 @@ const EMPTY_IS_ABSENT: [&str; 14] = [
     "updateStrategy",
     "volumeAttributes",
 ];
-/// Fields that are plain values in Go, not pointers: zero is absent.
-const ZERO_IS_ABSENT: [&str; 33] = [
+/// Fields that are plain values in Go, not pointers: zero equals absent.
+const ZERO_EQUALS_ABSENT: [&str; 33] = [
     "containerPort",
     "effect",
     "failureThreshold",
@@ -67,10 +67,10 @@ const MAPS: [&str; 8] =
 /// Maps whose values are quantities.
 const QUANTITIES: [&str; 3] = ["limits", "overhead", "requests"];
 
-/// Whether two specs mean the same.
+/// Returns true if two specs are semantically equal.
 pub(super) fn equal(a: Option<&RawValue>, b: Option<&RawValue>) -> bool {
     let parse = |raw: Option<&RawValue>| raw.map_or(Ok(Value::Null), |raw| serde_json::from_str(raw.get()));
-    // What is nested too deeply to compare has changed.
+    // A spec that is nested too deeply to parse counts as changed.
     let (Ok(a), Ok(b)) = (parse(a), parse(b)) else { return false };
     values_equal("spec", "", &a, &b)
 }
@@ -99,7 +99,7 @@ fn maps_equal(name: &str, a: &Map<String, Value>, b: &Map<String, Value>) -> boo
     }) && b.iter().all(|(key, value)| a.contains_key(key) || only_in(key, value))
 }
 
-/// Whether a value means the same as no value.
+/// Returns true if a value equals an absent one.
 fn is_absent(parent: &str, name: &str, value: &Value) -> bool {
     if MAPS.contains(&parent) {
         return false; // An entry of a map is data, whatever its key is called.
@@ -109,16 +109,16 @@ fn is_absent(parent: &str, name: &str, value: &Value) -> bool {
         Value::Array(list) => list.is_empty(),
         Value::Object(map) => map.is_empty() && is_map_or_plain(parent, name),
         Value::Bool(true) => false,
-        Value::Bool(false) => ZERO_IS_ABSENT.contains(&name),
-        Value::String(text) => text.is_empty() && ZERO_IS_ABSENT.contains(&name),
-        Value::Number(number) => number.as_i64() == Some(0) && ZERO_IS_ABSENT.contains(&name),
+        Value::Bool(false) => ZERO_EQUALS_ABSENT.contains(&name),
+        Value::String(text) => text.is_empty() && ZERO_EQUALS_ABSENT.contains(&name),
+        Value::Number(number) => number.as_i64() == Some(0) && ZERO_EQUALS_ABSENT.contains(&name),
     }
 }
 
 fn is_map_or_plain(parent: &str, name: &str) -> bool {
-    // The resources of a container are plain, those of a whole pod a pointer.
+    // `resources` is a struct in a container and a pointer in a pod spec.
     let of_container = matches!(parent, "containers" | "initContainers" | "ephemeralContainers");
-    EMPTY_IS_ABSENT.contains(&name) || name == "resources" && of_container
+    EMPTY_EQUALS_ABSENT.contains(&name) || name == "resources" && of_container
 }
 
 fn is_quantity(parent: &str, name: &str) -> bool {

@@ -1,9 +1,9 @@
-//! What upstream itself refuses, in its order and words.
+//! Kubernetes' own validation of DaemonSets, in its order and words.
 //!
 //! After kubernetes v1.36.3 pkg/apis/apps/validation/validation.go (`ValidateDaemonSet`, `ValidateDaemonSetUpdate`,
 //! `ValidateDaemonSetSpec`), pkg/registry/apps/daemonset/strategy.go and
-//! staging/src/k8s.io/apiserver/pkg/registry/rest/{create,update}.go (`BeforeCreate`, `BeforeUpdate`). Of a map, upstream
-//! reports the entries in random order; here the order is that of the keys.
+//! staging/src/k8s.io/apiserver/pkg/registry/rest/{create,update}.go (`BeforeCreate`, `BeforeUpdate`). Upstream
+//! reports the entries of a map in random order; here they are ordered by key.
 
 mod metadata;
 mod selector;
@@ -19,7 +19,7 @@ use crate::scheduling::label_selector;
 
 const NEGATIVE: &str = "must be greater than or equal to 0";
 
-/// The faults of a DaemonSet of `kind` that is created, or with `old` updated.
+/// Returns the faults of a DaemonSet of `kind` that is created or, with `old`, updated.
 pub(super) fn faults(kind: &GroupKind, old: Option<&DaemonSet>, new: &DaemonSet) -> ErrorList {
     let mut faults = ErrorList::new();
     if kind.is_builtin() {
@@ -40,8 +40,8 @@ pub(super) fn faults(kind: &GroupKind, old: Option<&DaemonSet>, new: &DaemonSet)
     faults
 }
 
-/// `ValidateDaemonSetSpec`. The template's generation is not looked at: clients cannot set it (strategy.go `PrepareForCreate`,
-/// `PrepareForUpdate`), so neither can it be wrong.
+/// Checks the spec (`ValidateDaemonSetSpec`), except for the template's generation: clients cannot set it (strategy.go
+/// `PrepareForCreate`, `PrepareForUpdate`), so it cannot be wrong.
 fn check_spec(
     old: Option<&DaemonSetSpec>,
     spec: &DaemonSetSpec,
@@ -53,14 +53,14 @@ fn check_spec(
     template::check_annotations(old.map(|old| &old.template), &spec.template, faults);
     template::check_spec(&spec.template.spec, faults);
     check_not_negative(i64::from(spec.min_ready_seconds), "spec.minReadySeconds", faults);
-    // A strategy of another shape does not get past decoding.
+    // Decoding has refused strategies of another shape.
     update_strategy::check(&spec.update_strategy().unwrap_or_default(), old.is_some(), faults);
     if let Some(limit) = spec.revision_history_limit {
         check_not_negative(i64::from(limit), "spec.revisionHistoryLimit", faults);
     }
 }
 
-/// The part of `ValidateDaemonSetSpec` that holds for every controller of daemon pods.
+/// Checks the part of `ValidateDaemonSetSpec` that applies to every controller of daemon pods.
 fn check_common_spec(spec: &DaemonSetSpec, allow_invalid_values: bool, faults: &mut ErrorList) {
     check_selector(spec, allow_invalid_values, faults);
     template::check_labels(&spec.template, faults);
@@ -84,8 +84,8 @@ fn check_selector(spec: &DaemonSetSpec, allow_invalid_values: bool, faults: &mut
     }
 }
 
-/// Whether values that are no label values may stand in the selector's expressions: only where what is stored has such
-/// values already (strategy.go `ValidateUpdate`, pkg/api/pod/util.go `hasInvalidLabelValueInAffinitySelector`).
+/// Returns true if the selector's expressions may have values that are not valid label values: the stored object has such values
+/// already (strategy.go `ValidateUpdate`, pkg/api/pod/util.go `hasInvalidLabelValueInAffinitySelector`).
 fn allows_invalid_values(old: Option<&DaemonSet>) -> bool {
     let Some(old) = old else { return false };
     let is_invalid = |selector: &LabelSelector| {

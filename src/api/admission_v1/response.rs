@@ -15,13 +15,13 @@ struct AdmissionReview<'a> {
     response: &'a AdmissionResponse<'a>,
 }
 
-/// The answer to one `AdmissionRequest`.
+/// The response to one `AdmissionRequest`.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct AdmissionResponse<'a> {
     /// The `uid` of the request.
     pub uid: &'a str,
-    /// False refuses the request; then there is a `status`.
+    /// False if the request is refused; then there is a `status`.
     pub allowed: bool,
     /// The reason for the refusal, which kubectl shows.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -45,13 +45,13 @@ pub struct AdmissionResponse<'a> {
 pub struct AuditAnnotations {
     /// `patched` or `denied`.
     pub verdict: &'static str,
-    /// The fields at fault, for a refusal.
+    /// The fields at fault, separated by commas, for a refusal.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fields: Option<String>,
 }
 
 /// A refusal.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Status {
     /// `Failure`.
     pub status: &'static str,
@@ -66,9 +66,9 @@ pub struct Status {
 }
 
 /// The object that is refused.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct StatusDetails {
-    /// Its name, or the prefix that its name will have.
+    /// Its name or generateName.
     pub name: String,
     /// Its API group.
     pub group: String,
@@ -79,7 +79,7 @@ pub struct StatusDetails {
 }
 
 /// One fault of an object.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct StatusCause {
     /// Upstream's type of error, such as `FieldValueInvalid`.
     pub reason: &'static str,
@@ -91,7 +91,7 @@ pub struct StatusCause {
 
 impl AdmissionResponse<'_> {
     /// Returns the JSON of an `AdmissionReview` with this response.
-    // Serialising fails for maps with keys that are no text, and there are none in a review.
+    // Serialising fails for maps whose keys are not text; a review has none.
     #[expect(clippy::expect_used, reason = "a review has only text for keys")]
     pub fn to_review(&self) -> Vec<u8> {
         let review = AdmissionReview { api_version: API_VERSION, kind: KIND, response: self };

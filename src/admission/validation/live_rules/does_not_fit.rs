@@ -1,4 +1,4 @@
-//! `does-not-fit`: daemon pods that will not fit on nodes that they are for.
+//! `does-not-fit`: daemon pods that will not fit on some of their nodes.
 
 use std::collections::BTreeMap;
 
@@ -12,14 +12,14 @@ use crate::scheduling::shortage::{Shortage, shortages};
 
 pub(super) const RULE: LiveRule = LiveRule {
     id: "does-not-fit",
-    default: Level::Warn,
-    what: "pods that ask for more than is left on nodes that they are for, even if all pods of lower priority made room",
-    why: "The pods stay Pending on those nodes until others leave: autoscalers do not add nodes for daemon pods. Ask for less, or name a priority class above the pods that hold the room.",
+    default_level: Level::Warn,
+    finds: "pods that request more than is free on some of their nodes, even if all pods of lower priority left",
+    rationale: "The pods stay Pending on those nodes until other pods leave: autoscalers do not add nodes for daemon pods. Request less, or use a priority class above those of the other pods.",
     source: "pkg/scheduler/framework/plugins/noderesources/fit.go (`fitsRequest`), pkg/scheduler/framework/plugins/defaultpreemption/default_preemption.go",
     check,
 };
 
-/// How often a resource is short, and where most.
+/// A resource that is short on `count` nodes, and the node that lacks most of it.
 struct WorstShortage<'c> {
     count: usize,
     node: &'c str,
@@ -27,20 +27,20 @@ struct WorstShortage<'c> {
     missing: i64,
 }
 
-fn check(live: &LiveData<'_>) -> Vec<Error> {
-    let weight = live.cluster.template_weight(live.daemon_set);
+fn check(data: &LiveData<'_>) -> Vec<Error> {
+    let demand = data.cluster.template_weight(data.daemon_set);
     let mut worst: BTreeMap<&str, WorstShortage<'_>> = BTreeMap::new();
     let mut count = 0;
-    for (state, node) in &live.matching {
-        // A node that has not said what it has is about to.
-        if state.allocatable.has_room_beside(&state.used, &weight.requests) || node.allocatable().is_empty() {
+    for (info, node) in &data.matching {
+        // The kubelet of a node without allocatable is about to report it.
+        if info.allocatable.has_room_beside(&info.used, &demand.requests) || node.allocatable().is_empty() {
             continue;
         }
-        let free = free_for(live, state, &weight);
-        let shortages = shortages(&weight.requests, &free, &state.allocatable);
+        let free = free_for(data, info, &demand);
+        let shortages = shortages(&demand.requests, &free, &info.allocatable);
         count += usize::from(!shortages.is_empty());
         for shortage in &shortages {
-            note(&mut worst, shortage, &state.name);
+            count_shortage(&mut worst, shortage, &info.name);
         }
     }
     if count == 0 {
@@ -50,18 +50,19 @@ fn check(live: &LiveData<'_>) -> Vec<Error> {
         .values()
         .map(|worst| format!("{} (on {}, worst {})", worst.text, nodes(worst.count), worst.node));
     let each = each.collect::<Vec<_>>().join(", ");
-    let detail = format!("will not fit on {count} of {}: {each}", nodes(live.matching.len()));
+    let detail = format!("will not fit on {count} of {}: {each}", nodes(data.matching.len()));
     vec![Error::forbidden(Path::new("spec.template.spec.containers"), detail)]
 }
 
-/// What is free on a node once the pods of lower priority have left, and the DaemonSet's own unless updates surge.
-fn free_for(live: &LiveData<'_>, state: &NodeInfo, weight: &PodDemand) -> Resources {
-    let mut free = state.allocatable.clone();
-    let surges = live.daemon_set.spec.uses_surge();
-    for pod in state.pods.iter().map(|id| live.cluster.pod_by_id(*id)) {
+/// Returns the resources that are free on a node once pods of lower priority have left, and the DaemonSet's own pods too unless its
+/// updates surge.
+fn free_for(data: &LiveData<'_>, info: &NodeInfo, demand: &PodDemand) -> Resources {
+    let mut free = info.allocatable.clone();
+    let surges = data.daemon_set.spec.uses_surge();
+    for pod in info.pods.iter().map(|id| data.cluster.pod_by_id(*id)) {
         let owner = pod.daemon.as_ref().and_then(|daemon| daemon.daemon_set);
-        let is_own = live.known.is_some_and(|(id, _)| owner == Some(id));
-        let leaves = if is_own { !surges } else { pod.priority < weight.priority };
+        let is_own = data.known.is_some_and(|(id, _)| owner == Some(id));
+        let leaves = if is_own { !surges } else { pod.priority < demand.priority };
         if !leaves {
             free.subtract(&pod.requests);
         }
@@ -69,7 +70,12 @@ fn free_for(live: &LiveData<'_>, state: &NodeInfo, weight: &PodDemand) -> Resour
     free
 }
 
-fn note<'r, 'c>(worst: &mut BTreeMap<&'r str, WorstShortage<'c>>, shortage: &Shortage<'r>, node: &'c str) {
+/// Adds a node's shortage of one resource to `worst`.
+fn count_shortage<'r, 'c>(
+    worst: &mut BTreeMap<&'r str, WorstShortage<'c>>,
+    shortage: &Shortage<'r>,
+    node: &'c str,
+) {
     let new = || WorstShortage { count: 0, node, text: shortage.to_string(), missing: shortage.missing() };
     let worst = worst.entry(shortage.resource).or_insert_with(new);
     worst.count += 1;

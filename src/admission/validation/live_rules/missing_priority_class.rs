@@ -6,20 +6,20 @@ use crate::policy::Level;
 
 pub(super) const RULE: LiveRule = LiveRule {
     id: "missing-priority-class",
-    default: Level::Warn,
-    what: "a priority class that does not exist",
-    why: "Every pod is refused at its creation, and no pod runs anywhere, until the PriorityClass is created.",
+    default_level: Level::Warn,
+    finds: "a priority class that does not exist",
+    rationale: "The apiserver refuses every pod until the PriorityClass is created, so no pod runs on any node.",
     source: "plugin/pkg/admission/priority/admission.go (`admitPod`)",
     check,
 };
 
-/// Made by the apiserver itself, which makes them again should somebody delete them.
+/// Classes that the apiserver creates, and creates again if they are deleted.
 pub(super) const SYSTEM_CLASSES: [&str; 2] = ["system-cluster-critical", "system-node-critical"];
 
-fn check(live: &LiveData<'_>) -> Vec<Error> {
-    let class = live.daemon_set.spec.template.spec.priority_class_name.as_str();
+fn check(data: &LiveData<'_>) -> Vec<Error> {
+    let class = data.daemon_set.spec.template.spec.priority_class_name.as_str();
     let exists =
-        class.is_empty() || SYSTEM_CLASSES.contains(&class) || live.cluster.priority_class(class).is_some();
+        class.is_empty() || SYSTEM_CLASSES.contains(&class) || data.cluster.priority_class(class).is_some();
     if exists {
         return Vec::new();
     }

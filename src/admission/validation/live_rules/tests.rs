@@ -1,4 +1,4 @@
-//! Every rule on a small cluster: what it finds, and where it is silent.
+//! Every live-data rule on a small cluster: its faults, and the cases without one.
 
 use std::sync::Arc;
 
@@ -7,9 +7,9 @@ use crate::api::meta::TypeMeta;
 use crate::explain::inventory::Inventory;
 use crate::policy::Policy;
 
-/// A cluster of these objects: `kind` and the rest as JSON.
-fn observed(objects: &[(&str, &str)]) -> Inventory {
-    let mut observed = Inventory::new(Arc::new(Policy::default()));
+/// Builds a cluster of these objects: kind, and the object in JSON.
+fn inventory(objects: &[(&str, &str)]) -> Inventory {
+    let mut inventory = Inventory::new(Arc::new(Policy::default()));
     for (kind, json) in objects {
         let api_version = match *kind {
             "DaemonSet" => "apps/v1",
@@ -17,19 +17,19 @@ fn observed(objects: &[(&str, &str)]) -> Inventory {
             _ => "v1",
         };
         let kind = TypeMeta { api_version: api_version.into(), kind: (*kind).into() };
-        assert!(observed.apply(&kind, json).unwrap(), "{kind:?}");
+        assert!(inventory.apply(&kind, json).unwrap(), "{kind:?}");
     }
-    observed
+    inventory
 }
 
-/// What a rule says of a DaemonSet `s/a` of this spec.
+/// Returns the faults that a rule finds in a DaemonSet `s/a` with this spec.
 fn found(rule: &str, objects: &[(&str, &str)], spec: &str) -> Vec<String> {
-    let observed = observed(objects);
+    let inventory = inventory(objects);
     let daemon_set = format!(r#"{{"metadata":{{"name":"a","namespace":"s"}},"spec":{spec}}}"#);
     let daemon_set: DaemonSet = serde_json::from_str(&daemon_set).unwrap();
-    let live = LiveData::new(&observed.cluster, "apps", &daemon_set);
+    let data = LiveData::new(&inventory.cluster, "apps", &daemon_set);
     let rule = LIVE_RULES.iter().find(|own| own.id == rule).unwrap();
-    (rule.check)(&live).iter().map(ToString::to_string).collect()
+    (rule.check)(&data).iter().map(ToString::to_string).collect()
 }
 
 const N1: (&str, &str) = (

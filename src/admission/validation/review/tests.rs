@@ -1,4 +1,4 @@
-//! From a request as a caller writes it to what is answered.
+//! Reviews, from a request as a client writes it to the Status and the warnings.
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -7,7 +7,7 @@ use super::*;
 use crate::api::admission_v1;
 use crate::policy::Level;
 
-/// A request as a caller writes it.
+/// Returns a request as a client writes it.
 fn request(operation: &str, object: &Value, old: &Value) -> Value {
     json!({
         "uid": "1", "kind": {"group": "apps", "version": "v1", "kind": "DaemonSet"},
@@ -15,13 +15,13 @@ fn request(operation: &str, object: &Value, old: &Value) -> Value {
     })
 }
 
-fn ask(policy: &Policy, request: &Value) -> Result<Verdict, BadReview> {
+fn review_request(policy: &Policy, request: &Value) -> Result<ReviewOutcome, BadReview> {
     let body = json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": request});
     let body = serde_json::to_vec(&body).unwrap();
     review(policy, &admission_v1::parse(&body).unwrap(), None)
 }
 
-/// A DaemonSet without a fault, changed by a merge patch.
+/// Returns a DaemonSet without a fault, changed by a merge patch.
 fn daemon_set(patch: &str) -> Value {
     let mut object = json!({
         "apiVersion": "apps/v1", "kind": "DaemonSet",
@@ -38,12 +38,12 @@ fn daemon_set(patch: &str) -> Value {
     object
 }
 
-fn errors(verdict: &Verdict) -> Vec<String> {
-    verdict.validation.errors.iter().map(ToString::to_string).collect()
+fn errors(outcome: &ReviewOutcome) -> Vec<String> {
+    outcome.validation.errors.iter().map(ToString::to_string).collect()
 }
 
 #[test]
-fn creation_is_judged_rule_by_rule() {
+fn creation_has_upstreams_faults() {
     let percent = "a valid percent string must be a numeric string followed by an ending '%' (e.g. '1%',  or '93%', regex used for validation is '[0-9]+%')";
     let strategy = "spec.updateStrategy.rollingUpdate.";
     let no_match = |labels: &str| {
@@ -136,14 +136,16 @@ fn creation_is_judged_rule_by_rule() {
         ]),
     ];
     for (patch, expected) in cases {
-        let verdict = ask(&Policy::default(), &request("CREATE", &daemon_set(&patch), &Value::Null)).unwrap();
-        assert_eq!(errors(&verdict), expected, "{}", &patch[..patch.len().min(300)]);
-        assert_eq!(verdict.is_allowed(), expected.is_empty(), "{patch}");
+        let outcome =
+            review_request(&Policy::default(), &request("CREATE", &daemon_set(&patch), &Value::Null))
+                .unwrap();
+        assert_eq!(errors(&outcome), expected, "{}", &patch[..patch.len().min(300)]);
+        assert_eq!(outcome.is_allowed(), expected.is_empty(), "{patch}");
     }
 }
 
 #[test]
-fn updates_are_judged_against_what_is_stored() {
+fn updates_are_compared_with_the_stored_object() {
     let changed = r#""minReadySeconds":1"#;
     let cases: Vec<(&str, String, Vec<&str>)> = vec![
         ("{}", format!(r#"{{"spec":{{{changed}}}}}"#), vec![]),
@@ -157,12 +159,12 @@ fn updates_are_judged_against_what_is_stored() {
             "spec.selector: Invalid value: null: field is immutable",
             r#"spec.template.metadata.labels: Invalid value: {"app":"agent"}: `selector` does not match template `labels`"#,
         ]),
-        // Empty equals absent, and the order of values counts.
+        // Empty equals absent, and the order of values matters.
         (r#"{"spec":{"selector":{"matchExpressions":[]}}}"#, format!(r#"{{"spec":{{{changed}}}}}"#), vec![]),
         (r#"{"spec":{"selector":{"matchExpressions":[{"key":"app","operator":"NotIn","values":["a","b"]}]}}}"#, r#"{"spec":{"selector":{"matchExpressions":[{"key":"app","operator":"NotIn","values":["b","a"]}]}}}"#.into(), vec![
             r#"spec.selector: Invalid value: {"matchLabels":{"app":"agent"},"matchExpressions":[{"key":"app","operator":"NotIn","values":["b","a"]}]}: field is immutable"#,
         ]),
-        // What is stored may stay, in expressions.
+        // Values that are stored may stay, in expressions.
         (r#"{"spec":{"selector":{"matchExpressions":[{"key":"app","operator":"NotIn","values":["-"]}]}}}"#, format!(r#"{{"spec":{{"selector":{{"matchExpressions":[{{"key":"app","operator":"NotIn","values":["-"]}}]}},{changed}}}}}"#), vec![]),
         (r#"{"spec":{"template":{"spec":{"affinity":{"podAntiAffinity":{"preferredDuringSchedulingIgnoredDuringExecution":[{"podAffinityTerm":{"labelSelector":{"matchLabels":{"a":"-"}}}}]}}}}}}"#, r#"{"spec":{"selector":{"matchExpressions":[{"key":"app","operator":"NotIn","values":["-"]}]}}}"#.into(), vec![
             r#"spec.selector: Invalid value: {"matchLabels":{"app":"agent"},"matchExpressions":[{"key":"app","operator":"NotIn","values":["-"]}]}: field is immutable"#,
@@ -175,12 +177,12 @@ fn updates_are_judged_against_what_is_stored() {
     ];
     for (old, new, expected) in cases {
         let request = request("UPDATE", &daemon_set(&new), &daemon_set(old));
-        assert_eq!(errors(&ask(&Policy::default(), &request).unwrap()), expected, "{old} {new}");
+        assert_eq!(errors(&review_request(&Policy::default(), &request).unwrap()), expected, "{old} {new}");
     }
 }
 
 #[test]
-fn what_is_not_ours_to_judge_is_allowed_unseen() {
+fn other_requests_are_allowed_without_validation() {
     let bad =
         daemon_set(r#"{"spec":{"selector":null,"updateStrategy":{"rollingUpdate":{"maxUnavailable":"x"}}}}"#);
     let mut cases = vec![request("DELETE", &Value::Null, &bad), request("CONNECT", &bad, &Value::Null)];
@@ -196,19 +198,23 @@ fn what_is_not_ours_to_judge_is_allowed_unseen() {
     change(json!({"oldObject": {"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}}}));
     change(json!({"object": {"metadata": {"labels": {"daemonset-warden.io/ignore": "true"}}}}));
     cases.push(request("UPDATE", &bad, &bad));
-    // The same but for how it is written.
+    // The same spec, written in another way.
     let mut rewritten = bad.clone();
     let containers = json!([{"name": "c", "ports": [], "resources": {"requests": {"cpu": 0.001}}}]);
     let patch = json!({"metadata": {"labels": {"-": ""}}, "spec": {"template": {"spec": {"tolerations": [], "containers": containers}}}});
     json_patch::merge(&mut rewritten, &patch);
     cases.push(request("UPDATE", &rewritten, &bad));
     for request in cases {
-        assert_eq!(ask(&Policy::default(), &request).unwrap(), Verdict::default(), "{request}");
+        assert_eq!(
+            review_request(&Policy::default(), &request).unwrap(),
+            ReviewOutcome::default(),
+            "{request}"
+        );
     }
 }
 
 #[test]
-fn what_is_no_daemon_set_is_a_bad_request() {
+fn objects_that_are_not_daemon_sets_are_bad_requests() {
     let good = daemon_set("{}");
     let strategy = |value: &str| {
         daemon_set(&format!(
@@ -247,13 +253,13 @@ fn what_is_no_daemon_set_is_a_bad_request() {
         ),
     ];
     for (request, text) in cases {
-        let error = ask(&Policy::default(), &request).unwrap_err().to_string();
+        let error = review_request(&Policy::default(), &request).unwrap_err().to_string();
         assert!(error.contains(text), "{request}: {error}");
     }
 }
 
 #[test]
-fn other_kinds_are_judged_by_what_all_share() {
+fn other_kinds_are_checked_for_what_all_kinds_share() {
     let mut policy = Policy::default();
     policy.daemon_set_kinds.push(GroupKind { group: "apps.kruise.io".into(), kind: "DaemonSet".into() });
     let object = daemon_set(
@@ -261,8 +267,8 @@ fn other_kinds_are_judged_by_what_all_share() {
     );
     let mut request = request("UPDATE", &object, &daemon_set("{}"));
     request["kind"]["group"] = json!("apps.kruise.io");
-    let verdict = ask(&policy, &request).unwrap();
-    let fields: Vec<&str> = verdict.validation.errors.iter().map(|error| error.field.as_str()).collect();
+    let outcome = review_request(&policy, &request).unwrap();
+    let fields: Vec<&str> = outcome.validation.errors.iter().map(|error| error.field.as_str()).collect();
     assert_eq!(
         fields,
         [
@@ -272,8 +278,8 @@ fn other_kinds_are_judged_by_what_all_share() {
             "spec.template.spec.activeDeadlineSeconds"
         ]
     );
-    assert!(verdict.warnings().is_empty());
-    assert!(verdict.refusal().unwrap().message.starts_with(r#"DaemonSet.apps.kruise.io "N" is invalid: ["#));
+    assert!(outcome.warnings().is_empty());
+    assert!(outcome.status().unwrap().message.starts_with(r#"DaemonSet.apps.kruise.io "N" is invalid: ["#));
 }
 
 #[test]
@@ -281,53 +287,62 @@ fn refusals_and_warnings_read_well() {
     let mut policy = Policy::default();
     let gated = r#"{"spec":{"template":{"spec":{"schedulingGates":[{"name":"g"}],"nodeName":"n"}}}}"#;
     let create = request("CREATE", &daemon_set(gated), &Value::Null);
-    let verdict = ask(&policy, &create).unwrap();
-    assert!(verdict.is_allowed() && verdict.refusal().is_none());
+    let outcome = review_request(&policy, &create).unwrap();
+    assert!(outcome.is_allowed() && outcome.status().is_none());
     assert_eq!(
-        verdict.warnings(),
+        outcome.warnings(),
         [
             "spec.template.spec.nodeName: Forbidden: it confines the DaemonSet to one node and bypasses the scheduler; use nodeSelector (node-name-in-template)",
-            "spec.template.spec.schedulingGates: Forbidden: every pod waits until somebody removes its gates (scheduling-gates)",
+            "spec.template.spec.schedulingGates: Forbidden: every pod waits until its gates are removed (scheduling-gates)",
         ]
     );
 
     policy.admission.rules.insert("scheduling-gates".into(), Level::Deny);
     policy.admission.rules.insert("node-name-in-template".into(), Level::Off);
-    let verdict = ask(&policy, &create).unwrap();
-    assert!(verdict.warnings().is_empty());
+    let outcome = review_request(&policy, &create).unwrap();
+    assert!(outcome.warnings().is_empty());
     assert_eq!(
-        verdict.refusal(),
-        Some(Refusal {
+        outcome.status(),
+        Some(Status {
+            status: "Failure",
             code: 403,
             reason: "Forbidden",
-            message: r#"DaemonSet.apps "agent" is forbidden by policy: spec.template.spec.schedulingGates: Forbidden: every pod waits until somebody removes its gates (scheduling-gates); change the object, or set admission.rules.scheduling-gates to Warn or Off in the configuration of daemonset-warden"#.into(),
-            causes: vec![Cause {
-                reason: "FieldValueForbidden",
-                field: "spec.template.spec.schedulingGates".into(),
-                message: "Forbidden: every pod waits until somebody removes its gates (scheduling-gates)".into(),
-            }],
+            message: r#"DaemonSet.apps "agent" is forbidden by policy: spec.template.spec.schedulingGates: Forbidden: every pod waits until its gates are removed (scheduling-gates); change the object, or set admission.rules.scheduling-gates to Warn or Off in the configuration of daemonset-warden"#.into(),
+            details: StatusDetails {
+                name: "agent".into(),
+                group: "apps".into(),
+                kind: "DaemonSet".into(),
+                causes: vec![StatusCause {
+                    reason: "FieldValueForbidden",
+                    field: "spec.template.spec.schedulingGates".into(),
+                    message: "Forbidden: every pod waits until its gates are removed (scheduling-gates)".into(),
+                }],
+            },
         })
     );
 
-    // What is stored already is only warned of; a fault of upstream's makes the policy's a warning too.
+    // A fault that is stored already becomes a warning; beside a fault of upstream's, so does a denial.
     let changed = r#"{"spec":{"minReadySeconds":1,"template":{"spec":{"schedulingGates":[{"name":"g"}]}}}}"#;
-    let verdict = ask(&policy, &request("UPDATE", &daemon_set(changed), &daemon_set(gated))).unwrap();
-    assert!(verdict.is_allowed() && verdict.warnings().len() == 1);
-    let verdict = ask(&policy, &request("UPDATE", &daemon_set(changed), &daemon_set("{}"))).unwrap();
-    assert!(!verdict.is_allowed());
+    let outcome =
+        review_request(&policy, &request("UPDATE", &daemon_set(changed), &daemon_set(gated))).unwrap();
+    assert!(outcome.is_allowed() && outcome.warnings().len() == 1);
+    let outcome =
+        review_request(&policy, &request("UPDATE", &daemon_set(changed), &daemon_set("{}"))).unwrap();
+    assert!(!outcome.is_allowed());
     let wrong =
         daemon_set(&gated.replace("\"schedulingGates\"", "\"restartPolicy\":\"Foo\",\"schedulingGates\""));
-    let verdict = ask(&policy, &request("CREATE", &wrong, &Value::Null)).unwrap();
-    let refusal = verdict.refusal().unwrap();
-    assert_eq!((refusal.code, refusal.causes.len(), verdict.warnings().len()), (422, 2, 1));
+    let outcome = review_request(&policy, &request("CREATE", &wrong, &Value::Null)).unwrap();
+    let status = outcome.status().unwrap();
+    assert_eq!((status.code, status.details.causes.len(), outcome.warnings().len()), (422, 2, 1));
 
-    // Upstream repeats what it finds three times, but not in the message.
+    // Upstream repeats the fault three times, but not in the message.
     let labelled = r#"{"metadata":{"labels":{"a":"-"}},"spec":{"minReadySeconds":1}}"#;
-    let verdict = ask(&policy, &request("UPDATE", &daemon_set(labelled), &daemon_set("{}"))).unwrap();
-    let refusal = verdict.refusal().unwrap();
-    assert_eq!(refusal.causes.len(), 3);
+    let outcome =
+        review_request(&policy, &request("UPDATE", &daemon_set(labelled), &daemon_set("{}"))).unwrap();
+    let status = outcome.status().unwrap();
+    assert_eq!(status.details.causes.len(), 3);
     assert!(
-        refusal.message.starts_with(
+        status.message.starts_with(
             r#"DaemonSet.apps "agent" is invalid: metadata.labels: Invalid value: "-": a valid"#
         )
     );
@@ -340,7 +355,7 @@ fn refusals_and_warnings_read_well() {
     assert!(text.starts_with("a: Forbidden: ä ") && text.ends_with("… (rule)"), "{text}");
 }
 
-/// JSON with the keys and values that a DaemonSet has, and others, in any place.
+/// Generates JSON with the keys and values of a DaemonSet, and others, in any place.
 fn json_like() -> impl Strategy<Value = Value> {
     let keys = [
         "metadata",
@@ -398,16 +413,16 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]
 
     #[test]
-    fn nothing_panics_and_the_answer_is_always_the_same(metadata in json_like(), spec in json_like(), old in json_like()) {
+    fn nothing_panics_and_reviews_are_deterministic(metadata in json_like(), spec in json_like(), old in json_like()) {
         let mut object = daemon_set("{}");
         json_patch::merge(&mut object, &json!({"metadata": metadata, "spec": spec}));
         for request in [request("CREATE", &object, &Value::Null), request("UPDATE", &object, &old), request("UPDATE", &old, &object)] {
-            let answer = || ask(&Policy::default(), &request).map(|verdict| (verdict.refusal(), verdict.warnings())).map_err(|error| error.to_string());
-            prop_assert_eq!(answer(), answer());
+            let review = || review_request(&Policy::default(), &request).map(|outcome| (outcome.status(), outcome.warnings())).map_err(|error| error.to_string());
+            prop_assert_eq!(review(), review());
         }
-        let same = ask(&Policy::default(), &request("UPDATE", &object, &object));
-        if let Ok(verdict) = same {
-            prop_assert!(verdict.is_allowed());
+        let same = review_request(&Policy::default(), &request("UPDATE", &object, &object));
+        if let Ok(outcome) = same {
+            prop_assert!(outcome.is_allowed());
         }
     }
 }

@@ -1,9 +1,4 @@
 //! `affinity-names-node`: required node affinity that names nodes (`matchFields`).
-//!
-//! The controller replaces the required node affinity of each pod by one that names the pod's own node, so what stands
-//! there only chooses nodes for the controller and never reaches the scheduler. Choose nodes by label.
-//!
-//! Source: kubernetes v1.36.3 pkg/controller/daemon/util/daemonset_util.go (`ReplaceDaemonSetPodNodeNameNodeAffinity`).
 
 use super::Rule;
 use crate::api::daemonset::DaemonSet;
@@ -12,9 +7,9 @@ use crate::policy::Level;
 
 pub(super) const RULE: Rule = Rule {
     id: "affinity-names-node",
-    default: Level::Warn,
-    what: "required node affinity that names nodes (`matchFields`)",
-    why: "The controller replaces the required node affinity of each pod by one that names the pod's own node, so what stands there only chooses nodes for the controller and never reaches the scheduler. Choose nodes by label.",
+    default_level: Level::Warn,
+    finds: "required node affinity that names nodes (`matchFields`)",
+    rationale: "The controller replaces the required node affinity of each pod by one that names the pod's own node. The template's affinity selects nodes for the controller only, and never reaches the scheduler. Select nodes by label.",
     source: "pkg/controller/daemon/util/daemonset_util.go (`ReplaceDaemonSetPodNodeNameNodeAffinity`)",
     check,
 };

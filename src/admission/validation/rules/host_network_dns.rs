@@ -1,9 +1,4 @@
 //! `host-network-dns`: `hostNetwork` with dnsPolicy ClusterFirst, which is also the default.
-//!
-//! A pod on its node's network cannot use ClusterFirst: the kubelet falls back to the node's own resolver, and names of
-//! Services are not found. Use ClusterFirstWithHostNet, or say Default if that is what is meant.
-//!
-//! Source: kubernetes v1.36.3 pkg/kubelet/network/dns/dns.go (`getPodDNSType`).
 
 use super::Rule;
 use crate::api::daemonset::DaemonSet;
@@ -12,9 +7,9 @@ use crate::policy::Level;
 
 pub(super) const RULE: Rule = Rule {
     id: "host-network-dns",
-    default: Level::Warn,
-    what: "`hostNetwork` with dnsPolicy ClusterFirst, which is also the default",
-    why: "A pod on its node's network cannot use ClusterFirst: the kubelet falls back to the node's own resolver, and names of Services are not found. Use ClusterFirstWithHostNet, or say Default if that is what is meant.",
+    default_level: Level::Warn,
+    finds: "`hostNetwork` with dnsPolicy ClusterFirst, which is also the default",
+    rationale: "A pod on its node's network cannot use ClusterFirst: the kubelet falls back to the node's own resolver, and names of Services are not found. Use ClusterFirstWithHostNet, or Default if the node's resolver is intended.",
     source: "pkg/kubelet/network/dns/dns.go (`getPodDNSType`)",
     check,
 };

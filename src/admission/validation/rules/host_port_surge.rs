@@ -1,11 +1,4 @@
-//! `host-port-surge`: maxSurge with ports of the host.
-//!
-//! While a rolling update surges, the old and the new pod of a node run side by side; with the same host port they
-//! exclude each other, the new pod stays Pending, and the old one is not stopped before the new one is ready. Use
-//! maxUnavailable.
-//!
-//! Source: kubernetes v1.36.3 pkg/scheduler/framework/plugins/nodeports/node_ports.go (`Fits`),
-//! pkg/controller/daemon/update.go (`rollingUpdate`).
+//! `host-port-surge`: maxSurge with host ports.
 
 use super::Rule;
 use crate::api::daemonset::DaemonSet;
@@ -15,9 +8,9 @@ use crate::policy::Level;
 
 pub(super) const RULE: Rule = Rule {
     id: "host-port-surge",
-    default: Level::Warn,
-    what: "maxSurge with ports of the host",
-    why: "While a rolling update surges, the old and the new pod of a node run side by side; with the same host port they exclude each other, the new pod stays Pending, and the old one is not stopped before the new one is ready. Use maxUnavailable.",
+    default_level: Level::Warn,
+    finds: "maxSurge with host ports",
+    rationale: "With maxSurge, the old and the new pod of a node run side by side. If both use the same host port, the new pod stays Pending, and the controller does not stop the old pod before the new one is ready. Use maxUnavailable.",
     source: "pkg/scheduler/framework/plugins/nodeports/node_ports.go (`Fits`), pkg/controller/daemon/update.go (`rollingUpdate`)",
     check,
 };
@@ -36,8 +29,8 @@ fn check(daemon_set: &DaemonSet) -> Vec<Error> {
     vec![Error::invalid(path, &surge, detail)]
 }
 
-/// A container that runs as long as the pod and a port of the host that it takes. On the host's network every port is one; the
-/// apiserver writes that into pods only (pkg/apis/core/v1/defaults.go `defaultHostNetworkPorts`).
+/// Returns the first container with a host port that runs as long as the pod, and that port. With `hostNetwork`, every container
+/// port is a host port; the apiserver sets `hostPort` in pods only (pkg/apis/core/v1/defaults.go `defaultHostNetworkPorts`).
 fn first_host_port(spec: &PodSpec) -> Option<(&str, i32)> {
     let sidecars = spec.init_containers.iter().filter(|container| container.is_sidecar());
     spec.containers.iter().chain(sidecars).find_map(|container| {

@@ -1,11 +1,4 @@
-//! `managed-label-selector`: a selector that depends on a label which the system overwrites.
-//!
-//! The DaemonSet controller and the apiserver write these labels on each pod: `controller-revision-hash`, `pod-
-//! template-generation`, `topology.kubernetes.io/zone`, `topology.kubernetes.io/region`. A pod that then no longer
-//! matches is let go and made again, without end. Select by labels of your own.
-//!
-//! Source: kubernetes v1.36.3 pkg/controller/daemon/util/daemonset_util.go (`CreatePodTemplate`),
-//! plugin/pkg/admission/podtopologylabels/admission.go, pkg/controller/controller_ref_manager.go (`ClaimObject`).
+//! `managed-label-selector`: a selector that depends on a label that the system overwrites.
 
 use super::Rule;
 use crate::api::daemonset::DaemonSet;
@@ -16,9 +9,9 @@ use crate::scheduling::label_selector;
 
 pub(super) const RULE: Rule = Rule {
     id: "managed-label-selector",
-    default: Level::Deny,
-    what: "a selector that depends on a label which the system overwrites",
-    why: "The DaemonSet controller and the apiserver write these labels on each pod: `controller-revision-hash`, `pod-template-generation`, `topology.kubernetes.io/zone`, `topology.kubernetes.io/region`. A pod that then no longer matches is let go and made again, without end. Select by labels of your own.",
+    default_level: Level::Deny,
+    finds: "a selector that depends on a label that the system overwrites",
+    rationale: "The DaemonSet controller and the apiserver write these labels on each pod: `controller-revision-hash`, `pod-template-generation`, `topology.kubernetes.io/zone`, `topology.kubernetes.io/region`. A pod that then no longer matches is released and created again, without end. Use labels of your own.",
     source: "pkg/controller/daemon/util/daemonset_util.go (`CreatePodTemplate`), plugin/pkg/admission/podtopologylabels/admission.go, pkg/controller/controller_ref_manager.go (`ClaimObject`)",
     check,
 };
@@ -35,7 +28,7 @@ fn check(daemon_set: &DaemonSet) -> Vec<Error> {
     let labels =
         labels.map(|(key, value)| Error::invalid_text(path.child("matchLabels").key(key), value, DETAIL));
     let expressions = label_selector::expressions(selector).iter().enumerate();
-    // That the label exists stays true whatever its value becomes.
+    // `Exists` holds for every value of the label.
     let expressions = expressions.filter(|(_, requirement)| {
         MANAGED.contains(&requirement.key.as_str()) && requirement.operator != "Exists"
     });

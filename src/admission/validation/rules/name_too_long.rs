@@ -1,11 +1,4 @@
 //! `name-too-long`: a name of more than 242 characters.
-//!
-//! Each revision of the template is kept as a ControllerRevision named `<name>-<hash>`, with a hash of up to 10
-//! characters and at most 253 in all. With a longer name the controller fails before it makes any pod. Use a shorter
-//! name.
-//!
-//! Source: kubernetes v1.36.3 pkg/controller/daemon/update.go (`snapshot`),
-//! pkg/controller/history/controller_history.go (`ControllerRevisionName`).
 
 use super::Rule;
 use crate::api::daemonset::DaemonSet;
@@ -14,9 +7,9 @@ use crate::policy::Level;
 
 pub(super) const RULE: Rule = Rule {
     id: "name-too-long",
-    default: Level::Deny,
-    what: "a name of more than 242 characters",
-    why: "Each revision of the template is kept as a ControllerRevision named `<name>-<hash>`, with a hash of up to 10 characters and at most 253 in all. With a longer name the controller fails before it makes any pod. Use a shorter name.",
+    default_level: Level::Deny,
+    finds: "a name of more than 242 characters",
+    rationale: "Each revision of the template is kept as a ControllerRevision named `<name>-<hash>`, with a hash of up to 10 characters and at most 253 in all. With a longer name the controller fails before it creates any pod. Use a shorter name.",
     source: "pkg/controller/daemon/update.go (`snapshot`), pkg/controller/history/controller_history.go (`ControllerRevisionName`)",
     check,
 };

@@ -1,10 +1,4 @@
 //! `no-priority-class`: a template without a priority class.
-//!
-//! Daemon pods of no class have the priority of ordinary pods (unless the cluster has a default class): on a full node
-//! they wait and cannot preempt. Name a class, such as system-node-critical in kube-system.
-//!
-//! Source: kubernetes v1.36.3 pkg/scheduler/framework/plugins/defaultpreemption/default_preemption.go,
-//! plugin/pkg/admission/priority/admission.go.
 
 use super::Rule;
 use crate::api::daemonset::DaemonSet;
@@ -13,9 +7,9 @@ use crate::policy::Level;
 
 pub(super) const RULE: Rule = Rule {
     id: "no-priority-class",
-    default: Level::Warn,
-    what: "a template without a priority class",
-    why: "Daemon pods of no class have the priority of ordinary pods (unless the cluster has a default class): on a full node they wait and cannot preempt. Name a class, such as system-node-critical in kube-system.",
+    default_level: Level::Warn,
+    finds: "a template without a priority class",
+    rationale: "Daemon pods without a class have the priority of ordinary pods (unless the cluster has a default class): on a full node they wait and cannot preempt. Name a class, such as system-node-critical in kube-system.",
     source: "pkg/scheduler/framework/plugins/defaultpreemption/default_preemption.go, plugin/pkg/admission/priority/admission.go",
     check,
 };

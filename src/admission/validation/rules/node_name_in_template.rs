@@ -1,8 +1,4 @@
 //! `node-name-in-template`: `spec.nodeName` in the template.
-//!
-//! The DaemonSet then runs on that one node only, and its pod bypasses the scheduler. Choose nodes by nodeSelector.
-//!
-//! Source: kubernetes v1.36.3 pkg/controller/daemon/daemon_controller.go (`NodeShouldRunDaemonPod`).
 
 use super::Rule;
 use crate::api::daemonset::DaemonSet;
@@ -11,9 +7,9 @@ use crate::policy::Level;
 
 pub(super) const RULE: Rule = Rule {
     id: "node-name-in-template",
-    default: Level::Warn,
-    what: "`spec.nodeName` in the template",
-    why: "The DaemonSet then runs on that one node only, and its pod bypasses the scheduler. Choose nodes by nodeSelector.",
+    default_level: Level::Warn,
+    finds: "`spec.nodeName` in the template",
+    rationale: "The DaemonSet then runs on that one node only, and its pod bypasses the scheduler. Select nodes by nodeSelector.",
     source: "pkg/controller/daemon/daemon_controller.go (`NodeShouldRunDaemonPod`)",
     check,
 };

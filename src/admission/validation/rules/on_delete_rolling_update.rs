@@ -1,10 +1,4 @@
 //! `on-delete-rolling-update`: rollingUpdate settings beside type OnDelete.
-//!
-//! OnDelete replaces a pod only when somebody deletes it; maxUnavailable and maxSurge are neither used nor checked.
-//! Remove them, or use RollingUpdate.
-//!
-//! Source: kubernetes v1.36.3 pkg/controller/daemon/daemon_controller.go (`updateDaemonSet`),
-//! pkg/apis/apps/validation/validation.go (`ValidateDaemonSetUpdateStrategy`).
 
 use super::Rule;
 use crate::api::daemonset::DaemonSet;
@@ -14,9 +8,9 @@ use crate::policy::Level;
 
 pub(super) const RULE: Rule = Rule {
     id: "on-delete-rolling-update",
-    default: Level::Warn,
-    what: "rollingUpdate settings beside type OnDelete",
-    why: "OnDelete replaces a pod only when somebody deletes it; maxUnavailable and maxSurge are neither used nor checked. Remove them, or use RollingUpdate.",
+    default_level: Level::Warn,
+    finds: "rollingUpdate settings beside type OnDelete",
+    rationale: "With OnDelete, the controller replaces a pod only after it is deleted; maxUnavailable and maxSurge are neither used nor checked. Remove them, or use RollingUpdate.",
     source: "pkg/controller/daemon/daemon_controller.go (`updateDaemonSet`), pkg/apis/apps/validation/validation.go (`ValidateDaemonSetUpdateStrategy`)",
     check,
 };

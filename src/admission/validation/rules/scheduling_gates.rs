@@ -1,9 +1,4 @@
 //! `scheduling-gates`: scheduling gates in the template.
-//!
-//! Every pod, on every node and after every restart, waits until somebody removes its gates. Make sure that somebody
-//! does.
-//!
-//! Source: kubernetes v1.36.3 pkg/scheduler/framework/plugins/schedulinggates/scheduling_gates.go.
 
 use super::Rule;
 use crate::api::daemonset::DaemonSet;
@@ -12,14 +7,14 @@ use crate::policy::Level;
 
 pub(super) const RULE: Rule = Rule {
     id: "scheduling-gates",
-    default: Level::Warn,
-    what: "scheduling gates in the template",
-    why: "Every pod, on every node and after every restart, waits until somebody removes its gates. Make sure that somebody does.",
+    default_level: Level::Warn,
+    finds: "scheduling gates in the template",
+    rationale: "Every new pod, on every node, waits until its gates are removed. Make sure that a controller removes them.",
     source: "pkg/scheduler/framework/plugins/schedulinggates/scheduling_gates.go",
     check,
 };
 
-const DETAIL: &str = "every pod waits until somebody removes its gates";
+const DETAIL: &str = "every pod waits until its gates are removed";
 
 fn check(daemon_set: &DaemonSet) -> Vec<Error> {
     if daemon_set.spec.template.spec.scheduling_gates.is_empty() {

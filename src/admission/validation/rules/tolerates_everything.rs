@@ -1,9 +1,4 @@
 //! `tolerates-everything`: a toleration without a key.
-//!
-//! It tolerates every taint, also the one that an autoscaler or an operator sets to empty a node. Some agents want
-//! that; most want the tolerations that every daemon pod gets anyway.
-//!
-//! Source: kubernetes v1.36.3 staging/src/k8s.io/api/core/v1/toleration.go (`ToleratesTaint`).
 
 use super::Rule;
 use crate::api::daemonset::DaemonSet;
@@ -12,9 +7,9 @@ use crate::policy::Level;
 
 pub(super) const RULE: Rule = Rule {
     id: "tolerates-everything",
-    default: Level::Off,
-    what: "a toleration without a key",
-    why: "It tolerates every taint, also the one that an autoscaler or an operator sets to empty a node. Some agents want that; most want the tolerations that every daemon pod gets anyway.",
+    default_level: Level::Off,
+    finds: "a toleration without a key",
+    rationale: "The pods tolerate every taint, including those that an autoscaler or an operator sets to drain a node. Some agents need that; for most, the tolerations that every daemon pod gets are enough.",
     source: "staging/src/k8s.io/api/core/v1/toleration.go (`ToleratesTaint`)",
     check,
 };

@@ -1,9 +1,4 @@
 //! `toleration-seconds`: tolerationSeconds on a toleration that the controller overwrites.
-//!
-//! Daemon pods tolerate `node.kubernetes.io/not-ready` and `node.kubernetes.io/unreachable` with effect NoExecute for
-//! ever: the controller overwrites a toleration that says for how long.
-//!
-//! Source: kubernetes v1.36.3 pkg/controller/daemon/util/daemonset_util.go (`AddOrUpdateDaemonPodTolerations`).
 
 use super::Rule;
 use crate::api::daemonset::DaemonSet;
@@ -14,9 +9,9 @@ use k8s_openapi::api::core::v1::Toleration;
 
 pub(super) const RULE: Rule = Rule {
     id: "toleration-seconds",
-    default: Level::Warn,
-    what: "tolerationSeconds on a toleration that the controller overwrites",
-    why: "Daemon pods tolerate `node.kubernetes.io/not-ready` and `node.kubernetes.io/unreachable` with effect NoExecute for ever: the controller overwrites a toleration that says for how long.",
+    default_level: Level::Warn,
+    finds: "tolerationSeconds on a toleration that the controller overwrites",
+    rationale: "Daemon pods tolerate `node.kubernetes.io/not-ready` and `node.kubernetes.io/unreachable` with effect NoExecute without a time limit: the controller overwrites a toleration that has one.",
     source: "pkg/controller/daemon/util/daemonset_util.go (`AddOrUpdateDaemonPodTolerations`)",
     check,
 };
@@ -32,7 +27,7 @@ fn check(daemon_set: &DaemonSet) -> Vec<Error> {
     timed.map(|(index, _)| Error::forbidden(path.index(index).child("tolerationSeconds"), DETAIL)).collect()
 }
 
-/// Whether the controller takes it for its own (`MatchToleration`): all but the seconds is the same.
+/// Returns true if the controller replaces the toleration by its own (`MatchToleration`): all but the seconds is equal.
 fn is_overwritten(toleration: &Toleration) -> bool {
     toleration.key.as_deref().is_some_and(|key| KEYS.contains(&key))
         && toleration.effect.as_deref() == Some(NO_EXECUTE)

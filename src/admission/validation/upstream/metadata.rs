@@ -1,11 +1,11 @@
-//! The metadata of a DaemonSet: of one that is created, and of one that is updated.
+//! Validation of a DaemonSet's metadata, on creation and on update.
 //!
 //! After kubernetes v1.36.3 staging/src/k8s.io/apimachinery/pkg/api/validation/objectmeta.go
 //! (`ValidateObjectMetaAccessor`, `ValidateObjectMetaAccessorUpdate`), pkg/apis/meta/v1/validation/validation.go
 //! (`ValidateManagedFields`) and pkg/apis/core/validation/validation.go (`ValidateObjectMeta`).
 //!
-//! The apiserver sets some fields itself before it looks, so they cannot be wrong and are not looked at here: the generation,
-//! and on update creationTimestamp, and resourceVersion where the client gave none. Deleted objects never get here.
+//! Fields that the apiserver sets before validation cannot be wrong and are not checked: the generation; on update
+//! creationTimestamp, and resourceVersion if the client sent none. Objects that are being deleted are not validated.
 
 use crate::api::daemonset::{DaemonSet, ManagedFieldsEntry};
 use crate::api::field::{Error, ErrorList, Path, is_printable};
@@ -22,7 +22,7 @@ const ORPHAN: &str = "orphan";
 const FOREGROUND: &str = "foregroundDeletion";
 const IMMUTABLE: &str = "field is immutable";
 
-/// What is wrong with the metadata of a new DaemonSet.
+/// Checks the metadata of a new DaemonSet.
 pub(super) fn check_create(new: &DaemonSet, faults: &mut ErrorList) {
     let metadata = &new.metadata;
     if !metadata.generate_name.is_empty() {
@@ -40,10 +40,10 @@ pub(super) fn check_create(new: &DaemonSet, faults: &mut ErrorList) {
     check_standard_finalizers(metadata, faults);
 }
 
-/// What is wrong with the metadata of a DaemonSet that replaces `old`.
+/// Checks the metadata of a DaemonSet that replaces `old`.
 ///
-/// Upstream looks three times: as the generic registry does for every object, whole and against the old one, and as the
-/// DaemonSet's own strategy does, against the old one again. Its list of causes has each fault as often.
+/// Upstream checks three times: the generic registry checks the metadata alone and against the old one, and the DaemonSet's
+/// strategy checks it against the old one again. Its causes repeat each fault as often.
 pub(super) fn check_update(old: &DaemonSet, new: &DaemonSet, faults: &mut ErrorList) {
     let metadata = &new.metadata;
     if !metadata.generate_name.is_empty() {
@@ -68,7 +68,7 @@ pub(super) fn check_update(old: &DaemonSet, new: &DaemonSet, faults: &mut ErrorL
     check_standard_finalizers(metadata, faults);
 }
 
-/// Checks annotations at `path`: their keys as label keys in any case, and their size together.
+/// Checks annotations at `path`: each key as a label key in lower case, and the total size.
 pub(super) fn check_annotations<'a>(
     annotations: impl Iterator<Item = (&'a String, &'a String)>,
     path: impl Fn() -> Path,
@@ -89,7 +89,7 @@ pub(super) fn check_annotations<'a>(
     }
 }
 
-/// `validateObjectMetaAccessorWithOptsCommon`
+/// Checks the fields that creation and update share (`validateObjectMetaAccessorWithOptsCommon`).
 fn check_common(new: &DaemonSet, faults: &mut ErrorList) {
     let namespace = &new.metadata.namespace;
     if namespace.is_empty() {
@@ -104,7 +104,7 @@ fn check_common(new: &DaemonSet, faults: &mut ErrorList) {
     check_managed_fields(&new.validated_only.managed_fields, faults);
 }
 
-/// `ValidateObjectMetaAccessorUpdate`
+/// Checks the metadata against the old one (`ValidateObjectMetaAccessorUpdate`).
 fn check_against(old: &Metadata, new: &DaemonSet, faults: &mut ErrorList) {
     let metadata = &new.metadata;
     for (field, old, new) in
@@ -114,7 +114,7 @@ fn check_against(old: &Metadata, new: &DaemonSet, faults: &mut ErrorList) {
             faults.push(Error::invalid_text(path(field), new, IMMUTABLE));
         }
     }
-    // A client that gives none means the one that is stored.
+    // A client that sends no uid means the stored object.
     if !metadata.uid.is_empty() && metadata.uid != old.uid {
         faults.push(Error::invalid(path("uid"), &metadata.uid, IMMUTABLE));
     }
@@ -129,7 +129,7 @@ fn check_against(old: &Metadata, new: &DaemonSet, faults: &mut ErrorList) {
 
 fn check_labels_and_annotations(metadata: &Metadata, faults: &mut ErrorList) {
     selector::check_labels(&metadata.labels, "metadata.labels", faults);
-    // This one is a field of the internal type and no annotation there.
+    // Upstream's internal type has a field in place of this annotation.
     let annotations = metadata.annotations.iter().filter(|(key, _)| *key != GENERATION_ANNOTATION);
     check_annotations(annotations, || path("annotations"), faults);
 }
@@ -148,7 +148,7 @@ fn check_owner_references(references: &[OwnerReference], faults: &mut ErrorList)
                 let detail = format!(
                     "Only one reference can have Controller set to true. Found \"true\" in references for {first} and {name}"
                 );
-                let all: Vec<_> = references.iter().map(written).collect();
+                let all: Vec<_> = references.iter().map(printed).collect();
                 faults.push(Error::invalid(path("ownerReferences"), &all, detail));
             }
         }
@@ -176,12 +176,12 @@ fn check_owner_reference(reference: &OwnerReference, faults: &mut ErrorList) {
     }
     if (group, version, reference.kind.as_str()) == ("", "v1", "Event") {
         let detail = "/v1, Kind=Event is disallowed from being an owner";
-        faults.push(Error::invalid(path(), &written(reference), detail));
+        faults.push(Error::invalid(path(), &printed(reference), detail));
     }
 }
 
-/// A reference with upstream's order of fields.
-fn written(reference: &OwnerReference) -> impl serde::Serialize + use<'_> {
+/// Returns the reference as upstream prints it, with its order of fields.
+fn printed(reference: &OwnerReference) -> impl serde::Serialize + use<'_> {
     #[derive(serde::Serialize)]
     #[serde(rename_all = "camelCase")]
     struct PrintedOwnerReference<'a> {
@@ -215,7 +215,7 @@ fn check_finalizers(finalizers: &[String], faults: &mut ErrorList) {
     }
 }
 
-/// `validateKubeFinalizerName`
+/// Checks that finalizers without a domain are standard ones (`validateKubeFinalizerName`).
 fn check_standard_finalizers(metadata: &Metadata, faults: &mut ErrorList) {
     for (index, finalizer) in metadata.finalizers.iter().enumerate() {
         if !finalizer.contains('/') && !matches!(finalizer.as_str(), "kubernetes" | ORPHAN | FOREGROUND) {
@@ -248,13 +248,13 @@ fn check_managed_fields(entries: &[ManagedFieldsEntry], faults: &mut ErrorList) 
     }
 }
 
-/// `IsPathSegmentPrefix`
+/// Returns the faults of a name in a URL path (`IsPathSegmentPrefix`).
 fn path_segment_faults(name: &str) -> Vec<String> {
     let contained = ["/", "%"].into_iter().filter(|text| name.contains(text));
     contained.map(|text| format!("may not contain '{text}'")).collect()
 }
 
-/// What a generated name is checked by: as if something stood in place of a dash at its end (`maskTrailingDash`).
+/// Returns a generateName with a letter in place of a dash at its end, as it is checked (`maskTrailingDash`).
 fn mask_trailing_dash(name: &str) -> std::borrow::Cow<'_, str> {
     match name.len().checked_sub(2).and_then(|end| name.get(..end)) {
         Some(start) if name.ends_with('-') => format!("{start}a").into(),

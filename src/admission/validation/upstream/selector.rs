@@ -1,4 +1,4 @@
-//! The selector's syntax and its immutability.
+//! Validation of the selector: its syntax and its immutability.
 //!
 //! After kubernetes v1.36.3 staging/src/k8s.io/apimachinery/pkg/apis/meta/v1/validation/validation.go
 //! (`ValidateLabelSelector`, `ValidateLabels`) and pkg/api/validation/objectmeta.go (`ValidateImmutableField`).
@@ -12,7 +12,7 @@ use crate::api::field::{Error, ErrorList, Path};
 use crate::scheduling::label_selector::{expressions, value_is_valid};
 use crate::scheduling::names;
 
-/// Checks the syntax of a selector at `path`; with `allow_invalid_values` not that of the values in its expressions.
+/// Checks the syntax of a selector at `path`; `allow_invalid_values` skips the values of its expressions.
 pub(super) fn check(
     selector: &LabelSelector,
     allow_invalid_values: bool,
@@ -35,15 +35,15 @@ pub(super) fn check_labels(labels: &BTreeMap<String, String>, path: &str, faults
     }
 }
 
-/// Whether an expression has a value that is no label value (`LabelSelectorHasInvalidLabelValue`).
+/// Returns true if an expression has a value that is not a valid label value (`LabelSelectorHasInvalidLabelValue`).
 pub(super) fn has_invalid_value(selector: &LabelSelector) -> bool {
     expressions(selector)
         .iter()
         .any(|requirement| values(requirement).iter().any(|value| !value_is_valid(value)))
 }
 
-/// Checks that the selector stays as it was created. Absent lists and maps equal empty ones, an absent selector equals no
-/// other, and order counts.
+/// Checks that the selector has not changed. Absent lists and maps equal empty ones, an absent selector equals no other, and
+/// order matters.
 pub(super) fn check_immutable(
     old: Option<&LabelSelector>,
     new: Option<&LabelSelector>,
@@ -102,7 +102,7 @@ fn values(requirement: &LabelSelectorRequirement) -> &[String] {
     requirement.values.as_deref().unwrap_or_default()
 }
 
-/// A selector with upstream's order of fields and without what is empty.
+/// A selector as upstream prints it: with its order of fields, without empty ones.
 #[derive(PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct PrintedSelector<'a> {
@@ -122,14 +122,14 @@ struct PrintedRequirement<'a> {
 
 impl<'a> From<&'a LabelSelector> for PrintedSelector<'a> {
     fn from(selector: &'a LabelSelector) -> Self {
-        let written = |requirement: &'a LabelSelectorRequirement| PrintedRequirement {
+        let printed = |requirement: &'a LabelSelectorRequirement| PrintedRequirement {
             key: &requirement.key,
             operator: &requirement.operator,
             values: values(requirement),
         };
         Self {
             match_labels: selector.match_labels.as_ref().filter(|labels| !labels.is_empty()),
-            match_expressions: expressions(selector).iter().map(written).collect(),
+            match_expressions: expressions(selector).iter().map(printed).collect(),
         }
     }
 }

@@ -1,8 +1,8 @@
-//! What upstream asks of a DaemonSet's template: labels, annotations, restartPolicy and activeDeadlineSeconds.
+//! Validation of a DaemonSet's template: labels, annotations, restartPolicy and activeDeadlineSeconds.
 //!
 //! After kubernetes v1.36.3 pkg/apis/core/validation/validation.go (`ValidatePodTemplateSpec`,
 //! `ValidatePodSpecificAnnotations`, `validateRestartPolicy`, `ValidatePodSpec`) and pkg/apis/apps/validation/validation.go.
-//! The rest of a pod's spec is left to the apiserver, which checks it where pods are created, whoever owns the template.
+//! The rest of the pod spec is left to the apiserver.
 
 use crate::api::daemonset::PodTemplateSpec;
 use crate::api::field::{Error, ErrorList, Path};
@@ -18,7 +18,7 @@ pub(super) fn check_labels(template: &PodTemplateSpec, faults: &mut ErrorList) {
     selector::check_labels(&template.metadata.labels, "spec.template.labels", faults);
 }
 
-/// Checks the annotations. Upstream leaves `metadata` out of the path, and lets a bad deletion cost be where one is stored.
+/// Checks the annotations. Upstream leaves `metadata` out of the path, and accepts a bad deletion cost if the stored object has one.
 pub(super) fn check_annotations(
     old: Option<&PodTemplateSpec>,
     template: &PodTemplateSpec,
@@ -63,7 +63,7 @@ pub(super) fn check_spec(spec: &PodSpec, faults: &mut ErrorList) {
     }
 }
 
-/// The deletion cost that is no 32-bit integer, or has a plus sign or leading zeros (pkg/apis/core/helper/helpers.go
+/// Returns the deletion cost if it is not a 32-bit integer, or has a plus sign or leading zeros (pkg/apis/core/helper/helpers.go
 /// `GetDeletionCostFromPodAnnotations`).
 fn bad_deletion_cost(template: &PodTemplateSpec) -> Option<&str> {
     let text = template.metadata.annotations.get(DELETION_COST_ANNOTATION)?.as_str();

@@ -1,4 +1,4 @@
-//! The update strategy.
+//! Validation of the update strategy.
 //!
 //! After kubernetes v1.36.3 pkg/apis/apps/validation/validation.go (`ValidateDaemonSetUpdateStrategy`,
 //! `ValidateRollingUpdateDaemonSet`) with the defaults of pkg/apis/apps/v1/defaults.go (`SetDefaults_DaemonSet`).
@@ -12,16 +12,17 @@ use crate::api::int_or_percent::{is_zero, percent};
 
 const PERCENT: &str = "a valid percent string must be a numeric string followed by an ending '%' (e.g. '1%',  or '93%', regex used for validation is '[0-9]+%')";
 
-/// Checks the strategy as if it had been defaulted, but for one thing: on update, an absent maxUnavailable beside settings of the
-/// author's counts as 0. That is what upstream's validation itself makes of it; no apiserver ever hands such an object over,
-/// since its internal type has no absent value, so nothing but tests/data/conformance.jsonl can tell. What OnDelete has in `rollingUpdate` is not looked at.
+/// Checks the strategy as if the apiserver had defaulted it, with one exception: on update, an absent maxUnavailable in a
+/// `rollingUpdate` counts as 0. Upstream's validation does the same, but the apiserver never calls it with such an object, because
+/// its internal type has no absent value: only tests/data/conformance.jsonl has this case. The `rollingUpdate` of OnDelete is not
+/// checked.
 pub(super) fn check(strategy: &DaemonSetUpdateStrategy, is_update: bool, faults: &mut ErrorList) {
     match strategy.kind.as_str() {
         "" | ROLLING_UPDATE => check_rolling_update(strategy.rolling_update.as_ref(), is_update, faults),
         ON_DELETE => {}
         _ => {
             let path = Path::new("spec.updateStrategy");
-            let internal = Internal::from(strategy);
+            let internal = InternalUpdateStrategy::from(strategy);
             faults.push(Error::not_supported(path, &internal, &[ROLLING_UPDATE, ON_DELETE]));
         }
     }
@@ -56,7 +57,7 @@ fn check_rolling_update(
     }
 }
 
-/// `ValidatePositiveIntOrPercent`
+/// Checks for a count that is not negative, or a percentage (`ValidatePositiveIntOrPercent`).
 fn check_syntax(value: &IntOrString, path: impl Fn() -> Path, faults: &mut ErrorList) {
     match value {
         IntOrString::String(text) if percent(text).is_none() => {
@@ -69,7 +70,7 @@ fn check_syntax(value: &IntOrString, path: impl Fn() -> Path, faults: &mut Error
     }
 }
 
-/// `IsNotMoreThan100Percent`
+/// Checks that a percentage is 100 at most (`IsNotMoreThan100Percent`).
 fn check_at_most_all(value: &IntOrString, path: impl Fn() -> Path, faults: &mut ErrorList) {
     if let IntOrString::String(text) = value
         && percent(text).is_some_and(|percent| percent > 100)
@@ -81,7 +82,7 @@ fn check_at_most_all(value: &IntOrString, path: impl Fn() -> Path, faults: &mut 
 /// The internal type that upstream prints, with Go's names and without defaults.
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
-struct Internal<'a> {
+struct InternalUpdateStrategy<'a> {
     r#type: &'a str,
     rolling_update: Option<InternalRollingUpdate<'a>>,
 }
@@ -93,7 +94,7 @@ struct InternalRollingUpdate<'a> {
     max_surge: &'a IntOrString,
 }
 
-impl<'a> From<&'a DaemonSetUpdateStrategy> for Internal<'a> {
+impl<'a> From<&'a DaemonSetUpdateStrategy> for InternalUpdateStrategy<'a> {
     fn from(strategy: &'a DaemonSetUpdateStrategy) -> Self {
         let zero = &IntOrString::Int(0);
         let rolling_update = strategy.rolling_update.as_ref().map(|update| InternalRollingUpdate {
