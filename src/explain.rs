@@ -1,7 +1,31 @@
-//! For every DaemonSet and node: whether its pod should run there, whether it does, and if not, why.
+//! One row for every DaemonSet and node: should its pod run there, does it, and the reason.
 //!
-//! Whether it should is upstream's own rule ([`crate::daemonset::placement`]), without what keeping room leaves out of it. The rows are
-//! worked out one by one as they are asked for: a large cluster has more of them than anybody should hold.
+//! The DaemonSet controller's own rules decide if a pod should run ([`crate::daemonset::placement`]), without the exceptions of the
+//! reservation. Rows are computed one by one as the iterator advances: a large cluster has too many of them to hold.
+//!
+//! ```
+//! use std::sync::Arc;
+//! use std::time::Instant;
+//!
+//! use daemonset_warden::api::meta::TypeMeta;
+//! use daemonset_warden::explain::inventory::Inventory;
+//! use daemonset_warden::explain::{DaemonPodState, RowFilter, explain};
+//! use daemonset_warden::policy::Policy;
+//!
+//! let mut inventory = Inventory::new(Arc::new(Policy::default()), Instant::now());
+//! let node = TypeMeta { api_version: "v1".into(), kind: "Node".into() };
+//! let taints = r#"[{"key": "gpu", "effect": "NoSchedule"}]"#;
+//! inventory.apply(&node, &format!(r#"{{"metadata": {{"name": "worker-1"}}, "spec": {{"taints": {taints}}}}}"#))?;
+//! let daemon_set = TypeMeta { api_version: "apps/v1".into(), kind: "DaemonSet".into() };
+//! inventory.apply(&daemon_set, r#"{"metadata": {"name": "agent"}}"#)?;
+//!
+//! let mut rows = explain(&inventory.cluster, &inventory.failures, &RowFilter::default());
+//! let row = rows.next().expect("one DaemonSet on one node");
+//! assert_eq!((row.daemon_set.as_str(), row.node), ("default/agent", "worker-1"));
+//! assert_eq!(row.state, DaemonPodState::NotWanted);
+//! assert!(row.reason.contains("gpu"));
+//! # Ok::<(), serde_json::Error>(())
+//! ```
 
 pub mod create_failures;
 pub mod inventory;
@@ -16,7 +40,7 @@ use crate::cache::pod_info::{PodInfo, PodPhase};
 use crate::cache::{Cache, DaemonSetId};
 use crate::daemonset::placement::{Placement, place};
 
-/// What there is to say about one DaemonSet on one node.
+/// A DaemonSet on a node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Row<'c> {
@@ -26,39 +50,39 @@ pub struct Row<'c> {
     pub daemon_set: String,
     /// The node's name.
     pub node: &'c str,
-    /// Whether the controller creates a pod there.
+    /// True if the controller creates a pod there.
     pub should_run: bool,
-    /// Whether it leaves a pod there that already runs.
+    /// True if the controller leaves a pod there that already runs.
     pub should_continue_running: bool,
-    /// What there is.
+    /// The state of the DaemonSet's pod there.
     pub state: DaemonPodState,
-    /// The pod that the state is about.
+    /// The name of the pod that the state is about.
     pub pod: Option<&'c str>,
-    /// Why.
+    /// The reason for the state, for people.
     pub reason: String,
 }
 
-/// What there is of a DaemonSet on a node.
+/// The state of a DaemonSet's pod on a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 pub enum DaemonPodState {
     /// A pod is bound to the node and may stay; it need not be Ready.
     Running,
     /// A pod is meant for the node and not bound yet.
     Pending,
-    /// There should be a pod and there is none that has not ended, nor is being deleted.
+    /// A pod should run, and there is none but pods that have ended or are being deleted.
     Missing,
-    /// There should be no pod, and there is none.
+    /// No pod should run, and there is none.
     NotWanted,
-    /// There is a pod and its controller will delete it: it should not continue to run.
+    /// A pod should not continue to run: its controller will delete it.
     Misplaced,
 }
 
 impl DaemonPodState {
-    /// All of them.
+    /// All states.
     pub const ALL: [Self; 5] =
         [Self::Running, Self::Pending, Self::Missing, Self::NotWanted, Self::Misplaced];
 
-    /// As it stands in every output.
+    /// Returns the name of the state in every output.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Running => "Running",
@@ -70,7 +94,7 @@ impl DaemonPodState {
     }
 }
 
-/// Which rows are asked for; all by default.
+/// A selection of rows; all by default.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RowFilter {
     /// Namespace and name of a DaemonSet.
@@ -79,49 +103,52 @@ pub struct RowFilter {
     pub node: Option<String>,
 }
 
-/// One row a pair, ordered by namespace, name and group of the DaemonSet, then by node.
+/// Returns a row for each DaemonSet and node that `filter` selects, ordered by namespace, name and group of the DaemonSet, then by
+/// node.
 pub fn explain<'c>(
     cluster: &'c Cache,
     failures: &'c CreateFailures,
     filter: &RowFilter,
 ) -> impl Iterator<Item = Row<'c>> + use<'c> {
-    let is_asked = |info: &DaemonSetInfo| {
+    let is_selected = |info: &DaemonSetInfo| {
         let metadata = &info.daemon_set.metadata;
         filter
             .daemon_set
             .as_ref()
             .is_none_or(|(namespace, name)| *namespace == metadata.namespace && *name == metadata.name)
     };
-    let mut daemon_sets: Vec<_> = cluster.daemon_sets().filter(|(_, info)| is_asked(info)).collect();
-    daemon_sets.sort_by(|(_, a), (_, b)| key(a).cmp(&key(b)));
-    let nodes = cluster.nodes().filter(|(_, state)| state.node.is_some());
+    let mut daemon_sets: Vec<_> = cluster.daemon_sets().filter(|(_, info)| is_selected(info)).collect();
+    daemon_sets.sort_by(|(_, a), (_, b)| sort_key(a).cmp(&sort_key(b)));
+    let nodes = cluster.nodes().filter(|(_, info)| info.node.is_some());
     let mut nodes: Vec<_> = nodes
-        .filter(|(_, state)| filter.node.as_deref().is_none_or(|name| *name == *state.name))
-        .map(|(_, state)| state)
+        .filter(|(_, info)| filter.node.as_deref().is_none_or(|name| *name == *info.name))
+        .map(|(_, info)| info)
         .collect();
     nodes.sort_by(|a, b| a.name.cmp(&b.name));
     daemon_sets.into_iter().flat_map(move |(id, info)| {
         let nodes = nodes.clone();
-        nodes.into_iter().filter_map(move |state| Subject { cluster, failures, id, info, state }.row())
+        nodes
+            .into_iter()
+            .filter_map(move |node_info| Subject { cluster, failures, id, info, node_info }.row())
     })
 }
 
-fn key(info: &DaemonSetInfo) -> (&str, &str, &str) {
+fn sort_key(info: &DaemonSetInfo) -> (&str, &str, &str) {
     (&info.daemon_set.metadata.namespace, &info.daemon_set.metadata.name, &info.group)
 }
 
-/// One DaemonSet on one node.
+/// The DaemonSet and the node of a row.
 struct Subject<'c> {
     cluster: &'c Cache,
     failures: &'c CreateFailures,
     id: DaemonSetId,
     info: &'c DaemonSetInfo,
-    state: &'c NodeInfo,
+    node_info: &'c NodeInfo,
 }
 
 impl<'c> Subject<'c> {
     fn row(&self) -> Option<Row<'c>> {
-        let node = self.state.node.as_ref()?;
+        let node = self.node_info.node.as_ref()?;
         let placement = place(&self.info.daemon_set.spec.template.spec, &self.info.tolerations, node);
         let pod = self.pod();
         let state = state_of(&placement, pod);
@@ -129,35 +156,35 @@ impl<'c> Subject<'c> {
         Some(Row {
             api_group: &self.info.group,
             daemon_set: self.info.name(),
-            node: &self.state.name,
+            node: &self.node_info.name,
             should_run: placement.should_run,
             should_continue_running: placement.should_continue_running,
             state,
             pod: pod.map(|pod| &*pod.name),
-            reason: self.why(&placement, state, pod),
+            reason: self.reason(&placement, state, pod),
         })
     }
 
-    /// The pod that counts: one that is here to stay before one that is being deleted, that before one that has ended.
+    /// Returns the pod that the row is about: one that is being deleted only if there is no other, one that has ended last.
     ///
-    /// Of several, with surge the newest; else as the controller would choose: bound before unbound, the oldest first
+    /// Among several, with surge the newest; else as the controller chooses: bound before unbound, the oldest first
     /// (kubernetes v1.36.3 pkg/controller/daemon/daemon_controller.go `podByCreationTimestampAndPhase`).
     fn pod(&self) -> Option<&'c PodInfo> {
-        let pods = self.state.daemon_pods.iter().map(|id| self.cluster.pod_by_id(*id));
+        let pods = self.node_info.daemon_pods.iter().map(|id| self.cluster.pod_by_id(*id));
         let own = pods.filter(|pod| pod.is_of(self.id));
         own.min_by(|a, b| {
-            let standing = |pod: &PodInfo| match (pod.is_live(), pod.is_terminating) {
+            let rank = |pod: &PodInfo| match (pod.is_live(), pod.is_terminating) {
                 (true, false) => 0,
                 (true, true) => 1,
                 (false, _) => 2,
             };
             let created = |pod: &'c PodInfo| pod.daemon.as_ref().map_or("", |daemon| &*daemon.created);
-            let order = if self.info.uses_surge || standing(a) == 2 {
+            let order = if self.info.uses_surge || rank(a) == 2 {
                 created(b).cmp(created(a))
             } else {
                 b.node.is_some().cmp(&a.node.is_some()).then_with(|| created(a).cmp(created(b)))
             };
-            standing(a).cmp(&standing(b)).then(order).then_with(|| a.name.cmp(&b.name))
+            rank(a).cmp(&rank(b)).then(order).then_with(|| a.name.cmp(&b.name))
         })
     }
 }

@@ -1,12 +1,12 @@
-//! What the DaemonSet controller said when it could not create a pod: a quota, a webhook or a limit refused it.
+//! Failures of the DaemonSet controller to create a pod, because a quota, a webhook or a limit refused it.
 //!
-//! Only Events tell; they name the DaemonSet, not the node, and the last one of each is kept.
+//! They come from Events, which name the DaemonSet and not the node. The last one of each DaemonSet is kept.
 
 use std::collections::BTreeMap;
 
 use crate::api::event::{Event, ObjectReference};
 
-/// What the controller calls such an Event (kubernetes v1.36.3 pkg/controller/controller_utils.go `FailedCreatePodReason`).
+/// The reason of such an Event (kubernetes v1.36.3 pkg/controller/controller_utils.go `FailedCreatePodReason`).
 pub const FAILED_CREATE: &str = "FailedCreate";
 
 /// The last failure of each DaemonSet.
@@ -20,14 +20,14 @@ pub struct CreateFailures {
 pub struct CreateFailure {
     /// The DaemonSet's UID.
     pub uid: String,
-    /// When, as the cluster writes it.
+    /// The time of the Event, as the cluster writes it.
     pub time: String,
-    /// Why, in the controller's words.
+    /// The failure, in the controller's words.
     pub message: String,
 }
 
 impl CreateFailures {
-    /// Takes note of an Event, if it is about such a failure and no older than what is known.
+    /// Records an Event, if it is about such a failure and not older than the last one.
     pub fn apply(&mut self, event: Event) {
         if event.reason != FAILED_CREATE || event.involved_object.kind != "DaemonSet" {
             return;
@@ -41,10 +41,10 @@ impl CreateFailures {
         }
     }
 
-    /// The last failure of the DaemonSet of this namespace, name and UID.
+    /// Returns the last failure of the DaemonSet of this namespace, name and UID.
     pub fn of(&self, namespace: &str, name: &str, uid: &str) -> Option<&CreateFailure> {
         let failure = self.by_daemon_set.get(&(namespace.to_owned(), name.to_owned()))?;
-        // One of the same name that has been deleted since is another; a manifest has no UID.
+        // A deleted DaemonSet of the same name has another UID; a manifest has none.
         Some(failure).filter(|failure| failure.uid.is_empty() || failure.uid == uid)
     }
 }

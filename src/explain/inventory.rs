@@ -1,4 +1,4 @@
-//! Objects from anywhere, manifests or a cluster's lists, as the one view that everything is decided from.
+//! Objects from manifests or from a cluster's lists, in the cache that rows are computed from.
 
 use std::sync::Arc;
 
@@ -12,25 +12,25 @@ use crate::api::policy_objects::{LimitRange, Namespace, PriorityClass, ResourceQ
 use crate::cache::Cache;
 use crate::policy::Policy;
 
-/// What has been seen of a cluster.
+/// The objects of a cluster.
 #[derive(Debug)]
 pub struct Inventory {
-    /// All but the Events.
+    /// All objects but the Events.
     pub cluster: Cache,
-    /// What the Events tell.
+    /// The failures to create pods, from the Events.
     pub failures: CreateFailures,
 }
 
 impl Inventory {
-    /// Nothing has been seen yet.
+    /// Returns an empty inventory.
     pub fn new(policy: Arc<Policy>) -> Self {
         Self { cluster: Cache::new(policy), failures: CreateFailures::default() }
     }
 
-    /// Takes in one object, in JSON. Whether its kind is one that is looked at.
+    /// Adds one object, in JSON. Returns false if objects of its kind are not used.
     ///
     /// # Errors
-    /// When the object is not of the shape that its kind has.
+    /// Fails if the object does not have the shape of its kind.
     pub fn apply(&mut self, kind: &TypeMeta, json: &str) -> Result<bool, serde_json::Error> {
         match (kind.group(), kind.kind.as_str()) {
             ("", "Node") => self.apply_node(serde_json::from_str(json)?),
@@ -64,12 +64,12 @@ impl Inventory {
         Ok(true)
     }
 
-    /// A Node was seen.
+    /// Adds a Node.
     pub fn apply_node(&mut self, node: Node) {
         self.cluster.apply_node(node);
     }
 
-    /// A pod was seen.
+    /// Adds a pod. A manifest gets a UID, and owners by name.
     pub fn apply_pod(&mut self, mut pod: Pod) {
         default_namespace(&mut pod.metadata);
         let metadata = &mut pod.metadata;
@@ -82,7 +82,7 @@ impl Inventory {
         self.cluster.apply_pod(&pod);
     }
 
-    /// A DaemonSet was seen.
+    /// Adds a DaemonSet of API group `group`. A manifest gets a UID.
     pub fn apply_daemon_set(&mut self, group: &str, mut daemon_set: DaemonSet) {
         let metadata = &mut daemon_set.metadata;
         default_namespace(metadata);
@@ -97,14 +97,14 @@ impl Inventory {
     }
 }
 
-/// As kubectl does with a manifest that names no namespace.
+/// Sets the namespace of a manifest that names none, as kubectl does.
 fn default_namespace(metadata: &mut Metadata) {
     if metadata.namespace.is_empty() {
         metadata.namespace.push_str("default");
     }
 }
 
-/// Manifests have no UIDs, and everything is known by them.
+/// Returns a UID for a manifest, which has none: the cache identifies objects by UID.
 fn made_up_uid(group: &str, namespace: &str, name: &str) -> String {
     format!("{group}/{namespace}/{name}")
 }

@@ -1,4 +1,4 @@
-//! The reason of a row: the taint, the selector, the resource, or the words of whoever said so.
+//! The reason of a row: the taint, the selector or the resource, or the message of the scheduler, the kubelet or the controller.
 
 use super::{DaemonPodState, Subject};
 use crate::cache::daemonset_info::PodDemand;
@@ -9,12 +9,12 @@ use crate::scheduling::host_ports::{HostPort, any_conflict};
 use crate::scheduling::resources::Resources;
 use crate::scheduling::shortage::{Shortage, amount_of, shortages};
 
-/// How much of what others say is repeated; the scheduler's own messages end at 1,024 bytes too.
+/// The characters of a message that are repeated; the scheduler's own messages end at 1,024 bytes.
 const MAX_MESSAGE: usize = 1024;
 
 impl Subject<'_> {
-    /// Why the row is as it is. `placement` says why the pod should not run, if it should not.
-    pub(super) fn why(
+    /// Returns the reason of the row. `placement` has the reason for a pod that should not run.
+    pub(super) fn reason(
         &self,
         placement: &Placement<'_>,
         state: DaemonPodState,
@@ -69,7 +69,7 @@ impl Subject<'_> {
             }
             Some(pod) => {
                 let ended = if pod.phase == PodPhase::Failed { "failed" } else { "has ended" };
-                format!("pod {} {ended}{}, and the controller will replace it", pod.name, said_by(pod))
+                format!("pod {} {ended}{}, and the controller will replace it", pod.name, message_of(pod))
             }
             None => match self.failures.of(&metadata.namespace, &metadata.name, &self.info.uid) {
                 Some(failure) => {
@@ -82,11 +82,11 @@ impl Subject<'_> {
         }
     }
 
-    /// What keeps the pod from the node as far as it can be told from here.
+    /// Returns the known obstacles to scheduling the pod on the node.
     fn obstacles(&self, pod: Option<&PodInfo>) -> Vec<String> {
         let mut obstacles = Vec::new();
         obstacles.extend(self.namespace_selector());
-        let weight = pod.map_or_else(
+        let demand = pod.map_or_else(
             || self.info.weight.clone(),
             |pod| PodDemand {
                 requests: pod.requests.clone(),
@@ -94,36 +94,36 @@ impl Subject<'_> {
                 priority: pod.priority,
             },
         );
-        obstacles.extend(self.lack_of_room(&weight));
-        obstacles.extend(self.taken_port(&weight.host_ports));
+        obstacles.extend(self.lack_of_room(&demand));
+        obstacles.extend(self.taken_port(&demand.host_ports));
         obstacles
     }
 
     fn namespace_selector(&self) -> Option<String> {
         let namespace = self.cluster.namespace(&self.info.daemon_set.metadata.namespace)?;
-        let node = self.state.node.as_ref()?;
+        let node = self.node_info.node.as_ref()?;
         selectors_of(namespace).find_map(|selector| {
             let (key, value) = selector.missing_label(&node.metadata.labels)?;
             Some(format!("the node lacks {key}={value} of the namespace's {}", selector.annotation))
         })
     }
 
-    fn lack_of_room(&self, weight: &PodDemand) -> Option<String> {
-        // A Node that says nothing of what it has is a manifest, or has no kubelet yet.
-        if self.state.node.as_ref()?.allocatable().is_empty() {
+    fn lack_of_room(&self, demand: &PodDemand) -> Option<String> {
+        // A Node without allocatable is a manifest, or has no kubelet yet.
+        if self.node_info.node.as_ref()?.allocatable().is_empty() {
             return None;
         }
-        let mut free = self.state.allocatable.clone();
-        free.subtract(&self.state.used);
+        let mut free = self.node_info.allocatable.clone();
+        free.subtract(&self.node_info.used);
         let mut lower = Resources::default();
         for pod in self.pods_here() {
             if self.is_own(pod) && pod.is_terminating {
                 free.add(&pod.requests);
-            } else if pod.priority < weight.priority {
+            } else if pod.priority < demand.priority {
                 lower.add(&pod.requests);
             }
         }
-        let shortages = shortages(&weight.requests, &free, &self.state.allocatable);
+        let shortages = shortages(&demand.requests, &free, &self.node_info.allocatable);
         let text = |shortage: &Shortage<'_>| {
             let preemptible = amount_of(&lower, shortage.resource);
             let others = if preemptible == 0 {
@@ -137,17 +137,17 @@ impl Subject<'_> {
         (!texts.is_empty()).then(|| format!("it does not fit: {}", texts.join(", ")))
     }
 
-    fn taken_port(&self, wanted: &[HostPort]) -> Option<String> {
+    fn taken_port(&self, ports: &[HostPort]) -> Option<String> {
         let holder = self
             .pods_here()
-            .find(|pod| !(self.is_own(pod) && pod.is_terminating) && any_conflict(&pod.host_ports, wanted))?;
-        let port = wanted.iter().find(|port| any_conflict(&holder.host_ports, std::slice::from_ref(port)))?;
+            .find(|pod| !(self.is_own(pod) && pod.is_terminating) && any_conflict(&pod.host_ports, ports))?;
+        let port = ports.iter().find(|port| any_conflict(&holder.host_ports, std::slice::from_ref(port)))?;
         let HostPort { port, protocol, .. } = port;
         Some(format!("host port {port}/{protocol} is taken by pod {}/{}", holder.namespace, holder.name))
     }
 
     fn pods_here(&self) -> impl Iterator<Item = &PodInfo> {
-        self.state.pods.iter().map(|id| self.cluster.pod_by_id(*id))
+        self.node_info.pods.iter().map(|id| self.cluster.pod_by_id(*id))
     }
 
     fn is_own(&self, pod: &PodInfo) -> bool {
@@ -156,24 +156,28 @@ impl Subject<'_> {
 }
 
 fn running(pod: &PodInfo) -> String {
-    if pod.is_ready { "bound and Ready".to_owned() } else { format!("bound but not Ready{}", said_by(pod)) }
-}
-
-fn pending(pod: &PodInfo) -> String {
-    if said_by(pod).is_empty() {
-        "not scheduled, and the scheduler has not said why".to_owned()
+    if pod.is_ready {
+        "bound and Ready".to_owned()
     } else {
-        format!("not scheduled{}", said_by(pod))
+        format!("bound but not Ready{}", message_of(pod))
     }
 }
 
-/// `: ` and what the scheduler or the kubelet said of the pod, if they did.
-fn said_by(pod: &PodInfo) -> String {
+fn pending(pod: &PodInfo) -> String {
+    if message_of(pod).is_empty() {
+        "not scheduled, and the scheduler has not said why".to_owned()
+    } else {
+        format!("not scheduled{}", message_of(pod))
+    }
+}
+
+/// Returns `: ` and the message of the scheduler or the kubelet about the pod, if there is one.
+fn message_of(pod: &PodInfo) -> String {
     let message = pod.daemon.as_ref().map_or("", |daemon| &*daemon.message);
     if message.is_empty() { String::new() } else { format!(": {}", plain(message)) }
 }
 
-/// One line of printable text, of bounded length: others' words must not move a terminal's cursor.
+/// Returns one line of printable text, of bounded length: a message must not move a terminal's cursor.
 fn plain(message: &str) -> String {
     let mut text: String =
         message.chars().take(MAX_MESSAGE).map(|char| if char.is_control() { ' ' } else { char }).collect();

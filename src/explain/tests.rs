@@ -1,4 +1,4 @@
-//! Which pod counts, and which state follows: the states themselves are golden, in tests/data/explain.
+//! The choice among several pods, and the state that follows. tests/data/explain has goldens of all states.
 
 use std::sync::Arc;
 
@@ -7,12 +7,12 @@ use super::{DaemonPodState, RowFilter, explain};
 use crate::api::meta::TypeMeta;
 use crate::policy::Policy;
 
-/// The state, pod and reason of DaemonSet `s/a` with this spec on node `n` with these pods: name, metadata, spec, status.
+/// Returns the state, pod and reason of DaemonSet `s/a` with this spec on node `n` with these pods: name, metadata, spec, status.
 fn row(spec: &str, pods: &[(&str, &str, &str, &str)]) -> (DaemonPodState, Option<String>, String) {
-    let mut observed = Inventory::new(Arc::new(Policy::default()));
+    let mut inventory = Inventory::new(Arc::new(Policy::default()));
     let mut apply = |api_version: &str, kind: &str, json: &str| {
         let kind = TypeMeta { api_version: api_version.into(), kind: kind.into() };
-        assert!(observed.apply(&kind, json).unwrap());
+        assert!(inventory.apply(&kind, json).unwrap());
     };
     for (name, metadata, pod_spec, status) in pods {
         let owner =
@@ -27,7 +27,7 @@ fn row(spec: &str, pods: &[(&str, &str, &str, &str)]) -> (DaemonPodState, Option
     );
     apply("apps/v1", "DaemonSet", &daemon_set);
     apply("v1", "Node", r#"{"metadata":{"name":"n"}}"#);
-    let mut rows = explain(&observed.cluster, &observed.failures, &RowFilter::default());
+    let mut rows = explain(&inventory.cluster, &inventory.failures, &RowFilter::default());
     let row = rows.next().unwrap();
     (row.state, row.pod.map(str::to_owned), row.reason)
 }
@@ -64,7 +64,7 @@ fn of_several_pods_the_right_one_counts() {
 }
 
 #[test]
-fn others_words_are_one_line_of_bounded_length() {
+fn messages_are_one_line_of_bounded_length() {
     let message = format!(
         r#"{{"conditions":[{{"type":"PodScheduled","status":"False","message":"a\nb\u001b[2J{}"}}]}}"#,
         "x".repeat(5000)
