@@ -1,4 +1,4 @@
-//! The command line: what can be typed, its defaults, and its help.
+//! The command line: commands, flags, defaults and help.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -10,7 +10,7 @@ use crate::telemetry::logs::LogFormat;
 use crate::telemetry::otlp::Endpoint;
 use crate::tls::secret::SecretName;
 
-/// How wide help is at most; examples are never wider, so that they can be copied.
+/// The greatest width of help, in columns; examples are never wider, so that they can be copied.
 const WIDTH: usize = 100;
 
 const EXAMPLES: &str = "\
@@ -18,10 +18,10 @@ Examples:
   Try it out, without a cluster:
     daemonset-warden serve
 
-  Why is a daemon pod missing? On the cluster that kubectl talks to:
+  Find out why a daemon pod is missing, on the cluster that kubectl uses:
     daemonset-warden explain kube-system/cni --node worker-7
 
-`daemonset-warden COMMAND --help` has more of them, and says what exit codes mean.";
+`daemonset-warden COMMAND --help` has more examples, and the exit codes.";
 
 /// Daemon pods always land.
 ///
@@ -30,53 +30,54 @@ Examples:
 #[derive(Debug, Parser)]
 #[command(name = "daemonset-warden", version, propagate_version = true, max_term_width = WIDTH, after_help = EXAMPLES)]
 pub struct Cli {
-    /// What to do.
+    /// The command to run.
     #[command(subcommand)]
     pub command: Command,
-    /// How much and how to log.
+    /// Logging.
     #[command(flatten)]
     pub log: LogArgs,
 }
 
-/// What the program can do.
+/// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Serve admission webhooks and the scheduler extender over HTTPS
     ///
-    /// Without a kubeconfig, and outside of a cluster, it runs standalone: it talks to nobody and needs nothing. Without a
-    /// certificate it makes a development CA and certificate in --cert-dir and says where.
+    /// Without a kubeconfig, and outside of a cluster, the server runs standalone: it connects to nothing. Without a certificate,
+    /// it creates a development CA and certificate in --cert-dir and prints the path of the CA.
     ///
     /// Routes of the secure port: POST /validate, /mutate, /scheduler/filter, /scheduler/preempt; GET /livez, /readyz.
     /// Routes of the metrics port: GET /metrics, /livez, /readyz.
     ///
-    /// SIGTERM or SIGINT ends it once the requests in work are answered, after 15 s at most; a second one ends it at once.
+    /// SIGTERM or SIGINT stops the server once all requests in flight are answered, after 15 s at most; a second signal stops it
+    /// at once.
     ///
-    /// Exit code 0 after such an end, 1 for anything else, such as a configuration file with faults: all of them are listed.
+    /// Exit code 0 after such a stop, 1 for any failure. All faults of a configuration file are listed.
     #[command(after_help = SERVE_EXAMPLES)]
     Serve(Box<ServeArgs>),
-    /// Print the KubeSchedulerConfiguration that makes kube-scheduler ask us
+    /// Print the KubeSchedulerConfiguration that makes kube-scheduler call daemonset-warden
     ///
-    /// The certificates are put into it, so the scheduler needs this one file, and reads it at its start only. It is printed to
-    /// standard output; with a client certificate it holds a private key.
+    /// It contains the certificates, so kube-scheduler needs no other file, and reads it only when it starts. It is printed to
+    /// standard output; with a client certificate, it contains a private key.
     ///
-    /// If there is a KubeSchedulerConfiguration already, copy the entry of `extenders` into it. The extender has 300 ms for an
-    /// answer, and may be down: then pods are scheduled without it.
+    /// If there is a KubeSchedulerConfiguration already, copy the entry of `extenders` into it. kube-scheduler waits 300 ms for a
+    /// response; while daemonset-warden is down, pods are scheduled without it.
     ///
-    /// Exit code 0, or 2 if it could not be made.
+    /// Exit code 0, or 2 for any failure.
     #[command(after_help = SCHEDULER_CONFIG_EXAMPLES)]
     SchedulerConfig(SchedulerConfigArgs),
-    /// Say for every DaemonSet and node whether its pod should run there, whether it does, and if not, why
+    /// Print for every DaemonSet and node if its pod should run there, if it does, and the reason if not
     ///
-    /// Whether it should is what Kubernetes' own DaemonSet controller decides. The reason names the taint, the selector or the
-    /// resource, or repeats what the scheduler, the kubelet, a quota or a webhook said.
+    /// A pod should run where Kubernetes' DaemonSet controller would create it. The reason names the taint, the selector or the
+    /// resource, or repeats the message of the scheduler, the kubelet, a quota or a webhook.
     ///
-    /// Without -f and --kubeconfig it looks where kubectl looks: $KUBECONFIG, ~/.kube/config, then the pod's service account.
-    /// It only lists: nothing is written, and the service need not be installed.
+    /// Without -f and --kubeconfig, it reads the cluster that kubectl uses: $KUBECONFIG, ~/.kube/config, then the pod's service
+    /// account. It only lists objects: nothing is written, and the service need not be installed.
     ///
     /// States: Running (bound; the reason says if it is not Ready), Pending (not scheduled), Missing (there is no pod, or it
-    /// failed or is being deleted), NotWanted, Misplaced (there is a pod and the controller will delete it).
+    /// failed or is being deleted), NotWanted (no pod should run), Misplaced (there is a pod, and the controller will delete it).
     ///
-    /// Exit code 0 if all could be read, 2 if not.
+    /// Exit code 0 if all objects could be read, 2 if not.
     #[command(after_help = EXPLAIN_EXAMPLES)]
     Explain(ExplainArgs),
 }
@@ -89,7 +90,7 @@ Examples:
   One DaemonSet on one node:
     daemonset-warden explain kube-system/cni --node worker-7
 
-  What a change would do, without a cluster:
+  Preview a change, without a cluster:
     kubectl get nodes,pods,daemonsets -A -o json > cluster.json
     daemonset-warden explain -f cluster.json -f new-daemonset.yaml -o json";
 
@@ -102,30 +103,30 @@ pub struct ExplainArgs {
     /// The only node to explain
     #[arg(long, value_name = "NODE")]
     pub node: Option<String>,
-    /// Where the objects come from.
+    /// The source of the objects.
     #[command(flatten)]
     pub sources: SourceArgs,
-    /// How to print
+    /// Output format
     #[arg(short, long, value_name = "FORMAT", default_value = "table")]
     pub output: ExplainOutput,
 }
 
-/// Where objects come from: manifests or a cluster.
+/// The source of objects: manifests or a cluster.
 #[derive(Debug, Args)]
 pub struct SourceArgs {
-    /// Cluster to look at
+    /// Kubeconfig of the cluster to read
     #[arg(long, value_name = "FILE", conflicts_with = "filename")]
     pub kubeconfig: Option<PathBuf>,
     /// Manifests to read instead of a cluster: a file, a folder or - for standard input; repeatable
     ///
-    /// YAML or JSON, many documents in one, and lists such as kubectl prints. Of a folder, *.yaml, *.yml and *.json in it and
-    /// below it. Nodes, DaemonSets, Pods, Events, Namespaces, PriorityClasses, LimitRanges, ResourceQuotas and RuntimeClasses
-    /// are looked at, other kinds are passed over; the last of two objects of a name counts.
+    /// YAML or JSON, one document or many in a file, and lists as kubectl prints them. In a folder and its subfolders, files
+    /// named *.yaml, *.yml and *.json are read. Nodes, DaemonSets, Pods, Events, Namespaces, PriorityClasses, LimitRanges,
+    /// ResourceQuotas and RuntimeClasses are used, other kinds are ignored. Of two objects with one name, the last one counts.
     #[arg(short, long, value_name = "FILE|DIR|-")]
     pub filename: Vec<PathBuf>,
 }
 
-/// How `explain` prints.
+/// The output formats of `explain`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum ExplainOutput {
     /// Columns, for people.
@@ -144,13 +145,13 @@ fn namespace_and_name(text: &str) -> Result<(String, String), String> {
 }
 
 impl Command {
-    /// The exit code when it could not be done: 2 for the commands whose 1 says that something was found.
+    /// Returns the exit code of a failure: 1 for `serve`, 2 for the other commands.
     pub fn failure_code(&self) -> u8 {
         if matches!(self, Self::Serve(_)) { 1 } else { 2 }
     }
 }
 
-/// The exit code for arguments that are refused: that of the subcommand they name, 1 without one.
+/// Returns the exit code for arguments that are refused: that of the subcommand they name, 1 without one.
 pub fn usage_failure_code(args: impl Iterator<Item = std::ffi::OsString>) -> u8 {
     let lenient = <Cli as clap::CommandFactory>::command().ignore_errors(true);
     let matches = lenient.try_get_matches_from(args).ok();
@@ -162,18 +163,18 @@ pub fn usage_failure_code(args: impl Iterator<Item = std::ffi::OsString>) -> u8 
 
 const SERVE_EXAMPLES: &str = "\
 Examples:
-  Try it out, with certificates made in ./certs:
+  Try it out, with certificates created in ./certs:
     daemonset-warden serve
     curl --cacert certs/ca.crt https://127.0.0.1:8443/readyz
 
-  With a cluster to look at, so that room is kept:
+  With a cluster, so that room is reserved for daemon pods:
     daemonset-warden serve --kubeconfig ~/.kube/config
 
-  With a certificate of your own, on all addresses, and with rules set in a file:
+  With a certificate of your own, on all addresses, and with a configuration file:
     daemonset-warden serve --bind-address 0.0.0.0 --config warden.yaml \\
       --tls-cert-file tls.crt --tls-private-key-file tls.key --client-ca-file scheduler-ca.crt
 
-A configuration file; what is left out has its default:
+A configuration file; absent fields have their defaults:
     apiVersion: config.daemonset-warden.io/v1alpha1
     kind: DaemonSetWardenConfiguration
     admission:
@@ -181,8 +182,8 @@ A configuration file; what is left out has its default:
       defaultPriorityClassName: daemons   # for daemon pods without one; default: none
     reservation:
       mode: Audit         # Enforce (default), Audit or Off
-      holdTimeout: 10m    # how long pods are refused if the daemon pod could come, and does not
-      waitTimeout: 1h     # how long while there is no room for it yet
+      holdTimeout: 10m    # limit of a hold while there is room for the daemon pod
+      waitTimeout: 1h     # limit of a hold while there is none
     preemption:
       protectDaemonPods: PreferOthers     # PreferOthers (default), Always or Never";
 
@@ -193,11 +194,11 @@ Examples:
       --ca-file warden-ca.crt > scheduler.yaml
     kube-scheduler --config=scheduler.yaml
 
-  Through the host's loopback address, where the chart's extender DaemonSet answers:
+  Through the host's loopback address, where the chart's extender DaemonSet listens:
     daemonset-warden scheduler-config --url https://127.0.0.1:10643/scheduler \\
       --ca-file warden-ca.crt > scheduler.yaml
 
-  With nothing but kubectl, by the program in the cluster:
+  With only kubectl, by the program in the cluster:
     kubectl -n daemonset-warden get secret daemonset-warden-tls \\
         -o jsonpath='{.data.ca\\.crt}' | base64 -d |
       kubectl -n daemonset-warden exec -i deployment/daemonset-warden -- /daemonset-warden \\
@@ -206,20 +207,20 @@ Examples:
 /// The flags of `scheduler-config`.
 #[derive(Debug, Args)]
 pub struct SchedulerConfigArgs {
-    /// Where the scheduler reaches us: https, preferably an address, and /scheduler at the end. Given twice, it asks both, and
-    /// goes on keeping room with either of them gone, for the price of a second call a pod
+    /// URL of daemonset-warden for the scheduler: https, preferably with an address, and /scheduler at the end. Given twice, the
+    /// scheduler calls both for every pod, and room stays reserved while one of them is down
     #[arg(long, value_name = "URL", required = true)]
     pub url: Vec<String>,
-    /// CA of our certificate, in PEM, or - for standard input; required, because without one kube-scheduler verifies nothing
+    /// CA of daemonset-warden's certificate, in PEM, or - for standard input; without one, kube-scheduler would verify nothing
     #[arg(long, value_name = "FILE")]
     pub ca_file: PathBuf,
-    /// Certificate that the scheduler shows us, in PEM, if `serve` has a --client-ca-file
+    /// Client certificate of the scheduler, in PEM, if `serve` has a --client-ca-file
     #[arg(long, value_name = "FILE", requires = "client_key_file")]
     pub client_cert_file: Option<PathBuf>,
     /// Private key of --client-cert-file, in PEM
     #[arg(long, value_name = "FILE", requires = "client_cert_file")]
     pub client_key_file: Option<PathBuf>,
-    /// The scheduler's own kubeconfig, as kube-scheduler finds it; the default is kubeadm's
+    /// Path of the scheduler's own kubeconfig on its host; the default is kubeadm's
     #[arg(long, value_name = "FILE", default_value = "/etc/kubernetes/scheduler.conf")]
     pub scheduler_kubeconfig: PathBuf,
 }
@@ -227,10 +228,10 @@ pub struct SchedulerConfigArgs {
 /// The flags of `serve`, named after those of Kubernetes' own components.
 #[derive(Debug, Args)]
 pub struct ServeArgs {
-    /// DaemonSetWardenConfiguration to read, in YAML; without it, every default holds
+    /// DaemonSetWardenConfiguration to read, in YAML; without it, all fields have their defaults
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// How to reach the cluster; without it, the service account of the pod, and outside of a pod no cluster at all
+    /// Kubeconfig of the cluster; without it, the service account of the pod, and outside of a pod no cluster
     #[arg(long, value_name = "FILE")]
     pub kubeconfig: Option<PathBuf>,
     /// Address to serve HTTPS on; 0.0.0.0 or :: for all
@@ -242,18 +243,18 @@ pub struct ServeArgs {
     /// Folder for the development CA and certificate, used when no --tls-cert-file is given
     #[arg(long, value_name = "DIR", default_value = "certs")]
     pub cert_dir: PathBuf,
-    /// Certificate to serve with, in PEM, followed by what leads to its CA; read again when it changes
+    /// Certificate to serve with, in PEM, followed by its intermediate CAs; read again when it changes
     #[arg(long, value_name = "FILE", requires = "tls_private_key_file")]
     pub tls_cert_file: Option<PathBuf>,
     /// Private key of --tls-cert-file, in PEM (PKCS#8, PKCS#1 or SEC1)
     #[arg(long, value_name = "FILE", requires = "tls_cert_file")]
     pub tls_private_key_file: Option<PathBuf>,
-    /// Secret that all replicas keep a CA and their certificate in; made and renewed by them
+    /// Secret with the CA and the certificate of all replicas, which create and renew both
     ///
     /// Needs a cluster. Clients find the CA in it under ca.crt.
     #[arg(long, value_name = "NAMESPACE/NAME", conflicts_with = "tls_cert_file", requires = "tls_names")]
     pub tls_secret: Option<SecretName>,
-    /// What the certificate of --tls-secret names, such as NAME.NAMESPACE.svc; names and addresses, separated by commas
+    /// DNS names and addresses in the certificate of --tls-secret, such as NAME.NAMESPACE.svc, separated by commas
     #[arg(long, value_name = "NAME,...", value_delimiter = ',', requires = "tls_secret")]
     pub tls_names: Vec<String>,
     /// ValidatingWebhookConfiguration that the CA of --tls-secret is written into
@@ -262,9 +263,9 @@ pub struct ServeArgs {
     /// MutatingWebhookConfiguration that the CA of --tls-secret is written into
     #[arg(long, value_name = "NAME", requires = "tls_secret")]
     pub mutating_webhook_configuration: Option<String>,
-    /// CA of the clients that may call /scheduler/*; without it, anybody may
+    /// CA of the clients that may call /scheduler/*; without it, every client may
     ///
-    /// The webhooks stay open to clients without a certificate, because that is what apiservers are.
+    /// The webhooks stay open to clients without a certificate, because an apiserver usually has none.
     #[arg(long, value_name = "FILE")]
     pub client_ca_file: Option<PathBuf>,
     /// Address and port to serve metrics and health on, in plain HTTP; port 0 takes a free one
@@ -272,35 +273,36 @@ pub struct ServeArgs {
     pub metrics_bind_address: SocketAddr,
     /// OTLP collector to send spans of requests to, over HTTP, such as http://HOST:4318; without it, nothing is traced
     ///
-    /// Without a path, /v1/traces is meant. https needs certificate authorities: SSL_CERT_FILE names them where the system has
-    /// none, as in the image. OTEL_EXPORTER_OTLP_HEADERS and OTEL_RESOURCE_ATTRIBUTES are read.
+    /// Without a path, /v1/traces is used. https needs certificate authorities: SSL_CERT_FILE names them if the system has none,
+    /// as in the image. OTEL_EXPORTER_OTLP_HEADERS and OTEL_RESOURCE_ATTRIBUTES are read.
     #[arg(long, value_name = "URL")]
     pub tracing_endpoint: Option<Endpoint>,
-    /// How many of a million requests to trace that come without a traceparent
+    /// Requests to trace, of a million that come without a traceparent
     ///
-    /// Those that come with one are traced if their caller says so, as an apiserver with tracing does; kube-scheduler says nothing.
+    /// A request with a traceparent is traced if its caller samples it, as an apiserver with tracing does; kube-scheduler sends no
+    /// traceparent.
     #[arg(long, value_name = "N", default_value_t = 0, requires = "tracing_endpoint",
         value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
     pub tracing_sampling_rate_per_million: u32,
 }
 
-/// So that what every command has does not stand between what one of them has.
+/// The heading that separates the flags of every command from those of one command.
 const LOGGING: &str = "Logging";
 
-/// Logging, in the words of Kubernetes' own components.
+/// The flags of logging, named after those of Kubernetes' own components.
 #[derive(Debug, Args)]
 pub struct LogArgs {
-    /// How much to log: 0 warnings, 2 what was refused or changed too, 4 every request, 6 what libraries do
+    /// Log level: 0 warnings, 2 refusals and changes too, 4 every request, 6 messages of libraries
     ///
     /// RUST_LOG, if set, decides instead, as in RUST_LOG=daemonset_warden=debug,h2=trace.
     #[arg(short, long = "v", global = true, value_name = "LEVEL", default_value_t = 2, help_heading = LOGGING)]
     pub verbosity: u8,
-    /// How to log; by default text on a terminal and JSON elsewhere
+    /// Log format; by default text on a terminal and JSON elsewhere
     #[arg(long, global = true, value_name = "FORMAT", help_heading = LOGGING)]
     pub logging_format: Option<LogFormat>,
 }
 
-/// clap's error without the usage, in one line: what is wrong, and its hint.
+/// Returns clap's error and its tip in one line, without the usage.
 pub fn one_line(error: &clap::Error) -> String {
     let text = error.to_string();
     if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
@@ -336,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn failures_are_told_from_findings() {
+    fn refused_arguments_have_their_commands_exit_code() {
         let code = |args: &[&str]| usage_failure_code(args.iter().map(Into::into));
         assert_eq!(code(&["daemonset-warden", "-v", "4", "explain", "serve"]), 2);
         assert_eq!(code(&["daemonset-warden", "serve", "--config", "explain"]), 1);

@@ -1,4 +1,4 @@
-//! Wiring only, no decisions: what each subcommand starts, and how it ends.
+//! The subcommands: wiring, and no decisions.
 
 pub mod config;
 pub mod explain;
@@ -9,10 +9,10 @@ use std::process::ExitCode;
 
 use crate::cli::{Cli, Command};
 
-/// Does what the command line says.
+/// Runs the subcommand of the command line.
 ///
 /// # Errors
-/// When it cannot be done.
+/// Fails if the subcommand fails.
 pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
         Command::Serve(args) => serve::run(*args, &cli.log).map(|()| ExitCode::SUCCESS),

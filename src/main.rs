@@ -1,5 +1,5 @@
 //! The daemonset-warden program: see `daemonset-warden --help`.
-#![expect(clippy::print_stderr, reason = "the last words of a program that failed")]
+#![expect(clippy::print_stderr, reason = "the error of a failed command")]
 
 use std::process::ExitCode;
 
@@ -9,12 +9,12 @@ use daemonset_warden::cli::Cli;
 use daemonset_warden::command;
 
 fn main() -> ExitCode {
-    // Fails only when one is installed already, and nothing has run before this line.
+    // Fails only if a provider is installed already; nothing has run before this line.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        // --help and --version are no errors, and go to stdout.
-        Err(answer) if !answer.use_stderr() => answer.exit(),
+        // --help and --version are not errors, and go to stdout.
+        Err(help) if !help.use_stderr() => help.exit(),
         Err(error) => {
             eprintln!("{}", cli::one_line(&error));
             return ExitCode::from(cli::usage_failure_code(std::env::args_os()));

@@ -1,4 +1,4 @@
-//! The configuration file: YAML of a DaemonSetWardenConfiguration, to a [`Policy`], with all faults at once.
+//! The configuration file: a DaemonSetWardenConfiguration in YAML, read into a [`Policy`] or refused with all faults at once.
 
 mod duration;
 mod reader;
@@ -21,47 +21,47 @@ use self::reader::Reader;
 const API_VERSION: &str = "config.daemonset-warden.io/v1alpha1";
 const KIND: &str = "DaemonSetWardenConfiguration";
 
-/// A configuration with everything set is 2 KB.
+/// In bytes. A configuration with every field set has 2 KB.
 const MAX_SIZE: u64 = 1024 * 1024;
 
-/// Why there is no configuration.
+/// A configuration file that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file could not be read.
     #[error("failed to read {path}")]
     Read {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// Why.
+        /// The system's error.
         source: io::Error,
     },
-    /// The file cannot be meant.
+    /// The file is larger than any configuration.
     #[error("{0} is larger than 1 MiB")]
     TooLarge(PathBuf),
     /// The file is not YAML.
     #[error("{path} is not YAML: {reason}")]
     NotYaml {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// Where and why.
+        /// The parser's message, with the position.
         reason: String,
     },
-    /// The file says things that cannot be done.
+    /// The file has faults.
     #[error("{path} has {} {}:{}", .faults.len(), plural(.faults.len()), list(.faults))]
     Faults {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// All of them.
+        /// All faults.
         faults: Vec<ConfigFault>,
     },
 }
 
-/// What is wrong with one field.
+/// A fault of one field.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigFault {
     /// Such as `reservation.holdTimeout`; empty for the whole file.
     pub path: String,
-    /// What is wrong and what would be right.
+    /// The fault, and what the field accepts.
     pub message: String,
 }
 
@@ -75,10 +75,10 @@ impl fmt::Display for ConfigFault {
     }
 }
 
-/// Reads the file.
+/// Reads the configuration file.
 ///
 /// # Errors
-/// When it cannot be read, or what it says cannot be done: with every fault.
+/// Fails if the file cannot be read, or has faults: with all of them.
 pub fn load(path: &Path) -> Result<Policy, ConfigError> {
     let read = |source| ConfigError::Read { path: path.to_owned(), source };
     let mut text = String::new();
@@ -92,19 +92,19 @@ pub fn load(path: &Path) -> Result<Policy, ConfigError> {
     })
 }
 
-/// Why a text is no configuration.
+/// A text that is not a configuration.
 #[derive(Debug)]
 pub enum ParseError {
-    /// It is not YAML.
+    /// Not YAML: the parser's message.
     NotYaml(String),
-    /// Every fault of a text that is YAML.
+    /// All faults of a text that is YAML.
     Faults(Vec<ConfigFault>),
 }
 
-/// Reads a configuration.
+/// Parses a configuration.
 ///
 /// # Errors
-/// When it is not YAML, or with every fault.
+/// Fails if the text is not YAML, or has faults: with all of them.
 pub fn parse(text: &str) -> Result<Policy, ParseError> {
     let value: Value = serde_saphyr::from_str_with_options(text, yaml_options())
         .map_err(|error| ParseError::NotYaml(error.to_string().trim().to_owned()))?;
@@ -113,10 +113,10 @@ pub fn parse(text: &str) -> Result<Policy, ParseError> {
     if faults.is_empty() { Ok(policy) } else { Err(ParseError::Faults(faults)) }
 }
 
-/// Limits far above any configuration, and YAML 1.2, where `off` and `no` are words.
+/// Returns limits far above any configuration, and YAML 1.2, in which `off` and `no` are strings.
 fn yaml_options() -> serde_saphyr::Options {
     serde_saphyr::options! {
-        // Anchors are fine; a few that unfold into a gigabyte are not.
+        // A few anchors can expand to a gigabyte.
         budget: serde_saphyr::budget! {
             max_documents: 1,
             max_depth: 32,
@@ -181,15 +181,15 @@ fn admission(mut admission: Reader<'_>) -> AdmissionPolicy {
         rules: admission
             .object("rules", |mut rules| {
                 let levels = [("Deny", Level::Deny), ("Warn", Level::Warn), ("Off", Level::Off)];
-                let live = LIVE_RULES.iter().map(|rule| rule.id);
-                let found = RULES
+                let live_ids = LIVE_RULES.iter().map(|rule| rule.id);
+                let levels_by_id = RULES
                     .iter()
                     .map(|rule| rule.id)
-                    .chain(live)
+                    .chain(live_ids)
                     .filter_map(|id| Some((id.to_owned(), rules.choice(id, &levels)?)))
                     .collect();
                 rules.end_of("rule");
-                found
+                levels_by_id
             })
             .unwrap_or_default(),
         scheduler_name: admission.name("schedulerName").unwrap_or(default.scheduler_name),

@@ -1,4 +1,4 @@
-//! `explain`: objects from manifests or a cluster, then a row for every DaemonSet and node.
+//! `explain`: reads objects from manifests or a cluster, and prints a row for every DaemonSet and node.
 
 mod cluster;
 pub mod manifests;
@@ -15,43 +15,43 @@ use crate::explain::inventory::Inventory;
 use crate::explain::{RowFilter, explain};
 use crate::policy::Policy;
 
-/// Prints what is asked for.
+/// Prints the rows that the flags select.
 ///
 /// # Errors
-/// When the objects cannot be read, or lack what was named.
+/// Fails if the objects cannot be read, or the DaemonSet or node of the flags is not among them.
 pub(super) fn run(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
-    let mut observed = Inventory::new(Arc::new(Policy::default()));
+    let mut inventory = Inventory::new(Arc::new(Policy::default()));
     if args.sources.filename.is_empty() {
-        cluster::read(args.sources.kubeconfig.as_deref(), &mut observed)?;
+        cluster::read(args.sources.kubeconfig.as_deref(), &mut inventory)?;
     } else {
-        manifests::read(&args.sources.filename, &mut observed)?;
+        manifests::read(&args.sources.filename, &mut inventory)?;
     }
-    let filter = filter(args, &observed)?;
+    let filter = filter(args, &inventory)?;
     let mut out = BufWriter::with_capacity(1 << 16, std::io::stdout().lock());
     let written = match args.output {
         ExplainOutput::Json => {
-            output::json(&mut out, explain(&observed.cluster, &observed.failures, &filter))
+            output::json(&mut out, explain(&inventory.cluster, &inventory.failures, &filter))
         }
         ExplainOutput::Table => {
-            output::table(&mut out, || explain(&observed.cluster, &observed.failures, &filter))
+            output::table(&mut out, || explain(&inventory.cluster, &inventory.failures, &filter))
         }
     };
     match written.and_then(|()| out.flush()) {
-        // Whoever reads has seen enough, as `head` has.
+        // The reader has closed the pipe, as `head` does.
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(ExitCode::SUCCESS),
         written => written.context("failed to write").map(|()| ExitCode::SUCCESS),
     }
 }
 
-/// What was named, once it is sure that it exists.
-fn filter(args: &ExplainArgs, observed: &Inventory) -> anyhow::Result<RowFilter> {
-    let cluster = &observed.cluster;
+/// Returns the filter that the flags ask for, once its DaemonSet and node are found.
+fn filter(args: &ExplainArgs, inventory: &Inventory) -> anyhow::Result<RowFilter> {
+    let cluster = &inventory.cluster;
     if let Some((namespace, name)) = &args.daemon_set {
-        let is_it = |metadata: &crate::api::meta::Metadata| {
+        let is_named = |metadata: &crate::api::meta::Metadata| {
             metadata.namespace == *namespace && metadata.name == *name
         };
         let mut daemon_sets = cluster.daemon_sets().map(|(_, info)| &info.daemon_set.metadata);
-        if !daemon_sets.any(is_it) {
+        if !daemon_sets.any(is_named) {
             bail!(
                 "DaemonSet {namespace}/{name} not found among {}",
                 counted(cluster.daemon_sets().count(), "DaemonSet")
@@ -59,9 +59,9 @@ fn filter(args: &ExplainArgs, observed: &Inventory) -> anyhow::Result<RowFilter>
         }
     }
     if let Some(name) = &args.node {
-        let exists = cluster.node(name).is_some_and(|(_, state)| state.node.is_some());
+        let exists = cluster.node(name).is_some_and(|(_, info)| info.node.is_some());
         if !exists {
-            let count = cluster.nodes().filter(|(_, state)| state.node.is_some()).count();
+            let count = cluster.nodes().filter(|(_, info)| info.node.is_some()).count();
             bail!("Node {name} not found among {}", counted(count, "Node"));
         }
     }

@@ -1,7 +1,7 @@
-//! `scheduler-config`: the KubeSchedulerConfiguration that makes kube-scheduler ask us.
+//! `scheduler-config`: the KubeSchedulerConfiguration that makes kube-scheduler call this extender.
 //!
-//! Written as text, because the comments are half of its worth to whoever pastes it. Certificates are put in rather than
-//! named: kube-scheduler mostly is a static pod, and every file that it reads needs a mount of its own.
+//! It is written as text, because operators who copy it need the comments. Certificates are embedded, not named: kube-scheduler
+//! mostly runs as a static pod, in which every file that it reads needs a mount.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -26,33 +26,33 @@ pub(super) fn run(args: &SchedulerConfigArgs) -> anyhow::Result<()> {
     std::io::stdout().write_all(text.as_bytes()).context("failed to write to stdout")
 }
 
-/// The configuration, as it is printed.
+/// Returns the configuration as it is printed.
 ///
 /// # Errors
-/// When a URL is of no use to the scheduler, or a file is not what it should be.
+/// Fails if the scheduler cannot use a URL, or a file does not hold what its flag asks for.
 pub fn render(args: &SchedulerConfigArgs) -> anyhow::Result<String> {
     let hosts = args.url.iter().map(|url| host(url)).collect::<anyhow::Result<Vec<_>>>()?;
     let ca = read(&args.ca_file)?;
     let cas = certificates(&args.ca_file, &ca)?.len();
-    // clap has made sure that it is both or neither.
+    // clap requires both or neither.
     let client = match (&args.client_cert_file, &args.client_key_file) {
         (Some(certificate), Some(key)) => Some(client_pair(certificate, key)?),
         _ => None,
     };
     let mut text = String::from(
-        "# For `kube-scheduler --config=FILE`: it asks daemonset-warden about every pod. Read once, at its start.\n",
+        "# For `kube-scheduler --config=FILE`, which then calls daemonset-warden for every pod. Read once, when it starts.\n",
     );
     if client.is_some() {
-        text += "# Holds a private key: readable to the scheduler's user only.\n";
+        text += "# Contains a private key: make it readable for the scheduler's user only.\n";
     }
     if hosts.iter().any(|host| host.parse::<IpAddr>().is_err()) {
-        text += "# The URL has a name in it. kube-scheduler runs in the host's network, and there often without cluster DNS: then use\n\
-                 # an address.\n";
+        text += "# The URL has a DNS name. kube-scheduler runs in the host's network, often without cluster DNS: use an address\n\
+                 # then.\n";
     }
     text += "apiVersion: kubescheduler.config.k8s.io/v1\nkind: KubeSchedulerConfiguration\n";
     text += "# The flag --kubeconfig is ignored beside --config.\nclientConnection:\n";
     let _ = writeln!(text, "  kubeconfig: {}", quoted(&args.scheduler_kubeconfig.display().to_string()));
-    text += "# The default, said because some distributions pass it by flag: one of several schedulers works, the others wait.\n\
+    text += "# The default, set because some distributions pass it by flag: one of several schedulers is active.\n\
              leaderElection:\n  leaderElect: true\nextenders:\n";
     let ca = CaBundle { pem: ca, count: cas };
     for url in &args.url {
@@ -61,20 +61,20 @@ pub fn render(args: &SchedulerConfigArgs) -> anyhow::Result<String> {
     Ok(text)
 }
 
-/// What the scheduler trusts.
+/// The CAs that the scheduler trusts.
 struct CaBundle {
     pem: Vec<u8>,
     count: usize,
 }
 
-/// One entry of `extenders`.
+/// Returns one entry of `extenders`.
 fn entry(url: &str, ca: &CaBundle, client: Option<&(Vec<u8>, Vec<u8>)>) -> String {
     let mut text = String::new();
     let _ = writeln!(text, "  - urlPrefix: {}", quoted(url.trim_end_matches('/')));
     text += "    filterVerb: filter\n    preemptVerb: preempt\n    enableHTTPS: true\n    tlsConfig:\n";
     let _ = writeln!(
         text,
-        "      # {}. Without a CA, kube-scheduler would take any certificate for good.",
+        "      # {}. Without a CA, kube-scheduler would accept any certificate.",
         if ca.count == 1 {
             "The CA of daemonset-warden's certificate".to_owned()
         } else {
@@ -83,17 +83,17 @@ fn entry(url: &str, ca: &CaBundle, client: Option<&(Vec<u8>, Vec<u8>)>) -> Strin
     );
     let _ = writeln!(text, "      caData: {}", STANDARD.encode(&ca.pem));
     if let Some((certificate, key)) = client {
-        text += "      # Shown by the scheduler, because daemonset-warden asks for it (--client-ca-file).\n";
+        text += "      # The scheduler's client certificate, which daemonset-warden requires (--client-ca-file).\n";
         let _ = writeln!(text, "      certData: {}", STANDARD.encode(certificate));
         let _ = writeln!(text, "      keyData: {}", STANDARD.encode(key));
     }
-    text += "    # How long a pod waits for an answer that does not come. Answers take less than a millisecond.\n    httpTimeout: 300ms\n";
+    text += "    # The time until a call counts as failed. A response takes less than a millisecond.\n    httpTimeout: 300ms\n";
     text += "    # Names of nodes instead of whole nodes: small calls, and scores stay right (kubernetes#141781).\n    nodeCacheCapable: true\n";
     text += "    # With daemonset-warden down, pods are scheduled without it.\n    ignorable: true\n";
     text
 }
 
-/// The URL's host, if the URL is one that the scheduler can use and we answer.
+/// Returns the host of a URL that the scheduler can use and this server answers.
 fn host(url: &str) -> anyhow::Result<String> {
     let wrong = |what: &str| format!("--url {url}: {what}");
     let uri: Uri = url.parse().with_context(|| wrong("not a URL"))?;
@@ -110,7 +110,7 @@ fn host(url: &str) -> anyhow::Result<String> {
     Ok(host.trim_start_matches('[').trim_end_matches(']').to_owned())
 }
 
-/// A file, or standard input for `-`: in the image there is nothing that a CA could be copied with.
+/// Reads a file, or standard input for `-`: the image has no tool to copy a CA into it with.
 fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
     if path != Path::new("-") {
         return fs::read(path).with_context(|| failed_to_read(path));
@@ -120,30 +120,30 @@ fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// A bundle of several hundred CAs.
+/// In bytes: a bundle of several hundred CAs.
 const MAX_INPUT: u64 = 1 << 20;
 
 fn certificates(path: &Path, pem: &[u8]) -> anyhow::Result<Vec<CertificateDer<'static>>> {
-    let found: Vec<_> = CertificateDer::pem_slice_iter(pem)
+    let certificates: Vec<_> = CertificateDer::pem_slice_iter(pem)
         .collect::<Result<_, _>>()
         .ok()
-        .filter(|found: &Vec<_>| !found.is_empty())
+        .filter(|certificates: &Vec<_>| !certificates.is_empty())
         .with_context(|| format!("{} holds no certificate in PEM form", path.display()))?;
     let mut roots = rustls::RootCertStore::empty();
-    for certificate in &found {
+    for certificate in &certificates {
         roots
             .add(certificate.clone())
             .with_context(|| format!("{} holds a certificate that cannot be used", path.display()))?;
     }
-    Ok(found)
+    Ok(certificates)
 }
 
-/// The pair, if it is one: the scheduler would not start with another.
+/// Reads a certificate and its key, and checks that they match: the scheduler would not start otherwise.
 fn client_pair(certificate: &Path, key: &Path) -> anyhow::Result<(Vec<u8>, Vec<u8>)> {
     let certificate_pem = fs::read(certificate).with_context(|| failed_to_read(certificate))?;
     let key_pem = fs::read(key).with_context(|| failed_to_read(key))?;
     let chain = certificates(certificate, &certificate_pem)?;
-    // The parser's own error may quote what it read, which here is a secret.
+    // The parser's error may quote its input, which is a secret.
     let parsed = PrivateKeyDer::from_pem_slice(&key_pem)
         .map_err(|_| anyhow::anyhow!("{} holds no private key in PEM form", key.display()))?;
     CertifiedKey::from_der(chain, parsed, &Arc::new(ring::default_provider())).with_context(|| {
@@ -156,7 +156,7 @@ fn failed_to_read(path: &Path) -> String {
     format!("failed to read {}", path.display())
 }
 
-/// A YAML scalar of any text: JSON is YAML.
+/// Returns a YAML scalar for any text: JSON is YAML.
 fn quoted(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }

@@ -1,4 +1,4 @@
-//! `serve`: configuration, certificate, ports; then until a signal.
+//! `serve`: reads the configuration, binds the ports, loads the certificate, and serves until a signal.
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -37,8 +37,8 @@ pub(super) fn run(args: ServeArgs, log: &LogArgs) -> anyhow::Result<()> {
     let metrics = Arc::new(Metrics::default());
     let _flush = logs::start(log.verbosity, log.logging_format, &metrics)?;
     let policy = args.config.as_deref().map(config::load).transpose()?.unwrap_or_default();
-    // One thread for all that is no request, those have threads of their own: an event of a watch passes through three tasks, and
-    // between threads each of them would have to be woken.
+    // One thread for all but requests, which have threads of their own: an event of a watch passes through three tasks, and on
+    // several threads, each of them would have to be woken.
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -48,7 +48,7 @@ pub(super) fn run(args: ServeArgs, log: &LogArgs) -> anyhow::Result<()> {
 
 async fn serve(args: &ServeArgs, policy: Policy, metrics: Arc<Metrics>) -> anyhow::Result<()> {
     let mut signals = Signals::new()?;
-    // Ports first: a second server on the same ones should not make certificates.
+    // Ports first: a second server on the same ports must not create certificates.
     let ports = Ports::bind(SocketAddr::new(args.bind_address, args.secure_port), args.metrics_bind_address)?;
     let config = client::config(args.kubeconfig.as_deref()).await?;
     let rotator = rotator(args, config.clone(), metrics.clone())?;
@@ -71,9 +71,9 @@ async fn serve(args: &ServeArgs, policy: Policy, metrics: Arc<Metrics>) -> anyho
     });
     let get_ready = async {
         if let Some(mut is_obtained) = is_obtained {
-            // Fails only once the rotator is gone, and it never ends.
+            // Fails only if the rotator has ended, and it never does.
             let _ = is_obtained.wait_for(|is_obtained| *is_obtained).await;
-            // Until then it is shown a pair that nobody trusts; TLS looks every other second.
+            // Until now, the server used a certificate that no client trusts; TLS reloads every other second.
             tls.reload_now().await;
         }
         tls.wait_until_usable().await;
@@ -89,14 +89,14 @@ async fn serve(args: &ServeArgs, policy: Policy, metrics: Arc<Metrics>) -> anyho
         ended = &mut serving => anyhow::bail!("the server ended by itself: {ended:?}"),
         never = get_ready => never,
     };
-    tracing::info!(signal, "ending: no new connections, requests in work are answered");
+    tracing::info!(signal, "shutting down: no new connections, requests in flight are answered");
     state.readiness.set(false);
     drain.send_replace(true);
-    // Watched to the end: the last answers are based on a fresh cache, too.
+    // The watches run to the end: the last responses need a fresh cache, too.
     let _connection = connection;
-    let end = async {
-        if !serving.await.context("the server failed while ending")?.context("failed to serve")? {
-            tracing::warn!("ended with requests in work");
+    let shut_down = async {
+        if !serving.await.context("the server failed while it shut down")?.context("failed to serve")? {
+            tracing::warn!("shut down with requests in flight");
         }
         if let Some(traces) = traces {
             traces.flush().await;
@@ -104,12 +104,12 @@ async fn serve(args: &ServeArgs, policy: Policy, metrics: Arc<Metrics>) -> anyho
         Ok(())
     };
     tokio::select! {
-        ended = end => ended,
-        signal = signals.next() => anyhow::bail!("ended at once by a second {signal}"),
+        ended = shut_down => ended,
+        signal = signals.next() => anyhow::bail!("stopped at once by a second {signal}"),
     }
 }
 
-/// The limits, and less where the system does not give us as many files.
+/// Returns the default limits, with fewer connections if the system allows too few open files.
 fn limits_of_this_process() -> Limits {
     let (limits, files) = (Limits::default(), files::raise_open_file_limit());
     let fitting = limits.clone().within_files(files);
@@ -170,7 +170,7 @@ fn report_to(cache: SharedCache) -> NominationCallback {
     })
 }
 
-/// Who sends spans to --tracing-endpoint.
+/// Starts to send spans to --tracing-endpoint, if it is given.
 fn traces(args: &ServeArgs, metrics: Arc<Metrics>) -> anyhow::Result<Option<Traces>> {
     let Some(endpoint) = args.tracing_endpoint.clone() else { return Ok(None) };
     let settings = otlp::OtlpSettings {
@@ -182,7 +182,7 @@ fn traces(args: &ServeArgs, metrics: Arc<Metrics>) -> anyhow::Result<Option<Trac
     Ok(Some(Traces::start(&settings, metrics)?))
 }
 
-/// Who looks after the Secret of --tls-secret.
+/// Returns the rotator of the Secret of --tls-secret, if it is given.
 fn rotator(
     args: &ServeArgs,
     config: Option<kube::Config>,
@@ -215,12 +215,12 @@ fn load_tls(
     metrics: Arc<Metrics>,
 ) -> anyhow::Result<Tls> {
     let client_ca = args.client_ca_file.clone();
-    // Somebody who tries it out by hand is told at once, and with exit code 1.
+    // Outside of a cluster, a certificate that cannot be used ends the program at once, with exit code 1.
     let load = if in_cluster { Tls::load_or_wait } else { Tls::load };
     if let Some(rotator) = rotator {
         return Ok(load(CertificateSource::Secret(rotator.pair()), client_ca, metrics)?);
     }
-    // clap has made sure that it is both or neither.
+    // clap requires both or neither.
     if let (Some(certificate), Some(key)) = (&args.tls_cert_file, &args.tls_private_key_file) {
         let source = CertificateSource::Files { certificate: certificate.clone(), key: key.clone() };
         return Ok(load(source, client_ca, metrics)?);
@@ -231,11 +231,11 @@ fn load_tls(
         .context("no --tls-cert-file was given, and --cert-dir cannot be used either")
 }
 
-/// Prints where the server listens; the only line on stdout, for people and for programs that chose port 0.
+/// Prints the addresses of the server: the only line on stdout, for people and for programs that chose port 0.
 fn announce(ports: &Ports, tls: &Tls) -> anyhow::Result<()> {
     let (secure, metrics) = ports.addresses().context("failed to find out the ports")?;
     let ca = tls.development_ca().map(|ca| format!(" (CA {})", ca.display())).unwrap_or_default();
-    // Who has closed stdout does not want to know.
+    // A closed stdout is not an error.
     let mut stdout = std::io::stdout();
     let _ = writeln!(stdout, "listening on https://{secure}{ca}, metrics on http://{metrics}");
     let _ = stdout.flush();

@@ -1,11 +1,11 @@
-//! Durations as Go writes them: `90s`, `10m`, `1h30m`.
+//! Durations as Go writes them: `90s`, `10m`, `1h30m`. kube's `Duration` also parses them, but accepts `+-5s`.
 
 use std::time::Duration;
 
-/// The longest that makes sense for any setting; also keeps sums far from overflow.
+/// The longest duration that a field accepts; it keeps sums far from overflow.
 const MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
-/// Parses a duration, after go1.26 src/time/format.go (`ParseDuration`); what is wrong otherwise.
+/// Parses a duration, after go1.26 src/time/format.go (`ParseDuration`). The error is a message for the user.
 pub(super) fn parse(text: &str) -> Result<Duration, String> {
     let syntax = || format!("{text:?} is no duration; write it like 90s, 10m or 1h30m");
     if text.starts_with('-') && text.len() > 1 {

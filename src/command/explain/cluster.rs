@@ -14,13 +14,13 @@ use serde_json::value::RawValue;
 use crate::api::meta::TypeMeta;
 use crate::explain::inventory::Inventory;
 
-/// Objects a page: what kubectl asks for.
+/// Objects per page, as kubectl has it.
 const PAGE: u32 = 500;
-/// Pages of one kind at most, should a server never come to an end.
+/// The most pages of one kind, for a server whose list does not end.
 const MAX_PAGES: usize = 20_000;
-/// How often a list is begun anew because the server has forgotten where we were.
+/// The most restarts of a list whose continue token the server has expired.
 const MAX_RESTARTS: usize = 3;
-/// For one page.
+/// The time for one page.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A kind that is listed.
@@ -29,11 +29,11 @@ struct ListedKind {
     api_version: &'static str,
     kind: &'static str,
     field_selector: Option<&'static str>,
-    /// Without it only reasons get poorer.
+    /// True if rows without it only have poorer reasons.
     is_optional: bool,
 }
 
-/// What is listed; what others refer to comes before them.
+/// Returns the kinds to list; a kind comes after those that it refers to.
 fn listed() -> [ListedKind; 9] {
     let listed = |path, api_version, kind, is_optional| ListedKind {
         path,
@@ -58,11 +58,11 @@ fn listed() -> [ListedKind; 9] {
     ]
 }
 
-/// Lists everything that is looked at.
+/// Lists all kinds that rows are computed from.
 ///
 /// # Errors
-/// When there is no configuration, or Nodes, DaemonSets or Pods cannot be listed.
-pub(super) fn read(kubeconfig: Option<&Path>, observed: &mut Inventory) -> anyhow::Result<()> {
+/// Fails if there is no kubeconfig, or Nodes, DaemonSets or Pods cannot be listed.
+pub(super) fn read(kubeconfig: Option<&Path>, inventory: &mut Inventory) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -70,9 +70,9 @@ pub(super) fn read(kubeconfig: Option<&Path>, observed: &mut Inventory) -> anyho
     runtime.block_on(async {
         let client = Client::try_from(config(kubeconfig).await?).context("failed to set up a client")?;
         for listed in listed() {
-            match list(&client, &listed, observed).await {
+            match list(&client, &listed, inventory).await {
                 Ok(()) => {}
-                Err(error) if listed.is_optional && is_refused(&error) => note(&listed, &error),
+                Err(error) if listed.is_optional && is_refused(&error) => warn(&listed, &error),
                 Err(error) => return Err(error.context(format!("failed to list {}", listed.path))),
             }
         }
@@ -90,7 +90,7 @@ async fn config(kubeconfig: Option<&Path>) -> anyhow::Result<Config> {
                 .with_context(|| format!("failed to use --kubeconfig {}", path.display()))?
         }
         None => Config::infer().await.context(
-            "no cluster to look at: give --kubeconfig or -f, or set KUBECONFIG (a ~/.kube/config or a service account would do too)",
+            "no cluster to look at: give --kubeconfig or -f, or set KUBECONFIG; ~/.kube/config and the service account of a pod are used too",
         )?,
     };
     config.connect_timeout = Some(TIMEOUT);
@@ -98,7 +98,7 @@ async fn config(kubeconfig: Option<&Path>) -> anyhow::Result<Config> {
     Ok(config)
 }
 
-/// One page of a list; the items stay as they are until each is decoded into what is read of it.
+/// One page of a list; items stay raw until each is decoded.
 #[derive(Deserialize)]
 struct Page<'t> {
     #[serde(default)]
@@ -113,7 +113,7 @@ struct PageMetadata {
     next: Option<String>,
 }
 
-async fn list(client: &Client, listed: &ListedKind, observed: &mut Inventory) -> anyhow::Result<()> {
+async fn list(client: &Client, listed: &ListedKind, inventory: &mut Inventory) -> anyhow::Result<()> {
     let kind = TypeMeta { api_version: listed.api_version.to_owned(), kind: listed.kind.to_owned() };
     let mut params = ListParams::default().limit(PAGE);
     params.field_selector = listed.field_selector.map(str::to_owned);
@@ -122,7 +122,7 @@ async fn list(client: &Client, listed: &ListedKind, observed: &mut Inventory) ->
         let request = Request::new(listed.path).list(&params)?;
         let text = match client.request_text(request).await {
             Ok(text) => text,
-            // What has been taken in stays: objects are known by their UIDs.
+            // Objects of earlier pages stay: the cache identifies them by UID.
             Err(kube::Error::Api(status)) if status.code == 410 && restarts < MAX_RESTARTS => {
                 restarts += 1;
                 params.continue_token = None;
@@ -132,7 +132,7 @@ async fn list(client: &Client, listed: &ListedKind, observed: &mut Inventory) ->
         };
         let page: Page<'_> = serde_json::from_str(&text).context("the answer is no list")?;
         for item in page.items.unwrap_or_default() {
-            observed
+            inventory
                 .apply(&kind, item.get())
                 .with_context(|| format!("a {} has another shape", kind.kind))?;
         }
@@ -144,12 +144,12 @@ async fn list(client: &Client, listed: &ListedKind, observed: &mut Inventory) ->
     Err(anyhow!("more than {MAX_PAGES} pages of {PAGE}"))
 }
 
-/// Whether the server does not let us, or does not know the kind.
+/// Returns true if the server forbids the list, or does not know the kind.
 fn is_refused(error: &anyhow::Error) -> bool {
     matches!(error.downcast_ref(), Some(kube::Error::Api(status)) if matches!(status.code, 401 | 403 | 404))
 }
 
-#[expect(clippy::print_stderr, reason = "a command's word to its user, beside the output")]
-fn note(listed: &ListedKind, error: &anyhow::Error) {
+#[expect(clippy::print_stderr, reason = "a command's warning, beside its output")]
+fn warn(listed: &ListedKind, error: &anyhow::Error) {
     eprintln!("warning: without {}s, reasons may be incomplete: {error}", listed.kind);
 }

@@ -9,25 +9,25 @@ use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use crate::api::meta::{Metadata, TypeMeta, or_default};
+use crate::api::meta::{Metadata, NamedObject, TypeMeta};
 use crate::explain::inventory::Inventory;
 
-/// The most that one file may hold. A cluster of 5,000 nodes and 150,000 pods is somewhat less in JSON.
+/// The largest file. A cluster of 5,000 nodes and 150,000 pods is somewhat smaller in JSON.
 const MAX_BYTES: u64 = 2 << 30;
-/// YAML takes many times its size while it is read; whoever has more can have it as JSON.
+/// The largest YAML, which takes many times its size in memory while it is parsed; larger files can be JSON.
 const MAX_YAML_BYTES: usize = 64 << 20;
-/// How deep folders and lists may lie in one another.
+/// The deepest nesting of folders, and of lists.
 const MAX_DEPTH: usize = 32;
 
 /// Reads all `sources`: files, folders, or `-` for standard input.
 ///
 /// # Errors
-/// When a source cannot be read or understood, with its name; kinds that are not looked at are passed over.
-pub(super) fn read(sources: &[PathBuf], observed: &mut Inventory) -> anyhow::Result<()> {
+/// Fails if a source cannot be read or parsed, with its name. Objects of other kinds are ignored.
+pub(super) fn read(sources: &[PathBuf], inventory: &mut Inventory) -> anyhow::Result<()> {
     for source in sources {
         if source.as_os_str() == "-" {
             let text = text_of(std::io::stdin().lock()).context("failed to read standard input")?;
-            parse(&text, observed).context("standard input")?;
+            parse(&text, inventory).context("standard input")?;
             continue;
         }
         let mut files = Vec::new();
@@ -38,17 +38,17 @@ pub(super) fn read(sources: &[PathBuf], observed: &mut Inventory) -> anyhow::Res
         for file in files {
             let open = || text_of(fs::File::open(&file)?);
             let text = open().with_context(|| format!("failed to read {}", file.display()))?;
-            parse(&text, observed).with_context(|| file.display().to_string())?;
+            parse(&text, inventory).with_context(|| file.display().to_string())?;
         }
     }
     Ok(())
 }
 
-/// A file as it is, and of a folder all that look like manifests, in the order of their names.
+/// Finds the file itself, or all files of a folder with a manifest's extension, ordered by name.
 fn find_files(path: &Path, depth: usize, is_named: bool, found: &mut Vec<PathBuf>) -> anyhow::Result<()> {
     let failed = || format!("failed to read {}", path.display());
     let metadata = match fs::metadata(path) {
-        // A dangling link in a folder is nobody's manifest.
+        // A dangling link in a folder is not a manifest.
         Err(_) if !is_named => return Ok(()),
         metadata => metadata.with_context(failed)?,
     };
@@ -83,14 +83,14 @@ fn text_of(from: impl Read) -> std::io::Result<String> {
     Ok(text)
 }
 
-/// Takes in every object of one text.
+/// Adds every object of one text.
 ///
 /// # Errors
-/// When it is no YAML, or an object is not of its kind's shape.
-pub fn parse(text: &str, observed: &mut Inventory) -> anyhow::Result<()> {
+/// Fails if the text is not YAML, or an object does not have the shape of its kind.
+pub fn parse(text: &str, inventory: &mut Inventory) -> anyhow::Result<()> {
     let text = text.trim_start_matches('\u{feff}');
     if !text.trim_start().starts_with(['{', '[']) {
-        return parse_yaml(text, observed);
+        return parse_yaml(text, inventory);
     }
     let mut documents = Vec::new();
     for document in serde_json::Deserializer::from_str(text).into_iter::<&RawValue>() {
@@ -98,13 +98,15 @@ pub fn parse(text: &str, observed: &mut Inventory) -> anyhow::Result<()> {
             Ok(document) => documents.push(document),
             // YAML may begin like JSON.
             Err(error) if text.len() > MAX_YAML_BYTES => return Err(error.into()),
-            Err(error) => return parse_yaml(text, observed).map_err(|_| error.into()),
+            Err(error) => return parse_yaml(text, inventory).map_err(|_| error.into()),
         }
     }
-    documents.into_iter().try_for_each(|document| parse_document(document, &TypeMeta::default(), 0, observed))
+    documents
+        .into_iter()
+        .try_for_each(|document| parse_document(document, &TypeMeta::default(), 0, inventory))
 }
 
-fn parse_yaml(text: &str, observed: &mut Inventory) -> anyhow::Result<()> {
+fn parse_yaml(text: &str, inventory: &mut Inventory) -> anyhow::Result<()> {
     if text.len() > MAX_YAML_BYTES {
         bail!("more than {} MiB of YAML; use JSON instead", MAX_YAML_BYTES >> 20);
     }
@@ -112,12 +114,12 @@ fn parse_yaml(text: &str, observed: &mut Inventory) -> anyhow::Result<()> {
         .map_err(|error| anyhow!("{}", error.to_string().trim()))?;
     for document in documents.iter().filter(|document| !document.is_null()) {
         let raw = serde_json::value::to_raw_value(document)?;
-        parse_document(&raw, &TypeMeta::default(), 0, observed)?;
+        parse_document(&raw, &TypeMeta::default(), 0, inventory)?;
     }
     Ok(())
 }
 
-/// Limits that only size sets: anchors may not unfold into more than a manifest has any use for.
+/// Returns limits above those that the size sets: anchors must not expand to more than any manifest needs.
 fn yaml_options() -> serde_saphyr::Options {
     serde_saphyr::options! {
         budget: serde_saphyr::budget! {
@@ -144,12 +146,12 @@ struct List<'t> {
     items: Option<Vec<&'t RawValue>>,
 }
 
-/// `item_of` is the kind of a list's items that say none themselves, as those of `NodeList` do.
+/// Adds an object, or the items of a list. `default_kind` is the kind of items that have none, such as those of a `NodeList`.
 fn parse_document(
     raw: &RawValue,
-    item_of: &TypeMeta,
+    default_kind: &TypeMeta,
     depth: usize,
-    observed: &mut Inventory,
+    inventory: &mut Inventory,
 ) -> anyhow::Result<()> {
     let text = raw.get();
     if depth > MAX_DEPTH {
@@ -162,24 +164,18 @@ fn parse_document(
         bail!("expected Kubernetes objects, found {}", text.chars().take(40).collect::<String>());
     }
     let own: TypeMeta = serde_json::from_str(text)?;
-    let kind = if own.kind.is_empty() { item_of } else { &own };
+    let kind = if own.kind.is_empty() { default_kind } else { &own };
     if let Some(item_kind) = kind.kind.strip_suffix("List") {
         let list: List<'_> = serde_json::from_str(text)?;
-        let item_of = TypeMeta { api_version: kind.api_version.clone(), kind: item_kind.to_owned() };
+        let default_kind = TypeMeta { api_version: kind.api_version.clone(), kind: item_kind.to_owned() };
         let mut items = list.items.unwrap_or_default().into_iter();
-        return items.try_for_each(|item| parse_document(item, &item_of, depth + 1, observed));
+        return items.try_for_each(|item| parse_document(item, &default_kind, depth + 1, inventory));
     }
     if kind.kind.is_empty() {
         bail!("an object has no kind");
     }
-    observed.apply(kind, text).map_err(|error| {
-        #[derive(Default, Deserialize)]
-        #[serde(default)]
-        struct Named {
-            #[serde(deserialize_with = "or_default")]
-            metadata: Metadata,
-        }
-        let named: Named = serde_json::from_str(text).unwrap_or_default();
+    inventory.apply(kind, text).map_err(|error| {
+        let named: NamedObject = serde_json::from_str(text).unwrap_or_default();
         let Metadata { namespace, name, .. } = named.metadata;
         let slash = if namespace.is_empty() { "" } else { "/" };
         anyhow!("{} {namespace}{slash}{name}: {error}", kind.kind)

@@ -1,14 +1,14 @@
-//! Rows as a table like kubectl's, and as JSON; neither holds more than one row.
+//! Rows as a table like kubectl's, and as JSON; both hold one row at a time.
 
 use std::io::{self, Write};
 
 use crate::explain::Row;
 
-/// Between columns, as kubectl does.
+/// Spaces between columns, as kubectl has them.
 const GAP: usize = 3;
 const HEADINGS: [&str; 5] = ["DAEMONSET", "NODE", "STATE", "POD", "REASON"];
 
-/// An array, one row a line.
+/// Writes an array, one row per line.
 pub(super) fn json<'c>(out: &mut impl Write, rows: impl Iterator<Item = Row<'c>>) -> io::Result<()> {
     let mut separator = "[\n";
     for row in rows {
@@ -19,7 +19,7 @@ pub(super) fn json<'c>(out: &mut impl Write, rows: impl Iterator<Item = Row<'c>>
     out.write_all(if separator == "[\n" { b"[]\n" } else { b"\n]\n" })
 }
 
-/// Columns as wide as the widest of their cells, which takes a first pass over all rows.
+/// Writes columns as wide as their widest cells, which takes a first pass over all rows.
 pub(super) fn table<'c, I: Iterator<Item = Row<'c>>>(
     out: &mut impl Write,
     rows: impl Fn() -> I,

@@ -28,7 +28,8 @@ fn fault(data: &LiveData<'_>, selector: &NamespaceSelector) -> Option<Error> {
         let detail = format!("the namespace's {annotation} wants {key}={value}: every pod would be refused");
         return Some(Error::invalid(path, own, detail));
     }
-    let hidden = data.matching.iter().filter(|(_, node)| selector.missing_label(&node.metadata.labels).is_some());
+    let hidden =
+        data.matching.iter().filter(|(_, node)| selector.missing_label(&node.metadata.labels).is_some());
     let count = hidden.count();
     let all = nodes(data.matching.len());
     let detail = format!(
