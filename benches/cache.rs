@@ -43,7 +43,7 @@ fn main() {
     let begin = Instant::now();
     cluster.tick(begin);
     println!("{:>6.1} ms to work out every node once", millis(begin.elapsed()));
-    let census = cluster.lock().cache.census();
+    let census = cluster.lock().cache.stats();
     println!("{:>6.1} MiB resident once synced; {census:?}", resident());
 
     let some = pods.min(10_000);

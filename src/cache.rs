@@ -203,7 +203,7 @@ impl Cache {
 
     /// Whether a pod exists and is not bound; `None` when it is not known (yet).
     pub(crate) fn is_unbound(&self, uid: &str) -> Option<bool> {
-        self.pod(uid).map(|pod| pod.node.is_none() && pod.is_live())
+        self.pod(uid).map(|pod| pod.node.is_none() && pod.is_unfinished())
     }
 }
 

@@ -173,7 +173,7 @@ impl<'c> Subject<'c> {
         let pods = self.node_info.daemon_pods.iter().map(|id| self.cluster.pod_by_id(*id));
         let own = pods.filter(|pod| pod.is_of(self.id));
         own.min_by(|a, b| {
-            let rank = |pod: &PodInfo| match (pod.is_live(), pod.is_terminating) {
+            let rank = |pod: &PodInfo| match (pod.is_unfinished(), pod.is_terminating) {
                 (true, false) => 0,
                 (true, true) => 1,
                 (false, _) => 2,
@@ -190,7 +190,7 @@ impl<'c> Subject<'c> {
 }
 
 fn state_of(placement: &Placement<'_>, pod: Option<&PodInfo>) -> DaemonPodState {
-    let Some(pod) = pod.filter(|pod| pod.is_live() && !pod.is_terminating) else {
+    let Some(pod) = pod.filter(|pod| pod.is_unfinished() && !pod.is_terminating) else {
         return if placement.should_run { DaemonPodState::Missing } else { DaemonPodState::NotWanted };
     };
     debug_assert_eq!(pod.phase, PodPhase::Unfinished);

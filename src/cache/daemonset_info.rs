@@ -33,11 +33,11 @@ pub struct DaemonSetInfo {
     /// Whether rolling updates start the new pod beside the old one.
     pub uses_surge: bool,
     /// What a pod of it will ask for.
-    pub weight: PodDemand,
+    pub demand: PodDemand,
     /// Its pods, genuine ones only.
     pub pods: HashSet<PodId>,
     /// The newest of its pods that was made from the current template.
-    pub newest: Option<PodId>,
+    pub newest_pod: Option<PodId>,
 }
 
 /// What a pod takes of a node, and how important it is.
@@ -74,7 +74,7 @@ impl DaemonSetInfo {
     /// Whether a pod of it belongs on `node` once the taints that go by themselves have gone.
     ///
     /// A new Node carries `not-ready:NoSchedule`, which daemon pods do not tolerate: room must be kept before it goes.
-    pub fn wants(&self, node: &Node, is_transient_taint: impl Fn(&Taint) -> bool) -> bool {
+    pub fn will_run_on(&self, node: &Node, is_transient_taint: impl Fn(&Taint) -> bool) -> bool {
         admits(&self.daemon_set.spec.template.spec, &self.tolerations, node, is_transient_taint)
     }
 

@@ -29,15 +29,15 @@ impl Cache {
             generation: DaemonSetInfo::generation_of(&daemon_set),
             template_version: self.new_template_version(),
             uses_surge: daemon_set.spec.uses_surge(),
-            weight: PodDemand::default(),
+            demand: PodDemand::default(),
             pods: HashSet::new(),
-            newest: None,
+            newest_pod: None,
             daemon_set,
         };
         let id = self.daemon_sets.insert(info);
         self.daemon_set_ids.insert(uid.clone(), id);
         self.link_pods(id);
-        self.weigh(id);
+        self.update_demand(id);
         self.changes.push(Change::DaemonSetChanged(id));
     }
 
@@ -48,13 +48,13 @@ impl Cache {
                 daemon.daemon_set = None;
             }
         }
-        self.daemon_sets[id].newest = None;
+        self.daemon_sets[id].newest_pod = None;
         let uid = self.daemon_sets[id].uid.clone();
         let pods: Vec<PodId> = self.pods_by_owner.get(&uid).into_iter().flatten().copied().collect();
         for pod in pods {
             self.link_pod(pod);
         }
-        self.find_newest(id);
+        self.find_newest_pod(id);
     }
 
     fn replace_daemon_set(&mut self, id: DaemonSetId, daemon_set: DaemonSet) {
@@ -81,9 +81,9 @@ impl Cache {
         if new_template {
             let version = self.new_template_version();
             self.daemon_sets[id].template_version = version;
-            self.find_newest(id);
+            self.find_newest_pod(id);
         }
-        self.weigh(id);
+        self.update_demand(id);
         self.changes.push(Change::DaemonSetChanged(id));
     }
 
@@ -111,15 +111,15 @@ impl Cache {
         let concerned = self.daemon_sets.iter().filter(|(_, info)| concerns(&info.daemon_set));
         let ids: Vec<DaemonSetId> = concerned.map(|(id, _)| id).collect();
         for id in ids {
-            self.weigh(id);
+            self.update_demand(id);
         }
     }
 
     /// Works out what a pod of the DaemonSet will ask for: what its newest pod of the current template asks for, since that
     /// has been through admission; else what the template would get there.
-    pub(super) fn weigh(&mut self, id: DaemonSetId) {
+    pub(super) fn update_demand(&mut self, id: DaemonSetId) {
         let info = &self.daemon_sets[id];
-        let weight = match info.newest {
+        let demand = match info.newest_pod {
             Some(pod) => {
                 let pod = &self.pods[pod];
                 PodDemand {
@@ -128,16 +128,16 @@ impl Cache {
                     priority: pod.priority,
                 }
             }
-            None => self.template_weight(&info.daemon_set),
+            None => self.template_demand(&info.daemon_set),
         };
-        if self.daemon_sets[id].weight != weight {
-            self.daemon_sets[id].weight = weight;
+        if self.daemon_sets[id].demand != demand {
+            self.daemon_sets[id].demand = demand;
             self.changes.push(Change::DemandChanged(id));
         }
     }
 
     /// What a pod of the template would ask for once admission has seen it.
-    pub fn template_weight(&self, daemon_set: &DaemonSet) -> PodDemand {
+    pub fn template_demand(&self, daemon_set: &DaemonSet) -> PodDemand {
         let mut spec = daemon_set.spec.template.spec.clone();
         let defaults = self.limit_range_defaults(&daemon_set.metadata.namespace);
         let overhead = self.runtime_class_overhead(&spec.runtime_class_name);
@@ -157,11 +157,11 @@ impl Cache {
         if class.is_empty() && self.priority_class(default).is_some() { default } else { class }
     }
 
-    pub(super) fn find_newest(&mut self, id: DaemonSetId) {
+    pub(super) fn find_newest_pod(&mut self, id: DaemonSetId) {
         let info = &self.daemon_sets[id];
         let current = info.pods.iter().copied().filter(|pod| self.is_current(*pod, info));
         let newest = current.max_by_key(|pod| self.age_key(*pod));
-        self.daemon_sets[id].newest = newest;
+        self.daemon_sets[id].newest_pod = newest;
     }
 
     /// Whether a pod was made from its DaemonSet's current template, as far as its labels tell.

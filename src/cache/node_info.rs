@@ -12,7 +12,7 @@ pub struct NodeInfo {
     /// What pods may ask for in all.
     pub allocatable: Resources,
     /// What the pods bound to it hold, terminating ones too.
-    pub used: Resources,
+    pub requested: Resources,
     /// Its name.
     pub name: Arc<str>,
     /// Pods that are not bound and are nominated to it, by preemption or by us.
@@ -31,7 +31,7 @@ impl NodeInfo {
             name,
             node: None,
             allocatable: Resources::default(),
-            used: Resources::default(),
+            requested: Resources::default(),
             pods: Vec::new(),
             nominated: Vec::new(),
             daemon_pods: Vec::new(),

@@ -57,7 +57,7 @@ impl PodInfo {
     }
 
     /// Whether it holds something of the node it is bound to.
-    pub fn is_live(&self) -> bool {
+    pub fn is_unfinished(&self) -> bool {
         self.phase == PodPhase::Unfinished
     }
 
@@ -73,13 +73,13 @@ impl PodInfo {
     }
 
     /// The node of which it holds something, or will.
-    pub(super) fn holds_of(&self) -> Option<NodeId> {
-        self.node.or(self.nominated).filter(|_| self.is_live())
+    pub(super) fn occupied_node(&self) -> Option<NodeId> {
+        self.node.or(self.nominated).filter(|_| self.is_unfinished())
     }
 
     /// Whether it holds at least `requests` of `node`.
-    pub(super) fn still_holds(&self, node: NodeId, requests: &Resources) -> bool {
-        self.holds_of() == Some(node) && self.requests.lacks(requests).is_none()
+    pub(super) fn still_occupies(&self, node: NodeId, requests: &Resources) -> bool {
+        self.occupied_node() == Some(node) && self.requests.lacks(requests).is_none()
     }
 
     /// Whether it is as much a pod of its DaemonSet, and as new, as `other`.

@@ -20,8 +20,8 @@ impl Cache {
             let info = self.pod_info(uid.clone(), pod);
             let id = self.pods.insert(info);
             self.pod_ids.insert(uid, id);
-            self.enter(id);
-            self.own(id);
+            self.attach(id);
+            self.link_to_owner(id);
             return;
         };
         let mut info = self.pod_info(uid, pod);
@@ -34,7 +34,7 @@ impl Cache {
             return;
         }
         let same_identity = self.pods[id].has_same_identity(&info);
-        self.leave(id);
+        self.detach(id);
         if !same_identity {
             self.unlink_pod(id);
             if let Some(daemon) = &mut info.daemon {
@@ -42,19 +42,22 @@ impl Cache {
             }
         }
         let old = std::mem::replace(&mut self.pods[id], info);
-        self.enter(id);
+        self.attach(id);
         let pod = &self.pods[id];
         if old.node.is_none() && pod.node.is_some() {
             self.changes.push(Change::PodBound);
         }
         self.changes.push(Change::PodChanged(id));
         if !same_identity {
-            self.own(id);
-        } else if let Some(daemon_set) = linked.filter(|linked| self.daemon_sets[*linked].newest == Some(id))
+            self.link_to_owner(id);
+        } else if let Some(daemon_set) =
+            linked.filter(|linked| self.daemon_sets[*linked].newest_pod == Some(id))
         {
-            self.weigh(daemon_set);
+            self.update_demand(daemon_set);
         }
-        if let Some(node) = old.holds_of().filter(|node| !self.pods[id].still_holds(*node, &old.requests)) {
+        if let Some(node) =
+            old.occupied_node().filter(|node| !self.pods[id].still_occupies(*node, &old.requests))
+        {
             self.changes.push(Change::RoomFreed(node));
         }
         self.forget_nodes_of(&old);
@@ -63,11 +66,11 @@ impl Cache {
     /// A pod is gone.
     pub fn delete_pod(&mut self, uid: &str) {
         let Some(id) = self.pod_ids.remove(uid) else { return };
-        self.leave(id);
+        self.detach(id);
         self.unlink_pod(id);
         let pod = self.pods.remove(id);
         self.changes.push(Change::PodNotPending(pod.uid.clone()));
-        if let Some(node) = pod.holds_of() {
+        if let Some(node) = pod.occupied_node() {
             self.changes.push(Change::RoomFreed(node));
         }
         self.forget_nodes_of(&pod);
@@ -112,11 +115,13 @@ impl Cache {
         let policy = self.policy.clone();
         let owner = daemon_set_reference(&policy.daemon_set_kinds, &pod.metadata);
         // A pod refers to nodes only while it is on their lists, so that an id is never kept that may be given away.
-        let is_live = phase == PodPhase::Unfinished;
+        let is_unfinished = phase == PodPhase::Unfinished;
         let bound_to = Some(spec.node_name.as_str()).filter(|name| !name.is_empty());
-        let node = bound_to.filter(|_| is_live || owner.is_some()).map(|name| self.node_id_or_new(name));
+        let node =
+            bound_to.filter(|_| is_unfinished || owner.is_some()).map(|name| self.node_id_or_new(name));
         let nominated = Some(pod.status.nominated_node_name.as_str()).filter(|name| !name.is_empty());
-        let nominated = nominated.filter(|_| is_live && node.is_none()).map(|name| self.node_id_or_new(name));
+        let nominated =
+            nominated.filter(|_| is_unfinished && node.is_none()).map(|name| self.node_id_or_new(name));
         let daemon = owner.map(|owner| {
             let target = target_node_name(spec).map(|name| self.node_id_or_new(name));
             Box::new(DaemonPodInfo {
@@ -126,12 +131,12 @@ impl Cache {
                 generation: pod.metadata.labels.get(GENERATION_LABEL).and_then(|text| text.parse().ok()),
                 labels: self.labels.intern_cloned(&pod.metadata.labels),
                 created: pod.metadata.creation_timestamp.as_str().into(),
-                failed_version: (is_live && pod.has_failed_scheduling())
+                failed_version: (is_unfinished && pod.has_failed_scheduling())
                     .then(|| pod.metadata.resource_version.as_str().into()),
-                message: why_it_does_not_run(pod).into(),
+                message: not_running_message(pod).into(),
             })
         });
-        let has_failed = daemon.is_none() && is_live && pod.has_failed_scheduling();
+        let has_failed = daemon.is_none() && is_unfinished && pod.has_failed_scheduling();
         let placement = has_failed.then(|| {
             Box::new(PodSpec {
                 node_selector: spec.node_selector.clone(),
@@ -158,15 +163,15 @@ impl Cache {
     }
 
     /// Puts a pod on the lists of its nodes.
-    fn enter(&mut self, id: PodId) {
+    fn attach(&mut self, id: PodId) {
         let pod = &self.pods[id];
-        let is_live = pod.is_live();
-        if let (Some(node), true) = (pod.node, is_live) {
+        let is_unfinished = pod.is_unfinished();
+        if let (Some(node), true) = (pod.node, is_unfinished) {
             let state = &mut self.nodes[node];
-            state.used.add(&pod.requests);
+            state.requested.add(&pod.requests);
             state.pods.push(id);
         }
-        if let (Some(node), true) = (pod.nominated, is_live) {
+        if let (Some(node), true) = (pod.nominated, is_unfinished) {
             self.nodes[node].nominated.push(id);
         }
         if pod.placement.is_some() {
@@ -175,26 +180,26 @@ impl Cache {
         if let Some(node) = pod.place() {
             self.nodes[node].daemon_pods.push(id);
         }
-        if pod.node.is_some() || !is_live {
+        if pod.node.is_some() || !is_unfinished {
             self.changes.push(Change::PodNotPending(pod.uid.clone()));
         }
-        self.touch(id);
+        self.mark_nodes_of(id);
     }
 
     /// Takes a pod off the lists of its nodes.
-    fn leave(&mut self, id: PodId) {
+    fn detach(&mut self, id: PodId) {
         let pod = &self.pods[id];
-        if let (Some(node), true) = (pod.node, pod.is_live()) {
+        if let (Some(node), true) = (pod.node, pod.is_unfinished()) {
             let state = &mut self.nodes[node];
             remove_id(&mut state.pods, &id);
-            if state.used.is_saturated() {
+            if state.requested.is_saturated() {
                 // The sum says nothing any more: without this two absurd pods would leave it wrong for good.
-                state.used = Resources::default();
+                state.requested = Resources::default();
                 for pod in &state.pods {
-                    state.used.add(&self.pods[*pod].requests);
+                    state.requested.add(&self.pods[*pod].requests);
                 }
             } else {
-                state.used.subtract(&pod.requests);
+                state.requested.subtract(&pod.requests);
             }
         }
         if let Some(node) = pod.nominated {
@@ -204,11 +209,11 @@ impl Cache {
         if let Some(node) = pod.place() {
             remove_id(&mut self.nodes[node].daemon_pods, &id);
         }
-        self.touch(id);
+        self.mark_nodes_of(id);
     }
 
     /// Enters a pod under the DaemonSet that it names as its controller.
-    fn own(&mut self, id: PodId) {
+    fn link_to_owner(&mut self, id: PodId) {
         if let Some(daemon) = &self.pods[id].daemon {
             let owner = daemon.owner_uid.clone();
             self.pods_by_owner.entry(owner).or_default().insert(id);
@@ -229,9 +234,9 @@ impl Cache {
         if let Some(daemon_set) = linked {
             let info = &mut self.daemon_sets[daemon_set];
             info.pods.remove(&id);
-            if info.newest == Some(id) {
-                self.find_newest(daemon_set);
-                self.weigh(daemon_set);
+            if info.newest_pod == Some(id) {
+                self.find_newest_pod(daemon_set);
+                self.update_demand(daemon_set);
             }
         }
     }
@@ -251,25 +256,25 @@ impl Cache {
         self.daemon_sets[daemon_set].pods.insert(id);
         let info = &self.daemon_sets[daemon_set];
         let is_newest = self.is_current(id, info)
-            && info.newest.is_none_or(|newest| self.age_key(newest) < self.age_key(id));
+            && info.newest_pod.is_none_or(|newest| self.age_key(newest) < self.age_key(id));
         if is_newest {
-            self.daemon_sets[daemon_set].newest = Some(id);
-            self.weigh(daemon_set);
+            self.daemon_sets[daemon_set].newest_pod = Some(id);
+            self.update_demand(daemon_set);
         }
-        self.touch(id);
+        self.mark_nodes_of(id);
     }
 
     /// Notes that the nodes of a pod have changed.
-    fn touch(&mut self, id: PodId) {
+    fn mark_nodes_of(&mut self, id: PodId) {
         let pod = &self.pods[id];
-        for node in [pod.node.filter(|_| pod.is_live()), pod.place()].into_iter().flatten() {
+        for node in [pod.node.filter(|_| pod.is_unfinished()), pod.place()].into_iter().flatten() {
             self.changes.push(Change::PodsChanged(node));
         }
     }
 }
 
 /// Why a pod does not run or is not Ready, in the words of the scheduler or the kubelet; empty when nobody says so.
-fn why_it_does_not_run(pod: &Pod) -> &str {
+fn not_running_message(pod: &Pod) -> &str {
     if pod.is_terminal() {
         return &pod.status.reason;
     }

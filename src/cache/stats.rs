@@ -27,8 +27,8 @@ pub struct CacheStats {
 
 impl Cache {
     /// Counts everything.
-    pub fn census(&self) -> CacheStats {
-        let mut census = CacheStats {
+    pub fn stats(&self) -> CacheStats {
+        let mut stats = CacheStats {
             pods: self.pods.len(),
             namespaces: self.namespaces.len(),
             priority_classes: self.priority_classes.len(),
@@ -38,15 +38,15 @@ impl Cache {
             ..CacheStats::default()
         };
         for (_, node) in self.nodes.iter() {
-            census.nodes += usize::from(node.node.is_some());
+            stats.nodes += usize::from(node.node.is_some());
         }
         for (_, info) in &self.daemon_sets {
             if &*info.group == "apps" {
-                census.daemon_sets += 1;
+                stats.daemon_sets += 1;
             } else {
-                census.other_daemon_sets += 1;
+                stats.other_daemon_sets += 1;
             }
         }
-        census
+        stats
     }
 }

@@ -87,7 +87,7 @@ impl Subject<'_> {
         let mut obstacles = Vec::new();
         obstacles.extend(self.namespace_selector());
         let demand = pod.map_or_else(
-            || self.info.weight.clone(),
+            || self.info.demand.clone(),
             |pod| PodDemand {
                 requests: pod.requests.clone(),
                 host_ports: pod.host_ports.clone(),
@@ -114,7 +114,7 @@ impl Subject<'_> {
             return None;
         }
         let mut free = self.node_info.allocatable.clone();
-        free.subtract(&self.node_info.used);
+        free.subtract(&self.node_info.requested);
         let mut lower = Resources::default();
         for pod in self.pods_here() {
             if self.is_own(pod) && pod.is_terminating {

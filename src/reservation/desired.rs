@@ -69,7 +69,7 @@ impl Reservation {
 
     fn is_desired_on(&self, id: DaemonSetId, info: &DaemonSetInfo, node: &Node) -> bool {
         self.daemon_sets.get(id).is_some_and(|row| row.restricts_nodes())
-            && info.wants(node, |taint| is_transient_taint(taint, &self.policy))
+            && info.will_run_on(node, |taint| is_transient_taint(taint, &self.policy))
     }
 }
 

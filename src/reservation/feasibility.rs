@@ -1,7 +1,7 @@
-//! How room is kept: which missing daemon pods can have it, and whether another pod would take it.
+//! Feasibility: which missing daemon pods can have room on a node, and which of them fit at once.
 //!
-//! This knows nothing of the extender's wire: what is missing on a node, and what that needs, is plain data, from which other edges
-//! may keep room by other means.
+//! The extender's wire is unknown here. The daemon pods that a node lacks, and what they need, are plain data, so that room can be
+//! kept by other means too.
 
 use super::missing::MissingDaemonPod;
 use crate::scheduling::host_ports::{HostPort, any_conflict};
@@ -10,60 +10,59 @@ use crate::scheduling::resources::Resources;
 /// A pod that is bound to the node.
 #[derive(Debug)]
 pub struct BoundPod<'a> {
-    /// Its priority.
+    /// The pod's priority.
     pub priority: i32,
-    /// What it holds.
+    /// The amounts that the pod holds.
     pub requests: &'a Resources,
-    /// Ports of the host that it takes.
+    /// Ports of the host that the pod takes.
     pub host_ports: &'a [HostPort],
-    /// Whether it is about to leave by itself.
+    /// True once the pod is being deleted.
     pub is_terminating: bool,
 }
 
-/// What can become of a missing daemon pod.
+/// The feasibility of one missing daemon pod.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Feasibility {
-    /// Whether it fits beside the more important missing ones if every pod of its own or lower priority left.
-    pub can_fit: bool,
-    /// Whether it fits right now, beside the more important missing ones.
-    pub suffices: bool,
+    /// True if the pod fits beside the more important missing ones if every pod of its own or lower priority left.
+    pub eventually: bool,
+    /// True if the pod fits right now, beside the more important missing ones.
+    pub now: bool,
 }
 
-/// What can become of each of `missing`, the most important first; those that cannot fit take nothing from the next.
+/// Returns the feasibility of each of `missing`, which are in order, the most important first. Pods that cannot fit take nothing from
+/// the next ones.
 pub fn feasibility(
     allocatable: &Resources,
     bound: &[BoundPod<'_>],
     missing: &[&MissingDaemonPod],
 ) -> Vec<Feasibility> {
-    let mut used = Resources::default();
+    let mut requested = Resources::default();
     for pod in bound {
-        used.add(pod.requests);
+        requested.add(pod.requests);
     }
     let mut feasibility = Vec::with_capacity(missing.len());
-    let mut taken: Vec<&MissingDaemonPod> = Vec::with_capacity(missing.len());
+    let mut placed: Vec<&MissingDaemonPod> = Vec::with_capacity(missing.len());
     for daemon in missing {
-        // What is left if every pod of its own or lower priority left, and those that are leaving anyway.
-        let mut best = allocatable.clone();
         let stays = |pod: &&BoundPod<'_>| pod.priority > daemon.priority && !pod.is_terminating;
+        let mut free_eventually = allocatable.clone();
         for pod in bound.iter().filter(stays) {
-            best.subtract(pod.requests);
+            free_eventually.subtract(pod.requests);
         }
-        let mut now = allocatable.clone();
-        now.subtract(&used);
-        for other in &taken {
-            best.subtract(&other.need);
-            now.subtract(&other.reserved);
+        let mut free_now = allocatable.clone();
+        free_now.subtract(&requested);
+        for other in &placed {
+            free_eventually.subtract(&other.need);
+            free_now.subtract(&other.reserved);
         }
-        let port_taken = taken.iter().any(|other| any_conflict(&other.host_ports, &daemon.host_ports));
-        let port_held_above =
-            bound.iter().filter(stays).any(|pod| any_conflict(pod.host_ports, &daemon.host_ports));
-        let port_held =
-            bound.iter().any(|pod| !pod.is_terminating && any_conflict(pod.host_ports, &daemon.host_ports));
-        let can_fit = best.lacks(&daemon.need).is_none() && !port_taken && !port_held_above;
-        let suffices = can_fit && now.lacks(&daemon.reserved).is_none() && !port_held;
-        feasibility.push(Feasibility { can_fit, suffices });
-        if can_fit {
-            taken.push(daemon);
+        let takes_port_of = |host_ports: &[HostPort]| any_conflict(host_ports, &daemon.host_ports);
+        let is_port_promised = placed.iter().any(|other| takes_port_of(&other.host_ports));
+        let is_port_kept = bound.iter().filter(stays).any(|pod| takes_port_of(pod.host_ports));
+        let is_port_taken = bound.iter().any(|pod| !pod.is_terminating && takes_port_of(pod.host_ports));
+        let eventually = free_eventually.lacks(&daemon.need).is_none() && !is_port_promised && !is_port_kept;
+        let now = eventually && free_now.lacks(&daemon.reserved).is_none() && !is_port_taken;
+        feasibility.push(Feasibility { eventually, now });
+        if eventually {
+            placed.push(daemon);
         }
     }
     feasibility
@@ -89,7 +88,7 @@ mod tests {
         }
     }
 
-    fn outlook(bound: &[(i32, i64, bool)], missing: &[(i32, i64)]) -> Vec<(bool, bool)> {
+    fn found(bound: &[(i32, i64, bool)], missing: &[(i32, i64)]) -> Vec<(bool, bool)> {
         let allocatable = Resources { milli_cpu: 1000, pods: 10, ..Resources::default() };
         let amounts: Vec<Resources> = bound.iter().map(|(_, amount, _)| cpu(*amount)).collect();
         let needs: Vec<Resources> = missing.iter().map(|(_, amount)| cpu(*amount)).collect();
@@ -108,24 +107,21 @@ mod tests {
             .zip(&needs)
             .map(|(&(priority, _), need)| missing_pod(priority, need, &[]))
             .collect();
-        let outlooks = feasibility(&allocatable, &bound, &missing.iter().collect::<Vec<_>>());
-        outlooks.into_iter().map(|outlook| (outlook.can_fit, outlook.suffices)).collect()
+        let found = feasibility(&allocatable, &bound, &missing.iter().collect::<Vec<_>>());
+        found.into_iter().map(|found| (found.eventually, found.now)).collect()
     }
 
     #[test]
     fn three_that_fit_singly_but_not_together() {
-        assert_eq!(
-            outlook(&[], &[(3, 600), (2, 600), (1, 400)]),
-            [(true, true), (false, false), (true, true)]
-        );
+        assert_eq!(found(&[], &[(3, 600), (2, 600), (1, 400)]), [(true, true), (false, false), (true, true)]);
     }
 
     #[test]
     fn only_more_important_pods_stand_in_the_way_for_good() {
-        assert_eq!(outlook(&[(0, 900, false)], &[(0, 300)]), [(true, false)]);
-        assert_eq!(outlook(&[(1, 900, false)], &[(0, 300)]), [(false, false)]);
-        assert_eq!(outlook(&[(1, 900, true)], &[(0, 300)]), [(true, false)]);
-        assert_eq!(outlook(&[], &[(0, 1001)]), [(false, false)]);
+        assert_eq!(found(&[(0, 900, false)], &[(0, 300)]), [(true, false)]);
+        assert_eq!(found(&[(1, 900, false)], &[(0, 300)]), [(false, false)]);
+        assert_eq!(found(&[(1, 900, true)], &[(0, 300)]), [(true, false)]);
+        assert_eq!(found(&[], &[(0, 1001)]), [(false, false)]);
     }
 
     #[test]
@@ -137,8 +133,8 @@ mod tests {
             |priority| BoundPod { priority, requests: &need, host_ports: &ports, is_terminating: false };
         let allocatable = Resources { milli_cpu: 1000, pods: 10, ..Resources::default() };
         let see = |bound: &[BoundPod<'_>], missing: &[MissingDaemonPod]| {
-            let outlooks = feasibility(&allocatable, bound, &missing.iter().collect::<Vec<_>>());
-            outlooks.into_iter().map(|outlook| (outlook.can_fit, outlook.suffices)).collect::<Vec<_>>()
+            let found = feasibility(&allocatable, bound, &missing.iter().collect::<Vec<_>>());
+            found.into_iter().map(|found| (found.eventually, found.now)).collect::<Vec<_>>()
         };
         assert_eq!(see(&[holder(5)], &[missing(4)]), [(false, false)]);
         assert_eq!(see(&[holder(4)], &[missing(4)]), [(true, false)]);

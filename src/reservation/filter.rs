@@ -112,7 +112,7 @@ impl Reservation {
     /// Returns true if an ordinary pod of this priority has to wait until the missing events have come.
     fn must_wait_while_stale(&mut self, cache: &Cache, priority: i32, now: Instant) -> bool {
         let concerns = |id: DaemonSetId, info: &DaemonSetInfo| {
-            self.daemon_sets.get(id).is_some_and(|row| row.may_hold) && info.weight.priority >= priority
+            self.daemon_sets.get(id).is_some_and(|row| row.may_hold) && info.demand.priority >= priority
         };
         self.freshness.lacks_events()
             && cache.daemon_sets().any(|(id, info)| concerns(id, info))
@@ -228,7 +228,7 @@ impl FilterCall<'_> {
             let row = daemon_set.and_then(|id| daemon_sets.get(id));
             row.is_some_and(|row| row.may_hold)
                 && pod.node.is_none()
-                && pod.is_live()
+                && pod.is_unfinished()
                 && pod.priority >= self.pod.priority
         };
         if !node.daemon_pods.iter().any(|pod| concerns(self.cache.pod_by_id(*pod))) {
@@ -267,9 +267,9 @@ impl FilterCall<'_> {
             return false;
         }
         let node = self.cache.node_by_id(id);
-        let mut fits = node.allocatable.has_room_beside(&node.used, requests);
+        let mut fits = node.allocatable.has_room_beside(&node.requested, requests);
         if fits && let Some(mut taken) = self.reservation.assumed.assumed_only_on(id, uid) {
-            taken.add(&node.used);
+            taken.add(&node.requested);
             fits = node.allocatable.has_room_beside(&taken, requests);
         }
         let freshness = match row.freshness {
@@ -298,14 +298,14 @@ impl FilterCall<'_> {
         match reason {
             FilterReason::Reserved => {
                 for hold in row.holds.iter_mut().filter(|hold| pod.is_held_by(id, hold)) {
-                    if hold.refused(&pod.uid, now) {
+                    if hold.record_refusal(&pod.uid, now) {
                         first.push(hold.pod.daemon_set);
                     }
                 }
             }
             FilterReason::DaemonPodNotReady => {
                 for gate in row.gates.iter_mut().filter(|gate| gate.is_closed) {
-                    gate.refused(&pod.uid, now);
+                    gate.record_refusal(&pod.uid, now);
                 }
             }
             FilterReason::StaleCache => {}

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::refusal_clock::Clock;
+use super::refusal_clock::RefusalClock;
 use crate::api::daemonset::DaemonSet;
 use crate::cache::DaemonSetId;
 
@@ -51,12 +51,12 @@ pub struct Gate {
     pub is_expired: bool,
     /// Whether the pod was Ready here once: `FirstReady` need not wait for the Node's annotation to come back.
     pub was_ready: bool,
-    clock: Clock,
-    asked_to_remember: Option<Instant>,
+    clock: RefusalClock,
+    first_ready_asked_at: Option<Instant>,
 }
 
 /// After this long a request to remember something is taken for lost.
-const REMEMBER_AGAIN: Duration = Duration::from_secs(60);
+const RECORD_AGAIN: Duration = Duration::from_secs(60);
 
 impl Gate {
     /// An open gate.
@@ -68,24 +68,24 @@ impl Gate {
             is_closed: false,
             is_expired: false,
             was_ready: false,
-            clock: Clock::default(),
-            asked_to_remember: None,
+            clock: RefusalClock::default(),
+            first_ready_asked_at: None,
         }
     }
 
     /// Whether it is time to ask that the Node remember that the pod was Ready.
-    pub fn asks_to_remember(&mut self, now: Instant) -> bool {
-        let lately = |at: Instant| now.saturating_duration_since(at) < REMEMBER_AGAIN;
-        if self.asked_to_remember.is_some_and(lately) {
+    pub fn should_record_first_ready(&mut self, now: Instant) -> bool {
+        let lately = |at: Instant| now.saturating_duration_since(at) < RECORD_AGAIN;
+        if self.first_ready_asked_at.is_some_and(lately) {
             return false;
         }
-        self.asked_to_remember = Some(now);
+        self.first_ready_asked_at = Some(now);
         true
     }
 
     /// A pod was refused for it.
-    pub fn refused(&mut self, uid: &Arc<str>, now: Instant) {
-        self.clock.refused(uid, now);
+    pub fn record_refusal(&mut self, uid: &Arc<str>, now: Instant) {
+        self.clock.record_refusal(uid, now);
     }
 
     /// Nothing waits for it for now; what was spent stays spent.
@@ -95,10 +95,10 @@ impl Gate {
     }
 
     /// The template has changed: all the time is given again.
-    pub fn rearm(&mut self, template_version: u64, now: Instant) {
+    pub fn reset_for_template(&mut self, template_version: u64, now: Instant) {
         self.template_version = template_version;
         self.is_expired = false;
-        self.clock.start_anew(now);
+        self.clock.reset_spent(now);
     }
 
     /// Whether nothing would be lost by forgetting it.
@@ -107,10 +107,10 @@ impl Gate {
     }
 
     /// The daemon pod is Ready: the time starts anew when it is not again.
-    pub fn opened(&mut self) {
+    pub fn open(&mut self) {
         self.is_closed = false;
         self.is_expired = false;
-        self.clock = Clock::default();
+        self.clock = RefusalClock::default();
     }
 
     /// Counts the time until `now`; whether it has just been up.

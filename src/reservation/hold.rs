@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::missing::MissingDaemonPod;
-use super::refusal_clock::Clock;
+use super::refusal_clock::RefusalClock;
 
 /// Room kept for one daemon pod.
 #[derive(Debug)]
@@ -31,11 +31,11 @@ pub struct Hold {
     /// The time since which room is held, while it is.
     pub held_since: Option<Instant>,
     /// Whether the pod would fit right now.
-    pub suffices: bool,
+    pub fits_now: bool,
     /// Whether anything was refused for it since it began.
     pub has_refused: bool,
-    suffices_clock: Clock,
-    waits_clock: Clock,
+    fits_clock: RefusalClock,
+    waits_clock: RefusalClock,
 }
 
 /// How far a hold is.
@@ -119,10 +119,10 @@ impl Hold {
             template_version,
             state: HoldState::NotMissing,
             held_since: None,
-            suffices: false,
+            fits_now: false,
             has_refused: false,
-            suffices_clock: Clock::default(),
-            waits_clock: Clock::default(),
+            fits_clock: RefusalClock::default(),
+            waits_clock: RefusalClock::default(),
         }
     }
 
@@ -133,29 +133,29 @@ impl Hold {
     }
 
     /// Something was refused for it. Whether that is the first time.
-    pub fn refused(&mut self, uid: &Arc<str>, now: Instant) -> bool {
-        let clock = if self.suffices { &mut self.suffices_clock } else { &mut self.waits_clock };
-        clock.refused(uid, now);
+    pub fn record_refusal(&mut self, uid: &Arc<str>, now: Instant) -> bool {
+        let clock = if self.fits_now { &mut self.fits_clock } else { &mut self.waits_clock };
+        clock.record_refusal(uid, now);
         !std::mem::replace(&mut self.has_refused, true)
     }
 
     /// Notes whether the pod would fit right now: time goes on against the other timeout from here.
-    pub fn set_suffices(&mut self, suffices: bool, now: Instant) {
-        if self.suffices != suffices {
-            self.suffices = suffices;
-            let (from, to) = if suffices {
-                (&mut self.waits_clock, &mut self.suffices_clock)
+    pub fn set_fits_now(&mut self, fits_now: bool, now: Instant) {
+        if self.fits_now != fits_now {
+            self.fits_now = fits_now;
+            let (from, to) = if fits_now {
+                (&mut self.waits_clock, &mut self.fits_clock)
             } else {
-                (&mut self.suffices_clock, &mut self.waits_clock)
+                (&mut self.fits_clock, &mut self.waits_clock)
             };
-            from.hand_over(to, now);
+            from.continue_as(to, now);
         }
     }
 
     /// Moves on; time runs only while room is kept.
-    pub fn enter(&mut self, state: HoldState, now: Instant) {
+    pub fn transition_to(&mut self, state: HoldState, now: Instant) {
         if state != HoldState::Held {
-            self.suffices_clock.stop(now);
+            self.fits_clock.stop(now);
             self.waits_clock.stop(now);
             self.held_since = None;
         } else if self.state != HoldState::Held {
@@ -165,21 +165,13 @@ impl Hold {
     }
 
     /// The template has changed: all the time is given again. What was said of it stays said while it goes on.
-    pub fn rearm(&mut self, template_version: u64, now: Instant) {
+    pub fn reset_for_template(&mut self, template_version: u64, now: Instant) {
         self.template_version = template_version;
-        self.suffices_clock.start_anew(now);
-        self.waits_clock.start_anew(now);
+        self.fits_clock.reset_spent(now);
+        self.waits_clock.reset_spent(now);
         if self.state == HoldState::Expired {
             self.state = HoldState::NotMissing;
         }
-    }
-
-    /// Whether a pod that it kept off might have room once the room is kept for `pod` instead.
-    pub fn is_loosened_by(&self, pod: &MissingDaemonPod) -> bool {
-        self.state == HoldState::Held
-            && (pod.priority < self.pod.priority
-                || pod.reserved.lacks(&self.pod.reserved).is_some()
-                || self.pod.host_ports.iter().any(|port| !pod.host_ports.contains(port)))
     }
 
     /// Counts the time until `now`; the reason when it is up.
@@ -190,13 +182,13 @@ impl Hold {
         wait_timeout: Duration,
         is_waiting: impl Fn(&str) -> Option<bool>,
     ) -> Option<EndReason> {
-        self.suffices_clock.tick(now, &is_waiting);
+        self.fits_clock.tick(now, &is_waiting);
         self.waits_clock.tick(now, is_waiting);
         if self.state != HoldState::Held {
             None
-        } else if self.suffices && self.suffices_clock.spent() >= hold_timeout {
+        } else if self.fits_now && self.fits_clock.spent() >= hold_timeout {
             Some(EndReason::HoldTimeout)
-        } else if !self.suffices && self.waits_clock.spent() >= wait_timeout {
+        } else if !self.fits_now && self.waits_clock.spent() >= wait_timeout {
             Some(EndReason::WaitTimeout)
         } else {
             None
@@ -205,13 +197,13 @@ impl Hold {
 
     /// Whether its time runs.
     pub fn is_running(&self) -> bool {
-        self.suffices_clock.is_running() || self.waits_clock.is_running()
+        self.fits_clock.is_running() || self.waits_clock.is_running()
     }
 
     /// Whether nothing would be lost by forgetting it.
     pub fn is_blank(&self) -> bool {
         self.state != HoldState::Expired
-            && self.suffices_clock.spent().is_zero()
+            && self.fits_clock.spent().is_zero()
             && self.waits_clock.spent().is_zero()
     }
 }

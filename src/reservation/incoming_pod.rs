@@ -96,7 +96,7 @@ impl IncomingPod {
         holds.peek()?;
         let node = cache.node_by_id(id);
         let mut remaining = Remaining { free: node.allocatable.clone(), ports_collide: false };
-        remaining.free.subtract(&node.used);
+        remaining.free.subtract(&node.requested);
         for hold in holds {
             remaining.free.subtract(&hold.pod.reserved);
             remaining.ports_collide |= any_conflict(&self.host_ports, &hold.pod.host_ports);

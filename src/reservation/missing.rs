@@ -22,6 +22,15 @@ pub struct MissingDaemonPod {
     pub host_ports: Box<[HostPort]>,
 }
 
+impl MissingDaemonPod {
+    /// Returns true if a pod that the room for `other` kept off might have room once it is kept for this pod instead.
+    pub(super) fn reserves_less_than(&self, other: &Self) -> bool {
+        self.priority < other.priority
+            || self.reserved.lacks(&other.reserved).is_some()
+            || other.host_ports.iter().any(|port| !self.host_ports.contains(port))
+    }
+}
+
 impl Reservation {
     /// Returns the daemon pods that a node lacks: desired, and none of the DaemonSet is bound that is neither terminal nor
     /// terminating; or, where updates surge, the new one is not bound yet.
@@ -39,7 +48,7 @@ fn missing_pod(cache: &Cache, id: NodeId, daemon_set: DaemonSetId) -> Option<Mis
     let mut still_held = Resources::default();
     for pod_id in &cache.node_if_known(id)?.daemon_pods {
         let pod = cache.pod_by_id(*pod_id);
-        if !pod.is_of(daemon_set) || !pod.is_live() {
+        if !pod.is_of(daemon_set) || !pod.is_unfinished() {
             continue;
         }
         match (pod.node.is_some(), pod.is_terminating) {
@@ -60,7 +69,7 @@ fn missing_pod(cache: &Cache, id: NodeId, daemon_set: DaemonSetId) -> Option<Mis
             let pod = cache.pod_by_id(pod);
             (pod.priority, pod.requests.clone(), pod.host_ports.clone())
         }
-        None => (info.weight.priority, info.weight.requests.clone(), info.weight.host_ports.clone()),
+        None => (info.demand.priority, info.demand.requests.clone(), info.demand.host_ports.clone()),
     };
     let reserved = need.saturating_difference(&still_held);
     Some(MissingDaemonPod { daemon_set, pending, priority, need, reserved, host_ports })
@@ -70,5 +79,5 @@ fn missing_pod(cache: &Cache, id: NodeId, daemon_set: DaemonSetId) -> Option<Mis
 pub(super) fn has_landed(cache: &Cache, id: NodeId, daemon_set: DaemonSetId) -> bool {
     let pods = cache.node_if_known(id).into_iter().flat_map(|node| &node.daemon_pods);
     pods.map(|pod| cache.pod_by_id(*pod))
-        .any(|pod| pod.is_of(daemon_set) && pod.node.is_some() && pod.is_live() && !pod.is_terminating)
+        .any(|pod| pod.is_of(daemon_set) && pod.node.is_some() && pod.is_unfinished() && !pod.is_terminating)
 }

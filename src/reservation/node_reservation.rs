@@ -63,7 +63,7 @@ impl NodeReservation {
     /// Notes that something has changed: once what the scheduler offered fits in our view, that is not behind any more.
     pub(super) fn catch_up(&mut self, node: &NodeInfo) {
         if self.freshness != NodeFreshness::Fresh
-            && node.allocatable.has_room_beside(&node.used, &self.offered)
+            && node.allocatable.has_room_beside(&node.requested, &self.offered)
         {
             self.freshness = NodeFreshness::Fresh;
         }

@@ -39,20 +39,20 @@ use crate::daemonset::placement::admits;
 
 /// The shortest time between two nominations of one pod. At once was a loop of 80 patches a second: the scheduler's clearing
 /// wakes the pods that the nomination kept off, other nominated ones among them.
-const INTERVAL: Duration = Duration::from_secs(2);
+const RENOMINATION_INTERVAL: Duration = Duration::from_secs(2);
 /// Pods that this process nominates at once. Each costs the scheduler time with every pod that it places, for it copies the nominated
 /// pods of each node that it looks at; and an event that makes it try them all costs it as many patches, of the 100 that it may send
 /// at once by default (docs/scheduler-performance.md, "Nomination").
 pub const NOMINATED_AT_ONCE: usize = 100;
 /// Writes a second, for all pods together: each nomination ends in a failed attempt and a patch of the scheduler, which may send 50 a
 /// second by default.
-const PER_SECOND: u32 = 25;
+const WRITES_PER_SECOND: u32 = 25;
 /// The price of a write while the scheduler is placing pods: five a second are left, a tenth of its calls.
 const COST_WHILE_BUSY: u32 = 5;
 /// Bindings a second from which the scheduler counts as busy.
-const BUSY: u32 = 10;
+const BUSY_BINDINGS: u32 = 10;
 /// Writes at once after a quiet time.
-const BURST: u32 = 50;
+const WRITE_BURST: u32 = 50;
 /// The pause after the apiserver has refused to nominate one pod, such as by an admission policy of the cluster.
 const REFUSED_PAUSE: Duration = Duration::from_secs(60);
 /// Pods that are looked at to find one that a nomination keeps off.
@@ -118,7 +118,7 @@ impl Default for Nominations {
         Self {
             records: HashMap::new(),
             queue: NominationQueue::default(),
-            bucket: TokenBucket::new(BURST, PER_SECOND),
+            bucket: TokenBucket::new(WRITE_BURST, WRITES_PER_SECOND),
             bindings: RecentBindings::default(),
             is_permitted: true,
             dropped_at: None,
@@ -180,7 +180,7 @@ impl Nominations {
 
     /// Takes what one write costs; false when that is not there.
     fn take(&mut self, now: Instant) -> bool {
-        let cost = if self.bindings.in_a_second(now) >= BUSY { COST_WHILE_BUSY } else { 1 };
+        let cost = if self.bindings.in_a_second(now) >= BUSY_BINDINGS { COST_WHILE_BUSY } else { 1 };
         self.bucket.take(cost, now)
     }
 
@@ -310,7 +310,8 @@ impl Reservation {
             return;
         }
         let mut place: Option<QueuePlace> = None;
-        for candidate in self.nomination_candidates(cache, id).iter().filter(|candidate| candidate.is_wanting)
+        for candidate in
+            self.nomination_candidates(cache, id).iter().filter(|candidate| candidate.needs_nomination)
         {
             let due_at = self.due_at(cache, candidate.pod, id, now);
             place = Some(match (place, due_at) {
@@ -332,7 +333,7 @@ impl Reservation {
     fn due_at(&self, cache: &Cache, pod: PodId, id: NodeId, now: Instant) -> Option<Instant> {
         // The view of this node is behind the scheduler's, so its hold may be over already.
         if self.nodes[id].freshness.refuses(now) {
-            return Some(now + INTERVAL);
+            return Some(now + RENOMINATION_INTERVAL);
         }
         let record = self.nominations.records.get(&cache.pod_by_id(pod).uid)?;
         let answer_by = match record.state {
@@ -344,8 +345,9 @@ impl Reservation {
 
     fn due_pods(&self, cache: &Cache, id: NodeId, now: Instant) -> Vec<PodId> {
         let candidates = self.nomination_candidates(cache, id).into_iter();
-        let due = candidates
-            .filter(|candidate| candidate.is_wanting && self.due_at(cache, candidate.pod, id, now).is_none());
+        let due = candidates.filter(|candidate| {
+            candidate.needs_nomination && self.due_at(cache, candidate.pod, id, now).is_none()
+        });
         due.map(|candidate| candidate.pod).collect()
     }
 
@@ -391,7 +393,7 @@ impl Reservation {
                 continue;
             }
             let Some(kept_off) = kept_off_by(cache, hold, node) else { continue };
-            if hold.refused(&kept_off, now) {
+            if hold.record_refusal(&kept_off, now) {
                 let daemon_set = hold.pod.daemon_set;
                 self.begin_refusing(cache, id, daemon_set, now);
             }
@@ -421,14 +423,15 @@ impl Reservation {
             Some(_) => NominationState::Setting { over, until },
             None => NominationState::Clearing { over, until },
         };
-        let record = NominationRecord { node: id, state, not_before: now + INTERVAL };
+        let record = NominationRecord { node: id, state, not_before: now + RENOMINATION_INTERVAL };
         self.nominations.records.insert(nomination.uid.clone(), record);
         self.writes.push(ClusterWrite::Nominate(nomination));
     }
 
     fn count_dropped(&mut self, now: Instant) -> usize {
         let nominations = &mut self.nominations;
-        if nominations.dropped_at.is_some_and(|at| now.saturating_duration_since(at) < INTERVAL) {
+        if nominations.dropped_at.is_some_and(|at| now.saturating_duration_since(at) < RENOMINATION_INTERVAL)
+        {
             return 0;
         }
         nominations.dropped_at = Some(now);
@@ -440,11 +443,11 @@ impl Reservation {
 /// stands before it, and it would fit on the node without that.
 fn kept_off_by(cache: &Cache, hold: &Hold, state: &NodeInfo) -> Option<Arc<str>> {
     let node = state.node.as_ref()?;
-    let mut beside = state.used.clone();
+    let mut beside = state.requested.clone();
     beside.add(&hold.pod.need);
     let mut kept_off = cache.failed_ordinary_pods().take(PODS_LOOKED_AT).filter(|pod| {
         pod.priority <= hold.pod.priority
-            && state.allocatable.has_room_beside(&state.used, &pod.requests)
+            && state.allocatable.has_room_beside(&state.requested, &pod.requests)
             && !state.allocatable.has_room_beside(&beside, &pod.requests)
             && pod.placement.as_ref().is_some_and(|own| admits(own, &own.tolerations, node, |_| false))
     });

@@ -92,10 +92,10 @@ impl PreemptionCall<'_> {
         let PodClass::Daemon(daemon_set) = self.pod.class else { return false };
         let Some((_, state)) = self.cache.node(node) else { return false };
         let mut free = state.allocatable.clone();
-        free.subtract(&state.used);
+        free.subtract(&state.requested);
         let mut any = false;
         for pod in state.daemon_pods.iter().map(|pod| self.cache.pod_by_id(*pod)) {
-            if pod.is_of(daemon_set) && pod.node.is_some() && pod.is_live() && pod.is_terminating {
+            if pod.is_of(daemon_set) && pod.node.is_some() && pod.is_unfinished() && pod.is_terminating {
                 free.add(&pod.requests);
                 any = true;
             }

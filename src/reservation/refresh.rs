@@ -34,7 +34,7 @@ impl Reservation {
         }
         let may_hold = |daemon_set: &&DaemonSetId| self.daemon_sets[**daemon_set].may_hold;
         let holding = self.nodes[id].desired.iter().filter(may_hold);
-        let priorities = holding.filter_map(|id| Some(cache.daemon_set_if_known(*id)?.weight.priority));
+        let priorities = holding.filter_map(|id| Some(cache.daemon_set_if_known(*id)?.demand.priority));
         self.nodes[id].highest_desired_priority = priorities.max();
         self.refresh_holds(cache, id, now);
         self.refresh_gates(cache, id, now);
@@ -54,7 +54,7 @@ impl Reservation {
         }
         let mut holds = std::mem::take(&mut self.nodes[id].holds);
         let mut kept = Vec::with_capacity(missing.len());
-        let mut is_loosened = false;
+        let mut reserves_less = false;
         for pod in missing {
             let info = cache.daemon_set_by_id(pod.daemon_set);
             let at = holds.iter().position(|hold| hold.pod.daemon_set == pod.daemon_set);
@@ -64,9 +64,9 @@ impl Reservation {
             };
             let mut hold = holds.swap_remove(at);
             if hold.template_version != info.template_version {
-                hold.rearm(info.template_version, now);
+                hold.reset_for_template(info.template_version, now);
             }
-            is_loosened |= hold.is_loosened_by(&pod);
+            reserves_less |= hold.state == HoldState::Held && pod.reserves_less_than(&hold.pod);
             hold.pod = pod;
             kept.push(hold);
         }
@@ -80,14 +80,14 @@ impl Reservation {
             }
             if !landed && !hold.is_blank() {
                 if hold.state != HoldState::Expired {
-                    hold.enter(HoldState::NotMissing, now);
+                    hold.transition_to(HoldState::NotMissing, now);
                 }
                 hold.pod.pending = None;
                 kept.push(hold);
             }
         }
         self.nodes[id].holds = kept;
-        if is_loosened {
+        if reserves_less {
             self.wake(cache, id);
         }
     }
@@ -98,18 +98,18 @@ impl Reservation {
         let mut feasibility = feasibility_on(cache, id, &counted.collect::<Vec<_>>()).into_iter();
         for hold in holds {
             if hold.state == HoldState::Expired {
-                hold.set_suffices(true, now);
+                hold.set_fits_now(true, now);
                 continue;
             }
-            let Some(Feasibility { can_fit, suffices }) = feasibility.next() else { return };
-            hold.set_suffices(suffices, now);
-            if can_fit {
-                hold.enter(HoldState::Held, now);
+            let Some(feasibility) = feasibility.next() else { return };
+            hold.set_fits_now(feasibility.now, now);
+            if feasibility.eventually {
+                hold.transition_to(HoldState::Held, now);
             } else {
                 if hold.state == HoldState::Held {
                     self.end_hold(cache, id, hold, EndReason::CannotFit, now);
                 }
-                hold.enter(HoldState::CannotFit, now);
+                hold.transition_to(HoldState::CannotFit, now);
             }
         }
     }

@@ -27,19 +27,20 @@ impl Reservation {
                 None => Gate::new(daemon_set, info.uid.clone(), info.template_version),
             };
             if gate.template_version != info.template_version {
-                gate.rearm(info.template_version, now);
+                gate.reset_for_template(info.template_version, now);
             }
             let is_ready = is_ready_on(cache, id, daemon_set);
             any_is_ready |= is_ready;
             gate.was_ready |= is_ready;
             let first_only = self.daemon_sets[daemon_set].gate == Some(GateKind::FirstReady);
-            let is_remembered = first_only && is_remembered(cache, id, &info.uid);
-            if is_ready || first_only && (is_remembered || gate.was_ready) {
-                gate.opened();
+            let is_first_ready_recorded = first_only && is_first_ready_recorded(cache, id, &info.uid);
+            if is_ready || first_only && (is_first_ready_recorded || gate.was_ready) {
+                gate.open();
             } else {
                 gate.is_closed = !gate.is_expired;
             }
-            if first_only && gate.was_ready && !is_remembered && gate.asks_to_remember(now) {
+            if first_only && gate.was_ready && !is_first_ready_recorded && gate.should_record_first_ready(now)
+            {
                 let (node, daemon_set_uid) = (cache.node_by_id(id).name.clone(), info.uid.clone());
                 self.writes.push(ClusterWrite::RecordFirstReady { node, daemon_set_uid });
             }
@@ -63,11 +64,15 @@ impl Reservation {
 
 fn is_ready_on(cache: &Cache, id: NodeId, daemon_set: DaemonSetId) -> bool {
     cache.node_by_id(id).daemon_pods.iter().map(|pod| cache.pod_by_id(*pod)).any(|pod| {
-        pod.is_of(daemon_set) && pod.node.is_some() && pod.is_live() && pod.is_ready && !pod.is_terminating
+        pod.is_of(daemon_set)
+            && pod.node.is_some()
+            && pod.is_unfinished()
+            && pod.is_ready
+            && !pod.is_terminating
     })
 }
 
-fn is_remembered(cache: &Cache, id: NodeId, daemon_set_uid: &Arc<str>) -> bool {
+fn is_first_ready_recorded(cache: &Cache, id: NodeId, daemon_set_uid: &Arc<str>) -> bool {
     let node = cache.node_by_id(id).node.as_ref();
     let key = first_ready_annotation(daemon_set_uid);
     node.is_some_and(|node| node.metadata.annotations.contains_key(&key))

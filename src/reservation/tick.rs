@@ -32,7 +32,7 @@ impl Reservation {
                 let waits = |uid: &str| cache.is_unbound(uid);
                 let ended = hold.tick(now, policy.hold_timeout, policy.wait_timeout, waits);
                 if let Some(reason) = ended {
-                    hold.enter(HoldState::Expired, now);
+                    hold.transition_to(HoldState::Expired, now);
                     self.end_hold(cache, id, hold, reason, now);
                     self.mark_dirty(id);
                 }

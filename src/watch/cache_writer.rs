@@ -91,7 +91,7 @@ mod tests {
         pods.listed(pod("b"));
         pods.end();
         pods.apply(pod("c"));
-        assert_eq!(cache.lock().cache.node("n1").unwrap().1.used.milli_cpu, 3000);
+        assert_eq!(cache.lock().cache.node("n1").unwrap().1.requested.milli_cpu, 3000);
 
         // A list that is cut off deletes nothing; the next one starts anew.
         pods.begin();
@@ -103,7 +103,7 @@ mod tests {
         let mut uids = cache.lock().cache.pod_uids();
         uids.sort();
         assert_eq!(uids, ["c".into(), "d".into()]);
-        assert_eq!(cache.lock().cache.node("n1").unwrap().1.used.milli_cpu, 2000);
+        assert_eq!(cache.lock().cache.node("n1").unwrap().1.requested.milli_cpu, 2000);
         pods.delete(&pod("c"));
         pods.delete(&pod("c"));
         nodes.begin();

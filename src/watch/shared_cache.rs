@@ -112,7 +112,7 @@ impl SharedCache {
             }
             self.refresh_in_batches();
             self.0.synced.send_replace(true);
-            let census = self.lock().cache.census();
+            let census = self.lock().cache.stats();
             tracing::info!(
                 nodes = census.nodes,
                 pods = census.pods,
@@ -137,9 +137,9 @@ impl SharedCache {
     /// Updates the metrics. It visits every object, so once a second is enough.
     pub fn update_metrics(&self) {
         let view = self.lock();
-        let (cache, reservation) = (view.cache.census(), view.reservation.stats());
+        let (cache, reservation) = (view.cache.stats(), view.reservation.stats());
         drop(view);
-        self.0.metrics.cluster.census(&cache, &reservation);
+        self.0.metrics.cluster.stats(&cache, &reservation);
         for status in &self.0.watches {
             // Groups of DaemonSets other than apps share a label.
             let of_label = |other: &&Arc<WatchStatus>| other.resource == status.resource;

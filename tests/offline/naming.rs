@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use syn::visit::{self, Visit};
 
 /// Type names that stand more than once, each to be mended. An entry that is no longer needed fails the test.
-const DOUBLES: &[&str] = &["Affinity", "Named", "PodSpec", "Preemptor", "State", "Verdict"];
+const DOUBLES: &[&str] = &["Affinity", "Named", "PodSpec", "State", "Verdict"];
 
 /// First words of a doc comment that ask a question instead of naming the thing.
 const QUESTION_WORDS: &[&str] = &["What", "Whether", "How", "Why", "Which", "Where", "Who", "When"];

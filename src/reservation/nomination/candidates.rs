@@ -14,7 +14,7 @@ pub(super) struct NominationCandidate {
     pub(super) pod: PodId,
     pub(super) held_since: Instant,
     /// Its hold refuses others or would, and nobody has nominated it yet.
-    pub(super) is_wanting: bool,
+    pub(super) needs_nomination: bool,
 }
 
 impl Reservation {
@@ -32,7 +32,7 @@ impl Reservation {
             return Vec::new();
         }
         let mut free = node.allocatable.clone();
-        free.subtract(&node.used);
+        free.subtract(&node.requested);
         let mut candidates = Vec::new();
         let mut above = free.clone();
         // The holds of missing pods are in the order of their priority, the highest first.
@@ -45,8 +45,9 @@ impl Reservation {
                     nominated.pop();
                     continue;
                 }
-                let is_wanting = cache.pod_by_id(pod).nominated.is_none() && would_refuse(holds, hold, &free);
-                candidates.push(NominationCandidate { pod, held_since, is_wanting });
+                let needs_nomination =
+                    cache.pod_by_id(pod).nominated.is_none() && refuses_others(holds, hold, &free);
+                candidates.push(NominationCandidate { pod, held_since, needs_nomination });
             }
             nominated.iter().for_each(|hold| above.subtract(&hold.pod.need));
         }
@@ -92,7 +93,7 @@ fn keeps_out(above: &Resources, nominated: &[&Hold], other: &Hold) -> bool {
 
 /// True if there may be pods that fit on the node in the scheduler's eyes and that the hold refuses. Where nothing is free the
 /// scheduler itself keeps them off, and a nomination would only make it slower.
-fn would_refuse(holds: &[Hold], hold: &Hold, free: &Resources) -> bool {
+fn refuses_others(holds: &[Hold], hold: &Hold, free: &Resources) -> bool {
     if free.pods <= 0 {
         return false;
     }

@@ -275,7 +275,7 @@ fn summary(world: &mut TestCluster) -> Value {
                     set_name(&hold.pod.daemon_set),
                     format!(
                         "{:?} {:?} {} {:?}",
-                        hold.state, hold.pod.reserved, hold.suffices, hold.pod.priority
+                        hold.state, hold.pod.reserved, hold.fits_now, hold.pod.priority
                     ),
                 )
             })
@@ -283,7 +283,7 @@ fn summary(world: &mut TestCluster) -> Value {
         let wanted: BTreeSet<String> = row.desired.iter().map(set_name).collect();
         assert_eq!(wanted.len(), row.desired.len());
         let summary = json!({
-            "used": format!("{:?}", node.used), "allocatable": format!("{:?}", node.allocatable), "wanted": wanted,
+            "used": format!("{:?}", node.requested), "allocatable": format!("{:?}", node.allocatable), "wanted": wanted,
             "highest": row.highest_desired_priority, "kept": row.has_hold_or_gate, "missing": missing, "holds": holds,
             "pods": pod_names(&node.pods), "nominated": pod_names(&node.nominated), "daemons": pod_names(&node.daemon_pods),
             "may be nominated": reservation.may_be_nominated_on(cluster, id),
@@ -294,8 +294,8 @@ fn summary(world: &mut TestCluster) -> Value {
         .daemon_sets()
         .map(|(id, info)| {
             let pods: Vec<usize> = info.pods.iter().copied().collect();
-            let newest = info.newest.map(|pod| cluster.pod_by_id(pod).uid.to_string());
-            let summary = json!({"pods": pod_names(&pods), "newest": newest, "weight": format!("{:?}", info.weight), "holds": reservation.daemon_sets[id].may_hold});
+            let newest = info.newest_pod.map(|pod| cluster.pod_by_id(pod).uid.to_string());
+            let summary = json!({"pods": pod_names(&pods), "newest": newest, "weight": format!("{:?}", info.demand), "holds": reservation.daemon_sets[id].may_hold});
             (info.uid.to_string(), summary)
         })
         .collect();

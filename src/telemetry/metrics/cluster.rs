@@ -298,7 +298,7 @@ impl ClusterMetrics {
     }
 
     /// Shows how much of everything there is.
-    pub fn census(&self, cache: &CacheStats, reservation: &ReservationStats) {
+    pub fn stats(&self, cache: &CacheStats, reservation: &ReservationStats) {
         let objects = [
             (WatchedResource::Nodes, cache.nodes),
             (WatchedResource::Pods, cache.pods),

@@ -28,12 +28,14 @@ struct WorstShortage<'c> {
 }
 
 fn check(data: &LiveData<'_>) -> Vec<Error> {
-    let demand = data.cluster.template_weight(data.daemon_set);
+    let demand = data.cluster.template_demand(data.daemon_set);
     let mut worst: BTreeMap<&str, WorstShortage<'_>> = BTreeMap::new();
     let mut count = 0;
     for (info, node) in &data.matching {
         // The kubelet of a node without allocatable is about to report it.
-        if info.allocatable.has_room_beside(&info.used, &demand.requests) || node.allocatable().is_empty() {
+        if info.allocatable.has_room_beside(&info.requested, &demand.requests)
+            || node.allocatable().is_empty()
+        {
             continue;
         }
         let free = free_for(data, info, &demand);
