@@ -42,12 +42,23 @@ impl ApiError {
     }
 }
 
+const NOT_FOUND: u16 = StatusCode::NOT_FOUND.as_u16();
+const CONFLICT: u16 = StatusCode::CONFLICT.as_u16();
+
+/// Returns the object that was read; `None` for a 404. Unlike `get_opt` of kube, also for one whose body is no Status.
+pub(super) fn found<T>(doing: String, result: kube::Result<T>) -> Result<Option<T>, ApiError> {
+    match result {
+        Ok(object) => Ok(Some(object)),
+        Err(kube::Error::Api(status)) if status.code == NOT_FOUND => Ok(None),
+        Err(error) => Err(ApiError::new(doing, error)),
+    }
+}
+
 /// Returns false where the object changed or went since it was read: the caller reads it again.
 pub(super) fn is_written<T>(doing: String, result: kube::Result<T>) -> Result<bool, ApiError> {
-    const OUTDATED: [u16; 2] = [StatusCode::NOT_FOUND.as_u16(), StatusCode::CONFLICT.as_u16()];
     match result {
         Ok(_) => Ok(true),
-        Err(kube::Error::Api(status)) if OUTDATED.contains(&status.code) => Ok(false),
+        Err(kube::Error::Api(status)) if matches!(status.code, NOT_FOUND | CONFLICT) => Ok(false),
         Err(error) => Err(ApiError::new(doing, error)),
     }
 }

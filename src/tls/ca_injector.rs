@@ -12,7 +12,7 @@ use kube::discovery::ApiResource;
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
-use super::apiserver::{ApiError, is_written, patch_params};
+use super::apiserver::{ApiError, found, is_written, patch_params};
 use crate::telemetry::metrics::Webhook;
 
 /// Seconds until a watch is begun anew: less than the silence after which the client closes a connection.
@@ -49,8 +49,7 @@ impl WebhookConfiguration {
 
     /// Returns the configuration as it is now; `None` if it is not there.
     pub(super) async fn read(&self, client: &Client) -> Result<Option<DynamicObject>, ApiError> {
-        let found = self.api(client).get_opt(&self.name).await;
-        found.map_err(|error| ApiError::new(self.doing("read"), error))
+        found(self.doing("read"), self.api(client).get(&self.name).await)
     }
 
     /// Notifies `changed` of each change of this configuration, and once at the beginning, until the connection ends. Needs the

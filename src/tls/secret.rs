@@ -6,7 +6,7 @@ use kube::api::{Api, ObjectMeta, Patch, PostParams};
 use kube::{Client, ResourceExt};
 use serde_json::{Value, json};
 
-use super::apiserver::{ApiError, ServerClock, is_written, patch_params};
+use super::apiserver::{ApiError, ServerClock, found, is_written, patch_params};
 use super::secret_content::SecretData;
 use crate::telemetry::FIELD_MANAGER;
 
@@ -50,8 +50,8 @@ pub(super) async fn read(
     clock: &ServerClock,
     secret: &SecretName,
 ) -> Result<SecretRevision, ApiError> {
-    let found = Api::<Secret>::namespaced(client.clone(), &secret.namespace).get_opt(&secret.name).await;
-    let found = found.map_err(|error| ApiError::new(format!("read Secret {secret}"), error))?;
+    let result = Api::<Secret>::namespaced(client.clone(), &secret.namespace).get(&secret.name).await;
+    let found = found(format!("read Secret {secret}"), result)?;
     let now = clock.now();
     Ok(match found {
         None => SecretRevision { version: None, data: SecretData::new(), now },
