@@ -10,15 +10,15 @@
 
 pub mod change;
 pub mod daemonset_info;
-mod daemonsets;
+pub mod daemonsets;
 pub mod freshness;
 pub mod interner;
 pub mod node_info;
-mod nodes;
+pub mod nodes;
 pub mod pod_info;
-mod pods;
-mod policy_objects;
-mod stats;
+pub mod pods;
+pub mod policy_objects;
+pub mod stats;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

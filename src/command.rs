@@ -3,7 +3,7 @@
 pub mod config;
 pub mod explain;
 pub mod scheduler_config;
-mod serve;
+pub mod serve;
 
 use std::process::ExitCode;
 

@@ -29,7 +29,7 @@
 
 pub mod create_failures;
 pub mod inventory;
-mod reason;
+pub mod reason;
 
 use serde::Serialize;
 

@@ -10,25 +10,25 @@
 
 pub mod assumed;
 pub mod cluster_write;
-mod desired;
+pub mod desired;
 pub mod feasibility;
 pub mod filter;
 pub mod filter_reason;
 pub mod gate;
 pub mod hold;
-mod incoming_pod;
-mod missing;
-mod node_reservation;
+pub mod incoming_pod;
+pub mod missing;
+pub mod node_reservation;
 pub mod nomination;
-mod observe;
+pub mod observe;
 pub mod preemption;
-mod refresh;
-mod refresh_gates;
+pub mod refresh;
+pub mod refresh_gates;
 pub mod refusal_clock;
-mod stale_refusals;
-mod stats;
+pub mod stale_refusals;
+pub mod stats;
 pub mod target_node_filter;
-mod tick;
+pub mod tick;
 pub mod token_bucket;
 pub mod view;
 

@@ -4,12 +4,12 @@
 //! listener -> connection (TLS, timers) -> router -> guard (limits, panics) -> admission | extender -> pure function
 //! ```
 
-mod admission;
-mod extender;
-mod guard;
+pub mod admission;
+pub mod extender;
+pub mod guard;
 pub mod health;
 pub mod http;
-mod span;
+pub mod span;
 
 use std::io;
 use std::sync::Arc;

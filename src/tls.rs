@@ -17,18 +17,18 @@
 
 pub mod apiserver;
 pub mod ca_injector;
-mod client_ca;
-mod development;
-mod files;
-mod issue;
+pub mod client_ca;
+pub mod development;
+pub mod files;
+pub mod issue;
 pub mod names;
 pub mod rotation_plan;
 pub mod rotator;
 pub mod secret;
 pub mod secret_content;
-mod serving_certificate;
+pub mod serving_certificate;
 pub mod validity;
-mod x509;
+pub mod x509;
 
 use std::net::IpAddr;
 use std::path::PathBuf;

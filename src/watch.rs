@@ -6,13 +6,13 @@
 //! A required kind that cannot be listed keeps the replica from being ready, and the log names the missing permission: a rollout
 //! that stalls is better than one that reserves no room and looks healthy. Without an optional kind defaults hold.
 
-mod activity;
-mod backoff;
-mod cache_writer;
+pub mod activity;
+pub mod backoff;
+pub mod cache_writer;
 pub mod client;
 pub mod kinds;
 pub mod shared_cache;
-mod stream;
+pub mod stream;
 pub mod trimmed_object;
 pub mod watch_status;
 

@@ -9,10 +9,10 @@
 //! The caller never waits: a write that does not fit is dropped and counted. A wake-up is never dropped, only merged with others:
 //! waking one refused pod wakes all (kubernetes v1.36.3 pkg/scheduler/framework/types.go, the events of the pseudo plugin "Extender").
 
-mod events;
-mod first_ready;
-mod nomination;
-mod wake;
+pub mod events;
+pub mod first_ready;
+pub mod nomination;
+pub mod wake;
 
 use std::sync::Arc;
 use std::time::Duration;

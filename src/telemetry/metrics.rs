@@ -55,9 +55,9 @@ macro_rules! label {
 }
 
 pub mod cluster;
-mod labels;
-mod series;
-mod table;
+pub mod labels;
+pub mod series;
+pub mod table;
 
 use self::cluster::ClusterMetrics;
 pub use self::cluster::WatchedResource;
