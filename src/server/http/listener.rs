@@ -210,7 +210,7 @@ impl Listener<'_> {
 
 /// The bytes that are read from a socket at once, and the memory that each connection has for them all the time. rustls asks for
 /// 4 KiB at a time: for the names of 5,000 nodes that is 57 calls of the kernel.
-const READ_AHEAD: usize = 16 * 1024;
+const READ_AHEAD: usize = 8 * 1024;
 
 /// Registers the connection with the runtime of this thread.
 fn registered(stream: std::net::TcpStream) -> Option<TcpStream> {
