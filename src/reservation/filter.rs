@@ -7,6 +7,7 @@
 //! ```
 
 use std::time::Instant;
+use enum_map::EnumMap;
 
 use super::Reservation;
 use super::assumed::NodeSet;
@@ -31,8 +32,8 @@ pub struct FilterResult {
     pub body: EchoedBody,
     /// The number of nodes that were sent.
     pub nodes: usize,
-    /// The number of them that were refused, by [`FilterReason::index`].
-    pub refused: [usize; FilterReason::ALL.len()],
+    /// The number of refused nodes.
+    pub refused: EnumMap<FilterReason, usize>,
 }
 
 /// The numbers of a call that its answer does not show.
@@ -47,9 +48,9 @@ pub fn answer(
     args: &ExtenderArgs<'_>,
     refuse: impl FnMut(&str, Option<&FullNode<'_>>) -> Option<FilterReason>,
 ) -> FilterResult {
-    let mut refused = [0; FilterReason::ALL.len()];
+    let mut refused = EnumMap::default();
     let body = args.filter(refuse, |reason: FilterReason| {
-        refused[reason.index()] += 1;
+        refused[reason] += 1;
         reason.message()
     });
     FilterResult { body, nodes: args.node_count(), refused }

@@ -1,10 +1,15 @@
-//! The reasons for which `/scheduler/filter` refuses a node, with their messages and label values.
+//! The reasons for which `/scheduler/filter` refuses a node, with their messages. Their words, as strum gives them, are
+//! values of a metric's label.
+
+use enum_map::Enum;
+use strum::{EnumIter, IntoStaticStr, VariantNames};
 
 /// The reason for which a pod may not go to a node.
 ///
 /// The texts are constant: the scheduler groups nodes by them, and a text that changes from attempt to attempt would make it
 /// retry the pod forever.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Enum, EnumIter, IntoStaticStr, VariantNames)]
+#[strum(serialize_all = "snake_case")]
 pub enum FilterReason {
     /// The daemon pod is for another node.
     NotTarget,
@@ -15,27 +20,14 @@ pub enum FilterReason {
     /// The pod would take the room of a missing daemon pod.
     Reserved,
     /// A daemon pod that ordinary pods must wait for is not Ready.
+    #[strum(serialize = "not_ready")]
     DaemonPodNotReady,
     /// The scheduler has seen more than the warden has.
+    #[strum(serialize = "stale")]
     StaleCache,
 }
 
 impl FilterReason {
-    /// All of them, in the order of [`Self::index`].
-    pub const ALL: [Self; 6] = [
-        Self::NotTarget,
-        Self::NodeSelector,
-        Self::Taint,
-        Self::Reserved,
-        Self::DaemonPodNotReady,
-        Self::StaleCache,
-    ];
-
-    /// Its place in [`Self::ALL`].
-    pub fn index(self) -> usize {
-        self as usize
-    }
-
     /// What the scheduler shows in the pod's events.
     pub fn message(self) -> &'static str {
         match self {
@@ -47,32 +39,21 @@ impl FilterReason {
             Self::StaleCache => "node(s) had changed since they were last seen",
         }
     }
-
-    /// Its value of the metrics' label `reason`.
-    pub fn label(self) -> &'static str {
-        match self {
-            Self::NotTarget => "not_target",
-            Self::NodeSelector => "node_selector",
-            Self::Taint => "taint",
-            Self::Reserved => "reserved",
-            Self::DaemonPodNotReady => "not_ready",
-            Self::StaleCache => "stale",
-        }
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
 
+    use strum::{IntoEnumIterator, VariantNames};
+
     use super::*;
 
     #[test]
     fn texts_and_labels_are_distinct_and_constant() {
-        let texts: BTreeSet<_> = FilterReason::ALL.iter().map(|refusal| refusal.message()).collect();
-        let labels: BTreeSet<_> = FilterReason::ALL.iter().map(|refusal| refusal.label()).collect();
+        let texts: BTreeSet<_> = FilterReason::iter().map(FilterReason::message).collect();
+        let labels: BTreeSet<_> = FilterReason::VARIANTS.iter().collect();
         assert_eq!((texts.len(), labels.len()), (6, 6));
-        assert!(FilterReason::ALL.iter().enumerate().all(|(index, refusal)| refusal.index() == index));
         // They are written between quotes as they are.
         assert!(texts.iter().all(|text| !text.contains(['"', '\\', '%']) && text.starts_with("node(s) ")));
     }

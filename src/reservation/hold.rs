@@ -14,6 +14,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use enum_map::Enum;
+use strum::{IntoStaticStr, VariantNames};
+
 use super::missing::MissingDaemonPod;
 use super::refusal_clock::RefusalClock;
 
@@ -52,7 +55,7 @@ pub enum HoldState {
 }
 
 /// Why a hold ended; a closed set, used as a metric label and in Events.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Enum, IntoStaticStr, VariantNames)]
 pub enum EndReason {
     /// The daemon pod is bound to the node.
     Landed,
@@ -69,26 +72,9 @@ pub enum EndReason {
 }
 
 impl EndReason {
-    /// All of them.
-    pub const ALL: [Self; 6] = [
-        Self::Landed,
-        Self::NotWanted,
-        Self::CannotFit,
-        Self::HoldTimeout,
-        Self::WaitTimeout,
-        Self::NodeGone,
-    ];
-
-    /// The word for it in metrics and Events.
+    /// The word for it in metrics and Events: the variant's name.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Landed => "Landed",
-            Self::NotWanted => "NotWanted",
-            Self::CannotFit => "CannotFit",
-            Self::HoldTimeout => "HoldTimeout",
-            Self::WaitTimeout => "WaitTimeout",
-            Self::NodeGone => "NodeGone",
-        }
+        self.into()
     }
 
     /// A sentence for people.

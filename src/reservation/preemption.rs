@@ -5,6 +5,9 @@
 
 use std::time::Instant;
 
+use enum_map::{Enum, EnumMap};
+use strum::{IntoStaticStr, VariantNames};
+
 use super::Reservation;
 use super::incoming_pod::{IncomingPod, PodClass};
 use crate::api::extender_v1::preemption::PreemptionCandidate;
@@ -13,7 +16,8 @@ use crate::cache::Cache;
 use crate::policy::ProtectDaemonPods;
 
 /// Why a node is dropped.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Enum, IntoStaticStr, VariantNames)]
+#[strum(serialize_all = "snake_case")]
 pub enum PreemptionReason {
     /// The daemon pod's terminating predecessor will leave it enough room: nobody need go (kubernetes#102382).
     PredecessorLeaves,
@@ -21,25 +25,6 @@ pub enum PreemptionReason {
     Reserved,
     /// A daemon pod would have to go (kubernetes#141227).
     DaemonPodVictim,
-}
-
-impl PreemptionReason {
-    /// All of them, in the order of [`Self::index`].
-    pub const ALL: [Self; 3] = [Self::PredecessorLeaves, Self::Reserved, Self::DaemonPodVictim];
-
-    /// Its place in [`Self::ALL`].
-    pub fn index(self) -> usize {
-        self as usize
-    }
-
-    /// Its value of the metrics' label `reason`.
-    pub fn label(self) -> &'static str {
-        match self {
-            Self::PredecessorLeaves => "predecessor_leaves",
-            Self::Reserved => "reserved",
-            Self::DaemonPodVictim => "daemon_pod_victim",
-        }
-    }
 }
 
 /// One call of the scheduler, with the pod that preempts taken up once for all candidates.
@@ -168,11 +153,11 @@ fn decide(
     reasons
 }
 
-/// Counts the dropped nodes by [`PreemptionReason::index`].
-pub fn count(verdicts: &[Option<PreemptionReason>]) -> [usize; PreemptionReason::ALL.len()] {
-    let mut dropped = [0; PreemptionReason::ALL.len()];
+/// Counts the dropped nodes by reason.
+pub fn count(verdicts: &[Option<PreemptionReason>]) -> EnumMap<PreemptionReason, usize> {
+    let mut dropped = EnumMap::default();
     for reason in verdicts.iter().flatten() {
-        dropped[reason.index()] += 1;
+        dropped[*reason] += 1;
     }
     dropped
 }
@@ -224,7 +209,7 @@ mod tests {
 
     #[test]
     fn dropped_nodes_are_counted_by_reason() {
-        assert_eq!(count(&[KEPT, None]), [0, 1, 0]);
+        assert_eq!(count(&[KEPT, None]).into_array(), [0, 1, 0]);
     }
 
     #[test]

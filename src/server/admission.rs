@@ -15,7 +15,7 @@ use crate::api::admission_v1;
 use crate::api::admission_v1::response::{AdmissionResponse, AuditAnnotations, Status};
 use crate::api::admission_v1::{AdmissionRequest, BadReview};
 use crate::telemetry::logs::Sanitized;
-use crate::telemetry::metrics::{Operation, Outcome, Webhook};
+use crate::telemetry::metrics::{AdmissionOutcome, Operation, Webhook};
 use crate::telemetry::otlp::text;
 
 /// Allows or refuses a DaemonSet.
@@ -55,12 +55,12 @@ struct ReviewResult {
 }
 
 impl ReviewResult {
-    fn outcome(&self) -> Outcome {
+    fn outcome(&self) -> AdmissionOutcome {
         match (self.status.is_none(), self.patch.is_empty(), self.warnings.is_empty()) {
-            (false, _, _) => Outcome::Denied,
-            (true, false, _) => Outcome::Patched,
-            (true, true, false) => Outcome::Warned,
-            (true, true, true) => Outcome::Allowed,
+            (false, _, _) => AdmissionOutcome::Denied,
+            (true, false, _) => AdmissionOutcome::Patched,
+            (true, true, false) => AdmissionOutcome::Warned,
+            (true, true, true) => AdmissionOutcome::Allowed,
         }
     }
 }
@@ -124,7 +124,7 @@ fn respond_to_body(
                     text("daemonset_warden.name", &review.display_name()),
                 ]
             });
-            if outcome == Outcome::Allowed {
+            if outcome == AdmissionOutcome::Allowed {
                 log!(debug)
             } else {
                 log!(info)
@@ -133,8 +133,8 @@ fn respond_to_body(
             body.respond(response, &state.metrics)
         }
         Err(error) => {
-            state.metrics.admission(webhook, operation, Outcome::Bad, begin.elapsed());
-            state.describe(|| [KeyValue::new("daemonset_warden.verdict", Outcome::Bad.as_str())]);
+            state.metrics.admission(webhook, operation, AdmissionOutcome::Bad, begin.elapsed());
+            state.describe(|| [KeyValue::new("daemonset_warden.verdict", AdmissionOutcome::Bad.as_str())]);
             tracing::debug!(webhook = webhook.as_str(), error = %Sanitized(&error.to_string()), "refused a bad review");
             ErrorResponse::bad_request(error).into_response()
         }
@@ -149,8 +149,8 @@ fn audit_annotations(result: &ReviewResult) -> Option<AuditAnnotations> {
     let outcome = result.outcome();
     let verdict_text = outcome.as_str();
     match outcome {
-        Outcome::Patched => Some(AuditAnnotations { verdict: verdict_text, fields: None }),
-        Outcome::Denied => {
+        AdmissionOutcome::Patched => Some(AuditAnnotations { verdict: verdict_text, fields: None }),
+        AdmissionOutcome::Denied => {
             let causes = result.status.iter().flat_map(|status| &status.details.causes);
             let fields: Vec<_> = causes.map(|cause| cause.field.as_str()).take(AUDITED_FIELDS).collect();
             Some(AuditAnnotations { verdict: verdict_text, fields: Some(fields.join(",")) })

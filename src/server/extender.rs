@@ -15,7 +15,7 @@ use crate::api::meta::Metadata;
 use crate::reservation::preemption::filter_candidates;
 use crate::reservation::{View, filter, preemption};
 use crate::telemetry::logs::Sanitized;
-use crate::telemetry::metrics::{Filtered, Verb};
+use crate::telemetry::metrics::{ExtenderOutcome, ExtenderVerb};
 use crate::telemetry::otlp::text;
 
 /// Answers which of the nodes that the scheduler has found feasible are refused for a pod.
@@ -27,7 +27,7 @@ fn respond_to_filter(state: &AppState, body: BufferedBody) -> Response {
     let begin = Instant::now();
     let args = match ExtenderArgs::parse(&body) {
         Ok(args) => args,
-        Err(error) => return respond_bad_request(state, Verb::Filter, begin, &error),
+        Err(error) => return respond_bad_request(state, ExtenderVerb::Filter, begin, &error),
     };
     let result = match &state.cluster {
         None => filter::filter_standalone(&state.policy, &args),
@@ -35,7 +35,7 @@ fn respond_to_filter(state: &AppState, body: BufferedBody) -> Response {
             Some(mut cluster) => {
                 let View { cache, reservation } = &mut *cluster;
                 let (result, stats) = filter::filter_with_cache(reservation, cache, &args, begin);
-                state.metrics.cluster.audited(stats.would_refuse);
+                state.metrics.cluster.record_audited(stats.would_refuse);
                 result
             }
             None => {
@@ -45,14 +45,14 @@ fn respond_to_filter(state: &AppState, body: BufferedBody) -> Response {
         },
     };
     let took = begin.elapsed();
-    let refused: usize = result.refused.iter().sum();
-    let outcome = if refused == 0 { Filtered::Passed } else { Filtered::Refused };
-    state.metrics.extender(Verb::Filter, outcome, took);
+    let refused: usize = result.refused.values().sum();
+    let outcome = if refused == 0 { ExtenderOutcome::Passed } else { ExtenderOutcome::Refused };
+    state.metrics.extender(ExtenderVerb::Filter, outcome, took);
     state.metrics.refused_nodes(&result.refused);
     describe(state, outcome, &args.pod.metadata, result.nodes, refused);
     // One line for every pod of the cluster, so only -v=4 shows it.
     tracing::debug!(
-        verb = Verb::Filter.as_str(),
+        verb = ExtenderVerb::Filter.as_str(),
         uid = %Sanitized(&args.pod.metadata.uid),
         namespace = %Sanitized(&args.pod.metadata.namespace),
         name = %Sanitized(&args.pod.metadata.name),
@@ -74,7 +74,7 @@ fn respond_to_preempt(state: &AppState, body: BufferedBody) -> Response {
     let begin = Instant::now();
     let args = match ExtenderPreemptionArgs::parse(&body) {
         Ok(args) => args,
-        Err(error) => return respond_bad_request(state, Verb::Preempt, begin, &error),
+        Err(error) => return respond_bad_request(state, ExtenderVerb::Preempt, begin, &error),
     };
     let protect = state.policy.protect_daemon_pods;
     let candidates = args.candidates();
@@ -93,13 +93,13 @@ fn respond_to_preempt(state: &AppState, body: BufferedBody) -> Response {
     let result = args.to_result(|index| verdicts.get(index).is_none_or(Option::is_none));
     let counts = preemption::count(&verdicts);
     let took = begin.elapsed();
-    let dropped: usize = counts.iter().sum();
-    let outcome = if dropped == 0 { Filtered::Passed } else { Filtered::Refused };
-    state.metrics.extender(Verb::Preempt, outcome, took);
+    let dropped: usize = counts.values().sum();
+    let outcome = if dropped == 0 { ExtenderOutcome::Passed } else { ExtenderOutcome::Refused };
+    state.metrics.extender(ExtenderVerb::Preempt, outcome, took);
     state.metrics.dropped_nodes(&counts);
     describe(state, outcome, &args.pod.metadata, result.nodes, dropped);
     tracing::debug!(
-        verb = Verb::Preempt.as_str(),
+        verb = ExtenderVerb::Preempt.as_str(),
         uid = %Sanitized(&args.pod.metadata.uid),
         namespace = %Sanitized(&args.pod.metadata.namespace),
         name = %Sanitized(&args.pod.metadata.name),
@@ -113,7 +113,7 @@ fn respond_to_preempt(state: &AppState, body: BufferedBody) -> Response {
 }
 
 /// Adds the result of a call to its span.
-fn describe(state: &AppState, outcome: Filtered, pod: &Metadata, nodes: usize, refused: usize) {
+fn describe(state: &AppState, outcome: ExtenderOutcome, pod: &Metadata, nodes: usize, refused: usize) {
     let count = |key, count: usize| KeyValue::new(key, i64::try_from(count).unwrap_or(i64::MAX));
     state.describe(|| {
         [
@@ -128,9 +128,9 @@ fn describe(state: &AppState, outcome: Filtered, pod: &Metadata, nodes: usize, r
 }
 
 /// Counts and answers a call whose arguments cannot be read.
-fn respond_bad_request(state: &AppState, verb: Verb, begin: Instant, error: &BadArgs) -> Response {
-    state.metrics.extender(verb, Filtered::Bad, begin.elapsed());
-    state.describe(|| [KeyValue::new("daemonset_warden.verdict", Filtered::Bad.as_str())]);
+fn respond_bad_request(state: &AppState, verb: ExtenderVerb, begin: Instant, error: &BadArgs) -> Response {
+    state.metrics.extender(verb, ExtenderOutcome::Bad, begin.elapsed());
+    state.describe(|| [KeyValue::new("daemonset_warden.verdict", ExtenderOutcome::Bad.as_str())]);
     tracing::debug!(verb = verb.as_str(), error = %Sanitized(&error.to_string()), "refused bad extender arguments");
     ErrorResponse::bad_request(error).into_response()
 }

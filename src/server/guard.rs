@@ -10,12 +10,12 @@ use futures::FutureExt;
 
 use super::http::response::ErrorResponse;
 use super::{AppState, ClientInfo};
-use crate::telemetry::metrics::Shed;
+use crate::telemetry::metrics::ShedReason;
 
 /// Sheds requests on surplus connections and requests that take too long, and answers a panic with 500.
 pub(crate) async fn guard(State(state): State<AppState>, request: Request, next: Next) -> Response {
     if request.extensions().get::<ClientInfo>().is_some_and(|peer| peer.surplus) {
-        state.metrics.shed(Shed::Connections);
+        state.metrics.record_shed(ShedReason::Connections);
         return ErrorResponse::overloaded("too many connections").and_close().into_response();
     }
     state.metrics.http_in_flight.inc();

@@ -1,20 +1,38 @@
 //! Every metric, its name, labels and meaning, in one table; docs/metrics.md is made from it.
 //!
-//! Labels come from closed sets only: each is an enum here, never a name, a namespace or a message. All series exist from
-//! the start, with 0, so that an alert on an increase sees the first one; and none is looked up while a request waits.
+//! Labels come from closed sets only: each is an enum, never a name, a namespace or a message. All series exist from the start, with
+//! 0, so that an alert on an increase sees the first one; and none is looked up while a request waits.
+
+pub mod cluster;
+mod labels;
+mod series;
+mod table;
 
 use std::time::Duration;
 
+use enum_map::EnumMap;
 use parking_lot::Mutex;
 use prometheus::{Encoder, Gauge, Histogram, IntCounter, IntGauge, Registry, TextEncoder};
 use tracing_appender::non_blocking::ErrorCounter;
 
+use self::cluster::ClusterMetrics;
+pub use self::cluster::WatchedResource;
+pub use self::labels::{
+    AdmissionOutcome, CertificateKind, CloseReason, ExtenderOutcome, ExtenderVerb, Operation, Port,
+    ShedReason, SpanOutcome, Webhook,
+};
+use self::labels::{CODE_LABEL, LabelValues};
+use self::series::{
+    add, counter, counter_vec, counters, gauges, histograms, int_gauge, int_gauge_vec, int_gauges,
+};
+pub use self::table::TABLE;
+use self::table::*;
 use crate::reservation::filter_reason::FilterReason;
 use crate::reservation::preemption::PreemptionReason;
 
-/// What kind of metric it is, in Prometheus' words.
+/// The kind of a metric, in Prometheus' words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum MetricKind {
     /// Only goes up.
     Counter,
     /// Goes up and down.
@@ -25,73 +43,43 @@ pub enum Kind {
 
 /// One row of the table.
 #[derive(Debug)]
-pub struct Definition {
-    /// The whole name.
+pub struct MetricDefinition {
+    /// With the prefix.
     pub name: &'static str,
-    /// What kind it is.
-    pub kind: Kind,
+    /// Of all its series.
+    pub kind: MetricKind,
     /// Each label with all of its values.
-    pub labels: &'static [(&'static str, &'static [&'static str])],
-    /// What it counts, and what it is good for.
+    pub labels: &'static [LabelValues],
+    /// Its meaning and its use.
     pub help: &'static str,
 }
-
-/// Makes an enum whose variants are a label's values.
-macro_rules! label {
-    ($(#[$doc:meta])* $name:ident, $label:literal, { $($(#[$variant_doc:meta])* $variant:ident = $value:literal,)+ }) => {
-        $(#[$doc])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-        pub enum $name { $($(#[$variant_doc])* $variant,)+ }
-
-        impl $name {
-            pub(crate) const LABEL: (&'static str, &'static [&'static str]) = ($label, &[$($value),+]);
-
-            /// The label's value.
-            pub fn as_str(self) -> &'static str {
-                Self::LABEL.1[self as usize]
-            }
-        }
-    };
-}
-
-pub mod cluster;
-pub mod labels;
-pub mod series;
-pub mod table;
-
-use self::cluster::ClusterMetrics;
-pub use self::cluster::WatchedResource;
-use self::labels::CODES;
-pub use self::labels::*;
-use self::series::{add, counters, gauges, histograms, int_gauges};
-pub use self::table::TABLE;
-use self::table::*;
 
 /// Handles to every metric.
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
-    admission_requests: Vec<IntCounter>,
-    admission_duration: Vec<Histogram>,
-    extender_requests: Vec<IntCounter>,
-    extender_duration: Vec<Histogram>,
-    extender_refused_nodes: Vec<IntCounter>,
-    extender_dropped_nodes: Vec<IntCounter>,
+    admission_requests: EnumMap<Webhook, EnumMap<Operation, EnumMap<AdmissionOutcome, IntCounter>>>,
+    admission_duration: EnumMap<Webhook, Histogram>,
+    extender_requests: EnumMap<ExtenderVerb, EnumMap<ExtenderOutcome, IntCounter>>,
+    extender_duration: EnumMap<ExtenderVerb, Histogram>,
+    extender_refused_nodes: EnumMap<FilterReason, IntCounter>,
+    extender_dropped_nodes: EnumMap<PreemptionReason, IntCounter>,
+    /// In the order of [`CODE_LABEL`].
     http_errors: Vec<IntCounter>,
-    http_shed: Vec<IntCounter>,
-    connections: Vec<IntGauge>,
-    connections_cut: Vec<IntCounter>,
-    certificate_expiration: Vec<Gauge>,
-    certificate_not_before: Vec<Gauge>,
-    webhook_configuration_missing: Vec<IntGauge>,
-    trace_spans: Vec<IntCounter>,
+    http_shed: EnumMap<ShedReason, IntCounter>,
+    connections: EnumMap<Port, IntGauge>,
+    connections_cut: EnumMap<CloseReason, IntCounter>,
+    certificate_expiration: EnumMap<CertificateKind, Gauge>,
+    certificate_not_before: EnumMap<CertificateKind, Gauge>,
+    webhook_configuration_missing: EnumMap<Webhook, IntGauge>,
+    trace_spans: EnumMap<SpanOutcome, IntCounter>,
     /// See [`TABLE`].
     pub tls_secret_writes: IntCounter,
     /// See [`TABLE`].
     pub tls_secret_failures: IntCounter,
     /// See [`TABLE`].
     pub webhook_configuration_patches: IntCounter,
-    /// What the watches and the effects count.
+    /// Counted by the watches and the writes.
     pub cluster: ClusterMetrics,
     /// See [`TABLE`], as for the others.
     pub http_in_flight: IntGauge,
@@ -114,18 +102,29 @@ impl Default for Metrics {
     fn default() -> Self {
         let registry = Registry::new();
         let new = &registry;
-        let build_info = int_gauges(new, &BUILD_INFO);
-        for series in &build_info {
-            series.set(1);
-        }
+        int_gauge_vec(new, &BUILD_INFO).with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        let (admission, extender) =
+            (counter_vec(new, &ADMISSION_REQUESTS), counter_vec(new, &EXTENDER_REQUESTS));
+        let http_errors = counter_vec(new, &HTTP_ERRORS);
         Self {
-            admission_requests: counters(new, &ADMISSION_REQUESTS),
+            admission_requests: EnumMap::from_fn(|webhook: Webhook| {
+                EnumMap::from_fn(|operation: Operation| {
+                    EnumMap::from_fn(|outcome: AdmissionOutcome| {
+                        let values = [webhook.as_str(), operation.as_str(), outcome.as_str()];
+                        admission.with_label_values(&values)
+                    })
+                })
+            }),
             admission_duration: histograms(new, &ADMISSION_DURATION),
-            extender_requests: counters(new, &EXTENDER_REQUESTS),
+            extender_requests: EnumMap::from_fn(|verb: ExtenderVerb| {
+                EnumMap::from_fn(|outcome: ExtenderOutcome| {
+                    extender.with_label_values(&[verb.as_str(), outcome.as_str()])
+                })
+            }),
             extender_duration: histograms(new, &EXTENDER_DURATION),
             extender_refused_nodes: counters(new, &EXTENDER_REFUSED_NODES),
             extender_dropped_nodes: counters(new, &EXTENDER_DROPPED_NODES),
-            http_errors: counters(new, &HTTP_ERRORS),
+            http_errors: CODE_LABEL.1.iter().map(|code| http_errors.with_label_values(&[*code])).collect(),
             http_shed: counters(new, &HTTP_SHED),
             connections: int_gauges(new, &CONNECTIONS),
             connections_cut: counters(new, &CONNECTIONS_CUT),
@@ -133,18 +132,18 @@ impl Default for Metrics {
             certificate_not_before: gauges(new, &CERTIFICATE_NOT_BEFORE),
             webhook_configuration_missing: int_gauges(new, &WEBHOOK_CONFIGURATION_MISSING),
             trace_spans: counters(new, &TRACE_SPANS),
-            tls_secret_writes: counters(new, &TLS_SECRET_WRITES).remove(0),
-            tls_secret_failures: counters(new, &TLS_SECRET_FAILURES).remove(0),
-            webhook_configuration_patches: counters(new, &WEBHOOK_CONFIGURATION_PATCHES).remove(0),
+            tls_secret_writes: counter(new, &TLS_SECRET_WRITES),
+            tls_secret_failures: counter(new, &TLS_SECRET_FAILURES),
+            webhook_configuration_patches: counter(new, &WEBHOOK_CONFIGURATION_PATCHES),
             cluster: ClusterMetrics::new(new),
-            http_in_flight: int_gauges(new, &HTTP_IN_FLIGHT).remove(0),
-            accept_errors: counters(new, &ACCEPT_ERRORS).remove(0),
-            panics: counters(new, &PANICS).remove(0),
-            certificate_reloads: counters(new, &CERTIFICATE_RELOADS).remove(0),
-            certificate_reload_failures: counters(new, &CERTIFICATE_RELOAD_FAILURES).remove(0),
-            log_lines_dropped: counters(new, &LOG_LINES_DROPPED).remove(0),
+            http_in_flight: int_gauge(new, &HTTP_IN_FLIGHT),
+            accept_errors: counter(new, &ACCEPT_ERRORS),
+            panics: counter(new, &PANICS),
+            certificate_reloads: counter(new, &CERTIFICATE_RELOADS),
+            certificate_reload_failures: counter(new, &CERTIFICATE_RELOAD_FAILURES),
+            log_lines_dropped: counter(new, &LOG_LINES_DROPPED),
             log_lines_dropped_by: Mutex::default(),
-            ready: int_gauges(new, &READY).remove(0),
+            ready: int_gauge(new, &READY),
             registry,
         }
     }
@@ -152,65 +151,68 @@ impl Default for Metrics {
 
 impl Metrics {
     /// Counts a review's answer and its time.
-    pub fn admission(&self, webhook: Webhook, operation: Operation, outcome: Outcome, took: Duration) {
-        let series = (webhook as usize * Operation::LABEL.1.len() + operation as usize)
-            * Outcome::LABEL.1.len()
-            + outcome as usize;
-        self.admission_requests[series].inc();
-        self.admission_duration[webhook as usize].observe(took.as_secs_f64());
+    pub fn admission(
+        &self,
+        webhook: Webhook,
+        operation: Operation,
+        outcome: AdmissionOutcome,
+        took: Duration,
+    ) {
+        self.admission_requests[webhook][operation][outcome].inc();
+        self.admission_duration[webhook].observe(took.as_secs_f64());
     }
 
     /// Counts a call by the scheduler and its time.
-    pub fn extender(&self, verb: Verb, outcome: Filtered, took: Duration) {
-        self.extender_requests[verb as usize * Filtered::LABEL.1.len() + outcome as usize].inc();
-        self.extender_duration[verb as usize].observe(took.as_secs_f64());
+    pub fn extender(&self, verb: ExtenderVerb, outcome: ExtenderOutcome, took: Duration) {
+        self.extender_requests[verb][outcome].inc();
+        self.extender_duration[verb].observe(took.as_secs_f64());
     }
 
-    /// Counts nodes that a pod was kept from, by `FilterReason::index`.
-    pub fn refused_nodes(&self, counts: &[usize; FilterReason::ALL.len()]) {
+    /// Counts nodes that a pod was kept from.
+    pub fn refused_nodes(&self, counts: &EnumMap<FilterReason, usize>) {
         add(&self.extender_refused_nodes, counts);
     }
 
-    /// Counts nodes where a pod was kept from evicting others, by `PreemptionReason::index`.
-    pub fn dropped_nodes(&self, counts: &[usize; PreemptionReason::ALL.len()]) {
+    /// Counts nodes where a pod was kept from evicting others.
+    pub fn dropped_nodes(&self, counts: &EnumMap<PreemptionReason, usize>) {
         add(&self.extender_dropped_nodes, counts);
     }
 
-    /// Counts an answer of 400 or above.
+    /// Counts a response with a status of 400 or above.
     pub fn http_error(&self, code: u16) {
-        let series = CODES.iter().position(|known| *known == code).unwrap_or(CODES.len());
-        self.http_errors[series].inc();
+        let series = CODE_LABEL.1.iter().position(|known| known.parse() == Ok(code));
+        self.http_errors[series.unwrap_or(CODE_LABEL.1.len() - 1)].inc();
     }
 
-    /// Counts what a limit refused.
-    pub fn shed(&self, reason: Shed) {
-        self.http_shed[reason as usize].inc();
+    /// Counts a request or a connection that a limit refused.
+    pub fn record_shed(&self, reason: ShedReason) {
+        self.http_shed[reason].inc();
     }
 
-    /// Counts a connection that we ended.
-    pub fn cut(&self, reason: Cut) {
-        self.connections_cut[reason as usize].inc();
+    /// Counts a connection that the server closed.
+    pub fn record_close(&self, reason: CloseReason) {
+        self.connections_cut[reason].inc();
     }
 
-    /// Counts spans.
-    pub fn spans(&self, fate: SpanOutcome, spans: usize) {
-        self.trace_spans[fate as usize].inc_by(spans as u64);
+    /// Counts spans that have come to this end.
+    pub fn record_spans(&self, outcome: SpanOutcome, spans: usize) {
+        self.trace_spans[outcome].inc_by(spans as u64);
     }
 
-    /// The number of open connections of a port.
+    /// Returns the number of open connections of a port.
     pub fn connections(&self, port: Port) -> &IntGauge {
-        &self.connections[port as usize]
+        &self.connections[port]
     }
 
-    /// Whether a webhook configuration that should be there is gone.
+    /// Records if a webhook configuration that should be there is gone.
     pub fn webhook_configuration_missing(&self, webhook: Webhook, missing: bool) {
-        self.webhook_configuration_missing[webhook as usize].set(i64::from(missing));
+        self.webhook_configuration_missing[webhook].set(i64::from(missing));
     }
 
-    /// From when to when a certificate is good, in Unix time.
+    /// Records the validity of a certificate, in Unix time.
     pub fn certificate_valid(&self, certificate: CertificateKind, not_before: i64, not_after: i64) {
-        self.certificate_expiration[certificate as usize].set(not_after as f64);
-        self.certificate_not_before[certificate as usize].set(not_before as f64);
+        self.certificate_expiration[certificate].set(not_after as f64);
+        self.certificate_not_before[certificate].set(not_before as f64);
     }
 
     /// Takes the number of dropped log lines from `counter` at each scrape from now on.
@@ -233,7 +235,7 @@ impl Metrics {
     }
 }
 
-/// The table as a page of the documentation.
+/// Returns the table as a page of the documentation.
 pub fn markdown() -> String {
     let mut page = String::from(
         "# Metrics\n\n`GET /metrics` on the metrics port. Labels have no values but these, and every series exists from the \
@@ -242,9 +244,9 @@ pub fn markdown() -> String {
     );
     for metric in TABLE {
         let kind = match metric.kind {
-            Kind::Counter => "counter",
-            Kind::Gauge => "gauge",
-            Kind::Histogram => "histogram",
+            MetricKind::Counter => "counter",
+            MetricKind::Gauge => "gauge",
+            MetricKind::Histogram => "histogram",
         };
         let labels: Vec<String> = metric
             .labels
@@ -269,14 +271,34 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_metric_is_there_from_the_start() {
-        let metrics = Metrics::default();
-        metrics.admission(Webhook::Mutate, Operation::Update, Outcome::Patched, Duration::from_micros(30));
-        metrics.http_error(418);
-        let text = String::from_utf8(metrics.text()).unwrap();
+    fn every_series_of_the_table_is_there_from_the_start_and_no_other() {
+        let text = String::from_utf8(Metrics::default().text()).unwrap();
         for definition in TABLE {
             assert!(text.contains(&format!("# HELP {} ", definition.name)), "{}", definition.name);
+            let suffix = if definition.kind == MetricKind::Histogram { "_count" } else { "" };
+            let name = format!("{}{suffix}", definition.name);
+            let series: Vec<_> = text
+                .lines()
+                .filter(|line| line.strip_prefix(&name).is_some_and(|rest| rest.starts_with([' ', '{'])))
+                .collect();
+            let expected: usize = definition.labels.iter().map(|(_, values)| values.len()).product();
+            assert_eq!(series.len(), expected, "{name}");
+            for (label, values) in definition.labels {
+                for value in *values {
+                    let pair = format!("{label}=\"{value}\"");
+                    assert!(series.iter().any(|line| line.contains(&pair)), "{name} {pair}");
+                }
+            }
         }
+    }
+
+    #[test]
+    fn requests_are_counted_by_their_labels() {
+        let metrics = Metrics::default();
+        let outcome = AdmissionOutcome::Patched;
+        metrics.admission(Webhook::Mutate, Operation::Update, outcome, Duration::from_micros(30));
+        metrics.http_error(418);
+        let text = String::from_utf8(metrics.text()).unwrap();
         assert!(text.contains(r#"requests_total{operation="update",outcome="patched",webhook="mutate"} 1"#));
         assert!(text.contains(r#"http_errors_total{code="other"} 1"#), "{text}");
         assert!(text.contains(r#"http_errors_total{code="413"} 0"#), "{text}");

@@ -139,7 +139,7 @@ impl SharedCache {
         let view = self.lock();
         let (cache, reservation) = (view.cache.stats(), view.reservation.stats());
         drop(view);
-        self.0.metrics.cluster.stats(&cache, &reservation);
+        self.0.metrics.cluster.record_stats(&cache, &reservation);
         for status in &self.0.watches {
             // Groups of DaemonSets other than apps share a label.
             let of_label = |other: &&Arc<WatchStatus>| other.resource == status.resource;

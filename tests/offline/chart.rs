@@ -152,7 +152,7 @@ fn alerts_and_panels_ask_for_metrics_labels_and_values_that_there_are() {
             let bare = name.trim_end_matches("_bucket");
             let metric = metrics::TABLE.iter().find(|metric| metric.name == bare);
             let metric = metric.unwrap_or_else(|| panic!("{file}: no metric {name}"));
-            assert_eq!(bare != name, metric.kind == metrics::Kind::Histogram, "{file}: {name}");
+            assert_eq!(bare != name, metric.kind == metrics::MetricKind::Histogram, "{file}: {name}");
             let selector = rest[end..].strip_prefix('{').and_then(|rest| rest.split_once('}'));
             for pair in selector.into_iter().flat_map(|(pairs, _)| pairs.split(',')) {
                 let (label, values) = pair.split_once('=').unwrap();

@@ -16,7 +16,7 @@ use super::budget::{BodyBudget, BodyPermit};
 use super::connection_state::ConnectionState;
 use super::response::{self, ErrorResponse};
 use crate::api::extender_v1::EchoedBody;
-use crate::telemetry::metrics::{Metrics, Shed};
+use crate::telemetry::metrics::{Metrics, ShedReason};
 
 /// From this length on a body has a mapping of its own: it grows without being copied, and goes back to the kernel whole. On the
 /// heap, large bodies that come and go in any order leave holes, which are memory too.
@@ -96,15 +96,15 @@ fn respond_with_permit(
         }
     };
     let Some(evicted) = permit.respond(beyond, Box::new(end_connection)) else {
-        metrics.shed(Shed::Memory);
+        metrics.record_shed(ShedReason::Memory);
         return ErrorResponse::overloaded("too many large answers at once").into_response();
     };
-    count_evicted(evicted, Shed::Memory, metrics);
+    count_evicted(evicted, ShedReason::Memory, metrics);
     make_response(Bytes::from_owner(HeldBytes { bytes, _permit: permit }))
 }
 
-fn count_evicted(evicted: usize, reason: Shed, metrics: &Metrics) {
-    (0..evicted).for_each(|_| metrics.shed(reason));
+fn count_evicted(evicted: usize, reason: ShedReason, metrics: &Metrics) {
+    (0..evicted).for_each(|_| metrics.record_shed(reason));
 }
 
 /// The bytes of a response. The permit is given back when the connection has taken the last of them.
@@ -165,7 +165,7 @@ async fn collect(
         let _ = evict.send(());
     });
     let (permit, others) = budget.acquire(on_evict);
-    count_evicted(others, Shed::Requests, metrics);
+    count_evicted(others, ShedReason::Requests, metrics);
     let mut bytes = Vec::with_capacity(announced.unwrap_or(free).min(free));
     loop {
         let frame = tokio::select! {
@@ -185,16 +185,16 @@ async fn collect(
         }
         if needed > free {
             let Some(others) = permit.hold(needed - free) else {
-                metrics.shed(Shed::Memory);
+                metrics.record_shed(ShedReason::Memory);
                 return Err(too_many_bytes());
             };
-            count_evicted(others, Shed::Memory, metrics);
+            count_evicted(others, ShedReason::Memory, metrics);
         }
         if needed > bytes.capacity() {
             let capacity = capacity(needed, announced, size);
             // A Vec that cannot grow must not end the process, hence no `reserve`.
             if bytes.try_reserve_exact(capacity - bytes.len()).is_err() {
-                metrics.shed(Shed::Memory);
+                metrics.record_shed(ShedReason::Memory);
                 return Err(too_many_bytes());
             }
         }

@@ -33,7 +33,7 @@ use tower::ServiceExt;
 
 use super::connection_state::{ConnectionState, HttpVersion, RequestInFlight};
 use super::limits::{self, Limits};
-use crate::telemetry::metrics::{Cut, Metrics};
+use crate::telemetry::metrics::{CloseReason, Metrics};
 
 /// The client of a request.
 #[derive(Debug, Clone, Copy, Default)]
@@ -107,7 +107,7 @@ pub(crate) async fn serve(
         }
     };
     if let Some(reason) = cut {
-        metrics.cut(reason);
+        metrics.record_close(reason);
     }
 }
 
@@ -141,7 +141,7 @@ async fn follow(
     activity: &ConnectionState,
     limits: &Limits,
     mut drain: watch::Receiver<bool>,
-) -> Option<Cut> {
+) -> Option<CloseReason> {
     let mut connection = pin!(connection);
     let mut timer = pin!(sleep_until(Instant::now() + limits.idle_time));
     let mut last_call = pin!(sleep_until(Instant::now() + limits.idle_time));
@@ -159,14 +159,14 @@ async fn follow(
             }
             reason = poll_fn(|context| activity.poll_late(timer.as_mut(), limits, context)) => {
                 cut = Some(reason);
-                if reason != Cut::Idle || ending {
+                if reason != CloseReason::Idle || ending {
                     return cut;
                 }
                 ending = true;
                 activity.begin_close();
                 connection.as_mut().graceful_shutdown();
             }
-            () = activity.ended() => return Some(Cut::WriteTime),
+            () = activity.ended() => return Some(CloseReason::WriteTime),
             () = drained(&mut drain), if !draining && !ending => {
                 draining = true;
                 // HTTP/2 tells the client which requests it has not taken, and a response in work says `connection: close`.

@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, Sleep};
 
 use super::limits::Limits;
-use crate::telemetry::metrics::Cut;
+use crate::telemetry::metrics::CloseReason;
 
 /// The version of HTTP that a connection speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -140,16 +140,16 @@ impl ConnectionState {
     }
 
     /// Returns the time at which the connection is cut off if nothing more happens, and the reason.
-    fn deadline(&self, limits: &Limits) -> (Instant, Cut) {
+    fn deadline(&self, limits: &Limits) -> (Instant, CloseReason) {
         let state = self.state.lock();
         let reading = match (state.requests, state.in_head, state.leaving) {
-            (0, true, _) => (state.since + limits.header_time, Cut::HeaderTime),
-            (0, false, false) => (state.since + limits.idle_time, Cut::Idle),
-            (0, false, true) => (state.since + limits.write_time, Cut::Idle),
+            (0, true, _) => (state.since + limits.header_time, CloseReason::HeaderTime),
+            (0, false, false) => (state.since + limits.idle_time, CloseReason::Idle),
+            (0, false, true) => (state.since + limits.write_time, CloseReason::Idle),
             // A request in work has the guard's timer: its response comes after handler_time at the latest.
-            _ => (Instant::now() + limits.idle_time, Cut::Idle),
+            _ => (Instant::now() + limits.idle_time, CloseReason::Idle),
         };
-        let writing = state.stalled.map(|since| (since + limits.write_time, Cut::WriteTime));
+        let writing = state.stalled.map(|since| (since + limits.write_time, CloseReason::WriteTime));
         writing.filter(|writing| writing.0 < reading.0).unwrap_or(reading)
     }
 
@@ -160,7 +160,7 @@ impl ConnectionState {
         mut timer: Pin<&mut Sleep>,
         limits: &Limits,
         context: &mut Context<'_>,
-    ) -> Poll<Cut> {
+    ) -> Poll<CloseReason> {
         loop {
             let (deadline, reason) = self.deadline(limits);
             if deadline < timer.deadline() {

@@ -16,7 +16,7 @@ use super::connection::{self, ClientInfo, drained};
 use super::connection_state::HttpVersion;
 use super::limits::{self, Limits};
 use super::workers::Workers;
-use crate::telemetry::metrics::{Cut, Metrics, Port, Shed};
+use crate::telemetry::metrics::{CloseReason, Metrics, Port, ShedReason};
 use crate::tls::Tls;
 
 /// The secure port and the metrics port, open but not served yet.
@@ -140,7 +140,7 @@ impl Listener<'_> {
         let limits = &self.limits;
         let surplus = connections.len() >= limits.connections;
         if connections.len() >= limits.connections + limits.surplus_connections {
-            self.metrics.shed(Shed::Connections);
+            self.metrics.record_shed(ShedReason::Connections);
             return;
         }
         // Responses are written whole, so that Nagle's algorithm would only delay them.
@@ -162,7 +162,7 @@ impl Listener<'_> {
             return;
         };
         let Ok(permit) = self.handshakes.clone().try_acquire_owned() else {
-            self.metrics.shed(Shed::Handshakes);
+            self.metrics.record_shed(ShedReason::Handshakes);
             return;
         };
         let acceptor = tls.acceptor();
@@ -178,11 +178,11 @@ impl Listener<'_> {
                 Ok(Err(error)) => {
                     // A port scan would fill the log; the metric counts them.
                     tracing::debug!(%error, %from, "TLS handshake failed");
-                    metrics.cut(Cut::HandshakeFailed);
+                    metrics.record_close(CloseReason::HandshakeFailed);
                     return;
                 }
                 Err(_) => {
-                    metrics.cut(Cut::HandshakeTime);
+                    metrics.record_close(CloseReason::HandshakeTime);
                     return;
                 }
             };

@@ -2,53 +2,63 @@
 
 use std::time::SystemTime;
 
+use enum_map::{Enum, EnumMap};
 use prometheus::{Gauge, IntCounter, IntGauge, Registry};
+use strum::{IntoStaticStr, VariantNames};
 
-use super::{Definition, Kind, counters, gauges, int_gauges};
+use super::labels::{Label, LabelValues, label};
+use super::{MetricDefinition, MetricKind, series};
 use crate::cache::CacheStats;
 use crate::reservation::ReservationStats;
 use crate::reservation::cluster_write::{ClusterWrite, Nomination};
 use crate::reservation::hold::EndReason;
 
-label!(
-    /// The watched kind.
-    WatchedResource, "resource", {
-        /// Nodes.
-        Nodes = "nodes",
-        /// Pods.
-        Pods = "pods",
-        /// DaemonSets of `apps`.
-        DaemonSets = "daemonsets",
-        /// DaemonSets of other groups.
-        OtherDaemonSets = "other_daemonsets",
-        /// Namespaces.
-        Namespaces = "namespaces",
-        /// Priority classes.
-        PriorityClasses = "priorityclasses",
-        /// Limit ranges.
-        LimitRanges = "limitranges",
-        /// Runtime classes.
-        RuntimeClasses = "runtimeclasses",
-        /// Quotas.
-        ResourceQuotas = "resourcequotas",
-    }
-);
+label! {
+    WatchedResource = "resource",
+    WriteKind = "kind",
+    WriteOutcome = "outcome",
+}
 
-label!(
-    /// The kind of a write to the apiserver.
-    WriteKind, "kind", {
-        /// An Event.
-        Event = "event",
-        /// The Node annotation that makes the scheduler try refused pods again.
-        Wake = "wake",
-        /// The Node annotation that records that a daemon pod was Ready.
-        FirstReady = "first_ready",
-        /// The nomination of a daemon pod to its node.
-        Nomination = "nomination",
-        /// The end of a nomination.
-        ClearNomination = "clear_nomination",
-    }
-);
+/// A watched kind of objects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Enum, IntoStaticStr, VariantNames)]
+#[strum(serialize_all = "lowercase")]
+pub enum WatchedResource {
+    /// Of the core group.
+    Nodes,
+    /// Of the core group.
+    Pods,
+    /// Of `apps`.
+    DaemonSets,
+    /// Of other groups.
+    #[strum(serialize = "other_daemonsets")]
+    OtherDaemonSets,
+    /// Of the core group.
+    Namespaces,
+    /// Of `scheduling.k8s.io`.
+    PriorityClasses,
+    /// Of the core group.
+    LimitRanges,
+    /// Of `node.k8s.io`.
+    RuntimeClasses,
+    /// Of the core group.
+    ResourceQuotas,
+}
+
+/// The kind of a write to the apiserver.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Enum, IntoStaticStr, VariantNames)]
+#[strum(serialize_all = "snake_case")]
+pub enum WriteKind {
+    /// An Event.
+    Event,
+    /// The Node annotation that makes the scheduler try refused pods again.
+    Wake,
+    /// The Node annotation that records that a daemon pod was Ready.
+    FirstReady,
+    /// The nomination of a daemon pod to its node.
+    Nomination,
+    /// The end of a nomination.
+    ClearNomination,
+}
 
 impl WriteKind {
     /// The write that a nomination is: it sets one or clears it.
@@ -57,146 +67,134 @@ impl WriteKind {
     }
 }
 
-label!(
-    /// The outcome of a write.
-    WriteOutcome, "outcome", {
-        /// It was written.
-        Done = "done",
-        /// The apiserver refused it or did not answer.
-        Failed = "failed",
-        /// Too many waited: it was not tried.
-        Dropped = "dropped",
-        /// The object had changed or was gone: nothing was written.
-        Outdated = "outdated",
-    }
-);
-
-/// [`EndReason::as_str`] of each of [`EndReason::ALL`].
-const END_LABEL: (&str, &[&str]) =
-    ("reason", &["Landed", "NotWanted", "CannotFit", "HoldTimeout", "WaitTimeout", "NodeGone"]);
-
-const fn gauge(
-    name: &'static str,
-    labels: &'static [(&'static str, &'static [&'static str])],
-    help: &'static str,
-) -> Definition {
-    Definition { name, kind: Kind::Gauge, labels, help }
+/// The outcome of a write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Enum, IntoStaticStr, VariantNames)]
+#[strum(serialize_all = "snake_case")]
+pub enum WriteOutcome {
+    /// It was written.
+    Done,
+    /// The apiserver refused it or did not answer.
+    Failed,
+    /// Too many waited: it was not tried.
+    Dropped,
+    /// The object had changed or was gone: nothing was written.
+    Outdated,
 }
 
-const fn counter(
-    name: &'static str,
-    labels: &'static [(&'static str, &'static [&'static str])],
-    help: &'static str,
-) -> Definition {
-    Definition { name, kind: Kind::Counter, labels, help }
+const fn gauge(name: &'static str, labels: &'static [LabelValues], help: &'static str) -> MetricDefinition {
+    MetricDefinition { name, kind: MetricKind::Gauge, labels, help }
 }
 
-pub(super) const CACHE_FRESH: Definition = gauge(
+const fn counter(name: &'static str, labels: &'static [LabelValues], help: &'static str) -> MetricDefinition {
+    MetricDefinition { name, kind: MetricKind::Counter, labels, help }
+}
+
+pub(super) const CACHE_FRESH: MetricDefinition = gauge(
     "daemonset_warden_cache_fresh",
     &[],
     "1 while the cache is fresh enough to refuse pods: only then is room reserved. Always 0 when running standalone.",
 );
-pub(super) const SYNCED: Definition = gauge(
+pub(super) const SYNCED: MetricDefinition = gauge(
     "daemonset_warden_cache_synced",
     &[WatchedResource::LABEL],
     "1 once every object has been listed. Stays 0 for kinds that the cluster does not have or does not show to us.",
 );
-pub(super) const OBJECTS: Definition =
+pub(super) const OBJECTS: MetricDefinition =
     gauge("daemonset_warden_cache_objects", &[WatchedResource::LABEL], "Objects that are known.");
-pub(super) const WATCH_LAST_EVENT: Definition = gauge(
+pub(super) const WATCH_LAST_EVENT: MetricDefinition = gauge(
     "daemonset_warden_watch_last_event_timestamp_seconds",
     &[WatchedResource::LABEL],
     "The time of the last bytes from the apiserver about the kind, bookmarks too, in Unix time; 0 for never. It sends a bookmark a minute: older than three minutes is stale.",
 );
-pub(super) const WATCH_ERRORS: Definition = counter(
+pub(super) const WATCH_ERRORS: MetricDefinition = counter(
     "daemonset_warden_watch_errors_total",
     &[WatchedResource::LABEL],
     "Lists and watches that failed; each is tried again.",
 );
-pub(super) const RELISTS: Definition = counter(
+pub(super) const RELISTS: MetricDefinition = counter(
     "daemonset_warden_watch_lists_total",
     &[WatchedResource::LABEL],
     "Times that every object was listed: once at the start, and when a watch was cut off for too long.",
 );
-pub(super) const UNREADABLE: Definition = counter(
+pub(super) const UNREADABLE: MetricDefinition = counter(
     "daemonset_warden_watch_unreadable_objects_total",
     &[WatchedResource::LABEL],
     "Objects that were left out because they could not be understood. Please report the log line.",
 );
-pub(super) const HOLDS: Definition =
+pub(super) const HOLDS: MetricDefinition =
     gauge("daemonset_warden_holds", &[], "Pairs of a DaemonSet and a node for which room is kept now.");
-pub(super) const HOLDS_REFUSING: Definition = counter(
+pub(super) const HOLDS_REFUSING: MetricDefinition = counter(
     "daemonset_warden_holds_refusing_total",
     &[],
     "Holds that have refused a pod for the first time.",
 );
-pub(super) const HOLDS_ENDED: Definition = counter(
+pub(super) const HOLDS_ENDED: MetricDefinition = counter(
     "daemonset_warden_holds_ended_total",
-    &[END_LABEL],
+    &[EndReason::LABEL],
     "Holds that ended, whether or not they refused anything. Those that began are these and the ones in force.",
 );
-pub(super) const GATES_CLOSED: Definition = gauge(
+pub(super) const GATES_CLOSED: MetricDefinition = gauge(
     "daemonset_warden_gates_closed",
     &[],
     "Pairs of a DaemonSet and a node where ordinary pods wait for the daemon pod to be Ready.",
 );
-pub(super) const GATES_EXPIRED: Definition = counter(
+pub(super) const GATES_EXPIRED: MetricDefinition = counter(
     "daemonset_warden_gates_expired_total",
     &[],
     "Gates that opened because their time was up, not because the daemon pod was Ready.",
 );
-pub(super) const ASSUMED_PODS: Definition = gauge(
+pub(super) const ASSUMED_PODS: MetricDefinition = gauge(
     "daemonset_warden_assumed_pods",
     &[],
     "Pods that passed the filter and whose binding has not been seen yet.",
 );
-pub(super) const WAITING: Definition =
+pub(super) const WAITING: MetricDefinition =
     gauge("daemonset_warden_waiting_pods", &[], "Pods that were refused on every node they were offered.");
-pub(super) const NOMINATED: Definition = gauge(
+pub(super) const NOMINATED: MetricDefinition = gauge(
     "daemonset_warden_nominated_pods",
     &[],
     "Daemon pods that this replica has nominated to their node, so that the scheduler and autoscalers see the room that is kept for them.",
 );
-pub(super) const NOMINATIONS_WAITING: Definition = gauge(
+pub(super) const NOMINATIONS_WAITING: MetricDefinition = gauge(
     "daemonset_warden_nominations_waiting",
     &[],
     "Daemon pods that could be nominated and have to wait, because 100 are nominated already or the rate is spent.",
 );
-pub(super) const NOMINATION_PERMITTED: Definition = gauge(
+pub(super) const NOMINATION_PERMITTED: MetricDefinition = gauge(
     "daemonset_warden_nomination_permitted",
     &[],
     "1 while pods are nominated: reservation.nominate is true, and patching pods/status is granted.",
 );
-pub(super) const FAIL_OPEN: Definition = counter(
+pub(super) const FAIL_OPEN: MetricDefinition = counter(
     "daemonset_warden_extender_fail_open_total",
     &[],
     "Calls of the filter verb that were answered without reserving room, because the cache was not fresh.",
 );
-pub(super) const AUDITED: Definition = counter(
+pub(super) const AUDITED: MetricDefinition = counter(
     "daemonset_warden_extender_audited_nodes_total",
     &[],
     "Nodes that a pod would have been kept from, in Audit mode.",
 );
-pub(super) const CLUSTER_WRITES: Definition = counter(
+pub(super) const CLUSTER_WRITES: MetricDefinition = counter(
     "daemonset_warden_cluster_writes_total",
     &[WriteKind::LABEL, WriteOutcome::LABEL],
     "Writes to the apiserver. `dropped` Events only mean that there were many; a `dropped` nomination is a daemon pod that had to wait for its own, counted once in two seconds. `outdated`: the object had changed or was gone.",
 );
 
-/// Handles to them.
+/// Handles to the metrics about the cluster.
 #[derive(Debug)]
 pub struct ClusterMetrics {
     /// See the table, as for the others.
     pub cache_fresh: IntGauge,
-    synced: Vec<IntGauge>,
-    objects: Vec<IntGauge>,
-    watch_last_event: Vec<Gauge>,
-    watch_errors: Vec<IntCounter>,
-    relists: Vec<IntCounter>,
-    unreadable: Vec<IntCounter>,
+    synced: EnumMap<WatchedResource, IntGauge>,
+    objects: EnumMap<WatchedResource, IntGauge>,
+    watch_last_event: EnumMap<WatchedResource, Gauge>,
+    watch_errors: EnumMap<WatchedResource, IntCounter>,
+    relists: EnumMap<WatchedResource, IntCounter>,
+    unreadable: EnumMap<WatchedResource, IntCounter>,
     holds: IntGauge,
     holds_refusing: IntCounter,
-    holds_ended: Vec<IntCounter>,
+    holds_ended: EnumMap<EndReason, IntCounter>,
     gates_closed: IntGauge,
     gates_expired: IntCounter,
     assumed_pods: IntGauge,
@@ -208,63 +206,68 @@ pub struct ClusterMetrics {
     /// See the table.
     pub fail_open: IntCounter,
     audited: IntCounter,
-    cluster_writes: Vec<IntCounter>,
+    cluster_writes: EnumMap<WriteKind, EnumMap<WriteOutcome, IntCounter>>,
 }
 
 impl ClusterMetrics {
     pub(super) fn new(new: &Registry) -> Self {
+        let writes = series::counter_vec(new, &CLUSTER_WRITES);
         Self {
-            cache_fresh: int_gauges(new, &CACHE_FRESH).remove(0),
-            synced: int_gauges(new, &SYNCED),
-            objects: int_gauges(new, &OBJECTS),
-            watch_last_event: gauges(new, &WATCH_LAST_EVENT),
-            watch_errors: counters(new, &WATCH_ERRORS),
-            relists: counters(new, &RELISTS),
-            unreadable: counters(new, &UNREADABLE),
-            holds: int_gauges(new, &HOLDS).remove(0),
-            holds_refusing: counters(new, &HOLDS_REFUSING).remove(0),
-            holds_ended: counters(new, &HOLDS_ENDED),
-            gates_closed: int_gauges(new, &GATES_CLOSED).remove(0),
-            gates_expired: counters(new, &GATES_EXPIRED).remove(0),
-            assumed_pods: int_gauges(new, &ASSUMED_PODS).remove(0),
-            waiting: int_gauges(new, &WAITING).remove(0),
-            nominated: int_gauges(new, &NOMINATED).remove(0),
-            nominations_waiting: int_gauges(new, &NOMINATIONS_WAITING).remove(0),
-            nomination_permitted: int_gauges(new, &NOMINATION_PERMITTED).remove(0),
-            fail_open: counters(new, &FAIL_OPEN).remove(0),
-            audited: counters(new, &AUDITED).remove(0),
-            cluster_writes: counters(new, &CLUSTER_WRITES),
+            cache_fresh: series::int_gauge(new, &CACHE_FRESH),
+            synced: series::int_gauges(new, &SYNCED),
+            objects: series::int_gauges(new, &OBJECTS),
+            watch_last_event: series::gauges(new, &WATCH_LAST_EVENT),
+            watch_errors: series::counters(new, &WATCH_ERRORS),
+            relists: series::counters(new, &RELISTS),
+            unreadable: series::counters(new, &UNREADABLE),
+            holds: series::int_gauge(new, &HOLDS),
+            holds_refusing: series::counter(new, &HOLDS_REFUSING),
+            holds_ended: series::counters(new, &HOLDS_ENDED),
+            gates_closed: series::int_gauge(new, &GATES_CLOSED),
+            gates_expired: series::counter(new, &GATES_EXPIRED),
+            assumed_pods: series::int_gauge(new, &ASSUMED_PODS),
+            waiting: series::int_gauge(new, &WAITING),
+            nominated: series::int_gauge(new, &NOMINATED),
+            nominations_waiting: series::int_gauge(new, &NOMINATIONS_WAITING),
+            nomination_permitted: series::int_gauge(new, &NOMINATION_PERMITTED),
+            fail_open: series::counter(new, &FAIL_OPEN),
+            audited: series::counter(new, &AUDITED),
+            cluster_writes: EnumMap::from_fn(|kind: WriteKind| {
+                EnumMap::from_fn(|outcome: WriteOutcome| {
+                    writes.with_label_values(&[kind.as_str(), outcome.as_str()])
+                })
+            }),
         }
     }
 
     /// Sets the gauge of kinds of which every object has been listed.
     pub fn synced(&self, resource: WatchedResource, synced: bool) {
-        self.synced[resource as usize].set(i64::from(synced));
+        self.synced[resource].set(i64::from(synced));
     }
 
     /// Records that the apiserver has just sent something about a kind.
     pub fn record_watch_event(&self, resource: WatchedResource) {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        self.watch_last_event[resource as usize].set(now.as_secs_f64());
+        self.watch_last_event[resource].set(now.as_secs_f64());
     }
 
     /// Counts a list or a watch that failed.
     pub fn watch_error(&self, resource: WatchedResource) {
-        self.watch_errors[resource as usize].inc();
+        self.watch_errors[resource].inc();
     }
 
     /// Counts a list.
     pub fn relist(&self, resource: WatchedResource) {
-        self.relists[resource as usize].inc();
+        self.relists[resource].inc();
     }
 
     /// Counts an object that could not be understood.
     pub fn unreadable(&self, resource: WatchedResource) {
-        self.unreadable[resource as usize].inc();
+        self.unreadable[resource].inc();
     }
 
-    /// Counts nodes that would have been refused.
-    pub fn audited(&self, nodes: u64) {
+    /// Counts nodes that would have been refused in Enforce mode.
+    pub fn record_audited(&self, nodes: u64) {
         self.audited.inc_by(nodes);
     }
 
@@ -274,9 +277,7 @@ impl ClusterMetrics {
         match write {
             ClusterWrite::HoldingRoom(_) => self.holds_refusing.inc(),
             ClusterWrite::HoldEnded(_, reason) => {
-                if let Some(series) = EndReason::ALL.iter().position(|known| known == reason) {
-                    self.holds_ended[series].inc();
-                }
+                self.holds_ended[*reason].inc();
             }
             ClusterWrite::GateExpired(_) => self.gates_expired.inc(),
             ClusterWrite::Wake(_) | ClusterWrite::RecordFirstReady { .. } | ClusterWrite::Nominate(_) => {}
@@ -285,20 +286,16 @@ impl ClusterMetrics {
 
     /// Counts daemon pods that could not be nominated yet, for want of rate.
     pub fn nominations_dropped(&self, count: usize) {
-        self.series(WriteKind::Nomination, WriteOutcome::Dropped).inc_by(count as u64);
+        self.cluster_writes[WriteKind::Nomination][WriteOutcome::Dropped].inc_by(count as u64);
     }
 
     /// Counts a write to the apiserver.
     pub fn record_write(&self, kind: WriteKind, outcome: WriteOutcome) {
-        self.series(kind, outcome).inc();
+        self.cluster_writes[kind][outcome].inc();
     }
 
-    fn series(&self, kind: WriteKind, outcome: WriteOutcome) -> &IntCounter {
-        &self.cluster_writes[kind as usize * WriteOutcome::LABEL.1.len() + outcome as usize]
-    }
-
-    /// Shows how much of everything there is.
-    pub fn stats(&self, cache: &CacheStats, reservation: &ReservationStats) {
+    /// Records the number of objects, holds, gates and pods.
+    pub fn record_stats(&self, cache: &CacheStats, reservation: &ReservationStats) {
         let objects = [
             (WatchedResource::Nodes, cache.nodes),
             (WatchedResource::Pods, cache.pods),
@@ -311,7 +308,7 @@ impl ClusterMetrics {
             (WatchedResource::ResourceQuotas, cache.resource_quotas),
         ];
         for (resource, count) in objects {
-            set(&self.objects[resource as usize], count);
+            set(&self.objects[resource], count);
         }
         set(&self.holds, reservation.holds);
         set(&self.gates_closed, reservation.gates_closed);
@@ -324,14 +321,4 @@ impl ClusterMetrics {
 
 fn set(gauge: &IntGauge, count: usize) {
     gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_reasons_are_those_of_holds() {
-        assert_eq!(END_LABEL.1, EndReason::ALL.map(EndReason::as_str));
-    }
 }

@@ -1,33 +1,91 @@
 //! The labels and their values: closed sets, never a name, a namespace or a message.
 
-label!(
-    /// Which webhook.
-    Webhook, "webhook", {
-        /// `/validate`
-        Validate = "validate",
-        /// `/mutate`
-        Mutate = "mutate",
-    }
-);
+use enum_map::Enum;
+use strum::{IntoStaticStr, VariantNames};
 
-label!(
-    /// What the user does.
-    Operation, "operation", {
-        /// A new object.
-        Create = "create",
-        /// A changed one.
-        Update = "update",
-        /// One that goes.
-        Delete = "delete",
-        /// A subresource that is connected to.
-        Connect = "connect",
-        /// None of these, or the request was no review.
-        Other = "other",
-    }
-);
+use crate::reservation::filter_reason::FilterReason;
+use crate::reservation::hold::EndReason;
+use crate::reservation::preemption::PreemptionReason;
+
+/// A label and all of its values.
+pub(super) type LabelValues = (&'static str, &'static [&'static str]);
+
+/// An enum whose variants are a label's values; strum gives each its word.
+pub(super) trait Label: Enum + VariantNames + Into<&'static str> {
+    const NAME: &'static str;
+    const LABEL: LabelValues = (Self::NAME, Self::VARIANTS);
+}
+
+/// Gives enums of this crate's own their label's name, and a method for its value.
+macro_rules! label {
+    ($($type:ident = $name:literal),+ $(,)?) => { $(
+        impl Label for $type {
+            const NAME: &'static str = $name;
+        }
+
+        impl $type {
+            /// Returns the label's value.
+            pub fn as_str(self) -> &'static str {
+                self.into()
+            }
+        }
+    )+ };
+}
+pub(super) use label;
+
+label! {
+    Webhook = "webhook",
+    Operation = "operation",
+    AdmissionOutcome = "outcome",
+    ExtenderVerb = "verb",
+    ExtenderOutcome = "outcome",
+    ShedReason = "reason",
+    CloseReason = "reason",
+    Port = "port",
+    CertificateKind = "certificate",
+    SpanOutcome = "outcome",
+}
+
+impl Label for FilterReason {
+    const NAME: &'static str = "reason";
+}
+
+impl Label for PreemptionReason {
+    const NAME: &'static str = "reason";
+}
+
+impl Label for EndReason {
+    const NAME: &'static str = "reason";
+}
+
+/// An admission webhook.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Enum, IntoStaticStr, VariantNames)]
+#[strum(serialize_all = "snake_case")]
+pub enum Webhook {
+    /// `/validate`
+    Validate,
+    /// `/mutate`
+    Mutate,
+}
+
+/// The operation that is under review.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Enum, IntoStaticStr, VariantNames)]
+#[strum(serialize_all = "snake_case")]
+pub enum Operation {
+    /// Of an object.
+    Create,
+    /// Of an object.
+    Update,
+    /// Of an object.
+    Delete,
+    /// To a subresource.
+    Connect,
+    /// None of these, or the request was no review.
+    Other,
+}
 
 impl Operation {
-    /// From an AdmissionReview's `operation`.
+    /// Reads an AdmissionReview's `operation`.
     pub fn from_review(operation: &str) -> Self {
         match operation {
             "CREATE" => Self::Create,
@@ -39,130 +97,108 @@ impl Operation {
     }
 }
 
-label!(
-    /// What a webhook answered.
-    Outcome, "outcome", {
-        /// Allowed as it is.
-        Allowed = "allowed",
-        /// Allowed with warnings.
-        Warned = "warned",
-        /// Allowed with a patch.
-        Patched = "patched",
-        /// Refused.
-        Denied = "denied",
-        /// No review that could be answered: a 4xx.
-        Bad = "bad",
-    }
-);
-
-label!(
-    /// What the scheduler asks.
-    Verb, "verb", {
-        /// `/scheduler/filter`
-        Filter = "filter",
-        /// `/scheduler/preempt`
-        Preempt = "preempt",
-    }
-);
-
-label!(
-    /// What the extender answered.
-    Filtered, "outcome", {
-        /// Nothing was refused.
-        Passed = "passed",
-        /// Some nodes were refused.
-        Refused = "refused",
-        /// No arguments that could be answered: a 400.
-        Bad = "bad",
-    }
-);
-
-/// Why a node was refused, by `daemonset::filter::FilterReason::index`.
-pub(super) const REFUSALS: (&str, &[&str]) =
-    ("reason", &["not_target", "node_selector", "taint", "reserved", "not_ready", "stale"]);
-
-/// Why a node was dropped from a preemption, by `daemonset::preemption::PreemptionReason::index`.
-pub(super) const DROPS: (&str, &[&str]) =
-    ("reason", &["predecessor_leaves", "reserved", "daemon_pod_victim"]);
-
-label!(
-    /// Why a request or a connection was shed.
-    Shed, "reason", {
-        /// Too many requests in work.
-        Requests = "requests",
-        /// Too many connections.
-        Connections = "connections",
-        /// Too many bytes of bodies.
-        Memory = "memory",
-        /// Too many TLS handshakes.
-        Handshakes = "handshakes",
-    }
-);
-
-label!(
-    /// Why a connection was cut off by us.
-    Cut, "reason", {
-        /// The TLS handshake took too long.
-        HandshakeTime = "handshake_time",
-        /// The TLS handshake failed.
-        HandshakeFailed = "handshake_failed",
-        /// A request's head took too long.
-        HeaderTime = "header_time",
-        /// The client stopped reading an answer.
-        WriteTime = "write_time",
-        /// No request for a long time; harmless.
-        Idle = "idle",
-    }
-);
-
-label!(
-    /// Which port.
-    Port, "port", {
-        /// HTTPS.
-        Secure = "secure",
-        /// Metrics and health.
-        Metrics = "metrics",
-    }
-);
-
-label!(
-    /// Which certificate.
-    CertificateKind, "certificate", {
-        /// The one that is shown to clients.
-        Serving = "serving",
-        /// The development CA; 0 if there is none.
-        DevelopmentCa = "development_ca",
-        /// The CA that replicas share in a Secret; 0 if there is none.
-        Ca = "ca",
-    }
-);
-
-label!(
-    /// What became of a span.
-    SpanOutcome, "outcome", {
-        /// The collector has it.
-        Exported = "exported",
-        /// The collector was not there, or refused it.
-        Failed = "failed",
-        /// Too many waited before it.
-        Dropped = "dropped",
-    }
-);
-
-/// The status codes of answers that are errors.
-pub(super) const CODES: [u16; 11] = [400, 401, 403, 404, 405, 408, 413, 415, 500, 503, 504];
-pub(super) const CODE_LABEL: (&str, &[&str]) =
-    ("code", &["400", "401", "403", "404", "405", "408", "413", "415", "500", "503", "504", "other"]);
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::reservation::filter_reason::FilterReason;
-    use crate::reservation::preemption::PreemptionReason;
-
-    #[test]
-    fn refusals_are_in_the_order_of_their_index() {
-        assert_eq!(REFUSALS.1, FilterReason::ALL.map(FilterReason::label));
-        assert_eq!(DROPS.1, PreemptionReason::ALL.map(PreemptionReason::label));
-    }
+/// A webhook's answer to a review.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Enum, IntoStaticStr, VariantNames)]
+#[strum(serialize_all = "snake_case")]
+pub enum AdmissionOutcome {
+    /// Allowed as it is.
+    Allowed,
+    /// Allowed with warnings.
+    Warned,
+    /// Allowed with a patch.
+    Patched,
+    /// Refused.
+    Denied,
+    /// No review that could be answered: a 4xx.
+    Bad,
 }
+
+/// A verb of the scheduler extender.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Enum, IntoStaticStr, VariantNames)]
+#[strum(serialize_all = "snake_case")]
+pub enum ExtenderVerb {
+    /// `/scheduler/filter`
+    Filter,
+    /// `/scheduler/preempt`
+    Preempt,
+}
+
+/// The extender's answer to the scheduler.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Enum, IntoStaticStr, VariantNames)]
+#[strum(serialize_all = "snake_case")]
+pub enum ExtenderOutcome {
+    /// No node was refused.
+    Passed,
+    /// Some nodes were refused.
+    Refused,
+    /// No arguments that could be answered: a 400.
+    Bad,
+}
+
+/// The limit that a request or a connection was over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Enum, IntoStaticStr, VariantNames)]
+#[strum(serialize_all = "snake_case")]
+pub enum ShedReason {
+    /// Too many requests in work.
+    Requests,
+    /// Too many connections.
+    Connections,
+    /// Too many bytes of bodies.
+    Memory,
+    /// Too many TLS handshakes.
+    Handshakes,
+}
+
+/// The reason for which the server closed a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Enum, IntoStaticStr, VariantNames)]
+#[strum(serialize_all = "snake_case")]
+pub enum CloseReason {
+    /// The TLS handshake took too long.
+    HandshakeTime,
+    /// The TLS handshake failed.
+    HandshakeFailed,
+    /// A request's head took too long.
+    HeaderTime,
+    /// The client stopped reading a response.
+    WriteTime,
+    /// No request for a long time; harmless.
+    Idle,
+}
+
+/// A port of the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Enum, IntoStaticStr, VariantNames)]
+#[strum(serialize_all = "snake_case")]
+pub enum Port {
+    /// HTTPS.
+    Secure,
+    /// Metrics and health.
+    Metrics,
+}
+
+/// A certificate with a validity to be watched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Enum, IntoStaticStr, VariantNames)]
+#[strum(serialize_all = "snake_case")]
+pub enum CertificateKind {
+    /// The one that is shown to clients.
+    Serving,
+    /// The development CA; 0 if there is none.
+    DevelopmentCa,
+    /// The CA that replicas share in a Secret; 0 if there is none.
+    Ca,
+}
+
+/// The end of a span.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Enum, IntoStaticStr, VariantNames)]
+#[strum(serialize_all = "snake_case")]
+pub enum SpanOutcome {
+    /// The collector has it.
+    Exported,
+    /// The collector was not there, or refused it.
+    Failed,
+    /// Too many waited before it.
+    Dropped,
+}
+
+/// The status codes of responses that are errors, and one value for all others.
+pub(super) const CODE_LABEL: LabelValues =
+    ("code", &["400", "401", "403", "404", "405", "408", "413", "415", "500", "503", "504", "other"]);

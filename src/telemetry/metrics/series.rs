@@ -1,12 +1,14 @@
-//! The series of a row of the table: made once, found by index.
+//! The series of a row of the table: made once, found by the label's value without a hash.
 
-use prometheus::core::Collector;
+use enum_map::EnumMap;
+use prometheus::core::{Collector, MetricVec, MetricVecBuilder};
 use prometheus::{
     Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
     IntGaugeVec, Opts, Registry,
 };
 
-use super::Definition;
+use super::MetricDefinition;
+use super::labels::Label;
 
 /// 25 µs to 5 s: an answer takes tens of microseconds, the apiserver and the scheduler wait for 10 s at most.
 const DURATION_BUCKETS: [f64; 17] = [
@@ -14,28 +16,16 @@ const DURATION_BUCKETS: [f64; 17] = [
     0.5, 1.0, 2.5, 5.0,
 ];
 
-/// One series for each combination of the labels' values, the last label turning fastest.
-fn series<T>(definition: &Definition, mut make: impl FnMut(&[&str]) -> T) -> Vec<T> {
-    let mut combinations: Vec<Vec<&str>> = vec![Vec::new()];
-    for (_, values) in definition.labels {
-        combinations = combinations
-            .iter()
-            .flat_map(|before| values.iter().map(|value| [before.as_slice(), &[*value]].concat()))
-            .collect();
-    }
-    combinations.iter().map(|values| make(values)).collect()
-}
-
-fn names(definition: &Definition) -> Vec<&'static str> {
+fn names(definition: &MetricDefinition) -> Vec<&'static str> {
     definition.labels.iter().map(|(label, _)| *label).collect()
 }
 
-fn options(definition: &Definition) -> Opts {
+fn options(definition: &MetricDefinition) -> Opts {
     Opts::new(definition.name, definition.help)
 }
 
 // Registering fails for a bad name, a name twice, or labels that do not fit: all are constants of the table, and the
-// test below makes every one of them.
+// test in `metrics` makes every one of them.
 #[expect(clippy::expect_used, reason = "the table is constant and tested")]
 fn register<T: Collector + Clone + 'static>(registry: &Registry, metric: prometheus::Result<T>) -> T {
     let metric = metric.expect("the table's names and labels are well formed");
@@ -43,30 +33,57 @@ fn register<T: Collector + Clone + 'static>(registry: &Registry, metric: prometh
     metric
 }
 
-pub(super) fn counters(registry: &Registry, definition: &Definition) -> Vec<IntCounter> {
-    let metric = register(registry, IntCounterVec::new(options(definition), &names(definition)));
-    series(definition, |values| metric.with_label_values(values))
+/// Makes one series for each value of the only label.
+fn by_label<B: MetricVecBuilder, L: Label>(metric: &MetricVec<B>) -> EnumMap<L, B::M> {
+    EnumMap::from_fn(|value: L| metric.with_label_values(&[value.into()]))
 }
 
-pub(super) fn int_gauges(registry: &Registry, definition: &Definition) -> Vec<IntGauge> {
-    let metric = register(registry, IntGaugeVec::new(options(definition), &names(definition)));
-    series(definition, |values| metric.with_label_values(values))
+pub(super) fn counter(registry: &Registry, definition: &MetricDefinition) -> IntCounter {
+    register(registry, IntCounter::with_opts(options(definition)))
 }
 
-pub(super) fn gauges(registry: &Registry, definition: &Definition) -> Vec<Gauge> {
-    let metric = register(registry, GaugeVec::new(options(definition), &names(definition)));
-    series(definition, |values| metric.with_label_values(values))
+pub(super) fn counters<L: Label>(
+    registry: &Registry,
+    definition: &MetricDefinition,
+) -> EnumMap<L, IntCounter> {
+    by_label(&counter_vec(registry, definition))
 }
 
-pub(super) fn histograms(registry: &Registry, definition: &Definition) -> Vec<Histogram> {
+/// Makes a metric whose series the caller makes.
+pub(super) fn counter_vec(registry: &Registry, definition: &MetricDefinition) -> IntCounterVec {
+    register(registry, IntCounterVec::new(options(definition), &names(definition)))
+}
+
+pub(super) fn int_gauge(registry: &Registry, definition: &MetricDefinition) -> IntGauge {
+    register(registry, IntGauge::with_opts(options(definition)))
+}
+
+pub(super) fn int_gauges<L: Label>(
+    registry: &Registry,
+    definition: &MetricDefinition,
+) -> EnumMap<L, IntGauge> {
+    by_label(&int_gauge_vec(registry, definition))
+}
+
+pub(super) fn int_gauge_vec(registry: &Registry, definition: &MetricDefinition) -> IntGaugeVec {
+    register(registry, IntGaugeVec::new(options(definition), &names(definition)))
+}
+
+pub(super) fn gauges<L: Label>(registry: &Registry, definition: &MetricDefinition) -> EnumMap<L, Gauge> {
+    by_label(&register(registry, GaugeVec::new(options(definition), &names(definition))))
+}
+
+pub(super) fn histograms<L: Label>(
+    registry: &Registry,
+    definition: &MetricDefinition,
+) -> EnumMap<L, Histogram> {
     let options = HistogramOpts::from(options(definition)).buckets(DURATION_BUCKETS.to_vec());
-    let metric = register(registry, HistogramVec::new(options, &names(definition)));
-    series(definition, |values| metric.with_label_values(values))
+    by_label(&register(registry, HistogramVec::new(options, &names(definition))))
 }
 
-/// Counts by index.
-pub(super) fn add(series: &[IntCounter], counts: &[usize]) {
-    for (series, count) in series.iter().zip(counts) {
+/// Adds the counts to their series.
+pub(super) fn add<L: Label>(series: &EnumMap<L, IntCounter>, counts: &EnumMap<L, usize>) {
+    for (series, count) in series.values().zip(counts.values()) {
         // Most are 0, and an atomic write is not free.
         if *count > 0 {
             series.inc_by(*count as u64);

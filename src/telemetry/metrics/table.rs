@@ -1,10 +1,12 @@
-//! The table itself, but for the rows about the cache, which are in `cluster`.
+//! The table of metrics. Its rows about the cache are in `cluster`.
 
 use super::labels::*;
-use super::{Definition, Kind, cluster};
+use super::{MetricDefinition, MetricKind, cluster};
+use crate::reservation::filter_reason::FilterReason;
+use crate::reservation::preemption::PreemptionReason;
 
-/// The table.
-pub static TABLE: &[Definition] = &[
+/// Every metric, in the order of docs/metrics.md.
+pub static TABLE: &[MetricDefinition] = &[
     ADMISSION_REQUESTS,
     ADMISSION_DURATION,
     EXTENDER_REQUESTS,
@@ -52,153 +54,153 @@ pub static TABLE: &[Definition] = &[
     BUILD_INFO,
 ];
 
-pub(super) const ADMISSION_REQUESTS: Definition = Definition {
+pub(super) const ADMISSION_REQUESTS: MetricDefinition = MetricDefinition {
     name: "daemonset_warden_admission_requests_total",
-    kind: Kind::Counter,
-    labels: &[Webhook::LABEL, Operation::LABEL, Outcome::LABEL],
+    kind: MetricKind::Counter,
+    labels: &[Webhook::LABEL, Operation::LABEL, AdmissionOutcome::LABEL],
     help: "Admission reviews answered. `bad` are 4xx: the apiserver sends none, so somebody else does.",
 };
-pub(super) const ADMISSION_DURATION: Definition = Definition {
+pub(super) const ADMISSION_DURATION: MetricDefinition = MetricDefinition {
     name: "daemonset_warden_admission_duration_seconds",
-    kind: Kind::Histogram,
+    kind: MetricKind::Histogram,
     labels: &[Webhook::LABEL],
     help: "From the whole body to the answer.",
 };
-pub(super) const EXTENDER_REQUESTS: Definition = Definition {
+pub(super) const EXTENDER_REQUESTS: MetricDefinition = MetricDefinition {
     name: "daemonset_warden_extender_requests_total",
-    kind: Kind::Counter,
-    labels: &[Verb::LABEL, Filtered::LABEL],
+    kind: MetricKind::Counter,
+    labels: &[ExtenderVerb::LABEL, ExtenderOutcome::LABEL],
     help: "Calls by the scheduler answered.",
 };
-pub(super) const EXTENDER_DURATION: Definition = Definition {
+pub(super) const EXTENDER_DURATION: MetricDefinition = MetricDefinition {
     name: "daemonset_warden_extender_duration_seconds",
-    kind: Kind::Histogram,
-    labels: &[Verb::LABEL],
+    kind: MetricKind::Histogram,
+    labels: &[ExtenderVerb::LABEL],
     help: "From the whole body to the answer. The scheduler waits for it with every pod.",
 };
-pub(super) const EXTENDER_REFUSED_NODES: Definition = Definition {
+pub(super) const EXTENDER_REFUSED_NODES: MetricDefinition = MetricDefinition {
     name: "daemonset_warden_extender_refused_nodes_total",
-    kind: Kind::Counter,
-    labels: &[REFUSALS],
+    kind: MetricKind::Counter,
+    labels: &[FilterReason::LABEL],
     help: "Nodes that a pod was kept from.",
 };
-pub(super) const EXTENDER_DROPPED_NODES: Definition = Definition {
+pub(super) const EXTENDER_DROPPED_NODES: MetricDefinition = MetricDefinition {
     name: "daemonset_warden_extender_dropped_nodes_total",
-    kind: Kind::Counter,
-    labels: &[DROPS],
+    kind: MetricKind::Counter,
+    labels: &[PreemptionReason::LABEL],
     help: "Nodes where a pod was kept from evicting others.",
 };
-pub(super) const HTTP_ERRORS: Definition = Definition {
+pub(super) const HTTP_ERRORS: MetricDefinition = MetricDefinition {
     name: "daemonset_warden_http_errors_total",
-    kind: Kind::Counter,
+    kind: MetricKind::Counter,
     labels: &[CODE_LABEL],
     help: "Answers with a status of 400 or above, on either port.",
 };
-pub(super) const HTTP_SHED: Definition = Definition {
+pub(super) const HTTP_SHED: MetricDefinition = MetricDefinition {
     name: "daemonset_warden_http_requests_shed_total",
-    kind: Kind::Counter,
-    labels: &[Shed::LABEL],
+    kind: MetricKind::Counter,
+    labels: &[ShedReason::LABEL],
     help: "Requests answered 503, or connections closed, because of a limit. Anything but 0 is an overload or an attack.",
 };
-pub(super) const HTTP_IN_FLIGHT: Definition = Definition {
+pub(super) const HTTP_IN_FLIGHT: MetricDefinition = MetricDefinition {
     name: "daemonset_warden_http_requests_in_flight",
-    kind: Kind::Gauge,
+    kind: MetricKind::Gauge,
     labels: &[],
     help: "Requests in work on the secure port.",
 };
-pub(super) const CONNECTIONS: Definition = Definition {
+pub(super) const CONNECTIONS: MetricDefinition = MetricDefinition {
     name: "daemonset_warden_connections",
-    kind: Kind::Gauge,
+    kind: MetricKind::Gauge,
     labels: &[Port::LABEL],
     help: "Open connections.",
 };
-pub(super) const CONNECTIONS_CUT: Definition = Definition {
+pub(super) const CONNECTIONS_CUT: MetricDefinition = MetricDefinition {
     name: "daemonset_warden_connections_cut_total",
-    kind: Kind::Counter,
-    labels: &[Cut::LABEL],
+    kind: MetricKind::Counter,
+    labels: &[CloseReason::LABEL],
     help: "Connections that the server ended. `handshake_failed` grows when clients do not trust the certificate.",
 };
-pub(super) const ACCEPT_ERRORS: Definition = Definition {
+pub(super) const ACCEPT_ERRORS: MetricDefinition = MetricDefinition {
     name: "daemonset_warden_accept_errors_total",
-    kind: Kind::Counter,
+    kind: MetricKind::Counter,
     labels: &[],
     help: "Connections that could not be accepted, mostly for want of file descriptors.",
 };
-pub(super) const PANICS: Definition = Definition {
+pub(super) const PANICS: MetricDefinition = MetricDefinition {
     name: "daemonset_warden_panics_total",
-    kind: Kind::Counter,
+    kind: MetricKind::Counter,
     labels: &[],
     help: "Requests that met a bug and were answered 500. Please report the log line.",
 };
-pub(super) const CERTIFICATE_EXPIRATION: Definition = Definition {
+pub(super) const CERTIFICATE_EXPIRATION: MetricDefinition = MetricDefinition {
     name: "daemonset_warden_certificate_expiration_timestamp_seconds",
-    kind: Kind::Gauge,
+    kind: MetricKind::Gauge,
     labels: &[CertificateKind::LABEL],
     help: "When the certificate in use expires, in Unix time.",
 };
-pub(super) const CERTIFICATE_NOT_BEFORE: Definition = Definition {
+pub(super) const CERTIFICATE_NOT_BEFORE: MetricDefinition = MetricDefinition {
     name: "daemonset_warden_certificate_not_before_timestamp_seconds",
-    kind: Kind::Gauge,
+    kind: MetricKind::Gauge,
     labels: &[CertificateKind::LABEL],
     help: "From when the certificate in use is valid, in Unix time. Later than now where a clock is or was wrong.",
 };
-pub(super) const CERTIFICATE_RELOADS: Definition = Definition {
+pub(super) const CERTIFICATE_RELOADS: MetricDefinition = MetricDefinition {
     name: "daemonset_warden_certificate_reloads_total",
-    kind: Kind::Counter,
+    kind: MetricKind::Counter,
     labels: &[],
     help: "Times that a new certificate, key or client CA was taken into use.",
 };
-pub(super) const CERTIFICATE_RELOAD_FAILURES: Definition = Definition {
+pub(super) const CERTIFICATE_RELOAD_FAILURES: MetricDefinition = MetricDefinition {
     name: "daemonset_warden_certificate_reload_failures_total",
-    kind: Kind::Counter,
+    kind: MetricKind::Counter,
     labels: &[],
     help: "Looks at the certificate files or the client CA that failed; what was good before stays in use, if there was something. Grows for as long as they are bad.",
 };
-pub(super) const TLS_SECRET_WRITES: Definition = Definition {
+pub(super) const TLS_SECRET_WRITES: MetricDefinition = MetricDefinition {
     name: "daemonset_warden_tls_secret_writes_total",
-    kind: Kind::Counter,
+    kind: MetricKind::Counter,
     labels: &[],
     help: "Times that this replica wrote the Secret of --tls-secret: made, renewed, rolled over or repaired it.",
 };
-pub(super) const TLS_SECRET_FAILURES: Definition = Definition {
+pub(super) const TLS_SECRET_FAILURES: MetricDefinition = MetricDefinition {
     name: "daemonset_warden_tls_secret_failures_total",
-    kind: Kind::Counter,
+    kind: MetricKind::Counter,
     labels: &[],
     help: "Looks at the Secret of --tls-secret or at the webhook configurations that failed; what is served stays.",
 };
-pub(super) const WEBHOOK_CONFIGURATION_PATCHES: Definition = Definition {
+pub(super) const WEBHOOK_CONFIGURATION_PATCHES: MetricDefinition = MetricDefinition {
     name: "daemonset_warden_webhook_configuration_patches_total",
-    kind: Kind::Counter,
+    kind: MetricKind::Counter,
     labels: &[],
     help: "Times that the CA in a webhook configuration was missing or wrong, and written.",
 };
-pub(super) const WEBHOOK_CONFIGURATION_MISSING: Definition = Definition {
+pub(super) const WEBHOOK_CONFIGURATION_MISSING: MetricDefinition = MetricDefinition {
     name: "daemonset_warden_webhook_configuration_missing",
-    kind: Kind::Gauge,
+    kind: MetricKind::Gauge,
     labels: &[Webhook::LABEL],
     help: "1 if the webhook configuration that we should keep is gone.",
 };
-pub(super) const LOG_LINES_DROPPED: Definition = Definition {
+pub(super) const LOG_LINES_DROPPED: MetricDefinition = MetricDefinition {
     name: "daemonset_warden_log_lines_dropped_total",
-    kind: Kind::Counter,
+    kind: MetricKind::Counter,
     labels: &[],
     help: "Log lines lost because whoever reads them is too slow; requests do not wait for the log.",
 };
-pub(super) const TRACE_SPANS: Definition = Definition {
+pub(super) const TRACE_SPANS: MetricDefinition = MetricDefinition {
     name: "daemonset_warden_trace_spans_total",
-    kind: Kind::Counter,
+    kind: MetricKind::Counter,
     labels: &[SpanOutcome::LABEL],
     help: "Spans of sampled requests, with --tracing-endpoint. Requests do not wait for them: what the collector does not take in time is lost.",
 };
-pub(super) const READY: Definition = Definition {
+pub(super) const READY: MetricDefinition = MetricDefinition {
     name: "daemonset_warden_ready",
-    kind: Kind::Gauge,
+    kind: MetricKind::Gauge,
     labels: &[],
     help: "1 if /readyz answers 200.",
 };
-pub(super) const BUILD_INFO: Definition = Definition {
+pub(super) const BUILD_INFO: MetricDefinition = MetricDefinition {
     name: "daemonset_warden_build_info",
-    kind: Kind::Gauge,
+    kind: MetricKind::Gauge,
     labels: &[("version", &[env!("CARGO_PKG_VERSION")])],
     help: "Always 1.",
 };

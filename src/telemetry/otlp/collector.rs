@@ -76,7 +76,8 @@ impl SpanExporter for Exporter {
     async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
         let spans = batch.len();
         let result = self.otlp.export(batch).await;
-        self.metrics.spans(if result.is_ok() { SpanOutcome::Exported } else { SpanOutcome::Failed }, spans);
+        self.metrics
+            .record_spans(if result.is_ok() { SpanOutcome::Exported } else { SpanOutcome::Failed }, spans);
         self.tell(result.is_err(), spans);
         result
     }

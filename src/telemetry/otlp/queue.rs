@@ -43,7 +43,7 @@ impl SpanProcessor for CountingSpanProcessor {
     fn on_end(&self, span: SpanData) {
         if self.inside.fetch_add(1, Ordering::Relaxed) >= QUEUE {
             self.inside.fetch_sub(1, Ordering::Relaxed);
-            self.metrics.spans(SpanOutcome::Dropped, 1);
+            self.metrics.record_spans(SpanOutcome::Dropped, 1);
         } else {
             self.batches.on_end(span);
         }
