@@ -3,6 +3,10 @@
 pub mod log_on_change;
 pub mod logs;
 pub mod metrics;
+#[cfg(feature = "otlp")]
+pub mod otlp;
+#[cfg(not(feature = "otlp"))]
+#[path = "telemetry/otlp_disabled.rs"]
 pub mod otlp;
 
 /// The field manager of our writes, by which the apiserver tells whose fields are whose. It stands here because `tls` and `writes` may

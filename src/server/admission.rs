@@ -4,7 +4,6 @@ use std::time::Instant;
 
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
-use opentelemetry::KeyValue;
 
 use super::http::body::BufferedBody;
 use super::http::response::ErrorResponse;
@@ -16,7 +15,7 @@ use crate::api::admission_v1::response::{AdmissionResponse, AuditAnnotations, St
 use crate::api::admission_v1::{AdmissionRequest, BadReview};
 use crate::telemetry::logs::Sanitized;
 use crate::telemetry::metrics::{AdmissionOutcome, Operation, Webhook};
-use crate::telemetry::otlp::text;
+use crate::telemetry::otlp::Attribute;
 
 /// Allows or refuses a DaemonSet.
 pub(super) async fn validate(state: State<AppState>, request: Request) -> Response {
@@ -116,12 +115,12 @@ fn respond_to_body(
             }
             state.describe(|| {
                 [
-                    KeyValue::new("daemonset_warden.verdict", outcome.as_str()),
-                    KeyValue::new("daemonset_warden.operation", operation.as_str()),
-                    text("daemonset_warden.uid", &review.uid),
-                    text("daemonset_warden.kind", &review.kind.kind),
-                    text("daemonset_warden.namespace", &review.namespace),
-                    text("daemonset_warden.name", &review.display_name()),
+                    Attribute::word("daemonset_warden.verdict", outcome.as_str()),
+                    Attribute::word("daemonset_warden.operation", operation.as_str()),
+                    Attribute::text("daemonset_warden.uid", &review.uid),
+                    Attribute::text("daemonset_warden.kind", &review.kind.kind),
+                    Attribute::text("daemonset_warden.namespace", &review.namespace),
+                    Attribute::text("daemonset_warden.name", &review.display_name()),
                 ]
             });
             if outcome == AdmissionOutcome::Allowed {
@@ -134,7 +133,7 @@ fn respond_to_body(
         }
         Err(error) => {
             state.metrics.admission(webhook, operation, AdmissionOutcome::Bad, begin.elapsed());
-            state.describe(|| [KeyValue::new("daemonset_warden.verdict", AdmissionOutcome::Bad.as_str())]);
+            state.describe(|| [Attribute::word("daemonset_warden.verdict", AdmissionOutcome::Bad.as_str())]);
             tracing::debug!(webhook = webhook.as_str(), error = %Sanitized(&error.to_string()), "refused a bad review");
             ErrorResponse::bad_request(error).into_response()
         }

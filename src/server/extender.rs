@@ -4,7 +4,6 @@ use std::time::Instant;
 
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
-use opentelemetry::KeyValue;
 
 use super::http::body::BufferedBody;
 use super::http::response::ErrorResponse;
@@ -16,7 +15,7 @@ use crate::reservation::preemption::filter_candidates;
 use crate::reservation::{View, filter, preemption};
 use crate::telemetry::logs::Sanitized;
 use crate::telemetry::metrics::{ExtenderOutcome, ExtenderVerb};
-use crate::telemetry::otlp::text;
+use crate::telemetry::otlp::Attribute;
 
 /// Answers which of the nodes that the scheduler has found feasible are refused for a pod.
 pub(super) async fn filter(State(state): State<AppState>, request: Request) -> Response {
@@ -114,15 +113,14 @@ fn respond_to_preempt(state: &AppState, body: BufferedBody) -> Response {
 
 /// Adds the result of a call to its span.
 fn describe(state: &AppState, outcome: ExtenderOutcome, pod: &Metadata, nodes: usize, refused: usize) {
-    let count = |key, count: usize| KeyValue::new(key, i64::try_from(count).unwrap_or(i64::MAX));
     state.describe(|| {
         [
-            KeyValue::new("daemonset_warden.verdict", outcome.as_str()),
-            text("daemonset_warden.uid", &pod.uid),
-            text("daemonset_warden.namespace", &pod.namespace),
-            text("daemonset_warden.name", &pod.name),
-            count("daemonset_warden.nodes", nodes),
-            count("daemonset_warden.refused_nodes", refused),
+            Attribute::word("daemonset_warden.verdict", outcome.as_str()),
+            Attribute::text("daemonset_warden.uid", &pod.uid),
+            Attribute::text("daemonset_warden.namespace", &pod.namespace),
+            Attribute::text("daemonset_warden.name", &pod.name),
+            Attribute::count("daemonset_warden.nodes", nodes),
+            Attribute::count("daemonset_warden.refused_nodes", refused),
         ]
     });
 }
@@ -130,7 +128,7 @@ fn describe(state: &AppState, outcome: ExtenderOutcome, pod: &Metadata, nodes: u
 /// Counts and answers a call whose arguments cannot be read.
 fn respond_bad_request(state: &AppState, verb: ExtenderVerb, begin: Instant, error: &BadArgs) -> Response {
     state.metrics.extender(verb, ExtenderOutcome::Bad, begin.elapsed());
-    state.describe(|| [KeyValue::new("daemonset_warden.verdict", ExtenderOutcome::Bad.as_str())]);
+    state.describe(|| [Attribute::word("daemonset_warden.verdict", ExtenderOutcome::Bad.as_str())]);
     tracing::debug!(verb = verb.as_str(), error = %Sanitized(&error.to_string()), "refused bad extender arguments");
     ErrorResponse::bad_request(error).into_response()
 }

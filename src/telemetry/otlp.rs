@@ -1,21 +1,24 @@
 //! OpenTelemetry traces: a span for each request that is sampled, sent to a collector by OTLP over HTTP.
 //!
-//! As kube-apiserver and the kubelet do it: an endpoint, a rate per million, and who calls has the first word on whether
-//! a request is sampled (kubernetes v1.36.3 staging/src/k8s.io/component-base/tracing/utils.go NewProvider).
+//! As kube-apiserver and the kubelet do it: an endpoint, a rate per million, and the caller has the first word on whether a request is
+//! sampled (kubernetes v1.36.3 staging/src/k8s.io/component-base/tracing/utils.go NewProvider).
 //!
-//! Here and nowhere else the SDK is set up; nothing of it is global, so without [`Traces`] nothing of it runs.
+//! The SDK is set up here alone; nothing of it is global, so without [`Traces`] nothing of it runs. The rest of the crate names no type
+//! of it: without the cargo feature `otlp`, `otlp_disabled.rs` takes the place of this file.
 
 mod collector;
+mod endpoint;
 mod queue;
 
-use std::str::FromStr;
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::http::uri::PathAndQuery;
-use axum::http::{HeaderMap, Method, Request, StatusCode, Uri, Version, header};
+use axum::http::{HeaderMap, Method, Request, StatusCode, Version, header};
 use opentelemetry::propagation::{Extractor, TextMapPropagator};
-use opentelemetry::trace::{SpanKind, Status, TraceContextExt, Tracer, TracerProvider};
+use opentelemetry::trace::{
+    FutureExt, SpanKind, Status, TraceContextExt, Tracer, TracerProvider, get_active_span,
+};
 use opentelemetry::{Context, KeyValue};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::error::OTelSdkError;
@@ -23,85 +26,44 @@ use opentelemetry_sdk::propagation::TraceContextPropagator;
 use opentelemetry_sdk::resource::{EnvResourceDetector, TelemetryResourceDetector};
 use opentelemetry_sdk::trace::{Sampler, SdkTracer, SdkTracerProvider};
 
-use self::collector::Exporter;
+use self::collector::OtlpExporter;
+pub use self::endpoint::{Endpoint, EndpointError};
 use self::queue::CountingSpanProcessor;
 use crate::telemetry::logs::Sanitized;
 use crate::telemetry::metrics::Metrics;
 
-/// How long the end of the process waits for spans to be sent. Requests are answered by then, and nobody waits for spans.
+/// The end of the process waits this long for spans to be sent. Requests are answered by then, and no caller waits for spans.
 const FLUSH_TIME: Duration = Duration::from_secs(3);
 
-/// What of a `tracestate` is kept: as much as everybody must (https://www.w3.org/TR/trace-context/#tracestate-limits), because a
-/// span in the queue holds it.
-const TRACE_STATE: usize = 512;
+/// The longest `tracestate` that is kept, in bytes: the least that the standard asks for
+/// (https://www.w3.org/TR/trace-context/#tracestate-limits), because a span in the queue holds it.
+const MAX_TRACE_STATE: usize = 512;
 
-/// Where spans are sent, and which.
+/// The collector, the sampling rate, and the names of this pod.
 #[derive(Debug, Clone)]
 pub struct OtlpSettings {
-    /// The collector.
+    /// The collector's URL.
     pub endpoint: Endpoint,
-    /// How many of a million requests that come without a trace are sampled.
+    /// Of a million requests without a `traceparent`, this many are sampled.
     pub sampling_rate_per_million: u32,
-    /// The pod that we are, if we are one.
+    /// The name of this pod, unless the server runs elsewhere.
     pub pod: Option<String>,
-    /// Its namespace.
+    /// The pod's namespace.
     pub namespace: Option<String>,
 }
 
-/// The URL of an OTLP receiver.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Endpoint(Uri);
-
-impl FromStr for Endpoint {
-    type Err = EndpointError;
-
-    fn from_str(text: &str) -> Result<Self, EndpointError> {
-        let mut parts = text.parse::<Uri>().map_err(|_| EndpointError::NoUrl)?.into_parts();
-        match parts.scheme.as_ref().map(|scheme| scheme.as_str()) {
-            Some("http" | "https") => {}
-            _ => return Err(EndpointError::NoUrl),
-        }
-        // It would be in the log and in the list of processes.
-        if parts.authority.as_ref().is_some_and(|authority| authority.as_str().contains('@')) {
-            return Err(EndpointError::Password);
-        }
-        let path = parts.path_and_query.as_ref().map_or("/", PathAndQuery::as_str);
-        if path == "/" {
-            parts.path_and_query = Some(PathAndQuery::from_static("/v1/traces"));
-        }
-        Uri::from_parts(parts).map(Self).map_err(|_| EndpointError::NoUrl)
-    }
-}
-
-impl std::fmt::Display for Endpoint {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-/// Why a text is no endpoint.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub enum EndpointError {
-    /// Another form, such as the HOST:PORT of gRPC.
-    #[error("expected a URL such as http://HOST:4318")]
-    NoUrl,
-    /// A user or a password in it.
-    #[error("credentials belong into OTEL_EXPORTER_OTLP_HEADERS")]
-    Password,
-}
-
-/// Why traces could not start.
+/// The error for traces that cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum TracesError {
     /// The system has no certificate authorities.
     #[error("failed to find certificate authorities for an https endpoint; SSL_CERT_FILE may name some")]
     Roots(#[source] std::io::Error),
-    /// One of the variables of OpenTelemetry asks for what is not there.
+    /// An environment variable of OpenTelemetry asks for something that is not there.
     #[error("failed to set up the export of spans")]
     Exporter(#[from] opentelemetry_otlp::ExporterBuildError),
 }
 
-/// Who makes spans and sends them; cheap to clone.
+/// Makes spans and sends them; cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Traces {
     provider: SdkTracerProvider,
@@ -114,14 +76,15 @@ impl Traces {
     /// Starts a thread that sends spans; to be called in the runtime, which does its I/O.
     ///
     /// # Errors
-    /// When the system or the environment do not give what is needed. Whether anybody listens is not asked.
+    /// When the system has no certificate authorities, or the environment asks for something that is not there. The collector need not
+    /// be there.
     pub fn start(settings: &OtlpSettings, metrics: Arc<Metrics>) -> Result<Self, TracesError> {
         let rate = settings.sampling_rate_per_million;
         let root = match rate {
             0 => Sampler::AlwaysOff,
             rate => Sampler::TraceIdRatioBased(f64::from(rate) / 1_000_000.0),
         };
-        let exporter = Exporter::new(&settings.endpoint.0, metrics.clone())?;
+        let exporter = OtlpExporter::new(&settings.endpoint.0, metrics.clone())?;
         let provider = SdkTracerProvider::builder()
             .with_sampler(Sampler::ParentBased(Box::new(root)))
             .with_resource(resource(settings))
@@ -136,11 +99,11 @@ impl Traces {
         })
     }
 
-    /// A context with the span of `request`, if it is sampled. `request` must have found its route, so that its path is one.
-    pub fn begin<B>(&self, request: &Request<B>) -> Option<Context> {
+    /// Begins the span of `request`, if it is sampled. The request must have found its route: its path becomes an attribute.
+    pub(crate) fn begin<B>(&self, request: &Request<B>) -> Option<RequestSpan> {
         let caller = self.propagator.extract_with_context(&Context::new(), &Headers(request.headers()));
         let parent = caller.span().span_context().clone();
-        // The sampler would say the same, of a span that has been made by then.
+        // The sampler would say the same, but of a span that was made for it.
         let may_be_sampled = if parent.is_valid() { parent.is_sampled() } else { self.samples_by_itself };
         if !may_be_sampled {
             return None;
@@ -165,15 +128,15 @@ impl Traces {
             KeyValue::new("network.protocol.version", version(request.version())),
         ]);
         if let Some(agent) = request.headers().get(header::USER_AGENT).and_then(|agent| agent.to_str().ok()) {
-            span.set_attribute(text("user_agent.original", agent));
+            span.set_attribute(Attribute::text("user_agent.original", agent).0);
         }
-        Some(context)
+        Some(RequestSpan(context))
     }
 
-    /// Sends what waits, for `FLUSH_TIME` at most. Spans that end later are lost.
+    /// Sends the queued spans, for `FLUSH_TIME` at most. Spans that end later are lost.
     pub async fn flush(self) {
         let (done, flushed) = tokio::sync::oneshot::channel();
-        // A thread of its own and none of the runtime's, whose end would wait for it after a second signal.
+        // A thread of its own: the end of the runtime would wait for one of the runtime's after a second signal.
         let flush = move || drop(done.send(self.provider.shutdown_with_timeout(FLUSH_TIME)));
         let started = std::thread::Builder::new().name("flush".to_owned()).spawn(flush);
         let flushed = match started {
@@ -186,24 +149,66 @@ impl Traces {
     }
 }
 
-/// Ends the span of a context.
-pub fn end(context: &Context, status: StatusCode) {
-    let span = context.span();
-    span.set_attribute(KeyValue::new("http.response.status_code", i64::from(status.as_u16())));
-    // Of a server's span a 4xx is no error: somebody else has made it.
-    if status.is_server_error() {
-        span.set_attribute(KeyValue::new("error.type", status.as_u16().to_string()));
-        span.set_status(Status::error(""));
+/// The span of a request that is sampled.
+pub(crate) struct RequestSpan(Context);
+
+impl RequestSpan {
+    /// Runs `work` with this as the current span.
+    pub(crate) fn cover<T>(&self, work: impl Future<Output = T>) -> impl Future<Output = T> {
+        work.with_context(self.0.clone())
     }
-    span.end();
+
+    pub(crate) fn end(self, status: StatusCode) {
+        let span = self.0.span();
+        span.set_attribute(KeyValue::new("http.response.status_code", i64::from(status.as_u16())));
+        // Of a server's span a 4xx is no error: it is the client's.
+        if status.is_server_error() {
+            span.set_attribute(KeyValue::new("error.type", status.as_u16().to_string()));
+            span.set_status(Status::error(""));
+        }
+        span.end();
+    }
 }
 
-/// An attribute with text from outside: short, and without control characters.
-pub fn text(key: &'static str, value: &str) -> KeyValue {
-    KeyValue::new(key, Sanitized(value).to_string())
+/// A key and a value for a span.
+pub(crate) struct Attribute(KeyValue);
+
+impl Attribute {
+    /// Makes an attribute with one of a closed set of words.
+    pub(crate) fn word(key: &'static str, value: &'static str) -> Self {
+        Self(KeyValue::new(key, value))
+    }
+
+    /// Makes an attribute with text from outside, which is [`Sanitized`].
+    pub(crate) fn text(key: &'static str, value: &str) -> Self {
+        Self(KeyValue::new(key, Sanitized(value).to_string()))
+    }
+
+    /// Makes an attribute with a number of things.
+    pub(crate) fn count(key: &'static str, value: usize) -> Self {
+        Self(KeyValue::new(key, i64::try_from(value).unwrap_or(i64::MAX)))
+    }
 }
 
-/// Who we are. What OTEL_RESOURCE_ATTRIBUTES says comes on top.
+/// Adds attributes to the current span, if there is one that is sampled; only then are they made.
+pub(crate) fn describe<const N: usize>(attributes: impl FnOnce() -> [Attribute; N]) {
+    get_active_span(|span| {
+        if span.is_recording() {
+            span.set_attributes(attributes().map(|attribute| attribute.0));
+        }
+    });
+}
+
+/// Returns `work` to be done on another thread, with the current span as the current one there.
+pub(crate) fn in_current_span<T>(work: impl FnOnce() -> T) -> impl FnOnce() -> T {
+    let span = Context::current();
+    move || {
+        let _entered = span.attach();
+        work()
+    }
+}
+
+/// Returns the attributes of this process; OTEL_RESOURCE_ATTRIBUTES adds to them.
 fn resource(settings: &OtlpSettings) -> Resource {
     let pod = settings.pod.clone().map(|pod| KeyValue::new("k8s.pod.name", pod));
     let namespace = settings.namespace.clone().map(|name| KeyValue::new("k8s.namespace.name", name));
@@ -215,7 +220,7 @@ fn resource(settings: &OtlpSettings) -> Resource {
         .build()
 }
 
-/// The method, as one of a closed set.
+/// Returns the method as one of a closed set.
 fn method(method: &Method) -> &'static str {
     match *method {
         Method::POST => "POST",
@@ -239,13 +244,13 @@ fn version(version: Version) -> &'static str {
     }
 }
 
-/// The headers of a request, as the propagator reads them.
+/// A request's headers, for the propagator.
 struct Headers<'a>(&'a HeaderMap);
 
 impl Extractor for Headers<'_> {
     fn get(&self, key: &str) -> Option<&str> {
         let value = self.0.get(key)?.to_str().ok()?;
-        (key != "tracestate" || value.len() <= TRACE_STATE).then_some(value)
+        (key != "tracestate" || value.len() <= MAX_TRACE_STATE).then_some(value)
     }
 
     fn keys(&self) -> Vec<&str> {
@@ -256,19 +261,6 @@ impl Extractor for Headers<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn endpoints_are_urls_of_receivers() {
-        let endpoint = |text: &str| text.parse::<Endpoint>().map(|endpoint| endpoint.to_string());
-        assert_eq!(endpoint("http://collector:4318").as_deref(), Ok("http://collector:4318/v1/traces"));
-        assert_eq!(endpoint("https://[::1]:4318/").as_deref(), Ok("https://[::1]:4318/v1/traces"));
-        assert_eq!(endpoint("http://a/otlp/v1/traces").as_deref(), Ok("http://a/otlp/v1/traces"));
-        for none in ["", "collector", "collector:4317", "localhost:4317", "ftp://a", "/v1/traces", "http://"]
-        {
-            assert_eq!(endpoint(none), Err(EndpointError::NoUrl), "{none}");
-        }
-        assert_eq!(endpoint("http://me:secret@a"), Err(EndpointError::Password));
-    }
 
     #[test]
     fn a_long_tracestate_is_left_out() {

@@ -29,6 +29,7 @@ mod rules_doc;
 mod scheduler_config;
 mod serve;
 mod support;
+#[cfg(feature = "otlp")]
 mod traces;
 
 // The cluster tests use the same values.

@@ -14,6 +14,8 @@ use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
 use tokio::task::{JoinSet, spawn_blocking};
 
+use crate::telemetry::otlp::in_current_span;
+
 /// From this length on, in bytes, the handling of a body would keep the other connections of its thread waiting: it takes half a
 /// millisecond.
 pub(crate) const LONG: usize = 512 * 1024;
@@ -83,12 +85,7 @@ pub(crate) async fn work<T: Send + 'static>(length: usize, work: impl FnOnce() -
         return work();
     }
     // The work describes itself in the span of the request, which is current on this thread only.
-    let span = opentelemetry::Context::current();
-    let work = move || {
-        let _entered = span.attach();
-        work()
-    };
-    match spawn_blocking(work).await {
+    match spawn_blocking(in_current_span(work)).await {
         Ok(result) => result,
         // The guard catches it as if it had happened on this thread.
         Err(error) => panic::resume_unwind(error.into_panic()),

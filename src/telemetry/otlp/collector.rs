@@ -1,4 +1,4 @@
-//! Sending batches of spans to the collector, and saying when that fails.
+//! Sends batches of spans to the collector, and logs when that fails.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,27 +19,28 @@ use super::TracesError;
 use crate::telemetry::logs::{Sanitized, chain};
 use crate::telemetry::metrics::{Metrics, SpanOutcome};
 
-/// How long an attempt may take.
+/// The limit of one attempt.
 const ATTEMPT_TIME: Duration = Duration::from_secs(3);
-/// How long after a batch's first attempt another one may begin. What is lost is lost: spans are no audit log.
+/// After a batch's first attempt another one may begin for this long. Then its spans are lost: they are no audit log.
 const BATCH_TIME: Duration = Duration::from_secs(5);
-/// How often the log says that spans are lost.
-const TELL_EVERY: Duration = Duration::from_secs(60);
+/// Between log lines that say that spans are lost.
+const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Sends batches by OTLP, and counts what becomes of them.
+/// Sends batches by OTLP, and counts their spans by outcome.
 #[derive(Debug)]
-pub(super) struct Exporter {
+pub(super) struct OtlpExporter {
     otlp: Otlp,
     fault: LastFault,
-    told: Mutex<Option<Instant>>,
+    /// The time of the last line that spans are lost; `None` while they are exported.
+    logged_at: Mutex<Option<Instant>>,
     metrics: Arc<Metrics>,
 }
 
-/// Why the last attempt failed: the exporter says "network error" of everything.
+/// The reason for which the last attempt failed: the exporter says "network error" of all of them.
 type LastFault = Arc<Mutex<String>>;
 
-impl Exporter {
-    /// For the receiver at this URL. To be called in a runtime.
+impl OtlpExporter {
+    /// Makes an exporter to the receiver at this URL. To be called in a runtime.
     pub(super) fn new(endpoint: &Uri, metrics: Arc<Metrics>) -> Result<Self, TracesError> {
         let client: Arc<dyn HttpClient> = if endpoint.scheme_str() == Some("https") {
             let roots = HttpsConnectorBuilder::new().with_native_roots().map_err(TracesError::Roots)?;
@@ -50,35 +51,35 @@ impl Exporter {
         let fault = LastFault::default();
         let otlp = Otlp::builder()
             .with_http()
-            .with_http_client(Client { client, runtime: Handle::current(), fault: fault.clone() })
+            .with_http_client(RuntimeHttpClient { client, runtime: Handle::current(), fault: fault.clone() })
             .with_endpoint(endpoint.to_string())
             .with_timeout(BATCH_TIME)
             .build()?;
-        Ok(Self { otlp, fault, told: Mutex::default(), metrics })
+        Ok(Self { otlp, fault, logged_at: Mutex::default(), metrics })
     }
 
-    /// Says that spans are lost, once in a while, and that it is over.
-    fn tell(&self, lost: bool, spans: usize) {
-        let mut told = self.told.lock();
+    /// Logs that spans are lost, once in [`LOG_INTERVAL`], and that they are exported again.
+    fn log(&self, lost: bool, spans: usize) {
+        let mut logged_at = self.logged_at.lock();
         if !lost {
-            if told.take().is_some() {
+            if logged_at.take().is_some() {
                 tracing::info!("traces are exported again");
             }
-        } else if told.is_none_or(|told| told.elapsed() >= TELL_EVERY) {
-            *told = Some(Instant::now());
+        } else if logged_at.is_none_or(|logged_at| logged_at.elapsed() >= LOG_INTERVAL) {
+            *logged_at = Some(Instant::now());
             let fault = self.fault.lock();
             tracing::warn!(error = %Sanitized(&fault), spans, "failed to export traces; nothing waits for them");
         }
     }
 }
 
-impl SpanExporter for Exporter {
+impl SpanExporter for OtlpExporter {
     async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
         let spans = batch.len();
         let result = self.otlp.export(batch).await;
         self.metrics
             .record_spans(if result.is_ok() { SpanOutcome::Exported } else { SpanOutcome::Failed }, spans);
-        self.tell(result.is_err(), spans);
+        self.log(result.is_err(), spans);
         result
     }
 
@@ -87,26 +88,26 @@ impl SpanExporter for Exporter {
     }
 }
 
-/// Sends requests from the thread of the batches, which has no runtime, in the one that has.
+/// Sends the requests of the batches' thread, which has no runtime, in the runtime.
 #[derive(Debug)]
-struct Client {
+struct RuntimeHttpClient {
     client: Arc<dyn HttpClient>,
     runtime: Handle,
     fault: LastFault,
 }
 
 #[async_trait]
-impl HttpClient for Client {
+impl HttpClient for RuntimeHttpClient {
     async fn send_bytes(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
         let client = self.client.clone();
-        let answer = self.runtime.spawn(async move { client.send_bytes(request).await }).await;
+        let response = self.runtime.spawn(async move { client.send_bytes(request).await }).await;
         // The runtime ends before this thread does.
-        let answer = answer.unwrap_or_else(|error| Err(error.into()));
-        match &answer {
-            Ok(answer) if answer.status().is_success() => {}
-            Ok(answer) => *self.fault.lock() = format!("the collector answered {}", answer.status()),
+        let response = response.unwrap_or_else(|error| Err(error.into()));
+        match &response {
+            Ok(response) if response.status().is_success() => {}
+            Ok(response) => *self.fault.lock() = format!("the collector answered {}", response.status()),
             Err(error) => *self.fault.lock() = chain(&**error),
         }
-        answer
+        response
     }
 }

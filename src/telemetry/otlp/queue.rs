@@ -1,4 +1,4 @@
-//! The queue between requests and the collector: bounded, never waited for, and what does not fit is counted.
+//! The queue between requests and the collector: bounded, never waited for, and spans that do not fit are counted.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -17,7 +17,7 @@ use crate::telemetry::metrics::{Metrics, SpanOutcome};
 /// as it may be: 20 MiB.
 const QUEUE: usize = 2_048;
 
-/// The SDK's batches, with every span in them counted: it keeps to itself how many it drops.
+/// The SDK's batches, with every span in them counted: the SDK does not tell how many it drops.
 #[derive(Debug)]
 pub(super) struct CountingSpanProcessor {
     batches: BatchSpanProcessor,
@@ -26,11 +26,11 @@ pub(super) struct CountingSpanProcessor {
 }
 
 impl CountingSpanProcessor {
-    /// Starts the thread that takes spans out of it.
+    /// Starts the thread that sends the spans.
     pub(super) fn new(exporter: impl SpanExporter + 'static, metrics: Arc<Metrics>) -> Self {
         let inside = Arc::new(AtomicUsize::new(0));
         let exporter = CountingExporter { exporter, inside: inside.clone() };
-        // As long as ours, so that theirs is never full.
+        // The SDK's queue is as long as ours, so that it is never full.
         let config = BatchConfigBuilder::default().with_max_queue_size(QUEUE).build();
         let batches = BatchSpanProcessor::builder(exporter).with_batch_config(config).build();
         Self { batches, inside, metrics }
@@ -62,7 +62,7 @@ impl SpanProcessor for CountingSpanProcessor {
     }
 }
 
-/// Counts spans out.
+/// Counts spans that leave the queue.
 #[derive(Debug)]
 struct CountingExporter<E> {
     exporter: E,
