@@ -25,9 +25,10 @@ fmt-check:
 typos:
     typos
 
-# Runs clippy; a warning is a fault
+# Runs clippy, also without traces; a warning is a fault
 lint:
     cargo clippy --locked --all-targets -- -D warnings
+    cargo clippy --locked --no-default-features --lib --bins -- -D warnings
 
 # Builds the documentation of the crate; a warning is a fault
 docs:

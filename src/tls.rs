@@ -238,7 +238,7 @@ impl Tls {
         let tls = self.clone();
         // Files may be on a disk that hangs.
         if let Err(error) = tokio::task::spawn_blocking(move || tls.reload()).await {
-            tracing::error!(%error, "failed to look at the certificate files");
+            tracing::error!(%error, "failed to read the certificate files");
         }
     }
 

@@ -23,7 +23,7 @@ pub struct OtlpSettings {
 }
 
 /// The URL of an OTLP receiver: there is none in this build.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Endpoint(Infallible);
 
 impl FromStr for Endpoint {

@@ -132,7 +132,7 @@ impl SecretRotator {
                     self.metrics.tls_secret_failures.inc();
                     let fault = chain(&error);
                     if self.fault.as_ref() != Some(&fault) {
-                        tracing::error!(error = %fault, "failed to look after the certificate; what is served stays");
+                        tracing::error!(error = %fault, "failed to keep the certificate; the one that is served stays");
                         self.fault = Some(fault);
                     }
                 }
@@ -263,7 +263,7 @@ impl SecretRotator {
                 tracing::error!(
                     kind = configuration.kind(),
                     name = configuration.name,
-                    "the webhook configuration is gone: the apiserver does not ask us until somebody makes it again"
+                    "the webhook configuration is gone: the apiserver does not call the webhook until it is created again"
                 );
             }
             *was_missing = is_missing;

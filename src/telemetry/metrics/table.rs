@@ -58,13 +58,13 @@ pub(super) const ADMISSION_REQUESTS: MetricDefinition = MetricDefinition {
     name: "daemonset_warden_admission_requests_total",
     kind: MetricKind::Counter,
     labels: &[Webhook::LABEL, Operation::LABEL, AdmissionOutcome::LABEL],
-    help: "Admission reviews answered. `bad` are 4xx: the apiserver sends none, so somebody else does.",
+    help: "Admission reviews answered. `bad` are 4xx: an apiserver sends none, so another client does.",
 };
 pub(super) const ADMISSION_DURATION: MetricDefinition = MetricDefinition {
     name: "daemonset_warden_admission_duration_seconds",
     kind: MetricKind::Histogram,
     labels: &[Webhook::LABEL],
-    help: "From the whole body to the answer.",
+    help: "The time from the whole body to the answer.",
 };
 pub(super) const EXTENDER_REQUESTS: MetricDefinition = MetricDefinition {
     name: "daemonset_warden_extender_requests_total",
@@ -76,7 +76,7 @@ pub(super) const EXTENDER_DURATION: MetricDefinition = MetricDefinition {
     name: "daemonset_warden_extender_duration_seconds",
     kind: MetricKind::Histogram,
     labels: &[ExtenderVerb::LABEL],
-    help: "From the whole body to the answer. The scheduler waits for it with every pod.",
+    help: "The time from the whole body to the answer. The scheduler waits for it with every pod.",
 };
 pub(super) const EXTENDER_REFUSED_NODES: MetricDefinition = MetricDefinition {
     name: "daemonset_warden_extender_refused_nodes_total",
@@ -136,13 +136,13 @@ pub(super) const CERTIFICATE_EXPIRATION: MetricDefinition = MetricDefinition {
     name: "daemonset_warden_certificate_expiration_timestamp_seconds",
     kind: MetricKind::Gauge,
     labels: &[CertificateKind::LABEL],
-    help: "When the certificate in use expires, in Unix time.",
+    help: "The end of the certificate in use, in Unix time.",
 };
 pub(super) const CERTIFICATE_NOT_BEFORE: MetricDefinition = MetricDefinition {
     name: "daemonset_warden_certificate_not_before_timestamp_seconds",
     kind: MetricKind::Gauge,
     labels: &[CertificateKind::LABEL],
-    help: "From when the certificate in use is valid, in Unix time. Later than now where a clock is or was wrong.",
+    help: "The beginning of the certificate in use, in Unix time. Later than now where a clock is or was wrong.",
 };
 pub(super) const CERTIFICATE_RELOADS: MetricDefinition = MetricDefinition {
     name: "daemonset_warden_certificate_reloads_total",
@@ -154,7 +154,7 @@ pub(super) const CERTIFICATE_RELOAD_FAILURES: MetricDefinition = MetricDefinitio
     name: "daemonset_warden_certificate_reload_failures_total",
     kind: MetricKind::Counter,
     labels: &[],
-    help: "Looks at the certificate files or the client CA that failed; what was good before stays in use, if there was something. Grows for as long as they are bad.",
+    help: "Failed reads of the certificate files or the client CA; the last good ones stay in use, if there were any. Grows for as long as they are bad.",
 };
 pub(super) const TLS_SECRET_WRITES: MetricDefinition = MetricDefinition {
     name: "daemonset_warden_tls_secret_writes_total",
@@ -166,7 +166,7 @@ pub(super) const TLS_SECRET_FAILURES: MetricDefinition = MetricDefinition {
     name: "daemonset_warden_tls_secret_failures_total",
     kind: MetricKind::Counter,
     labels: &[],
-    help: "Looks at the Secret of --tls-secret or at the webhook configurations that failed; what is served stays.",
+    help: "Failed reads and writes of the Secret of --tls-secret and of the webhook configurations; the certificate that is served stays.",
 };
 pub(super) const WEBHOOK_CONFIGURATION_PATCHES: MetricDefinition = MetricDefinition {
     name: "daemonset_warden_webhook_configuration_patches_total",
@@ -184,13 +184,13 @@ pub(super) const LOG_LINES_DROPPED: MetricDefinition = MetricDefinition {
     name: "daemonset_warden_log_lines_dropped_total",
     kind: MetricKind::Counter,
     labels: &[],
-    help: "Log lines lost because whoever reads them is too slow; requests do not wait for the log.",
+    help: "Log lines lost because the reader of stderr is too slow; requests do not wait for the log.",
 };
 pub(super) const TRACE_SPANS: MetricDefinition = MetricDefinition {
     name: "daemonset_warden_trace_spans_total",
     kind: MetricKind::Counter,
     labels: &[SpanOutcome::LABEL],
-    help: "Spans of sampled requests, with --tracing-endpoint. Requests do not wait for them: what the collector does not take in time is lost.",
+    help: "Spans of sampled requests, with --tracing-endpoint. Requests do not wait for them: spans that the collector does not take in time are lost.",
 };
 pub(super) const READY: MetricDefinition = MetricDefinition {
     name: "daemonset_warden_ready",

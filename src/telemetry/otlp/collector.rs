@@ -68,7 +68,7 @@ impl OtlpExporter {
         } else if logged_at.is_none_or(|logged_at| logged_at.elapsed() >= LOG_INTERVAL) {
             *logged_at = Some(Instant::now());
             let fault = self.fault.lock();
-            tracing::warn!(error = %Sanitized(&fault), spans, "failed to export traces; nothing waits for them");
+            tracing::warn!(error = %Sanitized(&fault), spans, "failed to export traces; no request waits for them");
         }
     }
 }
