@@ -163,7 +163,7 @@ impl Tls {
     /// Loads the certificate, or makes one. For a server that a person has started: the person is told at once.
     ///
     /// # Errors
-    /// When there is no usable certificate, or the client CA is bad.
+    /// Fails when there is no usable certificate, or the client CA is bad.
     pub fn load(
         source: CertificateSource,
         client_ca: Option<PathBuf>,
@@ -178,7 +178,7 @@ impl Tls {
     /// client is let in, and with a bad certificate clients are shown one that they do not trust.
     ///
     /// # Errors
-    /// When not even that certificate can be made.
+    /// Fails when not even that certificate can be made.
     pub fn load_or_wait(
         source: CertificateSource,
         client_ca: Option<PathBuf>,
@@ -274,7 +274,7 @@ impl Tls {
                     tracing::error!(error = %fault, "not ready, because there is no good certificate to serve with")
                 }
                 (_, None) if self.client_ca.is_some() => {
-                    tracing::error!(error = %fault, "nobody may call /scheduler/*, because there is no good client CA");
+                    tracing::error!(error = %fault, "no client may call /scheduler/*, because there is no good client CA");
                 }
                 _ => {
                     tracing::error!(error = %fault, "kept the certificate in use, because the new one is bad")

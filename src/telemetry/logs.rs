@@ -34,7 +34,7 @@ pub struct LogGuard(Option<WorkerGuard>);
 /// or a log collector that is stuck, must not stop an apiserver. Without a `format`, text on a terminal and JSON elsewhere.
 ///
 /// # Errors
-/// When RUST_LOG is malformed.
+/// Fails when RUST_LOG is malformed.
 pub fn start(verbosity: u8, format: Option<LogFormat>, metrics: &Metrics) -> Result<LogGuard, LogError> {
     let filter = match std::env::var("RUST_LOG") {
         Ok(directives) => EnvFilter::try_new(&directives)?,

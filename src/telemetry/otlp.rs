@@ -76,7 +76,7 @@ impl Traces {
     /// Starts a thread that sends spans; to be called in the runtime, which does its I/O.
     ///
     /// # Errors
-    /// When the system has no certificate authorities, or the environment asks for something that is not there. The collector need not
+    /// Fails when the system has no certificate authorities, or the environment asks for something that is not there. The collector need not
     /// be there.
     pub fn start(settings: &OtlpSettings, metrics: Arc<Metrics>) -> Result<Self, TracesError> {
         let rate = settings.sampling_rate_per_million;

@@ -83,7 +83,7 @@ impl SecretRotator {
     /// Starts with a provisional pair that no client trusts.
     ///
     /// # Errors
-    /// When no client can be made from `config`, or a key cannot be made.
+    /// Fails when no client can be made from `config`, or a key cannot be made.
     pub fn new(
         config: Config,
         settings: RotatorSettings,

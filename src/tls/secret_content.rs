@@ -87,7 +87,7 @@ impl SecretContent {
     /// Returns the content that the plan leads to. [`CaStep::Restore`] is the caller's: it needs the content that was last served.
     ///
     /// # Errors
-    /// When a key or a certificate cannot be made: there is no randomness, or a name is none.
+    /// Fails when a key or a certificate cannot be made: there is no randomness, or a name is none.
     pub fn apply_plan(&self, plan: &Plan, now: i64) -> Result<Self, rcgen::Error> {
         let mut data = self.data.clone();
         let signer = match plan.ca {

@@ -282,7 +282,7 @@ async fn in_a_cluster_a_bad_client_ca_keeps_the_scheduler_out_and_nobody_else() 
     grows(&server, RELOADS, reloads).await;
     assert_eq!(ask().await, StatusCode::OK);
     let (_, log) = server.stop();
-    assert!(log.contains("nobody may call /scheduler/*, because there is no good client CA"), "{log}");
+    assert!(log.contains("no client may call /scheduler/*, because there is no good client CA"), "{log}");
 }
 
 #[tokio::test]
