@@ -6,8 +6,8 @@
 //! let stats = call.finish();                                    the pod is assumed on the nodes that it may go to
 //! ```
 
-use std::time::Instant;
 use enum_map::EnumMap;
+use std::time::Instant;
 
 use super::Reservation;
 use super::assumed::NodeSet;

@@ -4,9 +4,9 @@
 //! 0, so that an alert on an increase sees the first one; and none is looked up while a request waits.
 
 pub mod cluster;
-mod labels;
-mod series;
-mod table;
+pub mod labels;
+pub mod series;
+pub mod table;
 
 use std::time::Duration;
 
