@@ -15,11 +15,11 @@ use serde_json::value::{RawValue, to_raw_value};
 
 /// Operations, in the order in which the apiserver applies them.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
-pub struct Patch(Vec<Operation>);
+pub struct Patch(Vec<PatchEntry>);
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(untagged)]
-enum Operation {
+enum PatchEntry {
     Typed(PatchOperation),
     RawAdd(RawAdd),
 }
@@ -48,18 +48,18 @@ impl Patch {
     /// Sets the value at `path`, whose parent must exist.
     pub fn add(&mut self, path: &[&str], value: impl Into<Value>) {
         let add = AddOperation { path: pointer(path), value: value.into() };
-        self.0.push(Operation::Typed(PatchOperation::Add(add)));
+        self.0.push(PatchEntry::Typed(PatchOperation::Add(add)));
     }
 
     /// Sets the value at `path` as [`Patch::add`] does; [`RawValue`]s in it are written byte for byte.
     pub fn add_raw(&mut self, path: &[&str], value: &impl Serialize) {
         let value = to_json(value);
-        self.0.push(Operation::RawAdd(RawAdd { op: "add", path: pointer(path), value }));
+        self.0.push(PatchEntry::RawAdd(RawAdd { op: "add", path: pointer(path), value }));
     }
 
     /// Removes the value at `path`, which must exist.
     pub fn remove(&mut self, path: &[&str]) {
-        self.0.push(Operation::Typed(PatchOperation::Remove(RemoveOperation { path: pointer(path) })));
+        self.0.push(PatchEntry::Typed(PatchOperation::Remove(RemoveOperation { path: pointer(path) })));
     }
 
     /// Returns the patch as JSON: an array of operations.

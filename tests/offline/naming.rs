@@ -18,7 +18,8 @@ const MAX_QUESTIONS_PERCENT: f64 = 5.0;
 #[test]
 fn a_type_name_stands_once_in_the_crate() {
     let mut places: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for (path, source) in sources() {
+    // The stand-ins of a build without a feature have the names of what they stand for.
+    for (path, source) in sources().into_iter().filter(|(path, _)| !path.ends_with("_disabled.rs")) {
         for name in type_names(&source, is_test_file(&path)) {
             places.entry(name).or_default().push(path.clone());
         }

@@ -115,7 +115,7 @@ async fn a_refusal_is_a_span_of_the_callers_trace() {
     assert_eq!(head.uri.path(), "/v1/traces");
     assert_eq!(head.headers["content-type"], "application/x-protobuf");
     assert_eq!(head.headers["authorization"], "Bearer t");
-    assert_eq!(server.metric(EXPORTED).await, 1.0);
+    becomes(&server, EXPORTED, 1.0).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
