@@ -25,13 +25,13 @@ fn judging(criterion: &mut Criterion) {
     group.throughput(Throughput::Elements(NODES as u64));
     let pod: Pod = object(ordinary("asking", "500m"));
     for (label, lacking) in [("all landed", 0), ("missing on 100 nodes", 100)] {
-        let mut cluster = cluster(NODES);
+        let mut view = view(NODES);
         let now = Instant::now();
         for node in 0..lacking {
-            cluster.cache.delete_pod(&format!("d3-{node}"));
+            view.cache.delete_pod(&format!("d3-{node}"));
         }
-        refresh(&mut cluster, now);
-        let View { cache, reservation } = &mut cluster;
+        refresh(&mut view, now);
+        let View { cache, reservation } = &mut view;
         group.bench_function(label, |bencher| {
             bencher.iter(|| {
                 let mut call = reservation.begin_filter(cache, black_box(&pod), now);
@@ -46,16 +46,16 @@ fn judging(criterion: &mut Criterion) {
 }
 
 fn events(criterion: &mut Criterion) {
-    let mut cluster = cluster(1_000);
+    let mut view = view(1_000);
     let now = Instant::now();
     let mut group = criterion.benchmark_group("events");
     let bound: Pod = object(on(ordinary("event", "100m"), 500));
     group.bench_function("ordinary pod bound and gone", |bencher| {
         bencher.iter(|| {
-            cluster.cache.apply_pod(&bound);
-            cluster.observe(now);
-            cluster.cache.delete_pod("event");
-            refresh(&mut cluster, now);
+            view.cache.apply_pod(&bound);
+            view.observe(now);
+            view.cache.delete_pod("event");
+            refresh(&mut view, now);
         });
     });
     let ready = json!([{"type": "Ready", "status": "True"}]);
@@ -65,8 +65,8 @@ fn events(criterion: &mut Criterion) {
         let mut turn = 0;
         bencher.iter(|| {
             turn ^= 1;
-            cluster.cache.apply_pod(&states[turn]);
-            refresh(&mut cluster, now);
+            view.cache.apply_pod(&states[turn]);
+            refresh(&mut view, now);
         });
     });
     let gone = with(daemon(3, 500), json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}}));
@@ -75,9 +75,9 @@ fn events(criterion: &mut Criterion) {
         let mut turn = 0;
         bencher.iter(|| {
             turn ^= 1;
-            cluster.cache.apply_pod(&states[turn]);
-            refresh(&mut cluster, now);
-            cluster.reservation.take_writes();
+            view.cache.apply_pod(&states[turn]);
+            refresh(&mut view, now);
+            view.reservation.take_writes();
         });
     });
     group.bench_function("the newest pod of a DaemonSet comes and goes", |bencher| {
@@ -86,11 +86,11 @@ fn events(criterion: &mut Criterion) {
         bencher.iter_batched(
             || newest.clone(),
             |newest| {
-                cluster.cache.apply_pod(&newest);
-                cluster.observe(now);
-                cluster.cache.delete_pod("newest");
-                refresh(&mut cluster, now);
-                cluster.reservation.take_writes();
+                view.cache.apply_pod(&newest);
+                view.observe(now);
+                view.cache.delete_pod("newest");
+                refresh(&mut view, now);
+                view.reservation.take_writes();
             },
             BatchSize::SmallInput,
         );
@@ -100,23 +100,23 @@ fn events(criterion: &mut Criterion) {
 
 /// Measures nomination in a tick, which holds the cache's lock, when the scheduler has failed a daemon pod on each node.
 fn nominating(criterion: &mut Criterion) {
-    let mut cluster = cluster(NODES);
+    let mut view = view(NODES);
     let mut now = Instant::now();
     for node in 0..NODES {
-        cluster.cache.delete_pod(&format!("d3-{node}"));
-        cluster.cache.apply_pod(&object(failed(3, node)));
-        cluster.observe(now);
+        view.cache.delete_pod(&format!("d3-{node}"));
+        view.cache.apply_pod(&object(failed(3, node)));
+        view.observe(now);
     }
-    refresh(&mut cluster, now);
-    let View { cache, reservation } = &mut cluster;
+    refresh(&mut view, now);
+    let View { cache, reservation } = &mut view;
     let mut group = criterion.benchmark_group("nominate, 5,000 daemon pods that wait");
     group.bench_function("a tick", |bencher| {
         bencher.iter(|| {
             now += Duration::from_millis(250);
             reservation.nominate(cache, now);
             // As if the scheduler cleared each nomination at once.
-            for effect in reservation.take_writes() {
-                if let ClusterWrite::Nominate(nomination) = effect {
+            for write in reservation.take_writes() {
+                if let ClusterWrite::Nominate(nomination) = write {
                     reservation.nomination_done(cache, &nomination, &NominationOutcome::Outdated, now);
                 }
             }
@@ -126,30 +126,30 @@ fn nominating(criterion: &mut Criterion) {
 }
 
 /// Returns a view of nodes, each with all its daemon pods and ten ordinary pods.
-fn cluster(nodes: usize) -> View {
+fn view(nodes: usize) -> View {
     let now = Instant::now();
-    let mut cluster = View::new(Arc::new(Policy::default()), None);
-    cluster.cache.apply_namespace(object(json!({"metadata": {"name": "default"}})));
+    let mut view = View::new(Arc::new(Policy::default()), None);
+    view.cache.apply_namespace(object(json!({"metadata": {"name": "default"}})));
     for set in 0..SETS {
-        cluster.cache.apply_daemon_set("apps", object(daemon_set(set)));
+        view.cache.apply_daemon_set("apps", object(daemon_set(set)));
     }
     for node in 0..nodes {
         let metadata =
             json!({"name": node_name(node), "uid": format!("node-{node}"), "labels": {"zone": "a"}});
         let allocatable = json!({"cpu": "16", "memory": "64Gi", "pods": "110", "ephemeral-storage": "100Gi"});
         let status = json!({"allocatable": allocatable});
-        cluster.cache.apply_node(object(json!({"metadata": metadata, "status": status})));
+        view.cache.apply_node(object(json!({"metadata": metadata, "status": status})));
         for set in 0..SETS {
-            cluster.cache.apply_pod(&object(daemon(set, node)));
+            view.cache.apply_pod(&object(daemon(set, node)));
         }
         for pod in 0..10 {
-            cluster.cache.apply_pod(&object(on(ordinary(&format!("p{pod}-{node}"), "500m"), node)));
+            view.cache.apply_pod(&object(on(ordinary(&format!("p{pod}-{node}"), "500m"), node)));
         }
-        cluster.observe(now);
+        view.observe(now);
     }
-    refresh(&mut cluster, now);
-    cluster.reservation.take_writes();
-    cluster
+    refresh(&mut view, now);
+    view.reservation.take_writes();
+    view
 }
 
 fn refresh(view: &mut View, now: Instant) {

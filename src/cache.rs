@@ -1,12 +1,12 @@
-//! The cluster as far as keeping room needs it: a plain struct fed by events, without a watch, a clock or a lock.
+//! PURE: the objects of the cluster, as far as decisions need them: a struct that events fill, without a watch, a clock or a lock.
 //!
 //! ```text
-//! [Node] ──▶ NodeInfo ◀── bound, nominated, meant for ── PodInfo ◀── [Pod]
-//!               │ wanted                                     │ of
-//!               └────────────▶ DaemonSetInfo ◀───────────────┘ ◀── [DaemonSet], [PriorityClass], [LimitRange], ...
+//! [Node] ──▶ NodeInfo ◀── bound, nominated, target ── PodInfo ◀── [Pod]
+//!                                                      │ owner
+//!                                   DaemonSetInfo ◀────┘ ◀── [DaemonSet], [PriorityClass], [LimitRange], ...
 //! ```
-//! Events may come in any order: a pod before its node or its DaemonSet. What a change means for a node is worked out once, in
-//! `Cache::refresh`, so that a call of the scheduler only looks it up.
+//! Events may come in any order: a pod before its node or its DaemonSet. Each event leaves its [`change::Change`]s for the reservation,
+//! which the cache does not know.
 
 pub mod change;
 pub mod daemonset_info;
@@ -36,14 +36,14 @@ use self::pod_info::PodInfo;
 use crate::api::policy_objects::{LimitRange, Namespace, PriorityClass, ResourceQuota, RuntimeClass};
 use crate::policy::Policy;
 
-/// The id of a node, stable while anything mentions its name.
+/// The id of a node, stable while its Node or a pod names it.
 pub type NodeId = usize;
 /// The id of a pod, stable while it exists.
 pub type PodId = usize;
 /// The id of a DaemonSet, stable while it exists.
 pub type DaemonSetId = usize;
 
-/// Everything that is known of the cluster.
+/// The objects of the cluster.
 #[derive(Debug)]
 pub struct Cache {
     policy: Arc<Policy>,
@@ -55,7 +55,7 @@ pub struct Cache {
     failed_ordinary: HashSet<PodId>,
     daemon_sets: Slab<DaemonSetInfo>,
     daemon_set_ids: HashMap<Arc<str>, DaemonSetId>,
-    /// Pods that name a DaemonSet as their controller, by its UID: it may come later than they.
+    /// Pods by the UID of the DaemonSet that they name as their controller, which may come later.
     pods_by_owner: HashMap<Arc<str>, HashSet<PodId>>,
     texts: Interner<str>,
     labels: Interner<BTreeMap<String, String>>,
@@ -69,7 +69,7 @@ pub struct Cache {
 }
 
 impl Cache {
-    /// A cluster of which nothing is known yet.
+    /// Returns an empty cache.
     pub fn new(policy: Arc<Policy>) -> Self {
         Self {
             policy,
@@ -93,33 +93,33 @@ impl Cache {
         }
     }
 
-    /// Returns the changes that events have made since this was last called, in order. Call it after each event.
+    /// Returns the changes since the last call, in the order of the events. Call it after each event.
     pub fn take_changes(&mut self) -> Vec<Change> {
         std::mem::take(&mut self.changes)
     }
 
-    /// The configuration that it decides by.
+    /// The configuration.
     pub fn policy(&self) -> &Arc<Policy> {
         &self.policy
     }
 
-    /// The nodes, with names that only pods mention.
+    /// Returns the nodes, with those that only pods name.
     pub fn nodes(&self) -> impl Iterator<Item = (NodeId, &NodeInfo)> {
         self.nodes.iter()
     }
 
-    /// A node by its name.
+    /// Returns a node by its name.
     pub fn node(&self, name: &str) -> Option<(NodeId, &NodeInfo)> {
         let id = self.node_id(name)?;
         Some((id, &self.nodes[id]))
     }
 
-    /// A node by its id.
+    /// Returns a node by its id. Panics if the id is not given out.
     pub fn node_by_id(&self, id: NodeId) -> &NodeInfo {
         &self.nodes[id]
     }
 
-    /// A node by its id, unless its name has been forgotten.
+    /// Returns a node by its id, unless it has been forgotten.
     pub(crate) fn node_if_known(&self, id: NodeId) -> Option<&NodeInfo> {
         self.nodes.get(id)
     }
@@ -128,89 +128,89 @@ impl Cache {
         self.node_ids.get(name).copied()
     }
 
-    /// Above every node's id.
+    /// Returns a number above every node's id.
     pub(crate) fn node_capacity(&self) -> usize {
         self.nodes.capacity()
     }
 
-    /// The pods.
+    /// Returns the pods, ended ones too.
     pub fn pods(&self) -> impl Iterator<Item = (PodId, &PodInfo)> {
         self.pods.iter()
     }
 
-    /// A pod by its id.
+    /// Returns a pod by its id. Panics if the id is not given out.
     pub fn pod_by_id(&self, id: PodId) -> &PodInfo {
         &self.pods[id]
     }
 
-    /// A pod by its UID.
+    /// Returns a pod by its UID.
     pub fn pod(&self, uid: &str) -> Option<&PodInfo> {
         self.pod_ids.get(uid).map(|id| &self.pods[*id])
     }
 
-    /// Ordinary pods that the scheduler has tried and failed, in no order.
+    /// Returns the ordinary pods that the scheduler has tried and failed, in no order.
     pub(crate) fn failed_ordinary_pods(&self) -> impl Iterator<Item = &PodInfo> {
         self.failed_ordinary.iter().map(|id| &self.pods[*id])
     }
 
-    /// A pod by its id, unless it has been deleted.
+    /// Returns a pod by its id, unless it has been deleted.
     pub(crate) fn pod_if_known(&self, id: PodId) -> Option<&PodInfo> {
         self.pods.get(id)
     }
 
-    /// The id of the pod with this UID.
+    /// Returns the id of the pod with this UID.
     pub(crate) fn pod_id(&self, uid: &str) -> Option<PodId> {
         self.pod_ids.get(uid).copied()
     }
 
-    /// The DaemonSets.
+    /// Returns the DaemonSets.
     pub fn daemon_sets(&self) -> impl Iterator<Item = (DaemonSetId, &DaemonSetInfo)> {
         self.daemon_sets.iter()
     }
 
-    /// A DaemonSet by its id.
+    /// Returns a DaemonSet by its id. Panics if the id is not given out.
     pub fn daemon_set_by_id(&self, id: DaemonSetId) -> &DaemonSetInfo {
         &self.daemon_sets[id]
     }
 
-    /// A DaemonSet by its id, unless it has been deleted.
+    /// Returns a DaemonSet by its id, unless it has been deleted.
     pub(crate) fn daemon_set_if_known(&self, id: DaemonSetId) -> Option<&DaemonSetInfo> {
         self.daemon_sets.get(id)
     }
 
-    /// A DaemonSet by its UID.
+    /// Returns a DaemonSet by its UID.
     pub fn daemon_set(&self, uid: &str) -> Option<(DaemonSetId, &DaemonSetInfo)> {
         let id = *self.daemon_set_ids.get(uid)?;
         Some((id, &self.daemon_sets[id]))
     }
 
-    /// A namespace's labels, annotations and state.
+    /// Returns a namespace by its name.
     pub fn namespace(&self, name: &str) -> Option<&Namespace> {
         self.namespaces.get(name)
     }
 
-    /// A priority class by its name.
+    /// Returns a priority class by its name.
     pub fn priority_class(&self, name: &str) -> Option<&PriorityClass> {
         self.priority_classes.get(name)
     }
 
-    /// The quotas of a namespace.
+    /// Returns the quotas of a namespace.
     pub fn resource_quotas(&self, namespace: &str) -> impl Iterator<Item = &ResourceQuota> {
         let first = (namespace.to_owned(), String::new());
         let of_namespace = move |((own, _), _): &(&(String, String), &ResourceQuota)| *own == namespace;
         self.resource_quotas.range(first..).take_while(of_namespace).map(|(_, quota)| quota)
     }
 
-    /// Whether a pod exists and is not bound; `None` when it is not known (yet).
+    /// Returns true if the pod exists, has not ended and is not bound; `None` if the cache does not know it.
     pub(crate) fn is_unbound(&self, uid: &str) -> Option<bool> {
         self.pod(uid).map(|pod| pod.node.is_none() && pod.is_unfinished())
     }
 }
 
-/// Invariants that tests of the reservation check after each event.
+/// Invariants, which the tests of the reservation check after each event.
 #[cfg(test)]
 impl Cache {
-    /// Panics unless every id that is kept anywhere is of something that exists, and is there once.
+    /// Panics unless each recorded id is of an object that exists, and stands once in its list.
     pub(crate) fn check_ids(&self) {
         for (id, node) in self.nodes() {
             assert_eq!(self.node(&node.name).unwrap().0, id);
@@ -235,7 +235,7 @@ impl Cache {
         assert!(self.pods_by_owner.values().flatten().all(|pod| self.pods.contains(*pod)));
     }
 
-    /// Returns true if no node, pod or DaemonSet is left, nor a mention of one.
+    /// Returns true if no node, pod or DaemonSet is recorded anywhere.
     pub(crate) fn is_empty(&self) -> bool {
         self.nodes.is_empty()
             && self.node_ids.is_empty()

@@ -4,9 +4,9 @@
 //! event ──▶ Cache ──changes──▶ Reservation::observe ──▶ dirty nodes ──▶ refresh: holds and gates ──▶ ClusterWrite
 //!                                                         the scheduler's calls look them up: filter, preemption
 //! ```
-//! The cache holds the objects; this holds what follows from them: the daemon pods that each node lacks, the room that is kept for
-//! them, the pods that were let through and those that were refused. What is missing on a node, and what it needs, does not depend on
-//! the extender, so that room can be kept by other doors too.
+//! The cache holds the objects. The reservation holds what follows from them: the daemon pods that each node lacks, the room that is
+//! reserved for them, the pods that are assumed on nodes and the pods that were refused. The daemon pods that a node lacks, and what they
+//! need, do not depend on the extender, so that room can be reserved by other means too.
 
 pub mod assumed;
 pub mod cluster_write;
@@ -50,17 +50,16 @@ use crate::cache::freshness::CacheFreshness;
 use crate::cache::{Cache, DaemonSetId, NodeId};
 use crate::policy::Policy;
 
-/// A pod that was refused less than this before its obstacle went may have been tried too early: the scheduler can see an event
-/// before we do.
+/// The time for which a pod that was refused may have been tried too early: the scheduler can see an event before the warden does.
 const EARLY_RETRY_WINDOW: Duration = Duration::from_secs(3);
 
-/// The room that is kept on every node, and the pods that were let through or refused.
+/// The room that is reserved on every node, and the pods that are assumed or were refused.
 ///
-/// It keeps no object of the cluster: each function takes the cache, of which [`Reservation::observe`] must have seen every change.
+/// It holds no object of the cluster: each function takes the cache, and [`Reservation::observe`] must have seen all its changes.
 #[derive(Debug)]
 pub struct Reservation {
     policy: Arc<Policy>,
-    /// The namespace that the warden itself runs in; its own pods are never refused.
+    /// The namespace that the warden runs in; its own pods are never refused.
     own_namespace: Option<String>,
     /// By [`NodeId`].
     nodes: Vec<NodeReservation>,
@@ -68,7 +67,7 @@ pub struct Reservation {
     daemon_sets: Vec<DaemonSetReservation>,
     dirty: Vec<NodeId>,
     assumed: AssumedPods,
-    /// Pods that were refused everywhere, by UID, and when.
+    /// The time of the last refusal of each pod that was refused on every node, by UID.
     waiting: HashMap<Arc<str>, Instant>,
     last_refused_for_assumed: Option<Instant>,
     freshness: CacheFreshness,
@@ -96,7 +95,7 @@ impl Reservation {
         }
     }
 
-    /// Returns what is to be written to the cluster since this was last called.
+    /// Returns the writes that were decided since the last call, for the caller to send to the apiserver.
     pub fn take_writes(&mut self) -> Vec<ClusterWrite> {
         std::mem::take(&mut self.writes)
     }
@@ -111,7 +110,7 @@ impl Reservation {
         self.waiting.len()
     }
 
-    /// Grows the table of nodes to the ids that the cache may have given out; an event that only mentions a node makes no change.
+    /// Grows the table of nodes to the ids that the cache may have given out: an event that only mentions a node makes no [`Change`].
     fn cover(&mut self, cache: &Cache) {
         if self.nodes.len() < cache.node_capacity() {
             self.nodes.resize_with(cache.node_capacity(), NodeReservation::default);
@@ -124,7 +123,7 @@ impl Reservation {
         }
     }
 
-    /// Room may have come free on a node: a pod that was refused there a moment ago may have been tried too early.
+    /// Handles that a node may have more free room: wakes the pods if one was refused there a moment ago, which may have been too early.
     fn room_freed(&mut self, cache: &Cache, id: NodeId, now: Instant) {
         let Some(node) = cache.node_if_known(id) else { return };
         let row = &mut self.nodes[id];
@@ -135,7 +134,7 @@ impl Reservation {
         }
     }
 
-    /// Asks for a write to the node that wakes the pods that were refused, if there are any.
+    /// Asks for a write to the node, which makes the scheduler try the refused pods again. Does nothing if no pod waits.
     fn wake(&mut self, cache: &Cache, id: NodeId) {
         if self.waiting.is_empty() {
             return;
@@ -145,7 +144,7 @@ impl Reservation {
         }
     }
 
-    /// Wakes the pods that were refused, by whichever node there is.
+    /// Wakes the refused pods by a write to any node.
     fn wake_any(&mut self, cache: &Cache) {
         if self.waiting.is_empty() {
             return;
@@ -155,14 +154,14 @@ impl Reservation {
         }
     }
 
-    /// Any change of any node wakes all pods that an extender has refused: one at a time is enough.
+    /// Adds a wake, unless one is waiting to be written: the scheduler tries all pods that an extender refused at a change of any node.
     fn push_wake(&mut self, node: &Arc<str>) {
         if !self.writes.iter().any(|write| matches!(write, ClusterWrite::Wake(_))) {
             self.writes.push(ClusterWrite::Wake(node.clone()));
         }
     }
 
-    /// Names a hold on a Node for a write about it.
+    /// Returns the names of a node and a DaemonSet for a write about a hold or gate.
     fn hold_subject(&self, node: &Node, daemon_set: DaemonSetId, has_refused: bool) -> HoldSubject {
         HoldSubject {
             node: node.metadata.name.as_str().into(),

@@ -1,12 +1,12 @@
-//! The changes that events make, for readers that keep records of their own beside the cache.
+//! The changes that events make, for readers with records of their own, such as the reservation.
 
 use std::sync::Arc;
 
 use super::{DaemonSetId, NodeId, PodId};
 use crate::api::node::Node;
 
-/// One change. A reader handles the changes of an event in order, once the event is complete: an id may have been forgotten by then,
-/// so the reader looks it up and does not index.
+/// One change. A reader handles the changes of an event in order once the event is complete. By then an id may have been forgotten, so the
+/// reader must not index with it.
 #[derive(Debug)]
 pub enum Change {
     /// A Node was added, or replaced by another of the same name.
@@ -17,25 +17,25 @@ pub enum Change {
     NodeResized(NodeId),
     /// Only the annotations of a Node changed.
     NodeAnnotated(NodeId),
-    /// A Node, which is handed over, was deleted or replaced.
+    /// This Node was deleted or replaced.
     NodeGone(NodeId, Box<Node>),
-    /// Nothing mentions the name of a node any more: its id will be given to another name.
+    /// No Node and no pod names the node any more: its id may be given to another.
     NodeForgotten(NodeId),
-    /// A pod that is bound to the node, or a daemon pod for it, changed, came or went.
+    /// A pod that is bound to the node, or a daemon pod for it, was added, changed or deleted.
     PodsChanged(NodeId),
-    /// A pod left the node or asks for less of it.
+    /// A pod left the node, or holds less of it.
     RoomFreed(NodeId),
-    /// A pod that was known before is bound now.
+    /// A known pod was bound.
     PodBound,
-    /// A pod with this UID is bound, has ended or was deleted: the scheduler does not place it any more.
+    /// The pod with this UID is bound, has ended or was deleted: the scheduler does not place it any more.
     PodNotPending(Arc<str>),
-    /// A pod that was known before changed.
+    /// A known pod changed.
     PodChanged(PodId),
-    /// A DaemonSet was added, or more than its status changed.
+    /// A DaemonSet was added, or its spec, labels, annotations or deletion changed.
     DaemonSetChanged(DaemonSetId),
-    /// A pod of the DaemonSet will ask for something else than before.
+    /// The demand of a DaemonSet's pods changed.
     DemandChanged(DaemonSetId),
-    /// A DaemonSet was deleted: its id will be given to another.
+    /// A DaemonSet was deleted: its id may be given to another.
     DaemonSetGone(DaemonSetId),
     /// The namespace of this name was added, changed or deleted.
     NamespaceChanged(String),

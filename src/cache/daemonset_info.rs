@@ -1,4 +1,4 @@
-//! A DaemonSet of the cluster, with what is asked of it for every node worked out once.
+//! A DaemonSet of the cluster, with its derived values.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,67 +18,67 @@ use crate::scheduling::resources::Resources;
 /// A DaemonSet of the cluster.
 #[derive(Debug)]
 pub struct DaemonSetInfo {
-    /// Its UID.
+    /// The UID.
     pub uid: Arc<str>,
-    /// Its API group.
+    /// The API group.
     pub group: Arc<str>,
     /// The object.
     pub daemon_set: DaemonSet,
-    /// The template's tolerations with the controller's own.
+    /// The template's tolerations with those that the controller adds.
     pub tolerations: Vec<Toleration>,
-    /// The generation of its template, where it says so.
+    /// The generation of the template, from the annotation, if there is one.
     pub generation: Option<i64>,
-    /// Changes whenever the template does.
+    /// A number that changes with the template.
     pub template_version: u64,
-    /// Whether rolling updates start the new pod beside the old one.
+    /// True if rolling updates start the new pod beside the old one.
     pub uses_surge: bool,
-    /// What a pod of it will ask for.
+    /// The demand of its next pod.
     pub demand: PodDemand,
-    /// Its pods, genuine ones only.
+    /// Its verified pods.
     pub pods: HashSet<PodId>,
-    /// The newest of its pods that was made from the current template.
+    /// Its newest pod of the current template.
     pub newest_pod: Option<PodId>,
 }
 
-/// What a pod takes of a node, and how important it is.
+/// The demand of a pod on a node.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct PodDemand {
-    /// What it asks for.
+    /// The requested amounts.
     pub requests: Resources,
-    /// Ports of the host.
+    /// The requested ports of the host.
     pub host_ports: Box<[HostPort]>,
-    /// Its priority.
+    /// The pod's priority.
     pub priority: i32,
 }
 
 impl DaemonSetInfo {
-    /// The generation of the template of `daemon_set`.
+    /// Returns the generation of the template of `daemon_set`, from its annotation.
     pub fn generation_of(daemon_set: &DaemonSet) -> Option<i64> {
         daemon_set.metadata.annotations.get(GENERATION_ANNOTATION)?.parse().ok()
     }
 
-    /// The template's tolerations of `daemon_set` with the controller's own.
+    /// Returns the tolerations of the template of `daemon_set`, with those that the controller adds.
     pub fn tolerations_of(daemon_set: &DaemonSet) -> Vec<Toleration> {
         let template = &daemon_set.spec.template.spec;
         with_daemon_tolerations(&template.tolerations, template.host_network)
     }
 
-    /// Whether a pod with these labels in this namespace, which names it as its controller, is one of its own: anybody can write
-    /// such a name.
+    /// Returns true if a pod that names this DaemonSet as its controller belongs to it, by namespace and labels: the name alone can be
+    /// forged.
     pub fn owns(&self, namespace: &str, labels: &BTreeMap<String, String>) -> bool {
         let selector = self.daemon_set.spec.selector.as_ref();
         self.daemon_set.metadata.namespace == namespace
             && label_selector::matches(selector, labels) == Some(true)
     }
 
-    /// Whether a pod of it belongs on `node` once the taints that go by themselves have gone.
+    /// Returns true if a pod is desired on `node` once the transient taints have gone.
     ///
-    /// A new Node carries `not-ready:NoSchedule`, which daemon pods do not tolerate: room must be kept before it goes.
+    /// A new Node carries `not-ready:NoSchedule`, which daemon pods do not tolerate: room must be reserved before that taint goes.
     pub fn will_run_on(&self, node: &Node, is_transient_taint: impl Fn(&Taint) -> bool) -> bool {
         admits(&self.daemon_set.spec.template.spec, &self.tolerations, node, is_transient_taint)
     }
 
-    /// What to call it: `namespace/name`.
+    /// Returns `namespace/name`.
     pub fn name(&self) -> String {
         format!("{}/{}", self.daemon_set.metadata.namespace, self.daemon_set.metadata.name)
     }

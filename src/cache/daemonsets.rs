@@ -1,4 +1,4 @@
-//! DaemonSets come, change and go.
+//! Events of DaemonSets, and their demand.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use crate::scheduling::host_ports::host_ports;
 use crate::scheduling::resources::{default_pod_spec, template_requests};
 
 impl Cache {
-    /// A DaemonSet was added or changed. `group` is the API group that it was watched in.
+    /// Adds or changes a DaemonSet. `group` is the API group of its watch.
     pub fn apply_daemon_set(&mut self, group: &str, daemon_set: DaemonSet) {
         let uid = self.texts.intern(daemon_set.metadata.uid.as_str());
         match self.daemon_set_ids.get(&uid).copied() {
@@ -41,7 +41,7 @@ impl Cache {
         self.changes.push(Change::DaemonSetChanged(id));
     }
 
-    /// Joins a DaemonSet with those that name it as their controller, as far as they are its own.
+    /// Links a DaemonSet to the pods that name it as their controller, if they belong to it.
     fn link_pods(&mut self, id: DaemonSetId) {
         for pod in std::mem::take(&mut self.daemon_sets[id].pods) {
             if let Some(daemon) = &mut self.pods[pod].daemon {
@@ -60,7 +60,7 @@ impl Cache {
     fn replace_daemon_set(&mut self, id: DaemonSetId, daemon_set: DaemonSet) {
         let new_selector = self.daemon_sets[id].daemon_set.spec.selector != daemon_set.spec.selector;
         let info = &mut self.daemon_sets[id];
-        // Most changes are of the status, which says nothing here.
+        // Most events change the status only, which is not cached.
         let unchanged = info.daemon_set.spec == daemon_set.spec
             && info.daemon_set.metadata.labels == daemon_set.metadata.labels
             && info.daemon_set.metadata.annotations == daemon_set.metadata.annotations
@@ -87,7 +87,7 @@ impl Cache {
         self.changes.push(Change::DaemonSetChanged(id));
     }
 
-    /// A DaemonSet is gone.
+    /// Deletes a DaemonSet.
     pub fn delete_daemon_set(&mut self, uid: &str) {
         let Some(id) = self.daemon_set_ids.remove(uid) else { return };
         let info = self.daemon_sets.remove(id);
@@ -99,14 +99,14 @@ impl Cache {
         self.changes.push(Change::DaemonSetGone(id));
     }
 
-    /// The UIDs of all DaemonSets of a group and kind: what a relist did not bring is gone.
+    /// Returns the UIDs of all DaemonSets of a group and kind, to delete those that a relist did not bring.
     pub fn daemon_set_uids(&self, group: &str, kind: &str) -> Vec<Arc<str>> {
         let is_of = |info: &DaemonSetInfo| &*info.group == group && info.daemon_set.kind == kind;
         let of_kind = self.daemon_sets.iter().filter(|(_, info)| is_of(info));
         of_kind.map(|(_, info)| info.uid.clone()).collect()
     }
 
-    /// Works out again the demand of the DaemonSets for which `concerns` holds, after something about them has changed elsewhere.
+    /// Updates the demand of the DaemonSets for which `concerns` is true, after another object has changed.
     pub(super) fn recheck_daemon_sets(&mut self, concerns: impl Fn(&DaemonSet) -> bool) {
         let concerned = self.daemon_sets.iter().filter(|(_, info)| concerns(&info.daemon_set));
         let ids: Vec<DaemonSetId> = concerned.map(|(id, _)| id).collect();
@@ -115,8 +115,8 @@ impl Cache {
         }
     }
 
-    /// Works out what a pod of the DaemonSet will ask for: what its newest pod of the current template asks for, since that
-    /// has been through admission; else what the template would get there.
+    /// Updates the demand of a DaemonSet: that of its newest pod of the current template, which has passed admission; else that of the
+    /// template with the apiserver's defaults.
     pub(super) fn update_demand(&mut self, id: DaemonSetId) {
         let info = &self.daemon_sets[id];
         let demand = match info.newest_pod {
@@ -136,7 +136,7 @@ impl Cache {
         }
     }
 
-    /// What a pod of the template would ask for once admission has seen it.
+    /// Returns the demand of a pod of the template after admission.
     pub fn template_demand(&self, daemon_set: &DaemonSet) -> PodDemand {
         let mut spec = daemon_set.spec.template.spec.clone();
         let defaults = self.limit_range_defaults(&daemon_set.metadata.namespace);
@@ -151,7 +151,7 @@ impl Cache {
         }
     }
 
-    /// The class that a pod whose template names `class` will have: `/mutate` may give it a default one.
+    /// Returns the class of a pod whose template names `class`, with the default one that `/mutate` may add.
     fn class_of<'a>(&'a self, class: &'a str) -> &'a str {
         let default = &self.policy.admission.default_priority_class_name;
         if class.is_empty() && self.priority_class(default).is_some() { default } else { class }
@@ -164,13 +164,13 @@ impl Cache {
         self.daemon_sets[id].newest_pod = newest;
     }
 
-    /// Whether a pod was made from its DaemonSet's current template, as far as its labels tell.
+    /// Returns true if a pod was made from its DaemonSet's current template, by its labels.
     pub(super) fn is_current(&self, pod: PodId, info: &DaemonSetInfo) -> bool {
         let generation = self.pods[pod].daemon.as_ref().and_then(|daemon| daemon.generation);
         generation.is_none() || info.generation.is_none() || generation == info.generation
     }
 
-    /// Orders pods by age, the same each time: their times are whole seconds.
+    /// Returns a key that orders pods by age. The UID decides between equal times, which are whole seconds.
     pub(crate) fn age_key(&self, pod: PodId) -> (&str, &str) {
         let pod = &self.pods[pod];
         (pod.daemon.as_ref().map_or("", |daemon| &daemon.created), &pod.uid)

@@ -24,7 +24,7 @@
 //!
 //! After an outage of the apiserver the scheduler may reconnect first: it sees that daemon pods are gone and that new nodes have
 //! come, and a backlog takes their room within milliseconds. So ordinary pods wait while events are missing, for the bounded
-//! time of [`crate::reservation::stale_refusals`]; in `CatchingUp` too after a long outage, when most is lost.
+//! time of `reservation/stale_refusals.rs`; in `CatchingUp` too after a long outage, when most is lost.
 
 use std::time::{Duration, Instant};
 

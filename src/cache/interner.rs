@@ -1,4 +1,4 @@
-//! One copy of values that many objects share, such as the labels of a DaemonSet's pods.
+//! An interner: one copy of a value that many objects share, such as the labels of a DaemonSet's pods.
 
 use std::borrow::Borrow;
 use std::hash::Hash;
@@ -6,14 +6,14 @@ use std::sync::Arc;
 
 use hashbrown::HashSet;
 
-/// Shared values; those that nobody else holds any more are swept as it grows.
+/// The shared values. Unused ones are dropped as it grows.
 #[derive(Debug)]
 pub struct Interner<T: ?Sized> {
     values: HashSet<Arc<T>>,
     sweep_at: usize,
 }
 
-/// Below this many values a sweep is not worth its time.
+/// The number of values below which unused ones are not dropped.
 const SMALL: usize = 1024;
 
 impl<T: ?Sized> Default for Interner<T> {
@@ -23,7 +23,7 @@ impl<T: ?Sized> Default for Interner<T> {
 }
 
 impl<T: ?Sized + Eq + Hash> Interner<T> {
-    /// The shared copy of `value`.
+    /// Returns the shared copy of `value`.
     pub fn intern<'v, Q>(&mut self, value: &'v Q) -> Arc<T>
     where
         Q: ?Sized + Eq + Hash,
@@ -35,7 +35,7 @@ impl<T: ?Sized + Eq + Hash> Interner<T> {
         self.insert(value.into())
     }
 
-    /// The shared copy of a value that is not cheap to make twice.
+    /// Returns the shared copy of `value`, which is cloned only if there is none.
     pub fn intern_cloned(&mut self, value: &T) -> Arc<T>
     where
         T: Clone,

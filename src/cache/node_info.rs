@@ -1,4 +1,4 @@
-//! A node of the cluster: what it has, what is on it, and what is kept on it.
+//! A node of the cluster: its resources and its pods.
 
 use std::sync::Arc;
 
@@ -6,22 +6,22 @@ use super::PodId;
 use crate::api::node::Node;
 use crate::scheduling::resources::Resources;
 
-/// A node of the cluster, or a name that a pod mentions and that has no Node (yet, or any more).
+/// A node of the cluster, or the name of a node that a pod names and that has no Node (yet, or any more).
 #[derive(Debug)]
 pub struct NodeInfo {
-    /// What pods may ask for in all.
+    /// The allocatable resources; empty without a Node.
     pub allocatable: Resources,
-    /// What the pods bound to it hold, terminating ones too.
+    /// The sum of the requests of the pods bound to it, terminating ones too.
     pub requested: Resources,
-    /// Its name.
+    /// The node's name.
     pub name: Arc<str>,
-    /// Pods that are not bound and are nominated to it, by preemption or by us.
+    /// Pods that are nominated to it and not bound.
     pub nominated: Vec<PodId>,
-    /// Pods bound to it that hold something.
+    /// Pods bound to it that have not ended.
     pub pods: Vec<PodId>,
-    /// Daemon pods bound to it, or for it and not bound; terminal ones too.
+    /// Daemon pods that are bound to it, or for it and not bound; ended ones too.
     pub daemon_pods: Vec<PodId>,
-    /// The object, while it exists.
+    /// The Node, while it exists.
     pub node: Option<Node>,
 }
 
@@ -38,7 +38,7 @@ impl NodeInfo {
         }
     }
 
-    /// Whether nothing mentions the name any more.
+    /// Returns true if neither a Node nor a pod names it.
     pub(super) fn is_unused(&self) -> bool {
         self.node.is_none()
             && self.pods.is_empty()
@@ -46,13 +46,13 @@ impl NodeInfo {
             && self.daemon_pods.is_empty()
     }
 
-    /// The Node's UID, empty while there is none.
+    /// Returns the Node's UID; empty without a Node.
     pub fn uid(&self) -> &str {
         self.node.as_ref().map_or("", |node| &node.metadata.uid)
     }
 }
 
-/// Takes one id out of a short list.
+/// Removes one id from a short list.
 pub(super) fn remove_id<T: PartialEq>(list: &mut Vec<T>, id: &T) {
     if let Some(at) = list.iter().position(|own| own == id) {
         list.swap_remove(at);

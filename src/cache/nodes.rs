@@ -1,4 +1,4 @@
-//! Nodes come, change and go.
+//! Events of Nodes.
 
 use super::change::Change;
 use super::node_info::NodeInfo;
@@ -7,7 +7,7 @@ use crate::api::node::Node;
 use crate::scheduling::resources::Resources;
 
 impl Cache {
-    /// A Node was added or changed.
+    /// Adds or changes a Node.
     pub fn apply_node(&mut self, node: Node) {
         let id = self.node_id_or_new(&node.metadata.name);
         let state = &mut self.nodes[id];
@@ -40,7 +40,7 @@ impl Cache {
         }
     }
 
-    /// A Node is gone.
+    /// Deletes a Node.
     pub fn delete_node(&mut self, name: &str) {
         let Some(id) = self.node_id(name) else { return };
         let state = &mut self.nodes[id];
@@ -51,7 +51,7 @@ impl Cache {
         self.forget_node_if_unused(id);
     }
 
-    /// The names of all Nodes that exist: what a relist did not bring is gone.
+    /// Returns the names of all Nodes, to delete those that a relist did not bring.
     pub fn node_names(&self) -> Vec<String> {
         self.nodes
             .iter()

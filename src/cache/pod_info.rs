@@ -1,4 +1,4 @@
-//! A pod of the cluster, reduced to what keeping room needs: a cluster has many.
+//! A pod of the cluster, reduced to what decisions need, because a cluster has many.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,78 +11,78 @@ use crate::scheduling::resources::Resources;
 /// A pod of the cluster.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PodInfo {
-    /// Its UID.
+    /// The UID.
     pub uid: Arc<str>,
-    /// Its namespace.
+    /// The namespace.
     pub namespace: Arc<str>,
-    /// Its name.
+    /// The name.
     pub name: Box<str>,
-    /// The node it is bound to.
+    /// The node that the pod is bound to.
     pub node: Option<NodeId>,
-    /// The node whose room it is to have, by preemption or by nomination of ours, while it is not bound.
+    /// The node of `status.nominatedNodeName`, while the pod is not bound.
     pub nominated: Option<NodeId>,
-    /// Its priority.
+    /// The priority.
     pub priority: i32,
-    /// What it holds of its node.
+    /// The requested amounts.
     pub requests: Resources,
-    /// Ports of the host that it takes.
+    /// The ports of the host.
     pub host_ports: Box<[HostPort]>,
-    /// How far it is.
+    /// The phase, reduced to what counts here.
     pub phase: PodPhase,
-    /// Whether it is being deleted.
+    /// True once the pod is being deleted.
     pub is_terminating: bool,
-    /// Whether it is Ready.
+    /// True if the pod is Ready.
     pub is_ready: bool,
-    /// Only for pods that a DaemonSet controls, by their own word.
+    /// Only for pods that name a DaemonSet as their controller.
     pub daemon: Option<Box<DaemonPodInfo>>,
     /// Node selector, node affinity and tolerations; only for ordinary pods that the scheduler has tried and failed.
     pub placement: Option<Box<PodSpec>>,
 }
 
-/// How far a pod is.
+/// The phase of a pod, reduced to what counts here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PodPhase {
-    /// Pending, Running or Unknown: it holds what it asked for.
+    /// Pending, Running or Unknown: the pod holds what it requests.
     Unfinished,
-    /// Ended well.
+    /// Succeeded.
     Succeeded,
-    /// Ended badly, or evicted.
+    /// Failed, also by eviction.
     Failed,
 }
 
 impl PodInfo {
-    /// Whether it is a genuine pod of this DaemonSet.
+    /// Returns true if it is a verified pod of this DaemonSet.
     pub fn is_of(&self, daemon_set: DaemonSetId) -> bool {
         self.daemon.as_ref().is_some_and(|daemon| daemon.daemon_set == Some(daemon_set))
     }
 
-    /// Whether it holds something of the node it is bound to.
+    /// Returns true if the pod has not ended.
     pub fn is_unfinished(&self) -> bool {
         self.phase == PodPhase::Unfinished
     }
 
-    /// The version of a daemon pod that the scheduler has tried and failed to place; `None` for all others.
+    /// Returns the version of a daemon pod that the scheduler has tried and failed; `None` for other pods.
     pub fn failed_version(&self) -> Option<&str> {
         self.daemon.as_ref()?.failed_version.as_deref()
     }
 
-    /// The node on which it counts as a daemon pod: where it is bound, else where it belongs.
+    /// Returns the node on which a daemon pod counts: the one it is bound to, else its target.
     pub(super) fn place(&self) -> Option<NodeId> {
         let daemon = self.daemon.as_ref()?;
         self.node.or(daemon.target)
     }
 
-    /// The node of which it holds something, or will.
+    /// Returns the node of which the pod holds resources, or will: the one it is bound or nominated to.
     pub(super) fn occupied_node(&self) -> Option<NodeId> {
         self.node.or(self.nominated).filter(|_| self.is_unfinished())
     }
 
-    /// Whether it holds at least `requests` of `node`.
+    /// Returns true if the pod occupies `node` and requests at least `requests`.
     pub(super) fn still_occupies(&self, node: NodeId, requests: &Resources) -> bool {
         self.occupied_node() == Some(node) && self.requests.lacks(requests).is_none()
     }
 
-    /// Whether it is as much a pod of its DaemonSet, and as new, as `other`.
+    /// Returns true if the owner, the labels, the generation and the age are those of `other`.
     pub(super) fn has_same_identity(&self, other: &Self) -> bool {
         let same_daemon = match (&self.daemon, &other.daemon) {
             (None, None) => true,
@@ -98,24 +98,24 @@ impl PodInfo {
     }
 }
 
-/// What only daemon pods have.
+/// The part of a pod that only daemon pods have.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DaemonPodInfo {
-    /// The UID of the DaemonSet that it names as its controller.
+    /// The UID of the DaemonSet that the pod names as its controller.
     pub owner_uid: Arc<str>,
-    /// The DaemonSet, once it is known and only if it is in the pod's namespace and its selector matches: a forged reference
-    /// never gets this far.
+    /// The DaemonSet, once it is known, and only if it is in the pod's namespace and its selector matches: a forged reference is never
+    /// linked.
     pub daemon_set: Option<DaemonSetId>,
-    /// The node that it is for.
+    /// The node that the pod is for.
     pub target: Option<NodeId>,
-    /// The generation of the template that it was made from.
+    /// The generation of the template that the pod was made from.
     pub generation: Option<i64>,
-    /// Its labels.
+    /// The labels.
     pub labels: Arc<BTreeMap<String, String>>,
-    /// When it was created; times of one cluster compare as text.
+    /// The creation time; times of one cluster compare as text.
     pub created: Box<str>,
-    /// The pod's version, while the scheduler has tried and failed to place it; also what a write to it must be guarded by.
+    /// The version of the pod, while the scheduler has tried and failed it. A write to the pod must be guarded by it.
     pub failed_version: Option<Box<str>>,
-    /// Why it is not scheduled or not Ready, or why it failed, in the words of whoever said so.
+    /// The message of the scheduler or the kubelet: the reason for which the pod is not scheduled, not Ready or failed.
     pub message: Box<str>,
 }

@@ -1,4 +1,4 @@
-//! Pods come, change and go.
+//! Events of pods.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use crate::scheduling::host_ports::host_ports;
 use crate::scheduling::resources::{Resources, pod_requests};
 
 impl Cache {
-    /// A pod was added or changed.
+    /// Adds or changes a pod.
     pub fn apply_pod(&mut self, pod: &Pod) {
         let known = self.pod_ids.get_key_value(pod.metadata.uid.as_str()).map(|(uid, id)| (uid.clone(), *id));
         let Some((uid, id)) = known else {
@@ -29,7 +29,7 @@ impl Cache {
         if let Some(daemon) = &mut info.daemon {
             daemon.daemon_set = linked;
         }
-        // Most changes are of the status, which says little here.
+        // Most events change a part of the status that is not cached.
         if self.pods[id] == info {
             return;
         }
@@ -63,7 +63,7 @@ impl Cache {
         self.forget_nodes_of(&old);
     }
 
-    /// A pod is gone.
+    /// Deletes a pod.
     pub fn delete_pod(&mut self, uid: &str) {
         let Some(id) = self.pod_ids.remove(uid) else { return };
         self.detach(id);
@@ -76,7 +76,7 @@ impl Cache {
         self.forget_nodes_of(&pod);
     }
 
-    /// Forgets names of nodes that only this pod mentioned.
+    /// Forgets the nodes that only this pod names.
     fn forget_nodes_of(&mut self, pod: &PodInfo) {
         let target = pod.daemon.as_ref().and_then(|daemon| daemon.target);
         for node in [pod.node, pod.nominated, target].into_iter().flatten() {
@@ -86,19 +86,19 @@ impl Cache {
         }
     }
 
-    /// The UIDs of all pods: what a relist did not bring is gone.
+    /// Returns the UIDs of all pods, to delete those that a relist did not bring.
     pub fn pod_uids(&self) -> Vec<Arc<str>> {
         self.pod_ids.keys().cloned().collect()
     }
 
-    /// Returns the node that a pod is for, if it is a pod of a real DaemonSet: that exists with the UID that the pod names, in its
-    /// namespace, and whose selector matches the pod.
+    /// Returns the node that a pod is for, if its DaemonSet is verified: it exists with the UID that the pod names, in the pod's namespace,
+    /// and its selector matches the pod.
     pub fn verified_target<'p>(&self, pod: &'p Pod) -> Option<&'p str> {
         self.verified_daemon_set(pod)?;
         target_node_name(&pod.spec)
     }
 
-    /// Returns the real DaemonSet of a pod.
+    /// Returns the verified DaemonSet of a pod.
     pub(crate) fn verified_daemon_set(&self, pod: &Pod) -> Option<DaemonSetId> {
         let owner = daemon_set_reference(&self.policy.daemon_set_kinds, &pod.metadata)?;
         let (id, info) = self.daemon_set(&owner.uid)?;
@@ -114,7 +114,7 @@ impl Cache {
         };
         let policy = self.policy.clone();
         let owner = daemon_set_reference(&policy.daemon_set_kinds, &pod.metadata);
-        // A pod refers to nodes only while it is on their lists, so that an id is never kept that may be given away.
+        // A pod refers to nodes only while it is in their lists, so that no id is kept that may be given to another.
         let is_unfinished = phase == PodPhase::Unfinished;
         let bound_to = Some(spec.node_name.as_str()).filter(|name| !name.is_empty());
         let node =
@@ -162,7 +162,7 @@ impl Cache {
         }
     }
 
-    /// Puts a pod on the lists of its nodes.
+    /// Adds a pod to the lists of its nodes.
     fn attach(&mut self, id: PodId) {
         let pod = &self.pods[id];
         let is_unfinished = pod.is_unfinished();
@@ -186,14 +186,14 @@ impl Cache {
         self.mark_nodes_of(id);
     }
 
-    /// Takes a pod off the lists of its nodes.
+    /// Removes a pod from the lists of its nodes.
     fn detach(&mut self, id: PodId) {
         let pod = &self.pods[id];
         if let (Some(node), true) = (pod.node, pod.is_unfinished()) {
             let state = &mut self.nodes[node];
             remove_id(&mut state.pods, &id);
             if state.requested.is_saturated() {
-                // The sum says nothing any more: without this two absurd pods would leave it wrong for good.
+                // A saturated sum is wrong after a subtraction, and would stay so.
                 state.requested = Resources::default();
                 for pod in &state.pods {
                     state.requested.add(&self.pods[*pod].requests);
@@ -212,7 +212,7 @@ impl Cache {
         self.mark_nodes_of(id);
     }
 
-    /// Enters a pod under the DaemonSet that it names as its controller.
+    /// Records a pod under the DaemonSet that it names as its controller, and links it.
     fn link_to_owner(&mut self, id: PodId) {
         if let Some(daemon) = &self.pods[id].daemon {
             let owner = daemon.owner_uid.clone();
@@ -221,7 +221,7 @@ impl Cache {
         }
     }
 
-    /// Takes a pod out from under the DaemonSet that it names as its controller.
+    /// Removes a pod from the DaemonSet that it names as its controller.
     fn unlink_pod(&mut self, id: PodId) {
         let Some(daemon) = &self.pods[id].daemon else { return };
         let (owner, linked) = (daemon.owner_uid.clone(), daemon.daemon_set);
@@ -241,8 +241,8 @@ impl Cache {
         }
     }
 
-    /// Joins a pod with the DaemonSet that it names, if that is real: it exists with that UID in the pod's namespace, and its
-    /// selector matches the pod's labels.
+    /// Links a pod to the DaemonSet that it names, if that is verified: it exists with that UID in the pod's namespace, and its selector
+    /// matches the pod's labels.
     pub(super) fn link_pod(&mut self, id: PodId) {
         let pod = &self.pods[id];
         let Some(daemon) = &pod.daemon else { return };
@@ -264,7 +264,7 @@ impl Cache {
         self.mark_nodes_of(id);
     }
 
-    /// Notes that the nodes of a pod have changed.
+    /// Adds a change for the nodes of a pod.
     fn mark_nodes_of(&mut self, id: PodId) {
         let pod = &self.pods[id];
         for node in [pod.node.filter(|_| pod.is_unfinished()), pod.place()].into_iter().flatten() {
@@ -273,12 +273,12 @@ impl Cache {
     }
 }
 
-/// Why a pod does not run or is not Ready, in the words of the scheduler or the kubelet; empty when nobody says so.
+/// Returns the message of the scheduler or the kubelet: the reason for which a pod does not run or is not Ready; empty if there is none.
 fn not_running_message(pod: &Pod) -> &str {
     if pod.is_terminal() {
         return &pod.status.reason;
     }
-    // While it is not bound its readiness says nothing.
+    // Readiness means nothing before the pod is bound.
     let kind = if pod.spec.node_name.is_empty() { "PodScheduled" } else { "Ready" };
     let is_it = |own: &str, status: &str| own == kind && status == "False";
     let condition = pod.status.conditions.iter().find(|condition| is_it(&condition.kind, &condition.status));

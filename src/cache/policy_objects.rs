@@ -1,5 +1,5 @@
-//! Objects that change what others weigh or whether they count: namespaces, priority classes, limit ranges, runtime classes
-//! and quotas.
+//! Events of the objects that change the demand of pods, or whether DaemonSets count: namespaces, priority classes, limit ranges, runtime
+//! classes and quotas.
 
 use std::collections::BTreeMap;
 
@@ -9,32 +9,32 @@ use crate::api::pod::{ResourceList, ResourceRequirements};
 use crate::api::policy_objects::{LimitRange, Namespace, PriorityClass, ResourceQuota, RuntimeClass};
 
 impl Cache {
-    /// The names of all namespaces: here and below, what a relist did not bring is gone.
+    /// Returns the names of all namespaces: here and below, to delete those that a relist did not bring.
     pub fn namespace_names(&self) -> impl Iterator<Item = &String> {
         self.namespaces.keys()
     }
 
-    /// The names of all priority classes.
+    /// Returns the names of all priority classes.
     pub fn priority_class_names(&self) -> impl Iterator<Item = &String> {
         self.priority_classes.keys()
     }
 
-    /// The namespaces and names of all limit ranges.
+    /// Returns the namespaces and names of all limit ranges.
     pub fn limit_range_names(&self) -> impl Iterator<Item = &(String, String)> {
         self.limit_ranges.keys()
     }
 
-    /// The names of all runtime classes.
+    /// Returns the names of all runtime classes.
     pub fn runtime_class_names(&self) -> impl Iterator<Item = &String> {
         self.runtime_classes.keys()
     }
 
-    /// The namespaces and names of all quotas.
+    /// Returns the namespaces and names of all quotas.
     pub fn resource_quota_names(&self) -> impl Iterator<Item = &(String, String)> {
         self.resource_quotas.keys()
     }
 
-    /// A namespace was added or changed.
+    /// Adds or changes a namespace.
     pub fn apply_namespace(&mut self, namespace: Namespace) {
         let name = namespace.metadata.name.clone();
         if self.namespaces.get(&name) != Some(&namespace) {
@@ -43,14 +43,14 @@ impl Cache {
         }
     }
 
-    /// A namespace is gone.
+    /// Deletes a namespace.
     pub fn delete_namespace(&mut self, name: &str) {
         if self.namespaces.remove(name).is_some() {
             self.changes.push(Change::NamespaceChanged(name.to_owned()));
         }
     }
 
-    /// A priority class was added or changed.
+    /// Adds or changes a priority class.
     pub fn apply_priority_class(&mut self, class: PriorityClass) {
         let name = class.metadata.name.clone();
         if self.priority_classes.get(&name) != Some(&class) {
@@ -59,14 +59,14 @@ impl Cache {
         }
     }
 
-    /// A priority class is gone.
+    /// Deletes a priority class.
     pub fn delete_priority_class(&mut self, name: &str) {
         if self.priority_classes.remove(name).is_some() {
             self.recheck_daemon_sets(|_| true);
         }
     }
 
-    /// A limit range was added or changed.
+    /// Adds or changes a limit range.
     pub fn apply_limit_range(&mut self, range: LimitRange) {
         let namespace = range.metadata.namespace.clone();
         let key = (namespace.clone(), range.metadata.name.clone());
@@ -76,14 +76,14 @@ impl Cache {
         }
     }
 
-    /// A limit range is gone.
+    /// Deletes a limit range.
     pub fn delete_limit_range(&mut self, namespace: &str, name: &str) {
         if self.limit_ranges.remove(&(namespace.to_owned(), name.to_owned())).is_some() {
             self.recheck_daemon_sets(|daemon_set| daemon_set.metadata.namespace == namespace);
         }
     }
 
-    /// A runtime class was added or changed.
+    /// Adds or changes a runtime class.
     pub fn apply_runtime_class(&mut self, class: RuntimeClass) {
         let name = class.metadata.name.clone();
         if self.runtime_classes.get(&name) != Some(&class) {
@@ -92,25 +92,25 @@ impl Cache {
         }
     }
 
-    /// A runtime class is gone.
+    /// Deletes a runtime class.
     pub fn delete_runtime_class(&mut self, name: &str) {
         if self.runtime_classes.remove(name).is_some() {
             self.recheck_daemon_sets(|_| true);
         }
     }
 
-    /// A quota was added or changed.
+    /// Adds or changes a quota.
     pub fn apply_resource_quota(&mut self, quota: ResourceQuota) {
         let key = (quota.metadata.namespace.clone(), quota.metadata.name.clone());
         self.resource_quotas.insert(key, quota);
     }
 
-    /// A quota is gone.
+    /// Deletes a quota.
     pub fn delete_resource_quota(&mut self, namespace: &str, name: &str) {
         self.resource_quotas.remove(&(namespace.to_owned(), name.to_owned()));
     }
 
-    /// What a LimitRange gives to containers of a namespace that say nothing themselves.
+    /// Returns the defaults that the limit ranges of a namespace give to containers.
     pub(super) fn limit_range_defaults(&self, namespace: &str) -> ResourceRequirements {
         let mut defaults = ResourceRequirements::default();
         let first = (namespace.to_owned(), String::new());
@@ -124,12 +124,12 @@ impl Cache {
         defaults
     }
 
-    /// What a runtime class adds to a pod.
+    /// Returns the overhead that a runtime class adds to a pod.
     pub(super) fn runtime_class_overhead(&self, name: &str) -> Option<&ResourceList> {
         self.runtime_classes.get(name).map(|class| &class.overhead.pod_fixed)
     }
 
-    /// The priority that admission gives to a pod that names `class`, or none.
+    /// Returns the priority that admission gives to a pod with this class; the default one if `class` is empty.
     pub(super) fn priority_of_class(&self, class: &str) -> i32 {
         if !class.is_empty() {
             return match class {

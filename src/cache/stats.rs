@@ -1,11 +1,11 @@
-//! How much of everything there is: what metrics show.
+//! Counts of the objects, for the metrics.
 
 use super::Cache;
 
-/// Numbers of things.
+/// Counts of the objects.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CacheStats {
-    /// Nodes that exist.
+    /// Nodes with a Node.
     pub nodes: usize,
     /// Pods, ended ones too.
     pub pods: usize,
@@ -26,7 +26,7 @@ pub struct CacheStats {
 }
 
 impl Cache {
-    /// Counts everything.
+    /// Returns the counts. It visits every node, so once a second is enough.
     pub fn stats(&self) -> CacheStats {
         let mut stats = CacheStats {
             pods: self.pods.len(),

@@ -1,7 +1,7 @@
-//! Pods that were let through and whose binding has not been seen yet.
+//! Assumed pods: allowed on nodes by a filter call, and not yet seen bound.
 //!
-//! The scheduler decides faster than our watch tells us: without the assumed two pods pass into the same room. Each is charged
-//! to every node that it was offered and let onto, because only one of them is the one it went to and nobody has said which.
+//! The scheduler decides faster than the watch brings the binding, so without these two pods could take the same room. A pod is assumed
+//! on every node that the call allowed, because the scheduler has not said which of them it took.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,14 +12,14 @@ use hashbrown::hash_map::Entry;
 use crate::cache::DaemonSetId;
 use crate::scheduling::resources::Resources;
 
-/// For how long a pod is charged whose binding does not show: a binding takes milliseconds, but for volumes that are made first.
+/// The time after which an assumed pod is forgotten. A binding takes milliseconds, unless volumes are made first.
 const ASSUMED_POD_TTL: Duration = Duration::from_secs(5);
 
-/// The pods that are on their way to a node.
+/// The assumed pods.
 #[derive(Debug, Default)]
 pub struct AssumedPods {
     entries: Vec<AssumedPod>,
-    /// How many pods are charged to a node and to no other: nearly always to none, and every call asks for every node.
+    /// The number of pods that are assumed on this node only. Empty nearly always, and each call asks for each node.
     only_on: HashMap<usize, usize>,
 }
 
@@ -30,13 +30,12 @@ struct AssumedPod {
     daemon_set: Option<DaemonSetId>,
     until: Instant,
     nodes: NodeSet,
-    /// The one node of `nodes`, if it is one.
+    /// The only node of `nodes`, if there is one only.
     only: Option<usize>,
 }
 
 impl AssumedPods {
-    /// Enters a pod, of a DaemonSet or of none, in place of what it was charged before. Whether a charge ended by that: it
-    /// was let through before, and now nowhere.
+    /// Assumes a pod on `nodes`, in place of those of an earlier call. Returns true if the pod was assumed before and is on no node now.
     pub fn assume(
         &mut self,
         uid: Arc<str>,
@@ -64,7 +63,7 @@ impl AssumedPods {
         false
     }
 
-    /// Takes a pod out: its binding was seen, it was deleted, or it was refused. Whether it was there.
+    /// Forgets a pod that is bound, deleted or refused. Returns true if it was assumed.
     pub fn forget(&mut self, uid: &str) -> bool {
         let at = self.entries.iter().position(|entry| &*entry.uid == uid);
         if let Some(at) = at {
@@ -74,7 +73,7 @@ impl AssumedPods {
         at.is_some()
     }
 
-    /// Takes out the pods that have not been bound in time. Whether there were any.
+    /// Forgets the pods that were not bound in time. Returns true if there were any.
     pub fn expire(&mut self, now: Instant) -> bool {
         let over: Vec<AssumedPod> = self.entries.extract_if(.., |entry| entry.until <= now).collect();
         over.iter().for_each(|entry| self.decrement_only_on(entry.only));
@@ -92,63 +91,63 @@ impl AssumedPods {
         }
     }
 
-    /// What is charged to a node by pods other than `uid` that can have gone nowhere else; `None` for nothing.
+    /// Returns the requests of the pods other than `uid` that are assumed on this node only; `None` if there are none.
     pub fn assumed_only_on(&self, node: usize, uid: &str) -> Option<Resources> {
         if self.only_on.is_empty() || !self.only_on.contains_key(&node) {
             return None;
         }
-        let mut certain = Resources::default();
-        for charge in self.entries.iter().filter(|charge| charge.only == Some(node) && &*charge.uid != uid) {
-            certain.add(&charge.requests);
+        let mut requests = Resources::default();
+        for pod in self.entries.iter().filter(|pod| pod.only == Some(node) && &*pod.uid != uid) {
+            requests.add(&pod.requests);
         }
-        Some(certain)
+        Some(requests)
     }
 
-    /// Takes what is charged to a node from what is free on it, but for the pod `uid` itself, and for daemon pods that room is
-    /// kept for anyway: theirs has been taken off already.
+    /// Subtracts the requests of the pods that are assumed on a node from `free`. Leaves out the pod `uid`, and the pods of DaemonSets for
+    /// which `has_hold_for` is true: their room has been subtracted already.
     pub fn subtract_assumed(
         &self,
         free: &mut Resources,
         node: usize,
         uid: &str,
-        is_kept_for: impl Fn(DaemonSetId) -> bool,
+        has_hold_for: impl Fn(DaemonSetId) -> bool,
     ) {
         for entry in self.entries.iter().filter(|entry| entry.nodes.contains(node) && &*entry.uid != uid) {
-            if !entry.daemon_set.is_some_and(&is_kept_for) {
+            if !entry.daemon_set.is_some_and(&has_hold_for) {
                 free.subtract(&entry.requests);
             }
         }
     }
 
-    /// Whether a pod is charged to a node.
+    /// Returns true if a pod is assumed on a node.
     pub fn is_assumed_on(&self, uid: &str, node: usize) -> bool {
         self.entries.iter().any(|entry| &*entry.uid == uid && entry.nodes.contains(node))
     }
 
-    /// How many pods are charged.
+    /// The number of assumed pods.
     pub fn len(&self) -> usize {
         self.entries.len()
     }
 
-    /// Whether nothing is charged.
+    /// Returns true if no pod is assumed.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
 }
 
-/// A set of node ids, a bit each.
+/// A set of node ids, one bit each.
 #[derive(Debug, Default, Clone)]
 pub struct NodeSet {
     bits: Vec<u64>,
 }
 
 impl NodeSet {
-    /// An empty set with room for ids below `nodes`.
+    /// Returns an empty set with room for ids below `nodes`.
     pub fn with_capacity(nodes: usize) -> Self {
         Self { bits: Vec::with_capacity(nodes.div_ceil(64)) }
     }
 
-    /// Puts an id in.
+    /// Adds an id.
     pub fn insert(&mut self, id: usize) {
         if id / 64 >= self.bits.len() {
             self.bits.resize(id / 64 + 1, 0);
@@ -156,19 +155,19 @@ impl NodeSet {
         self.bits[id / 64] |= 1 << (id % 64);
     }
 
-    /// Whether an id is in.
+    /// Returns true if the id is in the set.
     pub fn contains(&self, id: usize) -> bool {
         self.bits.get(id / 64).is_some_and(|word| word & (1 << (id % 64)) != 0)
     }
 
-    /// The one id that is in, if it is one.
+    /// Returns the id if the set has one only.
     fn only(&self) -> Option<usize> {
         let mut words = self.bits.iter().enumerate().filter(|(_, word)| **word != 0);
         let (at, word) = words.next()?;
         (words.next().is_none() && word.is_power_of_two()).then(|| at * 64 + word.trailing_zeros() as usize)
     }
 
-    /// Whether nothing is in.
+    /// Returns true if the set has no id.
     pub fn is_empty(&self) -> bool {
         self.bits.iter().all(|word| *word == 0)
     }

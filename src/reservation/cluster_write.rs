@@ -1,4 +1,4 @@
-//! Writes to the cluster that a decision asks for, as data: the edge that called carries them out.
+//! Writes to the apiserver that a decision asks for, as data; `writes/` sends them.
 
 use std::sync::Arc;
 
@@ -6,20 +6,20 @@ use serde_json::{Value, json};
 
 use super::hold::EndReason;
 
-/// Something to be done outside, by the edge that called.
+/// One write to the apiserver.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ClusterWrite {
-    /// Room has been refused to somebody for the first time.
+    /// An Event: a hold has refused a pod for the first time.
     HoldingRoom(HoldSubject),
-    /// A hold is over.
+    /// An Event: a hold has ended.
     HoldEnded(HoldSubject, EndReason),
-    /// A gate's time was up before the daemon pod was Ready.
+    /// An Event: the time of a gate was up before the daemon pod was Ready.
     GateExpired(HoldSubject),
-    /// The scheduler is to be told, or told no longer, that a daemon pod needs room on a node.
+    /// A nomination of a daemon pod to its node, or the end of one.
     Nominate(Nomination),
-    /// Pods that were refused would sleep on: something about this node must change.
+    /// A change of this node's annotation, so that the scheduler tries the refused pods again.
     Wake(Arc<str>),
-    /// A pod of the DaemonSet with this UID was Ready on this node for the first time.
+    /// An annotation of the node: a pod of the DaemonSet was Ready there for the first time.
     RecordFirstReady {
         /// The node's name.
         node: Arc<str>,
@@ -28,14 +28,14 @@ pub enum ClusterWrite {
     },
 }
 
-/// Which DaemonSet and node a hold is about.
+/// The DaemonSet and the node of a hold or gate.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct HoldSubject {
     /// The node's name.
     pub node: Arc<str>,
     /// The Node's UID.
     pub node_uid: String,
-    /// The DaemonSet's API version and group are those of its kind; this is its namespace.
+    /// The DaemonSet's namespace.
     pub namespace: String,
     /// The DaemonSet's name.
     pub name: String,
@@ -45,7 +45,7 @@ pub struct HoldSubject {
     pub kind: String,
     /// The DaemonSet's UID.
     pub uid: Arc<str>,
-    /// Whether anything was refused for it: only then is it worth an Event.
+    /// True if a pod was refused for it; an Event is written only then.
     pub has_refused: bool,
 }
 
@@ -58,7 +58,7 @@ pub struct Nomination {
     pub name: Box<str>,
     /// The pod's UID.
     pub uid: Arc<str>,
-    /// The version of the pod that was judged.
+    /// The version of the pod that was decided on.
     pub resource_version: Box<str>,
     /// The node; `None` clears the nomination.
     pub node: Option<Arc<str>>,

@@ -1,4 +1,4 @@
-//! The DaemonSets that room may be kept for, and the nodes where a pod of them is to run.
+//! The DaemonSets that room may be reserved for, and the nodes on which a pod of them is desired.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
@@ -13,12 +13,12 @@ use crate::policy::startup_taints::is_transient_taint;
 use crate::policy::{Policy, ReservationMode};
 use crate::scheduling::label_selector;
 
-/// Taints of nodes that an autoscaler is about to take away: the current and the former names.
+/// Taints of nodes that an autoscaler is about to delete: the current and the former names.
 const REMOVAL_TAINTS: [&str; 3] =
     ["ToBeDeletedByClusterAutoscaler", "karpenter.sh/disrupted", "karpenter.sh/disruption"];
 
 impl Reservation {
-    /// Returns whether room may be kept for the pods of a DaemonSet.
+    /// Returns true if room may be reserved for the pods of a DaemonSet.
     pub(super) fn may_hold(&self, cache: &Cache, daemon_set: &DaemonSet) -> bool {
         let selector = &self.policy.reservation.namespace_selector;
         !is_exempt(daemon_set) && namespace_allows(cache, &daemon_set.metadata.namespace, selector)
@@ -31,7 +31,7 @@ impl Reservation {
         namespace_allows(cache, &daemon_set.metadata.namespace, selector).then_some(gate)
     }
 
-    /// Works out which DaemonSets are to run a pod on a node.
+    /// Updates the DaemonSets of which a pod is desired on a node, and marks it as dirty.
     pub(super) fn update_desired(&mut self, cache: &Cache, id: NodeId) {
         let Some(state) = cache.node_if_known(id) else { return };
         let mut desired = Vec::new();
@@ -44,7 +44,8 @@ impl Reservation {
         self.mark_dirty(id);
     }
 
-    /// Works out which nodes are to run a pod of a DaemonSet.
+    /// Updates the nodes on which a pod of a DaemonSet is desired, and marks them as dirty, also those on which it was before. It visits
+    /// every node.
     pub(super) fn update_desired_by(&mut self, cache: &Cache, daemon_set: DaemonSetId) {
         let info = cache.daemon_set_if_known(daemon_set);
         for (id, state) in cache.nodes() {
@@ -73,7 +74,7 @@ impl Reservation {
     }
 }
 
-/// True if a namespace exists, is not being deleted or ignored, and is selected.
+/// Returns true if a namespace exists, is not being deleted, has not opted out, and is selected.
 fn namespace_allows(cache: &Cache, name: &str, selector: &LabelSelector) -> bool {
     let Some(namespace) = cache.namespace(name) else { return false };
     let labels = &namespace.metadata.labels;
@@ -82,14 +83,14 @@ fn namespace_allows(cache: &Cache, name: &str, selector: &LabelSelector) -> bool
         && label_selector::matches(Some(selector), labels) == Some(true)
 }
 
-/// True if a DaemonSet is being deleted, or it or its pods have opted out.
+/// Returns true if a DaemonSet is being deleted, or it or its pods have opted out.
 fn is_exempt(daemon_set: &DaemonSet) -> bool {
     daemon_set.metadata.is_deleting()
         || is_opted_out(&daemon_set.metadata.labels)
         || is_opted_out(&daemon_set.spec.template.metadata.labels)
 }
 
-/// True if room is kept on the node at all.
+/// Returns true if room may be reserved on the node.
 fn is_managed_node(node: &Node, policy: &Policy) -> bool {
     let labels = &node.metadata.labels;
     let ignored = &policy.reservation.ignore_nodes;

@@ -1,9 +1,9 @@
-//! `/scheduler/filter`: may this pod go on these nodes?
+//! The filter verb: the nodes of a `/scheduler/filter` call that are refused for a pod.
 //!
 //! ```text
-//! let mut call = reservation.begin_filter(&cache, &pod, now);   what the pod asks for, worked out once
-//! for name in names { call.refuse(name) }                       one look-up each
-//! let stats = call.finish();                                    the pod is assumed on the nodes that it may go to
+//! let mut call = reservation.begin_filter(&cache, &pod, now);   the requests of the pod, computed once
+//! for name in names { call.refuse(name) }                       one lookup each
+//! let stats = call.finish();                                    the pod is assumed on the allowed nodes
 //! ```
 
 use enum_map::EnumMap;
@@ -22,13 +22,13 @@ use crate::cache::pod_info::PodInfo;
 use crate::cache::{Cache, DaemonSetId, NodeId};
 use crate::policy::{Policy, ReservationMode};
 
-/// The number of refused pods that are remembered at most; more would only be woken together with these.
+/// The most refused pods that are recorded. Pods beyond them are woken together with these.
 const MAX_WAITING: usize = 100_000;
 
-/// The answer and what it says, for the metrics.
+/// The response and its counts for the metrics.
 #[derive(Debug)]
 pub struct FilterResult {
-    /// An ExtenderFilterResult in the mode asked.
+    /// The ExtenderFilterResult, in the mode of the request.
     pub body: EchoedBody,
     /// The number of nodes that were sent.
     pub nodes: usize,
@@ -43,7 +43,7 @@ pub struct FilterStats {
     pub would_refuse: u64,
 }
 
-/// Answers what `refuse` says about each node, and counts the refused nodes by reason; see [`ExtenderArgs::filter`].
+/// Returns the response in which `refuse` decides each node, and the refused nodes by reason; see [`ExtenderArgs::filter`].
 pub fn answer(
     args: &ExtenderArgs<'_>,
     refuse: impl FnMut(&str, Option<&FullNode<'_>>) -> Option<FilterReason>,
@@ -56,13 +56,13 @@ pub fn answer(
     FilterResult { body, nodes: args.node_count(), refused }
 }
 
-/// Returns the answer without a cluster to look at: daemon pods are judged by what they say of themselves, others pass.
+/// Returns the response without a cache: a daemon pod is refused on nodes that its own spec excludes, any other pod passes.
 pub fn filter_standalone(policy: &Policy, args: &ExtenderArgs<'_>) -> FilterResult {
     let target = TargetNodeFilter::new(policy, &args.pod);
     answer(args, |name, node| target.as_ref()?.refuse(name, node))
 }
 
-/// Returns the answer with a cluster: what calls itself a daemon pod and is none is an ordinary pod, and room is kept.
+/// Returns the response with a cache: room is reserved, and a pod whose DaemonSet does not exist or select it is an ordinary pod.
 pub fn filter_with_cache(
     reservation: &mut Reservation,
     cache: &Cache,
@@ -79,7 +79,7 @@ pub fn filter_with_cache(
     (result, call.finish())
 }
 
-/// One call of the scheduler.
+/// One filter call of the scheduler.
 #[derive(Debug)]
 pub struct FilterCall<'c> {
     reservation: &'c mut Reservation,
@@ -93,7 +93,7 @@ pub struct FilterCall<'c> {
 }
 
 impl Reservation {
-    /// Takes up a pod that the scheduler asks about.
+    /// Begins a filter call for a pod. It borrows the reservation until [`FilterCall::finish`].
     pub fn begin_filter<'c>(&'c mut self, cache: &'c Cache, pod: &Pod, now: Instant) -> FilterCall<'c> {
         self.cover(cache);
         FilterCall {
@@ -122,7 +122,8 @@ impl Reservation {
 }
 
 impl FilterCall<'_> {
-    /// Returns the reason for which the pod may not go on the node of this name. A node that is not known passes.
+    /// Returns the reason for which the pod is refused on a node; `None` allows the node, as for a name that the cache does not know. Hot:
+    /// called once per node name, with one lookup each.
     pub fn refuse(&mut self, name: &str) -> Option<FilterReason> {
         let Self { cache, now, ref pod, .. } = *self;
         if pod.class == PodClass::Exempt {
@@ -142,7 +143,7 @@ impl FilterCall<'_> {
         match self.check_node(id) {
             Some(_) if self.is_audit() => {
                 self.would_refuse += 1;
-                // It goes there all the same, so that the next one finds that much less.
+                // The pod may be placed there, so it counts for the next pod.
                 self.allow(id)
             }
             Some(reason) => {
@@ -174,7 +175,7 @@ impl FilterCall<'_> {
         Some(FilterReason::StaleCache)
     }
 
-    /// Assumes the pod on the nodes that it may go to, in place of those of an earlier call.
+    /// Ends the call: assumes the pod on the allowed nodes, in place of those of an earlier call.
     pub fn finish(self) -> FilterStats {
         let Self { reservation, cache, now, pod, allowed_nodes, any_allowed, any_refused, would_refuse } =
             self;
@@ -211,11 +212,11 @@ impl FilterCall<'_> {
         (self.is_awaited(id) || self.view_is_stale(id)).then_some(FilterReason::StaleCache)
     }
 
-    /// Returns true if a daemon pod waits for a node whose Node we have not seen yet: the scheduler and the controller have, so our
-    /// watch of nodes is behind that of pods.
+    /// Returns true if a daemon pod is for a node whose Node the cache lacks. The scheduler and the DaemonSet controller have seen the Node,
+    /// so the watch of nodes is behind the watch of pods.
     fn is_awaited(&mut self, id: NodeId) -> bool {
         let row = &mut self.reservation.nodes[id];
-        // The first is at hand for nearly all nodes, the second is far away in memory.
+        // True for nearly all nodes, and in the row that is read anyway.
         if row.highest_desired_priority.is_some() || self.pod.daemon_set_on(id).is_some() {
             return false;
         }
@@ -241,8 +242,7 @@ impl FilterCall<'_> {
         row.freshness.refuses(self.now)
     }
 
-    /// Returns `Some` if the pod would take room or ports of a missing daemon pod that is important enough; true if only because of
-    /// assumed pods.
+    /// Returns `Some` if the pod would take the room or the ports that a hold reserves; true if it would not without the assumed pods.
     fn takes_reserved(&self, id: NodeId) -> Option<bool> {
         let Self { pod, reservation, cache, .. } = self;
         let mut remaining = pod.remaining_beside_holds(reservation, cache, id)?;
@@ -257,8 +257,8 @@ impl FilterCall<'_> {
         remaining.lacks_room_for(pod).then_some(true)
     }
 
-    /// Returns true if the scheduler has offered a node where the pod does not fit in our own view, nor beside those that have just
-    /// gone there: a pod has left that we still count, maybe a daemon's, whose room is not to be given away before we have seen it.
+    /// Returns true if the scheduler offers a node where the pod does not fit by the cache and the assumed pods. A pod has left that the cache
+    /// still counts, and that may be a daemon pod whose room must not be given away.
     fn view_is_stale(&mut self, id: NodeId) -> bool {
         let IncomingPod { ref uid, priority, ref requests, .. } = self.pod;
         let row = &mut self.reservation.nodes[id];
@@ -276,7 +276,7 @@ impl FilterCall<'_> {
         let freshness = match row.freshness {
             NodeFreshness::Fresh if fits => return false,
             NodeFreshness::Fresh => NodeFreshness::Stale(self.now),
-            // Only what asks for as much tells that we have caught up: a smaller pod would fit anyway.
+            // Only a pod that requests as much shows that the cache has caught up: a smaller one would fit anyway.
             _ if fits && requests.lacks(&row.offered).is_none() => NodeFreshness::Fresh,
             _ if fits => return false,
             freshness if freshness.refuses(self.now) => return true,
@@ -310,7 +310,7 @@ impl FilterCall<'_> {
                 }
             }
             FilterReason::StaleCache => {}
-            // Reasons of the pod itself, which the caller finds before it asks here.
+            // Reasons of the pod's own spec, which the caller finds before it calls this.
             FilterReason::NotTarget | FilterReason::NodeSelector | FilterReason::Taint => {}
         }
         for daemon_set in first {

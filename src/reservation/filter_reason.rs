@@ -4,14 +4,14 @@
 use enum_map::Enum;
 use strum::{EnumIter, IntoStaticStr, VariantNames};
 
-/// The reason for which a pod may not go to a node.
+/// The reason for which a pod is refused on a node.
 ///
-/// The texts are constant: the scheduler groups nodes by them, and a text that changes from attempt to attempt would make it
-/// retry the pod forever.
+/// The messages are constant: the scheduler groups nodes by them, and a message that changes with each attempt would make it retry the
+/// pod forever.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Enum, EnumIter, IntoStaticStr, VariantNames)]
 #[strum(serialize_all = "snake_case")]
 pub enum FilterReason {
-    /// The daemon pod is for another node.
+    /// The daemon pod's target is another node.
     NotTarget,
     /// The daemon pod's `nodeSelector` or required node affinity excludes the node.
     NodeSelector,
@@ -22,13 +22,13 @@ pub enum FilterReason {
     /// A daemon pod that ordinary pods must wait for is not Ready.
     #[strum(serialize = "not_ready")]
     DaemonPodNotReady,
-    /// The scheduler has seen more than the warden has.
+    /// The cache is behind what the scheduler has seen.
     #[strum(serialize = "stale")]
     StaleCache,
 }
 
 impl FilterReason {
-    /// What the scheduler shows in the pod's events.
+    /// Returns the message that the scheduler shows in the pod's events.
     pub fn message(self) -> &'static str {
         match self {
             Self::NotTarget => "node(s) were not the daemon pod's target",
@@ -54,7 +54,7 @@ mod tests {
         let texts: BTreeSet<_> = FilterReason::iter().map(FilterReason::message).collect();
         let labels: BTreeSet<_> = FilterReason::VARIANTS.iter().collect();
         assert_eq!((texts.len(), labels.len()), (6, 6));
-        // They are written between quotes as they are.
+        // They are written into JSON without escaping.
         assert!(texts.iter().all(|text| !text.contains(['"', '\\', '%']) && text.starts_with("node(s) ")));
     }
 }

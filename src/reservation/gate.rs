@@ -1,4 +1,4 @@
-//! A node that ordinary pods stay off until a daemon pod on it is Ready.
+//! Gates: ordinary pods are kept off a node until a daemon pod on it is Ready.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -7,15 +7,15 @@ use super::refusal_clock::RefusalClock;
 use crate::api::daemonset::DaemonSet;
 use crate::cache::DaemonSetId;
 
-/// The annotation by which a DaemonSet keeps ordinary pods off a node until its own pod there is Ready.
+/// The DaemonSet annotation that asks for a gate.
 pub const GATE_ANNOTATION: &str = "daemonset-warden.io/ready-before-pods";
 
 /// The time for which ordinary pods wait for a daemon pod to be Ready.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum GateKind {
-    /// Until it is so for the first time on the node.
+    /// Until a pod of the DaemonSet is Ready on the node for the first time.
     FirstReady,
-    /// Whenever it is not.
+    /// Whenever the pod on the node is not Ready.
     Always,
 }
 
@@ -28,38 +28,38 @@ pub fn gate_of(daemon_set: &DaemonSet) -> Option<GateKind> {
     }
 }
 
-/// The prefix of the Node annotations that remember of which DaemonSets a pod was Ready once; the name is the UID.
+/// The prefix of the Node annotations that record the DaemonSets of which a pod was Ready once. The DaemonSet's UID follows.
 pub const FIRST_READY_PREFIX: &str = "first-ready.daemonset-warden.io/";
 
-/// The key of the Node annotation that remembers that a pod of this DaemonSet was Ready once.
+/// Returns the key of the Node annotation that records that a pod of this DaemonSet was Ready once.
 pub fn first_ready_annotation(daemon_set_uid: &str) -> String {
     format!("{FIRST_READY_PREFIX}{daemon_set_uid}")
 }
 
-/// One daemon that ordinary pods wait for on a node.
+/// The gate of one DaemonSet on one node.
 #[derive(Debug)]
 pub struct Gate {
-    /// Whose pod.
+    /// The DaemonSet of the pod.
     pub daemon_set: DaemonSetId,
-    /// The UID of the DaemonSet: ids are used again.
+    /// The DaemonSet's UID, for ids are given out again.
     pub daemon_set_uid: Arc<str>,
-    /// The template that the time was spent on.
+    /// The version of the template that the time was spent on.
     pub template_version: u64,
-    /// Whether ordinary pods wait now.
+    /// True while ordinary pods are refused.
     pub is_closed: bool,
-    /// Whether its time was up before the pod was Ready.
+    /// True if the time was up before the pod was Ready.
     pub is_expired: bool,
-    /// Whether the pod was Ready here once: `FirstReady` need not wait for the Node's annotation to come back.
+    /// True if the pod was Ready here once, also before the watch brings the Node's annotation.
     pub was_ready: bool,
     clock: RefusalClock,
     first_ready_asked_at: Option<Instant>,
 }
 
-/// After this long a request to remember something is taken for lost.
+/// The time after which a write of the annotation counts as lost.
 const RECORD_AGAIN: Duration = Duration::from_secs(60);
 
 impl Gate {
-    /// An open gate.
+    /// Returns an open gate.
     pub fn new(daemon_set: DaemonSetId, daemon_set_uid: Arc<str>, template_version: u64) -> Self {
         Self {
             daemon_set,
@@ -73,7 +73,7 @@ impl Gate {
         }
     }
 
-    /// Whether it is time to ask that the Node remember that the pod was Ready.
+    /// Returns true if the annotation should be written now; false for a while after that.
     pub fn should_record_first_ready(&mut self, now: Instant) -> bool {
         let lately = |at: Instant| now.saturating_duration_since(at) < RECORD_AGAIN;
         if self.first_ready_asked_at.is_some_and(lately) {
@@ -83,37 +83,37 @@ impl Gate {
         true
     }
 
-    /// A pod was refused for it.
+    /// Records that a pod was refused, which starts the clock.
     pub fn record_refusal(&mut self, uid: &Arc<str>, now: Instant) {
         self.clock.record_refusal(uid, now);
     }
 
-    /// Nothing waits for it for now; what was spent stays spent.
+    /// Opens the gate for now. The spent time is kept.
     pub fn suspend(&mut self, now: Instant) {
         self.is_closed = false;
         self.clock.stop(now);
     }
 
-    /// The template has changed: all the time is given again.
+    /// Gives all the time again, for a new template.
     pub fn reset_for_template(&mut self, template_version: u64, now: Instant) {
         self.template_version = template_version;
         self.is_expired = false;
         self.clock.reset_spent(now);
     }
 
-    /// Whether nothing would be lost by forgetting it.
+    /// Returns true if the record can be dropped without loss.
     pub fn is_blank(&self) -> bool {
         !self.is_expired && !self.was_ready && self.clock.spent().is_zero()
     }
 
-    /// The daemon pod is Ready: the time starts anew when it is not again.
+    /// Opens the gate because the daemon pod is Ready, and gives all the time again.
     pub fn open(&mut self) {
         self.is_closed = false;
         self.is_expired = false;
         self.clock = RefusalClock::default();
     }
 
-    /// Counts the time until `now`; whether it has just been up.
+    /// Counts the time until `now`. Returns true if it has just been up.
     pub fn tick(
         &mut self,
         now: Instant,
@@ -129,7 +129,7 @@ impl Gate {
         false
     }
 
-    /// Whether its time runs.
+    /// Returns true while the clock runs.
     pub fn is_running(&self) -> bool {
         self.clock.is_running()
     }

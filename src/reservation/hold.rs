@@ -1,4 +1,4 @@
-//! Room that is kept on one node for one DaemonSet's missing pod.
+//! Holds: room that is reserved on one node for the missing pod of one DaemonSet.
 //!
 //! ```text
 //!            missing                     does not fit any more
@@ -7,9 +7,9 @@
 //!     │ landed           │  └────────── time is up ──▶ Expired       │
 //!     └──────────────────┴───────────────────────────────┴───────────┘
 //! ```
-//! `Expired` stays until the pod has landed once, the template has changed or the Node is another. A DaemonSet that is no
-//! longer wanted is `NotMissing`: its record is kept only for what it has spent, so that a label which comes and goes does
-//! not start the time anew.
+//! `Expired` stays until the pod has landed once, the template has changed or the Node was replaced. `NotMissing` is the state while the
+//! DaemonSet is not desired on the node: the record stays for the time that was spent, so that a label which comes and goes does not give
+//! the time again.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -20,64 +20,64 @@ use strum::{IntoStaticStr, VariantNames};
 use super::missing::MissingDaemonPod;
 use super::refusal_clock::RefusalClock;
 
-/// Room kept for one daemon pod.
+/// The room that is reserved for one daemon pod.
 #[derive(Debug)]
 pub struct Hold {
-    /// The pod that room is kept for.
+    /// The daemon pod, as when the node was last refreshed.
     pub pod: MissingDaemonPod,
-    /// The UID of the DaemonSet: ids are used again.
+    /// The DaemonSet's UID, for ids are given out again.
     pub daemon_set_uid: Arc<str>,
-    /// The template that the time was spent on.
+    /// The version of the template that the time was spent on.
     pub template_version: u64,
-    /// How far it is.
+    /// Only a hold in the state `Held` reserves room.
     pub state: HoldState,
-    /// The time since which room is held, while it is.
+    /// The time when the state became `Held`, while it is.
     pub held_since: Option<Instant>,
-    /// Whether the pod would fit right now.
+    /// True if the pod would fit right now.
     pub fits_now: bool,
-    /// Whether anything was refused for it since it began.
+    /// True if a pod was refused for it since it began.
     pub has_refused: bool,
     fits_clock: RefusalClock,
     waits_clock: RefusalClock,
 }
 
-/// How far a hold is.
+/// The state of a hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HoldState {
-    /// Room is kept.
+    /// Room is reserved.
     Held,
-    /// The pod could not fit beside more important ones, even if everything else left.
+    /// The pod could not fit beside more important ones, even if all others left.
     CannotFit,
-    /// Its time is up.
+    /// The time is up.
     Expired,
-    /// The pod is not missing: nothing wants it here.
+    /// The pod is not missing, for the DaemonSet is not desired on the node.
     NotMissing,
 }
 
-/// Why a hold ended; a closed set, used as a metric label and in Events.
+/// The reason for which a hold ended, as in the metric's label and in Events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Enum, IntoStaticStr, VariantNames)]
 pub enum EndReason {
     /// The daemon pod is bound to the node.
     Landed,
-    /// The DaemonSet does not want the node any more, or is gone.
+    /// The DaemonSet is not desired on the node any more, or was deleted.
     NotWanted,
     /// The daemon pod can no longer fit.
     CannotFit,
-    /// Room sufficed for `holdTimeout`, and the daemon pod did not come.
+    /// The pod would have fit for `holdTimeout`, and did not come.
     HoldTimeout,
-    /// Room did not suffice for `waitTimeout`.
+    /// The pod did not fit for `waitTimeout`.
     WaitTimeout,
-    /// The Node is gone.
+    /// The Node was deleted or replaced.
     NodeGone,
 }
 
 impl EndReason {
-    /// The word for it in metrics and Events: the variant's name.
+    /// Returns the label value, which is also the word in Events.
     pub fn as_str(self) -> &'static str {
         self.into()
     }
 
-    /// A sentence for people.
+    /// Returns the sentence for Events.
     pub fn message(self) -> &'static str {
         match self {
             Self::Landed => "the daemon pod is bound to the node",
@@ -97,7 +97,7 @@ impl EndReason {
 }
 
 impl Hold {
-    /// A hold that has refused nothing yet.
+    /// Returns a hold that has refused no pod yet.
     pub fn new(pod: MissingDaemonPod, daemon_set_uid: Arc<str>, template_version: u64) -> Self {
         Self {
             pod,
@@ -112,20 +112,21 @@ impl Hold {
         }
     }
 
-    /// Whether it keeps room against a pod: one of its own or lower priority, or for a daemon pod (`strictly`) of lower.
+    /// Returns true if the room is reserved against a pod: of the same or lower priority, or of lower priority only if `strictly`, as for
+    /// a daemon pod.
     pub fn is_held_against(&self, priority: i32, strictly: bool) -> bool {
         self.state == HoldState::Held
             && if strictly { self.pod.priority > priority } else { self.pod.priority >= priority }
     }
 
-    /// Something was refused for it. Whether that is the first time.
+    /// Records that a pod was refused, which starts the clock. Returns true for the first pod.
     pub fn record_refusal(&mut self, uid: &Arc<str>, now: Instant) -> bool {
         let clock = if self.fits_now { &mut self.fits_clock } else { &mut self.waits_clock };
         clock.record_refusal(uid, now);
         !std::mem::replace(&mut self.has_refused, true)
     }
 
-    /// Notes whether the pod would fit right now: time goes on against the other timeout from here.
+    /// Records whether the pod would fit right now. The time counts towards `holdTimeout` if so, else towards `waitTimeout`.
     pub fn set_fits_now(&mut self, fits_now: bool, now: Instant) {
         if self.fits_now != fits_now {
             self.fits_now = fits_now;
@@ -138,7 +139,7 @@ impl Hold {
         }
     }
 
-    /// Moves on; time runs only while room is kept.
+    /// Changes the state. The clocks run only while it is `Held`.
     pub fn transition_to(&mut self, state: HoldState, now: Instant) {
         if state != HoldState::Held {
             self.fits_clock.stop(now);
@@ -150,7 +151,7 @@ impl Hold {
         self.state = state;
     }
 
-    /// The template has changed: all the time is given again. What was said of it stays said while it goes on.
+    /// Gives all the time again, for a new template.
     pub fn reset_for_template(&mut self, template_version: u64, now: Instant) {
         self.template_version = template_version;
         self.fits_clock.reset_spent(now);
@@ -160,7 +161,7 @@ impl Hold {
         }
     }
 
-    /// Counts the time until `now`; the reason when it is up.
+    /// Counts the time until `now`. Returns the reason if it is up.
     pub fn tick(
         &mut self,
         now: Instant,
@@ -181,12 +182,12 @@ impl Hold {
         }
     }
 
-    /// Whether its time runs.
+    /// Returns true while a clock runs.
     pub fn is_running(&self) -> bool {
         self.fits_clock.is_running() || self.waits_clock.is_running()
     }
 
-    /// Whether nothing would be lost by forgetting it.
+    /// Returns true if the record can be dropped without loss.
     pub fn is_blank(&self) -> bool {
         self.state != HoldState::Expired
             && self.fits_clock.spent().is_zero()

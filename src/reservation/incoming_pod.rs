@@ -1,4 +1,4 @@
-//! The pod that the scheduler asks about: its class, and what a node has left for it.
+//! The pod of a call: its class, and the resources that a node has left for it.
 
 use std::sync::Arc;
 
@@ -12,37 +12,37 @@ use crate::policy::opt_out::is_opted_out;
 use crate::scheduling::host_ports::{HostPort, any_conflict, host_ports};
 use crate::scheduling::resources::{Resources, pod_requests};
 
-/// The label by which the warden's own pods are known in its namespace.
+/// The label of the warden's own pods in its namespace.
 const OWN_LABEL: (&str, &str) = ("app.kubernetes.io/name", "daemonset-warden");
 
-/// The facts about the pod that a call needs, worked out once for all nodes.
+/// The pod of a call, computed once for all nodes.
 #[derive(Debug)]
 pub(super) struct IncomingPod {
     pub(super) uid: Arc<str>,
     pub(super) class: PodClass,
-    /// The node that a daemon pod is for: on no other does it have the rights of one.
+    /// The node that a daemon pod is for. On other nodes it counts as an ordinary pod.
     target: Option<NodeId>,
     pub(super) priority: i32,
     pub(super) requests: Resources,
     host_ports: Box<[HostPort]>,
 }
 
-/// The class of a pod: it decides which holds count against it.
+/// The class of a pod, which decides the holds that count against it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum PodClass {
-    /// A system-critical pod, one that opted out, or the warden's own: nothing is kept from it.
+    /// A system-critical pod, one that opted out, or the warden's own: no hold counts.
     Exempt,
-    /// A pod that the room of daemon pods is kept from.
+    /// Any other pod: holds of the same or higher priority count.
     Ordinary,
-    /// A pod of a real DaemonSet: room is kept only for more important ones.
+    /// A pod of a verified DaemonSet: on its target, holds of higher priority count.
     Daemon(DaemonSetId),
 }
 
-/// The resources of a node beside what is kept there.
+/// The resources of a node that the holds against a pod leave.
 #[derive(Debug)]
 pub(super) struct Remaining {
     pub(super) free: Resources,
-    /// True if the pod asks for host ports that are kept.
+    /// True if the pod asks for host ports that a hold reserves.
     ports_collide: bool,
 }
 
@@ -76,14 +76,14 @@ impl IncomingPod {
         }
     }
 
-    /// Returns true if a hold on this node keeps room from the pod: one that is important enough, and so never its own.
+    /// Returns true if a hold on this node counts against the pod. A daemon pod's own hold never does.
     pub(super) fn is_held_by(&self, node: NodeId, hold: &Hold) -> bool {
         self.class != PodClass::Exempt
             && hold.is_held_against(self.priority, self.daemon_set_on(node).is_some())
     }
 
-    /// Returns what a node has left beside the room that is kept from the pod there, and beside the pods of its own or higher priority
-    /// that preemption makes room for; `None` where no room is kept from it. Assumed pods are not counted.
+    /// Returns the resources that a node has left beside the holds against the pod, and beside the nominated pods of the same or higher
+    /// priority; `None` if no hold counts. Assumed pods are not subtracted.
     pub(super) fn remaining_beside_holds(
         &self,
         reservation: &Reservation,
@@ -103,7 +103,7 @@ impl IncomingPod {
         }
         for pod_id in &node.nominated {
             let pod = cache.pod_by_id(*pod_id);
-            // What is kept for a missing daemon pod is not counted again where preemption makes room for it.
+            // The hold of a nominated daemon pod has been subtracted already.
             let is_reserved = all.iter().any(|hold| hold.pod.pending == Some(*pod_id) && counts(hold))
                 || reservation.assumed.is_assumed_on(&pod.uid, id);
             if pod.uid != self.uid && pod.priority >= self.priority && !is_reserved {

@@ -8,22 +8,22 @@ use crate::scheduling::resources::Resources;
 /// A daemon pod that a node lacks.
 #[derive(Debug, Clone)]
 pub struct MissingDaemonPod {
-    /// The DaemonSet that it is, or will be, a pod of.
+    /// The DaemonSet of the pod.
     pub daemon_set: DaemonSetId,
-    /// The pod, once it exists; only to be looked up while the node is not dirty.
+    /// The pod, once it exists. Look it up only while the node is not dirty: a deleted pod's id is given out again.
     pub pending: Option<PodId>,
     /// The pod's priority.
     pub priority: i32,
     /// The amounts that the pod requests.
     pub need: Resources,
-    /// The amounts to be kept free: `need` less what terminating pods of the DaemonSet still hold on the node.
+    /// The amounts to be reserved: `need` without those that terminating pods of the DaemonSet still hold on the node.
     pub reserved: Resources,
     /// Ports of the host that the pod takes.
     pub host_ports: Box<[HostPort]>,
 }
 
 impl MissingDaemonPod {
-    /// Returns true if a pod that the room for `other` kept off might have room once it is kept for this pod instead.
+    /// Returns true if a pod that was refused for `other` might pass with room reserved for this pod instead.
     pub(super) fn reserves_less_than(&self, other: &Self) -> bool {
         self.priority < other.priority
             || self.reserved.lacks(&other.reserved).is_some()
@@ -32,8 +32,8 @@ impl MissingDaemonPod {
 }
 
 impl Reservation {
-    /// Returns the daemon pods that a node lacks: desired, and none of the DaemonSet is bound that is neither terminal nor
-    /// terminating; or, where updates surge, the new one is not bound yet.
+    /// Returns the daemon pods that a node lacks: one is desired, and none of the DaemonSet is bound that is neither terminal nor
+    /// terminating; or, with surge, the new one is not bound yet.
     pub(super) fn missing_on(&self, cache: &Cache, id: NodeId) -> Vec<MissingDaemonPod> {
         let may_hold = |daemon_set: &&DaemonSetId| self.daemon_sets[**daemon_set].may_hold;
         let holding = self.nodes[id].desired.iter().filter(may_hold);
@@ -75,7 +75,7 @@ fn missing_pod(cache: &Cache, id: NodeId, daemon_set: DaemonSetId) -> Option<Mis
     Some(MissingDaemonPod { daemon_set, pending, priority, need, reserved, host_ports })
 }
 
-/// True if a pod of the DaemonSet is bound to the node to stay.
+/// Returns true if a pod of the DaemonSet is bound to the node and is neither terminal nor terminating.
 pub(super) fn has_landed(cache: &Cache, id: NodeId, daemon_set: DaemonSetId) -> bool {
     let pods = cache.node_if_known(id).into_iter().flat_map(|node| &node.daemon_pods);
     pods.map(|pod| cache.pod_by_id(*pod))

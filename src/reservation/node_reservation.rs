@@ -9,58 +9,58 @@ use crate::cache::DaemonSetId;
 use crate::cache::node_info::NodeInfo;
 use crate::scheduling::resources::Resources;
 
-/// The record of a node; empty for a name without a Node, but for what a call of the scheduler leaves there.
+/// The record of a node. For a name without a Node it holds only the traces of filter calls.
 #[derive(Debug, Default)]
 pub(super) struct NodeReservation {
-    /// True while the node waits to be worked out again.
+    /// True while the node waits for a refresh.
     pub(super) is_dirty: bool,
-    /// True while a hold or a gate is in force: the one thing that a call looks at first.
+    /// True while a hold or a gate is in force. A call reads it first, and nothing else of most nodes' holds and gates.
     pub(super) has_hold_or_gate: bool,
-    /// The highest priority among `desired` of those that may hold; none where there is no Node.
+    /// The highest priority of the desired DaemonSets that may hold; `None` without a Node.
     pub(super) highest_desired_priority: Option<i32>,
-    /// The age of our view of the node.
+    /// The freshness of the cache for this node.
     pub(super) freshness: NodeFreshness,
-    /// The requests of the pod that the scheduler offered the node to although it does not fit in our view.
+    /// The requests of the pod that made the node stale.
     pub(super) offered: Resources,
     /// The time when a pod was last refused here.
     pub(super) last_refused: Option<Instant>,
-    /// DaemonSets that a pod of is to run here and that may hold, or gate.
+    /// The DaemonSets of which a pod is desired here, and that may hold or gate.
     pub(super) desired: Vec<DaemonSetId>,
-    /// Room that is kept here, the most important daemon pod first.
+    /// The holds, the most important daemon pod first.
     pub(super) holds: Vec<Hold>,
-    /// Daemon pods that ordinary pods wait for here.
+    /// The gates.
     pub(super) gates: Vec<Gate>,
 }
 
-/// The age of our view of a node.
+/// The freshness of the cache for one node.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) enum NodeFreshness {
-    /// What the scheduler offered fits what we see.
+    /// Nothing says that the cache is behind.
     #[default]
     Fresh,
-    /// The scheduler has offered the node to a pod that does not fit in what we see, first then.
+    /// The scheduler has offered the node for a pod that does not fit by the cache, at this time first.
     Stale(Instant),
-    /// It has been so for too long: a difference in accounting, not in age.
+    /// It has been stale for too long: the scheduler's sum and the cache's differ for another reason.
     StaleIgnored,
 }
 
-/// For how long a node is refused because our view of it is behind: a difference in accounting must not block it for good.
+/// The time for which a stale node is refused. A difference between the two sums must not block it for good.
 const STALE_TIMEOUT: Duration = Duration::from_secs(2);
 
 impl NodeFreshness {
-    /// True while the node is refused for it.
+    /// Returns true while the node is refused for it.
     pub(super) fn refuses(self, now: Instant) -> bool {
         matches!(self, Self::Stale(since) if now.saturating_duration_since(since) < STALE_TIMEOUT)
     }
 
-    /// True once it has been refused for too long, until that is noted.
+    /// Returns true if the time is up and has not been ended yet.
     pub(super) fn is_over(self, now: Instant) -> bool {
         matches!(self, Self::Stale(_)) && !self.refuses(now)
     }
 }
 
 impl NodeReservation {
-    /// Notes that something has changed: once what the scheduler offered fits in our view, that is not behind any more.
+    /// Ends the staleness if the pod that the scheduler offered now fits by the cache.
     pub(super) fn catch_up(&mut self, node: &NodeInfo) {
         if self.freshness != NodeFreshness::Fresh
             && node.allocatable.has_room_beside(&node.requested, &self.offered)
@@ -69,7 +69,7 @@ impl NodeReservation {
         }
     }
 
-    /// Works out whether a hold or a gate is in force.
+    /// Updates `has_hold_or_gate`.
     pub(super) fn update_has_hold_or_gate(&mut self) {
         self.has_hold_or_gate = self.holds.iter().any(|hold| hold.state == HoldState::Held)
             || self.gates.iter().any(|gate| gate.is_closed);
@@ -92,19 +92,19 @@ impl NodeReservation {
     }
 }
 
-/// The record of a DaemonSet; empty where the id is not given out.
+/// The record of a DaemonSet; empty for an id that is not given out.
 #[derive(Debug, Default)]
 pub(super) struct DaemonSetReservation {
-    /// True if room may be kept for it: its namespace may hold, it is not being deleted and nobody opted out.
+    /// True if room may be reserved for it: its namespace is selected, and it is neither being deleted nor opted out.
     pub(super) may_hold: bool,
-    /// The gate that it asks for, where ordinary pods wait for its pods to be Ready.
+    /// The gate, if ordinary pods wait for its pods to be Ready.
     pub(super) gate: Option<GateKind>,
-    /// The DaemonSet as writes name it, without a node.
+    /// The DaemonSet's names for writes, without a node.
     pub(super) subject: HoldSubject,
 }
 
 impl DaemonSetReservation {
-    /// True if anything is kept from ordinary pods for it: room, or a node where it is not Ready.
+    /// Returns true if it may hold or gate.
     pub(super) fn restricts_nodes(&self) -> bool {
         self.may_hold || self.gate.is_some()
     }

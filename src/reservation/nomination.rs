@@ -1,10 +1,10 @@
 //! Nomination: the scheduler and the autoscalers see the room that is held for a daemon pod.
 //!
-//! A pod with `status.nominatedNodeName` takes room in kube-scheduler's eyes: its requests count on that node against every pod of
-//! its own or lower priority (kubernetes v1.36.3 pkg/scheduler/framework/runtime/framework.go, `addGENominatedPods`), and the
-//! cluster-autoscaler adds it to its simulation (core/podlistprocessor/filter_out_expendable.go, `addPreemptingPodsToSnapshot`).
-//! So a daemon pod that the scheduler has tried and failed, and for which a hold refuses others or would, is nominated to its node:
-//! the others then find another node without asking, or are Unschedulable in the scheduler's own words, and a node is made.
+//! kube-scheduler counts the requests of a pod with `status.nominatedNodeName` on that node, against every pod of the same or lower
+//! priority (kubernetes v1.36.3 pkg/scheduler/framework/runtime/framework.go, `addGENominatedPods`), and the cluster-autoscaler adds the
+//! pod to its simulation (core/podlistprocessor/filter_out_expendable.go, `addPreemptingPodsToSnapshot`). So a daemon pod is nominated to
+//! its node if the scheduler has tried and failed it, and a hold refuses other pods for it or would. The scheduler then places the other
+//! pods on other nodes, or reports them as Unschedulable in its own words, and the autoscaler adds a node.
 //!
 //! ```text
 //!              room is held, an attempt failed               written
@@ -15,9 +15,9 @@
 //!   └─────────────────────────────────────────────────────────────────────┘  │  the hold has ended
 //!   └────────────────────────────────────────────────────────────────────────┘  written
 //! ```
-//! The scheduler clears a nomination with each failed attempt, and that wakes the pods that it kept off; so a pod is nominated
-//! again, at most once in two seconds, and all together within a number and a rate. A nomination that this process did not write is
-//! never touched.
+//! The scheduler clears a nomination with each failed attempt, and that wakes the pods that the nomination kept off. So a pod is nominated
+//! again, at most once in two seconds, and all pods together within a number and a rate. A nomination that this process did not write is
+//! never changed.
 
 mod candidates;
 mod queue;
@@ -37,27 +37,27 @@ use crate::cache::node_info::NodeInfo;
 use crate::cache::{Cache, NodeId, PodId};
 use crate::daemonset::placement::admits;
 
-/// The shortest time between two nominations of one pod. At once was a loop of 80 patches a second: the scheduler's clearing
-/// wakes the pods that the nomination kept off, other nominated ones among them.
+/// The shortest time between two nominations of one pod. Without it there was a loop of 80 patches a second: the scheduler clears the
+/// nomination, which wakes the pods that it kept off, other nominated ones among them.
 const RENOMINATION_INTERVAL: Duration = Duration::from_secs(2);
-/// Pods that this process nominates at once. Each costs the scheduler time with every pod that it places, for it copies the nominated
-/// pods of each node that it looks at; and an event that makes it try them all costs it as many patches, of the 100 that it may send
+/// The most pods that this process nominates at a time. Each costs the scheduler time with every pod that it places, for it copies the
+/// nominated pods of each node that it considers. An event that makes it try them all costs as many patches, of the 100 that it may send
 /// at once by default (docs/scheduler-performance.md, "Nomination").
 pub const NOMINATED_AT_ONCE: usize = 100;
-/// Writes a second, for all pods together: each nomination ends in a failed attempt and a patch of the scheduler, which may send 50 a
+/// Writes a second for all pods together. Each nomination ends in a failed attempt and a patch of the scheduler, which may send 50 a
 /// second by default.
 const WRITES_PER_SECOND: u32 = 25;
-/// The price of a write while the scheduler is placing pods: five a second are left, a tenth of its calls.
+/// The cost of a write while the scheduler is busy: five writes a second are left, a tenth of the scheduler's own rate.
 const COST_WHILE_BUSY: u32 = 5;
-/// Bindings a second from which the scheduler counts as busy.
+/// The bindings a second from which the scheduler counts as busy.
 const BUSY_BINDINGS: u32 = 10;
 /// Writes at once after a quiet time.
 const WRITE_BURST: u32 = 50;
 /// The pause after the apiserver has refused to nominate one pod, such as by an admission policy of the cluster.
 const REFUSED_PAUSE: Duration = Duration::from_secs(60);
-/// Pods that are looked at to find one that a nomination keeps off.
+/// The most pods that are considered to find one that a nomination keeps off.
 const PODS_LOOKED_AT: usize = 256;
-/// The time after which a write without an answer counts as lost; longer than the edge lets one take.
+/// The time after which a write without an answer counts as lost; longer than the timeout of a write.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// The answer to a [`Nomination`].
@@ -72,14 +72,14 @@ pub enum NominationOutcome {
     Outdated,
     /// The apiserver refused it for good.
     Refused,
-    /// There was no answer, or one that says nothing of this pod.
+    /// There was no answer, or one that is not about this pod.
     Unknown,
 }
 
 /// The nominations of this process.
 #[derive(Debug)]
 pub struct Nominations {
-    /// Pods that were nominated lately, or are now, by UID.
+    /// The pods that are nominated or were lately, by UID.
     records: HashMap<Arc<str>, NominationRecord>,
     queue: NominationQueue,
     bucket: TokenBucket,
@@ -92,7 +92,7 @@ pub struct Nominations {
 struct NominationRecord {
     node: NodeId,
     state: NominationState,
-    /// No write before that.
+    /// The time of the next write at the earliest.
     not_before: Instant,
 }
 
@@ -127,7 +127,7 @@ impl Default for Nominations {
 }
 
 impl Nominations {
-    /// The number of pods that are nominated by this process.
+    /// The number of pods that this process has nominated.
     pub fn len(&self) -> usize {
         let is_ours = |record: &&NominationRecord| {
             !matches!(record.state, NominationState::Idle | NominationState::Setting { .. })
@@ -135,17 +135,17 @@ impl Nominations {
         self.records.values().filter(is_ours).count()
     }
 
-    /// True while this process nominates no pod.
+    /// Returns true if this process has nominated no pod.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The number of pods that could be nominated now and are not.
+    /// The number of pods that could be nominated now and are not yet.
     pub fn waiting(&self) -> usize {
         self.queue.pods
     }
 
-    /// True if nothing is remembered of any pod or node.
+    /// Returns true if no pod or node is recorded.
     #[cfg(test)]
     pub fn remembers_nothing(&self) -> bool {
         let NominationQueue { due, paused, places, pods } = &self.queue;
@@ -162,7 +162,7 @@ impl Nominations {
         self.queue.put(id, None);
     }
 
-    /// Records a pod as the watch brings it: a nomination that somebody else changed is not ours any more.
+    /// Updates a record for a pod that changed: a nomination that another client changed is not this process's any more.
     pub fn observe(&mut self, uid: &str, nominated: Option<NodeId>, resource_version: Option<&str>) {
         let Some(record) = self.records.get_mut(uid) else { return };
         if let NominationState::Set { over } | NominationState::Clearing { over, .. } = &record.state
@@ -173,19 +173,18 @@ impl Nominations {
         }
     }
 
-    /// Records that a pod was bound: that is how busy the scheduler is.
+    /// Counts a binding, to measure how busy the scheduler is.
     pub fn note_binding(&mut self, now: Instant) {
         self.bindings.note(now);
     }
 
-    /// Takes what one write costs; false when that is not there.
+    /// Takes the cost of one write from the bucket; false if there is too little.
     fn take(&mut self, now: Instant) -> bool {
         let cost = if self.bindings.in_a_second(now) >= BUSY_BINDINGS { COST_WHILE_BUSY } else { 1 };
         self.bucket.take(cost, now)
     }
 
-    /// Ends writes without an answer, and drops records that say nothing any more. Returns the number of pods that are nominated, or
-    /// about to be.
+    /// Ends writes without an answer, and drops idle records. Returns the number of pods that are nominated, or about to be.
     fn expire(&mut self, now: Instant) -> usize {
         for record in self.records.values_mut() {
             record.state = match std::mem::replace(&mut record.state, NominationState::Idle) {
@@ -206,7 +205,7 @@ impl RecentBindings {
         self.count = self.count.saturating_add(1);
     }
 
-    /// The larger of the two, so that a second that has just begun does not look idle.
+    /// Returns the larger number, so that a second that has just begun does not count as idle.
     fn in_a_second(&mut self, now: Instant) -> u32 {
         self.roll(now);
         self.count.max(self.before)
@@ -224,15 +223,15 @@ impl RecentBindings {
 }
 
 impl Reservation {
-    /// Says whether the apiserver lets this process patch pods/status; without that right nothing is nominated.
+    /// Permits nominations, or forbids them if the apiserver does not let this process patch pods/status.
     pub fn permit_nomination(&mut self, is_permitted: bool) {
         self.nominations.is_permitted = is_permitted;
     }
 
-    /// Decides which pods are nominated now, and which nominations are taken back: effects for the edge to write. Returns the number
-    /// of pods that had to be left out, counted once in two seconds.
+    /// Decides the nominations to write and those to take back, see [`Reservation::take_writes`]. Returns the number of pods that were left
+    /// out for want of rate, counted once in two seconds.
     ///
-    /// Call it on each tick, and only while the view of the cluster is fresh.
+    /// Call it on each tick, and only while the cache is fresh.
     pub fn nominate(&mut self, cache: &Cache, now: Instant) -> usize {
         if !self.policy.reservation.nominates()
             || !self.nominations.is_permitted
@@ -258,13 +257,13 @@ impl Reservation {
                 self.write_nomination(cache, pod, node, Some(name), now);
                 nominated += 1;
             }
-            // Out of the way of the others: its pods are under way, or it was not due after all.
+            // The node leaves its place at the front: its pods are being written, or none was due after the refresh.
             self.enqueue_nominations(cache, node, now);
         }
         0
     }
 
-    /// Records the answer to a write. One to another write than the last is ignored: the watch has the last word then.
+    /// Records the answer to a write. The answer to an earlier write than the last is ignored, for the watch brings the pod.
     pub fn nomination_done(
         &mut self,
         cache: &Cache,
@@ -281,7 +280,7 @@ impl Reservation {
         record.state = match std::mem::replace(&mut record.state, NominationState::Idle) {
             NominationState::Setting { over: asked, .. } if asked == *over && nomination.node.is_some() => {
                 match outcome {
-                    // Unless the view has gone past the write: then it may have been cleared and set by others since.
+                    // If the cache has a later version, others may have cleared and set the nomination since.
                     NominationOutcome::Written { resource_version }
                         if seen.is_some_and(|seen| seen == *over || *seen == **resource_version) =>
                     {
@@ -303,8 +302,8 @@ impl Reservation {
         self.enqueue_nominations(cache, node, now);
     }
 
-    /// Gives a node its place among those to nominate on. The node must have been worked out. Call it then, and when one of its
-    /// holds has refused a pod for the first time.
+    /// Updates a node's place in the queue. Call it after a refresh of the node, and when one of its holds has refused a pod for the first
+    /// time.
     pub(super) fn enqueue_nominations(&mut self, cache: &Cache, id: NodeId, now: Instant) {
         if !self.policy.reservation.nominates() {
             return;
@@ -329,9 +328,9 @@ impl Reservation {
         self.nominations.queue.put(id, place);
     }
 
-    /// The time at which a pod may be nominated to a node; `None` for at once.
+    /// Returns the time at which a pod may be nominated to a node; `None` for now.
     fn due_at(&self, cache: &Cache, pod: PodId, id: NodeId, now: Instant) -> Option<Instant> {
-        // The view of this node is behind the scheduler's, so its hold may be over already.
+        // The cache is behind for this node, so its hold may have ended already.
         if self.nodes[id].freshness.refuses(now) {
             return Some(now + RENOMINATION_INTERVAL);
         }
@@ -351,7 +350,7 @@ impl Reservation {
         due.map(|candidate| candidate.pod).collect()
     }
 
-    /// Takes back what this process nominated where the hold has ended, or keeps a daemon pod out that would land without it.
+    /// Takes back the nominations of this process whose hold has ended, or that keep out a daemon pod which would land without them.
     fn take_back_nominations(&mut self, cache: &Cache, now: Instant) {
         let mut ours: BTreeMap<NodeId, Vec<Arc<str>>> = BTreeMap::new();
         for (uid, record) in &self.nominations.records {
@@ -367,7 +366,7 @@ impl Reservation {
                 let Some(pod_id) = cache.pod_id(&uid) else { continue };
                 let pod = cache.pod_by_id(pod_id);
                 let is_over = !standing.contains(&pod_id) && pod.nominated == Some(id);
-                // Nobody's pod any more: it was orphaned, and only the scheduler can tell what it needs.
+                // The pod was orphaned: it is no daemon pod any more.
                 if pod.failed_version().is_none() {
                     self.nominations.forget(&uid);
                 } else if is_over && !is_preempting_on(cache, id, pod.priority) && self.nominations.take(now)
@@ -378,8 +377,8 @@ impl Reservation {
         }
     }
 
-    /// Lets the time of holds run while the scheduler refuses pods in our place: nobody asks us about a node where it counts the
-    /// nominated pod.
+    /// Lets the time of holds run while the scheduler itself keeps pods off: it does not call the extender for a node where the nominated pod
+    /// leaves no room.
     fn let_holds_end(&mut self, cache: &Cache, now: Instant) {
         let ours = self.nominations.records.iter();
         let ours = ours.filter(|(_, record)| matches!(record.state, NominationState::Set { .. }));
@@ -439,8 +438,8 @@ impl Reservation {
     }
 }
 
-/// The UID of a pod that the scheduler keeps off a node for the sake of a nominated pod: it was tried and failed, the nominated pod
-/// stands before it, and it would fit on the node without that.
+/// Returns the UID of a pod that the scheduler keeps off a node because of the nominated pod: the scheduler has tried and failed it, its
+/// priority is not higher, and it would fit without the nominated pod.
 fn kept_off_by(cache: &Cache, hold: &Hold, state: &NodeInfo) -> Option<Arc<str>> {
     let node = state.node.as_ref()?;
     let mut beside = state.requested.clone();
@@ -454,8 +453,8 @@ fn kept_off_by(cache: &Cache, hold: &Hold, state: &NodeInfo) -> Option<Arc<str>>
     kept_off.next().map(|pod| pod.uid.clone())
 }
 
-/// True while pods of lower priority are leaving the node: the scheduler may preempt there for the nominated pod, and then the
-/// nomination is the scheduler's as much as ours.
+/// Returns true while pods of lower priority are leaving the node. The scheduler may be preempting there for the nominated pod, and then
+/// it needs the nomination.
 fn is_preempting_on(cache: &Cache, id: NodeId, priority: i32) -> bool {
     let mut pods = cache.node_by_id(id).pods.iter().map(|pod| cache.pod_by_id(*pod));
     pods.any(|pod| pod.is_terminating && pod.priority < priority)

@@ -1,4 +1,4 @@
-//! The changes of the cache, taken up in the order of its events.
+//! The effects of changes of the cache on the reservation, in the order of the events.
 
 use std::time::Instant;
 
@@ -12,7 +12,7 @@ use crate::cache::daemonset_info::DaemonSetInfo;
 use crate::cache::{Cache, DaemonSetId, NodeId};
 
 impl Reservation {
-    /// Takes up the `changes` of the cache. Call it after each event, before anything else is asked.
+    /// Handles the `changes` of the cache. Call it after each event and before any call; [`super::View::observe`] does.
     pub fn observe(&mut self, cache: &Cache, changes: Vec<Change>, now: Instant) {
         self.cover(cache);
         for change in changes {
@@ -78,7 +78,7 @@ impl Reservation {
         }
     }
 
-    /// Puts down what a DaemonSet may do and how writes name it.
+    /// Sets the record of a DaemonSet.
     fn put_daemon_set(&mut self, cache: &Cache, id: DaemonSetId, info: &DaemonSetInfo) {
         let metadata = &info.daemon_set.metadata;
         let row = DaemonSetReservation {
@@ -114,7 +114,7 @@ impl Reservation {
         }
     }
 
-    /// Ends what is kept for a DaemonSet that is gone, while its record can still name it.
+    /// Ends the holds and gates of a DaemonSet that was deleted, while its record still names it for the Events.
     fn forget_daemon_set(&mut self, cache: &Cache, id: DaemonSetId, now: Instant) {
         let Some(row) = self.daemon_sets.get_mut(id) else { return };
         (row.may_hold, row.gate) = (false, None);
@@ -127,7 +127,7 @@ impl Reservation {
         self.daemon_sets[id] = DaemonSetReservation::default();
     }
 
-    /// Ends all that is kept on a node and forgets what was spent: the next Node of the name is another.
+    /// Ends all holds and gates of a deleted Node. The time that was spent is dropped, for the next Node of the name is another.
     fn end_all_on(&mut self, cache: &Cache, id: NodeId, node: &Node, now: Instant) {
         let row = &mut self.nodes[id];
         row.gates.clear();
@@ -135,7 +135,7 @@ impl Reservation {
         row.highest_desired_priority = None;
         row.has_hold_or_gate = false;
         for hold in std::mem::take(&mut row.holds) {
-            // No room comes free by it, so nobody is woken.
+            // No room is freed, so no pod is woken.
             if hold.state == HoldState::Held {
                 let subject = self.hold_subject(node, hold.pod.daemon_set, hold.has_refused);
                 self.writes.push(ClusterWrite::HoldEnded(subject, EndReason::NodeGone));

@@ -1,7 +1,8 @@
-//! Which nodes a preemption may empty, as `/scheduler/preempt` answers.
+//! The preemption verb: the candidate nodes of a `/scheduler/preempt` call that are dropped.
 //!
-//! The scheduler proposes nodes with the victims that it would pick there. A node is left as it is or dropped, never changed:
-//! a victim that the scheduler did not pick, or one of another node, would end its attempt (kubernetes v1.36.3 pkg/scheduler/extender.go `convertToVictims`).
+//! The scheduler proposes nodes with the victims that it would pick there. A node is kept as it is or dropped, never changed: a victim
+//! that the scheduler did not pick, or one of another node, would end its attempt (kubernetes v1.36.3 pkg/scheduler/extender.go
+//! `convertToVictims`).
 
 use std::time::Instant;
 
@@ -15,19 +16,19 @@ use crate::api::pod::Pod;
 use crate::cache::Cache;
 use crate::policy::ProtectDaemonPods;
 
-/// Why a node is dropped.
+/// The reason for which a candidate is dropped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Enum, IntoStaticStr, VariantNames)]
 #[strum(serialize_all = "snake_case")]
 pub enum PreemptionReason {
-    /// The daemon pod's terminating predecessor will leave it enough room: nobody need go (kubernetes#102382).
+    /// The daemon pod's terminating predecessor will leave it enough room, so no pod need be evicted (kubernetes#102382).
     PredecessorLeaves,
-    /// The preemptor would end up in room that is kept for a missing daemon pod.
+    /// The preemptor would take the room of a missing daemon pod.
     Reserved,
-    /// A daemon pod would have to go (kubernetes#141227).
+    /// A daemon pod would be evicted (kubernetes#141227).
     DaemonPodVictim,
 }
 
-/// One call of the scheduler, with the pod that preempts taken up once for all candidates.
+/// One preemption call of the scheduler, with the facts about the preemptor for all candidates.
 #[derive(Debug)]
 pub struct PreemptionCall<'c> {
     reservation: &'c mut Reservation,
@@ -37,7 +38,7 @@ pub struct PreemptionCall<'c> {
 }
 
 impl Reservation {
-    /// Takes up a pod that is about to preempt others.
+    /// Begins a call for a pod that is about to preempt others.
     pub fn begin_preemption<'c>(
         &'c mut self,
         cache: &'c Cache,
@@ -50,13 +51,13 @@ impl Reservation {
 }
 
 impl PreemptionCall<'_> {
-    /// Returns true if the pod with this UID is a real daemon pod: its DaemonSet exists, with that UID, and selects it.
+    /// Returns true if the pod with this UID is a verified daemon pod: its DaemonSet exists, with that UID, and selects it.
     fn is_daemon_pod(&self, uid: &str) -> bool {
         let daemon = self.cache.pod(uid).and_then(|pod| pod.daemon.as_ref());
         daemon.is_some_and(|daemon| daemon.daemon_set.is_some())
     }
 
-    /// Returns true if the preemptor would still be refused on the node, for room that is kept there, once the victims have left.
+    /// Returns true if a hold would still refuse the preemptor on the node once the victims have left.
     fn would_take_reserved<'v>(&mut self, node: &str, victims: impl Iterator<Item = &'v str>) -> bool {
         if self.pod.class == PodClass::Exempt {
             return false;
@@ -71,8 +72,8 @@ impl PreemptionCall<'_> {
         remaining.lacks_room_for(&self.pod)
     }
 
-    /// Returns true if the preemptor, a daemon pod, will fit on the node as soon as pods of its own DaemonSet that are terminating
-    /// have gone: then nobody has to be evicted for it (kubernetes#102382).
+    /// Returns true if the preemptor is a daemon pod that will fit on the node as soon as terminating pods of its own DaemonSet have left,
+    /// so that no pod need be evicted (kubernetes#102382).
     fn predecessor_leaves_room(&self, node: &str) -> bool {
         let PodClass::Daemon(daemon_set) = self.pod.class else { return false };
         let Some((_, state)) = self.cache.node(node) else { return false };
@@ -105,12 +106,12 @@ struct CandidateFacts {
     has_daemon_pod: bool,
     /// The preemptor has a terminating predecessor there that leaves it enough room.
     predecessor_leaves_room: bool,
-    /// The preemptor would take room that is kept for another.
+    /// The preemptor would take the room of a missing daemon pod.
     takes_reserved: bool,
 }
 
-/// Returns for each of `candidates` the reason for which it is dropped; `None` for those that stay. Without a `call`, that is without
-/// a cluster to look at, all stay.
+/// Returns for each of `candidates` the reason for which it is dropped; `None` for those that stay. Without a `call`, for want of a cache,
+/// all stay.
 pub fn filter_candidates(
     protection: ProtectDaemonPods,
     call: Option<&mut PreemptionCall<'_>>,
@@ -129,7 +130,7 @@ fn decide(
     let own_reason = |facts: &CandidateFacts| match preemptor {
         PodClass::Exempt => None,
         PodClass::Daemon(_) if facts.predecessor_leaves_room => Some(PreemptionReason::PredecessorLeaves),
-        // Also without victims: filter would refuse the node in the end.
+        // Also without victims, for the filter call would refuse the node in the end.
         PodClass::Daemon(_) | PodClass::Ordinary => {
             facts.takes_reserved.then_some(PreemptionReason::Reserved)
         }
@@ -138,7 +139,7 @@ fn decide(
     let is_spared = match protection {
         _ if preemptor != PodClass::Ordinary => false,
         ProtectDaemonPods::Never => false,
-        // Another candidate will do.
+        // Only if another candidate is left.
         ProtectDaemonPods::PreferOthers => {
             let mut pairs = reasons.iter().zip(candidates);
             pairs.any(|(reason, facts)| reason.is_none() && !facts.has_daemon_pod)
@@ -166,7 +167,7 @@ pub fn count(verdicts: &[Option<PreemptionReason>]) -> EnumMap<PreemptionReason,
 mod tests {
     use super::*;
 
-    /// Daemon pods are those whose UID starts with `d`; nodes say by a letter what is true of them.
+    /// Returns the reasons. UIDs of daemon pods start with `d`; the letters `p` and `k` in a node's name stand for its facts.
     fn verdicts(
         protection: ProtectDaemonPods,
         preemptor: PodClass,
@@ -191,7 +192,7 @@ mod tests {
         assert_eq!(verdicts(PreferOthers, Ordinary, mixed), [DAEMON, None, DAEMON]);
         assert_eq!(verdicts(Always, Ordinary, mixed), [DAEMON, None, DAEMON]);
         assert_eq!(verdicts(Never, Ordinary, mixed), [None, None, None]);
-        // Nothing else will do: the list is not emptied.
+        // No other candidate is left, so the list is not emptied.
         let daemons: &[(_, &[_])] = &[("1", &["a", "d1"]), ("3", &["d2"])];
         assert_eq!(verdicts(PreferOthers, Ordinary, daemons), [None, None]);
         assert_eq!(verdicts(Always, Ordinary, daemons), [DAEMON, DAEMON]);

@@ -1,4 +1,4 @@
-//! What has changed on a node is worked out once, between the event and the next call of the scheduler.
+//! The refresh of dirty nodes: holds are computed once after an event, so that a call of the scheduler only reads them.
 
 use std::time::Instant;
 
@@ -10,12 +10,12 @@ use super::missing::{MissingDaemonPod, has_landed};
 use crate::cache::{Cache, DaemonSetId, NodeId};
 
 impl Reservation {
-    /// Works out every node that has changed.
+    /// Refreshes all dirty nodes.
     pub fn refresh_all(&mut self, cache: &Cache, now: Instant) {
         while self.refresh_some(cache, usize::MAX, now) {}
     }
 
-    /// Works out at most `limit` nodes that have changed; returns true if any are left. Callers that hold a lock let go of it between.
+    /// Refreshes at most `limit` dirty nodes. Returns true if any are left, so that a caller can release its lock in between.
     pub fn refresh_some(&mut self, cache: &Cache, limit: usize, now: Instant) -> bool {
         for _ in 0..limit {
             match self.dirty.pop() {
@@ -26,9 +26,9 @@ impl Reservation {
         !self.dirty.is_empty()
     }
 
-    /// Works out one node, if it has changed.
+    /// Refreshes a node if it is dirty.
     pub(super) fn refresh(&mut self, cache: &Cache, id: NodeId, now: Instant) {
-        // The name may have been forgotten since it was marked, and its id given away.
+        // The node may have been forgotten since it was marked, and its id given to another.
         if !std::mem::replace(&mut self.nodes[id].is_dirty, false) || cache.node_if_known(id).is_none() {
             return;
         }
@@ -44,7 +44,7 @@ impl Reservation {
 
     fn refresh_holds(&mut self, cache: &Cache, id: NodeId, now: Instant) {
         let mut missing = self.missing_on(cache, id);
-        // The most important first; among equals the order must not change from one time to the next.
+        // The most important first. The order of equal priorities must be the same in each refresh.
         missing.sort_by(|a, b| {
             let uid = |daemon: &MissingDaemonPod| &self.daemon_sets[daemon.daemon_set].subject.uid;
             b.priority.cmp(&a.priority).then_with(|| uid(a).cmp(uid(b)))
@@ -71,7 +71,7 @@ impl Reservation {
             kept.push(hold);
         }
         self.decide_holds(cache, id, &mut kept, now);
-        // What is left is not missing any more: landed, or not desired.
+        // The other holds are for pods that are not missing any more: landed, or not desired.
         for mut hold in holds {
             let landed = has_landed(cache, id, hold.pod.daemon_set);
             if hold.state == HoldState::Held {
@@ -92,7 +92,7 @@ impl Reservation {
         }
     }
 
-    /// Decides which of the holds for missing pods are in force: those whose pod can fit, and whose time is not up.
+    /// Sets the state of the holds of missing pods: `Held` if the pod can fit, unless the time is up. Expired holds take no room from others.
     fn decide_holds(&mut self, cache: &Cache, id: NodeId, holds: &mut [Hold], now: Instant) {
         let counted = holds.iter().filter(|hold| hold.state != HoldState::Expired).map(|hold| &hold.pod);
         let mut feasibility = feasibility_on(cache, id, &counted.collect::<Vec<_>>()).into_iter();
@@ -114,7 +114,7 @@ impl Reservation {
         }
     }
 
-    /// Records that a pod was refused for a hold for the first time: from then on others are expected.
+    /// Handles that a hold has refused a pod for the first time, after which more such pods are expected.
     pub(super) fn begin_refusing(
         &mut self,
         cache: &Cache,
@@ -129,7 +129,7 @@ impl Reservation {
         self.enqueue_nominations(cache, id, now);
     }
 
-    /// Records that a hold that was in force is over, and wakes those that it kept off.
+    /// Handles the end of a hold that was `Held`, and wakes the pods that it refused.
     pub(super) fn end_hold(
         &mut self,
         cache: &Cache,
@@ -144,11 +144,11 @@ impl Reservation {
             self.writes.push(ClusterWrite::HoldEnded(subject, reason));
         }
         match reason {
-            // This comes with an event of the cluster, which wakes the refused pods unless they were tried before we saw it.
+            // The binding is an event that makes the scheduler try the refused pods, unless it did so before the watch brought the event.
             EndReason::Landed => self.room_freed(cache, id, now),
-            // No room comes free by it.
+            // No room is freed.
             EndReason::NodeGone => {}
-            // What is no longer desired may come of a DaemonSet or a namespace, and the scheduler does not look at those.
+            // The scheduler does not watch DaemonSets and namespaces, and time is no event.
             EndReason::NotWanted | EndReason::CannotFit | EndReason::HoldTimeout | EndReason::WaitTimeout => {
                 self.wake(cache, id);
             }
@@ -156,7 +156,7 @@ impl Reservation {
     }
 }
 
-/// Works out what can become of `missing`, which are in order.
+/// Returns the feasibility of `missing`, which are in order.
 fn feasibility_on(cache: &Cache, id: NodeId, missing: &[&MissingDaemonPod]) -> Vec<Feasibility> {
     let state = cache.node_by_id(id);
     let bound = state.pods.iter().map(|pod| cache.pod_by_id(*pod)).map(|pod| BoundPod {

@@ -1,4 +1,4 @@
-//! Which daemons ordinary pods wait for on a node, worked out once after each change.
+//! The refresh of a node's gates.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -46,7 +46,7 @@ impl Reservation {
             }
             kept.push(gate);
         }
-        // What is left is not wanted: its record is kept for what it has spent, as a hold's.
+        // The other gates are not desired any more. Their records stay for the time that was spent, as those of holds.
         for mut gate in gates.into_iter().filter(|gate| !gate.is_blank() || gate.is_closed) {
             gate.suspend(now);
             if !gate.is_blank() {
@@ -56,7 +56,7 @@ impl Reservation {
         let is_closed = kept.iter().any(|gate| gate.is_closed);
         self.nodes[id].gates = kept;
         if was_closed && !is_closed {
-            // A pod that has become Ready is an event of the cluster; that nothing is waited for any more need not be.
+            // A pod that becomes Ready is an event for the scheduler; the end of a gate for another reason is not.
             if any_is_ready { self.room_freed(cache, id, now) } else { self.wake(cache, id) }
         }
     }

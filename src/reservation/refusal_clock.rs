@@ -1,12 +1,12 @@
-//! How long a hold or a gate has been in somebody's way.
+//! The time for which a hold or a gate has kept pods waiting.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Adds up the time in which something is refused.
+/// A clock that runs while a refused pod waits.
 ///
-/// It runs from a refusal on for as long as the pod that was refused last is still waiting: time in which nobody waits does
-/// not count. A refused pod is tried again at every event of the cluster, so a single refused_pod is enough.
+/// It runs from a refusal until the pod that was refused last does not wait any more. The scheduler tries a refused pod again at every
+/// event, so one pod is enough.
 #[derive(Debug, Clone, Default)]
 pub struct RefusalClock {
     refused_pod: Option<RefusedPod>,
@@ -20,18 +20,18 @@ struct RefusedPod {
     counted_until: Instant,
 }
 
-/// A pod may be offered to us before our own watch has told us of it.
+/// The time for which a pod that the watch has not brought yet counts as waiting.
 const UNKNOWN_POD_GRACE: Duration = Duration::from_secs(5);
 
 impl RefusalClock {
-    /// A pod was refused.
+    /// Records a refusal, which starts the clock.
     pub fn record_refusal(&mut self, uid: &Arc<str>, now: Instant) {
         self.count(now);
         self.refused_pod = Some(RefusedPod { uid: uid.clone(), refused_at: now, counted_until: now });
     }
 
-    /// Counts the time until `now` and stops when nobody waits any more. `is_waiting` says of a pod whether it exists and is
-    /// not bound; `None` when it is not known.
+    /// Counts the time until `now`, and stops if the pod does not wait any more. `is_waiting` returns true for the UID of a pod that exists and
+    /// is not bound; `None` if it is not known.
     pub fn tick(&mut self, now: Instant, is_waiting: impl Fn(&str) -> Option<bool>) {
         let Some(refused_pod) = &self.refused_pod else { return };
         let waits = match is_waiting(&refused_pod.uid) {
@@ -44,30 +44,30 @@ impl RefusalClock {
         }
     }
 
-    /// What it has added up to.
+    /// Returns the time counted so far.
     pub fn spent(&self) -> Duration {
         self.spent
     }
 
-    /// Whether somebody waits.
+    /// Returns true while a refused pod waits.
     pub fn is_running(&self) -> bool {
         self.refused_pod.is_some()
     }
 
-    /// What is refused from here on is refused for another reason: counts the time until `now` and gives the refused_pod away,
-    /// for the clock of that reason. What was spent stays spent, so that a reason that comes and goes is not waited for anew.
+    /// Counts the time until `now`, and lets `to` run on from there with the same pod. The time counted so far is kept, so that a reason that
+    /// comes and goes does not give the time again.
     pub fn continue_as(&mut self, to: &mut Self, now: Instant) {
         self.count(now);
         to.refused_pod = self.refused_pod.take();
     }
 
-    /// Nothing is refused any more: stops.
+    /// Counts the time until `now`, and stops.
     pub fn stop(&mut self, now: Instant) {
         self.count(now);
         self.refused_pod = None;
     }
 
-    /// Forgets what was spent; whoever waits, waits on.
+    /// Sets the counted time to zero. A running clock runs on.
     pub fn reset_spent(&mut self, now: Instant) {
         self.count(now);
         self.spent = Duration::ZERO;

@@ -59,20 +59,20 @@ mod tests {
     use crate::reservation::cluster_write::ClusterWrite;
     use crate::reservation::filter_reason::FilterReason;
 
-    /// A cluster with a node and a DaemonSet that wants no pod there, so that no room is reserved.
-    fn cluster(now: Instant) -> View {
+    /// A view with a node and a DaemonSet that wants no pod there, so that no room is reserved.
+    fn view(now: Instant) -> View {
         let object = |text: &str| serde_json::from_str(text).unwrap();
-        let mut cluster = View::new(Arc::new(Policy::default()), None);
-        cluster.cache.apply_namespace(serde_json::from_str(r#"{"metadata":{"name":"ns"}}"#).unwrap());
-        cluster.cache.apply_daemon_set(
+        let mut view = View::new(Arc::new(Policy::default()), None);
+        view.cache.apply_namespace(serde_json::from_str(r#"{"metadata":{"name":"ns"}}"#).unwrap());
+        view.cache.apply_daemon_set(
             "apps",
             object(r#"{"apiVersion":"apps/v1","kind":"DaemonSet","metadata":{"name":"d","namespace":"ns","uid":"d"},"spec":{"selector":{"matchLabels":{"app":"d"}},"template":{"metadata":{"labels":{"app":"d"}},"spec":{"nodeSelector":{"none":"here"},"containers":[]}}}}"#),
         );
         let node = r#"{"metadata":{"name":"n","uid":"n"},"status":{"allocatable":{"cpu":"4","pods":"10"}}}"#;
-        cluster.cache.apply_node(serde_json::from_str(node).unwrap());
-        cluster.observe(now);
-        cluster.reservation.refresh_all(&cluster.cache, now);
-        cluster
+        view.cache.apply_node(serde_json::from_str(node).unwrap());
+        view.observe(now);
+        view.reservation.refresh_all(&view.cache, now);
+        view
     }
 
     fn ask(View { cache, reservation }: &mut View, priority: i32, now: Instant) -> Option<FilterReason> {
@@ -89,53 +89,53 @@ mod tests {
     #[test]
     fn waits_while_stale_and_is_woken_after() {
         let now = Instant::now();
-        let mut cluster = cluster(now);
-        assert_eq!(ask(&mut cluster, 0, now), None);
-        cluster.reservation.observe_freshness(&cluster.cache, CacheFreshness::Stale { since: now });
-        assert_eq!(ask(&mut cluster, 0, now), Some(FilterReason::StaleCache));
-        assert_eq!(ask(&mut cluster, 1, now), None, "more important than any daemon");
-        assert_eq!(ask(&mut cluster, 0, now), Some(FilterReason::StaleCache));
-        assert!(cluster.reservation.take_writes().is_empty());
-        cluster.reservation.observe_freshness(&cluster.cache, CacheFreshness::Fresh);
-        assert_eq!(cluster.reservation.take_writes(), [ClusterWrite::Wake("n".into())]);
-        assert_eq!(ask(&mut cluster, 0, now), None);
+        let mut view = view(now);
+        assert_eq!(ask(&mut view, 0, now), None);
+        view.reservation.observe_freshness(&view.cache, CacheFreshness::Stale { since: now });
+        assert_eq!(ask(&mut view, 0, now), Some(FilterReason::StaleCache));
+        assert_eq!(ask(&mut view, 1, now), None, "more important than any daemon");
+        assert_eq!(ask(&mut view, 0, now), Some(FilterReason::StaleCache));
+        assert!(view.reservation.take_writes().is_empty());
+        view.reservation.observe_freshness(&view.cache, CacheFreshness::Fresh);
+        assert_eq!(view.reservation.take_writes(), [ClusterWrite::Wake("n".into())]);
+        assert_eq!(ask(&mut view, 0, now), None);
     }
 
     #[test]
     fn does_not_wait_for_good() {
         let now = Instant::now();
-        let mut cluster = cluster(now);
-        cluster.reservation.observe_freshness(&cluster.cache, CacheFreshness::Stale { since: now });
+        let mut view = view(now);
+        view.reservation.observe_freshness(&view.cache, CacheFreshness::Stale { since: now });
         assert_eq!(
-            ask(&mut cluster, 0, now + STALE_REFUSAL_TIMEOUT),
+            ask(&mut view, 0, now + STALE_REFUSAL_TIMEOUT),
             Some(FilterReason::StaleCache),
             "time runs from the first refusal"
         );
         let over = now + STALE_REFUSAL_TIMEOUT * 2;
-        cluster.reservation.tick(&cluster.cache, over);
-        assert_eq!(cluster.reservation.take_writes(), [ClusterWrite::Wake("n".into())]);
-        assert_eq!(ask(&mut cluster, 0, over), None);
-        cluster.reservation.tick(&cluster.cache, over);
-        assert!(cluster.reservation.take_writes().is_empty());
+        view.reservation.tick(&view.cache, over);
+        assert_eq!(view.reservation.take_writes(), [ClusterWrite::Wake("n".into())]);
+        assert_eq!(ask(&mut view, 0, over), None);
+        view.reservation.tick(&view.cache, over);
+        assert!(view.reservation.take_writes().is_empty());
     }
 
     #[test]
     fn waits_once_more_when_the_server_is_back() {
         let now = Instant::now();
-        let mut cluster = cluster(now);
-        cluster.reservation.observe_freshness(&cluster.cache, CacheFreshness::Stale { since: now });
-        cluster.reservation.observe_freshness(&cluster.cache, CacheFreshness::CatchingUp);
-        assert_eq!(ask(&mut cluster, 0, now), Some(FilterReason::StaleCache));
+        let mut view = view(now);
+        view.reservation.observe_freshness(&view.cache, CacheFreshness::Stale { since: now });
+        view.reservation.observe_freshness(&view.cache, CacheFreshness::CatchingUp);
+        assert_eq!(ask(&mut view, 0, now), Some(FilterReason::StaleCache));
         for (at, expected) in [(1, Some(FilterReason::StaleCache)), (2, None)] {
             let over = now + STALE_REFUSAL_TIMEOUT * at;
-            cluster.reservation.tick(&cluster.cache, over);
-            assert_eq!(ask(&mut cluster, 0, over), None);
-            cluster.reservation.take_writes();
-            cluster.reservation.observe_freshness(&cluster.cache, CacheFreshness::CatchingUp);
-            assert_eq!(ask(&mut cluster, 0, over), expected, "only once");
+            view.reservation.tick(&view.cache, over);
+            assert_eq!(ask(&mut view, 0, over), None);
+            view.reservation.take_writes();
+            view.reservation.observe_freshness(&view.cache, CacheFreshness::CatchingUp);
+            assert_eq!(ask(&mut view, 0, over), expected, "only once");
         }
-        cluster.reservation.observe_freshness(&cluster.cache, CacheFreshness::Fresh);
-        cluster.reservation.observe_freshness(&cluster.cache, CacheFreshness::Stale { since: now });
-        assert_eq!(ask(&mut cluster, 0, now), Some(FilterReason::StaleCache), "another time");
+        view.reservation.observe_freshness(&view.cache, CacheFreshness::Fresh);
+        view.reservation.observe_freshness(&view.cache, CacheFreshness::Stale { since: now });
+        assert_eq!(ask(&mut view, 0, now), Some(FilterReason::StaleCache), "another time");
     }
 }

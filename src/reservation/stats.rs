@@ -1,18 +1,18 @@
-//! The numbers of holds, gates and pods that the metrics show.
+//! Counts of holds, gates and pods for the metrics.
 
 use super::Reservation;
 use super::hold::HoldState;
 
-/// Numbers of holds, gates and pods.
+/// Counts of holds, gates and pods.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ReservationStats {
-    /// Pairs of a DaemonSet and a node for which room is kept.
+    /// Holds in force, one for each DaemonSet and node.
     pub holds: usize,
-    /// Pairs of a DaemonSet and a node where ordinary pods wait for the daemon pod to be Ready.
+    /// Closed gates, one for each DaemonSet and node.
     pub gates_closed: usize,
-    /// Pods that were let through and not seen bound.
+    /// Assumed pods.
     pub assumed_pods: usize,
-    /// Pods that are refused everywhere and wait.
+    /// Pods that are refused on every node and wait.
     pub waiting: usize,
     /// Daemon pods that this process has nominated to their node.
     pub nominated: usize,
@@ -21,7 +21,7 @@ pub struct ReservationStats {
 }
 
 impl Reservation {
-    /// Counts through every node: once a second is enough.
+    /// Returns the counts. It visits every node, so once a second is enough.
     pub fn stats(&self) -> ReservationStats {
         let mut stats = ReservationStats {
             assumed_pods: self.assumed.len(),

@@ -1,4 +1,4 @@
-//! The nodes that a daemon pod may go to, by what the pod says of itself.
+//! The nodes that a daemon pod's own spec excludes.
 
 use super::filter_reason::FilterReason;
 use crate::api::extender_v1::FullNode;
@@ -9,7 +9,7 @@ use crate::policy::opt_out::is_opted_out;
 use crate::scheduling::node_affinity::required_node_affinity_matches;
 use crate::scheduling::taints::find_untolerated_taint;
 
-/// Judges the nodes of one daemon pod.
+/// The filter of one daemon pod's nodes.
 #[derive(Debug, Clone, Copy)]
 pub struct TargetNodeFilter<'p> {
     target: &'p str,
@@ -17,8 +17,8 @@ pub struct TargetNodeFilter<'p> {
 }
 
 impl<'p> TargetNodeFilter<'p> {
-    /// A judge of `pod`; `None` for a pod that passes everywhere as far as it tells itself: an ordinary one, one that is
-    /// labelled to be left alone, and a daemon pod without a target.
+    /// Returns the filter of `pod`; `None` for a pod that passes on every node: an ordinary one, one that opted out, and a daemon pod without
+    /// a target.
     pub fn new(policy: &Policy, pod: &'p Pod) -> Option<Self> {
         daemon_set_reference(&policy.daemon_set_kinds, &pod.metadata)?;
         if is_opted_out(&pod.metadata.labels) {
@@ -27,12 +27,12 @@ impl<'p> TargetNodeFilter<'p> {
         Some(Self { target: target_node_name(&pod.spec)?, spec: &pod.spec })
     }
 
-    /// Why the pod may not go to the node `name`, of which `node` was sent where nodes are sent whole.
+    /// Returns the reason for which the pod is refused on the node `name`. `node` is the Node, if the scheduler sends Nodes.
     pub fn refuse(&self, name: &str, node: Option<&FullNode<'_>>) -> Option<FilterReason> {
         if name != self.target {
             return Some(FilterReason::NotTarget);
         }
-        // What cannot be read of a node does not keep its daemon pod off: the scheduler has read it, and says so itself.
+        // A part of the Node that cannot be read refuses nothing: the scheduler has read it, and checks it itself.
         let node = node?;
         if let Some(labels) = node.labels() {
             let required = self.spec.affinity.node_affinity.required.as_ref();
@@ -74,12 +74,12 @@ mod tests {
         let policy = Policy::default();
         let spec = r#"{"nodeName":"n1","nodeSelector":{"disk":"ssd"},"tolerations":[{"key":"gpu","operator":"Exists"}]}"#;
         let pod = pod("DaemonSet", "{}", spec);
-        let judge = TargetNodeFilter::new(&policy, &pod).unwrap();
-        let refuse = |labels, taints| judge.refuse("n1", Some(&FullNode::new(Some(labels), taints)));
+        let filter = TargetNodeFilter::new(&policy, &pod).unwrap();
+        let refuse = |labels, taints| filter.refuse("n1", Some(&FullNode::new(Some(labels), taints)));
         let ssd = r#"{"disk":"ssd"}"#;
         let tainted = Some(r#"[{"key":"gpu","effect":"NoSchedule"},{"key":"a","effect":"NoExecute"}]"#);
-        assert_eq!(judge.refuse("n2", None), Some(FilterReason::NotTarget));
-        assert_eq!(judge.refuse("n1", None), None);
+        assert_eq!(filter.refuse("n2", None), Some(FilterReason::NotTarget));
+        assert_eq!(filter.refuse("n1", None), None);
         assert_eq!(refuse("{}", tainted), Some(FilterReason::NodeSelector));
         assert_eq!(refuse("null", None), Some(FilterReason::NodeSelector));
         assert_eq!(refuse(ssd, tainted), Some(FilterReason::Taint));

@@ -1,4 +1,4 @@
-//! What the cluster makes of events: a small world to feed it, and tables of what must come of it.
+//! The cache and the reservation together: a cluster that tests feed with events, and tables of the expected results.
 
 mod event_order;
 mod hold_ends;
@@ -25,7 +25,7 @@ use crate::cache::daemonset_info::DaemonSetInfo;
 use crate::cache::freshness::CacheFreshness;
 use crate::policy::Policy;
 
-/// A cluster with a clock that only tests move.
+/// A view with a clock that only tests move.
 struct TestCluster {
     view: View,
     now: Instant,
@@ -45,7 +45,7 @@ impl TestCluster {
         world
     }
 
-    /// Applies one event and lets the reservation take it up, as the edge does.
+    /// Applies one event and hands its changes to the reservation, as the shared cache does.
     fn event(&mut self, apply: impl FnOnce(&mut Cache)) {
         apply(&mut self.view.cache);
         self.view.observe(self.now);
@@ -106,7 +106,7 @@ impl TestCluster {
         self.event(|cache| cache.apply_pod(&object(pod.clone(), json!({}))));
     }
 
-    /// The names of DaemonSets of which a node lacks a pod.
+    /// Returns the names of the DaemonSets of which a node lacks a pod.
     fn missing(&self, node: &str) -> Vec<String> {
         let View { cache, reservation } = &self.view;
         let Some((id, _)) = cache.node(node) else { return Vec::new() };
@@ -118,7 +118,7 @@ impl TestCluster {
         names
     }
 
-    /// Asks about a pod as the scheduler does.
+    /// Calls the filter for a pod as the scheduler does.
     fn ask(&mut self, pod: &Value, nodes: &[&str]) -> Vec<Option<FilterReason>> {
         let pod = object(pod.clone(), json!({}));
         let View { cache, reservation } = &mut self.view;
@@ -128,12 +128,12 @@ impl TestCluster {
         kept
     }
 
-    /// Asks about one node.
+    /// Calls the filter for one node.
     fn ask_one(&mut self, pod: &Value, node: &str) -> Option<FilterReason> {
         self.ask(pod, &[node])[0]
     }
 
-    /// Time passes, with a tick each second.
+    /// Moves the clock, with a tick each second.
     fn pass(&mut self, seconds: u64) {
         self.refresh_all();
         for _ in 0..seconds {
@@ -142,12 +142,12 @@ impl TestCluster {
         }
     }
 
-    /// What was asked to be done outside, in short.
-    fn effects(&mut self) -> Vec<ExpectedWrite> {
+    /// Returns the writes since the last call, in short.
+    fn writes(&mut self) -> Vec<ExpectedWrite> {
         self.refresh_all();
-        let effects = self.view.reservation.take_writes();
+        let writes = self.view.reservation.take_writes();
         let of = |hold: &HoldSubject| hold.name.clone();
-        let short = |effect: &ClusterWrite| match effect {
+        let short = |write: &ClusterWrite| match write {
             ClusterWrite::HoldingRoom(hold) => ExpectedWrite::Holding(of(hold)),
             ClusterWrite::HoldEnded(hold, reason) => {
                 ExpectedWrite::Ended(of(hold), *reason, hold.has_refused)
@@ -162,7 +162,7 @@ impl TestCluster {
                 ExpectedWrite::Remember(daemon_set_uid.to_string())
             }
         };
-        effects.iter().map(short).collect()
+        writes.iter().map(short).collect()
     }
 }
 
@@ -204,7 +204,7 @@ fn daemon_set(name: &str) -> Value {
     })
 }
 
-/// A pod of `daemon_set` for `node`, not bound.
+/// Returns a pod of `daemon_set` for `node`, not bound.
 fn daemon_pod(daemon_set: &str, node: &str) -> Value {
     let field = json!({"key": "metadata.name", "operator": "In", "values": [node]});
     json!({
@@ -227,7 +227,7 @@ fn daemon_pod(daemon_set: &str, node: &str) -> Value {
     })
 }
 
-/// An ordinary pod, not bound.
+/// Returns an ordinary pod, not bound.
 fn pod(name: &str, cpu: &str) -> Value {
     json!({
         "metadata": {"name": name, "namespace": "default", "uid": name},

@@ -1,4 +1,4 @@
-//! What ends because time has passed, and not because of an event.
+//! The ends that time brings, without an event.
 
 use std::time::{Duration, Instant};
 
@@ -10,13 +10,13 @@ use super::{EARLY_RETRY_WINDOW, Reservation};
 use crate::cache::freshness::CacheFreshness;
 use crate::cache::{Cache, NodeId};
 
-/// For how long a pod that was refused because of assumed pods may have slept when the last of those is forgotten.
+/// The time for which a pod that was refused because of assumed pods is woken when one of them is forgotten.
 const ASSUMED_REFUSAL_WINDOW: Duration = Duration::from_secs(6);
-/// For how long a refused pod is remembered that nobody has told us of.
+/// The time after which a refused pod that the watch has not brought is forgotten.
 const UNKNOWN_POD: Duration = Duration::from_secs(30);
 
 impl Reservation {
-    /// Time passes: holds, gates and charges whose time is up end, and pods that sleep on are woken.
+    /// Ends holds, gates and assumed pods whose time is up, and wakes the pods that they refused. Call it a few times a second.
     pub fn tick(&mut self, cache: &Cache, now: Instant) {
         let policy = self.policy.reservation.clone();
         let is_running = |row: &NodeReservation| {
@@ -25,7 +25,7 @@ impl Reservation {
         let running = self.nodes.iter().enumerate().filter(|(_, row)| is_running(row));
         let running: Vec<NodeId> = running.map(|(id, _)| id).collect();
         for id in running {
-            // What has ended by itself must not be said to have run out of time.
+            // A hold that an event has ended must not end for its timeout.
             self.refresh(cache, id, now);
             let mut holds = std::mem::take(&mut self.nodes[id].holds);
             for hold in &mut holds {
@@ -51,8 +51,8 @@ impl Reservation {
         self.refresh_all(cache, now);
     }
 
-    /// Takes in the freshness, on each tick and as soon as a required watch fails. Pods that were refused are woken when no event
-    /// is missing any more.
+    /// Sets the freshness of the cache. Call it on each tick and as soon as a required watch fails. Wakes the refused pods when no event is
+    /// missing any more.
     pub fn observe_freshness(&mut self, cache: &Cache, freshness: CacheFreshness) {
         self.freshness = freshness;
         if self.stale_refusals.observe(freshness) {
@@ -60,14 +60,14 @@ impl Reservation {
         }
     }
 
-    /// Lets pods onto nodes again of which our view has been behind for too long.
+    /// Ends the refusals of nodes that have been stale for too long.
     fn give_up_on_stale_nodes(&mut self, cache: &Cache, now: Instant) {
         let mut any = false;
         for row in self.nodes.iter_mut().filter(|row| row.freshness.is_over(now)) {
             row.freshness = NodeFreshness::StaleIgnored;
             any = true;
         }
-        // Not by the node itself: we may not have seen it yet.
+        // The node itself may have no Node yet.
         if any {
             self.wake_any(cache);
         }
@@ -89,7 +89,7 @@ impl Reservation {
         self.nodes[id].gates = gates;
     }
 
-    /// A pod is not assumed any more: those that were refused for it a moment ago may be tried again.
+    /// Handles that a pod is not assumed any more: wakes the pods if one was refused for it a moment ago.
     pub(super) fn assumed_pod_forgotten(&mut self, cache: &Cache, now: Instant) {
         let window = EARLY_RETRY_WINDOW.max(ASSUMED_REFUSAL_WINDOW);
         let recently = |at: Instant| now.saturating_duration_since(at) < window;
@@ -101,7 +101,7 @@ impl Reservation {
         }
     }
 
-    /// Forgets pods that were refused and that nobody has told us of since: they are gone, or never were.
+    /// Forgets refused pods that the watch has not brought for long: they were deleted, or never existed.
     fn forget_waiting(&mut self, cache: &Cache, now: Instant) {
         // The watch of pods may have missed their end; they are woken when the cache is fresh again.
         if self.freshness.lacks_events() {

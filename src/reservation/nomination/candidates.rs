@@ -1,4 +1,4 @@
-//! The daemon pods of a node that may be nominated: the room is held, an attempt has failed, and no equal is kept out.
+//! The daemon pods of a node that may be nominated: room is reserved, an attempt has failed, and no pod of equal priority is kept out.
 
 use std::time::Instant;
 
@@ -13,14 +13,14 @@ use crate::scheduling::resources::Resources;
 pub(super) struct NominationCandidate {
     pub(super) pod: PodId,
     pub(super) held_since: Instant,
-    /// Its hold refuses others or would, and nobody has nominated it yet.
+    /// True if its hold refuses other pods or would, and it is not nominated.
     pub(super) needs_nomination: bool,
 }
 
 impl Reservation {
-    /// Returns the daemon pods of a node, in the order of its holds, that may be nominated together: room is held for them, the
-    /// scheduler has tried and failed them, and none keeps another missing daemon pod out that would land without it. The node
-    /// must have been worked out.
+    /// Returns the daemon pods of a node, in the order of its holds, that may be nominated together: room is reserved for them, the
+    /// scheduler has tried and failed them, and none keeps out another missing daemon pod that would land without it. The node must
+    /// not be dirty.
     pub(super) fn nomination_candidates(&self, cache: &Cache, id: NodeId) -> Vec<NominationCandidate> {
         let Some(node) = cache.node_if_known(id) else { return Vec::new() };
         let holds = &self.nodes[id].holds;
@@ -54,7 +54,7 @@ impl Reservation {
         candidates
     }
 
-    /// The number of pods that may be nominated to a node, which must have been worked out.
+    /// Returns the number of pods that may be nominated to a node, which must not be dirty.
     #[cfg(test)]
     pub(crate) fn may_be_nominated_on(&self, cache: &Cache, id: NodeId) -> usize {
         self.nomination_candidates(cache, id).len()
@@ -64,18 +64,18 @@ impl Reservation {
 fn may_be_nominated(cache: &Cache, pod: PodId, hold: &Hold) -> bool {
     let pod = cache.pod_by_id(pod);
     let is_opted_out = pod.daemon.as_ref().is_some_and(|daemon| is_opted_out(&daemon.labels));
-    // What the daemon's own pod still holds would count twice in the scheduler's sum.
+    // The room of its terminating predecessor would count twice in the scheduler's sum.
     let predecessor_has_left = hold.pod.reserved == hold.pod.need;
     pod.failed_version().is_some() && !is_opted_out && predecessor_has_left
 }
 
-/// True if the nominated pods would keep out a missing daemon pod of their priority that has room without them. `above` is what is
-/// free beside nominated pods of higher priority. To the scheduler a nominated pod stands before its equals; to us it does not: the
-/// smaller one may land first.
+/// Returns true if the nominated pods would keep out a missing daemon pod of equal priority that has room without them. `above` is the
+/// room beside nominated pods of higher priority. The scheduler counts a nominated pod against pods of equal priority; the warden does
+/// not, so the smaller one may land first.
 fn keeps_out(above: &Resources, nominated: &[&Hold], other: &Hold) -> bool {
     let may_land = match other.state {
         HoldState::Held | HoldState::CannotFit => true,
-        // Nothing is held for it, and only a pod that is there can land.
+        // No room is reserved for it, and only a pod that exists can land.
         HoldState::Expired => other.pod.pending.is_some(),
         HoldState::NotMissing => false,
     };
@@ -91,8 +91,8 @@ fn keeps_out(above: &Resources, nominated: &[&Hold], other: &Hold) -> bool {
     takes_ports || rest.lacks(&other.pod.reserved).is_some()
 }
 
-/// True if there may be pods that fit on the node in the scheduler's eyes and that the hold refuses. Where nothing is free the
-/// scheduler itself keeps them off, and a nomination would only make it slower.
+/// Returns true if there may be pods that fit on the node for the scheduler and that the hold refuses. If nothing is free, the scheduler
+/// keeps them off itself, and a nomination would only make it slower.
 fn refuses_others(holds: &[Hold], hold: &Hold, free: &Resources) -> bool {
     if free.pods <= 0 {
         return false;
@@ -100,7 +100,7 @@ fn refuses_others(holds: &[Hold], hold: &Hold, free: &Resources) -> bool {
     let held = holds.iter().filter(|hold| hold.state == HoldState::Held);
     let takes_last_slots = free.pods <= held.map(|hold| hold.pod.reserved.pods).sum();
     let wants_ports = !hold.pod.host_ports.is_empty();
-    // Pods ask for some CPU and some memory. One that asks for less has been refused before others are expected.
+    // Most pods request CPU and memory. A pod that requests one of them only counts once the hold has refused one.
     let usual = [(hold.pod.reserved.milli_cpu, free.milli_cpu), (hold.pod.reserved.memory, free.memory)];
     let mut asked = usual.iter().filter(|(reserved, _)| *reserved > 0).peekable();
     let some_is_free = if asked.peek().is_some() && !hold.has_refused {

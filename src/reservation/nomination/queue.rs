@@ -26,7 +26,7 @@ pub(super) enum QueuePlace {
 }
 
 impl NominationQueue {
-    /// Gives a node its place, or takes it out.
+    /// Sets the place of a node; `None` removes it.
     pub(super) fn put(&mut self, node: NodeId, place: Option<QueuePlace>) {
         let before = match place {
             Some(place) => self.places.insert(node, place),
@@ -50,12 +50,12 @@ impl NominationQueue {
         }
     }
 
-    /// The node that is due and has the oldest hold.
+    /// Returns the due node with the oldest hold.
     pub(super) fn first(&self) -> Option<NodeId> {
         self.due.first().map(|(_, node)| *node)
     }
 
-    /// A node whose pause is over.
+    /// Returns a node whose pause is over.
     pub(super) fn first_over(&self, now: Instant) -> Option<NodeId> {
         self.paused.first().filter(|(until, _)| *until <= now).map(|(_, node)| *node)
     }

@@ -1,4 +1,4 @@
-//! Whatever comes in whatever order, what is kept from event to event is what the objects alone would give.
+//! Events in any order: the cache and the reservation are equal to those built anew from the objects.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -10,7 +10,7 @@ use super::*;
 use crate::reservation::hold::HoldState;
 use crate::reservation::node_reservation::NodeReservation;
 
-/// The objects as they are after the events.
+/// The objects after the events.
 #[derive(Debug, Default)]
 struct Objects {
     nodes: BTreeMap<String, Value>,
@@ -21,7 +21,7 @@ struct Objects {
     limit_ranges: BTreeMap<String, Value>,
 }
 
-/// Takes small numbers out of a large one.
+/// A source of small numbers, taken from a large one.
 struct SeededRandom(u64);
 
 impl SeededRandom {
@@ -135,7 +135,7 @@ fn random_pod(dice: &mut SeededRandom, name: &str) -> Value {
     priority(made, if dice.one_in(3) { 10 } else { 0 })
 }
 
-/// One event, applied to the world and to the objects.
+/// Applies one event to the cluster and to the objects.
 fn step(world: &mut TestCluster, objects: &mut Objects, kind: u8, dice: &mut SeededRandom) {
     match kind {
         0..=2 => {
@@ -246,22 +246,22 @@ fn rebuilt(objects: &Objects) -> TestCluster {
     world
 }
 
-/// All that is worked out, by names: ids differ.
+/// Returns all derived values of both, by names, for ids differ.
 fn summary(world: &mut TestCluster) -> Value {
     world.refresh_all();
-    let View { cache: cluster, reservation } = &world.view;
-    let set_name = |id: &usize| cluster.daemon_set_by_id(*id).uid.to_string();
+    let View { cache, reservation } = &world.view;
+    let set_name = |id: &usize| cache.daemon_set_by_id(*id).uid.to_string();
     let pod_names = |ids: &[usize]| -> BTreeSet<String> {
-        ids.iter().map(|id| cluster.pod_by_id(*id).uid.to_string()).collect()
+        ids.iter().map(|id| cache.pod_by_id(*id).uid.to_string()).collect()
     };
     let mut nodes = BTreeMap::new();
-    for (id, node) in cluster.nodes() {
+    for (id, node) in cache.nodes() {
         let row = &reservation.nodes[id];
-        let missing = reservation.missing_on(cluster, id);
+        let missing = reservation.missing_on(cache, id);
         let missing: BTreeMap<String, String> = missing
             .iter()
             .map(|pod| {
-                let pending = pod.pending.map(|pod| cluster.pod_by_id(pod).uid.clone());
+                let pending = pod.pending.map(|pod| cache.pod_by_id(pod).uid.clone());
                 (
                     set_name(&pod.daemon_set),
                     format!("{} {:?} {:?} {:?}", pod.priority, pod.need, pod.reserved, pending),
@@ -280,29 +280,29 @@ fn summary(world: &mut TestCluster) -> Value {
                 )
             })
             .collect();
-        let wanted: BTreeSet<String> = row.desired.iter().map(set_name).collect();
-        assert_eq!(wanted.len(), row.desired.len());
+        let desired: BTreeSet<String> = row.desired.iter().map(set_name).collect();
+        assert_eq!(desired.len(), row.desired.len());
         let summary = json!({
-            "used": format!("{:?}", node.requested), "allocatable": format!("{:?}", node.allocatable), "wanted": wanted,
+            "requested": format!("{:?}", node.requested), "allocatable": format!("{:?}", node.allocatable), "desired": desired,
             "highest": row.highest_desired_priority, "kept": row.has_hold_or_gate, "missing": missing, "holds": holds,
             "pods": pod_names(&node.pods), "nominated": pod_names(&node.nominated), "daemons": pod_names(&node.daemon_pods),
-            "may be nominated": reservation.may_be_nominated_on(cluster, id),
+            "may be nominated": reservation.may_be_nominated_on(cache, id),
         });
         nodes.insert(node.name.to_string(), summary);
     }
-    let sets: BTreeMap<String, Value> = cluster
+    let sets: BTreeMap<String, Value> = cache
         .daemon_sets()
         .map(|(id, info)| {
             let pods: Vec<usize> = info.pods.iter().copied().collect();
-            let newest = info.newest_pod.map(|pod| cluster.pod_by_id(pod).uid.to_string());
-            let summary = json!({"pods": pod_names(&pods), "newest": newest, "weight": format!("{:?}", info.demand), "holds": reservation.daemon_sets[id].may_hold});
+            let newest = info.newest_pod.map(|pod| cache.pod_by_id(pod).uid.to_string());
+            let summary = json!({"pods": pod_names(&pods), "newest": newest, "demand": format!("{:?}", info.demand), "holds": reservation.daemon_sets[id].may_hold});
             (info.uid.to_string(), summary)
         })
         .collect();
     json!({"nodes": nodes, "sets": sets})
 }
 
-/// Every id that is kept anywhere is of something that exists, and is there once; what nothing mentions has no record.
+/// Panics unless each recorded id is of an object that exists, and ids that are not given out have empty records.
 fn check_ids(View { cache, reservation }: &View) {
     cache.check_ids();
     let is_daemon_set = |id: usize, uid: &Arc<str>| cache.daemon_set(uid).is_some_and(|(own, _)| own == id);

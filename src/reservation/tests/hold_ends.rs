@@ -1,4 +1,4 @@
-//! How holds and gates end, what they say of it, and whom they wake.
+//! The ends of holds and gates: their reasons, their Events and the wakes.
 
 use super::*;
 use crate::policy::Policy;
@@ -9,16 +9,16 @@ fn short(policy: &mut Policy) {
     policy.reservation.wait_timeout = Duration::from_secs(30);
 }
 
-/// A node with a hold that has refused `p`, which waits.
+/// Returns a node with a hold that has refused `p`, which waits.
 fn held() -> TestCluster {
     let mut world = TestCluster::with(short);
     world.node("n1", json!({}));
     world.daemon_set("d", json!({}));
     world.pod(&pod("p", "800m"));
     assert_eq!(world.ask_one(&pod("p", "800m"), "n1"), Some(FilterReason::Reserved));
-    assert_eq!(world.effects(), [ExpectedWrite::Holding("d".into())]);
+    assert_eq!(world.writes(), [ExpectedWrite::Holding("d".into())]);
     assert_eq!(world.ask_one(&pod("p", "800m"), "n1"), Some(FilterReason::Reserved));
-    assert_eq!(world.effects(), [], "said once");
+    assert_eq!(world.writes(), [], "said once");
     world
 }
 
@@ -34,17 +34,17 @@ fn wake() -> ExpectedWrite {
 fn every_way_to_end() {
     let mut world = held();
     world.pod(&on(daemon_pod("d", "n1"), "n1"));
-    assert_eq!(world.effects(), [ended(EndReason::Landed), wake()], "tried a moment ago");
+    assert_eq!(world.writes(), [ended(EndReason::Landed), wake()], "tried a moment ago");
     let mut world = held();
     world.pass(4);
     world.pod(&on(daemon_pod("d", "n1"), "n1"));
-    assert_eq!(world.effects(), [ended(EndReason::Landed)], "the binding itself wakes it");
+    assert_eq!(world.writes(), [ended(EndReason::Landed)], "the binding itself wakes it");
 
     let mut world = held();
     world.pass(4);
     world.delete_daemon_set("ds-d");
     assert_eq!(
-        world.effects(),
+        world.writes(),
         [ended(EndReason::NotWanted), wake()],
         "the scheduler does not look at DaemonSets"
     );
@@ -52,39 +52,39 @@ fn every_way_to_end() {
     let mut world = held();
     world.pass(4);
     world.delete_namespace("default");
-    assert_eq!(world.effects(), [ended(EndReason::NotWanted), wake()]);
+    assert_eq!(world.writes(), [ended(EndReason::NotWanted), wake()]);
 
     let mut world = held();
     world.pod(&priority(on(pod("vip", "800m"), "n1"), 5));
-    assert_eq!(world.effects(), [ended(EndReason::CannotFit), wake()]);
+    assert_eq!(world.writes(), [ended(EndReason::CannotFit), wake()]);
     world.delete_pod("vip");
     world.ask_one(&pod("p", "800m"), "n1");
-    assert!(world.effects().contains(&ExpectedWrite::Holding("d".into())), "it can again");
+    assert!(world.writes().contains(&ExpectedWrite::Holding("d".into())), "it can again");
 
     let mut world = held();
     world.delete_node("n1");
-    assert_eq!(world.effects(), [ended(EndReason::NodeGone)]);
+    assert_eq!(world.writes(), [ended(EndReason::NodeGone)]);
 
     let mut world = held();
     world.pass(9);
-    assert_eq!(world.effects(), []);
+    assert_eq!(world.writes(), []);
     world.pass(1);
-    assert_eq!(world.effects(), [ended(EndReason::HoldTimeout), wake()]);
+    assert_eq!(world.writes(), [ended(EndReason::HoldTimeout), wake()]);
     assert_eq!(world.ask_one(&pod("p", "800m"), "n1"), None);
     world.pass(100);
-    assert_eq!(world.effects(), []);
+    assert_eq!(world.writes(), []);
 
     let mut world = held();
     world.pod(&on(pod("o", "900m"), "n1"));
     world.pass(29);
-    assert_eq!(world.effects(), []);
+    assert_eq!(world.writes(), []);
     world.pass(1);
-    assert_eq!(world.effects(), [ended(EndReason::WaitTimeout), wake()]);
+    assert_eq!(world.writes(), [ended(EndReason::WaitTimeout), wake()]);
 }
 
 #[test]
 fn only_time_in_which_it_keeps_somebody_off_counts() {
-    // Nobody waits.
+    // No pod waits.
     let mut world = TestCluster::with(short);
     world.node("n1", json!({}));
     world.daemon_set("d", json!({}));
@@ -96,37 +96,37 @@ fn only_time_in_which_it_keeps_somebody_off_counts() {
     world.pass(5);
     world.pod(&on(pod("p", "800m"), "n2"));
     world.pass(1000);
-    assert_eq!(world.effects(), []);
+    assert_eq!(world.writes(), []);
     world.pod(&pod("q", "800m"));
     assert_eq!(world.ask_one(&pod("q", "800m"), "n1"), Some(FilterReason::Reserved));
     world.pass(3);
-    assert_eq!(world.effects(), [], "what was spent stays spent, and no more");
+    assert_eq!(world.writes(), [], "what was spent stays spent, and no more");
     world.pass(2);
-    assert_eq!(world.effects(), [ended(EndReason::HoldTimeout), wake()]);
+    assert_eq!(world.writes(), [ended(EndReason::HoldTimeout), wake()]);
 
-    // The DaemonSet does not want the node for a while.
+    // The DaemonSet is not desired on the node for a while.
     let mut world = held();
     world.pass(5);
     world.daemon_set("d", template(json!({"nodeSelector": {"zone": "a"}})));
     world.pass(100);
-    world.effects();
+    world.writes();
     world.node("n1", json!({"metadata": {"labels": {"zone": "a"}}}));
     world.pass(100);
-    assert_eq!(world.effects(), []);
+    assert_eq!(world.writes(), []);
 
-    // Room comes and goes: both kinds of time add up, each for itself.
+    // Room comes and goes: each of the two times is counted for itself.
     let mut world = held();
     for _ in 0..4 {
         world.pass(2);
         world.pod(&on(pod("o", "900m"), "n1"));
         world.pass(7);
         world.delete_pod("o");
-        world.effects();
+        world.writes();
     }
     world.pass(1);
-    assert_eq!(world.effects(), []);
+    assert_eq!(world.writes(), []);
     world.pass(1);
-    assert_eq!(world.effects(), [ended(EndReason::HoldTimeout), wake()]);
+    assert_eq!(world.writes(), [ended(EndReason::HoldTimeout), wake()]);
 }
 
 #[test]
@@ -134,7 +134,7 @@ fn armed_again() {
     let expired = || {
         let mut world = held();
         world.pass(10);
-        assert_eq!(world.effects(), [ended(EndReason::HoldTimeout), wake()]);
+        assert_eq!(world.writes(), [ended(EndReason::HoldTimeout), wake()]);
         world
     };
     let keeps = |world: &mut TestCluster| world.ask_one(&pod("p", "800m"), "n1").is_some();
@@ -163,15 +163,15 @@ fn armed_again() {
     world.node("n1", json!({}));
     assert!(!keeps(&mut world), "a label that comes and goes");
 
-    // A template that changes while room is kept gives the time again, and says nothing twice.
+    // A template that changes while room is reserved gives the time again, without another Event.
     let mut world = held();
     world.pass(8);
     world.daemon_set("d", template(json!({"hostNetwork": true})));
     assert!(keeps(&mut world));
     world.pass(9);
-    assert_eq!(world.effects(), []);
+    assert_eq!(world.writes(), []);
     world.pass(1);
-    assert_eq!(world.effects(), [ended(EndReason::HoldTimeout), wake()]);
+    assert_eq!(world.writes(), [ended(EndReason::HoldTimeout), wake()]);
 }
 
 #[test]
@@ -181,27 +181,27 @@ fn room_that_opens_wakes() {
     let mut world = held();
     world.pass(5);
     world.daemon_set("d", smaller);
-    assert_eq!(world.effects(), [wake()], "it asks for less");
+    assert_eq!(world.writes(), [wake()], "it asks for less");
     let mut world = held();
     world.pass(5);
     world.daemon_set("d", template(json!({"priority": -1})));
-    assert_eq!(world.effects(), [wake()], "it is less important");
+    assert_eq!(world.writes(), [wake()], "it is less important");
     let mut world = held();
     world.node("n1", json!({"status": {"allocatable": {"cpu": "2"}}}));
-    assert_eq!(world.effects(), [wake()], "the node has grown, and we may have been asked before we saw it");
+    assert_eq!(world.writes(), [wake()], "the node has grown, and we may have been asked before we saw it");
 
     let mut world = held();
     world.delete_pod("p");
     world.delete_daemon_set("ds-d");
-    assert_eq!(world.effects(), [ended(EndReason::NotWanted)], "nobody waits");
+    assert_eq!(world.writes(), [ended(EndReason::NotWanted)], "no pod waits");
     let mut world = held();
     assert_eq!(world.ask(&pod("p", "800m"), &["n1", "n2"]), [Some(FilterReason::Reserved), None]);
     world.pass(3);
     world.delete_daemon_set("ds-d");
-    assert_eq!(world.effects(), [ended(EndReason::NotWanted)], "it passed elsewhere");
+    assert_eq!(world.writes(), [ended(EndReason::NotWanted)], "it passed elsewhere");
 }
 
-/// A node with a gate, in `kube-system`, whose DaemonSets may.
+/// Returns a node with a gate of a DaemonSet in `kube-system`, which is selected.
 fn gated(kind: &str) -> TestCluster {
     let mut world = TestCluster::with(short);
     world.namespace("kube-system", json!({}));
@@ -239,13 +239,13 @@ fn gates_open_with_readiness() {
         }
         world.pod(&agent(false));
         assert_eq!(world.ask_one(&asks, "n1"), Some(FilterReason::DaemonPodNotReady), "{kind}");
-        world.effects();
+        world.writes();
         world.pod(&agent(true));
         let mut expected = vec![wake()];
         if kind == "FirstReady" {
             expected.insert(0, ExpectedWrite::Remember("ds-d".into()));
         }
-        assert_eq!(world.effects(), expected, "{kind}");
+        assert_eq!(world.writes(), expected, "{kind}");
         assert_eq!(world.ask_one(&asks, "n1"), None, "{kind}");
         world.pod(&agent(false));
         assert_eq!(world.ask_one(&asks, "n1"), again, "{kind}: not Ready again");
@@ -267,9 +267,9 @@ fn gates_end() {
     let mut world = gated("Always");
     assert_eq!(world.ask_one(&asks, "n1"), Some(FilterReason::DaemonPodNotReady));
     world.pass(9);
-    assert_eq!(world.effects(), []);
+    assert_eq!(world.writes(), []);
     world.pass(1);
-    assert_eq!(world.effects(), [ExpectedWrite::GateExpired("d".into()), wake()]);
+    assert_eq!(world.writes(), [ExpectedWrite::GateExpired("d".into()), wake()]);
     assert_eq!(world.ask_one(&asks, "n1"), None);
     world.node("n1", json!({"metadata": {"labels": {"daemonset-warden.io/ignore": "true"}}}));
     world.refresh_all();
@@ -280,10 +280,10 @@ fn gates_end() {
     assert_eq!(world.ask_one(&asks, "n1"), Some(FilterReason::DaemonPodNotReady));
     world.pass(5);
     world.daemon_set("d", gate("no more"));
-    assert_eq!(world.effects(), [wake()], "the scheduler does not look at DaemonSets");
+    assert_eq!(world.writes(), [wake()], "the scheduler does not look at DaemonSets");
     assert_eq!(world.ask_one(&asks, "n1"), None);
 
-    // Gates do not ask whether the DaemonSet may hold.
+    // Gates do not depend on whether the DaemonSet may hold.
     let none = serde_json::from_value(json!({"matchLabels": {"none": "x"}})).unwrap();
     let mut world = TestCluster::with(|policy| policy.reservation.namespace_selector = none);
     world.namespace("kube-system", json!({}));

@@ -1,4 +1,4 @@
-//! Where a daemon pod is wanted, and where it is missing.
+//! The nodes on which a daemon pod is desired, and those that lack it.
 
 use super::*;
 
@@ -141,10 +141,10 @@ fn a_label_starts_and_ends_it() {
     assert_eq!(world.ask_one(&pod("p", "800m"), "n1"), None);
     world.node("n1", label("zone", "a"));
     assert_eq!(world.ask_one(&pod("p", "800m"), "n1"), Some(FilterReason::Reserved));
-    assert_eq!(world.effects(), [ExpectedWrite::Holding("d".into())]);
+    assert_eq!(world.writes(), [ExpectedWrite::Holding("d".into())]);
     world.node("n1", json!({}));
     assert_eq!(
-        world.effects(),
+        world.writes(),
         [ExpectedWrite::Ended("d".into(), EndReason::NotWanted, true), ExpectedWrite::Wake("n1".into())]
     );
     assert_eq!(world.ask_one(&pod("p", "800m"), "n1"), None);
@@ -160,9 +160,9 @@ fn a_node_of_the_same_name_is_another() {
     assert_eq!(world.ask_one(&pod("p", "800m"), "n1"), None);
     world.node("n1", json!({"metadata": {"uid": "another"}}));
     assert_eq!(world.ask_one(&pod("p", "800m"), "n1"), Some(FilterReason::Reserved));
-    world.effects();
-    // Deleted and created again between two looks.
+    world.writes();
+    // Deleted and created again between two refreshes.
     world.node("n1", json!({"metadata": {"uid": "a third"}}));
-    assert_eq!(world.effects(), [ExpectedWrite::Ended("d".into(), EndReason::NodeGone, true)]);
+    assert_eq!(world.writes(), [ExpectedWrite::Ended("d".into(), EndReason::NodeGone, true)]);
     assert_eq!(world.ask_one(&pod("p", "800m"), "n1"), Some(FilterReason::Reserved));
 }

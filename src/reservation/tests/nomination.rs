@@ -1,4 +1,4 @@
-//! Nominations: which pods, when, and which of them are taken back.
+//! Nominations: their pods, their times, and the ones that are taken back.
 
 use std::collections::BTreeMap;
 use std::ops::{Deref, DerefMut};
@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::policy::{Policy, ReservationMode};
 
-/// A pod of `daemon_set` for `node` that the scheduler has tried and failed, at a version of its own.
+/// Returns a pod of `daemon_set` for `node` that the scheduler has tried and failed, with this version.
 fn failed(daemon_set: &str, node: &str, version: u64) -> Value {
     let condition = json!({"type": "PodScheduled", "status": "False", "reason": "Unschedulable"});
     with(
@@ -35,7 +35,7 @@ fn sized(base: Value, cpu: &str) -> Value {
     with(base, json!({"spec": {"containers": [{"name": "c", "resources": {"requests": {"cpu": cpu}}}]}}))
 }
 
-/// A world that keeps the nominations that were asked for, to answer them.
+/// A cluster with the nominations that were decided, to answer them.
 struct Stage {
     world: TestCluster,
     asked: BTreeMap<String, Nomination>,
@@ -55,7 +55,7 @@ impl DerefMut for Stage {
     }
 }
 
-/// A pod of `d`, 300m, has failed on each of the nodes, which have 100m left.
+/// Returns nodes with 100m left each, on which the scheduler has failed a pod of `d` that needs 300m.
 fn waiting_on(names: &[&str], change: impl FnOnce(&mut Policy)) -> Stage {
     let mut world = TestCluster::with(change);
     world.daemon_set("d", json!({}));
@@ -76,19 +76,18 @@ impl Stage {
         Self { world, asked: BTreeMap::new() }
     }
 
-    /// The nominations that are decided now, and how many pods were left out.
+    /// Returns the nominations of a tick, and the number of pods that were left out.
     fn nominate(&mut self) -> (Vec<Nomination>, usize) {
         self.tick();
         let dropped = self.world.nominate();
-        let effects = self.view.reservation.take_writes().into_iter();
-        let of =
-            |effect| if let ClusterWrite::Nominate(nomination) = effect { Some(nomination) } else { None };
-        let nominations: Vec<Nomination> = effects.filter_map(of).collect();
+        let writes = self.view.reservation.take_writes().into_iter();
+        let of = |write| if let ClusterWrite::Nominate(nomination) = write { Some(nomination) } else { None };
+        let nominations: Vec<Nomination> = writes.filter_map(of).collect();
         self.asked.extend(nominations.iter().map(|asked| (asked.uid.to_string(), asked.clone())));
         (nominations, dropped)
     }
 
-    /// Pods and nodes of the nominations that are decided now; no node where one is taken back.
+    /// Returns the pods and nodes of a tick's nominations; no node for one that is taken back.
     fn nominations(&mut self) -> Vec<(String, Option<String>)> {
         let (nominations, _) = self.nominate();
         let short = |nomination: &Nomination| {
@@ -117,7 +116,7 @@ impl Stage {
         self.now += Duration::from_secs_f64(seconds);
     }
 
-    /// The answer to the last nomination of a pod.
+    /// Answers the last nomination of a pod.
     fn answer(&mut self, uid: &str, outcome: &NominationOutcome) {
         self.world.nomination_done(&self.asked[uid], outcome);
     }
@@ -130,7 +129,7 @@ impl Stage {
         self.view.reservation.stats().nominated
     }
 
-    /// The pod of `d` on n1 is nominated by this process, and the watch has brought it.
+    /// Returns a node where this process has nominated the pod of `d`, and the watch has brought that.
     fn nominated_by_us() -> Self {
         let mut stage = waiting();
         assert_eq!(stage.nominations(), [sets("d-n1", "n1")]);
@@ -142,7 +141,7 @@ impl Stage {
         stage
     }
 
-    /// Nothing is wanted on n1 any more.
+    /// Makes no DaemonSet desired on n1 any more.
     fn end_holds(&mut self) {
         self.daemon_set("d", template(json!({"nodeSelector": {"none": "here"}})));
     }
@@ -233,7 +232,7 @@ fn when_nobody_is_nominated() {
 
 #[test]
 fn a_node_in_doubt_waits() {
-    // The scheduler offers the node to a pod that does not fit in our view: one has left whose end we have not seen.
+    // The scheduler offers the node to a pod that does not fit by the cache: a pod has left whose end the watch has not brought.
     let mut world = Stage::of(TestCluster::new());
     world.daemon_set("d", template(json!({"priority": 0})));
     world.daemon_set("landed", template(json!({"priority": 100})));
@@ -247,7 +246,7 @@ fn a_node_in_doubt_waits() {
     assert_eq!(world.nominations(), [sets("d-n1", "n1")], "the doubt has a clock");
 }
 
-/// The scheduler keeps others off a full node by itself, and a nomination would only cost it time.
+/// The scheduler itself keeps pods off a full node, and a nomination would only cost it time.
 #[test]
 fn only_where_others_would_be_refused() {
     let memory = |amount: &str| json!({"spec": {"containers": [{"name": "c", "resources": {"requests": {"cpu": "300m", "memory": amount}}}]}});
@@ -258,11 +257,11 @@ fn only_where_others_would_be_refused() {
     world.delete_pod("rest");
     assert_eq!(world.nominations(), [sets("d-n1", "n1")], "as soon as some is");
 
-    // A daemon that asks for memory too: a pod that asks for memory alone is refused, and from then on others would be.
+    // A daemon that requests memory too: a pod that requests memory alone is refused, and after that others would be.
     let mut world = waiting();
     full(&mut world);
     world.pod(&with(failed("d", "n1", 1), memory("1Gi")));
-    assert_eq!(world.nominations(), [], "memory alone is of use to nobody we know");
+    assert_eq!(world.nominations(), [], "no pod is known that requests memory alone");
     let asks = with(
         pod("p", "0"),
         json!({"spec": {"containers": [{"name": "c", "resources": {"requests": {"memory": "3500Mi"}}}]}}),
@@ -294,7 +293,7 @@ fn again_when_the_scheduler_has_cleared_it_but_not_at_once() {
     assert_eq!(world.nominations(), []);
     world.wait(0.1);
     assert_eq!(world.nominations(), [sets("d-n1", "n1")]);
-    // No answer comes: once more when the write must be over.
+    // No answer comes: it is written again after the timeout of a write.
     world.wait(14.9);
     assert_eq!(world.nominations(), []);
     world.wait(0.1);
@@ -351,20 +350,20 @@ fn taken_back_when_the_hold_ends() {
 
 #[test]
 fn what_others_nominated_is_theirs() {
-    // A predecessor's, or the scheduler's own.
+    // One of a predecessor process, or of the scheduler.
     let mut world = waiting();
     world.pod(&nominated(failed("d", "n1", 1), "n1", 2));
     world.end_holds();
     assert_eq!(world.nominations(), []);
 
-    // Ours was cleared, and then the scheduler nominated the pod itself.
+    // The scheduler cleared the warden's nomination, and then nominated the pod itself.
     let mut world = Stage::nominated_by_us();
     world.pod(&failed("d", "n1", 3));
     world.pod(&nominated(failed("d", "n1", 3), "n1", 4));
     world.end_holds();
     assert_eq!(world.nominations(), []);
 
-    // The same, and the answer to our patch comes after all of it.
+    // The same, and the answer to the warden's patch comes last.
     let mut world = waiting();
     assert_eq!(world.nominations(), [sets("d-n1", "n1")]);
     world.pod(&nominated(failed("d", "n1", 1), "n1", 2));
@@ -375,7 +374,7 @@ fn what_others_nominated_is_theirs() {
     world.wait(10.0);
     assert_eq!(world.nominations(), []);
 
-    // The answer comes before the watch brings what was written.
+    // The answer comes before the watch brings the write.
     let mut world = waiting();
     assert_eq!(world.nominations(), [sets("d-n1", "n1")]);
     world.written("d-n1", 2);
@@ -385,7 +384,7 @@ fn what_others_nominated_is_theirs() {
     world.wait(10.0);
     assert_eq!(world.nominations(), [clears("d-n1")], "ours");
 
-    // The scheduler preempts for a pod that we nominated before.
+    // The scheduler preempts for a pod that the warden nominated before.
     let mut world = Stage::nominated_by_us();
     world.pod(&priority(terminating(on(pod("victim", "50m"), "n1")), -1));
     world.end_holds();
@@ -394,7 +393,7 @@ fn what_others_nominated_is_theirs() {
     assert_eq!(world.nominations(), [clears("d-n1")]);
 }
 
-/// The scheduler refuses pods in our place, and the time of the hold runs all the same.
+/// The scheduler keeps pods off instead of the warden, and the time of the hold runs all the same.
 #[test]
 fn a_hold_whose_pod_is_nominated_ends_while_a_pod_is_kept_off() {
     let after_a_while = |waits: Option<Value>| {
@@ -412,7 +411,7 @@ fn a_hold_whose_pod_is_nominated_ends_while_a_pod_is_kept_off() {
     let tried = |cpu: &str| because(pod("p", cpu), "Unschedulable");
     let elsewhere = json!({"spec": {"nodeSelector": {"zone": "elsewhere"}}});
     for (what, waits, expected) in [
-        ("nobody waits", None, vec![]),
+        ("no pod waits", None, vec![]),
         ("a pod that would fit", Some(tried("100m")), ends),
         ("one that would not", Some(tried("200m")), vec![]),
         ("one that was not tried yet", Some(pod("p", "100m")), vec![]),
@@ -424,7 +423,7 @@ fn a_hold_whose_pod_is_nominated_ends_while_a_pod_is_kept_off() {
     }
 }
 
-/// A hold has ended and its nomination is taken back: what can come of that write.
+/// A hold has ended and its nomination is taken back: the possible answers to that write.
 #[test]
 fn a_nomination_is_taken_back_until_that_is_done() {
     let ending = || {
@@ -440,7 +439,7 @@ fn a_nomination_is_taken_back_until_that_is_done() {
         world.wait(2.0);
         assert_eq!(world.nominations(), [clears("d-n1")], "{outcome:?}: once more");
     }
-    // No answer at all.
+    // There is no answer.
     let mut world = ending();
     world.wait(15.0);
     assert_eq!(world.nominations(), [clears("d-n1")]);
@@ -472,7 +471,7 @@ fn only_the_answer_to_the_last_write_counts() {
     world.nomination_done(&Nomination { uid: "nobody".into(), ..first }, &NominationOutcome::Unknown);
 }
 
-/// Another pod of the node is gone, and nothing has been worked out since.
+/// Another pod of the node was deleted, and the node is dirty since.
 #[test]
 fn an_answer_may_come_between_an_event_and_what_follows_from_it() {
     let mut world = world_of("900m", &[("a", "300m"), ("b", "300m")]);
@@ -482,7 +481,7 @@ fn an_answer_may_come_between_an_event_and_what_follows_from_it() {
     assert_eq!(world.nominated_now(), 1);
 }
 
-/// `kubectl delete daemonset --cascade=orphan`: nobody's pod any more.
+/// `kubectl delete daemonset --cascade=orphan`: it is no daemon pod any more.
 #[test]
 fn an_orphan_is_left_to_the_scheduler() {
     let mut world = Stage::nominated_by_us();
@@ -493,7 +492,7 @@ fn an_orphan_is_left_to_the_scheduler() {
     assert_eq!((world.nominations(), world.nominated_now()), (vec![], 0));
 }
 
-/// To the scheduler a nominated pod stands before its equals: it must not keep a daemon pod out that would land without it.
+/// The scheduler counts a nominated pod against pods of equal priority: it must not keep out a daemon pod that would land without it.
 #[test]
 fn no_daemon_pod_is_kept_out_by_an_equal() {
     // 400m are left: the small one fits, the large one does not.
@@ -527,7 +526,7 @@ fn no_daemon_pod_is_kept_out_by_an_equal() {
     world.delete_pod("small-n1");
     assert_eq!(world.nominations(), [clears("a-large-n1")], "its place is its own");
 
-    // Nothing is held for the small one, for it does not fit beside the large one were the node empty; yet it would land now.
+    // No room is reserved for the small one, which would not fit beside the large one on an empty node; yet it would land now.
     let mut world = world_of("600m", &[("a-large", "800m"), ("small", "300m")]);
     assert_eq!(world.nominations(), [], "cannot fit beside it");
     let mut world = world_of("600m", &[("a-large", "500m"), ("small", "300m")]);
@@ -559,7 +558,7 @@ fn no_daemon_pod_is_kept_out_by_an_equal() {
     assert_eq!(world.nominations(), [sets("a-n1", "n1"), sets("b-n1", "n1")]);
 }
 
-/// A pod of `d` has failed on each of 200 nodes; the last node has the oldest hold.
+/// Returns 200 nodes on which a pod of `d` has failed; the last node has the oldest hold.
 fn two_hundred() -> (Stage, Vec<String>) {
     let names: Vec<String> = (0..200).rev().map(|number| format!("n{number:03}")).collect();
     let mut world = Stage::of(TestCluster::new());
@@ -595,14 +594,14 @@ fn within_a_rate_and_the_oldest_holds_first() {
     assert_eq!(nodes(world.nominate()), (names[50..75].to_vec(), 0), "a second later; counted once in two");
     nothing_written(&mut world, &names[50..75]);
 
-    // The scheduler places ten pods in a second: it has other things to do.
+    // The scheduler places ten pods in a second: it is busy.
     for number in 0..10 {
         let name = format!("web-{number}");
         world.pod(&pod(&name, "1m"));
         world.pod(&on(pod(&name, "1m"), "elsewhere"));
     }
     world.wait(1.0);
-    // The first are due again, and served first.
+    // The first are due again, and come first.
     assert_eq!(nodes(world.nominate()), (names[..5].to_vec(), 170), "a fifth of the rate");
     world.wait(1.0);
     nothing_written(&mut world, &names[..5]);
@@ -624,7 +623,7 @@ fn within_a_number() {
     assert_eq!(nodes(world.nominate()).0, [names[100].clone()], "one has landed, and the next is nominated");
 }
 
-/// A node with so much taken, and pods of DaemonSets of equal priority that have failed there.
+/// Returns a node with this much taken, on which pods of DaemonSets of equal priority have failed.
 fn world_of(used: &str, daemons: &[(&str, &str)]) -> Stage {
     let mut world = Stage::of(TestCluster::new());
     world.node("n1", json!({}));
@@ -636,7 +635,7 @@ fn world_of(used: &str, daemons: &[(&str, &str)]) -> Stage {
     world
 }
 
-/// A policy of the cluster refuses every pod: those that wait behind them have their turn all the same.
+/// An admission policy refuses every pod: the pods behind them in the queue have their turn all the same.
 #[test]
 fn nobody_waits_behind_pods_that_are_refused() {
     let (mut world, names) = two_hundred();
@@ -656,7 +655,7 @@ fn a_node(dice: u64) -> &'static str {
     ["n1", "n2"][usize::from(dice & 1 == 1)]
 }
 
-/// Something happens to one of four daemon pods, the nodes, or the DaemonSets.
+/// Applies an event of one of four daemon pods, the nodes, or the DaemonSets.
 fn happens(world: &mut Stage, kind: u8, dice: u64) {
     let (set, node, version) = (["a", "b"][usize::from(dice & 2 == 2)], a_node(dice), dice >> 2 & 7);
     let uid = format!("{set}-{node}");
@@ -692,8 +691,8 @@ proptest! {
                 20..=24 => {
                     world.wait([0.0, 0.3, 2.0, 16.0][usize::try_from(dice & 3).unwrap()]);
                     world.world.nominate();
-                    let effects = world.view.reservation.take_writes().into_iter();
-                    asked.extend(effects.filter_map(|effect| if let ClusterWrite::Nominate(one) = effect { Some(one) } else { None }));
+                    let writes = world.view.reservation.take_writes().into_iter();
+                    asked.extend(writes.filter_map(|write| if let ClusterWrite::Nominate(one) = write { Some(one) } else { None }));
                 }
                 25..=29 if !asked.is_empty() => {
                     let at = usize::try_from(dice % asked.len() as u64).unwrap();

@@ -1,4 +1,4 @@
-//! What a preemption would do, by what the cluster knows: a node of 1 CPU with the daemon `d`, which is of priority 10.
+//! Preemption calls with a cache: a node of 1 CPU with the daemon `d`, which has priority 10.
 
 use super::*;
 use crate::api::extender_v1::preemption::PreemptionCandidate;
@@ -12,7 +12,7 @@ fn world() -> TestCluster {
     world
 }
 
-/// The pod of `d`, as important as its template says.
+/// Returns a pod of `d` with the priority of its template.
 fn agent(uid: &str) -> Value {
     priority(with(daemon_pod("d", "n1"), json!({"metadata": {"name": uid, "uid": uid}})), 10)
 }
@@ -21,7 +21,7 @@ fn sized(base: Value, cpu: &str) -> Value {
     with(base, json!({"spec": {"containers": [{"name": "c", "resources": {"requests": {"cpu": cpu}}}]}}))
 }
 
-/// What becomes of the candidate `n1` with these victims.
+/// Returns the reason for which the candidate `n1` with these victims is dropped.
 fn dropped(world: &mut TestCluster, preemptor: &Value, victims: &[&str]) -> Option<PreemptionReason> {
     let victims = victims.iter().map(|uid| (*uid).into()).collect();
     let candidate = PreemptionCandidate { node: "n1".into(), victims };
@@ -45,15 +45,15 @@ fn issue_102382_nobody_goes_for_a_daemon_pod_whose_predecessor_does() {
             agent("new"),
             None,
         ),
-        ("it is nobody's", terminating(on(priority(pod("old", "300m"), 10), "n1")), agent("new"), None),
+        ("it has no owner", terminating(on(priority(pod("old", "300m"), 10), "n1")), agent("new"), None),
         (
-            "it is a forger's",
+            "its owner is forged",
             terminating(on(with(agent("old"), json!({"metadata": {"labels": {"app": "x"}}})), "n1")),
             agent("new"),
             None,
         ),
         (
-            "the new one is a forger's",
+            "the owner of the new one is forged",
             terminating(on(agent("old"), "n1")),
             with(agent("new"), json!({"metadata": {"labels": {"app": "x"}}})),
             None,
@@ -93,13 +93,13 @@ fn nobody_goes_for_a_pod_that_would_end_up_in_kept_room() {
     }
 }
 
-/// With 300m of CPU beside what is there.
+/// Adds requests of 300m of CPU.
 fn sized_template(mut template: Value) -> Value {
     template["spec"]["containers"][0]["resources"] = json!({"requests": {"cpu": "300m"}});
     template
 }
 
-/// kubernetes#141227: a pod of a DaemonSet that exists is spared where another will do, and the list is never emptied for it.
+/// kubernetes#141227: a pod of a DaemonSet that exists is spared if another candidate is left, and the list is never emptied for it.
 #[test]
 fn issue_141227_only_genuine_daemon_pods_are_spared() {
     let genuine = on(agent("old"), "n1");

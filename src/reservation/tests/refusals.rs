@@ -1,9 +1,9 @@
-//! Who is refused, who passes, and what the ledger and the age of our view have to do with it.
+//! Filter calls: refused and allowed pods, assumed pods, and stale nodes.
 
 use super::*;
 use crate::policy::ReservationMode;
 
-/// A node with room for the missing daemon of priority 10 and for 700m besides.
+/// Returns a node with room for the missing daemon of priority 10 and for 700m besides.
 fn world() -> TestCluster {
     let mut world = TestCluster::new();
     world.node("n1", json!({}));
@@ -83,7 +83,7 @@ fn forged_references_gain_nothing() {
         world.node("n2", json!({}));
         world.daemon_set("e", json!({}));
         assert_eq!(refused(&mut world, &pod), expected, "{what}");
-        // Nor does it count as a pod of the DaemonSet once it is bound.
+        // It is no pod of the DaemonSet once it is bound either.
         world.pod(&on(pod, "n1"));
         let is_own = world.view.cache.daemon_set("ds-e").unwrap().1.pods.len() == 1;
         let is_genuine = !expected || what.starts_with("for ");
@@ -101,16 +101,16 @@ fn the_ledger_keeps_two_pods_out_of_the_same_room() {
     assert_eq!(
         world.ask(&pod("next", "400m"), &["n1", "n2"]),
         [Some(FilterReason::Reserved); 2],
-        "charged to both"
+        "assumed on both"
     );
     assert_eq!(world.ask(&pod("small", "300m"), &["n1", "n2"]), [None, None]);
     assert_eq!(world.ask(&pod("small", "300m"), &["n2"]), [None], "replaced: nothing on n1 any more");
     assert_eq!(world.ask_one(&pod("third", "300m"), "n1"), None);
     assert_eq!(world.view.reservation.assumed_len(), 3);
-    world.effects();
+    world.writes();
     world.pod(&on(fast, "n2"));
     assert_eq!(
-        world.effects(),
+        world.writes(),
         [ExpectedWrite::Wake("n1".into())],
         "the next one may have been tried too early"
     );
@@ -129,14 +129,14 @@ fn a_charge_that_ends_wakes_those_whom_it_kept_off() {
     let mut world = world();
     assert_eq!(world.ask_one(&pod("fast", "400m"), "n1"), None);
     assert_eq!(world.ask_one(&pod("next", "400m"), "n1"), Some(FilterReason::Reserved));
-    world.effects();
+    world.writes();
     world.pass(4);
-    assert_eq!(world.effects(), []);
+    assert_eq!(world.writes(), []);
     world.pass(1);
-    assert_eq!(world.effects(), [ExpectedWrite::Wake("n1".into())]);
+    assert_eq!(world.writes(), [ExpectedWrite::Wake("n1".into())]);
     assert_eq!(world.ask_one(&pod("next", "400m"), "n1"), None);
     world.pass(10);
-    assert_eq!(world.effects(), [], "nobody waits");
+    assert_eq!(world.writes(), [], "no pod waits");
 }
 
 #[test]
@@ -144,7 +144,7 @@ fn daemon_pods_are_charged_where_nothing_is_kept_for_them() {
     let mut world = world();
     world.daemon_set("low", template(json!({"priority": 0})));
     assert_eq!(world.ask_one(&priority(daemon_pod("low", "n1"), 0), "n1"), None);
-    // Kept for both: 400m are left. Whoever is more important than one of them finds it on its way all the same.
+    // Room is reserved for both: 400m are left. A pod of higher priority than one of them still counts that one as assumed.
     assert_eq!(world.ask_one(&pod("p", "400m"), "n1"), None);
     world.pass(6);
     assert_eq!(world.ask_one(&priority(daemon_pod("low", "n1"), 0), "n1"), None);
@@ -163,25 +163,25 @@ fn a_view_that_is_behind_refuses_for_two_seconds() {
     assert_eq!(world.ask_one(&asks, "n1"), Some(FilterReason::StaleCache));
     assert_eq!(world.ask_one(&priority(asks.clone(), 1), "n1"), None, "more important than any daemon");
     assert_eq!(world.ask_one(&pod("tiny", "0"), "n1"), None);
-    assert_eq!(world.effects(), []);
+    assert_eq!(world.writes(), []);
     world.pass(1);
-    assert_eq!((world.ask_one(&asks, "n1"), world.effects()), (Some(FilterReason::StaleCache), vec![]));
+    assert_eq!((world.ask_one(&asks, "n1"), world.writes()), (Some(FilterReason::StaleCache), vec![]));
     world.pass(1);
-    assert_eq!(world.effects(), [ExpectedWrite::Wake("n1".into())]);
+    assert_eq!(world.writes(), [ExpectedWrite::Wake("n1".into())]);
     assert_eq!(world.ask_one(&asks, "n1"), None, "gave up");
     assert_eq!(world.ask_one(&pod("tiny", "0"), "n1"), None);
     assert_eq!(world.ask_one(&asks, "n1"), None, "a pod that fits anyway proves nothing");
-    // What the scheduler knew: the other pod is gone. From here on our view fits, and can fall behind again.
+    // The watch brings the end of the other pod. From here on the cache is fresh for the node, and can fall behind again.
     world.delete_pod("o");
     world.pod(&on(pod("o", "700m"), "n1"));
     assert_eq!(world.ask_one(&asks, "n1"), Some(FilterReason::StaleCache));
-    world.effects();
+    world.writes();
     world.delete_pod("o");
-    assert_eq!(world.effects(), [ExpectedWrite::Wake("n1".into())], "tried too early");
+    assert_eq!(world.writes(), [ExpectedWrite::Wake("n1".into())], "tried too early");
     assert_eq!(world.ask_one(&asks, "n1"), None);
 }
 
-/// The controller has made its pod for a node of which we know nothing yet: somebody is behind, and it is us.
+/// The DaemonSet controller has created a pod for a node that the cache does not know yet: the cache is behind.
 #[test]
 fn a_node_that_only_its_daemon_pod_tells_of_is_waited_for() {
     let mut world = TestCluster::new();
@@ -190,21 +190,21 @@ fn a_node_that_only_its_daemon_pod_tells_of_is_waited_for() {
     world.pod(&priority(daemon_pod("d", "n2"), 10));
     let asks = pod("p", "100m");
     assert_eq!(world.ask_one(&asks, "n2"), Some(FilterReason::StaleCache));
-    assert_eq!(world.ask_one(&asks, "n3"), None, "nobody tells of it");
+    assert_eq!(world.ask_one(&asks, "n3"), None, "no pod tells of it");
     assert_eq!(world.ask_one(&priority(asks.clone(), 11), "n2"), None);
     assert_eq!(world.ask_one(&priority(daemon_pod("d", "n2"), 10), "n2"), None, "its own");
     assert_eq!(world.ask_one(&asks, "n2"), Some(FilterReason::StaleCache));
-    // Seen: what is kept there is known from now on, and who was refused may have been tried too early.
+    // The Node comes: its holds are known from now on, and the refused pod may have been tried too early.
     world.node("n2", json!({}));
-    assert!(world.effects().contains(&ExpectedWrite::Wake("n2".into())));
+    assert!(world.writes().contains(&ExpectedWrite::Wake("n2".into())));
     assert_eq!(world.ask(&asks, &["n2"]), [None]);
     assert_eq!(world.ask_one(&pod("big", "800m"), "n2"), Some(FilterReason::Reserved));
 
-    // Never seen: for two seconds at most.
+    // The Node never comes: pods are refused for two seconds at most.
     world.pod(&priority(with(daemon_pod("d", "n4"), json!({"metadata": {"uid": "d4"}})), 10));
     assert_eq!(world.ask_one(&asks, "n4"), Some(FilterReason::StaleCache));
     world.pass(2);
-    assert!(world.effects().iter().any(|done| matches!(done, ExpectedWrite::Wake(_))));
+    assert!(world.writes().iter().any(|done| matches!(done, ExpectedWrite::Wake(_))));
     assert_eq!(world.ask_one(&asks, "n4"), None);
 }
 
@@ -220,7 +220,7 @@ fn audit_counts_and_off_does_nothing() {
         assert_eq!(call.refuse("n1"), None);
         assert_eq!(call.finish().would_refuse, audited);
         world.pass(100);
-        assert_eq!((world.effects(), world.view.reservation.waiting_len()), (vec![], 0));
+        assert_eq!((world.writes(), world.view.reservation.waiting_len()), (vec![], 0));
         assert_eq!(world.missing("n1").is_empty(), mode == ReservationMode::Off);
     }
 }

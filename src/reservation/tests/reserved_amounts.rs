@@ -1,8 +1,8 @@
-//! What is kept for a missing daemon pod, and what counts as used.
+//! The amounts that are reserved for a missing daemon pod, and those that count as requested.
 
 use super::*;
 
-/// How much of n1 an ordinary pod may still ask for, in thousandths of a CPU; the node has 1000.
+/// Returns the most that an ordinary pod may request on n1, in thousandths of a CPU; the node has 1000.
 fn room(world: &mut TestCluster) -> i64 {
     let fits = |world: &mut TestCluster, cpu: i64| {
         let refused = world.ask_one(&pod("probe", &format!("{cpu}m")), "n1").is_some();
@@ -108,7 +108,7 @@ fn reserve_by_pods() {
 
 #[test]
 fn missing_counts_where_nothing_is_reserved() {
-    // What its terminating pod holds and what is kept cancel out, and yet the pod may be gone already.
+    // The amounts of its terminating pod and of the hold cancel out, although the pod may have left already.
     let mut world = TestCluster::new();
     world.node("n1", json!({}));
     world.daemon_set("d", json!({}));
@@ -244,11 +244,11 @@ fn nominated_pods_count_by_priority() {
         world.daemon_set("d", template(with(requests("300m"), json!({"priority": 10}))));
         world.pod(&nominated(nominee));
         assert_eq!(room(&mut world), expected, "{nominee}");
-        // Once it is let through it is charged, and not twice.
+        // Once it is allowed it is assumed, and not counted twice.
         assert_eq!(world.ask_one(&nominated(nominee), "n1"), None);
         assert_eq!(room(&mut world), 300, "{nominee}");
     }
-    // A daemon pod that preempts is not counted beside what is kept for it.
+    // A daemon pod that preempts is not counted beside its own hold.
     let mut world = TestCluster::new();
     world.node("n1", json!({}));
     world.daemon_set("d", json!({}));

@@ -1,8 +1,8 @@
-//! A small scheduler and a small DaemonSet controller around the cluster, with events that reach each of them late and at
-//! different times: whatever the order, every daemon pod lands, and no ordinary pod sleeps while there is room for it.
+//! A simulated scheduler and DaemonSet controller around the view, with events that reach each of them late and at different times: in any
+//! order, every daemon pod lands, and no ordinary pod sleeps while there is room for it.
 //!
-//! After kubernetes v1.36.3 pkg/scheduler/backend/queue/scheduling_queue.go: a refused pod sleeps until an event of the cluster
-//! moves it, and backs off for 1 s to 10 s first. The flush after 5 minutes is left out: who needs it has been forgotten.
+//! After kubernetes v1.36.3 pkg/scheduler/backend/queue/scheduling_queue.go: a refused pod sleeps until an event of the cluster moves it,
+//! and backs off for 1 s to 10 s first. The flush after 5 minutes is left out, for a pod that needs it was forgotten.
 
 mod cluster;
 mod scheduler;
@@ -15,7 +15,7 @@ use self::scheduler::Queued;
 use super::*;
 use crate::api::pod::Pod;
 
-/// A deterministic source of chance.
+/// A deterministic random generator.
 struct SeededRandom(u64);
 
 impl SeededRandom {
@@ -29,7 +29,7 @@ impl SeededRandom {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Event {
-    /// Our watches.
+    /// Events of the warden's watches.
     SeePod {
         pod: usize,
         node: Option<usize>,
@@ -40,7 +40,7 @@ enum Event {
         node: usize,
         version: u64,
     },
-    /// The scheduler's watches.
+    /// Events of the scheduler's watches.
     SchedulePod {
         pod: usize,
         node: Option<usize>,
@@ -48,7 +48,7 @@ enum Event {
     SchedulePodGone(usize),
     ScheduleNode(usize),
     ScheduleNodeUpdate,
-    /// The cluster itself.
+    /// Events of the cluster itself.
     Bind {
         pod: usize,
         node: usize,
@@ -84,7 +84,7 @@ struct Simulation {
     world: TestCluster,
     pods: Vec<SimPod>,
     node_cpu: Vec<Option<i64>>,
-    /// When each watch was last heard of: none goes back in time.
+    /// The time of the last event of each watch: none goes back in time.
     heard: [u64; 4],
     queued: Vec<Queued>,
     active: VecDeque<usize>,
@@ -106,7 +106,7 @@ impl Simulation {
         }
         let mut world = TestCluster::new();
         let start = world.now;
-        world.effects();
+        world.writes();
         let end_after = chance.below(2) * 1000;
         let pops_backoff = chance.below(2) == 0;
         let mut simulation = Self {
@@ -140,14 +140,14 @@ impl Simulation {
         self.heap.push(Reverse((time, self.events, event)));
     }
 
-    /// Tells one watch of something, later than all that it was told before.
+    /// Sends an event to one watch, later than all its earlier events.
     fn tell(&mut self, watch: usize, slowest: u64, event: Event) {
         let time = (self.now + self.chance.below(slowest)).max(self.heard[watch]);
         self.heard[watch] = time;
         self.at(time, event);
     }
 
-    /// Lets the start settle before anything happens.
+    /// Runs until the start has settled.
     fn settle(&mut self) {
         self.run_until(self.now + 2000);
     }
@@ -161,13 +161,13 @@ impl Simulation {
             self.now = self.now.max(time);
             self.world.now = self.start + Duration::from_millis(self.now);
             self.happen(event);
-            self.do_effects();
+            self.do_writes();
         }
         self.now = end;
     }
 
-    fn do_effects(&mut self) {
-        let wakes = self.world.effects().iter().any(|done| matches!(done, ExpectedWrite::Wake(_)));
+    fn do_writes(&mut self) {
+        let wakes = self.world.writes().iter().any(|done| matches!(done, ExpectedWrite::Wake(_)));
         if wakes && !self.patch_pending {
             self.patch_pending = true;
             let time = (self.now + 5 + self.chance.below(20)).max(self.patched_at + 1000);
@@ -176,7 +176,7 @@ impl Simulation {
     }
 }
 
-/// What must hold in the end.
+/// The checks at the end.
 impl Simulation {
     fn running(&self) -> usize {
         let runs = |pod: &&SimPod| {
@@ -188,7 +188,7 @@ impl Simulation {
         self.pods.iter().filter(runs).count()
     }
 
-    /// Ordinary pods that are not bound although a node has room for them.
+    /// Returns the ordinary pods that are not bound although a node has room for them.
     fn sleepers(&self) -> Vec<String> {
         let mut free = self.node_cpu.clone();
         for pod in self.pods.iter().filter(|pod| !pod.gone) {
@@ -230,7 +230,7 @@ impl Simulation {
 /// Debug builds take forty times as long.
 const SEEDS: u64 = if cfg!(debug_assertions) { 12 } else { 400 };
 
-/// Full nodes with 3 daemons and 10 ordinary pods each, and a backlog.
+/// Returns full nodes with 3 daemons and 10 ordinary pods each, and a backlog.
 fn full(seed: u64, nodes: usize) -> Simulation {
     let mut simulation = Simulation::new(seed, nodes, 3);
     simulation.add_daemon_sets();
@@ -308,7 +308,7 @@ fn d_a_deleted_daemon_pod_comes_back() {
     }
 }
 
-/// Two small pods can fit where one daemon pod has just left, and each alone beside what we still see.
+/// Two small pods can fit where one daemon pod has just left, and each alone beside the pods that the cache still has.
 #[test]
 fn d_comes_back_beside_small_pods_that_come_at_the_same_time() {
     for seed in 1..SEEDS {

@@ -1,4 +1,4 @@
-//! The simulated cluster: its objects, its controller, and what becomes of them.
+//! The simulated cluster: its objects, its DaemonSet controller and the handling of events.
 
 use super::*;
 
@@ -17,7 +17,7 @@ impl Simulation {
     pub(super) fn add_node(&mut self, node: usize, cpu: i64) {
         self.node_cpu[node] = Some(cpu);
         self.tell(2, 200, Event::SeeNode { node, version: 0 });
-        // A node that we do not know passes, by contract: the not-ready taint of a new Node covers that time, and no more.
+        // A node that the cache does not know passes: the not-ready taint of a new Node covers that time.
         self.heard[3] = self.heard[3].max(self.heard[2]);
         self.tell(3, 20, Event::ScheduleNode(node));
         for set in 0..self.sets {
@@ -147,7 +147,7 @@ impl Simulation {
         self.at(self.now + self.end_after, Event::Gone(pod));
     }
 
-    /// One step of a rolling update with maxUnavailable 10%, at least 1.
+    /// Makes one step of a rolling update with maxUnavailable 10%, at least 1.
     fn roll(&mut self) {
         let nodes = self.node_cpu.len();
         let mut all_done = true;

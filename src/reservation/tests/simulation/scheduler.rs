@@ -1,8 +1,8 @@
-//! The simulated scheduler: what it knows of each pod, and how it tries them.
+//! The simulated scheduler: its record of each pod, and its scheduling cycle.
 
 use super::*;
 
-/// What the scheduler knows of a pod.
+/// The scheduler's record of a pod.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Queued {
     pub(super) place: Place,
@@ -18,7 +18,7 @@ pub(super) enum Place {
     Nowhere,
     Active,
     Backoff,
-    /// Asleep; whether an extender refused it.
+    /// Asleep; true if an extender refused it.
     Unschedulable(bool),
 }
 
@@ -38,7 +38,7 @@ impl Simulation {
         }
     }
 
-    /// Moves the pods that sleep and that an event concerns: `concerns` says so of those that an extender refused or not.
+    /// Moves the sleeping pods that an event concerns; `concerns` takes true for those that an extender refused.
     pub(super) fn wake(&mut self, concerns: impl Fn(bool) -> bool) {
         for pod in 0..self.queued.len() {
             if let Place::Unschedulable(by_extender) = self.queued[pod].place
@@ -90,7 +90,7 @@ impl Simulation {
         if passed.is_empty() {
             let by_extender = !feasible.is_empty();
             self.queued[pod].place = Place::Unschedulable(by_extender);
-            // The scheduler writes what it found on the pod, where that is new, and by that wakes it itself.
+            // The scheduler writes a new result to the pod's status, and that wakes the pod.
             if self.queued[pod].told.replace(by_extender) != Some(by_extender) && by_extender {
                 self.move_up(pod);
             }
