@@ -25,6 +25,7 @@ impl View {
 
     /// Hands the changes of the cache to the reservation. Call it after each event.
     pub fn observe(&mut self, now: Instant) {
+        // Also without changes: an event may have given out the id of a node that is only named yet.
         let changes = self.cache.take_changes();
         self.reservation.observe(&self.cache, changes, now);
     }
