@@ -6,7 +6,7 @@ use rlimit::Resource;
 /// billion, because some programs walk through all of them.
 const WANTED: u64 = 8_192;
 
-/// Raises the soft limit to [`WANTED`] or as near to it as the hard limit allows, and returns the soft limit. Call it at the
+/// Raises the soft limit to `WANTED` or as near to it as the hard limit allows, and returns the soft limit. Call it at the
 /// start, before [`super::limits::Limits::within_files`].
 ///
 /// Container runtimes start processes with a soft limit of 1,024 (containerd 2, systemd's default), for the sake of programs
