@@ -33,7 +33,7 @@ pub struct Cli {
     /// The command to run.
     #[command(subcommand)]
     pub command: Command,
-    /// Logging.
+    /// The flags of logging, which every command has.
     #[command(flatten)]
     pub log: LogArgs,
 }

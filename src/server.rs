@@ -1,4 +1,4 @@
-//! EDGE out: HTTPS for the apiserver and the scheduler, plain HTTP for metrics and health.
+//! EDGE: HTTPS for the apiserver and the scheduler, plain HTTP for metrics and health.
 //!
 //! ```text
 //! listener -> connection (TLS, timers) -> router -> guard (limits, panics) -> admission | extender -> pure function

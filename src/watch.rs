@@ -244,7 +244,7 @@ async fn discover(watch: &ResourceWatch, wanted: &GroupKind) -> ApiResource {
     }
 }
 
-/// Ticks the cache for good.
+/// Ticks the cache until the task is dropped.
 async fn run_ticks(cache: SharedCache) {
     let mut ticks = tokio::time::interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);

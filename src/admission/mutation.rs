@@ -132,7 +132,7 @@ impl<'de> Deserialize<'de> for RawToleration<'de> {
     }
 }
 
-/// Reads the tolerations of a pod.
+/// Decodes a pod's tolerations; fails beyond `MAX_TOLERATIONS`.
 fn tolerations<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<RawToleration<'de>>, D::Error> {
     let mut list = Vec::new();
     visit_list(from, |toleration| {

@@ -1,4 +1,5 @@
-//! Validation of DaemonSets: Kubernetes' own rules, and policy rules for what Kubernetes accepts and its users regret.
+//! Validation of DaemonSets: Kubernetes' own rules, and policy rules for what Kubernetes accepts and what then fails or harms the
+//! DaemonSet.
 //!
 //! `/validate` calls [`review`] for each request. A refusal has Kubernetes' own words:
 //!

@@ -115,7 +115,7 @@ pub enum BadReview {
     /// The body is not JSON, or JSON of another shape.
     #[error("the body is no AdmissionReview: {0}")]
     NotAReview(#[source] serde_json::Error),
-    /// The body has another kind or version.
+    /// The body's apiVersion and kind are not those of an AdmissionReview v1.
     #[error("expected {API_VERSION}, Kind={KIND}, got {api_version}, Kind={kind}")]
     WrongKind {
         /// As sent.

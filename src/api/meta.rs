@@ -162,7 +162,7 @@ pub fn or_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(from
 /// Reads a string, borrowed from the input where it has no escapes; `null` is the empty string.
 ///
 /// # Errors
-/// When the value is neither.
+/// Fails if the value is neither.
 pub fn text<'de, D: Deserializer<'de>>(from: D) -> Result<Cow<'de, str>, D::Error> {
     // `Option<Cow<str>>` would always be owned: serde borrows only where a field says so.
     #[derive(Deserialize)]
@@ -173,7 +173,7 @@ pub fn text<'de, D: Deserializer<'de>>(from: D) -> Result<Cow<'de, str>, D::Erro
 /// Reads an object, or nothing for `null`; unlike serde's own structs, no list of an object's values in order.
 ///
 /// # Errors
-/// When it is neither, or whatever `T` makes of it.
+/// Fails if the value is neither, or if `T` cannot be decoded from it.
 pub fn object<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<Option<T>, D::Error> {
     struct Object<T>(PhantomData<T>);
     impl<'de, T: Deserialize<'de>> Visitor<'de> for Object<T> {
@@ -204,7 +204,7 @@ pub fn object_or_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de
 /// Reads a whole JSON text, which must be one object and nothing behind it; `null` is the default value.
 ///
 /// # Errors
-/// When it is no such text, or whatever `T` makes of it.
+/// Fails if the text is no such object, or if `T` cannot be decoded from it.
 pub fn parse_object<'de, R: Read<'de>, T: Default + Deserialize<'de>>(from: R) -> serde_json::Result<T> {
     let mut json = serde_json::Deserializer::new(from);
     let value = object_or_default(&mut json)?;
@@ -215,7 +215,7 @@ pub fn parse_object<'de, R: Read<'de>, T: Default + Deserialize<'de>>(from: R) -
 /// Reads a list item by item, as `item` decides what is kept of it; `null` is an empty list.
 ///
 /// # Errors
-/// When it is neither, whatever `T` makes of an item, or what `item` says is wrong.
+/// Fails if the value is neither, if `T` cannot be decoded from an item, or if `item` fails.
 pub fn visit_list<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     from: D,
     item: impl FnMut(T) -> Result<(), &'static str>,

@@ -11,7 +11,7 @@
 //!      Stale ◀─────────────────────────────────────────▶ CatchingUp
 //!               none recovers any more, one still fails
 //! ```
-//! The state follows from what the watches report and the time alone, not from the state before: a look that comes late skips
+//! The state follows from what the watches report and the time alone, not from the state before: a late evaluation skips
 //! states and ends in the right one. `Unsynced` never comes back: a watch that was listed stays so.
 //!
 //! | state | may a refusal be based on the cache? | does it lack events, so that ordinary pods wait? |
@@ -64,7 +64,7 @@ pub struct WatchHealth {
     failing_since: Option<Instant>,
     /// True while the missed events are too old to be sent one by one, so that every object has to come anew.
     relists: bool,
-    /// The end of the last trouble.
+    /// The time since which the watch is healthy again; `None` if it has not failed.
     healthy_since: Option<Instant>,
 }
 
@@ -170,7 +170,7 @@ impl WatchHealth {
         self.failing_since.is_none() && !self.is_healthy_for(time, now)
     }
 
-    /// Applies what ends some trouble, and records the time when it was the last.
+    /// Clears one cause of failure; if none is left, records the time.
     fn recover(&mut self, now: Instant, end_trouble: impl FnOnce(&mut Self)) {
         let was_healthy = self.is_healthy();
         end_trouble(self);

@@ -50,7 +50,7 @@ fn target_in_affinity(required: &NodeSelector) -> Option<&str> {
     }
 }
 
-/// True if `required` allows only `node` and has the form that the DaemonSet controller writes.
+/// Returns true if `required` allows only `node` and has the form that the DaemonSet controller writes.
 pub fn is_target_affinity(required: &NodeSelector, node: &str) -> bool {
     let [term] = required.node_selector_terms.as_slice() else { return false };
     let no_expressions = term.match_expressions.as_deref().unwrap_or_default().is_empty();
@@ -123,7 +123,8 @@ pub fn with_daemon_tolerations(existing: &[Toleration], host_network: bool) -> V
     merged
 }
 
-/// True if `own` differs from the daemon toleration only in its seconds (`MatchToleration`: an empty operator is not Exists).
+/// Returns true if `own` differs from the daemon toleration only in its seconds (`MatchToleration`: an empty operator is not
+/// Exists).
 pub fn is_same_toleration(own: &Toleration, key: &str, effect: &str) -> bool {
     own.key.as_deref() == Some(key)
         && own.effect.as_deref() == Some(effect)

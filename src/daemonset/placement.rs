@@ -108,8 +108,8 @@ pub fn place<'n>(template: &PodSpec, tolerations: &[Toleration], node: &'n Node)
     }
 }
 
-/// True if node name, node selector, node affinity and taints allow a pod on a node. Taints that `ignores` returns true for do not
-/// count.
+/// Returns true if node name, node selector, node affinity and taints allow a pod on a node. Taints that `ignores` returns true
+/// for do not count.
 pub fn admits(
     spec: &PodSpec,
     tolerations: &[Toleration],

@@ -10,7 +10,7 @@ use crate::api::daemonset::{DaemonSetSpec, ON_DELETE};
 use crate::api::int_or_percent::{is_zero, percent};
 
 impl DaemonSetSpec {
-    /// True if a rolling update starts the new pod while the old one still runs.
+    /// Returns true if a rolling update starts the new pod while the old one still runs.
     pub fn uses_surge(&self) -> bool {
         let strategy = self.update_strategy().unwrap_or_default();
         let surge = strategy.rolling_update.and_then(|rolling_update| rolling_update.max_surge);

@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn charges_once_and_never_the_pod_itself() {
+    fn subtracts_each_assumed_pod_once_and_not_the_incoming_one() {
         let now = Instant::now();
         let mut nodes = NodeSet::with_capacity(100);
         nodes.insert(3);
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_pod_with_one_node_to_go_to_is_there_for_certain() {
+    fn assumed_only_on_counts_pods_with_one_allowed_node() {
         let now = Instant::now();
         let set = |ids: &[usize]| {
             let mut set = NodeSet::default();

@@ -1,7 +1,6 @@
 //! Feasibility: which missing daemon pods can have room on a node, and which of them fit at once.
 //!
-//! The extender's wire is unknown here. The daemon pods that a node lacks, and what they need, are plain data, so that room can be
-//! kept by other means too.
+//! This file does not use the extender's protocol, so room can also be reserved by other means.
 
 use super::missing::MissingDaemonPod;
 use crate::scheduling::host_ports::{HostPort, any_conflict};

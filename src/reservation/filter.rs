@@ -216,7 +216,7 @@ impl FilterCall<'_> {
     /// so the watch of nodes is behind the watch of pods.
     fn is_awaited(&mut self, id: NodeId) -> bool {
         let row = &mut self.reservation.nodes[id];
-        // True for nearly all nodes, and in the row that is read anyway.
+        // Nearly every call returns here, without another lookup.
         if row.highest_desired_priority.is_some() || self.pod.daemon_set_on(id).is_some() {
             return false;
         }

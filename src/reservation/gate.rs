@@ -94,7 +94,7 @@ impl Gate {
         self.clock.stop(now);
     }
 
-    /// Gives all the time again, for a new template.
+    /// Sets the spent time to zero, for a new template.
     pub fn reset_for_template(&mut self, template_version: u64, now: Instant) {
         self.template_version = template_version;
         self.is_expired = false;
@@ -106,7 +106,7 @@ impl Gate {
         !self.is_expired && !self.was_ready && self.clock.spent().is_zero()
     }
 
-    /// Opens the gate because the daemon pod is Ready, and gives all the time again.
+    /// Opens the gate because the daemon pod is Ready, and sets the spent time to zero.
     pub fn open(&mut self) {
         self.is_closed = false;
         self.is_expired = false;

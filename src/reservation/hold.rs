@@ -8,8 +8,8 @@
 //!     └──────────────────┴───────────────────────────────┴───────────┘
 //! ```
 //! `Expired` stays until the pod has landed once, the template has changed or the Node was replaced. `NotMissing` is the state while the
-//! DaemonSet is not desired on the node: the record stays for the time that was spent, so that a label which comes and goes does not give
-//! the time again.
+//! DaemonSet is not desired on the node: the record keeps the spent time, so that removing and adding a label does not restart the
+//! timeout.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -31,7 +31,7 @@ pub struct Hold {
     pub template_version: u64,
     /// Only a hold in the state `Held` reserves room.
     pub state: HoldState,
-    /// The time when the state became `Held`, while it is.
+    /// The time at which the state became `Held`; `None` in any other state.
     pub held_since: Option<Instant>,
     /// True if the pod would fit right now.
     pub fits_now: bool,
@@ -48,7 +48,8 @@ pub enum HoldState {
     Held,
     /// The pod could not fit beside more important ones, even if all others left.
     CannotFit,
-    /// The time is up.
+    /// `holdTimeout` or `waitTimeout` is over: no room is reserved until the pod has landed, the template changes or the Node is
+    /// replaced.
     Expired,
     /// The pod is not missing, for the DaemonSet is not desired on the node.
     NotMissing,
@@ -151,7 +152,7 @@ impl Hold {
         self.state = state;
     }
 
-    /// Gives all the time again, for a new template.
+    /// Sets the spent time to zero, for a new template.
     pub fn reset_for_template(&mut self, template_version: u64, now: Instant) {
         self.template_version = template_version;
         self.fits_clock.reset_spent(now);

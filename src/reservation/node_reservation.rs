@@ -9,7 +9,7 @@ use crate::cache::DaemonSetId;
 use crate::cache::node_info::NodeInfo;
 use crate::scheduling::resources::Resources;
 
-/// The record of a node. For a name without a Node it holds only the traces of filter calls.
+/// The record of a node. Once refreshed, for a name without a Node only `last_refused` and `freshness` are set.
 #[derive(Debug, Default)]
 pub(super) struct NodeReservation {
     /// True while the node waits for a refresh.
@@ -53,7 +53,7 @@ impl NodeFreshness {
         matches!(self, Self::Stale(since) if now.saturating_duration_since(since) < STALE_TIMEOUT)
     }
 
-    /// Returns true if the time is up and has not been ended yet.
+    /// Returns true if the node has been stale for `STALE_TIMEOUT` and is not yet `StaleIgnored`.
     pub(super) fn is_over(self, now: Instant) -> bool {
         matches!(self, Self::Stale(_)) && !self.refuses(now)
     }

@@ -51,7 +51,7 @@ const WRITES_PER_SECOND: u32 = 25;
 const COST_WHILE_BUSY: u32 = 5;
 /// The bindings a second from which the scheduler counts as busy.
 const BUSY_BINDINGS: u32 = 10;
-/// Writes at once after a quiet time.
+/// The number of writes that may be sent at once after a pause: the burst of the token bucket.
 const WRITE_BURST: u32 = 50;
 /// The pause after the apiserver has refused to nominate one pod, such as by an admission policy of the cluster.
 const REFUSED_PAUSE: Duration = Duration::from_secs(60);

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use crate::cache::freshness::CacheFreshness;
 
-/// The time pods are refused because the cache lacks events, from the first refusal. An apiserver takes its time to come back, and
-/// nothing could be bound meanwhile.
+/// The time pods are refused because the cache lacks events, from the first refusal. The apiserver needs time to return;
+/// nothing can be bound while it is away.
 const STALE_REFUSAL_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The clock of one outage.

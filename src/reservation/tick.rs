@@ -1,4 +1,4 @@
-//! The ends that time brings, without an event.
+//! Ends holds, gates and assumed pods when their time is up.
 
 use std::time::{Duration, Instant};
 

@@ -17,7 +17,8 @@ pub struct HostPort {
 }
 
 impl HostPort {
-    /// True if one node cannot give both: same port and protocol, and the same address or one that stands for all addresses.
+    /// Returns true if one node cannot give both: same port and protocol, and the same address or one that stands for all
+    /// addresses.
     pub fn conflicts(&self, other: &Self) -> bool {
         self.port == other.port
             && self.protocol == other.protocol
@@ -43,7 +44,7 @@ fn non_empty_or(text: &str, default: &str) -> Box<str> {
     if text.is_empty() { default.into() } else { text.into() }
 }
 
-/// True if any of `a` conflicts with any of `b`.
+/// Returns true if any of `a` conflicts with any of `b`.
 pub fn any_conflict(a: &[HostPort], b: &[HostPort]) -> bool {
     a.iter().any(|a| b.iter().any(|b| a.conflicts(b)))
 }

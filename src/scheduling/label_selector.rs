@@ -25,17 +25,17 @@ pub fn matches(selector: Option<&LabelSelector>, labels: &BTreeMap<String, Strin
     Some(all_labels && all_expressions)
 }
 
-/// True if `selector` has neither labels nor expressions.
+/// Returns true if `selector` has neither labels nor expressions.
 pub fn is_empty(selector: &LabelSelector) -> bool {
     selector.match_labels.iter().flatten().next().is_none() && expressions(selector).is_empty()
 }
 
-/// True if `key` has the syntax of a label key.
+/// Returns true if `key` has the syntax of a label key.
 pub fn key_is_valid(key: &str) -> bool {
     names::label_key_faults(key).is_empty()
 }
 
-/// True if `value` has the syntax of a label value.
+/// Returns true if `value` has the syntax of a label value.
 pub fn value_is_valid(value: &str) -> bool {
     names::label_value_faults(value).is_empty()
 }
@@ -45,7 +45,7 @@ pub fn expressions(selector: &LabelSelector) -> &[LabelSelectorRequirement] {
     selector.match_expressions.as_deref().unwrap_or_default()
 }
 
-/// True if every requirement of `selector` is well formed (`LabelSelectorAsSelector` returns no error).
+/// Returns true if every requirement of `selector` is well formed (`LabelSelectorAsSelector` returns no error).
 pub fn converts(selector: &LabelSelector) -> bool {
     selector.match_labels.iter().flatten().all(|(key, value)| key_is_valid(key) && value_is_valid(value))
         && expressions(selector).iter().all(|requirement| {
@@ -61,7 +61,7 @@ fn requirement_matches(requirement: &LabelSelectorRequirement, labels: &BTreeMap
     matches_value(&requirement.operator, labels.get(&requirement.key), values)
 }
 
-/// True if `operator` is one that all selectors know and this number of values is right for it.
+/// Returns true if `operator` is one that all selectors know and this number of values is right for it.
 pub(super) fn accepts_values(operator: &str, values: &[String]) -> bool {
     match operator {
         "In" | "NotIn" => !values.is_empty(),
@@ -70,7 +70,7 @@ pub(super) fn accepts_values(operator: &str, values: &[String]) -> bool {
     }
 }
 
-/// True if the label matches; false for an operator that not all selectors know.
+/// Returns true if the label matches; false for an operator that not all selectors know.
 pub(super) fn matches_value(operator: &str, label: Option<&String>, values: &[String]) -> bool {
     match operator {
         "In" => label.is_some_and(|label| values.contains(label)),

@@ -113,7 +113,7 @@ fn is_dns_subdomain(text: &str) -> bool {
     text.split('.').all(is_dns_label)
 }
 
-/// True if `text` starts and ends with an outer byte and has only outer and inner bytes between.
+/// Returns true if `text` starts and ends with an outer byte and has only outer and inner bytes between.
 fn is_bounded(text: &str, outer: fn(u8) -> bool, inner: fn(u8) -> bool) -> bool {
     let bytes = text.as_bytes();
     let (Some(&first), Some(&last)) = (bytes.first(), bytes.last()) else { return false };

@@ -12,7 +12,7 @@ use super::label_selector;
 /// The only field of a node that a term may name.
 pub const METADATA_NAME: &str = "metadata.name";
 
-/// True if `node_selector` and `required` both allow a node with this name and these labels.
+/// Returns true if `node_selector` and `required` both allow a node with this name and these labels.
 ///
 /// Terms are ORed; an empty term, a term that does not parse and an empty list of terms match nothing.
 pub fn required_node_affinity_matches(
@@ -25,7 +25,7 @@ pub fn required_node_affinity_matches(
         && required.is_none_or(|required| node_selector_matches(required, node_name, labels))
 }
 
-/// True if any term of `selector` matches the node.
+/// Returns true if any term of `selector` matches the node.
 pub fn node_selector_matches(
     selector: &NodeSelector,
     node_name: &str,
@@ -76,7 +76,7 @@ fn compares(label: Option<&String>, values: &[String], order: fn(i64, i64) -> bo
     label.zip(value).is_some_and(|(label, value)| order(label, value))
 }
 
-/// True if the requirement is In or NotIn with exactly one value (`nodeSelectorRequirementsAsFieldSelector`).
+/// Returns true if the requirement is In or NotIn with exactly one value (`nodeSelectorRequirementsAsFieldSelector`).
 fn field_parses(requirement: &NodeSelectorRequirement) -> bool {
     matches!(requirement.operator.as_str(), "In" | "NotIn") && values(requirement).len() == 1
 }

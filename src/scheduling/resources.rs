@@ -75,14 +75,14 @@ impl Resources {
         self.scalars.iter().find(|(own, _)| &**own == name).map_or(0, |(_, amount)| *amount)
     }
 
-    /// True if an amount is at a limit of `i64`: something of the sum is lost, so subtracting does not give back the parts.
+    /// Returns true if an amount is at a limit of `i64`: something of the sum is lost, so subtracting does not give back the parts.
     pub fn is_saturated(&self) -> bool {
         let amounts = [self.milli_cpu, self.memory, self.ephemeral_storage, self.pods];
         let scalars = self.scalars.iter().map(|(_, amount)| *amount);
         amounts.into_iter().chain(scalars).any(|amount| amount == i64::MAX || amount == i64::MIN)
     }
 
-    /// True if every amount is 0, that of pod slots included.
+    /// Returns true if every amount is 0, that of pod slots included.
     pub fn is_zero(&self) -> bool {
         *self == Self::default()
     }
@@ -108,7 +108,7 @@ impl Resources {
         scalar.map(|(name, _)| &**name)
     }
 
-    /// True if a node with `self` allocatable and `used` taken has room for `request`.
+    /// Returns true if a node with `self` allocatable and `used` taken has room for `request`.
     ///
     /// The same as [`Resources::lacks`] of the difference, without computing the difference. Hot: once per node and filter call.
     pub fn has_room_beside(&self, used: &Self, request: &Self) -> bool {
@@ -120,7 +120,7 @@ impl Resources {
             && request.scalars.iter().all(|(name, asked)| fits(*asked, self.scalar(name), used.scalar(name)))
     }
 
-    /// True if `self` has more than 0 of any resource that `request` asks for, pod slots aside.
+    /// Returns true if `self` has more than 0 of any resource that `request` asks for, pod slots aside.
     pub fn has_some_of(&self, request: &Self) -> bool {
         let has_some = |asked: i64, own: i64| asked > 0 && own > 0;
         has_some(request.milli_cpu, self.milli_cpu)
@@ -153,8 +153,8 @@ impl Resources {
     }
 }
 
-/// True if the scheduler counts resources of this name as scalars (`schedutil.IsScalarResourceName`): those with a domain, huge
-/// pages and attachable volumes.
+/// Returns true if the scheduler counts resources of this name as scalars (`schedutil.IsScalarResourceName`): those with a domain,
+/// huge pages and attachable volumes.
 fn is_scalar(name: &str) -> bool {
     name.contains('/') || name.starts_with("hugepages-") || name.starts_with("attachable-volumes-")
 }
@@ -234,7 +234,7 @@ fn effective_requests<'p>(
     largest
 }
 
-/// True if the kubelet has called the resize infeasible (`IsPodResizeInfeasible` upstream).
+/// Returns true if the kubelet has called the resize infeasible (`IsPodResizeInfeasible` upstream).
 fn resize_is_infeasible(status: &PodStatus) -> bool {
     let pending = status.conditions.iter().find(|condition| condition.kind == "PodResizePending");
     pending.is_some_and(|condition| condition.reason == "Infeasible")
@@ -277,7 +277,7 @@ impl<'p> Amounts<'p> {
     }
 }
 
-/// True if a pod may have pod-level requests of the resource (`IsSupportedPodLevelResource` upstream).
+/// Returns true if a pod may have pod-level requests of the resource (`IsSupportedPodLevelResource` upstream).
 fn is_pod_level(name: &str) -> bool {
     matches!(name, "cpu" | "memory") || name.starts_with("hugepages-")
 }

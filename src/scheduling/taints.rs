@@ -10,7 +10,7 @@ pub const NO_SCHEDULE: &str = "NoSchedule";
 /// The effect by which running pods are evicted from the node too.
 pub const NO_EXECUTE: &str = "NoExecute";
 
-/// True if `toleration` tolerates `taint`.
+/// Returns true if `toleration` tolerates `taint`.
 ///
 /// An empty effect matches every effect, an empty key every key; with an empty key and operator Equal only the value is
 /// compared. Lt and Gt belong to an alpha gate upstream (TaintTolerationComparisonOperators, off) and tolerate nothing.
@@ -32,12 +32,12 @@ pub fn find_untolerated_taint<'t>(taints: &'t [Taint], tolerations: &[Toleration
     taints.iter().find(|taint| blocks_scheduling(taint) && !any_tolerates(tolerations, taint))
 }
 
-/// True if any of `tolerations` tolerates `taint`.
+/// Returns true if any of `tolerations` tolerates `taint`.
 pub fn any_tolerates(tolerations: &[Toleration], taint: &Taint) -> bool {
     tolerations.iter().any(|toleration| tolerates(toleration, taint))
 }
 
-/// True if the scheduler and the DaemonSet controller keep pods off for this taint; PreferNoSchedule only lowers a score.
+/// Returns true if the scheduler and the DaemonSet controller keep pods off for this taint; PreferNoSchedule only lowers a score.
 pub fn blocks_scheduling(taint: &Taint) -> bool {
     taint.effect == NO_SCHEDULE || taint.effect == NO_EXECUTE
 }

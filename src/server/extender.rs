@@ -105,7 +105,7 @@ fn respond_to_preempt(state: &AppState, body: BufferedBody) -> Response {
         nodes = result.nodes,
         dropped,
         duration_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
-        "judged a preemption"
+        "decided a preemption"
     );
     drop(args);
     body.respond(result.body, &state.metrics)

@@ -168,12 +168,12 @@ impl Metrics {
         self.extender_duration[verb].observe(took.as_secs_f64());
     }
 
-    /// Counts nodes that a pod was kept from.
+    /// Counts nodes that the filter refused.
     pub fn refused_nodes(&self, counts: &EnumMap<FilterReason, usize>) {
         add(&self.extender_refused_nodes, counts);
     }
 
-    /// Counts nodes where a pod was kept from evicting others.
+    /// Counts candidate nodes that the preemption verb dropped.
     pub fn dropped_nodes(&self, counts: &EnumMap<PreemptionReason, usize>) {
         add(&self.extender_dropped_nodes, counts);
     }

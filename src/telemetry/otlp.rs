@@ -73,11 +73,11 @@ pub struct Traces {
 }
 
 impl Traces {
-    /// Starts a thread that sends spans; to be called in the runtime, which does its I/O.
+    /// Starts the thread that sends spans. Call it inside the tokio runtime: the thread uses it for its I/O.
     ///
     /// # Errors
-    /// Fails when the system has no certificate authorities, or the environment asks for something that is not there. The collector need not
-    /// be there.
+    /// Fails if the system has no CA certificates for an https endpoint, or if the exporter cannot be built from the `OTEL_*`
+    /// variables. The collector need not be reachable.
     pub fn start(settings: &OtlpSettings, metrics: Arc<Metrics>) -> Result<Self, TracesError> {
         let rate = settings.sampling_rate_per_million;
         let root = match rate {

@@ -57,7 +57,8 @@ impl SigningCa {
     /// Returns the CA of `certificates` that this key belongs to.
     pub(super) fn find(certificates: &[CertificateDer<'static>], key_pem: &[u8]) -> Option<Self> {
         let key = x509::key(key_pem)?;
-        // A CA signs itself. One that cannot verify that could not verify the certificates that it signs: each look would sign another.
+        // A CA must verify its own signature. Otherwise it also fails to verify what it signs, and every check would issue a new
+        // certificate.
         let is_whole = |ca: &X509Certificate<'_>| ca.is_ca() && ca.verify_signature(None).is_ok();
         let certificate = certificates.iter().find(|certificate| {
             x509::parse(certificate).is_some_and(|parsed| x509::is_key_of(&key, &parsed) && is_whole(&parsed))

@@ -289,14 +289,7 @@ mod tests {
         row("successor that ends as soon", &ca(179, Some(100)), None, Keep, true, false);
         row("the certificate is gone", &SecretState { leaf: None, ..good() }, None, Keep, false, true);
         row("the key is of another one", &with_leaf(|leaf| leaf.has_key = false), None, Keep, false, true);
-        row(
-            "signed by somebody else",
-            &with_leaf(|leaf| leaf.is_signed_by_ca = false),
-            None,
-            Keep,
-            false,
-            true,
-        );
+        row("signed by another CA", &with_leaf(|leaf| leaf.is_signed_by_ca = false), None, Keep, false, true);
         row("a month and a day left", &with_leaf(|leaf| leaf.validity = left(31)), None, Keep, false, false);
         row("less than a month left", &with_leaf(|leaf| leaf.validity = left(29)), None, Keep, false, true);
         row("expired", &with_leaf(|leaf| leaf.validity = left(-1)), None, Keep, false, true);

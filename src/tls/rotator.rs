@@ -23,12 +23,12 @@ use super::validity::local_time;
 use crate::telemetry::logs::chain;
 use crate::telemetry::metrics::{CertificateKind, Metrics};
 
-/// Between reads while no change is known: the delay until a replica sees another's renewal, and until a wrong caBundle is put right
-/// should the watches of the webhook configurations fail. Three small reads each time.
+/// The time between two reads while no change is known: the delay until a replica sees another's renewal, and until a wrong
+/// caBundle is corrected if the watches of the webhook configurations fail. Three small reads each time.
 const INTERVAL: Duration = Duration::from_secs(5);
-/// Between reads at the least: a client that writes another caBundle again and again must not keep us busy.
+/// The shortest time between two reads: a client that writes another caBundle again and again must not keep us busy.
 const SHORTEST: Duration = Duration::from_secs(1);
-/// Between reads before the first success, because an installation waits for it.
+/// The time between two reads before the first success, because an installation waits for it.
 const FIRST_INTERVAL: Duration = Duration::from_secs(1);
 /// A CA is in the webhook configurations for this long before a certificate of it is served: apiservers watch them, and see a change
 /// within a second.
@@ -44,9 +44,9 @@ const CLOCK_TOLERANCE: i64 = 5 * 60;
 pub struct RotatorSettings {
     /// The Secret with the CA and the certificate.
     pub secret: SecretName,
-    /// The certificate must have them.
+    /// The names that the certificate must have.
     pub names: CertificateNames,
-    /// Their CA bundles are kept.
+    /// The configurations whose CA bundle is written.
     pub configurations: Vec<WebhookConfiguration>,
 }
 

@@ -131,7 +131,7 @@ impl SecretContent {
     }
 }
 
-/// Makes a CA. The date tells one from the next, for people and for verifiers that look for an issuer by name.
+/// Makes a CA. Its subject has the Unix time, so that people and verifiers that look for an issuer by name can tell CAs apart.
 fn make_ca(now: i64) -> Result<SigningCa, rcgen::Error> {
     SigningCa::make(&format!("daemonset-warden CA {now}"), now)
 }

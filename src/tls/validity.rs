@@ -4,8 +4,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// In seconds.
 pub const DAY: i64 = 24 * 60 * 60;
-/// A CA that is ahead by more was made by a clock that was wrong, or is judged by one: clients would refuse it, perhaps for years.
-/// One that is ahead by less is waited for.
+/// In seconds. A CA that starts further in the future means that one of the two clocks is wrong, its maker's or ours: clients would
+/// refuse it, perhaps for years. A CA that starts sooner stays in use: clients accept it within a day.
 const MAX_CLOCK_AHEAD: i64 = DAY;
 
 /// The time that a certificate is good for.

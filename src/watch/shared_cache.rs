@@ -5,9 +5,9 @@
 //! ```
 //! The lock is held for microseconds and never across an await. Dropping the guard hands on what is to be written to the apiserver.
 //!
-//! Two answers. *Synced*: every kind has been listed once. `/readyz` waits for that, once: a replica that loses the apiserver
-//! later still answers admission in full, and taking all replicas out of service for it would make it worse. *Fresh*: a refusal
-//! may be based on the cache, see [`CacheFreshness`].
+//! Two questions. *Synced*: has every kind been listed once? `/readyz` waits for that, once: a replica that loses the apiserver
+//! later still answers admission in full, and taking all replicas out of service for it would make it worse. *Fresh*: may a
+//! refusal be based on the cache? See [`CacheFreshness`].
 
 use std::collections::BTreeMap;
 use std::ops::{Deref, DerefMut};
@@ -104,7 +104,7 @@ impl SharedCache {
         }
     }
 
-    /// Lets time pass; call it a few times a second.
+    /// Ends what has timed out and updates the freshness. Call it a few times a second.
     pub fn tick(&self, now: Instant) {
         if !self.is_synced() {
             if CacheFreshness::of(&self.health(), now) == CacheFreshness::Unsynced {
@@ -112,11 +112,11 @@ impl SharedCache {
             }
             self.refresh_in_batches();
             self.0.synced.send_replace(true);
-            let census = self.lock().cache.stats();
+            let counts = self.lock().cache.stats();
             tracing::info!(
-                nodes = census.nodes,
-                pods = census.pods,
-                daemonsets = census.daemon_sets,
+                nodes = counts.nodes,
+                pods = counts.pods,
+                daemonsets = counts.daemon_sets,
                 "synced with the cluster"
             );
         }

@@ -44,7 +44,7 @@ pub(super) struct ResourceWatch {
 }
 
 impl ResourceWatch {
-    /// Watches for good.
+    /// Watches the kind until the task is dropped.
     pub(super) async fn run<T: WatchedKind>(self) {
         let mut writer = CacheWriter::<T>::new(self.kind.clone(), self.cache.clone());
         let mut streams_lists = self.streams_lists;

@@ -101,7 +101,7 @@ impl Nominator {
         (self.on_result)(NominationResult::Permitted(is_permitted));
         match (was_permitted, is_permitted) {
             (true, false) => tracing::warn!(
-                "daemon pods are not nominated, so autoscalers do not see the room that is kept for them: grant the verb patch on pods/status, or set reservation.nominate to false"
+                "daemon pods are not nominated, so autoscalers do not see the room that is reserved for them: grant the verb patch on pods/status, or set reservation.nominate to false"
             ),
             (false, true) => tracing::info!("nominating daemon pods: patching pods/status is granted now"),
             _ => {}

@@ -1,4 +1,4 @@
-//! The policy rules: checks for what Kubernetes accepts and its users regret. One file per rule.
+//! The policy rules: checks for what Kubernetes accepts and what then fails or harms the DaemonSet. One file per rule.
 //!
 //! docs/rules.md is [`markdown`]'s output; a test compares them.
 
@@ -39,8 +39,8 @@ pub fn markdown() -> String {
     let mut text = String::from(
         "# Policy rules\n\n\
          <!-- Made from the table in src/admission/validation/rules.rs: run `UPDATE_GOLDEN=1 cargo test --test offline rules_doc`. -->\n\n\
-         Beside Kubernetes' own rules, which always refuse, daemonset-warden checks for what Kubernetes accepts and its users\n\
-         regret. Each rule has a level, which the configuration can change by the rule's id:\n\n\
+         Beside Kubernetes' own rules, which always refuse, daemonset-warden checks for what Kubernetes accepts and what\n\
+         then fails or harms the DaemonSet. Each rule has a level, which the configuration can change by the rule's id:\n\n\
          ```yaml\n\
          admission:\n\
          \x20 rules: {no-requests: Off, host-port-surge: Deny}         # Deny | Warn | Off\n\

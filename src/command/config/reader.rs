@@ -1,7 +1,7 @@
 //! Reads fields out of a tree, and gathers what is wrong with them.
 //!
 //! Each method takes one field: `None` means that it is absent, `null`, or bad, in which case the fault is noted; the caller
-//! goes on with the default, so that one run shows every fault. Fields that nobody took are unknown.
+//! goes on with the default, so that one run shows every fault. Fields that no method has read are unknown.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -273,7 +273,7 @@ impl<'a> Reader<'a> {
         Some(LabelSelectorRequirement { key: key?, operator: operator?.to_owned(), values: Some(texts) })
     }
 
-    /// Notes the fields that nobody took.
+    /// Notes the fields that no method has read.
     pub(super) fn end(self) {
         self.end_of("field");
     }

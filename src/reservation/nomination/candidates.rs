@@ -19,8 +19,8 @@ pub(super) struct NominationCandidate {
 
 impl Reservation {
     /// Returns the daemon pods of a node, in the order of its holds, that may be nominated together: room is reserved for them, the
-    /// scheduler has tried and failed them, and none keeps out another missing daemon pod that would land without it. The node must
-    /// not be dirty.
+    /// scheduler has tried and failed them, and none of them makes the scheduler refuse another missing daemon pod that would land
+    /// without it. The node must not be dirty.
     pub(super) fn nomination_candidates(&self, cache: &Cache, id: NodeId) -> Vec<NominationCandidate> {
         let Some(node) = cache.node_if_known(id) else { return Vec::new() };
         let holds = &self.nodes[id].holds;

@@ -1,8 +1,8 @@
 //! Places for bodies on their way, and memory for bodies and responses. The oldest gives way to a newer one.
 //!
 //! A complete body is answered within microseconds, so a client fills the server only with bodies that do not come, or with
-//! responses that it does not take. Refusing newcomers would refuse good requests for as long as such a client pleases. A good
-//! body comes within milliseconds, so it is never the oldest of hundreds.
+//! responses that it does not take. Refusing newcomers would refuse good requests for as long as such a client stays
+//! connected. A good body comes within milliseconds, so it is never the oldest of hundreds.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -154,7 +154,7 @@ mod tests {
 
     use super::*;
 
-    /// What is told when it gives way, and whether it was told.
+    /// Returns an `OnEvict`, and a flag that it sets.
     fn told() -> (OnEvict, Arc<AtomicBool>) {
         let told = Arc::new(AtomicBool::new(false));
         let telling = told.clone();

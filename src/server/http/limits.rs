@@ -45,7 +45,7 @@ pub struct Limits {
     pub linger_time: Duration,
     /// The time after the signal in which an idle HTTP/1.1 connection may still bring a request.
     pub last_call_time: Duration,
-    /// The time from the signal to the end of the process, whatever is still in work.
+    /// The time from the signal to the end of the process, even if requests are in work.
     pub drain_time: Duration,
 }
 
@@ -67,10 +67,10 @@ impl Default for Limits {
             // shed, a good body would have to be older than 255 others, and it comes within milliseconds.
             requests: 256,
             // An apiserver keeps at most 25 idle ones a webhook, a scheduler 2 an extender: enough for any control plane
-            // and 2,000 strangers. An idle one costs 35 KiB (2,000 after one request each): 88 MiB in all.
+            // and 2,000 other clients. An idle one costs 35 KiB (2,000 after one request each): 88 MiB in all.
             connections: 2_560,
             surplus_connections: 64,
-            // A silent client holds a handshake for handshake_time: 200 new ones a second are borne before others suffer.
+            // A silent client holds a handshake for handshake_time: up to 200 new ones a second do not delay other clients.
             handshakes: 1_024,
             // Two round trips and a signature: milliseconds in a cluster, and the apiserver itself gives up at 10 s.
             handshake_time: Duration::from_secs(5),

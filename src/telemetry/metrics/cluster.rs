@@ -122,7 +122,7 @@ pub(super) const UNREADABLE: MetricDefinition = counter(
     "Objects that were left out because they could not be understood. Please report the log line.",
 );
 pub(super) const HOLDS: MetricDefinition =
-    gauge("daemonset_warden_holds", &[], "Pairs of a DaemonSet and a node for which room is kept now.");
+    gauge("daemonset_warden_holds", &[], "Pairs of a DaemonSet and a node for which room is reserved.");
 pub(super) const HOLDS_REFUSING: MetricDefinition = counter(
     "daemonset_warden_holds_refusing_total",
     &[],
@@ -146,14 +146,14 @@ pub(super) const GATES_EXPIRED: MetricDefinition = counter(
 pub(super) const ASSUMED_PODS: MetricDefinition = gauge(
     "daemonset_warden_assumed_pods",
     &[],
-    "Pods that passed the filter and whose binding has not been seen yet.",
+    "Pods that the filter allowed and whose binding has not been seen yet.",
 );
 pub(super) const WAITING: MetricDefinition =
     gauge("daemonset_warden_waiting_pods", &[], "Pods that were refused on every node they were offered.");
 pub(super) const NOMINATED: MetricDefinition = gauge(
     "daemonset_warden_nominated_pods",
     &[],
-    "Daemon pods that this replica has nominated to their node, so that the scheduler and autoscalers see the room that is kept for them.",
+    "Daemon pods that this replica has nominated to their node, so that the scheduler and autoscalers see the room that is reserved for them.",
 );
 pub(super) const NOMINATIONS_WAITING: MetricDefinition = gauge(
     "daemonset_warden_nominations_waiting",
@@ -173,7 +173,7 @@ pub(super) const FAIL_OPEN: MetricDefinition = counter(
 pub(super) const AUDITED: MetricDefinition = counter(
     "daemonset_warden_extender_audited_nodes_total",
     &[],
-    "Nodes that a pod would have been kept from, in Audit mode.",
+    "Nodes that the filter would have refused, in Audit mode.",
 );
 pub(super) const CLUSTER_WRITES: MetricDefinition = counter(
     "daemonset_warden_cluster_writes_total",

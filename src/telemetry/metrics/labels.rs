@@ -85,7 +85,7 @@ pub enum Operation {
 }
 
 impl Operation {
-    /// Reads an AdmissionReview's `operation`.
+    /// Returns the label for the `operation` of an AdmissionReview; `Other` for an unknown one.
     pub fn from_review(operation: &str) -> Self {
         match operation {
             "CREATE" => Self::Create,

@@ -82,13 +82,13 @@ pub(super) const EXTENDER_REFUSED_NODES: MetricDefinition = MetricDefinition {
     name: "daemonset_warden_extender_refused_nodes_total",
     kind: MetricKind::Counter,
     labels: &[FilterReason::LABEL],
-    help: "Nodes that a pod was kept from.",
+    help: "Nodes that the filter refused.",
 };
 pub(super) const EXTENDER_DROPPED_NODES: MetricDefinition = MetricDefinition {
     name: "daemonset_warden_extender_dropped_nodes_total",
     kind: MetricKind::Counter,
     labels: &[PreemptionReason::LABEL],
-    help: "Nodes where a pod was kept from evicting others.",
+    help: "Candidate nodes that the preemption verb dropped, so that a pod evicts no others there.",
 };
 pub(super) const HTTP_ERRORS: MetricDefinition = MetricDefinition {
     name: "daemonset_warden_http_errors_total",
@@ -178,7 +178,7 @@ pub(super) const WEBHOOK_CONFIGURATION_MISSING: MetricDefinition = MetricDefinit
     name: "daemonset_warden_webhook_configuration_missing",
     kind: MetricKind::Gauge,
     labels: &[Webhook::LABEL],
-    help: "1 if the webhook configuration that we should keep is gone.",
+    help: "1 if the webhook configuration whose CA bundle this replica writes does not exist.",
 };
 pub(super) const LOG_LINES_DROPPED: MetricDefinition = MetricDefinition {
     name: "daemonset_warden_log_lines_dropped_total",
