@@ -43,8 +43,8 @@ fn main() {
     let begin = Instant::now();
     cluster.tick(begin);
     println!("{:>6.1} ms to work out every node once", millis(begin.elapsed()));
-    let census = cluster.lock().cache.stats();
-    println!("{:>6.1} MiB resident once synced; {census:?}", resident());
+    let stats = cluster.lock().cache.stats();
+    println!("{:>6.1} MiB resident once synced; {stats:?}", resident());
 
     let some = pods.min(10_000);
     let step = pods / some.max(1);
@@ -53,7 +53,7 @@ fn main() {
     feed::<Node>(&cluster, "heartbeats of nodes", nodes, "Node", node);
     let times: Vec<Duration> = (0..20).map(|_| time(|| cluster.tick(Instant::now()))).collect();
     println!("{:>6.0} us the longest of 20 ticks", micros(times.into_iter().max().unwrap_or_default()));
-    println!("{:>6.0} us a census", micros(time(|| cluster.update_metrics())));
+    println!("{:>6.0} us an update of the metrics", micros(time(|| cluster.update_metrics())));
     println!("{:>6.1} MiB resident in the end", resident());
 }
 

@@ -47,7 +47,7 @@ use crate::watch::watch_status::WatchStatus;
 /// The time between two ticks: holds, gates and assumed pods end at most this much late.
 const TICK: Duration = Duration::from_millis(250);
 /// The ticks between two updates of the metrics that count objects.
-const CENSUS_TICKS: u32 = 4;
+const STATS_TICKS: u32 = 4;
 /// The pause between two discoveries of a kind that the apiserver does not have: its CustomResourceDefinition may be installed later.
 const DISCOVERY_PAUSE: Duration = Duration::from_secs(60);
 /// The first minor version of Kubernetes 1 whose apiserver knows `sendInitialEvents`: it streams lists or answers that it does not.
@@ -248,14 +248,14 @@ async fn discover(watch: &ResourceWatch, wanted: &GroupKind) -> ApiResource {
 async fn run_ticks(cache: SharedCache) {
     let mut ticks = tokio::time::interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut until_census = 0;
+    let mut until_stats = 0;
     loop {
         ticks.tick().await;
         cache.tick(Instant::now());
-        if until_census == 0 {
+        if until_stats == 0 {
             cache.update_metrics();
-            until_census = CENSUS_TICKS;
+            until_stats = STATS_TICKS;
         }
-        until_census -= 1;
+        until_stats -= 1;
     }
 }
