@@ -5,14 +5,13 @@
 //!
 //! ```
 //! use std::sync::Arc;
-//! use std::time::Instant;
 //!
 //! use daemonset_warden::api::meta::TypeMeta;
 //! use daemonset_warden::explain::inventory::Inventory;
 //! use daemonset_warden::explain::{DaemonPodState, RowFilter, explain};
 //! use daemonset_warden::policy::Policy;
 //!
-//! let mut inventory = Inventory::new(Arc::new(Policy::default()), Instant::now());
+//! let mut inventory = Inventory::new(Arc::new(Policy::default()));
 //! let node = TypeMeta { api_version: "v1".into(), kind: "Node".into() };
 //! let taints = r#"[{"key": "gpu", "effect": "NoSchedule"}]"#;
 //! inventory.apply(&node, &format!(r#"{{"metadata": {{"name": "worker-1"}}, "spec": {{"taints": {taints}}}}}"#))?;

@@ -6,8 +6,9 @@
 //! let stats = call.finish();                                    the pod is assumed on the allowed nodes
 //! ```
 
-use enum_map::EnumMap;
 use std::time::Instant;
+
+use enum_map::EnumMap;
 
 use super::Reservation;
 use super::assumed::NodeSet;
@@ -56,7 +57,27 @@ pub fn answer(
     FilterResult { body, nodes: args.node_count(), refused }
 }
 
-/// Returns the response without a cache: a daemon pod is refused on nodes that its own spec excludes, any other pod passes.
+/// Returns the response without a cache: a daemon pod is refused on nodes that its own spec excludes, any other pod is allowed.
+///
+/// ```
+/// use daemonset_warden::api::extender_v1::ExtenderArgs;
+/// use daemonset_warden::policy::Policy;
+/// use daemonset_warden::reservation::filter::filter_standalone;
+///
+/// let owner = r#"{"apiVersion": "apps/v1", "kind": "DaemonSet", "name": "agent", "uid": "u", "controller": true}"#;
+/// let on_n1 = r#"{"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["n1"]}]}"#;
+/// let required = format!(r#"{{"requiredDuringSchedulingIgnoredDuringExecution": {{"nodeSelectorTerms": [{on_n1}]}}}}"#);
+/// let metadata = format!(r#"{{"name": "agent-x", "uid": "p", "ownerReferences": [{owner}]}}"#);
+/// let pod = format!(r#"{{"metadata": {metadata}, "spec": {{"affinity": {{"nodeAffinity": {required}}}}}}}"#);
+/// let body = format!(r#"{{"Pod": {pod}, "NodeNames": ["n1", "n2"]}}"#);
+///
+/// let args = ExtenderArgs::parse(body.as_bytes())?;
+/// let result = filter_standalone(&Policy::default(), &args);
+/// let json = String::from_utf8(result.body.to_vec(body.as_bytes())).expect("JSON is UTF-8");
+/// assert!(json.contains(r#""NodeNames":["n1"]"#), "the pod is for n1: {json}");
+/// assert!(json.contains("were not the daemon pod's target"), "n2 is refused: {json}");
+/// # Ok::<(), daemonset_warden::api::extender_v1::BadArgs>(())
+/// ```
 pub fn filter_standalone(policy: &Policy, args: &ExtenderArgs<'_>) -> FilterResult {
     let target = TargetNodeFilter::new(policy, &args.pod);
     answer(args, |name, node| target.as_ref()?.refuse(name, node))
