@@ -105,7 +105,6 @@
 //! [`telemetry::metrics::series`]: crate::telemetry::metrics::series
 //! [`telemetry::metrics::table`]: crate::telemetry::metrics::table
 //! [`telemetry::otlp`]: crate::telemetry::otlp
-//! [`telemetry::otlp_disabled`]: crate::telemetry::otlp_disabled
 //! [`tls`]: crate::tls
 //! [`tls::apiserver`]: crate::tls::apiserver
 //! [`tls::ca_injector`]: crate::tls::ca_injector
