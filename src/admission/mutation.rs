@@ -8,7 +8,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::{NodeSelector, Toleration};
+use k8s_openapi::api::core::v1::NodeSelector;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::de::StrRead;
@@ -19,17 +19,16 @@ use super::default_priority;
 use super::patch::Patch;
 use crate::api::admission_v1::{AdmissionRequest, BadReview};
 use crate::api::meta::{
-    Metadata, OwnerReference, object, object_or_default, or_default, parse_object, string_map, text,
-    visit_list,
+    Metadata, OwnerReference, Text, object, object_or_default, or_default, parse_object, text, visit_list,
+    visit_map,
 };
-use crate::api::pod::{Affinity, NodeAffinity, PodSpec};
+use crate::api::pod::{Affinity, MIRROR_ANNOTATION, NodeAffinity, PodSpec};
 use crate::cache::Cache;
 use crate::daemonset::daemon_pod::{
-    self, LEGACY_SCHEDULER_NAME, daemon_set_reference, daemon_tolerations, is_same_toleration,
-    is_target_affinity, target_node_name,
+    LEGACY_SCHEDULER_NAME, daemon_set_reference, daemon_tolerations, is_target_affinity, target_node_name,
 };
 use crate::policy::Policy;
-use crate::policy::opt_out::is_opted_out;
+use crate::policy::opt_out::{OPT_OUT_LABEL, is_opted_out};
 use crate::scheduling::label_selector;
 use crate::scheduling::node_affinity::METADATA_NAME;
 
@@ -88,10 +87,10 @@ struct RawPod<'a> {
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct PodMetadata {
-    #[serde(deserialize_with = "string_map")]
-    labels: BTreeMap<String, String>,
-    #[serde(deserialize_with = "string_map")]
-    annotations: BTreeMap<String, String>,
+    #[serde(rename = "labels", deserialize_with = "has_opt_out_label")]
+    is_opted_out: bool,
+    #[serde(rename = "annotations", deserialize_with = "has_mirror_annotation")]
+    is_mirror: bool,
     #[serde(rename = "ownerReferences", deserialize_with = "controller")]
     controller: Option<OwnerReference>,
 }
@@ -121,7 +120,27 @@ struct RawAffinity {
 /// A toleration as the client sent it, and the fields that are compared.
 struct RawToleration<'a> {
     sent: &'a RawValue,
-    fields: Toleration,
+    fields: Toleration<'a>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Toleration<'a> {
+    #[serde(borrow, deserialize_with = "text")]
+    key: Cow<'a, str>,
+    #[serde(borrow, deserialize_with = "text")]
+    operator: Cow<'a, str>,
+    #[serde(borrow, deserialize_with = "text")]
+    value: Cow<'a, str>,
+    #[serde(borrow, deserialize_with = "text")]
+    effect: Cow<'a, str>,
+    toleration_seconds: Option<i64>,
+}
+
+impl Toleration<'_> {
+    fn is_same(&self, key: &str, effect: &str) -> bool {
+        self.key == key && self.effect == effect && self.operator == "Exists" && self.value.is_empty()
+    }
 }
 
 impl<'de> Deserialize<'de> for RawToleration<'de> {
@@ -130,6 +149,20 @@ impl<'de> Deserialize<'de> for RawToleration<'de> {
         let fields = parse_object(StrRead::new(sent.get())).map_err(D::Error::custom)?;
         Ok(Self { sent, fields })
     }
+}
+
+fn has_opt_out_label<'de, D: Deserializer<'de>>(from: D) -> Result<bool, D::Error> {
+    let mut found = false;
+    visit_map(from, |key: Text<'de>, value: Option<Text<'de>>| {
+        found |= key.0 == OPT_OUT_LABEL && value.is_some_and(|value| value.0 == "true");
+    })?;
+    Ok(found)
+}
+
+fn has_mirror_annotation<'de, D: Deserializer<'de>>(from: D) -> Result<bool, D::Error> {
+    let mut found = false;
+    visit_map(from, |key: Text<'de>, _: Option<Text<'de>>| found |= key.0 == MIRROR_ANNOTATION)?;
+    Ok(found)
 }
 
 /// Decodes a pod's tolerations; fails beyond `MAX_TOLERATIONS`.
@@ -162,12 +195,11 @@ fn controller<'de, D: Deserializer<'de>>(from: D) -> Result<Option<OwnerReferenc
 
 fn patch(policy: &Policy, pod: RawPod<'_>, namespace_labels: &BTreeMap<String, String>) -> Patch {
     let mut patch = Patch::default();
-    let PodMetadata { labels, annotations, controller } = pod.metadata;
-    let owner_references = controller.into_iter().collect();
-    let metadata = Metadata { labels, annotations, owner_references, ..Metadata::default() };
-    let owned = daemon_set_reference(&policy.daemon_set_kinds, &metadata).is_some();
+    let PodMetadata { is_opted_out: pod_is_opted_out, is_mirror, controller } = pod.metadata;
+    let metadata = Metadata { owner_references: controller.into_iter().collect(), ..Metadata::default() };
+    let owned = !is_mirror && daemon_set_reference(&policy.daemon_set_kinds, &metadata).is_some();
     let Some(spec) = pod.spec.filter(|_| owned) else { return patch };
-    if is_opted_out(&metadata.labels) || is_opted_out(namespace_labels) {
+    if pod_is_opted_out || is_opted_out(namespace_labels) {
         return patch;
     }
     let exists = spec.affinity.is_some();
@@ -223,9 +255,8 @@ fn set_affinity(
 /// the daemon tolerations, without a time limit.
 fn set_tolerations(patch: &mut Patch, existing: &[RawToleration<'_>], host_network: bool) {
     let required = daemon_tolerations(host_network);
-    let position = |own: &RawToleration<'_>| {
-        required.iter().position(|(key, effect)| is_same_toleration(&own.fields, key, effect))
-    };
+    let position =
+        |own: &RawToleration<'_>| required.iter().position(|(key, effect)| own.fields.is_same(key, effect));
     let positions: Vec<Option<usize>> = existing.iter().map(position).collect();
     let replaces = existing
         .iter()
@@ -237,7 +268,7 @@ fn set_tolerations(patch: &mut Patch, existing: &[RawToleration<'_>], host_netwo
     }
     let daemon = |index: usize| {
         let (key, effect) = required[index];
-        ListedToleration::Daemon(daemon_pod::toleration(key, effect))
+        ListedToleration::Daemon { effect, key, operator: "Exists" }
     };
     let listed = existing.iter().zip(&positions).map(|(own, position)| match position {
         Some(index) if own.fields.toleration_seconds.is_some() => daemon(*index),
@@ -253,7 +284,11 @@ fn set_tolerations(patch: &mut Patch, existing: &[RawToleration<'_>], host_netwo
 enum ListedToleration<'a> {
     /// The pod's own, byte for byte: it may have unknown fields, and numbers of any length.
     Own(&'a RawValue),
-    Daemon(Toleration),
+    Daemon {
+        effect: &'static str,
+        key: &'static str,
+        operator: &'static str,
+    },
 }
 
 fn skips_tolerations(policy: &Policy, namespace_labels: &BTreeMap<String, String>) -> bool {

@@ -164,11 +164,12 @@ pub fn or_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(from
 /// # Errors
 /// Fails if the value is neither.
 pub fn text<'de, D: Deserializer<'de>>(from: D) -> Result<Cow<'de, str>, D::Error> {
-    // `Option<Cow<str>>` would always be owned: serde borrows only where a field says so.
-    #[derive(Deserialize)]
-    struct Borrowed<'a>(#[serde(borrow)] Cow<'a, str>);
-    Ok(Option::<Borrowed<'de>>::deserialize(from)?.map_or(Cow::Borrowed(""), |text| text.0))
+    Ok(Option::<Text<'de>>::deserialize(from)?.map_or(Cow::Borrowed(""), |text| text.0))
 }
+
+/// A string, borrowed from the input where it has no escapes. serde borrows a `Cow` only where a field says so.
+#[derive(Debug, Deserialize)]
+pub struct Text<'a>(#[serde(borrow)] pub Cow<'a, str>);
 
 /// Reads an object, or nothing for `null`; unlike serde's own structs, no list of an object's values in order.
 ///
@@ -244,24 +245,38 @@ pub fn visit_list<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
 /// # Errors
 /// Fails if the value is no such map.
 pub fn string_map<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap<String, String>, D::Error> {
-    struct Entries;
-    impl<'de> Visitor<'de> for Entries {
-        type Value = BTreeMap<String, String>;
+    let mut map = BTreeMap::new();
+    visit_map(from, |key, value: Option<String>| {
+        map.insert(key, value.unwrap_or_default());
+    })?;
+    Ok(map)
+}
+
+/// Calls `entry` for each entry of a map, so that the caller keeps only what it needs. `null` is an empty map.
+///
+/// # Errors
+/// Fails if the value is neither, or if a key or value cannot be decoded.
+pub fn visit_map<'de, D: Deserializer<'de>, K: Deserialize<'de>, V: Deserialize<'de>>(
+    from: D,
+    entry: impl FnMut(K, V),
+) -> Result<(), D::Error> {
+    struct Entries<K, V, F>(F, PhantomData<(K, V)>);
+    impl<'de, K: Deserialize<'de>, V: Deserialize<'de>, F: FnMut(K, V)> Visitor<'de> for Entries<K, V, F> {
+        type Value = ();
         fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             f.write_str("a map of strings")
         }
-        fn visit_unit<E>(self) -> Result<Self::Value, E> {
-            Ok(BTreeMap::new())
+        fn visit_unit<E>(self) -> Result<(), E> {
+            Ok(())
         }
-        fn visit_map<A: MapAccess<'de>>(self, mut from: A) -> Result<Self::Value, A::Error> {
-            let mut map = BTreeMap::new();
-            while let Some((key, value)) = from.next_entry::<String, Option<String>>()? {
-                map.insert(key, value.unwrap_or_default());
+        fn visit_map<A: MapAccess<'de>>(mut self, mut from: A) -> Result<(), A::Error> {
+            while let Some((key, value)) = from.next_entry()? {
+                (self.0)(key, value);
             }
-            Ok(map)
+            Ok(())
         }
     }
-    from.deserialize_any(Entries)
+    from.deserialize_any(Entries(entry, PhantomData))
 }
 
 #[cfg(test)]

@@ -125,7 +125,7 @@ pub fn with_daemon_tolerations(existing: &[Toleration], host_network: bool) -> V
 
 /// Returns true if `own` differs from the daemon toleration only in its seconds (`MatchToleration`: an empty operator is not
 /// Exists).
-pub fn is_same_toleration(own: &Toleration, key: &str, effect: &str) -> bool {
+fn is_same_toleration(own: &Toleration, key: &str, effect: &str) -> bool {
     own.key.as_deref() == Some(key)
         && own.effect.as_deref() == Some(effect)
         && own.operator.as_deref() == Some("Exists")
