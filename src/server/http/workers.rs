@@ -2,7 +2,7 @@
 //!
 //! On a runtime of several threads every packet wakes a second thread, which finds nothing to do: with a scheduler's connection
 //! that sends 230 KB, that is 27 calls of the kernel and as many thread switches a request. Long work is done on other threads
-//! ([`LONG`]).
+//! (`LONG`).
 
 use std::future::Future;
 use std::num::NonZero;
