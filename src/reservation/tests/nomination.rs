@@ -1,9 +1,12 @@
 //! Nominations: their pods, their times, and the ones that are taken back.
 
+mod answers;
+mod any_order;
+mod equals;
+mod rate;
+
 use std::collections::BTreeMap;
 use std::ops::{Deref, DerefMut};
-
-use proptest::prelude::*;
 
 use super::*;
 use crate::policy::{Policy, ReservationMode};
@@ -423,64 +426,6 @@ fn a_hold_whose_pod_is_nominated_ends_while_a_pod_is_kept_off() {
     }
 }
 
-/// A hold has ended and its nomination is taken back: the possible answers to that write.
-#[test]
-fn a_nomination_is_taken_back_until_that_is_done() {
-    let ending = || {
-        let mut world = Stage::nominated_by_us();
-        world.end_holds();
-        assert_eq!(world.nominations(), [clears("d-n1")]);
-        world
-    };
-    for outcome in [NominationOutcome::Outdated, NominationOutcome::Unknown] {
-        let mut world = ending();
-        world.answer("d-n1", &outcome);
-        assert_eq!(world.nominated_now(), 1, "{outcome:?}: still ours");
-        world.wait(2.0);
-        assert_eq!(world.nominations(), [clears("d-n1")], "{outcome:?}: once more");
-    }
-    // There is no answer.
-    let mut world = ending();
-    world.wait(15.0);
-    assert_eq!(world.nominations(), [clears("d-n1")]);
-
-    // The watch is first, and the scheduler nominates the pod before the answer comes.
-    let mut world = ending();
-    world.pod(&failed("d", "n1", 3));
-    world.written("d-n1", 3);
-    assert_eq!(world.nominated_now(), 0);
-    world.pod(&nominated(failed("d", "n1", 3), "n1", 4));
-    world.wait(10.0);
-    assert_eq!(world.nominations(), [], "not ours");
-}
-
-#[test]
-fn only_the_answer_to_the_last_write_counts() {
-    let mut world = waiting();
-    assert_eq!(world.nominations(), [sets("d-n1", "n1")]);
-    let first = world.asked["d-n1"].clone();
-    world.wait(15.0);
-    world.pod(&failed("d", "n1", 2));
-    assert_eq!(world.nominations(), [sets("d-n1", "n1")]);
-    world.nomination_done(&first, &NominationOutcome::Outdated);
-    world.written("d-n1", 3);
-    world.pod(&nominated(failed("d", "n1", 2), "n1", 3));
-    assert_eq!(world.nominated_now(), 1);
-    world.nomination_done(&first, &NominationOutcome::Outdated);
-    assert_eq!(world.nominated_now(), 1);
-    world.nomination_done(&Nomination { uid: "nobody".into(), ..first }, &NominationOutcome::Unknown);
-}
-
-/// Another pod of the node was deleted, and the node is dirty since.
-#[test]
-fn an_answer_may_come_between_an_event_and_what_follows_from_it() {
-    let mut world = world_of("900m", &[("a", "300m"), ("b", "300m")]);
-    assert_eq!(world.nominations().len(), 2);
-    world.delete_pod("b-n1");
-    world.written("a-n1", 2);
-    assert_eq!(world.nominated_now(), 1);
-}
-
 /// `kubectl delete daemonset --cascade=orphan`: it is no daemon pod any more.
 #[test]
 fn an_orphan_is_left_to_the_scheduler() {
@@ -490,137 +435,6 @@ fn an_orphan_is_left_to_the_scheduler() {
     world.pod(&orphan);
     world.delete_daemon_set("ds-d");
     assert_eq!((world.nominations(), world.nominated_now()), (vec![], 0));
-}
-
-/// The scheduler counts a nominated pod against pods of equal priority: it must not keep out a daemon pod that would land without it.
-#[test]
-fn no_daemon_pod_is_kept_out_by_an_equal() {
-    // 400m are left: the small one fits, the large one does not.
-    let world = |large: i32, small: i32| {
-        let mut world = Stage::of(TestCluster::new());
-        world.node("n1", json!({}));
-        world.daemon_set("a-large", template(json!({"priority": large})));
-        world.daemon_set("small", template(json!({"priority": small})));
-        world.pod(&on(pod("o", "600m"), "n1"));
-        world.pod(&priority(sized(failed("a-large", "n1", 1), "500m"), large));
-        world
-    };
-    let cases = [
-        ("equals", 0, 0, vec![]),
-        ("the large one is more important", 1, 0, vec![sets("a-large-n1", "n1")]),
-        ("the small one is more important", 0, 1, vec![sets("a-large-n1", "n1")]),
-    ];
-    for (what, large, small, expected) in cases {
-        assert_eq!(world(large, small).nominations(), expected, "{what}");
-    }
-
-    // The small one has landed, and is deleted in a rolling update while the large one is nominated.
-    let mut world = world(0, 0);
-    let landed = sized(on(daemon_pod("small", "n1"), "n1"), "300m");
-    world.pod(&landed);
-    assert_eq!(world.nominations(), [sets("a-large-n1", "n1")]);
-    world.written("a-large-n1", 2);
-    world.pod(&nominated(sized(failed("a-large", "n1", 1), "500m"), "n1", 2));
-    world.wait(10.0);
-    assert_eq!(world.nominations(), []);
-    world.delete_pod("small-n1");
-    assert_eq!(world.nominations(), [clears("a-large-n1")], "its place is its own");
-
-    // No room is reserved for the small one, which would not fit beside the large one on an empty node; yet it would land now.
-    let mut world = world_of("600m", &[("a-large", "800m"), ("small", "300m")]);
-    assert_eq!(world.nominations(), [], "cannot fit beside it");
-    let mut world = world_of("600m", &[("a-large", "500m"), ("small", "300m")]);
-    assert_eq!(world.nominations(), [sets("small-n1", "n1")], "has room");
-
-    let mut world = world_of("700m", &[("a", "400m"), ("b", "100m")]);
-    assert_eq!(world.nominations(), [sets("b-n1", "n1")], "the second has room");
-    let mut world = world_of("700m", &[("a", "400m"), ("b", "350m")]);
-    assert_eq!(world.nominations().len(), 2, "neither fits");
-    // Two that want the same port of the host.
-    let port = json!({"spec": {"containers": [{
-        "name": "c", "ports": [{"containerPort": 1, "hostPort": 9100}], "resources": {"requests": {"cpu": "10m"}},
-    }]}});
-    let mut world = world_of("995m", &[("a", "10m"), ("b", "10m")]);
-    for name in ["a", "b"] {
-        world.pod(&with(failed(name, "n1", 2), port.clone()));
-    }
-    world.pod(&on(pod("o", "985m"), "n1"));
-    assert_eq!(world.nominations(), [], "the port would keep the second out, which fits");
-
-    // Two that do not fit either are nominated together.
-    let mut world = Stage::of(TestCluster::new());
-    world.node("n1", json!({}));
-    world.pod(&on(pod("o", "900m"), "n1"));
-    for name in ["a", "b"] {
-        world.daemon_set(name, json!({}));
-        world.pod(&failed(name, "n1", 1));
-    }
-    assert_eq!(world.nominations(), [sets("a-n1", "n1"), sets("b-n1", "n1")]);
-}
-
-/// Returns 200 nodes on which a pod of `d` has failed; the last node has the oldest hold.
-fn two_hundred() -> (Stage, Vec<String>) {
-    let names: Vec<String> = (0..200).rev().map(|number| format!("n{number:03}")).collect();
-    let mut world = Stage::of(TestCluster::new());
-    world.daemon_set("d", json!({}));
-    for name in &names {
-        world.node(name, json!({}));
-        world.pod(&on(pod(&format!("o-{name}"), "900m"), name));
-        world.refresh();
-        world.wait(0.001);
-    }
-    for name in names.iter().rev() {
-        world.pod(&failed("d", name, 1));
-    }
-    (world, names)
-}
-
-fn nodes((nominations, dropped): (Vec<Nomination>, usize)) -> (Vec<String>, usize) {
-    let node = |nomination: Nomination| nomination.node.unwrap().to_string();
-    (nominations.into_iter().map(node).collect(), dropped)
-}
-
-#[test]
-fn within_a_rate_and_the_oldest_holds_first() {
-    let (mut world, names) = two_hundred();
-    assert_eq!(nodes(world.nominate()), (names[..50].to_vec(), 150), "a burst");
-    let nothing_written = |world: &mut Stage, names: &[String]| {
-        for name in names {
-            world.answer(&format!("d-{name}"), &NominationOutcome::Outdated);
-        }
-    };
-    nothing_written(&mut world, &names[..50]);
-    world.wait(1.0);
-    assert_eq!(nodes(world.nominate()), (names[50..75].to_vec(), 0), "a second later; counted once in two");
-    nothing_written(&mut world, &names[50..75]);
-
-    // The scheduler places ten pods in a second: it is busy.
-    for number in 0..10 {
-        let name = format!("web-{number}");
-        world.pod(&pod(&name, "1m"));
-        world.pod(&on(pod(&name, "1m"), "elsewhere"));
-    }
-    world.wait(1.0);
-    // The first are due again, and come first.
-    assert_eq!(nodes(world.nominate()), (names[..5].to_vec(), 170), "a fifth of the rate");
-    world.wait(1.0);
-    nothing_written(&mut world, &names[..5]);
-    assert_eq!(nodes(world.nominate()).0.len(), 25, "idle again");
-}
-
-#[test]
-fn within_a_number() {
-    let (mut world, names) = two_hundred();
-    for _ in 0..10 {
-        for name in nodes(world.nominate()).0 {
-            world.written(&format!("d-{name}"), 2);
-            world.pod(&nominated(failed("d", &name, 1), &name, 2));
-        }
-        world.wait(2.0);
-    }
-    assert_eq!((world.nominated_now(), nodes(world.nominate())), (100, (vec![], 100)), "no more at once");
-    world.pod(&on(failed("d", &names[7], 3), &names[7]));
-    assert_eq!(nodes(world.nominate()).0, [names[100].clone()], "one has landed, and the next is nominated");
 }
 
 /// Returns a node with this much taken, on which pods of DaemonSets of equal priority have failed.
@@ -633,87 +447,4 @@ fn world_of(used: &str, daemons: &[(&str, &str)]) -> Stage {
         world.pod(&sized(failed(name, "n1", 1), cpu));
     }
     world
-}
-
-/// An admission policy refuses every pod: the pods behind them in the queue have their turn all the same.
-#[test]
-fn nobody_waits_behind_pods_that_are_refused() {
-    let (mut world, names) = two_hundred();
-    let mut asked = std::collections::BTreeSet::new();
-    for _ in 0..20 {
-        for name in nodes(world.nominate()).0 {
-            world.answer(&format!("d-{name}"), &NominationOutcome::Refused);
-            asked.insert(name);
-        }
-        world.wait(0.5);
-    }
-    assert_eq!(asked.len(), names.len());
-}
-
-/// One of two nodes.
-fn a_node(dice: u64) -> &'static str {
-    ["n1", "n2"][usize::from(dice & 1 == 1)]
-}
-
-/// Applies an event of one of four daemon pods, the nodes, or the DaemonSets.
-fn happens(world: &mut Stage, kind: u8, dice: u64) {
-    let (set, node, version) = (["a", "b"][usize::from(dice & 2 == 2)], a_node(dice), dice >> 2 & 7);
-    let uid = format!("{set}-{node}");
-    match kind {
-        0..=5 => world.pod(&failed(set, node, version)),
-        6 | 7 => world.pod(&nominated(failed(set, node, version), a_node(dice >> 5), version)),
-        8 => world.pod(&on(failed(set, node, version), node)),
-        9 => world.pod(&with(failed(set, node, version), json!({"metadata": {"ownerReferences": null}}))),
-        10 | 11 => world.delete_pod(&uid),
-        12 => world.delete_node(node),
-        13 => world.node(node, json!({})),
-        14 => world.pod(&on(pod(&format!("o-{node}"), ["900m", "500m"][usize::from(dice & 8 == 8)]), node)),
-        15 => world.delete_pod(&format!("o-{node}")),
-        16 => world.delete_daemon_set(&format!("ds-{set}")),
-        17 => world.daemon_set(set, template(json!({"nodeSelector": {"none": "here"}}))),
-        _ => world.daemon_set(set, json!({})),
-    }
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: if cfg!(debug_assertions) { 300 } else { 5000 }, failure_persistence: None, ..ProptestConfig::default() })]
-
-    #[test]
-    fn nominations_and_their_answers_may_come_between_any_events(events in prop::collection::vec((0_u8..30, any::<u64>()), 1..150)) {
-        let mut world = Stage::of(TestCluster::new());
-        for dice in 0..4 {
-            happens(&mut world, 13, dice);
-            happens(&mut world, 18, dice);
-        }
-        let mut asked: Vec<Nomination> = Vec::new();
-        for (kind, dice) in events {
-            match kind {
-                20..=24 => {
-                    world.wait([0.0, 0.3, 2.0, 16.0][usize::try_from(dice & 3).unwrap()]);
-                    world.world.nominate();
-                    let writes = world.view.reservation.take_writes().into_iter();
-                    asked.extend(writes.filter_map(|write| if let ClusterWrite::Nominate(one) = write { Some(one) } else { None }));
-                }
-                25..=29 if !asked.is_empty() => {
-                    let at = usize::try_from(dice % asked.len() as u64).unwrap();
-                    let nomination = if dice & 64 == 64 { asked[at].clone() } else { asked.swap_remove(at) };
-                    let outcome = match dice >> 8 & 7 {
-                        0 => NominationOutcome::Outdated,
-                        1 => NominationOutcome::Refused,
-                        2 => NominationOutcome::Unknown,
-                        version => NominationOutcome::Written { resource_version: version.to_string() },
-                    };
-                    world.nomination_done(&nomination, &outcome);
-                }
-                kind => happens(&mut world, kind % 20, dice),
-            }
-        }
-        for dice in 0..4 {
-            happens(&mut world, 10, dice);
-            happens(&mut world, 12, dice);
-        }
-        world.wait(100.0);
-        world.nominate();
-        prop_assert!(world.view.reservation.nominations.remembers_nothing());
-    }
 }
