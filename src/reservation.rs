@@ -161,6 +161,21 @@ impl Reservation {
         }
     }
 
+    /// Adds a write about a hold or gate on a node, unless the Node is not cached.
+    fn push_about(
+        &mut self,
+        cache: &Cache,
+        id: NodeId,
+        daemon_set: DaemonSetId,
+        has_refused: bool,
+        write: impl FnOnce(HoldSubject) -> ClusterWrite,
+    ) {
+        if let Some(node) = cache.node_if_known(id).and_then(|state| state.node.as_ref()) {
+            let subject = self.hold_subject(node, daemon_set, has_refused);
+            self.writes.push(write(subject));
+        }
+    }
+
     /// Returns the names of a node and a DaemonSet for a write about a hold or gate.
     fn hold_subject(&self, node: &Node, daemon_set: DaemonSetId, has_refused: bool) -> HoldSubject {
         HoldSubject {

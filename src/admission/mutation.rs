@@ -25,10 +25,11 @@ use crate::api::meta::{
 use crate::api::pod::{Affinity, MIRROR_ANNOTATION, NodeAffinity, PodSpec};
 use crate::cache::Cache;
 use crate::daemonset::daemon_pod::{
-    LEGACY_SCHEDULER_NAME, daemon_set_reference, daemon_tolerations, is_target_affinity, target_node_name,
+    LEGACY_SCHEDULER_NAME, daemon_set_reference, daemon_tolerations, is_same_toleration, is_target_affinity,
+    target_node_name,
 };
 use crate::policy::Policy;
-use crate::policy::opt_out::{OPT_OUT_LABEL, is_opted_out};
+use crate::policy::opt_out::{is_opted_out, opts_out};
 use crate::scheduling::label_selector;
 use crate::scheduling::node_affinity::METADATA_NAME;
 
@@ -137,12 +138,6 @@ struct Toleration<'a> {
     toleration_seconds: Option<i64>,
 }
 
-impl Toleration<'_> {
-    fn is_same(&self, key: &str, effect: &str) -> bool {
-        self.key == key && self.effect == effect && self.operator == "Exists" && self.value.is_empty()
-    }
-}
-
 impl<'de> Deserialize<'de> for RawToleration<'de> {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         let sent = <&RawValue>::deserialize(from)?;
@@ -154,7 +149,7 @@ impl<'de> Deserialize<'de> for RawToleration<'de> {
 fn has_opt_out_label<'de, D: Deserializer<'de>>(from: D) -> Result<bool, D::Error> {
     let mut found = false;
     visit_map(from, |key: Text<'de>, value: Option<Text<'de>>| {
-        found |= key.0 == OPT_OUT_LABEL && value.is_some_and(|value| value.0 == "true");
+        found |= value.is_some_and(|value| opts_out(&key.0, &value.0));
     })?;
     Ok(found)
 }
@@ -255,8 +250,10 @@ fn set_affinity(
 /// the daemon tolerations, without a time limit.
 fn set_tolerations(patch: &mut Patch, existing: &[RawToleration<'_>], host_network: bool) {
     let required = daemon_tolerations(host_network);
-    let position =
-        |own: &RawToleration<'_>| required.iter().position(|(key, effect)| own.fields.is_same(key, effect));
+    let position = |own: &RawToleration<'_>| {
+        let Toleration { key, operator, value, effect, .. } = &own.fields;
+        required.iter().position(|daemon| is_same_toleration([key, operator, value, effect], *daemon))
+    };
     let positions: Vec<Option<usize>> = existing.iter().map(position).collect();
     let replaces = existing
         .iter()

@@ -96,7 +96,7 @@ pub fn daemon_tolerations(host_network: bool) -> &'static [(&'static str, &'stat
 }
 
 /// Returns the toleration for one entry of [`daemon_tolerations`].
-pub fn toleration(key: &str, effect: &str) -> Toleration {
+fn toleration(key: &str, effect: &str) -> Toleration {
     Toleration {
         key: Some(key.to_owned()),
         operator: Some("Exists".to_owned()),
@@ -112,7 +112,11 @@ pub fn with_daemon_tolerations(existing: &[Toleration], host_network: bool) -> V
     for (key, effect) in daemon_tolerations(host_network) {
         let daemon_toleration = toleration(key, effect);
         let mut found = false;
-        for own in merged.iter_mut().filter(|own| is_same_toleration(own, key, effect)) {
+        let is_same = |own: &&mut Toleration| {
+            let fields = [&own.key, &own.operator, &own.value, &own.effect];
+            is_same_toleration(fields.map(|field| field.as_deref().unwrap_or_default()), (key, effect))
+        };
+        for own in merged.iter_mut().filter(is_same) {
             own.clone_from(&daemon_toleration);
             found = true;
         }
@@ -123,13 +127,13 @@ pub fn with_daemon_tolerations(existing: &[Toleration], host_network: bool) -> V
     merged
 }
 
-/// Returns true if `own` differs from the daemon toleration only in its seconds (`MatchToleration`: an empty operator is not
-/// Exists).
-fn is_same_toleration(own: &Toleration, key: &str, effect: &str) -> bool {
-    own.key.as_deref() == Some(key)
-        && own.effect.as_deref() == Some(effect)
-        && own.operator.as_deref() == Some("Exists")
-        && own.value.as_deref().unwrap_or_default().is_empty()
+/// Returns true if a toleration differs only in its seconds from the daemon toleration of this key and effect (`MatchToleration`: an
+/// empty operator is not Exists). A missing field is empty, as in Go.
+pub fn is_same_toleration(
+    [own_key, operator, value, own_effect]: [&str; 4],
+    (key, effect): (&str, &str),
+) -> bool {
+    own_key == key && own_effect == effect && operator == "Exists" && value.is_empty()
 }
 
 #[cfg(test)]

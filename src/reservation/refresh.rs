@@ -122,10 +122,7 @@ impl Reservation {
         daemon_set: DaemonSetId,
         now: Instant,
     ) {
-        if let Some(node) = cache.node_if_known(id).and_then(|state| state.node.as_ref()) {
-            let subject = self.hold_subject(node, daemon_set, true);
-            self.writes.push(ClusterWrite::HoldingRoom(subject));
-        }
+        self.push_about(cache, id, daemon_set, true, ClusterWrite::HoldingRoom);
         self.enqueue_nominations(cache, id, now);
     }
 
@@ -139,10 +136,9 @@ impl Reservation {
         now: Instant,
     ) {
         let has_refused = std::mem::take(&mut hold.has_refused);
-        if let Some(node) = cache.node_if_known(id).and_then(|state| state.node.as_ref()) {
-            let subject = self.hold_subject(node, hold.pod.daemon_set, has_refused);
-            self.writes.push(ClusterWrite::HoldEnded(subject, reason));
-        }
+        self.push_about(cache, id, hold.pod.daemon_set, has_refused, |subject| {
+            ClusterWrite::HoldEnded(subject, reason)
+        });
         match reason {
             // The binding is an event that makes the scheduler try the refused pods, unless it did so before the watch brought the event.
             EndReason::Landed => self.room_freed(cache, id, now),

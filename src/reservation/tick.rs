@@ -78,10 +78,7 @@ impl Reservation {
         let mut gates = std::mem::take(&mut self.nodes[id].gates);
         for gate in &mut gates {
             if gate.tick(now, timeout, |uid| cache.is_unbound(uid)) {
-                if let Some(node) = cache.node_if_known(id).and_then(|state| state.node.as_ref()) {
-                    let subject = self.hold_subject(node, gate.daemon_set, true);
-                    self.writes.push(ClusterWrite::GateExpired(subject));
-                }
+                self.push_about(cache, id, gate.daemon_set, true, ClusterWrite::GateExpired);
                 self.wake(cache, id);
                 self.mark_dirty(id);
             }
