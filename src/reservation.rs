@@ -110,7 +110,7 @@ impl Reservation {
         self.waiting.len()
     }
 
-    /// Grows the table of nodes to the ids that the cache may have given out: an event that only mentions a node makes no [`Change`].
+    /// Grows the table of nodes to the ids that the cache may have given out: an event that only mentions a node makes no change.
     fn cover(&mut self, cache: &Cache) {
         if self.nodes.len() < cache.node_capacity() {
             self.nodes.resize_with(cache.node_capacity(), NodeReservation::default);

@@ -13,7 +13,7 @@
 //! back. A certificate of a new CA is served only after the configurations have had that CA for a while, because apiservers
 //! learn of it through a watch.
 //!
-//! Keys, CAs and certificates are made in `issue` alone, and read in `x509` alone.
+//! Keys, CAs and certificates are made in `issue` alone. `x509` reads those that this program makes; `files` reads those of others.
 
 pub mod apiserver;
 pub mod ca_injector;

@@ -20,12 +20,12 @@ use std::time::Duration;
 use kube::Client;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 use self::events::EventWrite;
 pub use self::nomination::{NominationCallback, NominationResult};
 use crate::reservation::cluster_write::{ClusterWrite, Nomination};
 use crate::reservation::nomination::NOMINATED_AT_ONCE;
-use crate::telemetry::FIELD_MANAGER;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::metrics::cluster::{WriteKind, WriteOutcome};
 
@@ -129,15 +129,28 @@ enum WriteError {
 }
 
 impl WriteError {
+    /// Returns the HTTP status that the apiserver answered, if it answered.
+    fn code(&self) -> Option<u16> {
+        match self {
+            Self::Api(kube::Error::Api(status)) => Some(status.code),
+            Self::Api(_) | Self::Timeout(_) => None,
+        }
+    }
+
     /// Returns true if another attempt cannot succeed: the object is gone, or the permission is missing.
     fn is_final(&self) -> bool {
-        matches!(self, Self::Api(kube::Error::Api(status)) if matches!(status.code, 403 | 404 | 422))
+        matches!(self.code(), Some(403 | 404 | 422))
     }
 
     /// Returns true if the permission is missing.
     fn is_forbidden(&self) -> bool {
-        matches!(self, Self::Api(kube::Error::Api(status)) if status.code == 403)
+        self.code() == Some(403)
     }
+}
+
+/// Waits for a call to the apiserver, for [`WRITE_TIMEOUT`] at most.
+async fn in_time<T>(call: impl Future<Output = Result<T, kube::Error>>) -> Result<T, WriteError> {
+    Ok(timeout(WRITE_TIMEOUT, call).await??)
 }
 
 #[cfg(test)]

@@ -3,9 +3,6 @@
 //! A priority class is a privilege: only pods that a trusted controller creates for an existing DaemonSet get it. A pod that
 //! admission could refuse because of the class does not get it.
 
-use std::collections::BTreeMap;
-
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use serde::{Deserialize, Deserializer};
 
 use super::patch::Patch;
@@ -16,7 +13,6 @@ use crate::cache::Cache;
 use crate::daemonset::daemon_pod::daemon_set_reference;
 use crate::policy::Policy;
 use crate::policy::opt_out::is_opted_out;
-use crate::scheduling::label_selector;
 
 /// The prefix of the classes that the apiserver creates.
 const SYSTEM_PREFIX: &str = "system-";
@@ -78,10 +74,9 @@ fn may_have(policy: &Policy, namespace: &str, pod: &CandidatePod, class: &str, c
     };
     let daemon_set = &info.daemon_set;
     let template = &daemon_set.spec.template.spec;
-    let is_genuine = daemon_set.metadata.namespace == namespace
+    let is_genuine = info.owns(namespace, &pod.metadata.labels)
         && daemon_set.metadata.name == owner.name
-        && *info.group == *owner.group()
-        && selects(daemon_set.spec.selector.as_ref(), &pod.metadata.labels);
+        && *info.group == *owner.group();
     // The apiserver has put the cluster's default class into the pod; a class that the DaemonSet's author chose stays.
     let is_global_default = || cluster.priority_class(own).is_some_and(|class| class.global_default);
     let is_unset = template.priority_class_name.is_empty()
@@ -89,10 +84,6 @@ fn may_have(policy: &Policy, namespace: &str, pod: &CandidatePod, class: &str, c
         && template.preemption_policy.is_empty()
         && (own.is_empty() || is_global_default());
     is_genuine && is_unset && exists(cluster, class) && !may_refuse(cluster, namespace, class, own)
-}
-
-fn selects(selector: Option<&LabelSelector>, labels: &BTreeMap<String, String>) -> bool {
-    label_selector::matches(selector, labels) == Some(true)
 }
 
 fn exists(cluster: &Cache, class: &str) -> bool {

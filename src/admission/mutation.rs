@@ -26,12 +26,11 @@ use crate::api::pod::{Affinity, MIRROR_ANNOTATION, NodeAffinity, PodSpec};
 use crate::cache::Cache;
 use crate::daemonset::daemon_pod::{
     LEGACY_SCHEDULER_NAME, daemon_set_reference, daemon_tolerations, is_same_toleration, is_target_affinity,
-    target_node_name,
+    target_node_name, target_terms,
 };
 use crate::policy::Policy;
 use crate::policy::opt_out::{is_opted_out, opts_out};
 use crate::scheduling::label_selector;
-use crate::scheduling::node_affinity::METADATA_NAME;
 
 const REQUIRED: &str = "requiredDuringSchedulingIgnoredDuringExecution";
 const TERMS: &str = "nodeSelectorTerms";
@@ -241,7 +240,7 @@ fn set_affinity(
         (true, true, Some(_)) => 5,
     };
     let (path, missing) = path.split_at(depth);
-    let terms = json!([{"matchFields": [{"key": METADATA_NAME, "operator": "In", "values": [target]}]}]);
+    let terms = json!(target_terms(target));
     let value = missing.iter().rfold(terms, |value, level| Value::from_iter([(*level, value)]));
     patch.add(path, value);
 }

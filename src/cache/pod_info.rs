@@ -56,6 +56,11 @@ impl PodInfo {
         self.daemon.as_ref().is_some_and(|daemon| daemon.daemon_set == Some(daemon_set))
     }
 
+    /// Returns true if it is a verified pod of this DaemonSet that is bound, has not ended and is not terminating.
+    pub fn has_landed_for(&self, daemon_set: DaemonSetId) -> bool {
+        self.is_of(daemon_set) && self.node.is_some() && self.is_unfinished() && !self.is_terminating
+    }
+
     /// Returns true if the pod has not ended.
     pub fn is_unfinished(&self) -> bool {
         self.phase == PodPhase::Unfinished

@@ -19,9 +19,9 @@ use crate::server::AppState;
 use crate::server::http::limits::Limits;
 use crate::server::http::listener::Ports;
 use crate::server::http::open_files as files;
+use crate::telemetry::OtlpSettings;
 use crate::telemetry::logs;
 use crate::telemetry::metrics::{Metrics, Webhook};
-use crate::telemetry::otlp;
 use crate::telemetry::otlp::Traces;
 use crate::tls::ca_injector::WebhookConfiguration;
 use crate::tls::names::CertificateNames;
@@ -173,7 +173,7 @@ fn report_to(cache: SharedCache) -> NominationCallback {
 /// Starts to send spans to --tracing-endpoint, if it is given.
 fn traces(args: &ServeArgs, metrics: Arc<Metrics>) -> anyhow::Result<Option<Traces>> {
     let Some(endpoint) = args.tracing_endpoint.clone() else { return Ok(None) };
-    let settings = otlp::OtlpSettings {
+    let settings = OtlpSettings {
         endpoint,
         sampling_rate_per_million: args.tracing_sampling_rate_per_million,
         pod: std::env::var("POD_NAME").ok(),

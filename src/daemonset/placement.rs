@@ -121,7 +121,7 @@ pub fn admits(
 }
 
 /// Returns the reason if the template's nodeName, nodeSelector or required node affinity excludes the node.
-pub fn exclusion(template: &PodSpec, node: &Node) -> Option<Reason<'static>> {
+fn exclusion(template: &PodSpec, node: &Node) -> Option<Reason<'static>> {
     let name = &node.metadata.name;
     let labels = &node.metadata.labels;
     if !template.node_name.is_empty() && template.node_name != *name {

@@ -111,14 +111,17 @@ pub struct FilterCall<'c> {
     any_allowed: bool,
     any_refused: bool,
     would_refuse: u64,
+    /// The pod has to wait until the missing events have come. Neither the freshness nor a priority changes within a call.
+    waits_for_events: bool,
 }
 
 impl Reservation {
     /// Begins a filter call for a pod. It borrows the reservation until [`FilterCall::finish`].
     pub fn begin_filter<'c>(&'c mut self, cache: &'c Cache, pod: &Pod, now: Instant) -> FilterCall<'c> {
-        self.cover(cache);
+        let pod = IncomingPod::of(self, cache, pod);
         FilterCall {
-            pod: IncomingPod::of(self, cache, pod),
+            waits_for_events: pod.class == PodClass::Ordinary && self.waits_for_events(cache, pod.priority),
+            pod,
             reservation: self,
             cache,
             now,
@@ -131,14 +134,12 @@ impl Reservation {
 }
 
 impl Reservation {
-    /// Returns true if an ordinary pod of this priority has to wait until the missing events have come.
-    fn must_wait_while_stale(&mut self, cache: &Cache, priority: i32, now: Instant) -> bool {
+    /// Returns true if events are missing that could show a daemon pod which an ordinary pod of this priority would keep out.
+    fn waits_for_events(&self, cache: &Cache, priority: i32) -> bool {
         let concerns = |id: DaemonSetId, info: &DaemonSetInfo| {
             self.daemon_sets.get(id).is_some_and(|row| row.may_hold) && info.demand.priority >= priority
         };
-        self.freshness.lacks_events()
-            && cache.daemon_sets().any(|(id, info)| concerns(id, info))
-            && self.stale_refusals.refuses(now)
+        self.freshness.lacks_events() && cache.daemon_sets().any(|(id, info)| concerns(id, info))
     }
 }
 
@@ -150,8 +151,7 @@ impl FilterCall<'_> {
         if pod.class == PodClass::Exempt {
             return None;
         }
-        if pod.class == PodClass::Ordinary && self.reservation.must_wait_while_stale(cache, pod.priority, now)
-        {
+        if self.waits_for_events && self.reservation.stale_refusals.refuses(now) {
             return self.refuse_while_stale();
         }
         let Some(id) = cache.node_id(name) else {
@@ -198,8 +198,9 @@ impl FilterCall<'_> {
 
     /// Ends the call: assumes the pod on the allowed nodes, in place of those of an earlier call.
     pub fn finish(self) -> FilterStats {
-        let Self { reservation, cache, now, pod, allowed_nodes, any_allowed, any_refused, would_refuse } =
-            self;
+        let Self {
+            reservation, cache, now, pod, allowed_nodes, any_allowed, any_refused, would_refuse, ..
+        } = self;
         let daemon_set = match pod.class {
             PodClass::Daemon(daemon_set) => Some(daemon_set),
             PodClass::Ordinary => None,

@@ -78,6 +78,5 @@ fn missing_pod(cache: &Cache, id: NodeId, daemon_set: DaemonSetId) -> Option<Mis
 /// Returns true if a pod of the DaemonSet is bound to the node and is neither terminal nor terminating.
 pub(super) fn has_landed(cache: &Cache, id: NodeId, daemon_set: DaemonSetId) -> bool {
     let pods = cache.node_if_known(id).into_iter().flat_map(|node| &node.daemon_pods);
-    pods.map(|pod| cache.pod_by_id(*pod))
-        .any(|pod| pod.is_of(daemon_set) && pod.node.is_some() && pod.is_unfinished() && !pod.is_terminating)
+    pods.map(|pod| cache.pod_by_id(*pod)).any(|pod| pod.has_landed_for(daemon_set))
 }

@@ -45,7 +45,6 @@ impl Reservation {
         pod: &Pod,
         now: Instant,
     ) -> PreemptionCall<'c> {
-        self.cover(cache);
         PreemptionCall { pod: IncomingPod::of(self, cache, pod), reservation: self, cache, now }
     }
 }

@@ -63,13 +63,8 @@ impl Reservation {
 }
 
 fn is_ready_on(cache: &Cache, id: NodeId, daemon_set: DaemonSetId) -> bool {
-    cache.node_by_id(id).daemon_pods.iter().map(|pod| cache.pod_by_id(*pod)).any(|pod| {
-        pod.is_of(daemon_set)
-            && pod.node.is_some()
-            && pod.is_unfinished()
-            && pod.is_ready
-            && !pod.is_terminating
-    })
+    let mut pods = cache.node_by_id(id).daemon_pods.iter().map(|pod| cache.pod_by_id(*pod));
+    pods.any(|pod| pod.has_landed_for(daemon_set) && pod.is_ready)
 }
 
 fn is_first_ready_recorded(cache: &Cache, id: NodeId, daemon_set_uid: &Arc<str>) -> bool {

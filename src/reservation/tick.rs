@@ -18,7 +18,8 @@ const UNKNOWN_POD: Duration = Duration::from_secs(30);
 impl Reservation {
     /// Ends holds, gates and assumed pods whose time is up, and wakes the pods that they refused. Call it a few times a second.
     pub fn tick(&mut self, cache: &Cache, now: Instant) {
-        let policy = self.policy.reservation.clone();
+        let (hold_timeout, wait_timeout) =
+            (self.policy.reservation.hold_timeout, self.policy.reservation.wait_timeout);
         let is_running = |row: &NodeReservation| {
             row.holds.iter().any(Hold::is_running) || row.gates.iter().any(Gate::is_running)
         };
@@ -30,7 +31,7 @@ impl Reservation {
             let mut holds = std::mem::take(&mut self.nodes[id].holds);
             for hold in &mut holds {
                 let waits = |uid: &str| cache.is_unbound(uid);
-                let ended = hold.tick(now, policy.hold_timeout, policy.wait_timeout, waits);
+                let ended = hold.tick(now, hold_timeout, wait_timeout, waits);
                 if let Some(reason) = ended {
                     hold.transition_to(HoldState::Expired, now);
                     self.end_hold(cache, id, hold, reason, now);

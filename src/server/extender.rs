@@ -16,6 +16,7 @@ use crate::reservation::{View, filter, preemption};
 use crate::telemetry::logs::Sanitized;
 use crate::telemetry::metrics::{ExtenderOutcome, ExtenderVerb};
 use crate::telemetry::otlp::Attribute;
+use crate::watch::shared_cache::CacheGuard;
 
 /// Answers which of the nodes that the scheduler has found feasible are refused for a pod.
 pub(super) async fn filter(State(state): State<AppState>, request: Request) -> Response {
@@ -28,20 +29,14 @@ fn respond_to_filter(state: &AppState, body: BufferedBody) -> Response {
         Ok(args) => args,
         Err(error) => return respond_bad_request(state, ExtenderVerb::Filter, begin, &error),
     };
-    let result = match &state.cluster {
+    let result = match fresh_cluster(state) {
+        Some(mut cluster) => {
+            let View { cache, reservation } = &mut *cluster;
+            let (result, stats) = filter::filter_with_cache(reservation, cache, &args, begin);
+            state.metrics.cluster.record_audited(stats.would_refuse);
+            result
+        }
         None => filter::filter_standalone(&state.policy, &args),
-        Some(cluster) => match cluster.fresh() {
-            Some(mut cluster) => {
-                let View { cache, reservation } = &mut *cluster;
-                let (result, stats) = filter::filter_with_cache(reservation, cache, &args, begin);
-                state.metrics.cluster.record_audited(stats.would_refuse);
-                result
-            }
-            None => {
-                state.metrics.cluster.fail_open.inc();
-                filter::filter_standalone(&state.policy, &args)
-            }
-        },
     };
     let took = begin.elapsed();
     let refused: usize = result.refused.values().sum();
@@ -77,15 +72,11 @@ fn respond_to_preempt(state: &AppState, body: BufferedBody) -> Response {
     };
     let protect = state.policy.protect_daemon_pods;
     let candidates = args.candidates();
-    let verdicts = match state.cluster.as_ref().map(|cluster| cluster.fresh()) {
-        Some(Some(mut cluster)) => {
+    let verdicts = match fresh_cluster(state) {
+        Some(mut cluster) => {
             let View { cache, reservation } = &mut *cluster;
             let mut call = reservation.begin_preemption(cache, &args.pod, begin);
             filter_candidates(protect, Some(&mut call), &candidates)
-        }
-        Some(None) => {
-            state.metrics.cluster.fail_open.inc();
-            filter_candidates(protect, None, &candidates)
         }
         None => filter_candidates(protect, None, &candidates),
     };
@@ -109,6 +100,15 @@ fn respond_to_preempt(state: &AppState, body: BufferedBody) -> Response {
     );
     drop(args);
     body.respond(result.body, &state.metrics)
+}
+
+/// Locks the cache if a refusal may be based on it. Counts a call that has to do without it because it is not fresh.
+fn fresh_cluster(state: &AppState) -> Option<CacheGuard<'_>> {
+    let fresh = state.cluster.as_ref()?.fresh();
+    if fresh.is_none() {
+        state.metrics.cluster.fail_open.inc();
+    }
+    fresh
 }
 
 /// Adds the result of a call to its span.

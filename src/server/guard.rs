@@ -8,7 +8,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use futures::FutureExt;
 
-use super::http::response::ErrorResponse;
+use super::http::response::{ErrorResponse, is_error};
 use super::{AppState, ClientInfo};
 use crate::telemetry::metrics::ShedReason;
 
@@ -25,7 +25,7 @@ pub(crate) async fn guard(State(state): State<AppState>, request: Request, next:
     state.metrics.http_in_flight.dec();
     match answered {
         Ok(Ok(response)) => response,
-        // The panic hook has logged it. Handlers share only counters and immutable values, so nothing is left half done.
+        // The panic hook has logged it. The cache's lock does not poison: later calls go on with it.
         Ok(Err(_)) => {
             state.metrics.panics.inc();
             ErrorResponse::new(
@@ -61,7 +61,7 @@ pub(crate) async fn require_certificate(
 /// Counts a response that is an error.
 pub(crate) fn count_error(state: &AppState, response: Response) -> Response {
     let status = response.status();
-    if status.is_client_error() || status.is_server_error() {
+    if is_error(status) {
         state.metrics.http_error(status.as_u16());
     }
     response

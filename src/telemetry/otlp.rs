@@ -29,6 +29,7 @@ use opentelemetry_sdk::trace::{Sampler, SdkTracer, SdkTracerProvider};
 use self::collector::OtlpExporter;
 pub use self::endpoint::{Endpoint, EndpointError};
 use self::queue::CountingSpanProcessor;
+use crate::telemetry::OtlpSettings;
 use crate::telemetry::logs::Sanitized;
 use crate::telemetry::metrics::Metrics;
 
@@ -38,19 +39,6 @@ const FLUSH_TIME: Duration = Duration::from_secs(3);
 /// The longest `tracestate` that is kept, in bytes: the least that the standard asks for
 /// (https://www.w3.org/TR/trace-context/#tracestate-limits), because a span in the queue holds it.
 const MAX_TRACE_STATE: usize = 512;
-
-/// The collector, the sampling rate, and the names of this pod.
-#[derive(Debug, Clone)]
-pub struct OtlpSettings {
-    /// The collector's URL.
-    pub endpoint: Endpoint,
-    /// Of a million requests without a `traceparent`, this many are sampled.
-    pub sampling_rate_per_million: u32,
-    /// The name of this pod, unless the server runs elsewhere.
-    pub pod: Option<String>,
-    /// The pod's namespace.
-    pub namespace: Option<String>,
-}
 
 /// The error for traces that cannot start.
 #[derive(Debug, thiserror::Error)]

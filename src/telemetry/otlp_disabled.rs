@@ -7,20 +7,8 @@ use std::sync::Arc;
 
 use axum::http::{Request, StatusCode};
 
+use crate::telemetry::OtlpSettings;
 use crate::telemetry::metrics::Metrics;
-
-/// The settings of `--tracing-endpoint`.
-#[derive(Debug, Clone)]
-pub struct OtlpSettings {
-    /// The collector's URL.
-    pub endpoint: Endpoint,
-    /// Of a million requests without a `traceparent`, this many are sampled.
-    pub sampling_rate_per_million: u32,
-    /// The name of this pod, unless the server runs elsewhere.
-    pub pod: Option<String>,
-    /// The pod's namespace.
-    pub namespace: Option<String>,
-}
 
 /// The URL of an OTLP receiver: there is none in this build.
 #[derive(Debug, Clone, PartialEq, Eq)]

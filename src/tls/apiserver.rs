@@ -3,14 +3,12 @@
 use std::sync::Arc;
 
 use axum::http::{Response, StatusCode, header};
-use kube::api::PatchParams;
 use kube::client::ClientBuilder;
 use kube::{Client, Config};
 use parking_lot::Mutex;
 use tower::util::MapResponseLayer;
 
 use super::validity::{local_time, unix_time};
-use crate::telemetry::FIELD_MANAGER;
 
 /// The error of a call that failed.
 #[derive(Debug, thiserror::Error)]
@@ -61,10 +59,6 @@ pub(super) fn is_written<T>(doing: String, result: kube::Result<T>) -> Result<bo
         Err(kube::Error::Api(status)) if matches!(status.code, NOT_FOUND | CONFLICT) => Ok(false),
         Err(error) => Err(ApiError::new(doing, error)),
     }
-}
-
-pub(super) fn patch_params() -> PatchParams {
-    PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() }
 }
 
 /// The apiserver's clock, as the `Date` header of its last response says. Certificates are made by it, because it is the same for all

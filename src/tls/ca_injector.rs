@@ -12,8 +12,9 @@ use kube::discovery::ApiResource;
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
-use super::apiserver::{ApiError, found, is_written, patch_params};
+use super::apiserver::{ApiError, found, is_written};
 use crate::telemetry::metrics::Webhook;
+use crate::telemetry::patch_params;
 
 /// Seconds until a watch is begun anew: less than the silence after which the client closes a connection.
 const WATCH: u32 = 60;

@@ -6,9 +6,9 @@ use kube::api::{Api, ObjectMeta, Patch, PostParams};
 use kube::{Client, ResourceExt};
 use serde_json::{Value, json};
 
-use super::apiserver::{ApiError, ServerClock, found, is_written, patch_params};
+use super::apiserver::{ApiError, ServerClock, found, is_written};
 use super::secret_content::SecretData;
-use crate::telemetry::FIELD_MANAGER;
+use crate::telemetry::{FIELD_MANAGER, patch_params};
 
 /// The namespace and name of a Secret, written `NAMESPACE/NAME`.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -125,11 +125,11 @@ impl ResourceWatch {
         }
         self.status.record_failure(Instant::now());
         self.mark_watch_lost();
-        if refused && !self.status.is_required {
+        if refused && !self.status.health().is_required {
             self.status.mark_absent();
         }
         if is_new {
-            let consequence = match (self.status.is_required, refused) {
+            let consequence = match (self.status.health().is_required, refused) {
                 (true, _) => "no room is reserved without it",
                 (false, true) => "going on without it",
                 (false, false) => "trying again",
@@ -148,12 +148,12 @@ impl ResourceWatch {
                 }
             }
         }
-        refused && !self.status.is_required
+        refused && !self.status.health().is_required
     }
 
     /// Updates the freshness of the cache at once. Call it after the trouble is recorded.
     fn mark_watch_lost(&self) {
-        if self.status.is_required {
+        if self.status.health().is_required {
             self.cache.mark_watch_lost(Instant::now());
         }
     }

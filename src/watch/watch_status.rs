@@ -12,15 +12,13 @@ use crate::telemetry::metrics::WatchedResource;
 pub struct WatchStatus {
     /// The kind, as metrics name it.
     pub resource: WatchedResource,
-    /// See [`WatchHealth::is_required`].
-    pub is_required: bool,
     health: Mutex<WatchHealth>,
 }
 
 impl WatchStatus {
     /// A watch that has reported nothing yet.
     pub fn new(resource: WatchedResource, is_required: bool) -> Self {
-        Self { resource, is_required, health: Mutex::new(WatchHealth::new(is_required)) }
+        Self { resource, health: Mutex::new(WatchHealth::new(is_required)) }
     }
 
     /// A copy of the health as it is now.

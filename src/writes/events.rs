@@ -11,11 +11,11 @@ use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Client;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use tokio::sync::mpsc;
-use tokio::time::timeout;
 
-use super::{FIELD_MANAGER, WRITE_TIMEOUT, WriteError};
+use super::in_time;
 use crate::reservation::cluster_write::{ClusterWrite, HoldSubject};
 use crate::reservation::token_bucket::TokenBucket;
+use crate::telemetry::FIELD_MANAGER;
 use crate::telemetry::logs::chain;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::metrics::cluster::{WriteKind, WriteOutcome};
@@ -138,8 +138,7 @@ pub(super) async fn run(
                 metrics.cluster.record_write(WriteKind::Event, WriteOutcome::Dropped);
                 continue;
             }
-            let written = timeout(WRITE_TIMEOUT, recorder.publish(&event, &object)).await;
-            match written.map_err(WriteError::from).and_then(|written| Ok(written?)) {
+            match in_time(recorder.publish(&event, &object)).await {
                 Ok(()) => {
                     is_failing = false;
                     metrics.cluster.record_write(WriteKind::Event, WriteOutcome::Done);

@@ -12,17 +12,18 @@ use k8s_openapi::api::authorization::v1::{
     ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec,
 };
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::{Api, Patch, PatchParams, PostParams};
-use kube::{Client, Error, ResourceExt};
+use kube::api::{Api, Patch, PostParams};
+use kube::{Client, ResourceExt};
 use tokio::sync::mpsc;
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{MissedTickBehavior, interval};
 
-use super::{FIELD_MANAGER, WRITE_TIMEOUT, WriteError};
+use super::{WriteError, in_time};
 use crate::reservation::cluster_write::Nomination;
 use crate::reservation::nomination::NominationOutcome;
 use crate::telemetry::logs::chain;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::metrics::cluster::{WriteKind, WriteOutcome};
+use crate::telemetry::patch_params;
 
 /// The patches that run at once.
 const MAX_IN_FLIGHT: usize = 8;
@@ -92,10 +93,10 @@ impl Nominator {
         };
         let review = SelfSubjectAccessReview { spec, ..SelfSubjectAccessReview::default() };
         let reviews: Api<SelfSubjectAccessReview> = Api::all(self.client.clone());
-        let answer = timeout(WRITE_TIMEOUT, reviews.create(&PostParams::default(), &review)).await;
+        let answer = in_time(reviews.create(&PostParams::default(), &review)).await;
         let is_permitted = match answer {
-            Ok(Ok(review)) => review.status.is_none_or(|status| status.allowed),
-            Ok(Err(_)) | Err(_) => was_permitted,
+            Ok(review) => review.status.is_none_or(|status| status.allowed),
+            Err(_) => was_permitted,
         };
         self.metrics.cluster.nomination_permitted.set(i64::from(is_permitted));
         (self.on_result)(NominationResult::Permitted(is_permitted));
@@ -136,20 +137,18 @@ impl Nominator {
     /// Writes one nomination and passes the result on. Returns true if the apiserver answered 403.
     async fn write(&self, nomination: Nomination) -> bool {
         let pods: Api<Pod> = Api::namespaced(self.client.clone(), &nomination.namespace);
-        let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
         let patch = Patch::Merge(nomination.patch());
-        let written = timeout(WRITE_TIMEOUT, pods.patch_status(&nomination.name, &params, &patch)).await;
-        let written = written.map_err(WriteError::from).and_then(|written| Ok(written?));
+        let written = in_time(pods.patch_status(&nomination.name, &patch_params(), &patch)).await;
         let is_forbidden = written.as_ref().is_err_and(WriteError::is_forbidden);
         let (write_outcome, outcome) = match &written {
             Ok(pod) => {
                 let resource_version = pod.resource_version().unwrap_or_default();
                 (WriteOutcome::Done, NominationOutcome::Written { resource_version })
             }
-            Err(WriteError::Api(Error::Api(status))) if matches!(status.code, 404 | 409) => {
+            Err(error) if matches!(error.code(), Some(404 | 409)) => {
                 (WriteOutcome::Outdated, NominationOutcome::Outdated)
             }
-            Err(WriteError::Api(Error::Api(status))) if matches!(status.code, 400 | 403 | 422) => {
+            Err(error) if matches!(error.code(), Some(400 | 403 | 422)) => {
                 (WriteOutcome::Failed, NominationOutcome::Refused)
             }
             Err(_) => (WriteOutcome::Failed, NominationOutcome::Unknown),

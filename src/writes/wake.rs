@@ -5,16 +5,17 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Node;
 use k8s_openapi::jiff::Timestamp;
-use kube::api::{Api, Patch, PatchParams};
-use kube::{Client, Error};
+use kube::Client;
+use kube::api::{Api, Patch};
 use serde_json::json;
 use tokio::sync::watch;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
-use super::{FIELD_MANAGER, WRITE_TIMEOUT, WriteError};
+use super::{WriteError, in_time};
 use crate::telemetry::logs::chain;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::metrics::cluster::{WriteKind, WriteOutcome};
+use crate::telemetry::patch_params;
 
 /// The Node annotation that is changed; its value is the time.
 const WAKE_ANNOTATION: &str = "daemonset-warden.io/wake";
@@ -47,7 +48,7 @@ pub(super) async fn run(
                 }
                 failures = failures.saturating_add(1);
                 // The deletion of a Node wakes the pods as well. After other errors: this Node again, or a later one.
-                if !is_gone(&error) {
+                if error.code() != Some(404) {
                     node_to_patch.mark_changed();
                 }
             }
@@ -67,11 +68,5 @@ pub(super) async fn annotate(
     node: &str,
     patch: &serde_json::Value,
 ) -> Result<(), WriteError> {
-    let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
-    timeout(WRITE_TIMEOUT, nodes.patch_metadata(node, &params, &Patch::Merge(patch))).await??;
-    Ok(())
-}
-
-fn is_gone(error: &WriteError) -> bool {
-    matches!(error, WriteError::Api(Error::Api(status)) if status.code == 404)
+    in_time(nodes.patch_metadata(node, &patch_params(), &Patch::Merge(patch))).await.map(drop)
 }

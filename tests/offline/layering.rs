@@ -6,6 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use super::sources::{is_test_file, root, rust_files};
+
 /// The layers of `src`: a folder may name the folders of later rows only. Folders of one row do not name each other.
 const LAYERS: &[&[&str]] = &[
     &["main", "lib", "cli", "command"],
@@ -20,15 +22,8 @@ const LAYERS: &[&[&str]] = &[
     &["api"],
 ];
 
-/// The folders that do no I/O.
-const PURE: &[&str] =
-    &["api", "scheduling", "policy", "daemonset", "cache", "reservation", "admission", "explain"];
-
-/// Files that still name a folder against the order. An entry that is no longer needed fails the test.
-const EXCEPTIONS: &[(&str, &str)] = &[];
-
-/// Cycles between files of one folder, as the sorted names of their files. An entry that is no longer needed fails the test.
-const CYCLES: &[&[&str]] = &[];
+/// The row of [`LAYERS`] from which on folders do no I/O.
+const FIRST_PURE_LAYER: usize = 4;
 
 /// Words that the pure folders must not name, anywhere in their code: not only in `use` lines.
 const IMPURE: &[&str] = &[
@@ -70,8 +65,9 @@ const IMPURE_STD: &[&str] = &["fs", "env", "net", "thread", "process", "io", "ti
 #[test]
 fn pure_folders_do_no_io() {
     let mut faults = Vec::new();
-    for folder in PURE {
+    for folder in LAYERS[FIRST_PURE_LAYER..].iter().copied().flatten() {
         let folder = root().join("src").join(folder);
+        assert!(folder.with_extension("rs").exists(), "{} is no folder of modules", folder.display());
         for file in [vec![folder.with_extension("rs")], rust_files(&folder)].concat() {
             if is_test(&file) {
                 continue;
@@ -101,21 +97,18 @@ fn data_flows_one_way() {
         let found = LAYERS.iter().position(|layer| layer.contains(&folder));
         found.unwrap_or_else(|| panic!("src/{folder} has no place in LAYERS"))
     };
-    let mut unused: BTreeSet<_> = EXCEPTIONS.iter().copied().collect();
     let mut faults = BTreeSet::new();
     let imports = imports();
     for (from, targets) in &imports {
         for to in targets {
             let (of, named) = (folder_of(from), folder_of(to));
             let is_allowed = of == named || layer(named) > layer(of) || layer(of) == 0 && layer(named) == 0;
-            if !is_allowed && !unused.remove(&(from.as_str(), named)) && !EXCEPTIONS.contains(&(from, named))
-            {
+            if !is_allowed {
                 faults.insert(format!("{from} names {to}"));
             }
         }
     }
     assert!(faults.is_empty(), "against the order of LAYERS: {faults:#?}");
-    assert!(unused.is_empty(), "EXCEPTIONS that are no longer needed: {unused:#?}");
 }
 
 /// Imports between a parent module and its children are not counted: neither is useful alone.
@@ -138,17 +131,12 @@ fn files_do_not_go_round_in_circles() {
         reached
     };
     let reached: BTreeMap<_, _> = imports.keys().map(|file| (file.as_str(), reached_from(file))).collect();
-    let mut unused: BTreeSet<Vec<&str>> = CYCLES.iter().map(|cycle| cycle.to_vec()).collect();
     let mut faults = BTreeSet::new();
     for (file, others) in reached.iter().filter(|(file, others)| others.contains(**file)) {
         let is_in = |other: &&str| others.contains(*other) && reached[other].contains(*file);
-        let cycle: Vec<_> = reached.keys().copied().filter(is_in).collect();
-        if !unused.remove(&cycle) && !CYCLES.contains(&cycle.as_slice()) {
-            faults.insert(cycle);
-        }
+        faults.insert(reached.keys().copied().filter(is_in).collect::<Vec<_>>());
     }
     assert!(faults.is_empty(), "these name each other: {faults:#?}");
-    assert!(unused.is_empty(), "CYCLES that are no longer there: {unused:#?}");
 }
 
 /// Returns the files of src that each file of src names, without test modules, by their paths below src.
@@ -180,8 +168,7 @@ fn folder_of(path: &str) -> &str {
 
 /// True for a file of tests, which may do I/O and name every folder.
 fn is_test(file: &Path) -> bool {
-    let is_test = |part: &str| part == "tests" || part == "tests.rs" || part.ends_with("_tests.rs");
-    file.strip_prefix(root()).unwrap().iter().filter_map(|part| part.to_str()).any(is_test)
+    is_test_file(file.strip_prefix(root()).unwrap())
 }
 
 #[test]
@@ -280,22 +267,4 @@ fn names(code: &str, word: &str) -> bool {
         let close = word.ends_with(is_part);
         !(open && before || close && after)
     })
-}
-
-fn rust_files(folder: &Path) -> Vec<PathBuf> {
-    let mut files = Vec::new();
-    for entry in fs::read_dir(folder).into_iter().flatten() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            files.extend(rust_files(&path));
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            files.push(path);
-        }
-    }
-    files.sort();
-    files
-}
-
-fn root() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }

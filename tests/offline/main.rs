@@ -28,6 +28,7 @@ mod readme;
 mod rules_doc;
 mod scheduler_config;
 mod serve;
+mod sources;
 mod support;
 #[cfg(feature = "otlp")]
 mod traces;

@@ -1,13 +1,12 @@
 //! The words of the code: a type name stands for one type, doc comments begin with the noun or the verb.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use syn::visit::{self, Visit};
 
-/// Type names that stand more than once, each to be mended. An entry that is no longer needed fails the test.
-const DOUBLES: &[&str] = &[];
+use super::sources::{is_cfg_test, is_test_file, root, rust_files};
 
 /// First words of a doc comment that ask a question instead of naming the thing.
 const QUESTION_WORDS: &[&str] = &["What", "Whether", "How", "Why", "Which", "Where", "Who", "When"];
@@ -20,15 +19,12 @@ fn a_type_name_stands_once_in_the_crate() {
     let mut places: BTreeMap<String, Vec<String>> = BTreeMap::new();
     // The stand-ins of a build without a feature have the names of what they stand for.
     for (path, source) in sources().into_iter().filter(|(path, _)| !path.ends_with("_disabled.rs")) {
-        for name in type_names(&source, is_test_file(&path)) {
+        for name in type_names(&source, is_test_file(Path::new(&path))) {
             places.entry(name).or_default().push(path.clone());
         }
     }
     places.retain(|_, files| files.len() > 1);
-    let mut unused: BTreeSet<_> = DOUBLES.iter().copied().collect();
-    places.retain(|name, _| !unused.remove(name.as_str()));
     assert!(places.is_empty(), "these stand more than once: {places:#?}");
-    assert!(unused.is_empty(), "DOUBLES that are no longer there: {unused:#?}");
 }
 
 #[test]
@@ -113,11 +109,6 @@ impl<'ast> Visit<'ast> for TypeNames {
     }
 }
 
-fn is_cfg_test(attribute: &syn::Attribute) -> bool {
-    attribute.path().is_ident("cfg")
-        && attribute.parse_args::<syn::Path>().is_ok_and(|condition| condition.is_ident("test"))
-}
-
 /// The line, from 1, and the first word of each doc comment: a run of `///` or `//!` lines.
 fn doc_comments(source: &str) -> Vec<(usize, &str)> {
     let mut comments = Vec::new();
@@ -137,25 +128,7 @@ fn doc_comments(source: &str) -> Vec<(usize, &str)> {
 
 /// The files of src by their paths below it.
 fn sources() -> Vec<(String, String)> {
-    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let mut files = Vec::new();
-    let mut folders = vec![src.clone()];
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(folder).unwrap() {
-            let path: PathBuf = entry.unwrap().path();
-            if path.is_dir() {
-                folders.push(path);
-            } else if path.extension().is_some_and(|extension| extension == "rs") {
-                let name = path.strip_prefix(&src).unwrap().to_str().unwrap().to_owned();
-                files.push((name, fs::read_to_string(&path).unwrap()));
-            }
-        }
-    }
-    files.sort();
-    files
-}
-
-/// True for the files of a module that is compiled for tests only.
-fn is_test_file(path: &str) -> bool {
-    path.split('/').any(|part| part == "tests" || part == "tests.rs" || part.ends_with("_tests.rs"))
+    let src = root().join("src");
+    let name = |file: &Path| file.strip_prefix(&src).unwrap().to_str().unwrap().to_owned();
+    rust_files(&src).iter().map(|file| (name(file), fs::read_to_string(file).unwrap())).collect()
 }

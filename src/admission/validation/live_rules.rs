@@ -19,9 +19,8 @@ use crate::api::node::Node;
 use crate::cache::daemonset_info::DaemonSetInfo;
 use crate::cache::node_info::NodeInfo;
 use crate::cache::{Cache, DaemonSetId};
-use crate::daemonset::placement::exclusion;
+use crate::daemonset::placement::admits;
 use crate::policy::startup_taints::is_transient_taint;
-use crate::scheduling::taints::{any_tolerates, blocks_scheduling};
 
 /// A rule that checks a DaemonSet against the cluster.
 pub type LiveRule = Rule<fn(&LiveData<'_>) -> Vec<Error>>;
@@ -64,15 +63,9 @@ impl<'c> LiveData<'c> {
         let known = cluster.daemon_sets().find(|(_, info)| is_same(info));
         let tolerations = DaemonSetInfo::tolerations_of(daemon_set);
         let policy = cluster.policy();
-        let matches = |node: &Node| {
-            let mut lasting = node
-                .spec
-                .taints
-                .iter()
-                .filter(|taint| blocks_scheduling(taint) && !is_transient_taint(taint, policy));
-            exclusion(&daemon_set.spec.template.spec, node).is_none()
-                && lasting.all(|taint| any_tolerates(&tolerations, taint))
-        };
+        let template = &daemon_set.spec.template.spec;
+        let matches =
+            |node: &Node| admits(template, &tolerations, node, |taint| is_transient_taint(taint, policy));
         let mut node_count = 0;
         let mut matching = Vec::new();
         for (_, info) in cluster.nodes() {

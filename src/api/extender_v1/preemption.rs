@@ -8,7 +8,7 @@
 use std::borrow::Cow;
 
 use super::node_names::name;
-use super::{BadArgs, object_text, parse_object, parse_pod};
+use super::{BadArgs, decoded, object_text, parse_object, parse_pod};
 use crate::api::json::{JsonError, JsonString, Scanner};
 use crate::api::pod::Pod;
 
@@ -78,7 +78,6 @@ impl<'a> ExtenderPreemptionArgs<'a> {
 
     /// Returns the candidates in the order that they were sent in.
     pub fn candidates(&self) -> Vec<PreemptionCandidate<'a>> {
-        let decoded = |text: &JsonString<'a>| text.decode().unwrap_or_default();
         let candidate = |entry: &SentCandidate<'a>| PreemptionCandidate {
             node: decoded(&entry.node),
             victims: entry.victims.iter().map(decoded).collect(),

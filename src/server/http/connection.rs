@@ -33,6 +33,7 @@ use tower::ServiceExt;
 
 use super::connection_state::{ConnectionState, HttpVersion, RequestInFlight};
 use super::limits::{self, Limits};
+use super::response::is_error;
 use crate::telemetry::metrics::{CloseReason, Metrics};
 
 /// The client of a request.
@@ -126,7 +127,7 @@ async fn respond(
     // A large response that gives way ends the connection.
     request.extensions_mut().insert(activity.clone());
     let mut response = router.oneshot(request).await?;
-    if response.status().is_client_error() || response.status().is_server_error() {
+    if is_error(response.status()) {
         activity.mark_error_sent();
     }
     if activity.version == HttpVersion::Http1 && *ending.borrow() {

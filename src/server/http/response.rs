@@ -8,6 +8,11 @@ use axum::http::{HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use futures::stream;
 
+/// Returns true for a 4xx or 5xx.
+pub(crate) fn is_error(status: StatusCode) -> bool {
+    status.is_client_error() || status.is_server_error()
+}
+
 /// The response to a request that cannot be answered.
 #[derive(Debug)]
 pub(crate) struct ErrorResponse {

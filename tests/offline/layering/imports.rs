@@ -3,6 +3,8 @@
 use proc_macro2::{TokenStream, TokenTree};
 use quote::ToTokens;
 
+use crate::sources::is_cfg_test;
+
 /// Returns the paths below the crate's root that `source` names, without its tests; `module` is its own path.
 ///
 /// `use a::{b, c}` is two paths. A path may end with the name of an item or of a module.
@@ -17,10 +19,7 @@ pub(super) fn named_modules(source: &str, module: &[String]) -> Vec<Vec<String>>
 
 fn is_test(item: &syn::Item) -> bool {
     let syn::Item::Mod(module) = item else { return false };
-    module
-        .attrs
-        .iter()
-        .any(|attribute| attribute.to_token_stream().to_string().replace(' ', "") == "#[cfg(test)]")
+    module.attrs.iter().any(is_cfg_test)
 }
 
 fn read(tokens: TokenStream, module: &mut Vec<String>, named: &mut Vec<Vec<String>>) {

@@ -62,8 +62,7 @@ fn free_for(data: &LiveData<'_>, info: &NodeInfo, demand: &PodDemand) -> Resourc
     let mut free = info.allocatable.clone();
     let surges = data.daemon_set.spec.uses_surge();
     for pod in info.pods.iter().map(|id| data.cluster.pod_by_id(*id)) {
-        let owner = pod.daemon.as_ref().and_then(|daemon| daemon.daemon_set);
-        let is_own = data.known.is_some_and(|(id, _)| owner == Some(id));
+        let is_own = data.known.is_some_and(|(id, _)| pod.is_of(id));
         let leaves = if is_own { !surges } else { pod.priority < demand.priority };
         if !leaves {
             free.subtract(&pod.requests);

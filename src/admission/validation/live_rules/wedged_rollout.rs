@@ -50,8 +50,6 @@ fn check(data: &LiveData<'_>) -> Vec<Error> {
 }
 
 fn is_up(data: &LiveData<'_>, info: &NodeInfo, id: DaemonSetId) -> bool {
-    info.daemon_pods.iter().map(|pod| data.cluster.pod_by_id(*pod)).any(|pod| {
-        let owner = pod.daemon.as_ref().and_then(|daemon| daemon.daemon_set);
-        owner == Some(id) && pod.is_ready && pod.is_unfinished() && !pod.is_terminating && pod.node.is_some()
-    })
+    let mut pods = info.daemon_pods.iter().map(|pod| data.cluster.pod_by_id(*pod));
+    pods.any(|pod| pod.has_landed_for(id) && pod.is_ready)
 }
