@@ -3,5 +3,4 @@
 pub mod default_priority;
 pub mod mutation;
 pub mod patch;
-pub mod quota;
 pub mod validation;

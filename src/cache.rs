@@ -22,8 +22,10 @@ pub mod stats;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use hashbrown::{HashMap, HashSet};
+use k8s_openapi::jiff::Timestamp;
 use slab::Slab;
 
 pub use self::stats::CacheStats;
@@ -33,6 +35,7 @@ use self::daemonset_info::DaemonSetInfo;
 use self::interner::Interner;
 use self::node_info::NodeInfo;
 use self::pod_info::PodInfo;
+use crate::api::meta::Metadata;
 use crate::api::policy_objects::{LimitRange, Namespace, PriorityClass, ResourceQuota, RuntimeClass};
 use crate::policy::Policy;
 
@@ -53,6 +56,8 @@ pub struct Cache {
     pod_ids: HashMap<Arc<str>, PodId>,
     /// Ordinary pods that the scheduler has tried and failed.
     failed_ordinary: HashSet<PodId>,
+    /// The number of terminating pods by namespace.
+    terminating: HashMap<Arc<str>, u32>,
     daemon_sets: Slab<DaemonSetInfo>,
     daemon_set_ids: HashMap<Arc<str>, DaemonSetId>,
     /// Pods by the UID of the DaemonSet that they name as their controller, which may come later.
@@ -64,7 +69,8 @@ pub struct Cache {
     limit_ranges: BTreeMap<(String, String), LimitRange>,
     runtime_classes: BTreeMap<String, RuntimeClass>,
     resource_quotas: BTreeMap<(String, String), ResourceQuota>,
-    next_template_version: u64,
+    /// The latest creation time of any object, as the cluster writes it: its clock, as far as objects tell it.
+    newest_creation: Box<str>,
     changes: Vec<Change>,
 }
 
@@ -78,6 +84,7 @@ impl Cache {
             pods: Slab::new(),
             pod_ids: HashMap::new(),
             failed_ordinary: HashSet::new(),
+            terminating: HashMap::new(),
             daemon_sets: Slab::new(),
             daemon_set_ids: HashMap::new(),
             pods_by_owner: HashMap::new(),
@@ -88,7 +95,7 @@ impl Cache {
             limit_ranges: BTreeMap::new(),
             runtime_classes: BTreeMap::new(),
             resource_quotas: BTreeMap::new(),
-            next_template_version: 0,
+            newest_creation: Box::default(),
             changes: Vec::new(),
         }
     }
@@ -201,6 +208,27 @@ impl Cache {
         self.resource_quotas.range(first..).take_while(of_namespace).map(|(_, quota)| quota)
     }
 
+    /// Returns the time that had passed since `created` when the newest object was created. This process' own clock may differ from the
+    /// cluster's. Zero for a time that cannot be read.
+    pub(crate) fn age_by_objects(&self, created: &str) -> Duration {
+        let parse = |text: &str| text.parse::<Timestamp>().ok();
+        let age = parse(&self.newest_creation)
+            .zip(parse(created))
+            .map(|(newest, created)| newest.duration_since(created));
+        age.and_then(|age| Duration::try_from(age).ok()).unwrap_or_default()
+    }
+
+    fn note_creation(&mut self, metadata: &Metadata) {
+        if *self.newest_creation < *metadata.creation_timestamp {
+            self.newest_creation = metadata.creation_timestamp.as_str().into();
+        }
+    }
+
+    /// Returns true if a pod of the namespace is terminating.
+    pub(crate) fn has_terminating_pods(&self, namespace: &str) -> bool {
+        self.terminating.contains_key(namespace)
+    }
+
     /// Returns true if the pod exists, has not ended and is not bound; `None` if the cache does not know it.
     pub(crate) fn is_unbound(&self, uid: &str) -> Option<bool> {
         self.pod(uid).map(|pod| pod.node.is_none() && pod.is_unfinished())
@@ -243,6 +271,7 @@ impl Cache {
             && self.pod_ids.is_empty()
             && self.pods_by_owner.is_empty()
             && self.failed_ordinary.is_empty()
+            && self.terminating.is_empty()
             && self.daemon_sets.is_empty()
             && self.daemon_set_ids.is_empty()
     }

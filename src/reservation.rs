@@ -9,6 +9,7 @@
 //! need, do not depend on the extender, so that room can be reserved by other means too.
 
 pub mod assumed;
+pub mod basis;
 pub mod cluster_write;
 pub mod desired;
 pub mod feasibility;
@@ -19,8 +20,10 @@ pub mod hold;
 pub mod incoming_pod;
 pub mod missing;
 pub mod node_reservation;
+pub mod node_set;
 pub mod nomination;
 pub mod observe;
+pub mod packing;
 pub mod preemption;
 pub mod refresh;
 pub mod refresh_gates;
@@ -31,20 +34,24 @@ pub mod target_node_filter;
 pub mod tick;
 pub mod token_bucket;
 pub mod view;
+mod wait_budget;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 
 pub use self::stats::ReservationStats;
 pub use self::view::View;
 
 use self::assumed::AssumedPods;
+use self::basis::BasisLimits;
 use self::cluster_write::{ClusterWrite, HoldSubject};
 use self::node_reservation::{DaemonSetReservation, NodeReservation};
 use self::nomination::Nominations;
 use self::stale_refusals::StaleRefusals;
+use self::wait_budget::WaitBudgets;
 use crate::api::node::Node;
 use crate::cache::freshness::CacheFreshness;
 use crate::cache::{Cache, DaemonSetId, NodeId};
@@ -66,10 +73,24 @@ pub struct Reservation {
     /// By [`DaemonSetId`].
     daemon_sets: Vec<DaemonSetReservation>,
     dirty: Vec<NodeId>,
+    /// Nodes with a hold or gate whose clock may run.
+    ticking: BTreeSet<NodeId>,
+    /// Those of them that the tick under way has not handled yet.
+    to_tick: Vec<NodeId>,
     assumed: AssumedPods,
     /// The time of the last refusal of each pod that was refused on every node, by UID.
     waiting: HashMap<Arc<str>, Instant>,
     last_refused_for_assumed: Option<Instant>,
+    basis_limits: BasisLimits,
+    wait_budgets: WaitBudgets,
+    /// The time at which a pod of any DaemonSet was last seen created.
+    last_created_at: Option<Instant>,
+    /// The time at which a terminating pod was last seen to leave, by namespace.
+    last_termination: HashMap<Arc<str>, Instant>,
+    /// True while the first complete cache is handled.
+    is_starting: bool,
+    /// The DaemonSets with holds that have no basis.
+    lapsed: HashSet<DaemonSetId>,
     freshness: CacheFreshness,
     stale_refusals: StaleRefusals,
     nominations: Nominations,
@@ -85,9 +106,17 @@ impl Reservation {
             nodes: Vec::new(),
             daemon_sets: Vec::new(),
             dirty: Vec::new(),
+            ticking: BTreeSet::new(),
+            to_tick: Vec::new(),
             assumed: AssumedPods::default(),
             waiting: HashMap::new(),
             last_refused_for_assumed: None,
+            basis_limits: BasisLimits::default(),
+            wait_budgets: WaitBudgets::default(),
+            last_created_at: None,
+            last_termination: HashMap::new(),
+            is_starting: false,
+            lapsed: HashSet::new(),
             freshness: CacheFreshness::default(),
             stale_refusals: StaleRefusals::default(),
             nominations: Nominations::default(),

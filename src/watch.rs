@@ -32,6 +32,7 @@ use self::client::ConnectError;
 use self::kinds::WatchedKind;
 use self::stream::ResourceWatch;
 use crate::api::daemonset::DaemonSet;
+use crate::api::event::Event;
 use crate::api::meta::GroupKind;
 use crate::api::node::Node;
 use crate::api::pod::Pod;
@@ -99,6 +100,8 @@ impl Watches {
     pub fn start(self) -> Result<JoinSet<()>, ConnectError> {
         let mut tasks = JoinSet::new();
         tasks.spawn(run_ticks(self.cache.clone()));
+        let cache = self.cache.clone();
+        tasks.spawn(async move { cache.run_refresh().await });
         let streams_lists = StreamingListSupport::new(self.config.clone())?;
         let starter = WatchStarter { watches: &self, streams_lists };
         starter.start::<Node>(&mut tasks, 0, ApiResource::erase::<k8s::core::v1::Node>(&()))?;
@@ -121,6 +124,7 @@ impl Watches {
             7,
             ApiResource::erase::<k8s::core::v1::ResourceQuota>(&()),
         )?;
+        starter.start::<Event>(&mut tasks, 8, ApiResource::erase::<k8s::core::v1::Event>(&()))?;
         for (other, kind) in self.other_kinds.iter().enumerate() {
             starter.start_when_found(&mut tasks, BUILTIN.len() + other, kind.clone())?;
         }
@@ -129,7 +133,7 @@ impl Watches {
 }
 
 /// The built-in kinds in the order of [`Watches::start`], and true for the required ones.
-const BUILTIN: [(WatchedResource, bool); 8] = [
+const BUILTIN: [(WatchedResource, bool); 9] = [
     (WatchedResource::Nodes, true),
     (WatchedResource::Pods, true),
     (WatchedResource::DaemonSets, true),
@@ -139,6 +143,8 @@ const BUILTIN: [(WatchedResource, bool); 8] = [
     (WatchedResource::LimitRanges, false),
     (WatchedResource::RuntimeClasses, false),
     (WatchedResource::ResourceQuotas, false),
+    // Without them a birth window ends later.
+    (WatchedResource::Events, false),
 ];
 
 struct WatchStarter<'w> {

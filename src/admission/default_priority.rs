@@ -6,13 +6,13 @@
 use serde::{Deserialize, Deserializer};
 
 use super::patch::Patch;
-use super::quota;
 use crate::api::admission_v1::AdmissionRequest;
 use crate::api::meta::{Metadata, or_default};
 use crate::cache::Cache;
 use crate::daemonset::daemon_pod::daemon_set_reference;
 use crate::policy::Policy;
 use crate::policy::opt_out::is_opted_out;
+use crate::scheduling::quota;
 
 /// The prefix of the classes that the apiserver creates.
 const SYSTEM_PREFIX: &str = "system-";

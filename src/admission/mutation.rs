@@ -201,7 +201,7 @@ fn patch(policy: &Policy, pod: RawPod<'_>, namespace_labels: &BTreeMap<String, S
     let has_node_affinity = node_affinity.is_some();
     let trimmed = PodSpec {
         node_name: spec.node_name.into_owned(),
-        affinity: Affinity { node_affinity: node_affinity.unwrap_or_default() },
+        affinity: Affinity { node_affinity: node_affinity.unwrap_or_default(), ..Affinity::default() },
         ..PodSpec::default()
     };
     // The node of a pod without a target is unknown. The pod passes unchanged: a refusal would stall its controller.

@@ -9,7 +9,7 @@ use std::fmt;
 use std::marker::PhantomData;
 
 use serde::de::value::MapAccessDeserializer;
-use serde::de::{Error, MapAccess, SeqAccess, Visitor};
+use serde::de::{Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::de::Read;
 
@@ -157,6 +157,22 @@ fn group_of(api_version: &str) -> &str {
 /// Fails as `T` does on a value that is not `null`.
 pub fn or_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(from: D) -> Result<T, D::Error> {
     Ok(Option::deserialize(from)?.unwrap_or_default())
+}
+
+/// Reads any value as true, and `null` as false: the field is set.
+///
+/// # Errors
+/// Fails if the value is no JSON.
+pub fn is_set<'de, D: Deserializer<'de>>(from: D) -> Result<bool, D::Error> {
+    Ok(Option::<IgnoredAny>::deserialize(from)?.is_some())
+}
+
+/// Reads a list as true if it has an element, and `null` as false. The elements are not kept.
+///
+/// # Errors
+/// Fails if the value is no list.
+pub fn is_filled<'de, D: Deserializer<'de>>(from: D) -> Result<bool, D::Error> {
+    Ok(Option::<Vec<IgnoredAny>>::deserialize(from)?.is_some_and(|list| !list.is_empty()))
 }
 
 /// Reads a string, borrowed from the input where it has no escapes; `null` is the empty string.

@@ -35,6 +35,14 @@ pub enum Change {
     DaemonSetChanged(DaemonSetId),
     /// The demand of a DaemonSet's pods changed.
     DemandChanged(DaemonSetId),
+    /// A pod of a DaemonSet was created, and linked to it.
+    DaemonPodCreated(DaemonSetId),
+    /// The controller has acted on the current spec of a DaemonSet.
+    DaemonSetObserved(DaemonSetId),
+    /// The controller could not create a pod of a DaemonSet.
+    CreationFailed(DaemonSetId),
+    /// A terminating pod of the namespace is gone.
+    TerminatingPodGone(Arc<str>),
     /// A DaemonSet was deleted: its id may be given to another.
     DaemonSetGone(DaemonSetId),
     /// The namespace of this name was added, changed or deleted.

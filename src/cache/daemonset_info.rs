@@ -28,16 +28,31 @@ pub struct DaemonSetInfo {
     pub tolerations: Vec<Toleration>,
     /// The generation of the template, from the annotation, if there is one.
     pub generation: Option<i64>,
-    /// A number that changes with the template.
-    pub template_version: u64,
     /// True if rolling updates start the new pod beside the old one.
     pub uses_surge: bool,
     /// The demand of its next pod.
-    pub demand: PodDemand,
+    pub demand: Arc<PodDemand>,
+    /// The reason for which admission would refuse its next pod, if it is known.
+    pub refused_by: Option<AdmissionObstacle>,
+    /// The creation time of its newest pod, of any template and gone or not, as the cluster writes it; empty before the first.
+    pub last_created: Box<str>,
+    /// The time at which the controller last failed to create a pod, as the cluster writes it; empty if it never did.
+    pub creation_failed: Box<str>,
     /// Its verified pods.
     pub pods: HashSet<PodId>,
     /// Its newest pod of the current template.
     pub newest_pod: Option<PodId>,
+}
+
+/// The reason for which admission would refuse a pod of a template.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AdmissionObstacle {
+    /// The template states a priority that is not the one of its class.
+    Priority,
+    /// The priority class does not exist.
+    PriorityClass,
+    /// A quota of the namespace leaves no room for the pod, by its status.
+    Quota,
 }
 
 /// The demand of a pod on a node.
@@ -76,6 +91,16 @@ impl DaemonSetInfo {
     /// A new Node carries `not-ready:NoSchedule`, which daemon pods do not tolerate: room must be reserved before that taint goes.
     pub fn will_run_on(&self, node: &Node, is_transient_taint: impl Fn(&Taint) -> bool) -> bool {
         admits(&self.daemon_set.spec.template.spec, &self.tolerations, node, is_transient_taint)
+    }
+
+    /// Returns true if the controller's last attempt to create a pod failed, as far as whole seconds tell.
+    pub fn creation_has_failed(&self) -> bool {
+        !self.creation_failed.is_empty() && self.creation_failed >= self.last_created
+    }
+
+    /// Returns a key that orders DaemonSets by age, the oldest first. The UID decides between equal times, which are whole seconds.
+    pub fn age_key(&self) -> (&str, &str) {
+        (&self.daemon_set.metadata.creation_timestamp, &self.uid)
     }
 
     /// Returns `namespace/name`.

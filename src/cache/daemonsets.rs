@@ -5,15 +5,17 @@ use std::sync::Arc;
 use hashbrown::HashSet;
 
 use super::change::Change;
-use super::daemonset_info::{DaemonSetInfo, PodDemand};
+use super::daemonset_info::{AdmissionObstacle, DaemonSetInfo, PodDemand};
 use super::{Cache, DaemonSetId, PodId};
 use crate::api::daemonset::DaemonSet;
 use crate::scheduling::host_ports::host_ports;
+use crate::scheduling::quota::{CountedPod, leaves_room_for};
 use crate::scheduling::resources::{default_pod_spec, template_requests};
 
 impl Cache {
     /// Adds or changes a DaemonSet. `group` is the API group of its watch.
     pub fn apply_daemon_set(&mut self, group: &str, daemon_set: DaemonSet) {
+        self.note_creation(&daemon_set.metadata);
         let uid = self.texts.intern(daemon_set.metadata.uid.as_str());
         match self.daemon_set_ids.get(&uid).copied() {
             Some(id) => self.replace_daemon_set(id, daemon_set),
@@ -27,9 +29,11 @@ impl Cache {
             group: self.texts.intern(group),
             tolerations: DaemonSetInfo::tolerations_of(&daemon_set),
             generation: DaemonSetInfo::generation_of(&daemon_set),
-            template_version: self.new_template_version(),
             uses_surge: daemon_set.spec.uses_surge(),
-            demand: PodDemand::default(),
+            demand: Arc::default(),
+            refused_by: None,
+            last_created: Box::default(),
+            creation_failed: Box::default(),
             pods: HashSet::new(),
             newest_pod: None,
             daemon_set,
@@ -67,8 +71,14 @@ impl Cache {
             && info.daemon_set.metadata.is_deleting() == daemon_set.metadata.is_deleting();
         let new_template = info.daemon_set.spec.template != daemon_set.spec.template
             || DaemonSetInfo::generation_of(&daemon_set) != info.generation;
+        let is_observed =
+            |daemon_set: &DaemonSet| daemon_set.status.observed_generation >= daemon_set.metadata.generation;
+        if is_observed(&daemon_set) && info.daemon_set.status != daemon_set.status {
+            self.changes.push(Change::DaemonSetObserved(id));
+        }
         if unchanged {
             info.daemon_set.metadata = daemon_set.metadata;
+            info.daemon_set.status = daemon_set.status;
             return;
         }
         info.tolerations = DaemonSetInfo::tolerations_of(&daemon_set);
@@ -79,8 +89,6 @@ impl Cache {
             self.link_pods(id);
         }
         if new_template {
-            let version = self.new_template_version();
-            self.daemon_sets[id].template_version = version;
             self.find_newest_pod(id);
         }
         self.update_demand(id);
@@ -120,19 +128,70 @@ impl Cache {
     pub(super) fn update_demand(&mut self, id: DaemonSetId) {
         let info = &self.daemon_sets[id];
         let demand = match info.newest_pod {
-            Some(pod) => {
-                let pod = &self.pods[pod];
-                PodDemand {
-                    requests: pod.requests.clone(),
-                    host_ports: pod.host_ports.clone(),
-                    priority: pod.priority,
-                }
-            }
+            Some(pod) if self.pods[pod].has_demand(&info.demand) => return self.update_admission(id),
+            Some(pod) => self.pods[pod].demand(),
             None => self.template_demand(&info.daemon_set),
         };
-        if self.daemon_sets[id].demand != demand {
-            self.daemon_sets[id].demand = demand;
+        if *self.daemon_sets[id].demand != demand {
+            self.daemon_sets[id].demand = Arc::new(demand);
             self.changes.push(Change::DemandChanged(id));
+        }
+        self.update_admission(id);
+    }
+
+    /// Updates the known obstacle to the admission of the next pod of a DaemonSet.
+    fn update_admission(&mut self, id: DaemonSetId) {
+        let info = &self.daemon_sets[id];
+        let refused_by = self.admission_obstacle(&info.daemon_set, &info.demand);
+        if info.refused_by != refused_by {
+            self.daemon_sets[id].refused_by = refused_by;
+            self.changes.push(Change::DemandChanged(id));
+        }
+    }
+
+    /// Updates the obstacles to admission in a namespace, after a quota of it has changed: its status changes with each pod.
+    pub(super) fn recheck_admission(&mut self, namespace: &str) {
+        let all = self.daemon_sets.iter();
+        let concerned = all.filter(|(_, info)| info.daemon_set.metadata.namespace == namespace);
+        let ids: Vec<DaemonSetId> = concerned.map(|(id, _)| id).collect();
+        for id in ids {
+            self.update_admission(id);
+        }
+    }
+
+    /// Returns the reason for which admission would refuse the next pod of a DaemonSet, if it is known.
+    fn admission_obstacle(&self, daemon_set: &DaemonSet, demand: &PodDemand) -> Option<AdmissionObstacle> {
+        let spec = &daemon_set.spec.template.spec;
+        let class = self.class_of(&spec.priority_class_name);
+        let pod = CountedPod {
+            class,
+            ends_by_itself: spec.active_deadline_seconds.is_some(),
+            requests: &demand.requests,
+        };
+        // The Priority plugin refuses what its class does not give (plugin/pkg/admission/priority/admission.go, `admitPod`).
+        if !self.class_exists(class) {
+            Some(AdmissionObstacle::PriorityClass)
+        } else if self.knows_priority_classes()
+            && spec.priority.is_some_and(|priority| priority != self.priority_of_class(class))
+        {
+            Some(AdmissionObstacle::Priority)
+        } else if self
+            .resource_quotas(&daemon_set.metadata.namespace)
+            .any(|quota| !leaves_room_for(quota, &pod))
+        {
+            Some(AdmissionObstacle::Quota)
+        } else {
+            None
+        }
+    }
+
+    /// Records that the controller could not create a pod of a DaemonSet, at a time as the cluster writes it.
+    pub fn apply_creation_failure(&mut self, uid: &str, time: &str) {
+        let Some(id) = self.daemon_set_ids.get(uid).copied() else { return };
+        let info = &mut self.daemon_sets[id];
+        if *info.creation_failed < *time {
+            info.creation_failed = time.into();
+            self.changes.push(Change::CreationFailed(id));
         }
     }
 
@@ -145,9 +204,11 @@ impl Cache {
         PodDemand {
             requests: template_requests(&spec),
             host_ports: host_ports(&spec),
-            priority: spec
-                .priority
-                .unwrap_or_else(|| self.priority_of_class(self.class_of(&spec.priority_class_name))),
+            // Admission computes it from the class, and refuses a pod that states another one.
+            priority: match spec.priority {
+                Some(stated) if !self.knows_priority_classes() => stated,
+                _ => self.priority_of_class(self.class_of(&spec.priority_class_name)),
+            },
         }
     }
 
@@ -174,10 +235,5 @@ impl Cache {
     pub(crate) fn age_key(&self, pod: PodId) -> (&str, &str) {
         let pod = &self.pods[pod];
         (pod.daemon.as_ref().map_or("", |daemon| &daemon.created), &pod.uid)
-    }
-
-    fn new_template_version(&mut self) -> u64 {
-        self.next_template_version += 1;
-        self.next_template_version
     }
 }

@@ -53,7 +53,7 @@ impl NodeInfo {
 }
 
 /// Removes one id from a short list.
-pub(super) fn remove_id<T: PartialEq>(list: &mut Vec<T>, id: &T) {
+pub(crate) fn remove_id<T: PartialEq>(list: &mut Vec<T>, id: &T) {
     if let Some(at) = list.iter().position(|own| own == id) {
         list.swap_remove(at);
     }

@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::daemonset_info::PodDemand;
 use super::{DaemonSetId, NodeId};
 use crate::api::pod::PodSpec;
 use crate::scheduling::host_ports::HostPort;
+use crate::scheduling::obstacle::Obstacle;
 use crate::scheduling::resources::Resources;
 
 /// A pod of the cluster.
@@ -33,6 +35,8 @@ pub struct PodInfo {
     pub is_terminating: bool,
     /// True if the pod is Ready.
     pub is_ready: bool,
+    /// True if the pod has opted out.
+    pub is_opted_out: bool,
     /// Only for pods that name a DaemonSet as their controller.
     pub daemon: Option<Box<DaemonPodInfo>>,
     /// Node selector, node affinity and tolerations; only for ordinary pods that the scheduler has tried and failed.
@@ -64,6 +68,22 @@ impl PodInfo {
     /// Returns true if the pod has not ended.
     pub fn is_unfinished(&self) -> bool {
         self.phase == PodPhase::Unfinished
+    }
+
+    /// Returns the demand of the pod.
+    pub fn demand(&self) -> PodDemand {
+        PodDemand {
+            requests: self.requests.clone(),
+            host_ports: self.host_ports.clone(),
+            priority: self.priority,
+        }
+    }
+
+    /// Returns true if this is the demand of the pod.
+    pub fn has_demand(&self, demand: &PodDemand) -> bool {
+        self.priority == demand.priority
+            && self.requests == demand.requests
+            && self.host_ports == demand.host_ports
     }
 
     /// Returns the version of a daemon pod that the scheduler has tried and failed; `None` for other pods.
@@ -121,6 +141,8 @@ pub struct DaemonPodInfo {
     pub created: Box<str>,
     /// The version of the pod, while the scheduler has tried and failed it. A write to the pod must be guarded by it.
     pub failed_version: Option<Box<str>>,
+    /// The obstacle to scheduling the pod, while it is not bound.
+    pub obstacle: Obstacle,
     /// The message of the scheduler or the kubelet: the reason for which the pod is not scheduled, not Ready or failed.
     pub message: Box<str>,
 }

@@ -2,18 +2,24 @@
 
 use std::sync::Arc;
 
+use hashbrown::hash_map::Entry;
+
 use super::change::Change;
 use super::node_info::remove_id;
 use super::pod_info::{DaemonPodInfo, PodInfo, PodPhase};
 use super::{Cache, DaemonSetId, PodId};
+use crate::api::daemonset::MAX_ELEMENTS;
 use crate::api::pod::{Pod, PodSpec};
 use crate::daemonset::daemon_pod::{GENERATION_LABEL, daemon_set_reference, target_node_name};
+use crate::policy::opt_out::is_opted_out;
 use crate::scheduling::host_ports::host_ports;
+use crate::scheduling::obstacle::obstacle;
 use crate::scheduling::resources::{Resources, pod_requests};
 
 impl Cache {
     /// Adds or changes a pod.
     pub fn apply_pod(&mut self, pod: &Pod) {
+        self.note_creation(&pod.metadata);
         let known = self.pod_ids.get_key_value(pod.metadata.uid.as_str()).map(|(uid, id)| (uid.clone(), *id));
         let Some((uid, id)) = known else {
             let uid: Arc<str> = pod.metadata.uid.as_str().into();
@@ -22,6 +28,7 @@ impl Cache {
             self.pod_ids.insert(uid, id);
             self.attach(id);
             self.link_to_owner(id);
+            self.note_created(id);
             return;
         };
         let mut info = self.pod_info(uid, pod);
@@ -70,10 +77,24 @@ impl Cache {
         self.unlink_pod(id);
         let pod = self.pods.remove(id);
         self.changes.push(Change::PodNotPending(pod.uid.clone()));
+        if pod.is_terminating {
+            self.changes.push(Change::TerminatingPodGone(pod.namespace.clone()));
+        }
         if let Some(node) = pod.occupied_node() {
             self.changes.push(Change::RoomFreed(node));
         }
         self.forget_nodes_of(&pod);
+    }
+
+    /// Records that a pod of a DaemonSet was created.
+    fn note_created(&mut self, id: PodId) {
+        let Some(daemon) = &self.pods[id].daemon else { return };
+        let Some(daemon_set) = daemon.daemon_set else { return };
+        let info = &mut self.daemon_sets[daemon_set];
+        if info.last_created < daemon.created {
+            info.last_created.clone_from(&daemon.created);
+        }
+        self.changes.push(Change::DaemonPodCreated(daemon_set));
     }
 
     /// Forgets the nodes that only this pod names.
@@ -133,10 +154,12 @@ impl Cache {
                 created: pod.metadata.creation_timestamp.as_str().into(),
                 failed_version: (is_unfinished && pod.has_failed_scheduling())
                     .then(|| pod.metadata.resource_version.as_str().into()),
-                message: not_running_message(pod).into(),
+                obstacle: obstacle(pod),
+                message: first_bytes(not_running_message(pod)).into(),
             })
         });
-        let has_failed = daemon.is_none() && is_unfinished && pod.has_failed_scheduling();
+        let has_failed =
+            daemon.is_none() && is_unfinished && pod.has_failed_scheduling() && spec.len() <= MAX_ELEMENTS;
         let placement = has_failed.then(|| {
             Box::new(PodSpec {
                 node_selector: spec.node_selector.clone(),
@@ -157,6 +180,7 @@ impl Cache {
             phase,
             is_terminating: pod.metadata.is_deleting(),
             is_ready: pod.has_condition("Ready"),
+            is_opted_out: is_opted_out(&pod.metadata.labels),
             daemon,
             placement,
         }
@@ -176,6 +200,9 @@ impl Cache {
         }
         if pod.placement.is_some() {
             self.failed_ordinary.insert(id);
+        }
+        if pod.is_terminating {
+            *self.terminating.entry(pod.namespace.clone()).or_default() += 1;
         }
         if let Some(node) = pod.place() {
             self.nodes[node].daemon_pods.push(id);
@@ -206,6 +233,14 @@ impl Cache {
             remove_id(&mut self.nodes[node].nominated, &id);
         }
         self.failed_ordinary.remove(&id);
+        if pod.is_terminating
+            && let Entry::Occupied(mut count) = self.terminating.entry(pod.namespace.clone())
+        {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
+        }
         if let Some(node) = pod.place() {
             remove_id(&mut self.nodes[node].daemon_pods, &id);
         }
@@ -271,6 +306,14 @@ impl Cache {
             self.changes.push(Change::PodsChanged(node));
         }
     }
+}
+
+/// The bytes of a message that are kept; the scheduler's own messages end at as many.
+const MAX_MESSAGE: usize = 1_024;
+
+/// Returns the first [`MAX_MESSAGE`] bytes, or a few less where a character ends.
+fn first_bytes(text: &str) -> &str {
+    &text[..text.floor_char_boundary(MAX_MESSAGE)]
 }
 
 /// Returns the message of the scheduler or the kubelet: the reason for which a pod does not run or is not Ready; empty if there is none.

@@ -86,14 +86,7 @@ impl Subject<'_> {
     fn obstacles(&self, pod: Option<&PodInfo>) -> Vec<String> {
         let mut obstacles = Vec::new();
         obstacles.extend(self.namespace_selector());
-        let demand = pod.map_or_else(
-            || self.info.demand.clone(),
-            |pod| PodDemand {
-                requests: pod.requests.clone(),
-                host_ports: pod.host_ports.clone(),
-                priority: pod.priority,
-            },
-        );
+        let demand = pod.map_or_else(|| PodDemand::clone(&self.info.demand), PodInfo::demand);
         obstacles.extend(self.lack_of_room(&demand));
         obstacles.extend(self.taken_port(&demand.host_ports));
         obstacles

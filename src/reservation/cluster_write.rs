@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
+use super::feasibility::DaemonShortage;
 use super::hold::EndReason;
 
 /// One write to the apiserver.
@@ -13,6 +14,10 @@ pub enum ClusterWrite {
     HoldingRoom(HoldSubject),
     /// An Event: a hold has ended.
     HoldEnded(HoldSubject, EndReason),
+    /// An Event: the node is too small for its daemon pods.
+    NodeTooSmall(HoldSubject, DaemonShortage),
+    /// An Event on the DaemonSet alone: it has too many elements, and no room is reserved for it.
+    TooLarge(HoldSubject),
     /// An Event: the time of a gate was up before the daemon pod was Ready.
     GateExpired(HoldSubject),
     /// A nomination of a daemon pod to its node, or the end of one.

@@ -7,6 +7,7 @@ use super::gate::{GateKind, gate_of};
 use crate::api::daemonset::DaemonSet;
 use crate::api::node::Node;
 use crate::cache::daemonset_info::DaemonSetInfo;
+use crate::cache::node_info::remove_id;
 use crate::cache::{Cache, DaemonSetId, NodeId};
 use crate::policy::opt_out::is_opted_out;
 use crate::policy::startup_taints::is_transient_taint;
@@ -21,7 +22,9 @@ impl Reservation {
     /// Returns true if room may be reserved for the pods of a DaemonSet.
     pub(super) fn may_hold(&self, cache: &Cache, daemon_set: &DaemonSet) -> bool {
         let selector = &self.policy.reservation.namespace_selector;
-        !is_exempt(daemon_set) && namespace_allows(cache, &daemon_set.metadata.namespace, selector)
+        !daemon_set.is_too_large
+            && !is_exempt(daemon_set)
+            && namespace_allows(cache, &daemon_set.metadata.namespace, selector)
     }
 
     /// Returns the gate that a DaemonSet asks for and may have.
@@ -40,13 +43,28 @@ impl Reservation {
             desired =
                 all.filter(|(id, info)| self.is_desired_on(*id, info, node)).map(|(id, _)| id).collect();
         }
+        self.clear_desired(id);
+        for daemon_set in &desired {
+            self.daemon_sets[*daemon_set].desired_on.insert(id);
+        }
         self.nodes[id].desired = desired;
         self.mark_dirty(id);
     }
 
+    /// Forgets the DaemonSets of which a pod is desired on a node.
+    pub(super) fn clear_desired(&mut self, id: NodeId) {
+        for daemon_set in std::mem::take(&mut self.nodes[id].desired) {
+            self.daemon_sets[daemon_set].desired_on.remove(id);
+        }
+    }
+
     /// Updates the nodes on which a pod of a DaemonSet is desired, and marks them as dirty, also those on which it was before. It visits
-    /// every node.
+    /// every node, unless no room is reserved for the DaemonSet and none was.
     pub(super) fn update_desired_by(&mut self, cache: &Cache, daemon_set: DaemonSetId) {
+        let Some(row) = self.daemon_sets.get(daemon_set) else { return };
+        if !row.restricts_nodes() && row.desired_on.is_empty() {
+            return;
+        }
         let info = cache.daemon_set_if_known(daemon_set);
         for (id, state) in cache.nodes() {
             let is_desired = match (&state.node, info) {
@@ -55,14 +73,15 @@ impl Reservation {
                 }
                 _ => false,
             };
-            let desired = &mut self.nodes[id].desired;
-            let at = desired.iter().position(|own| *own == daemon_set);
-            match at {
-                None if is_desired => desired.push(daemon_set),
-                Some(at) if !is_desired => drop(desired.swap_remove(at)),
-                _ => {}
+            let was_desired = self.daemon_sets[daemon_set].desired_on.contains(id);
+            if is_desired && !was_desired {
+                self.nodes[id].desired.push(daemon_set);
+                self.daemon_sets[daemon_set].desired_on.insert(id);
+            } else if was_desired && !is_desired {
+                remove_id(&mut self.nodes[id].desired, &daemon_set);
+                self.daemon_sets[daemon_set].desired_on.remove(id);
             }
-            if is_desired || at.is_some() {
+            if is_desired || was_desired {
                 self.mark_dirty(id);
             }
         }

@@ -11,10 +11,11 @@ use std::time::Instant;
 use enum_map::EnumMap;
 
 use super::Reservation;
-use super::assumed::NodeSet;
+use super::assumed::AllowedPod;
 use super::filter_reason::FilterReason;
 use super::incoming_pod::{IncomingPod, PodClass};
 use super::node_reservation::NodeFreshness;
+use super::node_set::NodeSet;
 use super::target_node_filter::TargetNodeFilter;
 use crate::api::extender_v1::{EchoedBody, ExtenderArgs, FullNode};
 use crate::api::pod::Pod;
@@ -137,7 +138,9 @@ impl Reservation {
     /// Returns true if events are missing that could show a daemon pod which an ordinary pod of this priority would keep out.
     fn waits_for_events(&self, cache: &Cache, priority: i32) -> bool {
         let concerns = |id: DaemonSetId, info: &DaemonSetInfo| {
-            self.daemon_sets.get(id).is_some_and(|row| row.may_hold) && info.demand.priority >= priority
+            self.daemon_sets.get(id).is_some_and(|row| row.may_hold)
+                && info.refused_by.is_none()
+                && info.demand.priority >= priority
         };
         self.freshness.lacks_events() && cache.daemon_sets().any(|(id, info)| concerns(id, info))
     }
@@ -149,6 +152,9 @@ impl FilterCall<'_> {
     pub fn refuse(&mut self, name: &str) -> Option<FilterReason> {
         let Self { cache, now, ref pod, .. } = *self;
         if pod.class == PodClass::Exempt {
+            if let Some(id) = cache.node_id(name) {
+                self.allowed_nodes.insert(id);
+            }
             return None;
         }
         if self.waits_for_events && self.reservation.stale_refusals.refuses(now) {
@@ -201,18 +207,19 @@ impl FilterCall<'_> {
         let Self {
             reservation, cache, now, pod, allowed_nodes, any_allowed, any_refused, would_refuse, ..
         } = self;
-        let daemon_set = match pod.class {
-            PodClass::Daemon(daemon_set) => Some(daemon_set),
-            PodClass::Ordinary => None,
-            PodClass::Exempt => return FilterStats { would_refuse },
-        };
-        if reservation.assumed.assume(pod.uid.clone(), pod.requests, daemon_set, allowed_nodes, now) {
+        // Without reservation nothing is asked of the assumed pods.
+        if reservation.policy.reservation.mode == ReservationMode::Off {
+            return FilterStats { would_refuse };
+        }
+        let IncomingPod { uid, requests, daemon_set, needs_claims, .. } = pod;
+        let allowed = AllowedPod { uid: uid.clone(), requests, daemon_set, needs_claims };
+        if reservation.assumed.assume(allowed, allowed_nodes, now) {
             reservation.assumed_pod_forgotten(cache, now);
         }
         if any_allowed {
-            reservation.waiting.remove(&pod.uid);
+            reservation.waiting.remove(&uid);
         } else if any_refused && reservation.waiting.len() < MAX_WAITING {
-            reservation.waiting.insert(pod.uid, now);
+            reservation.waiting.insert(uid, now);
         }
         FilterStats { would_refuse }
     }
@@ -273,7 +280,7 @@ impl FilterCall<'_> {
         }
         let has_hold_for = |daemon_set| {
             let mut holds = reservation.nodes[id].holds.iter();
-            holds.any(|hold| hold.pod.daemon_set == daemon_set && pod.is_held_by(id, hold))
+            holds.any(|hold| hold.pod.daemon_set == daemon_set && pod.is_held_by(cache, id, hold))
         };
         reservation.assumed.subtract_assumed(&mut remaining.free, id, &pod.uid, has_hold_for);
         remaining.lacks_room_for(pod).then_some(true)
@@ -315,14 +322,20 @@ impl FilterCall<'_> {
     fn record_refusal(&mut self, id: NodeId, reason: FilterReason) {
         self.any_refused = true;
         let Self { now, ref pod, cache, .. } = *self;
-        let row = &mut self.reservation.nodes[id];
+        let Reservation { nodes, daemon_sets, wait_budgets, ticking, .. } = &mut *self.reservation;
+        ticking.insert(id);
+        let row = &mut nodes[id];
         row.last_refused = Some(now);
         let mut first = Vec::new();
         match reason {
             FilterReason::Reserved => {
-                for hold in row.holds.iter_mut().filter(|hold| pod.is_held_by(id, hold)) {
+                for hold in row.holds.iter_mut().filter(|hold| pod.is_held_by(cache, id, hold)) {
                     if hold.record_refusal(&pod.uid, now) {
                         first.push(hold.pod.daemon_set);
+                    }
+                    if hold.is_charged() {
+                        let namespace = &daemon_sets[hold.pod.daemon_set].subject.namespace;
+                        wait_budgets.charge(namespace, &mut hold.charged, now);
                     }
                 }
             }

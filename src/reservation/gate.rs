@@ -43,8 +43,6 @@ pub struct Gate {
     pub daemon_set: DaemonSetId,
     /// The DaemonSet's UID, for ids are given out again.
     pub daemon_set_uid: Arc<str>,
-    /// The version of the template that the time was spent on.
-    pub template_version: u64,
     /// True while ordinary pods are refused.
     pub is_closed: bool,
     /// True if the time was up before the pod was Ready.
@@ -60,11 +58,10 @@ const RECORD_AGAIN: Duration = Duration::from_secs(60);
 
 impl Gate {
     /// Returns an open gate.
-    pub fn new(daemon_set: DaemonSetId, daemon_set_uid: Arc<str>, template_version: u64) -> Self {
+    pub fn new(daemon_set: DaemonSetId, daemon_set_uid: Arc<str>) -> Self {
         Self {
             daemon_set,
             daemon_set_uid,
-            template_version,
             is_closed: false,
             is_expired: false,
             was_ready: false,
@@ -92,13 +89,6 @@ impl Gate {
     pub fn suspend(&mut self, now: Instant) {
         self.is_closed = false;
         self.clock.stop(now);
-    }
-
-    /// Sets the spent time to zero, for a new template.
-    pub fn reset_for_template(&mut self, template_version: u64, now: Instant) {
-        self.template_version = template_version;
-        self.is_expired = false;
-        self.clock.reset_spent(now);
     }
 
     /// Returns true if the record can be dropped without loss.

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use super::Reservation;
-use super::hold::Hold;
+use super::hold::{Hold, HoldState};
+use super::packing::PackingOrder;
 use crate::api::pod::{Pod, SYSTEM_CRITICAL_PRIORITY};
 use crate::cache::{Cache, DaemonSetId, NodeId};
 use crate::daemonset::daemon_pod::target_node_name;
@@ -20,6 +21,10 @@ const OWN_LABEL: (&str, &str) = ("app.kubernetes.io/name", "daemonset-warden");
 pub(super) struct IncomingPod {
     pub(super) uid: Arc<str>,
     pub(super) class: PodClass,
+    /// The verified DaemonSet, also of an exempt pod.
+    pub(super) daemon_set: Option<DaemonSetId>,
+    /// True if the scheduler waits for claims of the pod before it binds it.
+    pub(super) needs_claims: bool,
     /// The node that a daemon pod is for. On other nodes it counts as an ordinary pod.
     target: Option<NodeId>,
     pub(super) priority: i32,
@@ -30,7 +35,7 @@ pub(super) struct IncomingPod {
 /// The class of a pod, which decides the holds that count against it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum PodClass {
-    /// A system-critical pod, one that opted out, or the warden's own: no hold counts.
+    /// A system-critical pod, one that opted out, or the warden's own: no hold counts, but the pod counts for the next one.
     Exempt,
     /// Any other pod: holds of the same or higher priority count.
     Ordinary,
@@ -47,7 +52,7 @@ pub(super) struct Remaining {
 }
 
 impl Reservation {
-    fn class_of_pod(&self, cache: &Cache, pod: &Pod) -> PodClass {
+    fn class_of_pod(&self, cache: &Cache, pod: &Pod, daemon_set: Option<DaemonSetId>) -> PodClass {
         let metadata = &pod.metadata;
         let namespace = cache.namespace(&metadata.namespace);
         let is_own = self.own_namespace.as_ref() == Some(&metadata.namespace)
@@ -60,15 +65,18 @@ impl Reservation {
         if is_exempt {
             return PodClass::Exempt;
         }
-        cache.verified_daemon_set(pod).map_or(PodClass::Ordinary, PodClass::Daemon)
+        daemon_set.map_or(PodClass::Ordinary, PodClass::Daemon)
     }
 }
 
 impl IncomingPod {
     pub(super) fn of(reservation: &Reservation, cache: &Cache, pod: &Pod) -> Self {
+        let daemon_set = cache.verified_daemon_set(pod);
         Self {
             uid: pod.metadata.uid.as_str().into(),
-            class: reservation.class_of_pod(cache, pod),
+            class: reservation.class_of_pod(cache, pod, daemon_set),
+            daemon_set,
+            needs_claims: pod.spec.needs_claims(),
             target: target_node_name(&pod.spec).and_then(|name| cache.node_id(name)),
             priority: pod.priority(),
             requests: pod_requests(pod),
@@ -76,10 +84,24 @@ impl IncomingPod {
         }
     }
 
-    /// Returns true if a hold on this node counts against the pod. A daemon pod's own hold never does.
-    pub(super) fn is_held_by(&self, node: NodeId, hold: &Hold) -> bool {
-        self.class != PodClass::Exempt
-            && hold.is_held_against(self.priority, self.daemon_set_on(node).is_some())
+    /// Returns true if a hold on this node counts against the pod: for an ordinary pod, one of the same or higher priority; for a daemon pod,
+    /// one that goes before it in the order of the node's daemon pods. Its own hold never does.
+    pub(super) fn is_held_by(&self, cache: &Cache, node: NodeId, hold: &Hold) -> bool {
+        if self.class == PodClass::Exempt || hold.state != HoldState::Held {
+            return false;
+        }
+        let info = |id: DaemonSetId| cache.daemon_set_if_known(id);
+        match self.daemon_set_on(node) {
+            None => hold.pod.priority() >= self.priority,
+            Some(own) if own == hold.pod.daemon_set => false,
+            Some(own) => match (info(hold.pod.daemon_set), info(own)) {
+                (Some(other), Some(own)) => {
+                    PackingOrder::of_daemon(hold.pod.priority(), other)
+                        < PackingOrder::of_daemon(self.priority, own)
+                }
+                _ => false,
+            },
+        }
     }
 
     /// Returns the resources that a node has left beside the holds against the pod, and beside the nominated pods of the same or higher
@@ -91,15 +113,15 @@ impl IncomingPod {
         id: NodeId,
     ) -> Option<Remaining> {
         let all = &reservation.nodes[id].holds;
-        let counts = |hold: &Hold| self.is_held_by(id, hold);
+        let counts = |hold: &Hold| self.is_held_by(cache, id, hold);
         let mut holds = all.iter().filter(|hold| counts(hold)).peekable();
         holds.peek()?;
         let node = cache.node_by_id(id);
         let mut remaining = Remaining { free: node.allocatable.clone(), ports_collide: false };
         remaining.free.subtract(&node.requested);
         for hold in holds {
-            remaining.free.subtract(&hold.pod.reserved);
-            remaining.ports_collide |= any_conflict(&self.host_ports, &hold.pod.host_ports);
+            remaining.free.subtract(hold.pod.reserved());
+            remaining.ports_collide |= any_conflict(&self.host_ports, hold.pod.host_ports());
         }
         for pod_id in &node.nominated {
             let pod = cache.pod_by_id(*pod_id);

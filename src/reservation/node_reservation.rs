@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use super::cluster_write::HoldSubject;
 use super::gate::{Gate, GateKind};
 use super::hold::{Hold, HoldState};
+use super::node_set::NodeSet;
 use crate::cache::DaemonSetId;
 use crate::cache::node_info::NodeInfo;
 use crate::scheduling::resources::Resources;
@@ -26,7 +27,13 @@ pub(super) struct NodeReservation {
     pub(super) last_refused: Option<Instant>,
     /// The DaemonSets of which a pod is desired here, and that may hold or gate.
     pub(super) desired: Vec<DaemonSetId>,
-    /// The holds, the most important daemon pod first.
+    /// The DaemonSets that had landed here when the node was last refreshed.
+    pub(super) landed: Vec<DaemonSetId>,
+    /// The number of desired DaemonSets that get no hold, because their namespace has too many on this node.
+    pub(super) beyond_limit: usize,
+    /// The time at which the basis of a hold has to be looked at again.
+    pub(super) recheck_at: Option<Instant>,
+    /// The holds, in the order of [`super::packing`].
     pub(super) holds: Vec<Hold>,
     /// The gates.
     pub(super) gates: Vec<Gate>,
@@ -87,6 +94,7 @@ impl NodeReservation {
             && self.offered == Resources::default()
             && self.last_refused.is_none()
             && self.desired.is_empty()
+            && self.landed.is_empty()
             && self.holds.is_empty()
             && self.gates.is_empty()
     }
@@ -99,6 +107,12 @@ pub(super) struct DaemonSetReservation {
     pub(super) may_hold: bool,
     /// The gate, if ordinary pods wait for its pods to be Ready.
     pub(super) gate: Option<GateKind>,
+    /// The nodes on which a pod of it is desired.
+    pub(super) desired_on: NodeSet,
+    /// The time at which the controller was last seen to act on a new spec.
+    pub(super) observed_at: Option<Instant>,
+    /// The time at which the controller was last seen to fail to create a pod.
+    pub(super) failed_at: Option<Instant>,
     /// The DaemonSet's names for writes, without a node.
     pub(super) subject: HoldSubject,
 }

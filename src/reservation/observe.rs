@@ -9,6 +9,7 @@ use super::node_reservation::{DaemonSetReservation, NodeFreshness, NodeReservati
 use crate::api::node::Node;
 use crate::cache::change::Change;
 use crate::cache::daemonset_info::DaemonSetInfo;
+use crate::cache::node_info::remove_id;
 use crate::cache::{Cache, DaemonSetId, NodeId};
 
 impl Reservation {
@@ -38,6 +39,7 @@ impl Reservation {
             }
             Change::NodeGone(id, node) => self.end_all_on(cache, id, &node, now),
             Change::NodeForgotten(id) => {
+                self.clear_desired(id);
                 self.nodes[id] = NodeReservation::default();
                 self.nominations.forget_node(id);
             }
@@ -66,22 +68,59 @@ impl Reservation {
                     self.update_desired_by(cache, id);
                 }
             }
-            Change::DemandChanged(id) => {
-                for node in 0..self.nodes.len() {
-                    if self.nodes[node].desired.contains(&id) {
-                        self.mark_dirty(node);
-                    }
+            Change::DemandChanged(id) => self.mark_desired_on(id),
+            Change::DaemonPodCreated(id) => {
+                self.last_created_at = Some(now);
+                if let Some(row) = self.daemon_sets.get_mut(id) {
+                    row.failed_at = None;
                 }
+                self.recheck_lapsed(id);
+                self.recheck_some_lapsed(cache);
+            }
+            Change::DaemonSetObserved(id) => {
+                if let Some(row) = self.daemon_sets.get_mut(id) {
+                    row.observed_at = Some(now);
+                    self.recheck_lapsed(id);
+                }
+            }
+            Change::CreationFailed(id) => self.note_failed_creation(cache, id, now),
+            Change::TerminatingPodGone(namespace) => {
+                self.last_termination.insert(namespace, now);
             }
             Change::DaemonSetGone(id) => self.forget_daemon_set(cache, id, now),
             Change::NamespaceChanged(name) => self.recheck_daemon_sets_of(cache, &name),
         }
     }
 
+    /// Records that the controller could not create a pod, which ends the birth windows of the DaemonSet soon.
+    fn note_failed_creation(&mut self, cache: &Cache, id: DaemonSetId, now: Instant) {
+        let is_failing = cache.daemon_set_if_known(id).is_some_and(DaemonSetInfo::creation_has_failed);
+        let Some(row) = self.daemon_sets.get_mut(id).filter(|_| is_failing) else { return };
+        // The first of several counts, for each attempt fails again.
+        if row.failed_at.is_none() {
+            row.failed_at = Some(now);
+            self.mark_desired_on(id);
+        }
+    }
+
+    /// Marks the nodes on which a pod of a DaemonSet is desired.
+    pub(super) fn mark_desired_on(&mut self, id: DaemonSetId) {
+        let Some(row) = self.daemon_sets.get_mut(id) else { return };
+        let nodes = std::mem::take(&mut row.desired_on);
+        nodes.iter().for_each(|node| self.mark_dirty(node));
+        self.daemon_sets[id].desired_on = nodes;
+    }
+
     /// Sets the record of a DaemonSet.
     fn put_daemon_set(&mut self, cache: &Cache, id: DaemonSetId, info: &DaemonSetInfo) {
         let metadata = &info.daemon_set.metadata;
+        let known = self.daemon_sets.get(id).filter(|row| row.subject.uid == info.uid);
+        let known = known.map(|row| (row.desired_on.clone(), row.observed_at, row.failed_at));
+        let (desired_on, observed_at, failed_at) = known.unwrap_or_default();
         let row = DaemonSetReservation {
+            desired_on,
+            observed_at,
+            failed_at,
             may_hold: self.may_hold(cache, &info.daemon_set),
             gate: self.gate(cache, &info.daemon_set),
             subject: HoldSubject {
@@ -96,7 +135,12 @@ impl Reservation {
         if self.daemon_sets.len() <= id {
             self.daemon_sets.resize_with(id + 1, DaemonSetReservation::default);
         }
+        let was_known = self.daemon_sets[id].subject.uid == row.subject.uid;
         self.daemon_sets[id] = row;
+        if info.daemon_set.is_too_large && !was_known {
+            let subject = HoldSubject { has_refused: true, ..self.daemon_sets[id].subject.clone() };
+            self.writes.push(ClusterWrite::TooLarge(subject));
+        }
     }
 
     fn recheck_daemon_sets_of(&mut self, cache: &Cache, namespace: &str) {
@@ -116,31 +160,59 @@ impl Reservation {
 
     /// Ends the holds and gates of a DaemonSet that was deleted, while its record still names it for the Events.
     fn forget_daemon_set(&mut self, cache: &Cache, id: DaemonSetId, now: Instant) {
-        let Some(row) = self.daemon_sets.get_mut(id) else { return };
-        (row.may_hold, row.gate) = (false, None);
-        self.update_desired_by(cache, id);
-        self.refresh_all(cache, now);
-        for row in &mut self.nodes {
-            row.holds.retain(|hold| hold.pod.daemon_set != id);
-            row.gates.retain(|gate| gate.daemon_set != id);
+        if self.daemon_sets.get(id).is_none() {
+            return;
+        }
+        self.lapsed.remove(&id);
+        for node in 0..self.nodes.len() {
+            let row = &mut self.nodes[node];
+            remove_id(&mut row.landed, &id);
+            if self.daemon_sets[id].desired_on.contains(node) {
+                remove_id(&mut row.desired, &id);
+                self.mark_dirty(node);
+            }
+            self.drop_hold(cache, node, id, now);
+            let gates = &mut self.nodes[node].gates;
+            if let Some(at) = gates.iter().position(|gate| gate.daemon_set == id)
+                && gates.swap_remove(at).is_closed
+            {
+                self.mark_dirty(node);
+                self.wake(cache, node);
+            }
+            self.nodes[node].update_has_hold_or_gate();
         }
         self.daemon_sets[id] = DaemonSetReservation::default();
+    }
+
+    /// Ends the hold of a deleted DaemonSet on a node. What was charged for it stays charged.
+    fn drop_hold(&mut self, cache: &Cache, node: NodeId, id: DaemonSetId, now: Instant) {
+        let holds = &mut self.nodes[node].holds;
+        let Some(at) = holds.iter().position(|hold| hold.pod.daemon_set == id) else { return };
+        // The order of the others must stay.
+        let mut hold = holds.remove(at);
+        if hold.state == HoldState::Held {
+            self.end_hold(cache, node, &mut hold, EndReason::NotWanted, now);
+        }
+        self.mark_dirty(node);
     }
 
     /// Ends all holds and gates of a deleted Node. The time that was spent is dropped, for the next Node of the name is another.
     fn end_all_on(&mut self, cache: &Cache, id: NodeId, node: &Node, now: Instant) {
         let row = &mut self.nodes[id];
         row.gates.clear();
-        row.desired.clear();
+        row.landed.clear();
+        row.recheck_at = None;
         row.highest_desired_priority = None;
         row.has_hold_or_gate = false;
-        for hold in std::mem::take(&mut row.holds) {
+        for mut hold in std::mem::take(&mut row.holds) {
+            self.refund(&mut hold);
             // No room is freed, so no pod is woken.
             if hold.state == HoldState::Held {
                 let subject = self.hold_subject(node, hold.pod.daemon_set, hold.has_refused);
                 self.writes.push(ClusterWrite::HoldEnded(subject, EndReason::NodeGone));
             }
         }
+        self.clear_desired(id);
         self.enqueue_nominations(cache, id, now);
     }
 }

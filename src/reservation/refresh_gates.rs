@@ -24,11 +24,8 @@ impl Reservation {
             let at = gates.iter().position(|gate| gate.daemon_set == daemon_set);
             let mut gate = match at {
                 Some(at) => gates.swap_remove(at),
-                None => Gate::new(daemon_set, info.uid.clone(), info.template_version),
+                None => Gate::new(daemon_set, info.uid.clone()),
             };
-            if gate.template_version != info.template_version {
-                gate.reset_for_template(info.template_version, now);
-            }
             let is_ready = is_ready_on(cache, id, daemon_set);
             any_is_ready |= is_ready;
             gate.was_ready |= is_ready;

@@ -67,12 +67,6 @@ impl RefusalClock {
         self.refused_pod = None;
     }
 
-    /// Sets the counted time to zero. A running clock runs on.
-    pub fn reset_spent(&mut self, now: Instant) {
-        self.count(now);
-        self.spent = Duration::ZERO;
-    }
-
     fn count(&mut self, now: Instant) {
         if let Some(refused_pod) = &mut self.refused_pod {
             self.spent += now.saturating_duration_since(refused_pod.counted_until);

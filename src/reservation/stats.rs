@@ -8,6 +8,10 @@ use super::hold::HoldState;
 pub struct ReservationStats {
     /// Holds in force, one for each DaemonSet and node.
     pub holds: usize,
+    /// Missing daemon pods whose node is too small for its daemon pods.
+    pub too_small: usize,
+    /// Missing daemon pods for which no room is reserved, because nothing shows that they will come or their namespace has too many.
+    pub without_basis: usize,
     /// Closed gates, one for each DaemonSet and node.
     pub gates_closed: usize,
     /// Assumed pods.
@@ -32,6 +36,9 @@ impl Reservation {
         };
         for row in &self.nodes {
             stats.holds += row.holds.iter().filter(|hold| hold.state == HoldState::Held).count();
+            stats.too_small += row.holds.iter().filter(|hold| hold.is_node_too_small).count();
+            let without_basis = row.holds.iter().filter(|hold| hold.state == HoldState::NoBasis);
+            stats.without_basis += without_basis.count() + row.beyond_limit;
             stats.gates_closed += row.gates.iter().filter(|gate| gate.is_closed).count();
         }
         stats

@@ -129,6 +129,15 @@ impl Resources {
             || request.scalars.iter().any(|(name, asked)| has_some(*asked, self.scalar(name)))
     }
 
+    /// Lowers each amount that is above `most` to it. Negative amounts become 0.
+    pub fn cap(&mut self, most: i64) {
+        for amount in [&mut self.milli_cpu, &mut self.memory, &mut self.ephemeral_storage, &mut self.pods] {
+            *amount = (*amount).clamp(0, most);
+        }
+        self.scalars.iter_mut().for_each(|(_, amount)| *amount = (*amount).clamp(0, most));
+        self.scalars.retain(|(_, amount)| *amount != 0);
+    }
+
     fn combine(&mut self, other: &Self, operation: fn(i64, i64) -> i64) {
         self.milli_cpu = operation(self.milli_cpu, other.milli_cpu);
         self.memory = operation(self.memory, other.memory);

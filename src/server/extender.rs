@@ -104,7 +104,9 @@ fn respond_to_preempt(state: &AppState, body: BufferedBody) -> Response {
 
 /// Locks the cache if a refusal may be based on it. Counts a call that has to do without it because it is not fresh.
 fn fresh_cluster(state: &AppState) -> Option<CacheGuard<'_>> {
-    let fresh = state.cluster.as_ref()?.fresh();
+    let cluster = state.cluster.as_ref()?;
+    cluster.refresh_before_call();
+    let fresh = cluster.fresh();
     if fresh.is_none() {
         state.metrics.cluster.fail_open.inc();
     }

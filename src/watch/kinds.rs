@@ -9,6 +9,7 @@ use kube::discovery::ApiResource;
 use serde::de::DeserializeOwned;
 
 use crate::api::daemonset::DaemonSet;
+use crate::api::event::Event;
 use crate::api::meta::Metadata;
 use crate::api::node::Node;
 use crate::api::pod::Pod;
@@ -20,6 +21,9 @@ use crate::reservation::gate::FIRST_READY_PREFIX;
 pub trait WatchedKind: DeserializeOwned + Clone + Debug + Send + 'static {
     /// The key of an object in the cache: its UID, or its names where the cache looks it up by them.
     type Key: Eq + Hash + Debug + Send + 'static;
+
+    /// The fields that select the objects of the watch; empty for all.
+    const FIELDS: &'static str = "";
 
     /// The metadata, to be trimmed.
     fn metadata(&mut self) -> &mut Metadata;
@@ -118,6 +122,7 @@ impl WatchedKind for DaemonSet {
     // The other annotations are read; kubectl's copy of the whole object is not.
     fn trim(&mut self) {
         self.metadata.annotations.remove("kubectl.kubernetes.io/last-applied-configuration");
+        self.drop_if_too_large();
     }
 
     fn key(&self) -> Arc<str> {
@@ -167,6 +172,30 @@ impl WatchedKind for Namespace {
     fn remove(name: &String, cache: &mut Cache) {
         cache.delete_namespace(name);
     }
+}
+
+/// The Events of the DaemonSet controller's failures to create a pod. Only the time of the last one is cached, with its DaemonSet.
+impl WatchedKind for Event {
+    type Key = ();
+
+    // Anybody may write Events in a namespace of theirs; one about a DaemonSet of another namespace is refused by the apiserver.
+    const FIELDS: &'static str = "reason=FailedCreate,involvedObject.kind=DaemonSet";
+
+    fn metadata(&mut self) -> &mut Metadata {
+        &mut self.metadata
+    }
+
+    fn key(&self) {}
+
+    fn known(_: &Cache, _: &ApiResource) -> HashSet<()> {
+        HashSet::new()
+    }
+
+    fn apply(self, cache: &mut Cache, _: &ApiResource) {
+        cache.apply_creation_failure(&self.involved_object.uid, self.last_time());
+    }
+
+    fn remove((): &(), _: &mut Cache) {}
 }
 
 /// The kinds that are cached as they are decoded; they differ in names only.

@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use parking_lot::{Mutex, MutexGuard};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use crate::cache::freshness::{CacheFreshness, STALE_AFTER, WatchHealth};
 use crate::reservation::View;
@@ -26,6 +26,8 @@ use crate::watch::watch_status::WatchStatus;
 
 /// The number of nodes that are refreshed before the lock is given to others: tens of microseconds.
 const BATCH: usize = 16;
+/// The batches that a call refreshes before it begins: all nodes of a large cluster once.
+const MAX_BATCHES_BEFORE_CALL: usize = 1_024;
 
 /// The shared cache; cheap to clone.
 #[derive(Clone)]
@@ -36,6 +38,7 @@ struct SharedCacheInner {
     watches: Vec<Arc<WatchStatus>>,
     synced: watch::Sender<bool>,
     is_fresh: AtomicBool,
+    has_changed_nodes: Notify,
     enqueue: Box<dyn Fn(ClusterWrite) + Send + Sync>,
     metrics: Arc<Metrics>,
 }
@@ -59,6 +62,7 @@ impl SharedCache {
             watches,
             synced: watch::Sender::new(false),
             is_fresh: AtomicBool::new(false),
+            has_changed_nodes: Notify::new(),
             enqueue: Box::new(enqueue),
             metrics,
         }))
@@ -90,10 +94,30 @@ impl SharedCache {
         self.lock().cache.namespace(name).map(|namespace| namespace.metadata.labels.clone())
     }
 
-    /// Refreshes the changed nodes, a few at a time. Does nothing before the first sync, when most pods are missing.
+    /// Refreshes a few changed nodes; [`Self::run_refresh`] does the others. Does nothing before the first sync, when most pods are missing.
     pub fn refresh_changed(&self) {
-        if self.is_synced() {
-            self.refresh_in_batches();
+        if self.is_synced() && self.refresh_batch() {
+            self.0.has_changed_nodes.notify_one();
+        }
+    }
+
+    /// Refreshes changed nodes until the task is dropped, and lets other tasks run in between: one event can change every node.
+    pub async fn run_refresh(&self) {
+        loop {
+            self.0.has_changed_nodes.notified().await;
+            while self.refresh_batch() {
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+
+    /// Refreshes the changed nodes in batches if there are many, so that a call that names them holds the lock for a short time.
+    pub fn refresh_before_call(&self) {
+        // Each round refreshes a batch, and events come more slowly; the bound is for a stream of events without end.
+        for _ in 0..MAX_BATCHES_BEFORE_CALL {
+            if self.lock().reservation.dirty_len() <= BATCH || !self.refresh_batch() {
+                return;
+            }
         }
     }
 
@@ -110,7 +134,11 @@ impl SharedCache {
             if CacheFreshness::of(&self.health(), now) == CacheFreshness::Unsynced {
                 return;
             }
-            self.refresh_in_batches();
+            // Nobody waits for the lock yet.
+            let mut view = self.lock();
+            let View { cache, reservation } = &mut *view;
+            reservation.start(cache, now);
+            drop(view);
             self.0.synced.send_replace(true);
             let counts = self.lock().cache.stats();
             tracing::info!(
@@ -120,13 +148,14 @@ impl SharedCache {
                 "synced with the cluster"
             );
         }
-        // In batches first, so that the tick itself has little to refresh under the lock.
-        self.refresh_in_batches();
         let mut view = self.lock();
         self.update_freshness(&mut view, now);
         let View { cache, reservation } = &mut *view;
-        reservation.tick(cache, now);
+        reservation.begin_tick(cache, now);
         drop(view);
+        let tick = |View { cache, reservation }: &mut View| reservation.tick_some(cache, BATCH, now);
+        while tick(&mut self.lock()) {}
+        self.refresh_in_batches();
         let dropped = self.fresh().map_or(0, |mut view| {
             let View { cache, reservation } = &mut *view;
             reservation.nominate(cache, now)
@@ -149,9 +178,14 @@ impl SharedCache {
     }
 
     fn refresh_in_batches(&self) {
-        let refresh =
-            |View { cache, reservation }: &mut View| reservation.refresh_some(cache, BATCH, Instant::now());
-        while refresh(&mut self.lock()) {}
+        while self.refresh_batch() {}
+    }
+
+    /// Refreshes a few changed nodes. Returns true if any are left.
+    fn refresh_batch(&self) -> bool {
+        let mut view = self.lock();
+        let View { cache, reservation } = &mut *view;
+        reservation.refresh_some(cache, BATCH, Instant::now())
     }
 
     fn health(&self) -> Vec<WatchHealth> {

@@ -51,6 +51,9 @@ impl ResourceWatch {
         let mut throttle = LogThrottle::default();
         'again: loop {
             let mut config = watcher::Config::default().timeout(WATCH_SECONDS).page_size(PAGE);
+            if !T::FIELDS.is_empty() {
+                config = config.fields(T::FIELDS);
+            }
             if streams_lists {
                 config = config.streaming_lists();
             }

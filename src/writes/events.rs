@@ -3,6 +3,7 @@
 //! kube's recorder merges equal Events on one object into a series with a count. The text on a DaemonSet therefore names no node: a
 //! rollout over 5,000 nodes is one Event with a count, and the Event on each Node names the DaemonSet.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,6 +14,7 @@ use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use tokio::sync::mpsc;
 
 use super::in_time;
+use crate::api::daemonset::MAX_ELEMENTS;
 use crate::reservation::cluster_write::{ClusterWrite, HoldSubject};
 use crate::reservation::token_bucket::TokenBucket;
 use crate::telemetry::FIELD_MANAGER;
@@ -35,7 +37,7 @@ pub(super) struct EventWrite {
     subject: HoldSubject,
     reason: &'static str,
     action: &'static str,
-    reason_text: &'static str,
+    reason_text: Cow<'static, str>,
     type_: EventType,
 }
 
@@ -43,11 +45,19 @@ impl EventWrite {
     /// The Event for a write; `None` if it is another kind of write, or if no pod was refused for the subject.
     pub(super) fn of(write: ClusterWrite) -> Option<Self> {
         let (subject, reason, action, reason_text, type_) = match write {
-            ClusterWrite::HoldingRoom(subject) => (subject, "HoldingRoom", "Hold", "", EventType::Normal),
-            ClusterWrite::HoldEnded(subject, end) => {
-                (subject, "HoldEnded", end.as_str(), end.message(), EventType::Normal)
+            ClusterWrite::HoldingRoom(subject) => {
+                (subject, "HoldingRoom", "Hold", "".into(), EventType::Normal)
             }
-            ClusterWrite::GateExpired(subject) => (subject, "GateExpired", "Open", "", EventType::Warning),
+            ClusterWrite::HoldEnded(subject, end) => {
+                (subject, "HoldEnded", end.as_str(), end.message().into(), EventType::Normal)
+            }
+            ClusterWrite::NodeTooSmall(subject, shortage) => {
+                (subject, "NodeTooSmall", "Pack", shortage.to_string().into(), EventType::Warning)
+            }
+            ClusterWrite::TooLarge(subject) => (subject, "TooLarge", "Hold", "".into(), EventType::Warning),
+            ClusterWrite::GateExpired(subject) => {
+                (subject, "GateExpired", "Open", "".into(), EventType::Warning)
+            }
             ClusterWrite::Wake(_) | ClusterWrite::RecordFirstReady { .. } | ClusterWrite::Nominate(_) => {
                 return None;
             }
@@ -55,8 +65,11 @@ impl EventWrite {
         subject.has_refused.then_some(Self { subject, reason, action, reason_text, type_ })
     }
 
-    /// The Event on the Node, whose text names the DaemonSet.
-    fn on_node(&self) -> (Event, ObjectReference) {
+    /// The Event on the Node, whose text names the DaemonSet; `None` if the write is about no node.
+    fn on_node(&self) -> Option<(Event, ObjectReference)> {
+        if self.subject.node.is_empty() {
+            return None;
+        }
         let HoldSubject { namespace, name, .. } = &self.subject;
         let text = match self.reason {
             "HoldingRoom" => format!("keeping room for the missing pod of DaemonSet {namespace}/{name}"),
@@ -66,11 +79,14 @@ impl EventWrite {
                     self.reason_text
                 )
             }
+            "NodeTooSmall" => {
+                format!("no room for the pod of DaemonSet {namespace}/{name}: {}", self.reason_text)
+            }
             _ => format!(
                 "no longer waiting for the pod of DaemonSet {namespace}/{name} to be Ready: its time is up"
             ),
         };
-        (self.event(text, Some(self.daemon_set())), self.node())
+        Some((self.event(text, Some(self.daemon_set())), self.node()))
     }
 
     /// The Event on the DaemonSet, with the same text for every node.
@@ -78,6 +94,8 @@ impl EventWrite {
         let text = match self.reason {
             "HoldingRoom" => "keeping room on nodes that miss a pod of this DaemonSet".to_owned(),
             "HoldEnded" => format!("no longer keeping room on a node: {}", self.reason_text),
+            "NodeTooSmall" => "a node is too small for its daemons, and the pod of this DaemonSet does not fit beside those that go first: a higher priority or an older DaemonSet".to_owned(),
+            "TooLarge" => format!("no room is reserved for the pods of this DaemonSet: its selector and template have more than {MAX_ELEMENTS} elements"),
             _ => "ordinary pods no longer wait on a node for the pod of this DaemonSet to be Ready: its time is up".to_owned(),
         };
         (self.event(text, None), self.daemon_set())
@@ -128,7 +146,7 @@ pub(super) async fn run(
     let mut limiter = EventLimiter::new();
     let mut is_failing = false;
     while let Some(write) = writes.recv().await {
-        let mut events = vec![write.on_node()];
+        let mut events = Vec::from_iter(write.on_node());
         let key = (write.subject.uid.clone(), write.reason, write.action);
         if limiter.is_due(key, Instant::now()) {
             events.push(write.on_daemon_set());
@@ -201,7 +219,7 @@ mod tests {
             (on_one.kind.as_deref(), on_one.namespace.as_deref()),
             (Some("DaemonSet"), Some("kube-system"))
         );
-        let (event, node) = write("n1").on_node();
+        let (event, node) = write("n1").on_node().unwrap();
         assert_eq!(
             event.note.as_deref(),
             Some(

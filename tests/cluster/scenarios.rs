@@ -3,7 +3,7 @@
 //! Each scenario runs with the warden as the scheduler's extender: every daemon pod must be bound, and no pod evicted. As a
 //! control it also runs without the warden, where some daemon pods must not be bound. All pods have the same priority.
 
-mod scenario_run;
+pub(crate) mod scenario_run;
 mod table;
 
 use scenario_run::{Outcome, Scenario, ScenarioRun};

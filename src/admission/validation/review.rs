@@ -209,6 +209,7 @@ impl<'a> ReviewedObject<'a> {
                 managed_fields: self.managed_fields,
                 affinity_selectors: affinity_selectors(self.spec)?,
             },
+            ..DaemonSet::default()
         };
         if kind.is_builtin() {
             check_shape(&daemon_set)?;

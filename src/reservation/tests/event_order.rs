@@ -264,7 +264,7 @@ fn summary(world: &mut TestCluster) -> Value {
                 let pending = pod.pending.map(|pod| cache.pod_by_id(pod).uid.clone());
                 (
                     set_name(&pod.daemon_set),
-                    format!("{} {:?} {:?} {:?}", pod.priority, pod.need, pod.reserved, pending),
+                    format!("{} {:?} {:?} {:?}", pod.priority(), pod.need(), pod.reserved(), pending),
                 )
             })
             .collect();
@@ -275,7 +275,10 @@ fn summary(world: &mut TestCluster) -> Value {
                     set_name(&hold.pod.daemon_set),
                     format!(
                         "{:?} {:?} {} {:?}",
-                        hold.state, hold.pod.reserved, hold.fits_now, hold.pod.priority
+                        hold.state,
+                        hold.pod.reserved(),
+                        hold.fits_now,
+                        hold.pod.priority()
                     ),
                 )
             })

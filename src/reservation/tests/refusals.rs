@@ -7,7 +7,8 @@ use crate::policy::ReservationMode;
 fn world() -> TestCluster {
     let mut world = TestCluster::new();
     world.node("n1", json!({}));
-    world.daemon_set("d", template(json!({"priority": 10})));
+    let younger = json!({"metadata": {"creationTimestamp": "2026-01-02T00:00:00Z"}});
+    world.daemon_set("d", with(template(json!({"priority": 10})), younger));
     world
 }
 
@@ -41,7 +42,7 @@ fn who_passes() {
 }
 
 #[test]
-fn daemon_pods_yield_to_more_important_ones_only() {
+fn daemon_pods_yield_to_those_that_go_first() {
     let big = json!({"spec": {"containers": [{"name": "c", "resources": {"requests": {"cpu": "800m"}}}]}});
     let other = |of: i32| priority(with(daemon_pod("e", "n1"), big.clone()), of);
     for (of, expected) in [(9, true), (10, false), (11, false)] {

@@ -42,6 +42,8 @@ pub enum WatchedResource {
     RuntimeClasses,
     /// Of the core group.
     ResourceQuotas,
+    /// Of the core group: those of failures to create a daemon pod.
+    Events,
 }
 
 /// The kind of a write to the apiserver.
@@ -133,6 +135,21 @@ pub(super) const HOLDS_ENDED: MetricDefinition = counter(
     &[EndReason::LABEL],
     "Holds that ended, whether or not they refused anything. Those that began are these and the ones in force.",
 );
+pub(super) const TOO_LARGE: MetricDefinition = gauge(
+    "daemonset_warden_daemonsets_too_large",
+    &[],
+    "DaemonSets for which no room is reserved, because their selector and template have more than 4,096 elements.",
+);
+pub(super) const TOO_SMALL: MetricDefinition = gauge(
+    "daemonset_warden_daemon_pods_too_large",
+    &[],
+    "Missing daemon pods that do not fit on their node beside the daemon pods that go first: the node is too small for its daemons.",
+);
+pub(super) const WITHOUT_BASIS: MetricDefinition = gauge(
+    "daemonset_warden_daemon_pods_without_hold",
+    &[],
+    "Missing daemon pods for which no room is reserved: nothing shows that they will come, or their namespace has more than 64 on the node.",
+);
 pub(super) const GATES_CLOSED: MetricDefinition = gauge(
     "daemonset_warden_gates_closed",
     &[],
@@ -195,6 +212,9 @@ pub struct ClusterMetrics {
     holds: IntGauge,
     holds_refusing: IntCounter,
     holds_ended: EnumMap<EndReason, IntCounter>,
+    too_large: IntGauge,
+    too_small: IntGauge,
+    without_basis: IntGauge,
     gates_closed: IntGauge,
     gates_expired: IntCounter,
     assumed_pods: IntGauge,
@@ -223,6 +243,9 @@ impl ClusterMetrics {
             holds: series::int_gauge(new, &HOLDS),
             holds_refusing: series::counter(new, &HOLDS_REFUSING),
             holds_ended: series::counters(new, &HOLDS_ENDED),
+            too_large: series::int_gauge(new, &TOO_LARGE),
+            too_small: series::int_gauge(new, &TOO_SMALL),
+            without_basis: series::int_gauge(new, &WITHOUT_BASIS),
             gates_closed: series::int_gauge(new, &GATES_CLOSED),
             gates_expired: series::counter(new, &GATES_EXPIRED),
             assumed_pods: series::int_gauge(new, &ASSUMED_PODS),
@@ -280,7 +303,11 @@ impl ClusterMetrics {
                 self.holds_ended[*reason].inc();
             }
             ClusterWrite::GateExpired(_) => self.gates_expired.inc(),
-            ClusterWrite::Wake(_) | ClusterWrite::RecordFirstReady { .. } | ClusterWrite::Nominate(_) => {}
+            ClusterWrite::NodeTooSmall(..)
+            | ClusterWrite::TooLarge(_)
+            | ClusterWrite::Wake(_)
+            | ClusterWrite::RecordFirstReady { .. }
+            | ClusterWrite::Nominate(_) => {}
         }
     }
 
@@ -306,11 +333,15 @@ impl ClusterMetrics {
             (WatchedResource::LimitRanges, cache.limit_ranges),
             (WatchedResource::RuntimeClasses, cache.runtime_classes),
             (WatchedResource::ResourceQuotas, cache.resource_quotas),
+            (WatchedResource::Events, cache.failing_daemon_sets),
         ];
         for (resource, count) in objects {
             set(&self.objects[resource], count);
         }
         set(&self.holds, reservation.holds);
+        set(&self.too_large, cache.too_large);
+        set(&self.too_small, reservation.too_small);
+        set(&self.without_basis, reservation.without_basis);
         set(&self.gates_closed, reservation.gates_closed);
         set(&self.assumed_pods, reservation.assumed_pods);
         set(&self.waiting, reservation.waiting);

@@ -50,16 +50,25 @@ pub(crate) struct Outcome {
 
 /// A namespace, a scheduler of the same name, and the warden, or not.
 pub(crate) struct ScenarioRun {
-    namespace: TestNamespace<&'static ControlPlane>,
+    pub(crate) namespace: TestNamespace<&'static ControlPlane>,
     nodes: usize,
     /// The time without a change after which the scenario is over.
     quiet: Duration,
     _scheduler: Scheduler,
-    _warden: Option<Warden>,
+    pub(crate) warden: Option<Warden>,
 }
 
 impl ScenarioRun {
     pub(crate) async fn new(name: &str, nodes: usize, with_warden: bool) -> Self {
+        Self::start(name, &[], nodes, with_warden).await
+    }
+
+    /// With the warden, which also holds room for the DaemonSets of another namespace.
+    pub(crate) async fn beside(name: &str, other: &str, nodes: usize) -> Self {
+        Self::start(name, &[other], nodes, true).await
+    }
+
+    async fn start(name: &str, others: &[&str], nodes: usize, with_warden: bool) -> Self {
         let namespace = TestNamespace::shared(name).await;
         let mut options = SchedulerOptions { name: name.to_owned(), ..SchedulerOptions::default() };
         let mut warden = None;
@@ -69,7 +78,13 @@ impl ScenarioRun {
             let nominate = std::env::var("NOMINATE").is_ok_and(|value| value == "false").then_some(false);
             let config =
                 nominate.map_or(json!({}), |nominate| json!({ "reservation": { "nominate": nominate } }));
-            let config = namespace.holding_here(config);
+            let mut config = namespace.holding_here(config);
+            if !others.is_empty() {
+                let namespaces: Vec<&str> = others.iter().copied().chain([name]).collect();
+                let named =
+                    json!({ "key": "kubernetes.io/metadata.name", "operator": "In", "values": namespaces });
+                config["reservation"]["namespaceSelector"] = json!({ "matchExpressions": [named] });
+            }
             let started = Warden::start(WardenOptions { config, kubeconfig }).await;
             let mut extender = started.extender();
             extender.preempts = true;
@@ -86,7 +101,7 @@ impl ScenarioRun {
             tokio::task::spawn_blocking(move || plane.scheduler(&options)).await.expect("a scheduler");
         // The full sizes use twice the scheduler's longest back-off; the small ones less, to save time.
         let quiet = Duration::from_secs(if nodes > 20 { 20 } else { 6 });
-        Self { namespace, nodes, quiet, _scheduler: scheduler, _warden: warden }
+        Self { namespace, nodes, quiet, _scheduler: scheduler, warden }
     }
 
     pub(crate) async fn run(&self, scenario: Scenario) -> Outcome {

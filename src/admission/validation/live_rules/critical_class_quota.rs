@@ -2,9 +2,9 @@
 
 use super::missing_priority_class::SYSTEM_CLASSES;
 use super::{LiveData, LiveRule};
-use crate::admission::quota;
 use crate::api::field::{Error, Path};
 use crate::policy::Level;
+use crate::scheduling::quota;
 
 pub(super) const RULE: LiveRule = LiveRule {
     id: "critical-class-quota",
