@@ -17,6 +17,7 @@ pub mod filter;
 pub mod filter_reason;
 pub mod gate;
 pub mod hold;
+pub mod hold_basis;
 pub mod incoming_pod;
 pub mod missing;
 pub mod node_reservation;

@@ -17,43 +17,12 @@ use std::time::{Duration, Instant};
 
 use super::Reservation;
 use super::hold::{EndReason, Hold};
+use super::hold_basis::{HoldBasis, Predecessor};
 use crate::cache::daemonset_info::{AdmissionObstacle, DaemonSetInfo};
 use crate::cache::node_info::NodeInfo;
 use crate::cache::{Cache, DaemonSetId, NodeId};
 use crate::daemonset::placement::admits;
 use crate::scheduling::obstacle::Obstacle;
-
-/// The basis of a hold.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum HoldBasis {
-    /// The pod exists and waits for room.
-    Pod,
-    /// The pod exists and waits perhaps for something else.
-    UncertainPod,
-    /// A pod of the DaemonSet is leaving the node, or has left it a moment ago.
-    Predecessor,
-    /// The template: the DaemonSet controller is about to create the pod.
-    Template,
-}
-
-impl HoldBasis {
-    /// Returns true if the hold is what the pod itself would claim.
-    pub fn is_proven(self) -> bool {
-        self == Self::Pod
-    }
-}
-
-/// The bound pod of the DaemonSet that was on the node before.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Predecessor {
-    /// There was none, as far as is known.
-    #[default]
-    None,
-    /// It is there.
-    Present,
-    /// It has left, at this time.
-    Left(Instant),
-}
 
 /// The times for which a hold stands without a pod.
 #[derive(Debug, Clone, Copy)]

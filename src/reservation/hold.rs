@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 use enum_map::Enum;
 use strum::{IntoStaticStr, VariantNames};
 
-use super::basis::{HoldBasis, Predecessor};
+use super::hold_basis::{HoldBasis, Predecessor};
 use super::missing::MissingDaemonPod;
 use super::refusal_clock::RefusalClock;
 use super::wait_budget::ChargedSeconds;

@@ -3,10 +3,10 @@
 use std::time::Instant;
 
 use super::Reservation;
-use super::basis::Predecessor;
 use super::cluster_write::ClusterWrite;
 use super::feasibility::{BoundPod, Feasibility, feasibility};
 use super::hold::{EndReason, Hold, HoldState};
+use super::hold_basis::Predecessor;
 use super::missing::{MissingDaemonPod, NodeInventory, has_landed};
 use super::packing::PackingOrder;
 use crate::api::pod::SYSTEM_CRITICAL_PRIORITY;
