@@ -9,14 +9,20 @@ use crate::scheduling::resources::Resources;
 
 const PRIORITY_CLASS_SCOPE: &str = "PriorityClass";
 
-/// Returns true if the quota is scoped to pods of `class` by name, as clusters that limit a class require.
+/// Returns true if the quota is scoped to pods of `class`, as clusters that limit a class require.
 pub fn is_for_class(quota: &ResourceQuota, class: &str) -> bool {
-    class_scopes(quota).next().is_some() && class_scopes(quota).all(|scope| matches_class(scope, class))
+    let has_scope = class_scopes(quota).next().is_some() || needs_class(quota);
+    has_scope && may_count(quota, class)
 }
 
 /// Returns true if the quota might count pods of `class`: its scopes do not rule the class out.
 pub fn may_count(quota: &ResourceQuota, class: &str) -> bool {
-    class_scopes(quota).all(|scope| matches_class(scope, class))
+    class_scopes(quota).all(|scope| matches_class(scope, class)) && !(needs_class(quota) && class.is_empty())
+}
+
+/// Returns true if the quota counts only pods with a class: the scope in the plain list stands for `Exists`.
+fn needs_class(quota: &ResourceQuota) -> bool {
+    quota.spec.scopes.iter().any(|scope| scope == PRIORITY_CLASS_SCOPE)
 }
 
 /// Returns the quota's requirements on priority classes.
@@ -66,6 +72,7 @@ fn counts(quota: &ResourceQuota, pod: &CountedPod<'_>) -> bool {
         "NotTerminating" => !pod.ends_by_itself,
         "BestEffort" => is_best_effort,
         "NotBestEffort" => !is_best_effort,
+        PRIORITY_CLASS_SCOPE => !pod.class.is_empty(),
         _ => false,
     };
     let matches = |scope: &ScopeSelectorRequirement| match scope.scope_name.as_str() {
@@ -115,6 +122,11 @@ mod tests {
             (scope("NotIn", r#""a""#), false, false),
             (scope("Exists", ""), true, true),
             (scope("DoesNotExist", ""), false, false),
+            (
+                serde_json::from_str(r#"{"spec":{"hard":{"pods":"1"},"scopes":["PriorityClass"]}}"#).unwrap(),
+                true,
+                true,
+            ),
         ];
         for (quota, is_for, may) in cases {
             assert_eq!((is_for_class(&quota, "a"), may_count(&quota, "a")), (is_for, may), "{quota:?}");
