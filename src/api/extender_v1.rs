@@ -15,6 +15,7 @@ use std::ops::Range;
 use k8s_openapi::api::core::v1::Taint;
 
 use self::node_names::{NodeNames, check_count, name};
+use super::decode_budget::{DecodeBudget, TooManyElements};
 use super::json::{self, JsonError, JsonString, Scanner};
 use crate::api::pod::Pod;
 
@@ -46,6 +47,9 @@ pub enum BadArgs {
     /// The arguments of `filter` have no nodes.
     #[error("the ExtenderArgs have neither NodeNames nor Nodes")]
     NoNodes,
+    /// The arguments would take more memory than a call may.
+    #[error("the body cannot be handled as {0}: {TooManyElements}")]
+    TooLarge(&'static str),
     /// The arguments of `preempt` have no candidates.
     #[error("the ExtenderPreemptionArgs have neither NodeNameToMetaVictims nor NodeNameToVictims")]
     NoCandidates,
@@ -104,20 +108,23 @@ impl<'a> FullNode<'a> {
         Self { labels, taints }
     }
 
-    /// Decodes the labels; `None` if they are not a map of strings.
-    pub fn labels(&self) -> Option<BTreeMap<String, String>> {
-        decode(self.labels)
+    /// Decodes the labels; `None` if they are not a map of strings, or too large a one.
+    pub fn labels(&self, budget: &DecodeBudget<'_>) -> Option<BTreeMap<String, String>> {
+        decode(self.labels, budget)
     }
 
-    /// Decodes the taints; `None` if they are not a list of taints.
-    pub fn taints(&self) -> Option<Vec<Taint>> {
-        decode(self.taints)
+    /// Decodes the taints; `None` if they are not a list of taints, or too large a one.
+    pub fn taints(&self, budget: &DecodeBudget<'_>) -> Option<Vec<Taint>> {
+        decode(self.taints, budget)
     }
 }
 
-fn decode<T: Default + for<'de> serde::Deserialize<'de>>(sent: Option<&str>) -> Option<T> {
+fn decode<T: Default + for<'de> serde::Deserialize<'de>>(
+    sent: Option<&str>,
+    budget: &DecodeBudget<'_>,
+) -> Option<T> {
     let Some(sent) = sent else { return Some(T::default()) };
-    serde_json::from_str::<Option<T>>(sent).ok().map(Option::unwrap_or_default)
+    budget.decode::<Option<T>>(sent).ok().map(Option::unwrap_or_default)
 }
 
 /// A response that repeats a part of the request's body, so that the caller need not copy that part.
@@ -141,26 +148,38 @@ impl EchoedBody {
 impl<'a> ExtenderArgs<'a> {
     const KIND: &'static str = "ExtenderArgs";
 
-    /// Parses the body of a `filter` call.
+    /// Parses the body of a `filter` call, however large.
     ///
     /// # Errors
     /// Fails if the body is no ExtenderArgs with a pod and nodes.
     pub fn parse(body: &'a [u8]) -> Result<Self, BadArgs> {
+        Self::parse_within(body, &DecodeBudget::default())
+    }
+
+    /// Parses the body of a `filter` call.
+    ///
+    /// # Errors
+    /// As [`Self::parse`], and if the arguments would take more memory than `budget` has.
+    pub fn parse_within(body: &'a [u8], budget: &DecodeBudget<'_>) -> Result<Self, BadArgs> {
+        Self::parse_parts(body, budget).map_err(|error| too_large_or(error, Self::KIND, budget))
+    }
+
+    fn parse_parts(body: &'a [u8], budget: &DecodeBudget<'_>) -> Result<Self, BadArgs> {
         let (mut pod, mut names, mut list) = (None, None, None);
         parse_object(Self::KIND, body, |scanner, key| {
             // The last of several equal keys counts, as for Go.
             if key.is_key("Pod") {
                 pod = object_text(scanner)?;
             } else if key.is_key("NodeNames") {
-                names = if scanner.null() { None } else { Some(NodeNames::parse(scanner)?) };
+                names = if scanner.null() { None } else { Some(NodeNames::parse(scanner, budget)?) };
             } else if key.is_key("Nodes") {
-                list = parse_list(scanner)?;
+                list = parse_list(scanner, budget)?;
             } else {
                 scanner.value()?;
             }
             Ok(())
         })?;
-        let pod = parse_pod(Self::KIND, pod)?;
+        let pod = parse_pod(Self::KIND, pod, budget)?;
         let nodes = match (names, list) {
             (Some(names), _) => Nodes::Names(names),
             (None, Some(list)) => Nodes::Whole(list),
@@ -177,60 +196,126 @@ impl<'a> ExtenderArgs<'a> {
         }
     }
 
-    /// Returns the ExtenderFilterResult. `refuse` gets the name of each node, and its fields if nodes were sent whole; it returns
-    /// the reason if the node is to be refused. For one name it must always return the same.
+    /// Decides each node, in order. `refuse` gets its name, and its fields if nodes were sent whole; it returns the reason if the node is
+    /// to be refused. For one name it must always return the same. Nothing is written, so that a lock need not be held for longer.
+    pub fn judge<R>(&self, refuse: impl FnMut(&str, Option<&FullNode<'_>>) -> Option<R>) -> Verdicts<R> {
+        match &self.nodes {
+            Nodes::Names(list) => judge_names(list, refuse),
+            Nodes::Whole(list) => judge_list(list, refuse),
+        }
+    }
+
+    /// Charges for the ExtenderFilterResult of these verdicts: a name of three bytes and the reason for its refusal are fifty times as much.
+    ///
+    /// # Errors
+    /// Fails if there is too little memory.
+    pub fn charge_answer<R>(&self, verdicts: &Verdicts<R>, budget: &DecodeBudget<'_>) -> Result<(), BadArgs> {
+        let refused = verdicts.rest.iter().filter(|refusal| refusal.is_some()).count();
+        let copied: usize = match &self.nodes {
+            _ if refused == 0 => 0,
+            Nodes::Names(list) => 2 * list.sent.len(),
+            Nodes::Whole(list) => list.items.iter().map(|item| item.sent.len()).sum(),
+        };
+        let bytes = copied.saturating_add(refused.saturating_mul(REFUSAL));
+        budget.charge(bytes).map_err(|_| BadArgs::TooLarge(Self::KIND))
+    }
+
+    /// Returns the ExtenderFilterResult for the verdicts of [`Self::judge`].
     ///
     /// `message` is called once for each refused node, with the reason. It returns a text that needs no escapes in JSON.
-    pub fn filter<R: Copy>(
+    pub fn answer<R: Copy>(
         &self,
-        refuse: impl FnMut(&str, Option<&FullNode<'_>>) -> Option<R>,
+        verdicts: Verdicts<R>,
         message: impl FnMut(R) -> &'static str,
     ) -> EchoedBody {
         match &self.nodes {
-            Nodes::Names(list) => filter_names(list, refuse, message),
-            Nodes::Whole(list) => filter_list(list, refuse, message),
+            Nodes::Names(list) => answer_names(list, &verdicts, message),
+            Nodes::Whole(list) => answer_list(list, verdicts, message),
         }
+    }
+
+    /// Returns the nodes called `name` that were sent whole, `limit` at most.
+    pub fn nodes_named(&self, name: &str, limit: usize) -> impl Iterator<Item = &FullNode<'a>> {
+        let items = match &self.nodes {
+            Nodes::Names(_) => &[],
+            Nodes::Whole(list) => list.items.as_slice(),
+        };
+        let is_called = move |item: &&SentNode<'a>| item.name.is_some_and(|own| own.says(name));
+        items.iter().filter(is_called).take(limit).map(|item| &item.node)
     }
 }
 
-fn filter_names<R>(
-    NodeNames { sent, names }: &NodeNames<'_>,
+/// The bytes of a refusal besides the name, while the list of them grows.
+const REFUSAL: usize = 256;
+
+/// The refused nodes of a call.
+#[derive(Debug)]
+pub struct Verdicts<R> {
+    /// The index of the first refused node. Most calls refuse none.
+    first: Option<usize>,
+    /// The verdicts from the first refused node on.
+    rest: Vec<Option<R>>,
+}
+
+impl<R> Verdicts<R> {
+    fn of<'t, T: 't>(items: &'t [T], mut refuse: impl FnMut(&'t T) -> Option<R>) -> Self {
+        let refusal = items.iter().enumerate().find_map(|(index, item)| Some((index, refuse(item)?)));
+        let Some((first, reason)) = refusal else { return Self { first: None, rest: Vec::new() } };
+        let mut rest = Vec::with_capacity(items.len() - first);
+        rest.push(Some(reason));
+        rest.extend(items[first + 1..].iter().map(refuse));
+        Self { first: Some(first), rest }
+    }
+}
+
+fn judge_names<R>(
+    NodeNames { names, .. }: &NodeNames<'_>,
     mut refuse: impl FnMut(&str, Option<&FullNode<'_>>) -> Option<R>,
+) -> Verdicts<R> {
+    Verdicts::of(names, |name| refuse(&decoded(name), None))
+}
+
+fn judge_list<R>(
+    list: &NodeList<'_>,
+    mut refuse: impl FnMut(&str, Option<&FullNode<'_>>) -> Option<R>,
+) -> Verdicts<R> {
+    // The result cannot refuse a node without a name.
+    Verdicts::of(&list.items, |item| item.name.and_then(|name| refuse(&decoded(&name), Some(&item.node))))
+}
+
+fn answer_names<R: Copy>(
+    NodeNames { sent, names }: &NodeNames<'_>,
+    Verdicts { first, rest }: &Verdicts<R>,
     mut message: impl FnMut(R) -> &'static str,
 ) -> EchoedBody {
-    let mut check = |name: &JsonString<'_>| refuse(&decoded(name), None);
-    let first = names.iter().enumerate().find_map(|(index, name)| Some((index, check(name)?)));
     let before = r#"{"Nodes":null,"NodeNames":"#;
-    // Most calls refuse no node.
-    let Some((refused, reason)) = first else {
+    let Some(first) = *first else {
         return FilterResultWriter::new(0).echo(before, sent.clone()).finish();
     };
     let mut writer = FilterResultWriter::new(sent.len() + 200);
     writer.text(before);
     writer.text("[");
-    names[..refused].iter().for_each(|name| writer.item(name.quoted()));
-    writer.refuse(names[refused], message(reason));
-    for name in &names[refused + 1..] {
-        match check(name) {
+    names[..first].iter().for_each(|name| writer.item(name.quoted()));
+    for (name, refusal) in names[first..].iter().zip(rest) {
+        match refusal {
             None => writer.item(name.quoted()),
-            Some(reason) => writer.refuse(*name, message(reason)),
+            Some(reason) => writer.refuse(*name, message(*reason)),
         }
     }
     writer.text("]");
     writer.finish()
 }
 
-fn filter_list<R: Copy>(
+fn answer_list<R: Copy>(
     list: &NodeList<'_>,
-    mut refuse: impl FnMut(&str, Option<&FullNode<'_>>) -> Option<R>,
+    Verdicts { first, rest }: Verdicts<R>,
     mut message: impl FnMut(R) -> &'static str,
 ) -> EchoedBody {
-    // The result cannot refuse a node without a name.
-    let check = |item: &SentNode<'_>| item.name.and_then(|name| refuse(&decoded(&name), Some(&item.node)));
-    let mut refusals: Vec<Option<R>> = list.items.iter().map(check).collect();
+    let mut refusals: Vec<Option<R>> = vec![None; first.unwrap_or(list.items.len())];
+    refusals.extend(rest);
     let begin = r#"{"Nodes":"#;
     let end = r#","NodeNames":null"#;
-    if refusals.iter().any(Option::is_some) {
+    if first.is_some() {
         allow_names_allowed_once(&list.items, &mut refusals);
     } else if let Some(SentList { sent, .. }) = &list.around {
         let mut writer = FilterResultWriter::new(0).echo(begin, sent.clone());
@@ -351,12 +436,40 @@ pub(crate) fn object_text<'a>(scanner: &mut Scanner<'a>) -> Result<Option<&'a st
     }
 }
 
-/// Decodes the pod of the arguments.
-pub(crate) fn parse_pod(kind: &'static str, pod: Option<&str>) -> Result<Pod, BadArgs> {
-    serde_json::from_str(pod.ok_or(BadArgs::NoPod(kind))?).map_err(BadArgs::BadPod)
+/// Decodes the pod of the arguments. Of its owners only the controller is kept, which is looked for several times.
+pub(crate) fn parse_pod(
+    kind: &'static str,
+    pod: Option<&str>,
+    budget: &DecodeBudget<'_>,
+) -> Result<Pod, BadArgs> {
+    let mut pod: Pod = budget.decode(pod.ok_or(BadArgs::NoPod(kind))?).map_err(BadArgs::BadPod)?;
+    let controller = pod.metadata.owner_references.iter().position(|owner| owner.controller == Some(true));
+    let controller = controller.map(|at| pod.metadata.owner_references.swap_remove(at));
+    pod.metadata.owner_references = controller.into_iter().collect();
+    Ok(pod)
 }
 
-fn parse_list<'a>(scanner: &mut Scanner<'a>) -> Result<Option<NodeList<'a>>, JsonError> {
+/// Returns the error for arguments that could not be parsed, or that there was no memory for.
+pub(crate) fn too_large_or(error: BadArgs, kind: &'static str, budget: &DecodeBudget<'_>) -> BadArgs {
+    if budget.is_exceeded() { BadArgs::TooLarge(kind) } else { error }
+}
+
+/// Charges for `count` elements of a list that grows to them.
+pub(crate) fn charge<T>(
+    scanner: &Scanner<'_>,
+    count: usize,
+    budget: &DecodeBudget<'_>,
+) -> Result<(), JsonError> {
+    budget.charge(count.saturating_mul(size_of::<T>())).map_err(|_| scanner.fault("too many elements"))
+}
+
+/// The bytes for a node that was sent whole, besides itself: its name among the allowed ones, see [`allow_names_allowed_once`].
+const NAME_IN_SET: usize = 128;
+
+fn parse_list<'a>(
+    scanner: &mut Scanner<'a>,
+    budget: &DecodeBudget<'_>,
+) -> Result<Option<NodeList<'a>>, JsonError> {
     if scanner.null() {
         return Ok(None);
     }
@@ -380,6 +493,8 @@ fn parse_list<'a>(scanner: &mut Scanner<'a>) -> Result<Option<NodeList<'a>>, Jso
         } else {
             scanner.array(|scanner| {
                 check_count(scanner, list.items.len())?;
+                charge::<SentNode<'_>>(scanner, 2, budget)?;
+                charge::<u8>(scanner, NAME_IN_SET, budget)?;
                 list.items.push(parse_item(scanner)?);
                 Ok(())
             })?;

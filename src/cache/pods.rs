@@ -91,14 +91,8 @@ impl Cache {
         self.pod_ids.keys().cloned().collect()
     }
 
-    /// Returns the node that a pod is for, if its DaemonSet is verified: it exists with the UID that the pod names, in the pod's namespace,
-    /// and its selector matches the pod.
-    pub fn verified_target<'p>(&self, pod: &'p Pod) -> Option<&'p str> {
-        self.verified_daemon_set(pod)?;
-        target_node_name(&pod.spec)
-    }
-
-    /// Returns the verified DaemonSet of a pod.
+    /// Returns the DaemonSet of a pod, if it is verified: it exists with the UID that the pod names, in the pod's namespace, and its
+    /// selector matches the pod.
     pub(crate) fn verified_daemon_set(&self, pod: &Pod) -> Option<DaemonSetId> {
         let owner = daemon_set_reference(&self.policy.daemon_set_kinds, &pod.metadata)?;
         let (id, info) = self.daemon_set(&owner.uid)?;

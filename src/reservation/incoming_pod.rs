@@ -15,6 +15,34 @@ use crate::scheduling::resources::{Resources, pod_requests};
 /// The label of the warden's own pods in its namespace.
 const OWN_LABEL: (&str, &str) = ("app.kubernetes.io/name", "daemonset-warden");
 
+/// The most ports of the host that are compared with those of each hold; see [`IncomingDemand`].
+const MAX_HOST_PORTS: usize = 1_024;
+
+/// The part of an [`IncomingPod`] that its object alone shows. It is computed before the cache is locked: a pod can be of megabytes.
+#[derive(Debug)]
+pub struct IncomingDemand<'p> {
+    pod: &'p Pod,
+    target: Option<&'p str>,
+    requests: Resources,
+    host_ports: Box<[HostPort]>,
+    /// The pod asks for so many ports of the host that it counts as if it asked for all of them.
+    asks_all_ports: bool,
+}
+
+impl<'p> IncomingDemand<'p> {
+    /// Computes the demand of `pod`.
+    pub fn of(pod: &'p Pod) -> Self {
+        let mut requests = pod_requests(pod);
+        requests.limit_scalars();
+        let mut host_ports = host_ports(&pod.spec);
+        let asks_all_ports = host_ports.len() > MAX_HOST_PORTS;
+        if asks_all_ports {
+            host_ports = Box::default();
+        }
+        Self { pod, target: target_node_name(&pod.spec), requests, host_ports, asks_all_ports }
+    }
+}
+
 /// The pod of a call, computed once for all nodes.
 #[derive(Debug)]
 pub(super) struct IncomingPod {
@@ -25,6 +53,7 @@ pub(super) struct IncomingPod {
     pub(super) priority: i32,
     pub(super) requests: Resources,
     host_ports: Box<[HostPort]>,
+    asks_all_ports: bool,
 }
 
 /// The class of a pod, which decides the holds that count against it.
@@ -65,14 +94,16 @@ impl Reservation {
 }
 
 impl IncomingPod {
-    pub(super) fn of(reservation: &Reservation, cache: &Cache, pod: &Pod) -> Self {
+    pub(super) fn of(reservation: &Reservation, cache: &Cache, demand: IncomingDemand<'_>) -> Self {
+        let IncomingDemand { pod, target, requests, host_ports, asks_all_ports } = demand;
         Self {
             uid: pod.metadata.uid.as_str().into(),
             class: reservation.class_of_pod(cache, pod),
-            target: target_node_name(&pod.spec).and_then(|name| cache.node_id(name)),
+            target: target.and_then(|name| cache.node_id(name)),
             priority: pod.priority(),
-            requests: pod_requests(pod),
-            host_ports: host_ports(&pod.spec),
+            requests,
+            host_ports,
+            asks_all_ports,
         }
     }
 
@@ -99,7 +130,9 @@ impl IncomingPod {
         remaining.free.subtract(&node.requested);
         for hold in holds {
             remaining.free.subtract(&hold.pod.reserved);
-            remaining.ports_collide |= any_conflict(&self.host_ports, &hold.pod.host_ports);
+            let held = &hold.pod.host_ports;
+            remaining.ports_collide |=
+                self.asks_all_ports && !held.is_empty() || any_conflict(&self.host_ports, held);
         }
         for pod_id in &node.nominated {
             let pod = cache.pod_by_id(*pod_id);

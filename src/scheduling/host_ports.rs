@@ -28,7 +28,7 @@ impl HostPort {
 
 const ALL_ADDRESSES: &str = "0.0.0.0";
 
-/// Returns the ports of the host that the containers and sidecars of a pod take.
+/// Returns the ports of the host that the containers and sidecars of a pod take, in order, each once.
 pub fn host_ports(spec: &PodSpec) -> Box<[HostPort]> {
     let sidecars = spec.init_containers.iter().filter(|container| Container::is_sidecar(container));
     let ports = spec.containers.iter().chain(sidecars).flat_map(|container| &container.ports);
@@ -37,14 +37,53 @@ pub fn host_ports(spec: &PodSpec) -> Box<[HostPort]> {
         protocol: non_empty_or(&port.protocol, "TCP"),
         ip: non_empty_or(&port.host_ip, ALL_ADDRESSES),
     });
-    taken.collect()
+    let mut taken: Vec<HostPort> = taken.collect();
+    taken.sort_unstable();
+    taken.dedup();
+    taken.into()
 }
 
 fn non_empty_or(text: &str, default: &str) -> Box<str> {
     if text.is_empty() { default.into() } else { text.into() }
 }
 
-/// Returns true if any of `a` conflicts with any of `b`.
+/// Returns true if any of `a` conflicts with any of `b`. Both are in the order of [`host_ports`]: for each of the fewer ports, the same
+/// number is searched among the others.
 pub fn any_conflict(a: &[HostPort], b: &[HostPort]) -> bool {
-    a.iter().any(|a| b.iter().any(|b| a.conflicts(b)))
+    let (few, many) = if a.len() <= b.len() { (a, b) } else { (b, a) };
+    few.iter().any(|one| {
+        let first = many.partition_point(|other| other.port < one.port);
+        let same = many[first..].iter().take_while(|other| other.port == one.port);
+        same.into_iter().any(|other| one.conflicts(other))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ports(ports: &[(i32, &str)]) -> Box<[HostPort]> {
+        let ports = ports.iter().map(|(port, ip)| format!(r#"{{"hostPort":{port},"hostIP":"{ip}"}}"#));
+        let ports = ports.collect::<Vec<_>>().join(",");
+        let spec = format!(r#"{{"containers":[{{"ports":[{ports}]}}]}}"#);
+        host_ports(&serde_json::from_str(&spec).unwrap())
+    }
+
+    #[test]
+    fn ports_conflict_by_number_and_address() {
+        let taken = ports(&[(443, ""), (80, "10.0.0.1"), (80, "10.0.0.2"), (443, "")]);
+        assert_eq!(taken.len(), 3);
+        let cases = [
+            (vec![(79, ""), (81, "")], false),
+            (vec![(80, "10.0.0.2")], true),
+            (vec![(80, "10.0.0.3")], false),
+            (vec![(80, "")], true),
+            (vec![(1, ""), (2, ""), (3, ""), (4, ""), (443, "10.0.0.9")], true),
+            (vec![], false),
+        ];
+        for (asked, expected) in cases {
+            let asked = ports(&asked);
+            assert_eq!((any_conflict(&asked, &taken), any_conflict(&taken, &asked)), (expected, expected));
+        }
+    }
 }

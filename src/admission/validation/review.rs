@@ -8,19 +8,28 @@ use serde::Deserialize;
 use serde::de::Error as _;
 use serde_json::value::RawValue;
 
-use super::{RuleFault, Validation, semantic, validate, validate_with_live_data};
+use super::live_rules::ReadCache;
+use super::{RuleFault, Validation, oversized, semantic, validate, validate_with_live_data};
+use crate::admission::review_head::ObjectHead;
 use crate::api::admission_v1::response::{Status, StatusCause, StatusDetails};
 use crate::api::admission_v1::{AdmissionRequest, BadReview};
 use crate::api::daemonset::{DaemonSet, ManagedFieldsEntry, ValidatedOnly};
-use crate::api::field::{Error, quote};
+use crate::api::decode_budget::DecodeBudget;
+use crate::api::field::{Error, ErrorKind, quote, start_of};
 use crate::api::meta::{GroupKind, Metadata, object_or_default, or_default};
 use crate::cache::Cache;
 use crate::daemonset::daemon_pod::GENERATION_ANNOTATION;
-use crate::policy::Policy;
 use crate::policy::opt_out::is_opted_out;
+use crate::policy::{Oversized, Policy};
 
 /// The length to which the apiserver cuts warnings that are long in total (staging/src/k8s.io/apiserver/pkg/endpoints/filters/warning.go).
 const WARNING_MAX_CHARS: usize = 256;
+/// The most warnings: the apiserver shows 4,096 characters of warnings in full, and more than these only cut.
+const MAX_WARNINGS: usize = 50;
+/// The most causes of a refusal, as many as one list of errors has.
+const MAX_CAUSES: usize = 200;
+/// The fault of an object that is not checked.
+const TOO_LARGE: &str = "it is too large to be checked";
 
 /// The outcome of a review.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -33,12 +42,16 @@ pub struct ReviewOutcome {
     pub name: String,
     /// The DaemonSet's faults.
     pub validation: Validation,
+    /// The operator's choice, if the DaemonSet was not checked in full because it is too large.
+    pub oversized: Option<Oversized>,
 }
 
 impl ReviewOutcome {
     /// Returns true if the request is allowed.
     pub fn is_allowed(&self) -> bool {
-        self.validation.errors.is_empty() && self.validation.denials.is_empty()
+        self.validation.errors.is_empty()
+            && self.validation.denials.is_empty()
+            && self.oversized != Some(Oversized::Deny)
     }
 
     /// Returns the Status of a refusal, with a cause for every fault: code 422 if Kubernetes refuses the object too, 403 if only the
@@ -48,16 +61,21 @@ impl ReviewOutcome {
         if !errors.is_empty() {
             let causes = errors.iter().map(|error| cause(error, error.body()));
             let faults = errors.iter().map(ToString::to_string);
-            let message = format!("{} is invalid: {}", self.object(), aggregate(faults));
+            let more = if errors.is_full() { ", and more" } else { "" };
+            let message = format!("{} is invalid: {}{more}", self.object(), aggregate(faults));
             return Some(self.failure(422, "Invalid", message, causes.collect()));
         }
         if denials.is_empty() {
-            return None;
+            return self
+                .oversized
+                .filter(|choice| *choice == Oversized::Deny)
+                .map(|_| self.denial_for_size());
         }
         let causes = denials
             .iter()
+            .take(MAX_CAUSES)
             .map(|RuleFault { rule, error }| cause(error, format!("{} ({rule})", error.body())));
-        let faults = denials.iter().map(|fault| format!("{} ({})", fault.error, fault.rule));
+        let faults = denials.iter().take(MAX_CAUSES).map(|fault| format!("{} ({})", fault.error, fault.rule));
         let mut rules: Vec<String> =
             denials.iter().map(|fault| format!("admission.rules.{}", fault.rule)).collect();
         rules.dedup();
@@ -70,6 +88,19 @@ impl ReviewOutcome {
         Some(self.failure(403, "Forbidden", message, causes.collect()))
     }
 
+    fn denial_for_size(&self) -> Status {
+        let cause = StatusCause {
+            reason: ErrorKind::TooLong.reason(),
+            message: TOO_LARGE.to_owned(),
+            field: "spec".to_owned(),
+        };
+        let message = format!(
+            "{} is forbidden by policy: {TOO_LARGE}; make it smaller, or set admission.oversized to Allow in the configuration of daemonset-warden",
+            self.object(),
+        );
+        self.failure(403, "Forbidden", message, vec![cause])
+    }
+
     fn failure(&self, code: u16, reason: &'static str, message: String, causes: Vec<StatusCause>) -> Status {
         let Self { group, kind, name, .. } = self;
         let details = StatusDetails { name: name.clone(), group: group.clone(), kind: kind.clone(), causes };
@@ -80,7 +111,11 @@ impl ReviewOutcome {
     pub fn warnings(&self) -> Vec<String> {
         let Validation { errors, denials, warnings } = &self.validation;
         let denials = if errors.is_empty() { &[] } else { denials.as_slice() };
-        denials.iter().chain(warnings).map(warning).collect()
+        let is_unchecked = self.oversized == Some(Oversized::Allow);
+        let unchecked =
+            is_unchecked.then(|| format!("daemonset-warden has not checked this {}: {TOO_LARGE}", self.kind));
+        let faults = denials.iter().chain(warnings).map(warning);
+        unchecked.into_iter().chain(faults).take(MAX_WARNINGS).collect()
     }
 
     /// Returns the object as messages name it: `DaemonSet.apps "name"`.
@@ -90,7 +125,7 @@ impl ReviewOutcome {
     }
 }
 
-/// Reviews a request to create or update a DaemonSet.
+/// Reviews a request to create or update a DaemonSet, however large.
 ///
 /// Some requests are allowed without validation: those of other operations, kinds or subresources, those for an object that is
 /// being deleted or has opted out, and updates that do not change the spec. Pass `cluster` only while the cache is fresh; without
@@ -103,6 +138,21 @@ pub fn review(
     request: &AdmissionRequest<'_>,
     cluster: Option<&Cache>,
 ) -> Result<ReviewOutcome, BadReview> {
+    let read = |call: &mut dyn FnMut(&Cache)| cluster.map(call).is_some();
+    review_within(policy, request, &DecodeBudget::default(), &read)
+}
+
+/// Reviews a request as [`review`] does, if it does not take too much memory or time; otherwise the operator has chosen the outcome.
+/// Calls `read` for a few objects of the cache at a time.
+///
+/// # Errors
+/// As [`review`].
+pub fn review_within(
+    policy: &Policy,
+    request: &AdmissionRequest<'_>,
+    budget: &DecodeBudget<'_>,
+    read: &ReadCache<'_>,
+) -> Result<ReviewOutcome, BadReview> {
     let Some(kind) = request.daemon_set_kind(&policy.daemon_set_kinds) else {
         return Ok(ReviewOutcome::default());
     };
@@ -113,14 +163,44 @@ pub fn review(
     };
     let raw = request.object.ok_or_else(|| BadReview::NoObject(request.operation.to_string()))?;
     let raw_old = if is_update { Some(request.old_object.ok_or(BadReview::NoOldObject)?) } else { None };
+    match review_objects(policy, request, kind, (raw, raw_old), budget, read) {
+        Err(_) if budget.is_exceeded() => Ok(too_large(policy, request, kind, (raw, raw_old))),
+        reviewed => reviewed,
+    }
+}
 
+/// Returns the outcome for objects that take too much memory: those that are never checked are allowed, as others of their kind.
+fn too_large(
+    policy: &Policy,
+    request: &AdmissionRequest<'_>,
+    kind: &GroupKind,
+    (raw, raw_old): (&str, Option<&str>),
+) -> ReviewOutcome {
+    let new = ObjectHead::of(raw);
+    let old = raw_old.map(ObjectHead::of);
+    let is_unchanged = |old: &ObjectHead<'_>| old.is_deleting || old.spec.is_some() && old.spec == new.spec;
+    if new.is_deleting || new.is_opted_out || old.as_ref().is_some_and(is_unchanged) {
+        return ReviewOutcome::default();
+    }
+    let name = if new.name.is_empty() { &request.name } else { &new.name };
+    oversized::outcome(policy, kind, start_of(name))
+}
+
+fn review_objects(
+    policy: &Policy,
+    request: &AdmissionRequest<'_>,
+    kind: &GroupKind,
+    (raw, raw_old): (&str, Option<&str>),
+    budget: &DecodeBudget<'_>,
+    read: &ReadCache<'_>,
+) -> Result<ReviewOutcome, BadReview> {
     let bad =
         |field: &'static str| move |source| BadReview::BadObject { field, kind: kind.kind.clone(), source };
-    let new = ReviewedObject::read(raw).map_err(bad("object"))?;
+    let new = ReviewedObject::read(raw, budget).map_err(bad("object"))?;
     if new.metadata.is_deleting() || is_opted_out(&new.metadata.labels) {
         return Ok(ReviewOutcome::default());
     }
-    let old = raw_old.map(ReviewedObject::read).transpose().map_err(bad("oldObject"))?;
+    let old = raw_old.map(|raw| ReviewedObject::read(raw, budget)).transpose().map_err(bad("oldObject"))?;
     if let Some(old) = &old
         && (old.metadata.is_deleting() || old.spec.map(RawValue::get) == new.spec.map(RawValue::get))
     {
@@ -128,22 +208,22 @@ pub fn review(
     }
 
     let raw_specs = old.as_ref().map(|old| (old.spec, new.spec));
-    let mut new = new.decode(kind).map_err(bad("object"))?;
-    let old = old.map(|old| old.decode(kind)).transpose().map_err(bad("oldObject"))?;
+    let mut new = new.decode(kind, budget).map_err(bad("object"))?;
+    let old = old.map(|old| old.decode(kind, budget)).transpose().map_err(bad("oldObject"))?;
     if new.metadata.namespace.is_empty() {
         // The apiserver does the same.
         new.metadata.namespace = request.namespace.to_string();
     }
-    let validation = match cluster {
-        Some(cluster) => validate_with_live_data(policy, kind, old.as_ref(), &new, cluster),
-        None => validate(policy, kind, old.as_ref(), &new),
-    };
+    let mut validation = validate(policy, kind, old.as_ref(), &new);
+    let is_checked = validate_with_live_data(policy, kind, old.as_ref(), &new, read, &mut validation);
     // Most updates have no fault, so the comparison, which costs more, comes last.
-    if !validation.is_empty() && raw_specs.is_some_and(|(old, new)| semantic::equal(old, new)) {
+    let has_fault = !validation.is_empty() || !is_checked;
+    if has_fault && raw_specs.is_some_and(|(old, new)| semantic::equal(old, new, budget)) {
         return Ok(ReviewOutcome::default());
     }
-    let name = new.metadata.display_name().to_owned();
-    Ok(ReviewOutcome { group: kind.group.clone(), kind: kind.kind.clone(), name, validation })
+    let name = start_of(new.metadata.display_name());
+    let oversized = (!is_checked).then(|| oversized::choice(policy, kind));
+    Ok(ReviewOutcome { group: kind.group.clone(), kind: kind.kind.clone(), name, validation, oversized })
 }
 
 /// Decodes a DaemonSet of `kind` with all fields that [`validate`] checks.
@@ -151,7 +231,8 @@ pub fn review(
 /// # Errors
 /// Fails if the object does not have the shape of its kind; the apiserver answers 400 then, too.
 pub fn decode(kind: &GroupKind, raw: &str) -> Result<DaemonSet, serde_json::Error> {
-    ReviewedObject::read(raw)?.decode(kind)
+    let budget = DecodeBudget::default();
+    ReviewedObject::read(raw, &budget)?.decode(kind, &budget)
 }
 
 /// An object whose spec is not decoded yet.
@@ -164,7 +245,7 @@ struct ReviewedObject<'a> {
 }
 
 impl<'a> ReviewedObject<'a> {
-    fn read(raw: &'a str) -> Result<Self, serde_json::Error> {
+    fn read(raw: &'a str, budget: &DecodeBudget<'_>) -> Result<Self, serde_json::Error> {
         #[derive(Deserialize)]
         #[serde(rename_all = "camelCase")]
         struct Envelope<'a> {
@@ -188,8 +269,8 @@ impl<'a> ReviewedObject<'a> {
             return Err(serde_json::Error::custom("expected an object"));
         }
         let envelope: Envelope<'a> = serde_json::from_str(raw)?;
-        let metadata: Metadata = part("metadata", envelope.metadata)?;
-        let managed: Managed = part("metadata", envelope.metadata)?;
+        let metadata: Metadata = part("metadata", envelope.metadata, budget)?;
+        let managed: Managed = part("metadata", envelope.metadata, budget)?;
         Ok(Self {
             api_version: envelope.api_version.unwrap_or_default(),
             kind: envelope.kind.unwrap_or_default(),
@@ -199,15 +280,15 @@ impl<'a> ReviewedObject<'a> {
         })
     }
 
-    fn decode(self, kind: &GroupKind) -> Result<DaemonSet, serde_json::Error> {
+    fn decode(self, kind: &GroupKind, budget: &DecodeBudget<'_>) -> Result<DaemonSet, serde_json::Error> {
         let daemon_set = DaemonSet {
             api_version: self.api_version.into_owned(),
             kind: self.kind.into_owned(),
             metadata: self.metadata,
-            spec: part("spec", self.spec)?,
+            spec: part("spec", self.spec, budget)?,
             validated_only: ValidatedOnly {
                 managed_fields: self.managed_fields,
-                affinity_selectors: affinity_selectors(self.spec)?,
+                affinity_selectors: affinity_selectors(self.spec, budget)?,
             },
         };
         if kind.is_builtin() {
@@ -233,15 +314,20 @@ fn check_shape(daemon_set: &DaemonSet) -> Result<(), serde_json::Error> {
 fn part<T: Default + for<'de> Deserialize<'de>>(
     name: &str,
     raw: Option<&RawValue>,
+    budget: &DecodeBudget<'_>,
 ) -> Result<T, serde_json::Error> {
     let Some(raw) = raw else { return Ok(T::default()) };
-    object_or_default(&mut serde_json::Deserializer::from_str(raw.get()))
+    budget
+        .decode_object(raw.get())
         .map_err(|error| serde_json::Error::custom(format_args!("{name}: {error}")))
 }
 
 /// Returns the selectors in the template's affinity and anti-affinity to pods. The types of [`crate::api::pod`] leave them out,
 /// because pods are decoded far more often than DaemonSets.
-fn affinity_selectors(spec: Option<&RawValue>) -> Result<Vec<LabelSelector>, serde_json::Error> {
+fn affinity_selectors(
+    spec: Option<&RawValue>,
+    budget: &DecodeBudget<'_>,
+) -> Result<Vec<LabelSelector>, serde_json::Error> {
     #[derive(Default, Deserialize)]
     #[serde(default)]
     struct AffinitySpec {
@@ -293,7 +379,7 @@ fn affinity_selectors(spec: Option<&RawValue>) -> Result<Vec<LabelSelector>, ser
         return Ok(Vec::new());
     }
     let PodAffinities { pod_affinity, pod_anti_affinity } =
-        part::<AffinitySpec>("spec", spec)?.template.spec.affinity;
+        part::<AffinitySpec>("spec", spec, budget)?.template.spec.affinity;
     let terms = [pod_affinity, pod_anti_affinity].into_iter().flat_map(|terms| {
         terms.required.into_iter().chain(terms.preferred.into_iter().map(|term| term.pod_affinity_term))
     });
