@@ -25,6 +25,7 @@
 //! ```
 
 pub mod live_rules;
+mod outcome;
 mod oversized;
 mod review;
 pub mod rule;
@@ -32,8 +33,9 @@ pub mod rules;
 mod semantic;
 mod upstream;
 
+pub use outcome::ReviewOutcome;
 pub use oversized::review_unread;
-pub use review::{ReviewOutcome, decode, review, review_within};
+pub use review::{decode, review, review_within};
 
 use std::collections::HashSet;
 

@@ -5,7 +5,6 @@
 //! objects: an object of 40 KB can have 2,000 faults, each of which shows 40 KB.
 
 use std::fmt;
-use std::io;
 use std::ops::Deref;
 
 use serde::Serialize;
@@ -278,36 +277,11 @@ pub fn is_printable(char: char) -> bool {
     text.escape_debug().nth(1) == Some(char)
 }
 
-/// A writer that takes the first bytes of a value, and ends its serialization when it has them.
-struct StartWriter(Vec<u8>);
-
-impl io::Write for StartWriter {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let room = SHOWN - self.0.len();
-        self.0.extend_from_slice(&bytes[..bytes.len().min(room)]);
-        if bytes.len() > room { Err(io::ErrorKind::WriteZero.into()) } else { Ok(bytes.len()) }
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
 /// Returns the start of JSON as Go writes it, with the characters escaped that have a meaning in HTML.
 fn json(value: &impl Serialize) -> String {
-    let mut start = StartWriter(Vec::new());
-    let written = serde_json::to_writer(&mut start, value);
-    let mut text = String::from_utf8_lossy(&start.0).into_owned();
-    match written {
-        Ok(()) => {}
-        Err(error) if error.is_io() => {
-            // A character may have been cut.
-            text.truncate(text.trim_end_matches(char::REPLACEMENT_CHARACTER).len());
-            text.push('…');
-        }
-        // Only a map whose keys are not strings or a Serialize implementation of one's own can fail; the values here have neither.
-        Err(_) => return "null".to_owned(),
-    }
+    // Only a map whose keys are not strings or a Serialize implementation of one's own can fail; the values here have neither.
+    let text = serde_json::to_string(value).unwrap_or_else(|_| "null".to_owned());
+    let text = shortened(text);
     if !text.contains(['<', '>', '&', '\u{2028}', '\u{2029}']) {
         return text;
     }

@@ -266,7 +266,7 @@ async fn objects_near_the_apiservers_limit_are_checked() {
         r#","annotations":{{"kubectl.kubernetes.io/last-applied-configuration":"{last_applied}"}},"managedFields":[{managed}]"#
     );
     let environment = vec![r#"{"name":"NAME","value":"value"}"#; 20].join(",");
-    let containers: Vec<String> = (0..2_000)
+    let containers: Vec<String> = (0..2_500)
         .map(|number| format!(r#"{{"name":"c{number}","image":"registry.example/agent:1","env":[{environment}],"resources":{{"requests":{{"cpu":"1m","memory":"1Mi"}},"limits":{{"memory":"1Mi"}}}},"ports":[{{"name":"metrics","containerPort":9100}}]}}"#))
         .collect();
     let object = daemon_set(&metadata, &format!(r#","containers":[{}]"#, containers.join(",")));
@@ -280,8 +280,8 @@ async fn objects_near_the_apiservers_limit_are_checked() {
         1,
     );
     let (_, answer) = post("/validate", review("UPDATE", DAEMON_SET, &changed, &object)).await;
-    let message = answer["response"]["status"]["message"].as_str().unwrap_or_default();
-    assert!(message.contains("node-name-in-template"), "{answer}");
+    let warning = answer["response"]["warnings"][0].as_str().unwrap_or_default();
+    assert!(warning.contains("node-name-in-template"), "{answer}");
 }
 
 #[tokio::test]
@@ -300,7 +300,7 @@ async fn the_texts_of_faults_are_bounded() {
         body.len(),
         answer.to_string().len()
     );
-    assert!(status["message"].as_str().unwrap().ends_with("], and more"), "{status}");
+    assert!(status["message"].as_str().unwrap().ends_with(", and more"));
     let labels: String = (0..50_000).map(|number| format!(r#""!{number}":"!","#)).collect();
     let body =
         review("CREATE", DAEMON_SET, &daemon_set(&format!(r#","labels":{{{labels}"a":"b"}}"#), ""), "null");

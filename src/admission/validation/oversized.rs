@@ -4,7 +4,7 @@
 //! whoever pads an object could get around every rule, and the operator chooses what happens to it (`admission.oversized`).
 
 use super::live_rules::LIVE_RULES;
-use super::review::ReviewOutcome;
+use super::outcome::ReviewOutcome;
 use super::rules::RULES;
 use super::{Validation, level_of};
 use crate::admission::review_head::ReviewHead;

@@ -1,7 +1,6 @@
-//! The review of one request to `/validate`: from the AdmissionRequest to the Status and the warnings.
+//! The review of one request to `/validate`: from the AdmissionRequest to the [`ReviewOutcome`].
 
 use std::borrow::Cow;
-use std::collections::HashSet;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use serde::Deserialize;
@@ -9,121 +8,18 @@ use serde::de::Error as _;
 use serde_json::value::RawValue;
 
 use super::live_rules::ReadCache;
-use super::{RuleFault, Validation, oversized, semantic, validate, validate_with_live_data};
+use super::outcome::ReviewOutcome;
+use super::{oversized, semantic, validate, validate_with_live_data};
 use crate::admission::review_head::ObjectHead;
-use crate::api::admission_v1::response::{Status, StatusCause, StatusDetails};
 use crate::api::admission_v1::{AdmissionRequest, BadReview};
 use crate::api::daemonset::{DaemonSet, ManagedFieldsEntry, ValidatedOnly};
 use crate::api::decode_budget::DecodeBudget;
-use crate::api::field::{Error, ErrorKind, quote, start_of};
+use crate::api::field::start_of;
 use crate::api::meta::{GroupKind, Metadata, object_or_default, or_default};
 use crate::cache::Cache;
 use crate::daemonset::daemon_pod::GENERATION_ANNOTATION;
+use crate::policy::Policy;
 use crate::policy::opt_out::is_opted_out;
-use crate::policy::{Oversized, Policy};
-
-/// The length to which the apiserver cuts warnings that are long in total (staging/src/k8s.io/apiserver/pkg/endpoints/filters/warning.go).
-const WARNING_MAX_CHARS: usize = 256;
-/// The most warnings: the apiserver shows 4,096 characters of warnings in full, and more than these only cut.
-const MAX_WARNINGS: usize = 50;
-/// The most causes of a refusal, as many as one list of errors has.
-const MAX_CAUSES: usize = 200;
-/// The fault of an object that is not checked.
-const TOO_LARGE: &str = "it is too large to be checked";
-
-/// The outcome of a review.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct ReviewOutcome {
-    /// The DaemonSet's API group. Empty, like `kind` and `name`, if the request was allowed without validation.
-    pub group: String,
-    /// The DaemonSet's kind.
-    pub kind: String,
-    /// The DaemonSet's name or generateName.
-    pub name: String,
-    /// The DaemonSet's faults.
-    pub validation: Validation,
-    /// The operator's choice, if the DaemonSet was not checked in full because it is too large.
-    pub oversized: Option<Oversized>,
-}
-
-impl ReviewOutcome {
-    /// Returns true if the request is allowed.
-    pub fn is_allowed(&self) -> bool {
-        self.validation.errors.is_empty()
-            && self.validation.denials.is_empty()
-            && self.oversized != Some(Oversized::Deny)
-    }
-
-    /// Returns the Status of a refusal, with a cause for every fault: code 422 if Kubernetes refuses the object too, 403 if only the
-    /// policy does. `None` if the request is allowed.
-    pub fn status(&self) -> Option<Status> {
-        let Validation { errors, denials, .. } = &self.validation;
-        if !errors.is_empty() {
-            let causes = errors.iter().map(|error| cause(error, error.body()));
-            let faults = errors.iter().map(ToString::to_string);
-            let more = if errors.is_full() { ", and more" } else { "" };
-            let message = format!("{} is invalid: {}{more}", self.object(), aggregate(faults));
-            return Some(self.failure(422, "Invalid", message, causes.collect()));
-        }
-        if denials.is_empty() {
-            return self
-                .oversized
-                .filter(|choice| *choice == Oversized::Deny)
-                .map(|_| self.denial_for_size());
-        }
-        let causes = denials
-            .iter()
-            .take(MAX_CAUSES)
-            .map(|RuleFault { rule, error }| cause(error, format!("{} ({rule})", error.body())));
-        let faults = denials.iter().take(MAX_CAUSES).map(|fault| format!("{} ({})", fault.error, fault.rule));
-        let mut rules: Vec<String> =
-            denials.iter().map(|fault| format!("admission.rules.{}", fault.rule)).collect();
-        rules.dedup();
-        let message = format!(
-            "{} is forbidden by policy: {}; change the object, or set {} to Warn or Off in the configuration of daemonset-warden",
-            self.object(),
-            aggregate(faults),
-            rules.join(" and "),
-        );
-        Some(self.failure(403, "Forbidden", message, causes.collect()))
-    }
-
-    fn denial_for_size(&self) -> Status {
-        let cause = StatusCause {
-            reason: ErrorKind::TooLong.reason(),
-            message: TOO_LARGE.to_owned(),
-            field: "spec".to_owned(),
-        };
-        let message = format!(
-            "{} is forbidden by policy: {TOO_LARGE}; make it smaller, or set admission.oversized to Allow in the configuration of daemonset-warden",
-            self.object(),
-        );
-        self.failure(403, "Forbidden", message, vec![cause])
-    }
-
-    fn failure(&self, code: u16, reason: &'static str, message: String, causes: Vec<StatusCause>) -> Status {
-        let Self { group, kind, name, .. } = self;
-        let details = StatusDetails { name: name.clone(), group: group.clone(), kind: kind.clone(), causes };
-        Status { status: "Failure", message, reason, details, code }
-    }
-
-    /// Returns the warnings, fit for an HTTP header. If Kubernetes refuses the object, the policy's denials are among them.
-    pub fn warnings(&self) -> Vec<String> {
-        let Validation { errors, denials, warnings } = &self.validation;
-        let denials = if errors.is_empty() { &[] } else { denials.as_slice() };
-        let is_unchecked = self.oversized == Some(Oversized::Allow);
-        let unchecked =
-            is_unchecked.then(|| format!("daemonset-warden has not checked this {}: {TOO_LARGE}", self.kind));
-        let faults = denials.iter().chain(warnings).map(warning);
-        unchecked.into_iter().chain(faults).take(MAX_WARNINGS).collect()
-    }
-
-    /// Returns the object as messages name it: `DaemonSet.apps "name"`.
-    fn object(&self) -> String {
-        let dot = if self.group.is_empty() { "" } else { "." };
-        format!("{}{dot}{} {}", self.kind, self.group, quote(&self.name))
-    }
-}
 
 /// Reviews a request to create or update a DaemonSet, however large.
 ///
@@ -384,32 +280,6 @@ fn affinity_selectors(
         terms.required.into_iter().chain(terms.preferred.into_iter().map(|term| term.pod_affinity_term))
     });
     Ok(terms.flat_map(|term| [term.label_selector, term.namespace_selector]).flatten().collect())
-}
-
-/// Returns the only text, or the distinct texts in brackets (staging/src/k8s.io/apimachinery/pkg/util/errors/errors.go).
-fn aggregate(texts: impl Iterator<Item = String>) -> String {
-    let mut seen = HashSet::new();
-    let different: Vec<String> = texts.filter(|text| seen.insert(text.clone())).collect();
-    match different.as_slice() {
-        [one] => one.clone(),
-        many => format!("[{}]", many.join(", ")),
-    }
-}
-
-fn cause(error: &Error, message: String) -> StatusCause {
-    StatusCause { reason: error.kind.reason(), message, field: error.field.to_string() }
-}
-
-fn warning(fault: &RuleFault) -> String {
-    let end = format!(" ({})", fault.rule);
-    // The apiserver drops a warning with a control character in it.
-    let visible = |char: char| if char.is_control() { ' ' } else { char };
-    let mut text: String = fault.error.to_string().chars().map(visible).collect();
-    let room = WARNING_MAX_CHARS - end.len();
-    if text.chars().count() > room {
-        text = text.chars().take(room - 1).chain(['…']).collect();
-    }
-    text + &end
 }
 
 #[cfg(test)]

@@ -53,6 +53,7 @@ fn server(nodes: usize) -> AppState {
             ]}},
         },
     })));
+    view.cache.apply_namespace(object(json!({"metadata": {"name": "default"}})));
     let watch = Arc::new(WatchStatus::new(WatchedResource::Nodes, true));
     watch.mark_listed();
     let metrics = Arc::new(Metrics::default());
