@@ -111,10 +111,7 @@ fn validate_with_live_data(
     };
     // The faults of the stored DaemonSet matter only at level Deny, which is no live-data rule's default. One that is too large
     // stays changeable: every fault of the new one counts as stored.
-    let old = match old.filter(|_| denies).map(|old| LiveData::read(read, &kind.group, old)).transpose() {
-        Ok(old) => Some(old),
-        Err(_) => None,
-    };
+    let old = old.filter(|_| denies).map(|old| LiveData::read(read, &kind.group, old)).transpose().ok();
     for rule in LIVE_RULES {
         match &old {
             Some(old) => apply_rule(rule, rule.check, policy, old.as_ref(), &data, validation),
