@@ -7,7 +7,8 @@ use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use daemonset_warden::api::decode_budget::DecodeBudget;
-use daemonset_warden::api::extender_v1::{EchoedBody, ExtenderArgs};
+use daemonset_warden::api::extender_v1::ExtenderArgs;
+use daemonset_warden::api::extender_v1::verdicts::EchoedBody;
 use daemonset_warden::policy::Policy;
 use daemonset_warden::reservation::filter;
 use daemonset_warden::reservation::filter_reason::FilterReason;

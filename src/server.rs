@@ -99,6 +99,17 @@ enum RouteKind {
     Scheduler,
 }
 
+impl RouteKind {
+    /// Returns true if the handling of a body of this length would keep the other connections of its thread waiting.
+    fn is_long(self, length: usize) -> bool {
+        let long = match self {
+            Self::Admission => LONG_REVIEW,
+            Self::Scheduler => LONG,
+        };
+        length >= long
+    }
+}
+
 impl ServerState {
     /// Returns the limits of the body of a request.
     fn body_limits(&self, kind: RouteKind) -> BodyLimits<'_> {
@@ -111,14 +122,16 @@ impl ServerState {
         BodyLimits { size, free, budget, time, keeps_start: kind == RouteKind::Admission }
     }
 
-    /// Calls `work` with the budget of what `body` becomes when it is decoded.
+    /// Calls `work` with the budget of what `body` becomes when it is decoded. The first bytes are free for bodies that are worked on by the
+    /// threads of connections, which are as many as there are cores. There may be hundreds of long ones.
     fn with_decode_budget<T>(
         &self,
         body: &BufferedBody,
         kind: RouteKind,
         work: impl FnOnce(&DecodeBudget<'_>) -> T,
     ) -> T {
-        let Limits { free_decoded: free, admission_decoded, scheduler_decoded, .. } = self.limits;
+        let Limits { free_decoded, admission_decoded, scheduler_decoded, .. } = self.limits;
+        let free = if kind.is_long(body.len()) { 0 } else { free_decoded };
         let limit = match kind {
             RouteKind::Admission => admission_decoded,
             RouteKind::Scheduler => scheduler_decoded,
@@ -182,13 +195,7 @@ async fn handle(
     answer_start: impl FnOnce(&AppState, &[u8]) -> Option<Response>,
 ) -> Response {
     match http::body::read(request, state.body_limits(kind), &state.metrics).await {
-        Ok(body) => {
-            let long = match kind {
-                RouteKind::Admission => LONG_REVIEW,
-                RouteKind::Scheduler => LONG,
-            };
-            http::workers::work(body.len() >= long, move || answer(&state, body)).await
-        }
+        Ok(body) => http::workers::work(kind.is_long(body.len()), move || answer(&state, body)).await,
         Err(UnreadBody { response, start }) => {
             let by_start = if start.is_empty() { None } else { answer_start(&state, &start) };
             by_start.unwrap_or_else(|| response.into_response())

@@ -6,7 +6,7 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 
-use super::http::body::BufferedBody;
+use super::http::body::{BufferedBody, LARGE_START};
 use super::http::response::{self, ErrorResponse};
 use super::{AppState, RouteKind, handle};
 use crate::admission::default_priority::{self, CandidatePod};
@@ -138,16 +138,24 @@ fn respond_to_body(
     ) -> Result<ReviewResult, BadReview>,
 ) -> Response {
     let begin = Instant::now();
+    let mut is_starved = false;
     let parsed = admission_v1::parse(&body);
     let operation =
         parsed.as_ref().map_or(Operation::Other, |review| Operation::from_review(&review.operation));
     let reviewed = parsed.and_then(|review| {
-        let reviewed = state
-            .with_decode_budget(&body, RouteKind::Admission, |budget| review_object(state, &review, budget));
+        let reviewed = state.with_decode_budget(&body, RouteKind::Admission, |budget| {
+            let result = review_object(state, &review, budget);
+            is_starved = webhook == Webhook::Validate && (1..LARGE_START).contains(&budget.starved());
+            result
+        });
         let result = reviewed?;
         let response = encode(&review, &result);
         Ok((review, result, response))
     });
+    // As for a body that there is no memory for: a usual object must not count as too large because others take the memory.
+    if is_starved {
+        return ErrorResponse::overloaded("too many large bodies at once").into_response();
+    }
     match reviewed {
         Ok((review, result, response)) => {
             record(state, webhook, &review, &result, begin);

@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 use super::budget::{BodyBudget, BodyPermit};
 use super::connection_state::ConnectionState;
 use super::response::{self, ErrorResponse};
-use crate::api::extender_v1::EchoedBody;
+use crate::api::extender_v1::verdicts::EchoedBody;
 use crate::telemetry::metrics::{Metrics, ShedReason};
 
 /// From this length on a body has a mapping of its own: it grows without being copied, and goes back to the kernel whole. On the
@@ -47,8 +47,9 @@ pub(crate) struct UnreadBody {
     pub(crate) start: Vec<u8>,
 }
 
-/// From this length on, in bytes, a body that is not read is answered by its start. No DaemonSet is so large, and no daemon pod: a
-/// smaller body of a good client can be refused because others take the memory, and then it must not count as too large.
+/// From this length on, in bytes, a body that is not read is answered by its start, and so is one that becomes so much. No DaemonSet is so
+/// large, and no daemon pod: a smaller body of a good client can be refused because others take the memory, and then it must not count
+/// as too large.
 pub(crate) const LARGE_START: usize = 1024 * 1024;
 
 /// A whole body in memory, with its share of the budget.

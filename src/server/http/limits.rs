@@ -20,7 +20,7 @@ pub struct Limits {
     pub admission_memory: usize,
     /// The bytes that all bodies of `/scheduler/*`, and their responses, may hold together beyond the free ones.
     pub scheduler_memory: usize,
-    /// The bytes that the decoded form of a body may take without being counted.
+    /// The bytes that the decoded form of a body may take without being counted, unless the body is long.
     pub free_decoded: usize,
     /// The bytes that the decoded form of a body of `/validate` or `/mutate` may take. Those beyond the free ones are taken from
     /// [`Self::admission_memory`] too.
@@ -71,8 +71,7 @@ impl Default for Limits {
             admission_memory: 32 * MIB,
             // One of the largest, or seven of 1,000 full Nodes: a scheduler calls for one pod at a time.
             scheduler_memory: 72 * MIB,
-            // A DaemonSet of a hundred containers takes 200 KB. Not counted as `free_body` is not: bodies are decoded by as many
-            // threads as there are cores, the large ones aside, of which the text is counted.
+            // A DaemonSet of a hundred containers takes 200 KB. It is so much for each core: other threads work on long bodies.
             free_decoded: MIB,
             // A DaemonSet and its old one of 3,000 containers each, and three times what is left of the budget beside the largest body.
             admission_decoded: 24 * MIB,
