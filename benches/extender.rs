@@ -6,7 +6,9 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use daemonset_warden::api::extender_v1::{EchoedBody, ExtenderArgs};
+use daemonset_warden::api::decode_budget::DecodeBudget;
+use daemonset_warden::api::extender_v1::ExtenderArgs;
+use daemonset_warden::api::extender_v1::verdicts::EchoedBody;
 use daemonset_warden::policy::Policy;
 use daemonset_warden::reservation::filter;
 use daemonset_warden::reservation::filter_reason::FilterReason;
@@ -47,8 +49,8 @@ fn nodes(criterion: &mut Criterion) {
 fn filter(body: &[u8]) -> EchoedBody {
     let args = ExtenderArgs::parse(body).unwrap();
     let policy = Policy::default();
-    let judge = TargetNodeFilter::new(&policy, &args.pod);
-    filter::answer(&args, |name, node| judge.as_ref().and_then(|judge| judge.refuse(name, node))).body
+    let mut target = TargetNodeFilter::read(&policy, &args, &DecodeBudget::default());
+    filter::answer(&args, |name, _| target.as_mut()?.refuse(name)).body
 }
 
 fn node_name(index: usize) -> String {

@@ -140,6 +140,11 @@ impl Cache {
         self.nodes.capacity()
     }
 
+    /// Returns a number above every pod's id.
+    pub(crate) fn pod_capacity(&self) -> usize {
+        self.pods.capacity()
+    }
+
     /// Returns the pods, ended ones too.
     pub fn pods(&self) -> impl Iterator<Item = (PodId, &PodInfo)> {
         self.pods.iter()

@@ -38,6 +38,17 @@ pub struct AdmissionPolicy {
     pub default_priority_class_name: String,
     /// Namespaces where no tolerations are injected; `None` for nowhere.
     pub skip_tolerations: Option<LabelSelector>,
+    /// The answer for a DaemonSet that is too large to be checked.
+    pub oversized: Oversized,
+}
+
+/// The answer for an object that is too large to be checked, where a rule could refuse it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Oversized {
+    /// The webhook refuses the object: no rule is bypassed by padding.
+    Deny,
+    /// The webhook allows the object, with a warning that it has not been checked.
+    Allow,
 }
 
 /// The consequence of breaking a policy rule.
@@ -122,6 +133,8 @@ impl Default for AdmissionPolicy {
             scheduler_name: "default-scheduler".into(),
             default_priority_class_name: String::new(),
             skip_tolerations: None,
+            // A hundred times the largest DaemonSet that is known: whoever writes such a one tries to get around a rule.
+            oversized: Oversized::Deny,
         }
     }
 }

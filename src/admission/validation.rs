@@ -25,20 +25,25 @@
 //! ```
 
 pub mod live_rules;
+mod outcome;
+mod oversized;
 mod review;
 pub mod rule;
 pub mod rules;
 mod semantic;
 mod upstream;
 
-pub use review::{ReviewOutcome, decode, review};
+pub use outcome::ReviewOutcome;
+pub use oversized::review_unread;
+pub use review::{decode, review, review_within};
 
-use self::live_rules::LiveData;
+use std::collections::HashSet;
+
+use self::live_rules::{LIVE_RULES, LiveData, ReadCache, Unread};
 use self::rule::Rule;
 use crate::api::daemonset::DaemonSet;
-use crate::api::field::{Error, ErrorList};
+use crate::api::field::{Error, ErrorKind, ErrorList};
 use crate::api::meta::GroupKind;
-use crate::cache::Cache;
 use crate::policy::{Level, Policy};
 
 /// The faults of a DaemonSet.
@@ -83,24 +88,41 @@ pub fn validate(policy: &Policy, kind: &GroupKind, old: Option<&DaemonSet>, new:
     validation
 }
 
-/// Returns the faults that [`validate`] finds, and those of the live-data rules. `cluster` must be fresh.
-pub fn validate_with_live_data(
+/// Adds the faults of the live-data rules to `validation`: none while the cache is not fresh. Calls `read` for a few nodes at a time.
+///
+/// Returns false if a rule of level Deny could not be checked, because the DaemonSet is too large.
+fn validate_with_live_data(
     policy: &Policy,
     kind: &GroupKind,
     old: Option<&DaemonSet>,
     new: &DaemonSet,
-    cluster: &Cache,
-) -> Validation {
-    let mut validation = validate(policy, kind, old, new);
-    if kind.is_builtin() {
-        let data = LiveData::new(cluster, &kind.group, new);
-        // The faults of the stored DaemonSet matter only at level Deny, which is no live-data rule's default.
-        let old_data = old.map(|old| LiveData::new(cluster, &kind.group, old));
-        for rule in live_rules::LIVE_RULES {
-            apply_rule(rule, rule.check, policy, old_data.as_ref(), &data, &mut validation);
+    read: &ReadCache<'_>,
+    validation: &mut Validation,
+) -> bool {
+    let level = |rule: &Rule<_>| level_of(policy, rule);
+    if !kind.is_builtin() || LIVE_RULES.iter().all(|rule| level(rule) == Level::Off) {
+        return true;
+    }
+    let denies = LIVE_RULES.iter().any(|rule| level(rule) == Level::Deny);
+    let data = match LiveData::read(read, &kind.group, new) {
+        Ok(data) => data,
+        Err(Unread::Stale) => return true,
+        Err(Unread::TooLarge) => return !denies,
+    };
+    // The faults of the stored DaemonSet matter only at level Deny, which is no live-data rule's default. One that is too large
+    // stays changeable: every fault of the new one counts as stored.
+    let old = old.filter(|_| denies).map(|old| LiveData::read(read, &kind.group, old)).transpose().ok();
+    for rule in LIVE_RULES {
+        match &old {
+            Some(old) => apply_rule(rule, rule.check, policy, old.as_ref(), &data, validation),
+            None => apply_rule(rule, rule.check, policy, Some(&data), &data, validation),
         }
     }
-    validation
+    true
+}
+
+fn level_of<Check>(policy: &Policy, rule: &Rule<Check>) -> Level {
+    policy.admission.rules.get(rule.id).copied().unwrap_or(rule.default_level)
 }
 
 /// Runs a rule and adds its faults to `validation`, as denials or warnings according to the rule's level.
@@ -112,7 +134,7 @@ fn apply_rule<Check, Subject>(
     new: &Subject,
     validation: &mut Validation,
 ) {
-    let level = policy.admission.rules.get(rule.id).copied().unwrap_or(rule.default_level);
+    let level = level_of(policy, rule);
     if level == Level::Off {
         return;
     }
@@ -122,13 +144,10 @@ fn apply_rule<Check, Subject>(
     }
     // An object that was stored with the fault must stay changeable. Indices move as lists grow, so faults are compared by text.
     let known = old.filter(|_| level == Level::Deny).map(check).unwrap_or_default();
+    let known: HashSet<(ErrorKind, String)> = known.iter().map(|error| (error.kind, error.body())).collect();
     for error in errors {
-        let is_known = known.iter().any(|known| known.kind == error.kind && known.body() == error.body());
+        let is_denied = level == Level::Deny && !known.contains(&(error.kind, error.body()));
         let fault = RuleFault { rule: rule.id, error };
-        if level == Level::Deny && !is_known {
-            validation.denials.push(fault)
-        } else {
-            validation.warnings.push(fault)
-        }
+        if is_denied { validation.denials.push(fault) } else { validation.warnings.push(fault) }
     }
 }

@@ -11,7 +11,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::de::SliceRead;
 use serde_json::value::RawValue;
 
-use crate::api::meta::{GroupKind, NamedObject, object, object_or_default, parse_object, text};
+use crate::api::meta::{GroupKind, object, object_or_default, parse_object, text};
 
 /// The only version that is reviewed; the webhook configurations ask for it.
 pub const API_VERSION: &str = "admission.k8s.io/v1";
@@ -63,6 +63,21 @@ pub struct AdmissionRequest<'a> {
     pub old_object: Option<&'a str>,
 }
 
+/// An object that the apiserver will name, reduced to the prefix of its name.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct UnnamedObject<'a> {
+    #[serde(borrow, deserialize_with = "object_or_default")]
+    metadata: UnnamedMetadata<'a>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct UnnamedMetadata<'a> {
+    #[serde(borrow, deserialize_with = "text")]
+    generate_name: Cow<'a, str>,
+}
+
 /// A kind with its group and version.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -93,8 +108,8 @@ impl AdmissionRequest<'_> {
         if !self.name.is_empty() {
             return Cow::Borrowed(&self.name);
         }
-        let named = self.object.and_then(|object| serde_json::from_str::<NamedObject>(object).ok());
-        Cow::Owned(named.unwrap_or_default().metadata.generate_name)
+        let unnamed = self.object.and_then(|object| serde_json::from_str::<UnnamedObject<'_>>(object).ok());
+        unnamed.unwrap_or_default().metadata.generate_name
     }
 
     /// Returns true if the request is about a pod itself, not one of its subresources.

@@ -9,7 +9,7 @@ use std::fmt;
 use std::marker::PhantomData;
 
 use serde::de::value::MapAccessDeserializer;
-use serde::de::{Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{Error, IgnoredAny, MapAccess, SeqAccess, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::de::Read;
 
@@ -200,6 +200,10 @@ pub fn object<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result
         }
         fn visit_unit<E>(self) -> Result<Self::Value, E> {
             Ok(None)
+        }
+        // serde would repeat the string, however long.
+        fn visit_str<E: Error>(self, _: &str) -> Result<Self::Value, E> {
+            Err(E::invalid_type(Unexpected::Other("string"), &self))
         }
         fn visit_map<A: MapAccess<'de>>(self, from: A) -> Result<Self::Value, A::Error> {
             T::deserialize(MapAccessDeserializer::new(from)).map(Some)

@@ -8,7 +8,7 @@ use super::change::Change;
 use super::daemonset_info::{AdmissionObstacle, DaemonSetInfo, PodDemand};
 use super::{Cache, DaemonSetId, PodId};
 use crate::api::daemonset::DaemonSet;
-use crate::scheduling::host_ports::host_ports;
+use crate::scheduling::host_ports::kept_host_ports;
 use crate::scheduling::quota::{CountedPod, leaves_room_for};
 use crate::scheduling::resources::{default_pod_spec, template_requests};
 
@@ -203,7 +203,7 @@ impl Cache {
         default_pod_spec(&mut spec, &defaults, overhead);
         PodDemand {
             requests: template_requests(&spec),
-            host_ports: host_ports(&spec),
+            host_ports: kept_host_ports(&spec),
             // Admission computes it from the class, and refuses a pod that states another one.
             priority: match spec.priority {
                 Some(stated) if !self.knows_priority_classes() => stated,

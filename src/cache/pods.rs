@@ -12,7 +12,7 @@ use crate::api::daemonset::MAX_ELEMENTS;
 use crate::api::pod::{Pod, PodSpec};
 use crate::daemonset::daemon_pod::{GENERATION_LABEL, daemon_set_reference, target_node_name};
 use crate::policy::opt_out::is_opted_out;
-use crate::scheduling::host_ports::host_ports;
+use crate::scheduling::host_ports::kept_host_ports;
 use crate::scheduling::obstacle::obstacle;
 use crate::scheduling::resources::{Resources, pod_requests};
 
@@ -112,14 +112,8 @@ impl Cache {
         self.pod_ids.keys().cloned().collect()
     }
 
-    /// Returns the node that a pod is for, if its DaemonSet is verified: it exists with the UID that the pod names, in the pod's namespace,
-    /// and its selector matches the pod.
-    pub fn verified_target<'p>(&self, pod: &'p Pod) -> Option<&'p str> {
-        self.verified_daemon_set(pod)?;
-        target_node_name(&pod.spec)
-    }
-
-    /// Returns the verified DaemonSet of a pod.
+    /// Returns the DaemonSet of a pod, if it is verified: it exists with the UID that the pod names, in the pod's namespace, and its
+    /// selector matches the pod.
     pub(crate) fn verified_daemon_set(&self, pod: &Pod) -> Option<DaemonSetId> {
         let owner = daemon_set_reference(&self.policy.daemon_set_kinds, &pod.metadata)?;
         let (id, info) = self.daemon_set(&owner.uid)?;
@@ -176,7 +170,7 @@ impl Cache {
             nominated,
             priority: pod.priority(),
             requests: pod_requests(pod),
-            host_ports: host_ports(spec),
+            host_ports: kept_host_ports(spec),
             phase,
             is_terminating: pod.metadata.is_deleting(),
             is_ready: pod.has_condition("Ready"),

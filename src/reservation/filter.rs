@@ -13,11 +13,13 @@ use enum_map::EnumMap;
 use super::Reservation;
 use super::assumed::AllowedPod;
 use super::filter_reason::FilterReason;
-use super::incoming_pod::{IncomingPod, PodClass};
+use super::incoming_pod::{IncomingDemand, IncomingPod, PodClass};
 use super::node_reservation::NodeFreshness;
 use super::node_set::NodeSet;
 use super::target_node_filter::TargetNodeFilter;
-use crate::api::extender_v1::{EchoedBody, ExtenderArgs, FullNode};
+use crate::api::decode_budget::DecodeBudget;
+use crate::api::extender_v1::verdicts::{EchoedBody, Verdicts};
+use crate::api::extender_v1::{ExtenderArgs, FullNode};
 use crate::api::pod::Pod;
 use crate::cache::daemonset_info::DaemonSetInfo;
 use crate::cache::pod_info::PodInfo;
@@ -43,15 +45,22 @@ pub struct FilterResult {
 pub struct FilterStats {
     /// The number of nodes that would have been refused, in Audit mode.
     pub would_refuse: u64,
+    /// False if every node was allowed because the call names more nodes than there are.
+    pub is_judged: bool,
 }
 
-/// Returns the response in which `refuse` decides each node, and the refused nodes by reason; see [`ExtenderArgs::filter`].
+/// Returns the response in which `refuse` decides each node, and the refused nodes by reason; see [`ExtenderArgs::judge`].
 pub fn answer(
     args: &ExtenderArgs<'_>,
     refuse: impl FnMut(&str, Option<&FullNode<'_>>) -> Option<FilterReason>,
 ) -> FilterResult {
+    answer_verdicts(args, args.judge(refuse))
+}
+
+/// Returns the response for verdicts on the nodes of `args`.
+pub fn answer_verdicts(args: &ExtenderArgs<'_>, verdicts: Verdicts<FilterReason>) -> FilterResult {
     let mut refused = EnumMap::default();
-    let body = args.filter(refuse, |reason: FilterReason| {
+    let body = args.answer(verdicts, |reason: FilterReason| {
         refused[reason] += 1;
         reason.message()
     });
@@ -80,8 +89,7 @@ pub fn answer(
 /// # Ok::<(), daemonset_warden::api::extender_v1::BadArgs>(())
 /// ```
 pub fn filter_standalone(policy: &Policy, args: &ExtenderArgs<'_>) -> FilterResult {
-    let target = TargetNodeFilter::new(policy, &args.pod);
-    answer(args, |name, node| target.as_ref()?.refuse(name, node))
+    answer_verdicts(args, PreparedFilter::new(policy, args, &DecodeBudget::default()).judge_standalone())
 }
 
 /// Returns the response with a cache: room is reserved, and a pod whose DaemonSet does not exist or select it is an ordinary pod.
@@ -91,14 +99,58 @@ pub fn filter_with_cache(
     args: &ExtenderArgs<'_>,
     now: Instant,
 ) -> (FilterResult, FilterStats) {
-    let is_verified = cache.verified_target(&args.pod).is_some();
-    let target = is_verified.then(|| TargetNodeFilter::new(cache.policy(), &args.pod)).flatten();
-    let mut call = reservation.begin_filter(cache, &args.pod, now);
-    let result = answer(args, |name, node| {
-        let misplaced = target.as_ref().and_then(|target| target.refuse(name, node));
-        misplaced.or_else(|| call.refuse(name))
-    });
-    (result, call.finish())
+    let prepared = PreparedFilter::new(cache.policy(), args, &DecodeBudget::default());
+    let (verdicts, stats) = prepared.judge_with_cache(reservation, cache, now);
+    (answer_verdicts(args, verdicts), stats)
+}
+
+/// The nodes of a call beyond those that the cache has. A cache that is fresh lacks a second's new nodes at most, and a call that names
+/// more nodes names some of them often.
+const UNKNOWN_NODES: usize = 1_000;
+
+/// A filter call before the cache is locked. The lock is held for [`PreparedFilter::judge_with_cache`] only: neither for reading the pod
+/// nor for writing the response.
+#[derive(Debug)]
+pub struct PreparedFilter<'a> {
+    args: &'a ExtenderArgs<'a>,
+    target: Option<TargetNodeFilter<'a>>,
+    demand: IncomingDemand<'a>,
+}
+
+impl<'a> PreparedFilter<'a> {
+    /// Computes the facts about the pod and its target.
+    pub fn new(policy: &Policy, args: &'a ExtenderArgs<'a>, budget: &DecodeBudget<'_>) -> Self {
+        let target = TargetNodeFilter::read(policy, args, budget);
+        Self { args, target, demand: IncomingDemand::of(&args.pod) }
+    }
+
+    /// Returns the verdicts without a cache; see [`filter_standalone`].
+    pub fn judge_standalone(self) -> Verdicts<FilterReason> {
+        let Self { args, mut target, .. } = self;
+        args.judge(|name, _| target.as_mut()?.refuse(name))
+    }
+
+    /// Returns the verdicts with a cache; see [`filter_with_cache`]. A call that names more nodes than there are is not judged: each is
+    /// allowed, and nothing is assumed.
+    pub fn judge_with_cache(
+        self,
+        reservation: &mut Reservation,
+        cache: &Cache,
+        now: Instant,
+    ) -> (Verdicts<FilterReason>, FilterStats) {
+        let Self { args, target, demand } = self;
+        if args.node_count() > cache.node_capacity() + UNKNOWN_NODES {
+            return (args.judge(|_, _| None), FilterStats { would_refuse: 0, is_judged: false });
+        }
+        let is_verified = cache.verified_daemon_set(&args.pod).is_some();
+        let mut target = target.filter(|_| is_verified);
+        let mut call = reservation.begin_filter_of(cache, demand, now);
+        let verdicts = args.judge(|name, _| {
+            let misplaced = target.as_mut().and_then(|target| target.refuse(name));
+            misplaced.or_else(|| call.refuse(name))
+        });
+        (verdicts, call.finish())
+    }
 }
 
 /// One filter call of the scheduler.
@@ -119,7 +171,17 @@ pub struct FilterCall<'c> {
 impl Reservation {
     /// Begins a filter call for a pod. It borrows the reservation until [`FilterCall::finish`].
     pub fn begin_filter<'c>(&'c mut self, cache: &'c Cache, pod: &Pod, now: Instant) -> FilterCall<'c> {
-        let pod = IncomingPod::of(self, cache, pod);
+        self.begin_filter_of(cache, IncomingDemand::of(pod), now)
+    }
+
+    /// Begins a filter call as [`Self::begin_filter`], with what was computed before the cache was locked.
+    pub fn begin_filter_of<'c>(
+        &'c mut self,
+        cache: &'c Cache,
+        demand: IncomingDemand<'_>,
+        now: Instant,
+    ) -> FilterCall<'c> {
+        let pod = IncomingPod::of(self, cache, demand);
         FilterCall {
             waits_for_events: pod.class == PodClass::Ordinary && self.waits_for_events(cache, pod.priority),
             pod,
@@ -209,7 +271,7 @@ impl FilterCall<'_> {
         } = self;
         // Without reservation nothing is asked of the assumed pods.
         if reservation.policy.reservation.mode == ReservationMode::Off {
-            return FilterStats { would_refuse };
+            return FilterStats { would_refuse, is_judged: true };
         }
         let IncomingPod { uid, requests, daemon_set, needs_claims, .. } = pod;
         let allowed = AllowedPod { uid: uid.clone(), requests, daemon_set, needs_claims };
@@ -221,7 +283,7 @@ impl FilterCall<'_> {
         } else if any_refused && reservation.waiting.len() < MAX_WAITING {
             reservation.waiting.insert(uid, now);
         }
-        FilterStats { would_refuse }
+        FilterStats { would_refuse, is_judged: true }
     }
 
     fn check_node(&mut self, id: NodeId) -> Option<FilterReason> {

@@ -10,11 +10,36 @@ use crate::cache::{Cache, DaemonSetId, NodeId};
 use crate::daemonset::daemon_pod::target_node_name;
 use crate::policy::ReservationMode;
 use crate::policy::opt_out::is_opted_out;
-use crate::scheduling::host_ports::{HostPort, any_conflict, host_ports};
+use crate::scheduling::host_ports::{HostPort, MAX_HOST_PORTS, any_conflict, host_ports};
 use crate::scheduling::resources::{Resources, pod_requests};
 
 /// The label of the warden's own pods in its namespace.
 const OWN_LABEL: (&str, &str) = ("app.kubernetes.io/name", "daemonset-warden");
+
+/// The part of an [`IncomingPod`] that its object alone shows. It is computed before the cache is locked: a pod can be of megabytes.
+#[derive(Debug)]
+pub struct IncomingDemand<'p> {
+    pod: &'p Pod,
+    target: Option<&'p str>,
+    requests: Resources,
+    host_ports: Box<[HostPort]>,
+    /// The pod asks for so many ports of the host that it counts as if it asked for all of them.
+    asks_all_ports: bool,
+}
+
+impl<'p> IncomingDemand<'p> {
+    /// Computes the demand of `pod`.
+    pub fn of(pod: &'p Pod) -> Self {
+        let mut requests = pod_requests(pod);
+        requests.limit_scalars();
+        let mut host_ports = host_ports(&pod.spec);
+        let asks_all_ports = host_ports.len() > MAX_HOST_PORTS;
+        if asks_all_ports {
+            host_ports = Box::default();
+        }
+        Self { pod, target: target_node_name(&pod.spec), requests, host_ports, asks_all_ports }
+    }
+}
 
 /// The pod of a call, computed once for all nodes.
 #[derive(Debug)]
@@ -30,6 +55,7 @@ pub(super) struct IncomingPod {
     pub(super) priority: i32,
     pub(super) requests: Resources,
     host_ports: Box<[HostPort]>,
+    asks_all_ports: bool,
 }
 
 /// The class of a pod, which decides the holds that count against it.
@@ -70,17 +96,19 @@ impl Reservation {
 }
 
 impl IncomingPod {
-    pub(super) fn of(reservation: &Reservation, cache: &Cache, pod: &Pod) -> Self {
+    pub(super) fn of(reservation: &Reservation, cache: &Cache, demand: IncomingDemand<'_>) -> Self {
+        let IncomingDemand { pod, target, requests, host_ports, asks_all_ports } = demand;
         let daemon_set = cache.verified_daemon_set(pod);
         Self {
             uid: pod.metadata.uid.as_str().into(),
             class: reservation.class_of_pod(cache, pod, daemon_set),
             daemon_set,
             needs_claims: pod.spec.needs_claims(),
-            target: target_node_name(&pod.spec).and_then(|name| cache.node_id(name)),
+            target: target.and_then(|name| cache.node_id(name)),
             priority: pod.priority(),
-            requests: pod_requests(pod),
-            host_ports: host_ports(&pod.spec),
+            requests,
+            host_ports,
+            asks_all_ports,
         }
     }
 
@@ -121,7 +149,9 @@ impl IncomingPod {
         remaining.free.subtract(&node.requested);
         for hold in holds {
             remaining.free.subtract(hold.pod.reserved());
-            remaining.ports_collide |= any_conflict(&self.host_ports, hold.pod.host_ports());
+            let held = hold.pod.host_ports();
+            remaining.ports_collide |=
+                self.asks_all_ports && !held.is_empty() || any_conflict(&self.host_ports, held);
         }
         for pod_id in &node.nominated {
             let pod = cache.pod_by_id(*pod_id);

@@ -10,7 +10,7 @@ use enum_map::{Enum, EnumMap};
 use strum::{IntoStaticStr, VariantNames};
 
 use super::Reservation;
-use super::incoming_pod::{IncomingPod, PodClass};
+use super::incoming_pod::{IncomingDemand, IncomingPod, PodClass};
 use crate::api::extender_v1::preemption::PreemptionCandidate;
 use crate::api::pod::Pod;
 use crate::cache::Cache;
@@ -45,7 +45,17 @@ impl Reservation {
         pod: &Pod,
         now: Instant,
     ) -> PreemptionCall<'c> {
-        PreemptionCall { pod: IncomingPod::of(self, cache, pod), reservation: self, cache, now }
+        self.begin_preemption_of(cache, IncomingDemand::of(pod), now)
+    }
+
+    /// Begins a call as [`Self::begin_preemption`], with what was computed before the cache was locked.
+    pub fn begin_preemption_of<'c>(
+        &'c mut self,
+        cache: &'c Cache,
+        demand: IncomingDemand<'_>,
+        now: Instant,
+    ) -> PreemptionCall<'c> {
+        PreemptionCall { pod: IncomingPod::of(self, cache, demand), reservation: self, cache, now }
     }
 }
 
@@ -107,6 +117,17 @@ struct CandidateFacts {
     predecessor_leaves_room: bool,
     /// The preemptor would take the room of a missing daemon pod.
     takes_reserved: bool,
+}
+
+/// The candidates and victims of a call beyond the nodes and pods that the cache has; as for the nodes of a filter call.
+const UNKNOWN_OBJECTS: usize = 1_000;
+
+/// Returns true if a call names more candidates than there are nodes, or more victims than there are pods. No scheduler does so, and
+/// such a call is not judged: all candidates stay.
+pub fn names_too_many(cache: &Cache, candidates: &[PreemptionCandidate<'_>]) -> bool {
+    let victims: usize = candidates.iter().map(|candidate| candidate.victims.len()).sum();
+    candidates.len() > cache.node_capacity() + UNKNOWN_OBJECTS
+        || victims > cache.pod_capacity() + UNKNOWN_OBJECTS
 }
 
 /// Returns for each of `candidates` the reason for which it is dropped; `None` for those that stay. Without a `call`, for want of a cache,

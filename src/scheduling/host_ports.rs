@@ -30,40 +30,45 @@ impl HostPort {
 
 const ALL_ADDRESSES: &str = "0.0.0.0";
 
-/// Returns the ports of the host that the containers and sidecars of a pod take, [`MAX_HOST_PORTS`] of them at most.
+/// Returns the ports of the host that the containers and sidecars of a pod take, in order, each once.
 pub fn host_ports(spec: &PodSpec) -> Box<[HostPort]> {
     let sidecars = spec.init_containers.iter().filter(|container| Container::is_sidecar(container));
     let ports = spec.containers.iter().chain(sidecars).flat_map(|container| &container.ports);
-    let taken = ports.filter(|port| port.host_port > 0).take(MAX_HOST_PORTS).map(|port| HostPort {
+    let taken = ports.filter(|port| port.host_port > 0).map(|port| HostPort {
         port: port.host_port,
         protocol: non_empty_or(&port.protocol, "TCP"),
         ip: non_empty_or(&port.host_ip, ALL_ADDRESSES),
     });
-    taken.collect()
+    let mut taken: Vec<HostPort> = taken.collect();
+    taken.sort_unstable();
+    taken.dedup();
+    taken.into()
 }
 
 fn non_empty_or(text: &str, default: &str) -> Box<str> {
     if text.is_empty() { default.into() } else { text.into() }
 }
 
-/// The most host ports that are read of a pod. A node has 65,535 for each protocol, and pods that take more than a few are rare.
+/// The most host ports that are kept of a pod. A node has 65,535 for each protocol, and pods that take more than a few are rare.
 pub const MAX_HOST_PORTS: usize = 256;
 
-/// Returns true if any of `a` conflicts with any of `b`.
-pub fn any_conflict(a: &[HostPort], b: &[HostPort]) -> bool {
-    if a.is_empty() || b.is_empty() {
-        return false;
-    }
-    if a.len().saturating_mul(b.len()) <= FEW_PAIRS {
-        return a.iter().any(|a| b.iter().any(|b| a.conflicts(b)));
-    }
-    let mut taken = TakenPorts::default();
-    taken.add(a);
-    taken.conflicts(b)
+/// Returns the first [`MAX_HOST_PORTS`] of [`host_ports`], for objects that are kept.
+pub fn kept_host_ports(spec: &PodSpec) -> Box<[HostPort]> {
+    let mut ports = host_ports(spec).into_vec();
+    ports.truncate(MAX_HOST_PORTS);
+    ports.into()
 }
 
-/// The number of pairs up to which comparing them all takes less time than a table.
-const FEW_PAIRS: usize = 64;
+/// Returns true if any of `a` conflicts with any of `b`. Both are in the order of [`host_ports`]: for each of the fewer ports, the same
+/// number is searched among the others.
+pub fn any_conflict(a: &[HostPort], b: &[HostPort]) -> bool {
+    let (few, many) = if a.len() <= b.len() { (a, b) } else { (b, a) };
+    few.iter().any(|one| {
+        let first = many.partition_point(|other| other.port < one.port);
+        let same = many[first..].iter().take_while(|other| other.port == one.port);
+        same.into_iter().any(|other| one.conflicts(other))
+    })
+}
 
 /// The ports of a host that several pods take, in a table: adding and looking up take constant time for each port.
 #[derive(Debug, Default)]
@@ -105,8 +110,11 @@ mod tests {
                 protocol: ["TCP", "UDP"][protocol].into(),
                 ip: [ALL_ADDRESSES, "10.0.0.1", "10.0.0.2"][ip].into(),
             };
-            let ports: Vec<HostPort> = ports.iter().map(of).collect();
-            let (a, b) = ports.split_at(at.min(ports.len()));
+            let mut ports: Vec<HostPort> = ports.iter().map(of).collect();
+            let at = at.min(ports.len());
+            ports[..at].sort_unstable();
+            ports[at..].sort_unstable();
+            let (a, b) = ports.split_at(at);
             let mut taken = TakenPorts::default();
             taken.add(a);
             prop_assert_eq!(taken.conflicts(b), a.iter().any(|a| b.iter().any(|b| a.conflicts(b))));
@@ -120,5 +128,30 @@ mod tests {
         let (low, high): (Vec<_>, Vec<_>) =
             ((1..60_000).map(port).collect(), (60_000..65_000).map(port).collect());
         assert!(!any_conflict(&low, &high), "all pairs would be 300 million comparisons");
+    }
+
+    fn ports(ports: &[(i32, &str)]) -> Box<[HostPort]> {
+        let ports = ports.iter().map(|(port, ip)| format!(r#"{{"hostPort":{port},"hostIP":"{ip}"}}"#));
+        let ports = ports.collect::<Vec<_>>().join(",");
+        let spec = format!(r#"{{"containers":[{{"ports":[{ports}]}}]}}"#);
+        host_ports(&serde_json::from_str(&spec).unwrap())
+    }
+
+    #[test]
+    fn ports_conflict_by_number_and_address() {
+        let taken = ports(&[(443, ""), (80, "10.0.0.1"), (80, "10.0.0.2"), (443, "")]);
+        assert_eq!(taken.len(), 3);
+        let cases = [
+            (vec![(79, ""), (81, "")], false),
+            (vec![(80, "10.0.0.2")], true),
+            (vec![(80, "10.0.0.3")], false),
+            (vec![(80, "")], true),
+            (vec![(1, ""), (2, ""), (3, ""), (4, ""), (443, "10.0.0.9")], true),
+            (vec![], false),
+        ];
+        for (asked, expected) in cases {
+            let asked = ports(&asked);
+            assert_eq!((any_conflict(&asked, &taken), any_conflict(&taken, &asked)), (expected, expected));
+        }
     }
 }

@@ -3,57 +3,91 @@
 use std::time::Instant;
 
 use axum::extract::{Request, State};
+use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 
-use super::http::body::BufferedBody;
-use super::http::response::ErrorResponse;
-use super::{AppState, ServerState, handle};
+use super::http::body::{BufferedBody, LARGE_START};
+use super::http::response::{self, ErrorResponse};
+use super::{AppState, RouteKind, handle};
+use crate::admission::default_priority::{self, CandidatePod};
+use crate::admission::mutation::{self, NamespaceChoice};
 use crate::admission::patch::Patch;
-use crate::admission::{mutation, validation};
+use crate::admission::review_head::ReviewHead;
+use crate::admission::validation::{self, ReviewOutcome};
 use crate::api::admission_v1;
 use crate::api::admission_v1::response::{AdmissionResponse, AuditAnnotations, Status};
 use crate::api::admission_v1::{AdmissionRequest, BadReview};
+use crate::api::decode_budget::DecodeBudget;
+use crate::cache::Cache;
+use crate::policy::Oversized;
 use crate::telemetry::logs::Sanitized;
 use crate::telemetry::metrics::{AdmissionOutcome, Operation, Webhook};
 use crate::telemetry::otlp::Attribute;
 
 /// Allows or refuses a DaemonSet.
 pub(super) async fn validate(state: State<AppState>, request: Request) -> Response {
-    respond(state, request, Webhook::Validate, |state, review| {
-        let cluster = state.cluster.as_ref().and_then(|cluster| cluster.fresh());
-        let outcome = validation::review(&state.policy, review, cluster.as_deref().map(|view| &view.cache))?;
-        Ok(ReviewResult { status: outcome.status(), warnings: outcome.warnings(), patch: Patch::default() })
-    })
-    .await
+    let review_object = |state: &AppState, review: &AdmissionRequest<'_>, budget: &DecodeBudget<'_>| {
+        // Each hold of the lock is short: the scheduler's calls wait for it.
+        let read = |call: &mut dyn FnMut(&Cache)| {
+            let Some(view) = state.cluster.as_ref().and_then(|cluster| cluster.fresh()) else { return false };
+            call(&view.cache);
+            true
+        };
+        Ok(ReviewResult::of(validation::review_within(&state.policy, review, budget, &read)?))
+    };
+    let review_start = |state: &AppState, head: &ReviewHead<'_>| {
+        ReviewResult::of(validation::review_unread(&state.policy, head))
+    };
+    respond(state, request, Webhook::Validate, review_object, review_start).await
 }
 
 /// Patches daemon pods so that the scheduler places them.
 pub(super) async fn mutate(state: State<AppState>, request: Request) -> Response {
-    respond(state, request, Webhook::Mutate, |state, review| {
-        let labels = state.cluster.as_ref().and_then(|cluster| cluster.namespace_labels(&review.namespace));
-        // Only the default priority needs the cluster, and the scheduler's calls wait for its lock.
-        let gives_priority = !state.policy.admission.default_priority_class_name.is_empty();
-        let cluster = state.cluster.as_ref().filter(|_| gives_priority).and_then(|cluster| cluster.fresh());
-        let patch = mutation::review(
-            &state.policy,
-            review,
-            labels.as_ref(),
-            cluster.as_deref().map(|view| &view.cache),
-        )?;
-        Ok(ReviewResult { status: None, warnings: Vec::new(), patch })
-    })
-    .await
+    let review_object = |state: &AppState, review: &AdmissionRequest<'_>, budget: &DecodeBudget<'_>| {
+        let policy = &state.policy;
+        let namespace = state.cluster.as_ref().and_then(|cluster| {
+            let view = cluster.lock();
+            let namespace = view.cache.namespace(&review.namespace)?;
+            Some(NamespaceChoice::of(policy, &namespace.metadata.labels))
+        });
+        // The lock is taken for the pods that may get a class as far as their own fields say: few, as the class is off by default.
+        let may_have_class = |pod: &CandidatePod| {
+            let view = state.cluster.as_ref().and_then(|cluster| cluster.fresh());
+            view.is_some_and(|view| default_priority::may_have(policy, &review.namespace, pod, &view.cache))
+        };
+        let patch = mutation::review_within(policy, review, namespace, budget, may_have_class)?;
+        let oversized = budget.is_exceeded().then_some(Oversized::Allow);
+        Ok(ReviewResult { patch, oversized, ..ReviewResult::default() })
+    };
+    // A daemon pod is never refused at admission.
+    let review_start = |_: &AppState, head: &ReviewHead<'_>| {
+        let oversized = head.request.is_pod().then_some(Oversized::Allow);
+        ReviewResult { oversized, ..ReviewResult::default() }
+    };
+    respond(state, request, Webhook::Mutate, review_object, review_start).await
 }
 
 /// The result of a pure function.
+#[derive(Default)]
 struct ReviewResult {
     /// The refusal, if the request is refused.
     status: Option<Status>,
     warnings: Vec<String>,
     patch: Patch,
+    /// The choice that was made, if the object is too large to be reviewed.
+    oversized: Option<Oversized>,
 }
 
 impl ReviewResult {
+    fn of(outcome: ReviewOutcome) -> Self {
+        Self {
+            status: outcome.status(),
+            warnings: outcome.warnings(),
+            patch: Patch::default(),
+            oversized: outcome.oversized,
+        }
+    }
+
     fn outcome(&self) -> AdmissionOutcome {
         match (self.status.is_none(), self.patch.is_empty(), self.warnings.is_empty()) {
             (false, _, _) => AdmissionOutcome::Denied,
@@ -64,70 +98,67 @@ impl ReviewResult {
     }
 }
 
-/// Reads a review, calls `review_object` for the result, counts, logs and answers.
+/// Reads a review, calls `review_object` for the result, counts, logs and answers. Calls `review_start` for a review that is too large
+/// to be read.
 async fn respond(
     State(state): State<AppState>,
     request: Request,
     webhook: Webhook,
-    review_object: impl FnOnce(&AppState, &AdmissionRequest<'_>) -> Result<ReviewResult, BadReview>
+    review_object: impl FnOnce(
+        &AppState,
+        &AdmissionRequest<'_>,
+        &DecodeBudget<'_>,
+    ) -> Result<ReviewResult, BadReview>
     + Send
     + 'static,
+    review_start: impl FnOnce(&AppState, &ReviewHead<'_>) -> ReviewResult,
 ) -> Response {
     let respond = move |state: &AppState, body| respond_to_body(state, body, webhook, review_object);
-    handle(state, request, ServerState::admission_limits, respond).await
+    let respond_to_start = |state: &AppState, start: &[u8]| {
+        let begin = Instant::now();
+        let head = ReviewHead::read(start)?;
+        let result = review_start(state, &head);
+        record(state, webhook, &head.request, &result, begin);
+        let mut response = response::json(encode(&head.request, &result));
+        // The rest of the body is not read.
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        Some(response)
+    };
+    handle(state, request, RouteKind::Admission, respond, respond_to_start).await
 }
 
 fn respond_to_body(
     state: &AppState,
     body: BufferedBody,
     webhook: Webhook,
-    review_object: impl FnOnce(&AppState, &AdmissionRequest<'_>) -> Result<ReviewResult, BadReview>,
+    review_object: impl FnOnce(
+        &AppState,
+        &AdmissionRequest<'_>,
+        &DecodeBudget<'_>,
+    ) -> Result<ReviewResult, BadReview>,
 ) -> Response {
     let begin = Instant::now();
+    let mut is_starved = false;
     let parsed = admission_v1::parse(&body);
     let operation =
         parsed.as_ref().map_or(Operation::Other, |review| Operation::from_review(&review.operation));
     let reviewed = parsed.and_then(|review| {
-        let result = review_object(state, &review)?;
+        let reviewed = state.with_decode_budget(&body, RouteKind::Admission, |budget| {
+            let result = review_object(state, &review, budget);
+            is_starved = webhook == Webhook::Validate && (1..LARGE_START).contains(&budget.starved());
+            result
+        });
+        let result = reviewed?;
         let response = encode(&review, &result);
         Ok((review, result, response))
     });
+    // As for a body that there is no memory for: a usual object must not count as too large because others take the memory.
+    if is_starved {
+        return ErrorResponse::overloaded("too many large bodies at once").into_response();
+    }
     match reviewed {
         Ok((review, result, response)) => {
-            let took = begin.elapsed();
-            let outcome = result.outcome();
-            state.metrics.admission(webhook, operation, outcome, took);
-            // Most requests are allowed as they are, and only -v=4 shows those.
-            macro_rules! log {
-                ($level:ident) => {
-                    tracing::$level!(
-                        webhook = webhook.as_str(),
-                        uid = %Sanitized(&review.uid),
-                        operation = operation.as_str(),
-                        kind = %Sanitized(&review.kind.kind),
-                        namespace = %Sanitized(&review.namespace),
-                        name = %Sanitized(&review.display_name()),
-                        verdict = outcome.as_str(),
-                        duration_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
-                        "reviewed"
-                    )
-                };
-            }
-            state.describe(|| {
-                [
-                    Attribute::word("daemonset_warden.verdict", outcome.as_str()),
-                    Attribute::word("daemonset_warden.operation", operation.as_str()),
-                    Attribute::text("daemonset_warden.uid", &review.uid),
-                    Attribute::text("daemonset_warden.kind", &review.kind.kind),
-                    Attribute::text("daemonset_warden.namespace", &review.namespace),
-                    Attribute::text("daemonset_warden.name", &review.display_name()),
-                ]
-            });
-            if outcome == AdmissionOutcome::Allowed {
-                log!(debug)
-            } else {
-                log!(info)
-            }
+            record(state, webhook, &review, &result, begin);
             drop(review);
             body.respond(response, &state.metrics)
         }
@@ -138,6 +169,51 @@ fn respond_to_body(
             ErrorResponse::bad_request(error).into_response()
         }
     }
+}
+
+/// Counts, describes and logs an answered review.
+fn record(
+    state: &AppState,
+    webhook: Webhook,
+    review: &AdmissionRequest<'_>,
+    result: &ReviewResult,
+    begin: Instant,
+) {
+    let took = begin.elapsed();
+    let operation = Operation::from_review(&review.operation);
+    let outcome = result.outcome();
+    state.metrics.admission(webhook, operation, outcome, took);
+    if let Some(choice) = result.oversized {
+        state.metrics.oversized(webhook, choice);
+    }
+    // Most requests are allowed as they are, and only -v=4 shows those.
+    macro_rules! log {
+        ($level:ident) => {
+            tracing::$level!(
+                webhook = webhook.as_str(),
+                uid = %Sanitized(&review.uid),
+                operation = operation.as_str(),
+                kind = %Sanitized(&review.kind.kind),
+                namespace = %Sanitized(&review.namespace),
+                name = %Sanitized(&review.display_name()),
+                verdict = outcome.as_str(),
+                oversized = result.oversized.is_some(),
+                duration_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
+                "reviewed"
+            )
+        };
+    }
+    state.describe(|| {
+        [
+            Attribute::word("daemonset_warden.verdict", outcome.as_str()),
+            Attribute::word("daemonset_warden.operation", operation.as_str()),
+            Attribute::text("daemonset_warden.uid", &review.uid),
+            Attribute::text("daemonset_warden.kind", &review.kind.kind),
+            Attribute::text("daemonset_warden.namespace", &review.namespace),
+            Attribute::text("daemonset_warden.name", &review.display_name()),
+        ]
+    });
+    if outcome == AdmissionOutcome::Allowed && result.oversized.is_none() { log!(debug) } else { log!(info) }
 }
 
 /// The number of fields that an audit annotation names at most.

@@ -18,8 +18,8 @@ use tracing_appender::non_blocking::ErrorCounter;
 use self::cluster::ClusterMetrics;
 pub use self::cluster::WatchedResource;
 pub use self::labels::{
-    AdmissionOutcome, CertificateKind, CloseReason, ExtenderOutcome, ExtenderVerb, Operation, Port,
-    ShedReason, SpanOutcome, Webhook,
+    AdmissionOutcome, CertificateKind, CloseReason, ExtenderOutcome, ExtenderVerb, Operation,
+    OversizedOutcome, Port, ShedReason, SpanOutcome, Webhook,
 };
 use self::labels::{CODE_LABEL, LabelValues};
 use self::series::{
@@ -27,6 +27,7 @@ use self::series::{
 };
 pub use self::table::TABLE;
 use self::table::*;
+use crate::policy::Oversized;
 use crate::reservation::filter_reason::FilterReason;
 use crate::reservation::preemption::PreemptionReason;
 
@@ -60,8 +61,10 @@ pub struct Metrics {
     registry: Registry,
     admission_requests: EnumMap<Webhook, EnumMap<Operation, EnumMap<AdmissionOutcome, IntCounter>>>,
     admission_duration: EnumMap<Webhook, Histogram>,
+    admission_oversized: EnumMap<Webhook, EnumMap<OversizedOutcome, IntCounter>>,
     extender_requests: EnumMap<ExtenderVerb, EnumMap<ExtenderOutcome, IntCounter>>,
     extender_duration: EnumMap<ExtenderVerb, Histogram>,
+    extender_unjudged: EnumMap<ExtenderVerb, IntCounter>,
     extender_refused_nodes: EnumMap<FilterReason, IntCounter>,
     extender_dropped_nodes: EnumMap<PreemptionReason, IntCounter>,
     /// In the order of [`CODE_LABEL`].
@@ -105,6 +108,7 @@ impl Default for Metrics {
         int_gauge_vec(new, &BUILD_INFO).with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         let (admission, extender) =
             (counter_vec(new, &ADMISSION_REQUESTS), counter_vec(new, &EXTENDER_REQUESTS));
+        let oversized = counter_vec(new, &ADMISSION_OVERSIZED);
         let http_errors = counter_vec(new, &HTTP_ERRORS);
         Self {
             admission_requests: EnumMap::from_fn(|webhook: Webhook| {
@@ -116,12 +120,18 @@ impl Default for Metrics {
                 })
             }),
             admission_duration: histograms(new, &ADMISSION_DURATION),
+            admission_oversized: EnumMap::from_fn(|webhook: Webhook| {
+                EnumMap::from_fn(|outcome: OversizedOutcome| {
+                    oversized.with_label_values(&[webhook.as_str(), outcome.as_str()])
+                })
+            }),
             extender_requests: EnumMap::from_fn(|verb: ExtenderVerb| {
                 EnumMap::from_fn(|outcome: ExtenderOutcome| {
                     extender.with_label_values(&[verb.as_str(), outcome.as_str()])
                 })
             }),
             extender_duration: histograms(new, &EXTENDER_DURATION),
+            extender_unjudged: counters(new, &EXTENDER_UNJUDGED),
             extender_refused_nodes: counters(new, &EXTENDER_REFUSED_NODES),
             extender_dropped_nodes: counters(new, &EXTENDER_DROPPED_NODES),
             http_errors: CODE_LABEL.1.iter().map(|code| http_errors.with_label_values(&[*code])).collect(),
@@ -160,6 +170,20 @@ impl Metrics {
     ) {
         self.admission_requests[webhook][operation][outcome].inc();
         self.admission_duration[webhook].observe(took.as_secs_f64());
+    }
+
+    /// Counts a review of an object that is too large.
+    pub fn oversized(&self, webhook: Webhook, choice: Oversized) {
+        let outcome = match choice {
+            Oversized::Deny => OversizedOutcome::Denied,
+            Oversized::Allow => OversizedOutcome::Allowed,
+        };
+        self.admission_oversized[webhook][outcome].inc();
+    }
+
+    /// Counts a call that names more objects than there are, and is answered without a look at them.
+    pub fn unjudged_call(&self, verb: ExtenderVerb) {
+        self.extender_unjudged[verb].inc();
     }
 
     /// Counts a call by the scheduler and its time.

@@ -4,7 +4,6 @@ use std::fmt::Debug;
 use std::hash::Hash;
 use std::sync::Arc;
 
-use hashbrown::HashSet;
 use kube::discovery::ApiResource;
 use serde::de::DeserializeOwned;
 
@@ -41,8 +40,9 @@ pub trait WatchedKind: DeserializeOwned + Clone + Debug + Send + 'static {
     /// The key of this object.
     fn key(&self) -> Self::Key;
 
-    /// Returns the keys of all cached objects of the kind; at the end of a relist, those that did not come are removed.
-    fn known(cache: &Cache, kind: &ApiResource) -> HashSet<Self::Key>;
+    /// Returns the keys of all cached objects of the kind; at the end of a relist, those that did not come are removed. Called under
+    /// the lock, so the caller makes a set of them.
+    fn known(cache: &Cache, kind: &ApiResource) -> Vec<Self::Key>;
 
     /// Applies an object that was added or changed.
     fn apply(self, cache: &mut Cache, kind: &ApiResource);
@@ -71,8 +71,8 @@ impl WatchedKind for Node {
         self.metadata.name.clone()
     }
 
-    fn known(cache: &Cache, _: &ApiResource) -> HashSet<String> {
-        cache.node_names().into_iter().collect()
+    fn known(cache: &Cache, _: &ApiResource) -> Vec<String> {
+        cache.node_names()
     }
 
     fn apply(self, cache: &mut Cache, _: &ApiResource) {
@@ -99,8 +99,8 @@ impl WatchedKind for Pod {
         self.metadata.uid.as_str().into()
     }
 
-    fn known(cache: &Cache, _: &ApiResource) -> HashSet<Arc<str>> {
-        cache.pod_uids().into_iter().collect()
+    fn known(cache: &Cache, _: &ApiResource) -> Vec<Arc<str>> {
+        cache.pod_uids()
     }
 
     fn apply(self, cache: &mut Cache, _: &ApiResource) {
@@ -129,8 +129,8 @@ impl WatchedKind for DaemonSet {
         self.metadata.uid.as_str().into()
     }
 
-    fn known(cache: &Cache, kind: &ApiResource) -> HashSet<Arc<str>> {
-        cache.daemon_set_uids(&kind.group, &kind.kind).into_iter().collect()
+    fn known(cache: &Cache, kind: &ApiResource) -> Vec<Arc<str>> {
+        cache.daemon_set_uids(&kind.group, &kind.kind)
     }
 
     fn apply(mut self, cache: &mut Cache, kind: &ApiResource) {
@@ -161,7 +161,7 @@ impl WatchedKind for Namespace {
         self.metadata.name.clone()
     }
 
-    fn known(cache: &Cache, _: &ApiResource) -> HashSet<String> {
+    fn known(cache: &Cache, _: &ApiResource) -> Vec<String> {
         cache.namespace_names().cloned().collect()
     }
 
@@ -212,7 +212,7 @@ macro_rules! watched_kind {
                 $get(&self.metadata)
             }
 
-            fn known(cache: &Cache, _: &ApiResource) -> HashSet<$key> {
+            fn known(cache: &Cache, _: &ApiResource) -> Vec<$key> {
                 cache.$known().cloned().collect()
             }
 

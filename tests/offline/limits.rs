@@ -6,7 +6,7 @@ use daemonset_warden::server::http::limits::Limits;
 use hyper::StatusCode;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::support::{Client, Local, PATIENCE, bound_daemon_pod};
+use super::support::{Client, Local, PATIENCE, bound_daemon_pod, review};
 
 const SHORT: Duration = Duration::from_millis(200);
 
@@ -27,10 +27,27 @@ async fn rest(stream: &mut (impl AsyncReadExt + Unpin)) -> String {
 async fn a_body_over_the_limit_is_413_before_it_is_sent() {
     let server = Local::start(limits()).await;
     let mut stream = server.raw().await;
-    stream.write_all(b"POST /mutate HTTP/1.1\r\nhost: a\r\ncontent-length: 8388609\r\n\r\n").await.unwrap();
+    let head = "POST /scheduler/filter HTTP/1.1\r\nhost: a\r\ncontent-length: 67108865\r\n\r\n";
+    stream.write_all(head.as_bytes()).await.unwrap();
     let answer = rest(&mut stream).await;
     assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
     assert!(answer.contains("connection: close") && answer.ends_with("}"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_review_of_9_mib_is_answered_by_its_start() {
+    let server = Local::start(limits()).await;
+    let kind = r#"{"group":"apps","version":"v1","kind":"DaemonSet"}"#;
+    let padding = format!(r#"{{"metadata":{{"name":"a"}},"spec":"{}"}}"#, "<".repeat(9 << 20));
+    let body = review("CREATE", kind, &padding, "null");
+    for mut client in [
+        Client::http1(server.address, &server.ca()).await.unwrap(),
+        Client::http2(server.address, &server.ca()).await.unwrap(),
+    ] {
+        let answer = client.post("/validate", body.clone()).await;
+        assert_eq!(answer.status, StatusCode::OK);
+        assert_eq!(answer.json()["response"]["allowed"], false);
+    }
 }
 
 #[tokio::test]

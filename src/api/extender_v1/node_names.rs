@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use super::charge;
+use crate::api::decode_budget::DecodeBudget;
 use crate::api::json::plain_text::plain_length;
 use crate::api::json::{JsonError, JsonString, Scanner};
 
@@ -18,17 +20,19 @@ pub(crate) struct NodeNames<'a> {
 
 impl<'a> NodeNames<'a> {
     /// Reads an array of strings.
-    pub(crate) fn parse(scanner: &mut Scanner<'a>) -> Result<Self, JsonError> {
+    pub(crate) fn parse(scanner: &mut Scanner<'a>, budget: &DecodeBudget<'_>) -> Result<Self, JsonError> {
         scanner.peek();
         let start = scanner.position();
         let rest = scanner.rest();
         if let Some((length, names)) = Self::parse_plain(rest) {
+            charge::<JsonString<'_>>(scanner, names.capacity(), budget)?;
             scanner.skip(&rest[..length]);
             return Ok(Self { sent: start..start + length, names });
         }
         let mut names = Vec::new();
         scanner.array(|scanner| {
             check_count(scanner, names.len())?;
+            charge::<JsonString<'_>>(scanner, 2, budget)?;
             names.push(name(scanner)?);
             Ok(())
         })?;

@@ -20,6 +20,14 @@ pub struct Limits {
     pub admission_memory: usize,
     /// The bytes that all bodies of `/scheduler/*`, and their responses, may hold together beyond the free ones.
     pub scheduler_memory: usize,
+    /// The bytes that the decoded form of a body may take without being counted, unless the body is long.
+    pub free_decoded: usize,
+    /// The bytes that the decoded form of a body of `/validate` or `/mutate` may take. Those beyond the free ones are taken from
+    /// [`Self::admission_memory`] too.
+    pub admission_decoded: usize,
+    /// The bytes that the decoded form of a body of `/scheduler/*` may take. Those beyond the free ones are taken from
+    /// [`Self::scheduler_memory`] too.
+    pub scheduler_decoded: usize,
     /// The number of bodies that may be on their way at once: so many for the webhooks, and as many for the scheduler. For one more
     /// the oldest is shed.
     pub requests: usize,
@@ -63,6 +71,12 @@ impl Default for Limits {
             admission_memory: 32 * MIB,
             // One of the largest, or seven of 1,000 full Nodes: a scheduler calls for one pod at a time.
             scheduler_memory: 72 * MIB,
+            // A DaemonSet of a hundred containers takes 200 KB. It is so much for each core: other threads work on long bodies.
+            free_decoded: MIB,
+            // A DaemonSet and its old one of 3,000 containers each, and three times what is left of the budget beside the largest body.
+            admission_decoded: 24 * MIB,
+            // The worst pod that etcd stores, of 150,000 tolerations, takes 33 MiB, the most nodes that are sent whole 40.
+            scheduler_decoded: 48 * MIB,
             // A request is microseconds of work, so only slow bodies fill this; times free_body it is 8 MiB of each kind. To be
             // shed, a good body would have to be older than 255 others, and it comes within milliseconds.
             requests: 256,

@@ -16,9 +16,11 @@ use tokio::task::{JoinSet, spawn_blocking};
 
 use crate::telemetry::otlp::in_current_span;
 
-/// From this length on, in bytes, the handling of a body would keep the other connections of its thread waiting: it takes half a
-/// millisecond.
+/// From this length on, in bytes, the handling of a call by the scheduler would keep the other connections of its thread waiting: it
+/// takes half a millisecond.
 pub(crate) const LONG: usize = 512 * 1024;
+/// As [`LONG`], for a review: each of its bytes may take ten times as long, because it is decoded.
+pub(crate) const LONG_REVIEW: usize = 64 * 1024;
 
 /// The threads. Dropping it ends them and waits for them.
 #[derive(Debug)]
@@ -79,9 +81,9 @@ impl Drop for Worker {
     }
 }
 
-/// Runs `work` on a body of `length` bytes: here, or on a thread for long work from [`LONG`] on.
-pub(crate) async fn work<T: Send + 'static>(length: usize, work: impl FnOnce() -> T + Send + 'static) -> T {
-    if length < LONG {
+/// Runs `work` here, or on a thread for long work if it `is_long`.
+pub(crate) async fn work<T: Send + 'static>(is_long: bool, work: impl FnOnce() -> T + Send + 'static) -> T {
+    if !is_long {
         return work();
     }
     // The work describes itself in the span of the request, which is current on this thread only.

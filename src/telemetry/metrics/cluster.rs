@@ -1,9 +1,9 @@
 //! The rows of the table about the cache: the watches, the reserved room, and the writes to the apiserver.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use enum_map::{Enum, EnumMap};
-use prometheus::{Gauge, IntCounter, IntGauge, Registry};
+use prometheus::{Gauge, Histogram, IntCounter, IntGauge, Registry};
 use strum::{IntoStaticStr, VariantNames};
 
 use super::labels::{Label, LabelValues, label};
@@ -95,6 +95,18 @@ pub(super) const CACHE_FRESH: MetricDefinition = gauge(
     "daemonset_warden_cache_fresh",
     &[],
     "1 while the cache is fresh enough to refuse pods: only then is room reserved. Always 0 when running standalone.",
+);
+const fn histogram(name: &'static str, help: &'static str) -> MetricDefinition {
+    MetricDefinition { name, kind: MetricKind::Histogram, labels: &[], help }
+}
+
+pub(super) const LOCK_HELD: MetricDefinition = histogram(
+    "daemonset_warden_cache_lock_held_seconds",
+    "The time for which the cache was locked, each time. Every call of the scheduler and every event waits for the lock; a thread that the kernel takes off its core holds it for as long.",
+);
+pub(super) const LOCK_CPU: MetricDefinition = histogram(
+    "daemonset_warden_cache_lock_cpu_seconds",
+    "The processor's time of each hold of the cache's lock: as above, without the time for which the kernel ran something else.",
 );
 pub(super) const SYNCED: MetricDefinition = gauge(
     "daemonset_warden_cache_synced",
@@ -203,6 +215,8 @@ pub(super) const CLUSTER_WRITES: MetricDefinition = counter(
 pub struct ClusterMetrics {
     /// See the table, as for the others.
     pub cache_fresh: IntGauge,
+    lock_held: Histogram,
+    lock_cpu: Histogram,
     synced: EnumMap<WatchedResource, IntGauge>,
     objects: EnumMap<WatchedResource, IntGauge>,
     watch_last_event: EnumMap<WatchedResource, Gauge>,
@@ -234,6 +248,8 @@ impl ClusterMetrics {
         let writes = series::counter_vec(new, &CLUSTER_WRITES);
         Self {
             cache_fresh: series::int_gauge(new, &CACHE_FRESH),
+            lock_held: series::lock_histogram(new, &LOCK_HELD),
+            lock_cpu: series::lock_histogram(new, &LOCK_CPU),
             synced: series::int_gauges(new, &SYNCED),
             objects: series::int_gauges(new, &OBJECTS),
             watch_last_event: series::gauges(new, &WATCH_LAST_EVENT),
@@ -261,6 +277,12 @@ impl ClusterMetrics {
                 })
             }),
         }
+    }
+
+    /// Records a hold of the cache's lock: its time, and the processor's time of it.
+    pub fn record_lock(&self, held: Duration, cpu: Duration) {
+        self.lock_held.observe(held.as_secs_f64());
+        self.lock_cpu.observe(cpu.as_secs_f64());
     }
 
     /// Sets the gauge of kinds of which every object has been listed.

@@ -37,6 +37,7 @@ label! {
     Webhook = "webhook",
     Operation = "operation",
     AdmissionOutcome = "outcome",
+    OversizedOutcome = "outcome",
     ExtenderVerb = "verb",
     ExtenderOutcome = "outcome",
     ShedReason = "reason",
@@ -111,6 +112,16 @@ pub enum AdmissionOutcome {
     Denied,
     /// No review that could be answered: a 4xx.
     Bad,
+}
+
+/// The answer to a review of an object that is too large.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Enum, IntoStaticStr, VariantNames)]
+#[strum(serialize_all = "snake_case")]
+pub enum OversizedOutcome {
+    /// Refused.
+    Denied,
+    /// Allowed, and not reviewed.
+    Allowed,
 }
 
 /// A verb of the scheduler extender.

@@ -9,8 +9,10 @@ use crate::reservation::preemption::PreemptionReason;
 pub static TABLE: &[MetricDefinition] = &[
     ADMISSION_REQUESTS,
     ADMISSION_DURATION,
+    ADMISSION_OVERSIZED,
     EXTENDER_REQUESTS,
     EXTENDER_DURATION,
+    EXTENDER_UNJUDGED,
     EXTENDER_REFUSED_NODES,
     EXTENDER_DROPPED_NODES,
     HTTP_ERRORS,
@@ -29,6 +31,8 @@ pub static TABLE: &[MetricDefinition] = &[
     WEBHOOK_CONFIGURATION_PATCHES,
     WEBHOOK_CONFIGURATION_MISSING,
     cluster::CACHE_FRESH,
+    cluster::LOCK_HELD,
+    cluster::LOCK_CPU,
     cluster::SYNCED,
     cluster::OBJECTS,
     cluster::WATCH_LAST_EVENT,
@@ -69,6 +73,12 @@ pub(super) const ADMISSION_DURATION: MetricDefinition = MetricDefinition {
     labels: &[Webhook::LABEL],
     help: "The time from the whole body to the answer.",
 };
+pub(super) const ADMISSION_OVERSIZED: MetricDefinition = MetricDefinition {
+    name: "daemonset_warden_admission_oversized_total",
+    kind: MetricKind::Counter,
+    labels: &[Webhook::LABEL, OversizedOutcome::LABEL],
+    help: "Reviews of objects that are too large to be reviewed: `admission.oversized` says if such a DaemonSet is denied; a pod is allowed as it is. Anything but 0 is a very strange object, or an attack.",
+};
 pub(super) const EXTENDER_REQUESTS: MetricDefinition = MetricDefinition {
     name: "daemonset_warden_extender_requests_total",
     kind: MetricKind::Counter,
@@ -80,6 +90,12 @@ pub(super) const EXTENDER_DURATION: MetricDefinition = MetricDefinition {
     kind: MetricKind::Histogram,
     labels: &[ExtenderVerb::LABEL],
     help: "The time from the whole body to the answer. The scheduler waits for it with every pod.",
+};
+pub(super) const EXTENDER_UNJUDGED: MetricDefinition = MetricDefinition {
+    name: "daemonset_warden_extender_unjudged_total",
+    kind: MetricKind::Counter,
+    labels: &[ExtenderVerb::LABEL],
+    help: "Calls that name more nodes or victims than the cluster has, and are answered as if no room were reserved. No scheduler sends one.",
 };
 pub(super) const EXTENDER_REFUSED_NODES: MetricDefinition = MetricDefinition {
     name: "daemonset_warden_extender_refused_nodes_total",

@@ -62,11 +62,11 @@ pub(super) struct Target {
 type Stream = TlsStream<TcpStream>;
 
 impl Target {
-    async fn stream(&self, config: &Arc<ClientConfig>) -> std::io::Result<Stream> {
+    pub(super) async fn stream(&self, config: &Arc<ClientConfig>) -> std::io::Result<Stream> {
         connect(self.address, config.as_ref().clone()).await
     }
 
-    fn http1(&self) -> Arc<ClientConfig> {
+    pub(super) fn http1(&self) -> Arc<ClientConfig> {
         Arc::new(tls_config(&self.ca, None, &[b"http/1.1"]))
     }
 
@@ -276,7 +276,7 @@ fn literal_header() -> Vec<u8> {
 }
 
 /// Starts `count` attackers. Each repeats its attack until the set is dropped.
-fn each<Attack, Attacking>(target: &Target, count: usize, attack: Attack) -> JoinSet<()>
+pub(super) fn each<Attack, Attacking>(target: &Target, count: usize, attack: Attack) -> JoinSet<()>
 where
     Attack: Fn(usize, Target) -> Attacking + Clone + Send + 'static,
     Attacking: Future<Output = std::io::Result<()>> + Send,
