@@ -187,8 +187,8 @@ impl WatchedKind for Event {
 
     fn key(&self) {}
 
-    fn known(_: &Cache, _: &ApiResource) -> HashSet<()> {
-        HashSet::new()
+    fn known(_: &Cache, _: &ApiResource) -> Vec<()> {
+        Vec::new()
     }
 
     fn apply(self, cache: &mut Cache, _: &ApiResource) {

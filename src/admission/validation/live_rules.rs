@@ -22,7 +22,6 @@ use self::overlapping_selector::Overlaps;
 use self::virtual_nodes::VirtualNodes;
 use self::wedged_rollout::Rollout;
 use super::rule::Rule;
-use crate::admission::quota;
 use crate::api::daemonset::DaemonSet;
 use crate::api::field::ErrorList;
 use crate::api::node::Node;
@@ -33,6 +32,7 @@ use crate::cache::{Cache, DaemonSetId, NodeId};
 use crate::daemonset::placement::admits;
 use crate::policy::startup_taints::is_transient_taint;
 use crate::scheduling::label_selector::expressions;
+use crate::scheduling::quota;
 
 /// A rule that checks a DaemonSet against the cluster.
 pub type LiveRule = Rule<fn(&LiveData<'_>) -> ErrorList>;

@@ -4,7 +4,6 @@ use super::missing_priority_class::SYSTEM_CLASSES;
 use super::{LiveData, LiveRule};
 use crate::api::field::{Error, ErrorList, Path};
 use crate::policy::Level;
-use crate::scheduling::quota;
 
 pub(super) const RULE: LiveRule = LiveRule {
     id: "critical-class-quota",
