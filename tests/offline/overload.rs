@@ -4,6 +4,7 @@
 //! `--release` there are fewer attackers, and other tests run at the same time, so the tests assert no times.
 
 mod attacks;
+mod newcomers;
 
 use std::time::{Duration, Instant};
 
