@@ -62,13 +62,13 @@ pub(crate) enum AdmissionVerdict {
 #[derive(Debug)]
 pub(crate) struct ConnectionTable<S> {
     limits: TableLimits,
-    rows: Slab<Row<S>>,
+    rows: Slab<ConnectionRow<S>>,
     groups: EnumMap<Group, GroupMembers>,
     next_turn: u64,
 }
 
 #[derive(Debug)]
-struct Row<S> {
+struct ConnectionRow<S> {
     signal: S,
     address: IpAddr,
     group: Group,
@@ -157,7 +157,7 @@ impl<S: Clone> ConnectionTable<S> {
     }
 
     fn insert(&mut self, address: IpAddr, signal: S, group: Group) -> (ConnectionId, Admission<S>) {
-        let id = self.rows.insert(Row { signal, address, group, state: RowState::Leaving });
+        let id = self.rows.insert(ConnectionRow { signal, address, group, state: RowState::Leaving });
         (id, self.admit(id))
     }
 

@@ -59,10 +59,10 @@ async fn a_request_in_flight_does_not_give_way() {
     let head = format!("POST /mutate HTTP/1.1\r\nhost: a\r\ncontent-length: {}\r\n\r\n", body.len());
     in_flight.write_all(head.as_bytes()).await.unwrap();
     server.metric_becomes("daemonset_warden_http_requests_in_flight", 1.0).await;
-    // A second one is told, and gives way as others do.
-    let mut surplus = server.client().await;
-    let mut other = server.client().await;
-    assert!(surplus.try_send(Method::POST, "/mutate", bound_daemon_pod().into()).await.is_err());
+    // A second one is told, and gives way as others do. Probes are answered on it.
+    let mut surplus = answered(Client::http1(server.address, &server.ca()).await).await;
+    let mut other = answered(Client::http1(server.address, &server.ca()).await).await;
+    assert!(!is_open(&mut surplus).await);
     assert_eq!(other.post("/mutate", bound_daemon_pod()).await.status, StatusCode::SERVICE_UNAVAILABLE);
     in_flight.write_all(body.as_bytes()).await.unwrap();
     let mut answer = [0; 15];

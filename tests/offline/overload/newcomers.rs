@@ -114,7 +114,7 @@ where
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn beside_idle_connections() {
-    let count = sized(2_700);
+    let count = sized(2_000);
     newcomers(&format!("{count} idle connections"), Newcomers::Secure, |target| {
         attacks::idle_again(target, count)
     })
@@ -123,7 +123,7 @@ async fn beside_idle_connections() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn beside_idle_http2_connections() {
-    let count = sized(2_700);
+    let count = sized(2_000);
     newcomers(&format!("{count} idle HTTP/2 connections"), Newcomers::Secure, |target| {
         attacks::idle_again_http2(target, count)
     })
@@ -150,7 +150,7 @@ async fn beside_half_handshakes() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn beside_half_heads() {
-    let count = sized(2_700);
+    let count = sized(2_000);
     newcomers(&format!("{count} heads of 15 KB that do not end"), Newcomers::Secure, |target| {
         attacks::half_heads(target, count)
     })
@@ -160,7 +160,7 @@ async fn beside_half_heads() {
 /// Only some of them are in flight: the oldest bodies give way to newer ones, and their connections end.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn beside_missing_bodies() {
-    let count = sized(2_700);
+    let count = sized(2_000);
     newcomers(&format!("{count} bodies that do not come"), Newcomers::Secure, |target| {
         attacks::missing_bodies(target, count)
     })
@@ -169,7 +169,7 @@ async fn beside_missing_bodies() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn on_the_metrics_port() {
-    let count = sized(2_700);
+    let count = sized(2_000);
     newcomers(&format!("{count} silent connections to the metrics port"), Newcomers::Metrics, |target| {
         attacks::silent(target, count)
     })
