@@ -90,9 +90,11 @@
 //! [`server::http::budget`]: crate::server::http::budget
 //! [`server::http::connection`]: crate::server::http::connection
 //! [`server::http::connection_state`]: crate::server::http::connection_state
+//! [`server::http::connection_table`]: crate::server::http::connection_table
 //! [`server::http::limits`]: crate::server::http::limits
 //! [`server::http::listener`]: crate::server::http::listener
 //! [`server::http::open_files`]: crate::server::http::open_files
+//! [`server::http::places`]: crate::server::http::places
 //! [`server::http::response`]: crate::server::http::response
 //! [`server::http::workers`]: crate::server::http::workers
 //! [`server::span`]: crate::server::span
@@ -109,6 +111,7 @@
 //! [`tls::apiserver`]: crate::tls::apiserver
 //! [`tls::ca_injector`]: crate::tls::ca_injector
 //! [`tls::client_ca`]: crate::tls::client_ca
+//! [`tls::client_certificate`]: crate::tls::client_certificate
 //! [`tls::development`]: crate::tls::development
 //! [`tls::files`]: crate::tls::files
 //! [`tls::issue`]: crate::tls::issue

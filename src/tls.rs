@@ -18,6 +18,7 @@
 pub mod apiserver;
 pub mod ca_injector;
 pub mod client_ca;
+pub mod client_certificate;
 pub mod development;
 pub mod files;
 pub mod issue;
@@ -35,7 +36,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use parking_lot::Mutex;
 use rustls::crypto::ring;
 use rustls::server::ServerConfig;
@@ -145,6 +146,8 @@ pub struct Tls {
     source: CertificateSource,
     client_ca: Option<PathBuf>,
     config: ArcSwap<ServerConfig>,
+    /// That of [`InUse`], for readers that must not wait.
+    client_ca_in_use: ArcSwapOption<ClientCa>,
     in_use: Mutex<InUse>,
     usable: watch::Sender<bool>,
     metrics: Arc<Metrics>,
@@ -154,7 +157,7 @@ pub struct Tls {
 #[derive(Default)]
 struct InUse {
     serving: Option<ServingCertificate>,
-    client_ca: Option<ClientCa>,
+    client_ca: Option<Arc<ClientCa>>,
     /// The faults of the last reload, so that each is logged once.
     faults: Vec<String>,
 }
@@ -198,15 +201,27 @@ impl Tls {
         let config = ArcSwap::from_pointee(server_config(&ServingCertificate::stand_in()?, None)?);
         let (_, faults) = read_new(&source, client_ca.as_ref(), &mut in_use, &metrics);
         if let Some(serving) = &in_use.serving {
-            config.store(Arc::new(server_config(serving, in_use.client_ca.as_ref())?));
+            config.store(Arc::new(server_config(serving, in_use.client_ca.as_deref())?));
             usable.send_replace(true);
         }
-        Ok((Self { source, client_ca, config, in_use: Mutex::new(in_use), usable, metrics }, faults))
+        let client_ca_in_use = ArcSwapOption::new(in_use.client_ca.clone());
+        let in_use = Mutex::new(in_use);
+        Ok((Self { source, client_ca, config, client_ca_in_use, in_use, usable, metrics }, faults))
     }
 
     /// Returns an acceptor for one handshake, with the certificate now in use.
     pub(crate) fn acceptor(&self) -> TlsAcceptor {
         TlsAcceptor::from(self.config.load_full())
+    }
+
+    /// Returns true if clients may have certificates.
+    pub(crate) fn knows_certificates(&self) -> bool {
+        self.client_ca.is_some()
+    }
+
+    /// Returns the client CA now in use.
+    fn client_ca_in_use(&self) -> Option<Arc<ClientCa>> {
+        self.client_ca_in_use.load_full()
     }
 
     /// Returns the development CA's certificate file, for clients; `None` with any other source.
@@ -247,8 +262,10 @@ impl Tls {
         let mut in_use = self.in_use.lock();
         let (is_new, mut faults) =
             read_new(&self.source, self.client_ca.as_ref(), &mut in_use, &self.metrics);
+        // From here on, clients of a CA that is gone are refused on their connections too.
+        self.client_ca_in_use.store(in_use.client_ca.clone());
         if let (true, Some(serving)) = (is_new, &in_use.serving) {
-            match server_config(serving, in_use.client_ca.as_ref()) {
+            match server_config(serving, in_use.client_ca.as_deref()) {
                 Ok(config) => {
                     // Sessions made before it are not resumed: they may rest on a client CA that is no longer trusted.
                     self.config.store(Arc::new(config));
@@ -308,10 +325,10 @@ fn read_new(
         }
         Err(error) => faults.push(error),
     }
-    match client_ca.map(|path| ClientCa::read(path, in_use.client_ca.as_ref())).transpose() {
+    match client_ca.map(|path| ClientCa::read(path, in_use.client_ca.as_deref())).transpose() {
         Ok(None | Some(None)) => {}
         Ok(Some(client_ca)) => {
-            in_use.client_ca = client_ca;
+            in_use.client_ca = client_ca.map(Arc::new);
             is_new = true;
         }
         Err(error) => faults.push(error),

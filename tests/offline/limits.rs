@@ -1,5 +1,7 @@
 //! Clients that send too much, too slowly, or nothing: each gets an error or is disconnected, and other clients are served.
 
+mod connections;
+
 use std::time::Duration;
 
 use daemonset_warden::server::http::limits::Limits;
@@ -163,31 +165,6 @@ async fn where_there_are_too_many_requests_the_slowest_is_shed_at_once() {
     assert!(!answer.contains("retry-after"), "the apiserver would repeat the request ten times");
     assert_eq!(server.metric(r#"daemonset_warden_http_requests_shed_total{reason="requests"}"#).await, 1.0);
     server.metric_becomes("daemonset_warden_http_requests_in_flight", 0.0).await;
-}
-
-#[tokio::test]
-async fn too_many_connections_are_told_and_more_are_closed() {
-    let server = Local::start(Limits { connections: 1, surplus_connections: 1, ..limits() }).await;
-    let mut first = server.client().await;
-    let mut surplus = server.client().await;
-    assert!(Client::http1(server.address, &server.ca()).await.is_err());
-    assert_eq!(surplus.post("/mutate", bound_daemon_pod()).await.status, StatusCode::SERVICE_UNAVAILABLE);
-    assert_eq!(first.post("/mutate", bound_daemon_pod()).await.status, StatusCode::OK);
-    drop(surplus);
-    server.metric_becomes(r#"daemonset_warden_connections{port="secure"}"#, 1.0).await;
-    assert_eq!(
-        server.metric(r#"daemonset_warden_http_requests_shed_total{reason="connections"}"#).await,
-        2.0
-    );
-}
-
-#[tokio::test]
-async fn too_many_handshakes_are_closed() {
-    let server = Local::start(Limits { handshakes: 1, handshake_time: PATIENCE, ..limits() }).await;
-    let _silent = tokio::net::TcpStream::connect(server.address).await.unwrap();
-    server.metric_becomes(r#"daemonset_warden_connections{port="secure"}"#, 1.0).await;
-    assert!(Client::http1(server.address, &server.ca()).await.is_err());
-    assert_eq!(server.metric(r#"daemonset_warden_http_requests_shed_total{reason="handshakes"}"#).await, 1.0);
 }
 
 #[tokio::test]

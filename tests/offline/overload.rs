@@ -6,6 +6,7 @@
 mod attacks;
 mod heavy;
 mod locked;
+mod newcomers;
 
 use std::time::{Duration, Instant};
 

@@ -16,7 +16,7 @@ use super::budget::{BodyBudget, BodyPermit};
 use super::connection_state::ConnectionState;
 use super::response::{self, ErrorResponse};
 use crate::api::extender_v1::verdicts::EchoedBody;
-use crate::telemetry::metrics::{Metrics, ShedReason};
+use crate::telemetry::metrics::{CloseReason, Metrics, ShedReason};
 
 /// From this length on a body has a mapping of its own: it grows without being copied, and goes back to the kernel whole. On the
 /// heap, large bodies that come and go in any order leave holes, which are memory too.
@@ -117,7 +117,7 @@ fn respond_with_permit(
     }
     let end_connection = move || {
         if let Some(connection) = connection {
-            connection.end();
+            connection.end(CloseReason::WriteTime);
         }
     };
     let Some(evicted) = permit.respond(beyond, Box::new(end_connection)) else {

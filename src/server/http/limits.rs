@@ -31,11 +31,18 @@ pub struct Limits {
     /// The number of bodies that may be on their way at once: so many for the webhooks, and as many for the scheduler. For one more
     /// the oldest is shed.
     pub requests: usize,
-    /// The number of connections that are served, for each port.
+    /// The number of connections that are served, for each port. For one more, the one that has waited for a request for the longest
+    /// gives way.
     pub connections: usize,
-    /// The number of connections beyond [`Self::connections`] whose requests are answered 503. Further ones are closed at once.
+    /// The number of [`Self::connections`] that are kept for clients with a certificate, if there is a client CA.
+    pub certified_connections: usize,
+    /// The number of connections of one address up to which it gives way only after larger ones. Counted for handshakes and
+    /// connections apart.
+    pub address_connections: usize,
+    /// The number of connections beyond [`Self::connections`] whose requests are answered 503, while all others have requests in
+    /// flight and none can give way. Further ones are closed at once.
     pub surplus_connections: usize,
-    /// The number of TLS handshakes at once. Further connections are closed at once.
+    /// The number of TLS handshakes at once. For one more, the oldest gives way.
     pub handshakes: usize,
     /// The time from the accepted connection to the end of the TLS handshake.
     pub handshake_time: Duration,
@@ -81,10 +88,16 @@ impl Default for Limits {
             // shed, a good body would have to be older than 255 others, and it comes within milliseconds.
             requests: 256,
             // An apiserver keeps at most 25 idle ones a webhook, a scheduler 2 an extender: enough for any control plane
-            // and 2,000 other clients. An idle one costs 35 KiB (2,000 after one request each): 88 MiB in all.
-            connections: 2_560,
+            // and 1,000 other clients. An idle one costs 35 KiB (2,000 after one request each): 53 MiB in all.
+            connections: 1_536,
+            // Five apiservers with all of theirs to both webhooks. It is a sixth of all, because by default they show none.
+            certified_connections: 256,
+            // Five apiservers' to both webhooks: konnectivity and masquerading give all of them one address. Six such addresses fill
+            // the port. IPv6 addresses count whole, because the pods of a node share a network of 64 bits.
+            address_connections: 256,
             surplus_connections: 64,
-            // A silent client holds a handshake for handshake_time: up to 200 new ones a second do not delay other clients.
+            // A good one ends within 10 ms, so it is the oldest of these only if 100,000 others come in a second. An unfinished one
+            // costs 75 KiB (60 KB sent, rustls' limit is 64): 77 MiB in all.
             handshakes: 1_024,
             // Two round trips and a signature: milliseconds in a cluster, and the apiserver itself gives up at 10 s.
             handshake_time: Duration::from_secs(5),
@@ -116,10 +129,17 @@ impl Limits {
     /// Without a file left, it could not even refuse the next connection.
     #[must_use]
     pub fn within_files(mut self, files: u64) -> Self {
-        let a_port = usize::try_from(files).unwrap_or(usize::MAX).saturating_sub(OWN_FILES) / 2;
+        let files = usize::try_from(files).unwrap_or(usize::MAX).saturating_sub(OWN_FILES);
+        // Only the secure port has handshakes, and they are short.
+        self.handshakes = self.handshakes.min(files / 4).max(1);
+        let a_port = files.saturating_sub(self.handshakes) / 2;
         // Surplus connections only get a 503, so they have the smaller part.
         self.surplus_connections = self.surplus_connections.min(a_port / 4);
         self.connections = self.connections.min(a_port - self.surplus_connections).max(1);
+        self.certified_connections = self.certified_connections.min(self.connections / 4);
+        self.address_connections = self.address_connections.min(self.connections / 4).max(1);
+        // A connection with a body on its way gives way to none, so those of both kinds must not be all.
+        self.requests = self.requests.min(self.connections / 4).max(1);
         self
     }
 }
@@ -161,12 +181,23 @@ mod tests {
     fn connections_fit_into_the_files() {
         let fitting = |files| {
             let limits = Limits::default().within_files(files);
-            (limits.connections, limits.surplus_connections)
+            (limits.connections, limits.surplus_connections, limits.handshakes)
         };
-        assert_eq!(fitting(u64::MAX), (2_560, 64));
-        assert_eq!(fitting(8_192), (2_560, 64));
-        assert_eq!(fitting(1_024), (416, 64));
-        assert_eq!(fitting(128), (24, 8));
-        assert_eq!(fitting(0), (1, 0));
+        assert_eq!(fitting(u64::MAX), (1_536, 64, 1_024));
+        assert_eq!(fitting(4_288), (1_536, 64, 1_024));
+        assert_eq!(fitting(1_024), (296, 64, 240));
+        assert_eq!(fitting(128), (18, 6, 16));
+        assert_eq!(fitting(0), (1, 0, 1));
+        let limits = Limits::default().within_files(128);
+        assert_eq!((limits.certified_connections, limits.address_connections, limits.requests), (4, 4, 4));
+    }
+
+    #[test]
+    fn slow_bodies_do_not_take_every_connection() {
+        for files in [u64::MAX, 4_288, 1_024, 128] {
+            let limits = Limits::default().within_files(files);
+            // The scheduler's and the webhooks'.
+            assert!(2 * limits.requests < limits.connections - limits.certified_connections, "{files}");
+        }
     }
 }

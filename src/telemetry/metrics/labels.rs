@@ -174,6 +174,10 @@ pub enum CloseReason {
     WriteTime,
     /// No request for a long time; harmless.
     Idle,
+    /// A newer connection needed the place, and this one had waited for the longest.
+    GaveWay,
+    /// The client's certificate has expired, or its CA is in use no longer.
+    ClientCertificate,
 }
 
 /// A port of the server.

@@ -137,7 +137,9 @@ pub(super) const CONNECTIONS_CUT: MetricDefinition = MetricDefinition {
     name: "daemonset_warden_connections_cut_total",
     kind: MetricKind::Counter,
     labels: &[CloseReason::LABEL],
-    help: "Connections that the server ended. `handshake_failed` grows when clients do not trust the certificate.",
+    help: "Connections that the server ended. `handshake_failed` grows when clients do not trust the certificate, `gave_way` when \
+           newer connections need the place of those that wait, `client_certificate` when that of a client has expired or its CA is \
+           in use no longer.",
 };
 pub(super) const ACCEPT_ERRORS: MetricDefinition = MetricDefinition {
     name: "daemonset_warden_accept_errors_total",

@@ -88,6 +88,38 @@ pub(super) async fn idle(target: Target, count: usize) -> Vec<Stream> {
     streams
 }
 
+/// Connections that send one request and then stay idle until they are closed; closed ones are opened again.
+pub(super) async fn idle_again(target: Target, count: usize) -> JoinSet<()> {
+    let config = target.http1();
+    each(&target, count, move |_, target: Target| {
+        let config = config.clone();
+        async move {
+            let mut stream = target.stream(&config).await?;
+            stream.write_all(b"GET /livez HTTP/1.1\r\nhost: a\r\n\r\n").await?;
+            tokio::io::copy(&mut stream, &mut tokio::io::sink()).await?;
+            Ok(())
+        }
+    })
+}
+
+/// The same over HTTP/2.
+pub(super) async fn idle_again_http2(target: Target, count: usize) -> JoinSet<()> {
+    let config = target.http2();
+    each(&target, count, move |_, target: Target| {
+        let config = config.clone();
+        async move {
+            let mut stream = target.stream(&config).await?;
+            let settings = frame(4, 0, 0, &[]);
+            let request = headers_of("GET", "/livez", 1, 0x5);
+            stream
+                .write_all(&[b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", &settings[..], &request].concat())
+                .await?;
+            tokio::io::copy(&mut stream, &mut tokio::io::sink()).await?;
+            Ok(())
+        }
+    })
+}
+
 /// Requests that are sent slowly, byte by byte: half of the clients send a head so, half a body.
 pub(super) async fn slow(target: Target, count: usize) -> JoinSet<()> {
     each(&target, count, |number, target: Target| async move {
@@ -99,6 +131,22 @@ pub(super) async fn slow(target: Target, count: usize) -> JoinSet<()> {
             sleep(Duration::from_millis(300)).await;
         }
         Ok(())
+    })
+}
+
+/// Requests whose bodies do not come.
+pub(super) async fn missing_bodies(target: Target, count: usize) -> JoinSet<()> {
+    let config = target.http1();
+    each(&target, count, move |number, target: Target| {
+        let config = config.clone();
+        async move {
+            let mut stream = target.stream(&config).await?;
+            let path = if number % 2 == 0 { "/mutate" } else { "/scheduler/filter" };
+            let head = format!("POST {path} HTTP/1.1\r\nhost: a\r\ncontent-length: 10\r\n\r\n");
+            stream.write_all(head.as_bytes()).await?;
+            tokio::io::copy(&mut stream, &mut tokio::io::sink()).await?;
+            Ok(())
+        }
     })
 }
 
