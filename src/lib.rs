@@ -98,6 +98,7 @@
 //! [`server::span`]: crate::server::span
 //! [`telemetry`]: crate::telemetry
 //! [`telemetry::log_on_change`]: crate::telemetry::log_on_change
+//! [`telemetry::logs::line_limit`]: crate::telemetry::logs::line_limit
 //! [`telemetry::logs`]: crate::telemetry::logs
 //! [`telemetry::metrics`]: crate::telemetry::metrics
 //! [`telemetry::metrics::cluster`]: crate::telemetry::metrics::cluster

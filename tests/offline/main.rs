@@ -19,6 +19,7 @@ mod fuzz;
 mod layering;
 mod limits;
 mod links;
+mod log_flood;
 mod memory;
 mod metrics;
 mod mutation;
