@@ -55,6 +55,7 @@
 //! [`reservation::feasibility`]: crate::reservation::feasibility
 //! [`reservation::filter`]: crate::reservation::filter
 //! [`reservation::filter_reason`]: crate::reservation::filter_reason
+//! [`reservation::first_ready`]: crate::reservation::first_ready
 //! [`reservation::gate`]: crate::reservation::gate
 //! [`reservation::hold`]: crate::reservation::hold
 //! [`reservation::incoming_pod`]: crate::reservation::incoming_pod

@@ -1,4 +1,5 @@
-//! EDGE out: the writes to the apiserver: Events, wake-ups and first-ready annotations of Nodes, and nominations of pods.
+//! EDGE out: the writes to the apiserver: Events, wake-ups and first-ready annotations of Nodes and their removal, and nominations of
+//! pods.
 //!
 //! ```text
 //! WriteQueue ──┬─▶ wake (the last Node replaces the others) ──▶ patch of a Node, at most one a second
@@ -23,6 +24,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use self::events::EventWrite;
+use self::first_ready::FirstReadyWrite;
 pub use self::nomination::{NominationCallback, NominationResult};
 use crate::reservation::cluster_write::{ClusterWrite, Nomination};
 use crate::reservation::nomination::NOMINATED_AT_ONCE;
@@ -39,7 +41,7 @@ const NOMINATION_QUEUE: usize = 2 * NOMINATED_AT_ONCE;
 /// The sending half: takes writes, and never waits.
 pub struct WriteQueue {
     wake: watch::Sender<Option<Arc<str>>>,
-    first_ready: mpsc::Sender<(Arc<str>, Arc<str>)>,
+    first_ready: mpsc::Sender<FirstReadyWrite>,
     nominations: mpsc::Sender<Nomination>,
     events: mpsc::Sender<EventWrite>,
     metrics: Arc<Metrics>,
@@ -48,7 +50,7 @@ pub struct WriteQueue {
 /// The receiving half: carries out what comes through the [`WriteQueue`].
 pub struct ClusterWriter {
     wake: watch::Receiver<Option<Arc<str>>>,
-    first_ready: mpsc::Receiver<(Arc<str>, Arc<str>)>,
+    first_ready: mpsc::Receiver<FirstReadyWrite>,
     nominations: mpsc::Receiver<Nomination>,
     events: mpsc::Receiver<EventWrite>,
     metrics: Arc<Metrics>,
@@ -80,7 +82,12 @@ impl WriteQueue {
                 return;
             }
             ClusterWrite::RecordFirstReady { node, daemon_set_uid } => {
-                (WriteKind::FirstReady, self.first_ready.try_send((node, daemon_set_uid)).is_ok())
+                let write = FirstReadyWrite::record(node, &daemon_set_uid);
+                (WriteKind::FirstReady, self.first_ready.try_send(write).is_ok())
+            }
+            ClusterWrite::RemoveFirstReady { node, daemon_set_uids } => {
+                let write = FirstReadyWrite::remove(node, &daemon_set_uids);
+                (WriteKind::RemoveFirstReady, self.first_ready.try_send(write).is_ok())
             }
             ClusterWrite::Nominate(nomination) => {
                 (WriteKind::of(&nomination), self.nominations.try_send(nomination).is_ok())

@@ -21,7 +21,7 @@ use tokio::sync::watch;
 use crate::cache::freshness::{CacheFreshness, STALE_AFTER, WatchHealth};
 use crate::reservation::View;
 use crate::reservation::cluster_write::ClusterWrite;
-use crate::telemetry::metrics::Metrics;
+use crate::telemetry::metrics::{Metrics, WatchedResource};
 use crate::watch::watch_status::WatchStatus;
 
 /// The number of nodes that are refreshed before the lock is given to others: tens of microseconds.
@@ -126,6 +126,7 @@ impl SharedCache {
         self.update_freshness(&mut view, now);
         let View { cache, reservation } = &mut *view;
         reservation.tick(cache, now);
+        reservation.sweep_first_ready(cache, self.lists_all_daemon_sets(now), now);
         drop(view);
         let dropped = self.fresh().map_or(0, |mut view| {
             let View { cache, reservation } = &mut *view;
@@ -152,6 +153,15 @@ impl SharedCache {
         let refresh =
             |View { cache, reservation }: &mut View| reservation.refresh_some(cache, BATCH, Instant::now());
         while refresh(&mut self.lock()) {}
+    }
+
+    /// Returns true if the DaemonSets of every configured kind have been listed, and no watch of them has failed for long.
+    fn lists_all_daemon_sets(&self, now: Instant) -> bool {
+        let of_daemon_sets = |status: &&Arc<WatchStatus>| {
+            matches!(status.resource, WatchedResource::DaemonSets | WatchedResource::OtherDaemonSets)
+        };
+        let mut healths = self.0.watches.iter().filter(of_daemon_sets).map(|status| status.health());
+        healths.all(|health| health.is_listed() && !health.is_stale(now))
     }
 
     fn health(&self) -> Vec<WatchHealth> {
@@ -221,7 +231,6 @@ impl std::fmt::Debug for SharedCache {
 mod tests {
     use super::*;
     use crate::policy::Policy;
-    use crate::telemetry::metrics::WatchedResource;
 
     #[test]
     fn fresh_only_while_every_watch_works() {

@@ -48,9 +48,10 @@ impl EventWrite {
                 (subject, "HoldEnded", end.as_str(), end.message(), EventType::Normal)
             }
             ClusterWrite::GateExpired(subject) => (subject, "GateExpired", "Open", "", EventType::Warning),
-            ClusterWrite::Wake(_) | ClusterWrite::RecordFirstReady { .. } | ClusterWrite::Nominate(_) => {
-                return None;
-            }
+            ClusterWrite::Wake(_)
+            | ClusterWrite::RecordFirstReady { .. }
+            | ClusterWrite::RemoveFirstReady { .. }
+            | ClusterWrite::Nominate(_) => return None,
         };
         subject.has_refused.then_some(Self { subject, reason, action, reason_text, type_ })
     }

@@ -54,6 +54,8 @@ pub enum WriteKind {
     Wake,
     /// The Node annotation that records that a daemon pod was Ready.
     FirstReady,
+    /// The removal of such annotations, of DaemonSets that are gone.
+    RemoveFirstReady,
     /// The nomination of a daemon pod to its node.
     Nomination,
     /// The end of a nomination.
@@ -280,7 +282,10 @@ impl ClusterMetrics {
                 self.holds_ended[*reason].inc();
             }
             ClusterWrite::GateExpired(_) => self.gates_expired.inc(),
-            ClusterWrite::Wake(_) | ClusterWrite::RecordFirstReady { .. } | ClusterWrite::Nominate(_) => {}
+            ClusterWrite::Wake(_)
+            | ClusterWrite::RecordFirstReady { .. }
+            | ClusterWrite::RemoveFirstReady { .. }
+            | ClusterWrite::Nominate(_) => {}
         }
     }
 
