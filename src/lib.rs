@@ -34,6 +34,7 @@
 //! [`command`]: crate::command
 //! [`command::config`]: crate::command::config
 //! [`command::explain`]: crate::command::explain
+//! [`command::long_tasks`]: crate::command::long_tasks
 //! [`command::scheduler_config`]: crate::command::scheduler_config
 //! [`command::serve`]: crate::command::serve
 //! [`daemonset`]: crate::daemonset

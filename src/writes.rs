@@ -18,9 +18,10 @@ pub mod wake;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use kube::Client;
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use self::events::EventWrite;
@@ -105,22 +106,28 @@ impl WriteQueue {
 }
 
 impl ClusterWriter {
-    /// Starts the tasks that write; they end when the returned tasks are dropped. `instance` is the reporting instance of Events, the
-    /// pod's name. `on_result` takes the answer to each nomination; without it no pod is nominated.
-    pub fn start(
+    /// Returns the tasks that write, with their names; none ends before the [`WriteQueue`] is dropped. `instance` is the reporting
+    /// instance of Events, the pod's name. `on_result` takes the answer to each nomination; without it no pod is nominated.
+    pub fn tasks(
         self,
         client: Client,
         instance: Option<String>,
         on_result: Option<NominationCallback>,
-    ) -> JoinSet<()> {
-        let mut tasks = JoinSet::new();
-        if let Some(on_result) = on_result {
-            tasks.spawn(nomination::run(client.clone(), self.nominations, on_result, self.metrics.clone()));
-        }
-        tasks.spawn(wake::run(client.clone(), self.wake, self.metrics.clone()));
-        tasks.spawn(first_ready::run(client.clone(), self.first_ready, self.metrics.clone()));
-        tasks.spawn(events::run(client, instance, self.events, self.metrics));
-        tasks
+    ) -> Vec<(String, BoxFuture<'static, ()>)> {
+        let (metrics, nominations) = (self.metrics, self.nominations);
+        let nominate = on_result.map(|on_result| {
+            let run = nomination::run(client.clone(), nominations, on_result, metrics.clone());
+            ("writes of nominations".to_owned(), run.boxed())
+        });
+        let wake = wake::run(client.clone(), self.wake, metrics.clone());
+        let first_ready = first_ready::run(client.clone(), self.first_ready, metrics.clone());
+        let events = events::run(client, instance, self.events, metrics);
+        let others = [
+            ("writes of wake-ups".to_owned(), wake.boxed()),
+            ("writes of first-ready annotations".to_owned(), first_ready.boxed()),
+            ("writes of Events".to_owned(), events.boxed()),
+        ];
+        nominate.into_iter().chain(others).collect()
     }
 }
 

@@ -16,11 +16,12 @@ use crate::api::admission_v1::{AdmissionRequest, BadReview};
 use crate::telemetry::logs::Sanitized;
 use crate::telemetry::metrics::{AdmissionOutcome, Operation, Webhook};
 use crate::telemetry::otlp::Attribute;
+use crate::watch::shared_cache::CacheGuard;
 
 /// Allows or refuses a DaemonSet.
 pub(super) async fn validate(state: State<AppState>, request: Request) -> Response {
     respond(state, request, Webhook::Validate, |state, review| {
-        let cluster = state.cluster.as_ref().and_then(|cluster| cluster.fresh());
+        let cluster = fresh_cluster(state);
         let outcome = validation::review(&state.policy, review, cluster.as_deref().map(|view| &view.cache))?;
         Ok(ReviewResult { status: outcome.status(), warnings: outcome.warnings(), patch: Patch::default() })
     })
@@ -33,7 +34,7 @@ pub(super) async fn mutate(state: State<AppState>, request: Request) -> Response
         let labels = state.cluster.as_ref().and_then(|cluster| cluster.namespace_labels(&review.namespace));
         // Only the default priority needs the cluster, and the scheduler's calls wait for its lock.
         let gives_priority = !state.policy.admission.default_priority_class_name.is_empty();
-        let cluster = state.cluster.as_ref().filter(|_| gives_priority).and_then(|cluster| cluster.fresh());
+        let cluster = if gives_priority { fresh_cluster(state) } else { None };
         let patch = mutation::review(
             &state.policy,
             review,
@@ -43,6 +44,11 @@ pub(super) async fn mutate(state: State<AppState>, request: Request) -> Response
         Ok(ReviewResult { status: None, warnings: Vec::new(), patch })
     })
     .await
+}
+
+/// Locks the cache if an answer may be based on it.
+fn fresh_cluster(state: &AppState) -> Option<CacheGuard<'_>> {
+    state.cluster.as_ref()?.fresh(Instant::now())
 }
 
 /// The result of a pure function.

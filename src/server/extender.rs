@@ -29,7 +29,7 @@ fn respond_to_filter(state: &AppState, body: BufferedBody) -> Response {
         Ok(args) => args,
         Err(error) => return respond_bad_request(state, ExtenderVerb::Filter, begin, &error),
     };
-    let result = match fresh_cluster(state) {
+    let result = match fresh_cluster(state, begin) {
         Some(mut cluster) => {
             let View { cache, reservation } = &mut *cluster;
             let (result, stats) = filter::filter_with_cache(reservation, cache, &args, begin);
@@ -72,7 +72,7 @@ fn respond_to_preempt(state: &AppState, body: BufferedBody) -> Response {
     };
     let protect = state.policy.protect_daemon_pods;
     let candidates = args.candidates();
-    let verdicts = match fresh_cluster(state) {
+    let verdicts = match fresh_cluster(state, begin) {
         Some(mut cluster) => {
             let View { cache, reservation } = &mut *cluster;
             let mut call = reservation.begin_preemption(cache, &args.pod, begin);
@@ -103,8 +103,8 @@ fn respond_to_preempt(state: &AppState, body: BufferedBody) -> Response {
 }
 
 /// Locks the cache if a refusal may be based on it. Counts a call that has to do without it because it is not fresh.
-fn fresh_cluster(state: &AppState) -> Option<CacheGuard<'_>> {
-    let fresh = state.cluster.as_ref()?.fresh();
+fn fresh_cluster(state: &AppState, now: Instant) -> Option<CacheGuard<'_>> {
+    let fresh = state.cluster.as_ref()?.fresh(now);
     if fresh.is_none() {
         state.metrics.cluster.fail_open.inc();
     }

@@ -118,7 +118,8 @@ impl SecretRotator {
         self.is_obtained.subscribe()
     }
 
-    /// Runs for ever. An error does not end it: the pair that is served stays, whatever happens to the Secret.
+    /// Runs for ever. An error does not end it: the pair that is served stays, whatever happens to the Secret. It ends only with a
+    /// watch of its own, which would be a bug.
     pub async fn run(mut self) {
         let changed = Arc::new(Notify::new());
         let mut watches = JoinSet::new();
@@ -139,8 +140,15 @@ impl SecretRotator {
             }
             let interval = if *self.is_obtained.borrow() { INTERVAL } else { FIRST_INTERVAL };
             tokio::time::sleep(SHORTEST).await;
-            // A change and a timeout both lead to the next read.
-            let _ = tokio::time::timeout(interval.saturating_sub(SHORTEST), changed.notified()).await;
+            // A change and the time both lead to the next read.
+            tokio::select! {
+                () = changed.notified() => {}
+                () = tokio::time::sleep(interval.saturating_sub(SHORTEST)) => {}
+                Some(ended) = watches.join_next() => match ended {
+                    Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+                    Ok(()) | Err(_) => return,
+                },
+            }
         }
     }
 

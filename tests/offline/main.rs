@@ -20,6 +20,7 @@ mod layering;
 mod limits;
 mod links;
 mod log_flood;
+mod long_tasks;
 mod memory;
 mod metrics;
 mod mutation;
