@@ -16,6 +16,7 @@ mod extender;
 mod extender_wire;
 mod faults;
 mod fuzz;
+mod images;
 mod layering;
 mod limits;
 mod links;
