@@ -1,6 +1,6 @@
 //! The first-ready annotations of Nodes: how many a Node gets, and the removal of those of deleted DaemonSets.
 //!
-//! A few nodes are visited with each tick. An annotation goes once the cache has not known its DaemonSet for [`GRACE`] of
+//! A few nodes are visited with each tick. An annotation goes once the cache has not known its DaemonSet for `GRACE` of
 //! uninterrupted freshness; every gap of a watch begins that time anew. Each replica decides for itself: to remove an annotation
 //! twice is to remove it once, and a replica whose annotation was removed writes it once more and then leaves it
 //! (`Gate::may_record_first_ready`), so that replicas of different configurations do not write in turn for ever.
@@ -18,6 +18,7 @@ use crate::api::node::Node;
 use crate::cache::freshness::CacheFreshness;
 use crate::cache::node_info::NodeInfo;
 use crate::cache::{Cache, NodeId};
+use crate::policy::ReservationMode;
 
 /// The first-ready annotations that a Node gets. One has about 100 bytes, so they take 6 KiB of the 256 KiB that all annotations of an
 /// object may have. A node has a handful of DaemonSets with such a gate.
@@ -73,9 +74,10 @@ fn recorded_uids(node: &Node) -> impl Iterator<Item = &str> {
 
 impl Reservation {
     /// Visits a few nodes, and asks to remove the first-ready annotations of DaemonSets that are gone. `lists_all`: no watch of
-    /// DaemonSets, of any kind, is failing or has never listed. Call it with each tick.
+    /// DaemonSets, of any kind, is failing or has never listed. Call it with each tick. Nothing is written in mode Off.
     pub fn sweep_first_ready(&mut self, cache: &Cache, lists_all: bool, now: Instant) {
-        if !lists_all || self.freshness != CacheFreshness::Fresh {
+        let is_off = self.policy.reservation.mode == ReservationMode::Off;
+        if is_off || !lists_all || self.freshness != CacheFreshness::Fresh {
             self.first_ready.unknown.clear();
             return;
         }

@@ -20,7 +20,7 @@ use super::secret;
 use super::secret::SecretName;
 use super::secret_content::SecretContent;
 use super::validity::local_time;
-use crate::telemetry::logs::chain;
+use crate::telemetry::logs::{Sanitized, chain};
 use crate::telemetry::metrics::{CertificateKind, Metrics};
 
 /// The time between two reads while no change is known: the delay until a replica sees another's renewal, and until a wrong
@@ -133,7 +133,7 @@ impl SecretRotator {
                     self.metrics.tls_secret_failures.inc();
                     let fault = chain(&error);
                     if self.fault.as_ref() != Some(&fault) {
-                        tracing::error!(error = %fault, "failed to keep the certificate; the one that is served stays");
+                        tracing::error!(error = %Sanitized(&fault), "failed to keep the certificate; the one that is served stays");
                         self.fault = Some(fault);
                     }
                 }
@@ -294,7 +294,7 @@ impl SecretRotator {
 async fn watch_on(client: Client, configuration: WebhookConfiguration, changed: Arc<Notify>) {
     loop {
         if let Err(error) = configuration.watch(&client, &changed).await {
-            tracing::debug!(error = %chain(&error), "a watch ended");
+            tracing::debug!(error = %Sanitized(&chain(&error)), "a watch ended");
             tokio::time::sleep(INTERVAL).await;
         }
         tokio::time::sleep(SHORTEST).await;

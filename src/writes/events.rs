@@ -16,7 +16,7 @@ use super::in_time;
 use crate::reservation::cluster_write::{ClusterWrite, HoldSubject};
 use crate::reservation::token_bucket::TokenBucket;
 use crate::telemetry::FIELD_MANAGER;
-use crate::telemetry::logs::chain;
+use crate::telemetry::logs::{Sanitized, chain};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::metrics::cluster::{WriteKind, WriteOutcome};
 
@@ -150,7 +150,7 @@ pub(super) async fn run(
                         let forbidden = error.is_forbidden();
                         let hint =
                             if forbidden { ": grant create and patch on events.k8s.io events" } else { "" };
-                        tracing::warn!("failed to write an Event{hint}: {}", chain(&error));
+                        tracing::warn!("failed to write an Event{hint}: {}", Sanitized(&chain(&error)));
                     }
                 }
             }

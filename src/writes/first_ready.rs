@@ -14,7 +14,7 @@ use tokio::time::sleep;
 
 use super::wake::annotate;
 use crate::reservation::gate::first_ready_annotation;
-use crate::telemetry::logs::chain;
+use crate::telemetry::logs::{Sanitized, chain};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::metrics::cluster::{WriteKind, WriteOutcome};
 
@@ -67,7 +67,7 @@ pub(super) async fn run(client: Client, mut writes: mpsc::Receiver<FirstReadyWri
                         node = &*node,
                         kind = kind.as_str(),
                         "failed to write the first-ready annotations of the Node{hint}: {}",
-                        chain(&error)
+                        Sanitized(&chain(&error))
                     );
                 }
                 break;

@@ -1,6 +1,7 @@
 //! First-ready annotations: a Node gets a bounded number, and those of deleted DaemonSets are removed.
 
 use super::*;
+use crate::policy::ReservationMode;
 use crate::reservation::first_ready::MAX_FIRST_READY;
 use crate::reservation::gate::first_ready_annotation;
 
@@ -69,6 +70,14 @@ fn a_gap_of_a_watch_begins_the_time_anew() {
     world.delete_daemon_set("gone");
     assert_eq!(sweep(&mut world, 599), []);
     assert_eq!(sweep(&mut world, 3).len(), 1);
+}
+
+#[test]
+fn nothing_is_written_in_mode_off() {
+    let mut world = TestCluster::with(|policy| policy.reservation.mode = ReservationMode::Off);
+    world.observe_freshness(CacheFreshness::Fresh);
+    world.node("n1", recorded(&["gone"]));
+    assert_eq!(sweep(&mut world, 700), []);
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! A limit on the log lines of one kind: requests, handshakes and objects of others must not fill the log.
 //!
 //! It stands before the formatter, so that it holds for every line of this program and of its libraries, and a new line needs
-//! nothing. The kind of a line is its place in the code with the values of [`KIND_FIELDS`], so that a flood of one kind hides no
-//! other. The number of lines that were left out is logged every [`REPORT_INTERVAL`], and counted in a metric.
+//! nothing. The kind of a line is its place in the code with the values of `KIND_FIELDS`, so that a flood of one kind hides no
+//! other. The number of lines that were left out is logged every `REPORT_INTERVAL`, and counted in a metric.
 
 use std::fmt;
 use std::sync::Arc;
@@ -52,7 +52,7 @@ impl LogLimit {
         LogLimitLayer(self.clone())
     }
 
-    /// Logs every [`REPORT_INTERVAL`] how many lines were left out, until the task is dropped.
+    /// Logs every `REPORT_INTERVAL` how many lines were left out, until the task is dropped.
     pub async fn report_regularly(self) {
         loop {
             tokio::time::sleep(REPORT_INTERVAL).await;
