@@ -34,6 +34,7 @@
 //! [`command`]: crate::command
 //! [`command::config`]: crate::command::config
 //! [`command::explain`]: crate::command::explain
+//! [`command::long_tasks`]: crate::command::long_tasks
 //! [`command::scheduler_config`]: crate::command::scheduler_config
 //! [`command::serve`]: crate::command::serve
 //! [`daemonset`]: crate::daemonset
@@ -55,6 +56,7 @@
 //! [`reservation::feasibility`]: crate::reservation::feasibility
 //! [`reservation::filter`]: crate::reservation::filter
 //! [`reservation::filter_reason`]: crate::reservation::filter_reason
+//! [`reservation::first_ready`]: crate::reservation::first_ready
 //! [`reservation::gate`]: crate::reservation::gate
 //! [`reservation::hold`]: crate::reservation::hold
 //! [`reservation::incoming_pod`]: crate::reservation::incoming_pod
@@ -100,6 +102,7 @@
 //! [`server::span`]: crate::server::span
 //! [`telemetry`]: crate::telemetry
 //! [`telemetry::log_on_change`]: crate::telemetry::log_on_change
+//! [`telemetry::logs::line_limit`]: crate::telemetry::logs::line_limit
 //! [`telemetry::logs`]: crate::telemetry::logs
 //! [`telemetry::metrics`]: crate::telemetry::metrics
 //! [`telemetry::metrics::cluster`]: crate::telemetry::metrics::cluster

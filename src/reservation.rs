@@ -15,6 +15,7 @@ pub mod desired;
 pub mod feasibility;
 pub mod filter;
 pub mod filter_reason;
+pub mod first_ready;
 pub mod gate;
 pub mod hold;
 pub mod hold_basis;
@@ -49,6 +50,7 @@ pub use self::view::View;
 use self::assumed::AssumedPods;
 use self::basis::BasisLimits;
 use self::cluster_write::{ClusterWrite, HoldSubject};
+use self::first_ready::FirstReadySweep;
 use self::node_reservation::{DaemonSetReservation, NodeReservation};
 use self::nomination::Nominations;
 use self::stale_refusals::StaleRefusals;
@@ -95,6 +97,7 @@ pub struct Reservation {
     freshness: CacheFreshness,
     stale_refusals: StaleRefusals,
     nominations: Nominations,
+    first_ready: FirstReadySweep,
     writes: Vec<ClusterWrite>,
 }
 
@@ -121,6 +124,7 @@ impl Reservation {
             freshness: CacheFreshness::default(),
             stale_refusals: StaleRefusals::default(),
             nominations: Nominations::default(),
+            first_ready: FirstReadySweep::default(),
             writes: Vec::new(),
         }
     }

@@ -1,4 +1,5 @@
-//! EDGE out: the writes to the apiserver: Events, wake-ups and first-ready annotations of Nodes, and nominations of pods.
+//! EDGE out: the writes to the apiserver: Events, wake-ups and first-ready annotations of Nodes and their removal, and nominations of
+//! pods.
 //!
 //! ```text
 //! WriteQueue ──┬─▶ wake (the last Node replaces the others) ──▶ patch of a Node, at most one a second
@@ -17,12 +18,14 @@ pub mod wake;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use kube::Client;
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use self::events::EventWrite;
+use self::first_ready::FirstReadyWrite;
 pub use self::nomination::{NominationCallback, NominationResult};
 use crate::reservation::cluster_write::{ClusterWrite, Nomination};
 use crate::reservation::nomination::NOMINATED_AT_ONCE;
@@ -39,7 +42,7 @@ const NOMINATION_QUEUE: usize = 2 * NOMINATED_AT_ONCE;
 /// The sending half: takes writes, and never waits.
 pub struct WriteQueue {
     wake: watch::Sender<Option<Arc<str>>>,
-    first_ready: mpsc::Sender<(Arc<str>, Arc<str>)>,
+    first_ready: mpsc::Sender<FirstReadyWrite>,
     nominations: mpsc::Sender<Nomination>,
     events: mpsc::Sender<EventWrite>,
     metrics: Arc<Metrics>,
@@ -48,7 +51,7 @@ pub struct WriteQueue {
 /// The receiving half: carries out what comes through the [`WriteQueue`].
 pub struct ClusterWriter {
     wake: watch::Receiver<Option<Arc<str>>>,
-    first_ready: mpsc::Receiver<(Arc<str>, Arc<str>)>,
+    first_ready: mpsc::Receiver<FirstReadyWrite>,
     nominations: mpsc::Receiver<Nomination>,
     events: mpsc::Receiver<EventWrite>,
     metrics: Arc<Metrics>,
@@ -80,7 +83,12 @@ impl WriteQueue {
                 return;
             }
             ClusterWrite::RecordFirstReady { node, daemon_set_uid } => {
-                (WriteKind::FirstReady, self.first_ready.try_send((node, daemon_set_uid)).is_ok())
+                let write = FirstReadyWrite::record(node, &daemon_set_uid);
+                (WriteKind::FirstReady, self.first_ready.try_send(write).is_ok())
+            }
+            ClusterWrite::RemoveFirstReady { node, daemon_set_uids } => {
+                let write = FirstReadyWrite::remove(node, &daemon_set_uids);
+                (WriteKind::RemoveFirstReady, self.first_ready.try_send(write).is_ok())
             }
             ClusterWrite::Nominate(nomination) => {
                 (WriteKind::of(&nomination), self.nominations.try_send(nomination).is_ok())
@@ -98,22 +106,28 @@ impl WriteQueue {
 }
 
 impl ClusterWriter {
-    /// Starts the tasks that write; they end when the returned tasks are dropped. `instance` is the reporting instance of Events, the
-    /// pod's name. `on_result` takes the answer to each nomination; without it no pod is nominated.
-    pub fn start(
+    /// Returns the tasks that write, with their names; none ends before the [`WriteQueue`] is dropped. `instance` is the reporting
+    /// instance of Events, the pod's name. `on_result` takes the answer to each nomination; without it no pod is nominated.
+    pub fn tasks(
         self,
         client: Client,
         instance: Option<String>,
         on_result: Option<NominationCallback>,
-    ) -> JoinSet<()> {
-        let mut tasks = JoinSet::new();
-        if let Some(on_result) = on_result {
-            tasks.spawn(nomination::run(client.clone(), self.nominations, on_result, self.metrics.clone()));
-        }
-        tasks.spawn(wake::run(client.clone(), self.wake, self.metrics.clone()));
-        tasks.spawn(first_ready::run(client.clone(), self.first_ready, self.metrics.clone()));
-        tasks.spawn(events::run(client, instance, self.events, self.metrics));
-        tasks
+    ) -> Vec<(String, BoxFuture<'static, ()>)> {
+        let (metrics, nominations) = (self.metrics, self.nominations);
+        let nominate = on_result.map(|on_result| {
+            let run = nomination::run(client.clone(), nominations, on_result, metrics.clone());
+            ("writes of nominations".to_owned(), run.boxed())
+        });
+        let wake = wake::run(client.clone(), self.wake, metrics.clone());
+        let first_ready = first_ready::run(client.clone(), self.first_ready, metrics.clone());
+        let events = events::run(client, instance, self.events, metrics);
+        let others = [
+            ("writes of wake-ups".to_owned(), wake.boxed()),
+            ("writes of first-ready annotations".to_owned(), first_ready.boxed()),
+            ("writes of Events".to_owned(), events.boxed()),
+        ];
+        nominate.into_iter().chain(others).collect()
     }
 }
 

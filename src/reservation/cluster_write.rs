@@ -31,6 +31,13 @@ pub enum ClusterWrite {
         /// The DaemonSet's UID.
         daemon_set_uid: Arc<str>,
     },
+    /// The removal of such annotations of DaemonSets that are gone.
+    RemoveFirstReady {
+        /// The node's name.
+        node: Arc<str>,
+        /// The DaemonSets' UIDs.
+        daemon_set_uids: Vec<Arc<str>>,
+    },
 }
 
 /// The DaemonSet and the node of a hold or gate.

@@ -51,8 +51,14 @@ pub struct Gate {
     pub was_ready: bool,
     clock: RefusalClock,
     first_ready_asked_at: Option<Instant>,
+    /// True if the Node had the annotation when it was last looked at.
+    is_first_ready_recorded: bool,
+    first_ready_removals: u8,
 }
 
+/// The removals of the annotation after which it is not written again. A person may remove one, and a replica that does not know the
+/// DaemonSet's kind removes it every time.
+const MAX_REMOVALS: u8 = 2;
 /// The time after which a write of the annotation counts as lost.
 const RECORD_AGAIN: Duration = Duration::from_secs(60);
 
@@ -67,7 +73,17 @@ impl Gate {
             was_ready: false,
             clock: RefusalClock::default(),
             first_ready_asked_at: None,
+            is_first_ready_recorded: false,
+            first_ready_removals: 0,
         }
+    }
+
+    /// Notes if the Node has the annotation. Returns true if it has not, and may get it.
+    pub fn may_record_first_ready(&mut self, is_recorded: bool) -> bool {
+        if std::mem::replace(&mut self.is_first_ready_recorded, is_recorded) && !is_recorded {
+            self.first_ready_removals = self.first_ready_removals.saturating_add(1);
+        }
+        !is_recorded && self.first_ready_removals < MAX_REMOVALS
     }
 
     /// Returns true if the annotation should be written now; false for a while after that.

@@ -2,6 +2,7 @@
 
 mod basis;
 mod event_order;
+mod first_ready;
 mod hold_ends;
 mod missing_pods;
 mod nomination;
@@ -178,6 +179,11 @@ impl TestCluster {
             ClusterWrite::RecordFirstReady { daemon_set_uid, .. } => {
                 ExpectedWrite::Remember(daemon_set_uid.to_string())
             }
+            ClusterWrite::RemoveFirstReady { node, daemon_set_uids } => {
+                let mut uids: Vec<_> = daemon_set_uids.iter().map(ToString::to_string).collect();
+                uids.sort();
+                ExpectedWrite::Forget(node.to_string(), uids)
+            }
         };
         writes.iter().map(short).collect()
     }
@@ -193,6 +199,7 @@ enum ExpectedWrite {
     Wake(String),
     Nominate(String, Option<String>),
     Remember(String),
+    Forget(String, Vec<String>),
 }
 
 fn object<T: DeserializeOwned>(mut base: Value, change: Value) -> T {

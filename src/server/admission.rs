@@ -29,7 +29,9 @@ pub(super) async fn validate(state: State<AppState>, request: Request) -> Respon
     let review_object = |state: &AppState, review: &AdmissionRequest<'_>, budget: &DecodeBudget<'_>| {
         // Each hold of the lock is short: the scheduler's calls wait for it.
         let read = |call: &mut dyn FnMut(&Cache)| {
-            let Some(view) = state.cluster.as_ref().and_then(|cluster| cluster.fresh()) else { return false };
+            let Some(view) = state.cluster.as_ref().and_then(|cluster| cluster.fresh(Instant::now())) else {
+                return false;
+            };
             call(&view.cache);
             true
         };
@@ -52,7 +54,7 @@ pub(super) async fn mutate(state: State<AppState>, request: Request) -> Response
         });
         // The lock is taken for the pods that may get a class as far as their own fields say: few, as the class is off by default.
         let may_have_class = |pod: &CandidatePod| {
-            let view = state.cluster.as_ref().and_then(|cluster| cluster.fresh());
+            let view = state.cluster.as_ref().and_then(|cluster| cluster.fresh(Instant::now()));
             view.is_some_and(|view| default_priority::may_have(policy, &review.namespace, pod, &view.cache))
         };
         let patch = mutation::review_within(policy, review, namespace, budget, may_have_class)?;

@@ -31,7 +31,7 @@ fn respond_to_filter(state: &AppState, body: BufferedBody) -> Response {
     let filtered = state.with_decode_budget(&body, RouteKind::Scheduler, |budget| {
         let args = ExtenderArgs::parse_within(&body, budget)?;
         let prepared = PreparedFilter::new(&state.policy, &args, budget);
-        let verdicts = match fresh_cluster(state) {
+        let verdicts = match fresh_cluster(state, begin) {
             Some(mut cluster) => {
                 let View { cache, reservation } = &mut *cluster;
                 let (verdicts, stats) = prepared.judge_with_cache(reservation, cache, begin);
@@ -114,7 +114,7 @@ fn judge_candidates(
     let protect = state.policy.protect_daemon_pods;
     let candidates = args.candidates();
     let demand = IncomingDemand::of(&args.pod);
-    let Some(mut cluster) = fresh_cluster(state) else {
+    let Some(mut cluster) = fresh_cluster(state, now) else {
         return filter_candidates(protect, None, &candidates);
     };
     let View { cache, reservation } = &mut *cluster;
@@ -135,10 +135,10 @@ fn record_stats(state: &AppState, FilterStats { would_refuse, is_judged }: Filte
 }
 
 /// Locks the cache if a refusal may be based on it. Counts a call that has to do without it because it is not fresh.
-fn fresh_cluster(state: &AppState) -> Option<CacheGuard<'_>> {
+fn fresh_cluster(state: &AppState, now: Instant) -> Option<CacheGuard<'_>> {
     let cluster = state.cluster.as_ref()?;
     cluster.refresh_before_call();
-    let fresh = cluster.fresh();
+    let fresh = cluster.fresh(now);
     if fresh.is_none() {
         state.metrics.cluster.fail_open.inc();
     }

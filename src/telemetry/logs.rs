@@ -1,7 +1,10 @@
 //! Logging to stderr, as text on a terminal and as JSON elsewhere. A request never waits for the log.
 
+pub mod line_limit;
+
 use std::error::Error;
 use std::io::{self, IsTerminal};
+use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
 use std::time::Duration;
 use std::{panic, thread};
@@ -9,7 +12,10 @@ use std::{panic, thread};
 use clap::ValueEnum;
 use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
+use self::line_limit::LogLimit;
 use crate::telemetry::metrics::Metrics;
 
 /// Lines that wait for a slow reader of stderr; further ones are dropped and counted. At 300 bytes a line, 1.2 MB.
@@ -28,14 +34,17 @@ pub enum LogFormat {
 
 /// Writes the queued lines when it is dropped, for a second at most.
 #[derive(Debug)]
-pub struct LogGuard(Option<WorkerGuard>);
+pub struct LogGuard {
+    writer: Option<WorkerGuard>,
+    limit: LogLimit,
+}
 
 /// Starts logging; to be called once, before anything is logged. A thread of its own writes the lines: a terminal that is paused,
 /// or a log collector that is stuck, must not stop an apiserver. Without a `format`, text on a terminal and JSON elsewhere.
 ///
 /// # Errors
 /// Fails when RUST_LOG is malformed.
-pub fn start(verbosity: u8, format: Option<LogFormat>, metrics: &Metrics) -> Result<LogGuard, LogError> {
+pub fn start(verbosity: u8, format: Option<LogFormat>, metrics: &Arc<Metrics>) -> Result<LogGuard, LogError> {
     let filter = match std::env::var("RUST_LOG") {
         Ok(directives) => EnvFilter::try_new(&directives)?,
         Err(_) => EnvFilter::try_new(directives(verbosity))?,
@@ -49,23 +58,38 @@ pub fn start(verbosity: u8, format: Option<LogFormat>, metrics: &Metrics) -> Res
         .finish(io::stderr());
     metrics.count_dropped_log_lines(writer.error_counter());
 
+    let limit = LogLimit::new(metrics.clone());
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
     // Fails only when a subscriber is set already, as when tests start twice in one process; then that one stays.
     let _ = match format {
-        LogFormat::Text => builder.with_ansi(terminal && std::env::var_os("NO_COLOR").is_none()).try_init(),
-        LogFormat::Json => builder.json().flatten_event(true).with_current_span(false).try_init(),
+        LogFormat::Text => {
+            let ansi = terminal && std::env::var_os("NO_COLOR").is_none();
+            builder.with_ansi(ansi).finish().with(limit.layer()).try_init()
+        }
+        LogFormat::Json => {
+            let json = builder.json().flatten_event(true).with_current_span(false);
+            json.finish().with(limit.layer()).try_init()
+        }
     };
     panic::set_hook(Box::new(|panic| {
         let place = panic.location().map(ToString::to_string).unwrap_or_default();
         let message = panic.payload_as_str().unwrap_or("no message");
         tracing::error!(place, message = %Sanitized(message), "a bug: please report it");
     }));
-    Ok(LogGuard(Some(guard)))
+    Ok(LogGuard { writer: Some(guard), limit })
+}
+
+impl LogGuard {
+    /// Returns the limit of the lines.
+    pub fn limit(&self) -> LogLimit {
+        self.limit.clone()
+    }
 }
 
 impl Drop for LogGuard {
     fn drop(&mut self) {
-        let guard = self.0.take();
+        self.limit.report();
+        let guard = self.writer.take();
         let (done, flushed) = sync_channel::<()>(1);
         // The appender reports a full queue on stdout, which may be as stuck as stderr: then the process ends without it.
         let flush = move || drop((guard, done));
@@ -123,9 +147,10 @@ impl std::fmt::Display for Sanitized<'_> {
 /// Returns `-v` as a filter. Libraries stay at warnings, or their lines would hide ours.
 fn directives(verbosity: u8) -> &'static str {
     match verbosity {
-        // Our callers of kube log its errors in one line, once.
-        0..=1 => "warn,kube_client=off,kube_runtime=off",
-        2..=3 => "warn,kube_client=off,kube_runtime=off,daemonset_warden=info",
+        // Our callers of kube log its errors in one line, once. The warnings of rustls are about clients, and have text of theirs: of a
+        // server name that is none, up to 64 KB.
+        0..=1 => "warn,kube_client=off,kube_runtime=off,rustls=error",
+        2..=3 => "warn,kube_client=off,kube_runtime=off,rustls=error,daemonset_warden=info",
         4..=5 => "info,daemonset_warden=debug",
         _ => "debug,daemonset_warden=trace",
     }

@@ -18,7 +18,7 @@ use tracing_appender::non_blocking::ErrorCounter;
 use self::cluster::ClusterMetrics;
 pub use self::cluster::WatchedResource;
 pub use self::labels::{
-    AdmissionOutcome, CertificateKind, CloseReason, ExtenderOutcome, ExtenderVerb, Operation,
+    AdmissionOutcome, CertificateKind, CloseReason, ExtenderOutcome, ExtenderVerb, LogSource, Operation,
     OversizedOutcome, Port, ShedReason, SpanOutcome, Webhook,
 };
 use self::labels::{CODE_LABEL, LabelValues};
@@ -95,7 +95,8 @@ pub struct Metrics {
     /// See [`TABLE`].
     pub certificate_reload_failures: IntCounter,
     log_lines_dropped: IntCounter,
-    /// The log's own counter of the same, which is read at each scrape.
+    log_lines_left_out: EnumMap<LogSource, IntCounter>,
+    /// The log's own counter of the dropped lines, which is read at each scrape.
     log_lines_dropped_by: Mutex<Option<ErrorCounter>>,
     /// See [`TABLE`].
     pub ready: IntGauge,
@@ -152,6 +153,7 @@ impl Default for Metrics {
             certificate_reloads: counter(new, &CERTIFICATE_RELOADS),
             certificate_reload_failures: counter(new, &CERTIFICATE_RELOAD_FAILURES),
             log_lines_dropped: counter(new, &LOG_LINES_DROPPED),
+            log_lines_left_out: counters(new, &LOG_LINES_LEFT_OUT),
             log_lines_dropped_by: Mutex::default(),
             ready: int_gauge(new, &READY),
             registry,
@@ -237,6 +239,11 @@ impl Metrics {
     pub fn certificate_valid(&self, certificate: CertificateKind, not_before: i64, not_after: i64) {
         self.certificate_expiration[certificate].set(not_after as f64);
         self.certificate_not_before[certificate].set(not_before as f64);
+    }
+
+    /// Counts a log line that was left out because of its rate.
+    pub fn record_left_out_line(&self, source: LogSource) {
+        self.log_lines_left_out[source].inc();
     }
 
     /// Takes the number of dropped log lines from `counter` at each scrape from now on.

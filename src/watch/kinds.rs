@@ -14,6 +14,7 @@ use crate::api::node::Node;
 use crate::api::pod::Pod;
 use crate::api::policy_objects::{LimitRange, Namespace, PriorityClass, ResourceQuota, RuntimeClass};
 use crate::cache::Cache;
+use crate::reservation::first_ready::MAX_FIRST_READY_READ;
 use crate::reservation::gate::FIRST_READY_PREFIX;
 
 /// A watched kind.
@@ -59,7 +60,11 @@ impl WatchedKind for Node {
     }
 
     fn trim(&mut self) {
-        self.metadata.annotations.retain(|key, _| key.starts_with(FIRST_READY_PREFIX));
+        // Whoever may patch the Node can write as many as its annotations hold.
+        let mut read = 0..MAX_FIRST_READY_READ;
+        self.metadata
+            .annotations
+            .retain(|key, _| key.starts_with(FIRST_READY_PREFIX) && read.next().is_some());
         self.metadata.finalizers = Vec::new();
         self.metadata.owner_references = Vec::new();
         if !self.status.allocatable.is_empty() {

@@ -8,12 +8,13 @@
 //!
 //! Two questions. *Synced*: has every kind been listed once? `/readyz` waits for that, once: a replica that loses the apiserver
 //! later still answers admission in full, and taking all replicas out of service for it would make it worse. *Fresh*: may a
-//! refusal be based on the cache? See [`CacheFreshness`].
+//! refusal be based on the cache? See [`CacheFreshness`]. It is not, either, while the ticks do not come, or after a task that feeds
+//! the cache has ended: nothing would end a refusal then.
 
 use std::collections::BTreeMap;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, MutexGuard};
@@ -23,7 +24,7 @@ use tokio::sync::{Notify, watch};
 use crate::cache::freshness::{CacheFreshness, STALE_AFTER, WatchHealth};
 use crate::reservation::View;
 use crate::reservation::cluster_write::ClusterWrite;
-use crate::telemetry::metrics::Metrics;
+use crate::telemetry::metrics::{Metrics, WatchedResource};
 use crate::watch::watch_status::WatchStatus;
 
 /// The number of nodes that are refreshed before the lock is given to others: tens of microseconds.
@@ -41,6 +42,11 @@ struct SharedCacheInner {
     synced: watch::Sender<bool>,
     is_fresh: AtomicBool,
     has_changed_nodes: Notify,
+    /// True once the cache is fed no longer.
+    is_distrusted: AtomicBool,
+    /// The time of the last tick, in milliseconds since `begin`.
+    ticked_at: AtomicU64,
+    begin: Instant,
     enqueue: Box<dyn Fn(ClusterWrite) + Send + Sync>,
     metrics: Arc<Metrics>,
 }
@@ -67,6 +73,9 @@ impl SharedCache {
             synced: watch::Sender::new(false),
             is_fresh: AtomicBool::new(false),
             has_changed_nodes: Notify::new(),
+            is_distrusted: AtomicBool::new(false),
+            ticked_at: AtomicU64::new(0),
+            begin: Instant::now(),
             enqueue: Box::new(enqueue),
             metrics,
         }))
@@ -78,9 +87,24 @@ impl SharedCache {
         CacheGuard { view, inner: &self.0, since: Instant::now(), cpu_since: thread_cpu_time() }
     }
 
-    /// Locks the cache if a refusal may be based on it, see [`CacheFreshness::may_refuse`].
-    pub fn fresh(&self) -> Option<CacheGuard<'_>> {
-        self.0.is_fresh.load(Ordering::Acquire).then(|| self.lock())
+    /// Locks the cache if a refusal may be based on it at `now`, see [`CacheFreshness::may_refuse`].
+    pub fn fresh(&self, now: Instant) -> Option<CacheGuard<'_>> {
+        self.may_refuse(now).then(|| self.lock())
+    }
+
+    fn may_refuse(&self, now: Instant) -> bool {
+        let Self(inner) = self;
+        // A watch that fails is believed as long.
+        let ticks = || inner.millis(now).saturating_sub(inner.ticked_at.load(Ordering::Acquire));
+        inner.is_fresh.load(Ordering::Acquire)
+            && !inner.is_distrusted.load(Ordering::Acquire)
+            && u128::from(ticks()) < STALE_AFTER.as_millis()
+    }
+
+    /// Ends all refusals for good, without the lock: a task that feeds the cache, or ends its holds, has ended.
+    pub fn distrust(&self) {
+        self.0.is_distrusted.store(true, Ordering::Release);
+        self.0.metrics.cluster.cache_fresh.set(0);
     }
 
     /// Returns true once every kind has been listed.
@@ -135,6 +159,7 @@ impl SharedCache {
 
     /// Ends what has timed out and updates the freshness. Call it a few times a second.
     pub fn tick(&self, now: Instant) {
+        self.0.ticked_at.store(self.0.millis(now), Ordering::Release);
         if !self.is_synced() {
             if CacheFreshness::of(&self.health(), now) == CacheFreshness::Unsynced {
                 return;
@@ -157,11 +182,12 @@ impl SharedCache {
         self.update_freshness(&mut view, now);
         let View { cache, reservation } = &mut *view;
         reservation.begin_tick(cache, now);
+        reservation.sweep_first_ready(cache, self.lists_all_daemon_sets(now), now);
         drop(view);
         let tick = |View { cache, reservation }: &mut View| reservation.tick_some(cache, BATCH, now);
         while tick(&mut self.lock()) {}
         self.refresh_in_batches();
-        let dropped = self.fresh().map_or(0, |mut view| {
+        let dropped = self.fresh(now).map_or(0, |mut view| {
             let View { cache, reservation } = &mut *view;
             reservation.nominate(cache, now)
         });
@@ -193,6 +219,15 @@ impl SharedCache {
         reservation.refresh_some(cache, BATCH, Instant::now())
     }
 
+    /// Returns true if the DaemonSets of every configured kind have been listed, and no watch of them has failed for long.
+    fn lists_all_daemon_sets(&self, now: Instant) -> bool {
+        let of_daemon_sets = |status: &&Arc<WatchStatus>| {
+            matches!(status.resource, WatchedResource::DaemonSets | WatchedResource::OtherDaemonSets)
+        };
+        let mut healths = self.0.watches.iter().filter(of_daemon_sets).map(|status| status.health());
+        healths.all(|health| health.is_listed() && !health.is_stale(now))
+    }
+
     fn health(&self) -> Vec<WatchHealth> {
         self.0.watches.iter().map(|status| status.health()).collect()
     }
@@ -203,7 +238,7 @@ impl SharedCache {
         let health = self.health();
         let freshness = CacheFreshness::of(&health, now);
         reservation.observe_freshness(cache, freshness);
-        let is_fresh = freshness.may_refuse(now);
+        let is_fresh = freshness.may_refuse(now) && !self.0.is_distrusted.load(Ordering::Acquire);
         self.0.metrics.cluster.cache_fresh.set(i64::from(is_fresh));
         if self.0.is_fresh.swap(is_fresh, Ordering::AcqRel) == is_fresh {
             return;
@@ -218,6 +253,13 @@ impl SharedCache {
                 STALE_AFTER.as_secs()
             );
         }
+    }
+}
+
+impl SharedCacheInner {
+    /// Returns the milliseconds from the start to `now`.
+    fn millis(&self, now: Instant) -> u64 {
+        u64::try_from(now.saturating_duration_since(self.begin).as_millis()).unwrap_or(u64::MAX)
     }
 }
 
@@ -237,6 +279,10 @@ impl DerefMut for CacheGuard<'_> {
 
 impl Drop for CacheGuard<'_> {
     fn drop(&mut self) {
+        // Another panic would end the process at once. The next holder of the lock hands on what is left here.
+        if std::thread::panicking() {
+            return;
+        }
         self.view.observe(Instant::now());
         let writes = self.view.reservation.take_writes();
         // The writes of an incomplete cache may be wrong; gates ask again.
@@ -265,9 +311,10 @@ impl std::fmt::Debug for SharedCache {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::policy::Policy;
-    use crate::telemetry::metrics::WatchedResource;
 
     #[test]
     fn fresh_only_while_every_watch_works() {
@@ -280,20 +327,22 @@ mod tests {
         let shared = SharedCache::new(view, watches.clone(), metrics, |_| {});
         let now = Instant::now();
         shared.tick(now);
-        assert!(!shared.is_synced() && shared.fresh().is_none());
+        assert!(!shared.is_synced() && shared.fresh(now).is_none());
         watches[0].mark_listed();
         watches[1].mark_absent();
         shared.tick(now);
-        assert!(shared.is_synced() && shared.fresh().is_some());
+        assert!(shared.is_synced() && shared.fresh(now).is_some());
         watches[0].record_failure(now);
-        shared.tick(now + STALE_AFTER / 2);
-        assert!(shared.fresh().is_some());
-        watches[0].record_failure(now + STALE_AFTER);
-        shared.tick(now + STALE_AFTER);
-        assert!(shared.is_synced() && shared.fresh().is_none());
+        let later = now + STALE_AFTER / 2;
+        shared.tick(later);
+        assert!(shared.fresh(later).is_some());
+        let later = now + STALE_AFTER;
+        watches[0].record_failure(later);
+        shared.tick(later);
+        assert!(shared.is_synced() && shared.fresh(later).is_none());
         watches[0].record_activity();
-        shared.tick(now + STALE_AFTER);
-        assert!(shared.fresh().is_some());
+        shared.tick(later);
+        assert!(shared.fresh(later).is_some());
     }
 
     /// Daemon pods would be lost in the first seconds after a long outage.
@@ -309,13 +358,58 @@ mod tests {
         watches.iter().for_each(|watch| watch.record_failure(begun));
         let later = begun + STALE_AFTER;
         shared.tick(later);
-        assert!(shared.fresh().is_none());
+        assert!(shared.fresh(later).is_none());
         watches[0].mark_relisting();
         watches[0].record_activity();
         shared.tick(later);
-        assert!(shared.fresh().is_some(), "pods wait, for a bounded time");
+        assert!(shared.fresh(later).is_some(), "pods wait, for a bounded time");
         watches[0].mark_listed();
         shared.tick(later);
-        assert!(shared.fresh().is_none(), "the other is still away");
+        assert!(shared.fresh(later).is_none(), "the other is still away");
+    }
+
+    fn fresh_cache() -> (SharedCache, Instant) {
+        let watch = Arc::new(WatchStatus::new(WatchedResource::Nodes, true));
+        let view = View::new(Arc::new(Policy::default()), None);
+        let shared = SharedCache::new(view, vec![watch.clone()], Arc::default(), |_| {});
+        watch.mark_listed();
+        let now = Instant::now();
+        shared.tick(now);
+        assert!(shared.fresh(now).is_some());
+        (shared, now)
+    }
+
+    #[test]
+    fn nothing_is_refused_by_a_cache_that_nobody_feeds() {
+        let (shared, now) = fresh_cache();
+        shared.distrust();
+        assert!(shared.fresh(now).is_none());
+        shared.tick(now);
+        assert!(shared.fresh(now).is_none(), "a tick does not bring the trust back");
+    }
+
+    #[test]
+    fn nothing_is_refused_while_the_ticks_do_not_come() {
+        let (shared, now) = fresh_cache();
+        let later = now + STALE_AFTER;
+        assert!(shared.fresh(later - Duration::from_secs(1)).is_some() && shared.fresh(later).is_none());
+        shared.tick(later);
+        assert!(shared.fresh(later).is_some());
+    }
+
+    /// A panic during the unwinding of another would end the process at once, with every request that is in flight.
+    #[test]
+    fn a_panic_under_the_lock_leaves_the_changes_to_the_next_holder() {
+        let (shared, _) = fresh_cache();
+        let panics = || {
+            let node = r#"{"metadata":{"name":"n1","uid":"1"}}"#;
+            shared.lock().cache.apply_node(serde_json::from_str(node).unwrap());
+            let mut view = shared.lock();
+            view.cache.delete_node("n1");
+            panic!("a test");
+        };
+        assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(panics)).is_err());
+        assert!(!shared.0.view.lock().cache.take_changes().is_empty());
+        drop(shared.lock());
     }
 }

@@ -63,7 +63,11 @@ impl ResourceWatch {
                 match event {
                     Ok(event) => self.handle_event(&mut writer, event),
                     Err(error) if streams_lists && refuses_to_stream(&error) => {
-                        tracing::debug!(resource = self.kind.plural, "no streaming lists: {}", chain(&error));
+                        tracing::debug!(
+                            resource = self.kind.plural,
+                            "no streaming lists: {}",
+                            Sanitized(&chain(&error))
+                        );
                         streams_lists = false;
                         continue 'again;
                     }

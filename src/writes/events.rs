@@ -18,7 +18,7 @@ use crate::api::daemonset::MAX_ELEMENTS;
 use crate::reservation::cluster_write::{ClusterWrite, HoldSubject};
 use crate::reservation::token_bucket::TokenBucket;
 use crate::telemetry::FIELD_MANAGER;
-use crate::telemetry::logs::chain;
+use crate::telemetry::logs::{Sanitized, chain};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::metrics::cluster::{WriteKind, WriteOutcome};
 
@@ -58,9 +58,10 @@ impl EventWrite {
             ClusterWrite::GateExpired(subject) => {
                 (subject, "GateExpired", "Open", "".into(), EventType::Warning)
             }
-            ClusterWrite::Wake(_) | ClusterWrite::RecordFirstReady { .. } | ClusterWrite::Nominate(_) => {
-                return None;
-            }
+            ClusterWrite::Wake(_)
+            | ClusterWrite::RecordFirstReady { .. }
+            | ClusterWrite::RemoveFirstReady { .. }
+            | ClusterWrite::Nominate(_) => return None,
         };
         subject.has_refused.then_some(Self { subject, reason, action, reason_text, type_ })
     }
@@ -167,7 +168,7 @@ pub(super) async fn run(
                         let forbidden = error.is_forbidden();
                         let hint =
                             if forbidden { ": grant create and patch on events.k8s.io events" } else { "" };
-                        tracing::warn!("failed to write an Event{hint}: {}", chain(&error));
+                        tracing::warn!("failed to write an Event{hint}: {}", Sanitized(&chain(&error)));
                     }
                 }
             }

@@ -58,7 +58,7 @@ impl Ports {
     /// request was answered.
     ///
     /// # Errors
-    /// The system gives no threads.
+    /// The system gives no threads, or one of them has panicked.
     pub async fn serve(
         self,
         secure_routes: Router,
@@ -84,7 +84,10 @@ impl Ports {
         };
         let secure = listener(Port::Secure, secure_routes, Some(tls)).run(self.secure, drain.clone());
         let plain = listener(Port::Metrics, metrics_routes, None).run(self.metrics, drain);
-        let (secure_ended, plain_ended) = tokio::join!(secure, plain);
+        let (secure_ended, plain_ended) = tokio::select! {
+            ended = async { tokio::join!(secure, plain) } => ended,
+            () = workers.thread_lost() => return Err(io::Error::other("a thread of connections has panicked")),
+        };
         // Joining the threads of the last connections takes no time, but a runtime's thread may not wait for it.
         drop(tokio::task::spawn_blocking(move || drop(workers)).await);
         Ok(secure_ended && plain_ended)

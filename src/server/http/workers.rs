@@ -6,12 +6,13 @@
 
 use std::future::Future;
 use std::num::NonZero;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 use std::{io, panic};
 
 use tokio::runtime::{Builder, Handle};
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 use tokio::task::{JoinSet, spawn_blocking};
 
 use crate::telemetry::otlp::in_current_span;
@@ -27,6 +28,7 @@ pub(crate) const LONG_REVIEW: usize = 64 * 1024;
 pub(crate) struct Workers {
     workers: Vec<Worker>,
     next: AtomicUsize,
+    lost: Arc<Notify>,
 }
 
 #[derive(Debug)]
@@ -44,8 +46,15 @@ impl Workers {
     /// The system gives no thread.
     pub(crate) fn start() -> io::Result<Self> {
         let count = thread::available_parallelism().map_or(1, NonZero::get);
-        let workers = (0..count).map(Worker::start).collect::<io::Result<_>>()?;
-        Ok(Self { workers, next: AtomicUsize::new(0) })
+        let lost = Arc::new(Notify::new());
+        let workers = (0..count).map(|number| Worker::start(number, &lost)).collect::<io::Result<_>>()?;
+        Ok(Self { workers, next: AtomicUsize::new(0), lost })
+    }
+
+    /// Waits until a thread has panicked. Tokio catches the panics of connections, so its runtime has failed, and nothing would serve
+    /// its share of the connections.
+    pub(crate) async fn thread_lost(&self) {
+        self.lost.notified().await;
     }
 
     /// Runs `connection` on the next thread, in turn.
@@ -60,16 +69,29 @@ impl Workers {
 }
 
 impl Worker {
-    fn start(number: usize) -> io::Result<Self> {
+    fn start(number: usize, lost: &Arc<Notify>) -> io::Result<Self> {
         // The number of tasks that run before the runtime looks for new packets. All 16 may be decrypting large bodies.
         let runtime = Builder::new_current_thread().enable_all().event_interval(16).build()?;
         let handle = runtime.handle().clone();
         let (end, ended) = oneshot::channel::<()>();
+        let lost = NotifyOnPanic(lost.clone());
         let thread = thread::Builder::new().name(format!("connections-{number}")).spawn(move || {
+            let _lost = lost;
             // An error means that the sender was dropped: the thread has to end.
             let _ = runtime.block_on(ended);
         })?;
         Ok(Self { runtime: handle, end: Some(end), thread: Some(thread) })
+    }
+}
+
+/// Notifies if its thread panics.
+struct NotifyOnPanic(Arc<Notify>);
+
+impl Drop for NotifyOnPanic {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.0.notify_one();
+        }
     }
 }
 
@@ -91,5 +113,28 @@ pub(crate) async fn work<T: Send + 'static>(is_long: bool, work: impl FnOnce() -
         Ok(result) => result,
         // The guard catches it as if it had happened on this thread.
         Err(error) => panic::resume_unwind(error.into_panic()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::time::timeout;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_thread_that_panics_is_noticed() {
+        let workers = Workers::start().unwrap();
+        let short = Duration::from_millis(20);
+        assert!(timeout(short, workers.thread_lost()).await.is_err());
+        let lost = NotifyOnPanic(workers.lost.clone());
+        let panics = move || {
+            let _lost = lost;
+            panic!("a test");
+        };
+        assert!(thread::spawn(panics).join().is_err());
+        assert!(timeout(short, workers.thread_lost()).await.is_ok());
     }
 }

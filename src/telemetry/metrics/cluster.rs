@@ -56,6 +56,8 @@ pub enum WriteKind {
     Wake,
     /// The Node annotation that records that a daemon pod was Ready.
     FirstReady,
+    /// The removal of such annotations, of DaemonSets that are gone.
+    RemoveFirstReady,
     /// The nomination of a daemon pod to its node.
     Nomination,
     /// The end of a nomination.
@@ -329,6 +331,7 @@ impl ClusterMetrics {
             | ClusterWrite::TooLarge(_)
             | ClusterWrite::Wake(_)
             | ClusterWrite::RecordFirstReady { .. }
+            | ClusterWrite::RemoveFirstReady { .. }
             | ClusterWrite::Nominate(_) => {}
         }
     }

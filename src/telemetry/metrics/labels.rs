@@ -45,6 +45,7 @@ label! {
     Port = "port",
     CertificateKind = "certificate",
     SpanOutcome = "outcome",
+    LogSource = "source",
 }
 
 impl Label for FilterReason {
@@ -212,6 +213,42 @@ pub enum SpanOutcome {
     Failed,
     /// Too many waited before it.
     Dropped,
+}
+
+/// The folder of the code that a log line comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Enum, IntoStaticStr, VariantNames)]
+#[strum(serialize_all = "snake_case")]
+pub enum LogSource {
+    /// The routes, and the connections with their handshakes.
+    Server,
+    /// The watches and their objects.
+    Watch,
+    /// The writes to the apiserver.
+    Writes,
+    /// Certificates, and the Secret and the webhook configurations that they are kept in.
+    Tls,
+    /// Traces, metrics and panics.
+    Telemetry,
+    /// The start and the end of the process.
+    Command,
+    /// Libraries.
+    Other,
+}
+
+impl LogSource {
+    /// Returns the source of a line with this target, which is a path of modules; `Other` for a library's.
+    pub fn of_target(target: &str) -> Self {
+        let folder = target.strip_prefix("daemonset_warden::").and_then(|path| path.split("::").next());
+        match folder {
+            Some("server") => Self::Server,
+            Some("watch") => Self::Watch,
+            Some("writes") => Self::Writes,
+            Some("tls") => Self::Tls,
+            Some("telemetry") => Self::Telemetry,
+            Some("command") => Self::Command,
+            _ => Self::Other,
+        }
+    }
 }
 
 /// The status codes of responses that are errors, and one value for all others.

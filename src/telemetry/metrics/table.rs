@@ -56,6 +56,7 @@ pub static TABLE: &[MetricDefinition] = &[
     cluster::AUDITED,
     cluster::CLUSTER_WRITES,
     LOG_LINES_DROPPED,
+    LOG_LINES_LEFT_OUT,
     TRACE_SPANS,
     READY,
     BUILD_INFO,
@@ -206,6 +207,12 @@ pub(super) const LOG_LINES_DROPPED: MetricDefinition = MetricDefinition {
     kind: MetricKind::Counter,
     labels: &[],
     help: "Log lines lost because the reader of stderr is too slow; requests do not wait for the log.",
+};
+pub(super) const LOG_LINES_LEFT_OUT: MetricDefinition = MetricDefinition {
+    name: "daemonset_warden_log_lines_left_out_total",
+    kind: MetricKind::Counter,
+    labels: &[LogSource::LABEL],
+    help: "Log lines left out because too many were of one kind: 200 at once, and 20 a second after that. The log has a line every 10 s with their number.",
 };
 pub(super) const TRACE_SPANS: MetricDefinition = MetricDefinition {
     name: "daemonset_warden_trace_spans_total",
