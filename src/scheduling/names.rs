@@ -89,8 +89,8 @@ pub fn dns_1123_subdomain_faults(value: &str) -> Vec<String> {
     faults
 }
 
-/// Rewords faults for the name or namespace of an object, where upstream counts bytes too but calls them characters
-/// (staging/src/k8s.io/apimachinery/pkg/util/validation/validation.go `MaxLenError`).
+/// Replaces `bytes` by `characters` at the end of faults of an object's name or namespace. Upstream counts bytes there too, but
+/// calls them characters (staging/src/k8s.io/apimachinery/pkg/util/validation/validation.go `MaxLenError`).
 pub fn in_characters(mut faults: Vec<String>) -> Vec<String> {
     for fault in &mut faults {
         if let Some(start) = fault.strip_suffix(" bytes") {
@@ -100,7 +100,7 @@ pub fn in_characters(mut faults: Vec<String>) -> Vec<String> {
     faults
 }
 
-/// True for `([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]`.
+/// Returns true for `([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]`.
 fn is_label_text(text: &str) -> bool {
     is_bounded(text, |byte| byte.is_ascii_alphanumeric(), |byte| matches!(byte, b'-' | b'_' | b'.'))
 }
@@ -113,7 +113,8 @@ fn is_dns_subdomain(text: &str) -> bool {
     text.split('.').all(is_dns_label)
 }
 
-/// Returns true if `text` starts and ends with an outer byte and has only outer and inner bytes between.
+/// Returns true if `text` starts and ends with an outer byte and has only outer and inner bytes between them. Returns false for an
+/// empty text.
 fn is_bounded(text: &str, outer: fn(u8) -> bool, inner: fn(u8) -> bool) -> bool {
     let bytes = text.as_bytes();
     let (Some(&first), Some(&last)) = (bytes.first(), bytes.last()) else { return false };
