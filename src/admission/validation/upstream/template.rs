@@ -64,7 +64,7 @@ pub(super) fn check_spec(spec: &PodSpec, faults: &mut ErrorList) {
 }
 
 /// Returns the deletion cost if it is not a 32-bit integer, or has a plus sign or leading zeros (pkg/apis/core/helper/helpers.go
-/// `GetDeletionCostFromPodAnnotations`).
+/// `GetDeletionCostFromPodAnnotations`). Returns `None` if it is good or absent.
 fn bad_deletion_cost(template: &PodTemplateSpec) -> Option<&str> {
     let text = template.metadata.annotations.get(DELETION_COST_ANNOTATION)?.as_str();
     let starts_well = text == "0" || text.starts_with(|first| matches!(first, '-' | '1'..='9'));
