@@ -131,8 +131,8 @@ pub fn with_daemon_tolerations(existing: &[Toleration], host_network: bool) -> V
     merged
 }
 
-/// Returns true if a toleration differs only in its seconds from the daemon toleration of this key and effect (`MatchToleration`: an
-/// empty operator is not Exists). A missing field is empty, as in Go.
+/// Returns true if a toleration differs at most in its seconds from the daemon toleration of this key and effect
+/// (`MatchToleration`: an empty operator is not Exists). A missing field is empty, as in Go.
 pub fn is_same_toleration(
     [own_key, operator, value, own_effect]: [&str; 4],
     (key, effect): (&str, &str),

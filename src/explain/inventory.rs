@@ -27,8 +27,8 @@ impl Inventory {
         Self { cluster: Cache::new(policy), failures: CreateFailures::default() }
     }
 
-    /// Adds one object, in JSON, or replaces the same object: that of the same UID for pods and DaemonSets, of the same name for other
-    /// kinds. Returns false if rows do not depend on objects of this kind.
+    /// Adds one object, in JSON, or replaces the same object: that of the same UID for pods and DaemonSets, of the same name for
+    /// other kinds. Returns false if rows do not depend on objects of this kind.
     ///
     /// # Errors
     /// Fails if the object does not have the shape of its kind.

@@ -42,8 +42,8 @@ impl ReviewOutcome {
         self.validation.errors.is_empty() && self.validation.denials.is_empty()
     }
 
-    /// Returns the Status of a refusal, with a cause for every fault: code 422 if Kubernetes refuses the object too, 403 if only the
-    /// policy does. `None` if the request is allowed.
+    /// Returns the Status of a refusal, with a cause for every fault: code 422 if Kubernetes refuses the object too, 403 if only
+    /// the policy does. Returns `None` if the request is allowed.
     pub fn status(&self) -> Option<Status> {
         let Validation { errors, denials, .. } = &self.validation;
         if !errors.is_empty() {

@@ -18,7 +18,8 @@ pub(super) fn check_labels(template: &PodTemplateSpec, faults: &mut ErrorList) {
     selector::check_labels(&template.metadata.labels, "spec.template.labels", faults);
 }
 
-/// Checks the annotations. Upstream leaves `metadata` out of the path, and accepts a bad deletion cost if the stored object has one.
+/// Checks the annotations. Upstream leaves `metadata` out of the path, and accepts a bad deletion cost if the stored object has a
+/// bad one.
 pub(super) fn check_annotations(
     old: Option<&PodTemplateSpec>,
     template: &PodTemplateSpec,
