@@ -173,8 +173,8 @@ fn tolerations<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<RawToleration<'
     Ok(list)
 }
 
-/// Reads owner references and keeps only the controller, the first with `controller: true`: a list of any length takes no
-/// memory.
+/// Reads owner references and returns the controller, the first with `controller: true`; `None` if there is none. Keeps no other
+/// reference, so that a list of any length takes no memory.
 fn controller<'de, D: Deserializer<'de>>(from: D) -> Result<Option<OwnerReference>, D::Error> {
     #[derive(Deserialize)]
     struct OwnerItem(#[serde(deserialize_with = "object_or_default")] OwnerReference);

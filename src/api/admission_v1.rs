@@ -110,7 +110,8 @@ impl AdmissionRequest<'_> {
     }
 }
 
-/// The error of a body or an object that is not what it should be. The server answers 400; no apiserver sends such a review.
+/// The error of an AdmissionReview that cannot be reviewed: a part is missing, or has the wrong shape. The server answers 400; no
+/// apiserver sends such a review.
 #[derive(Debug, thiserror::Error)]
 pub enum BadReview {
     /// The body is not JSON, or JSON of another shape.

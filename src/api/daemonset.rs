@@ -61,7 +61,7 @@ pub struct ManagedFieldsEntry {
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct DaemonSetSpec {
-    /// Selects the pods that belong to the DaemonSet; required by apps/v1.
+    /// The selector of the pods that belong to the DaemonSet; `None` if absent, although apps/v1 requires one.
     #[serde(deserialize_with = "selector")]
     pub selector: Option<LabelSelector>,
     /// The template that the controller makes the daemon pods from.
@@ -74,7 +74,7 @@ pub struct DaemonSetSpec {
     /// The seconds that a pod must be Ready before it counts as available.
     #[serde(deserialize_with = "or_default")]
     pub min_ready_seconds: i32,
-    /// The number of ControllerRevisions that the controller keeps; 10 when absent.
+    /// The number of ControllerRevisions that the controller keeps; 10 for `None`.
     pub revision_history_limit: Option<i32>,
 }
 
@@ -112,7 +112,7 @@ pub struct DaemonSetUpdateStrategy {
     /// `RollingUpdate` (also when empty) or `OnDelete`.
     #[serde(rename = "type", deserialize_with = "or_default")]
     pub kind: String,
-    /// The settings of RollingUpdate; without effect in OnDelete.
+    /// The settings of RollingUpdate, without effect with OnDelete; `None` for the defaults.
     #[serde(deserialize_with = "object")]
     pub rolling_update: Option<RollingUpdateDaemonSet>,
 }
@@ -121,9 +121,9 @@ pub struct DaemonSetUpdateStrategy {
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct RollingUpdateDaemonSet {
-    /// 1 when absent.
+    /// The number or percentage of pods that may be unavailable; 1 for `None`.
     pub max_unavailable: Option<IntOrString>,
-    /// 0 when absent.
+    /// The number or percentage of nodes that may have an old and a new pod; 0 for `None`.
     pub max_surge: Option<IntOrString>,
 }
 

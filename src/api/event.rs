@@ -4,7 +4,7 @@ use serde::Deserialize;
 
 use crate::api::meta::{Metadata, or_default};
 
-/// The fields of `Event` that this program reads; both of `v1` and of `events.k8s.io/v1`.
+/// The fields of `Event` that this program reads, of `v1` and of `events.k8s.io/v1` alike.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Event {

@@ -104,12 +104,12 @@ impl<'a> FullNode<'a> {
         Self { labels, taints }
     }
 
-    /// Returns the labels, none if the field is absent. Returns `None` if they are not a map of strings.
+    /// Returns the labels: an empty map if the field is absent, `None` if it is not a map of strings.
     pub fn labels(&self) -> Option<BTreeMap<String, String>> {
         decode(self.labels)
     }
 
-    /// Returns the taints, none if the field is absent. Returns `None` if they are not a list of taints.
+    /// Returns the taints: an empty list if the field is absent, `None` if it is not a list of taints.
     pub fn taints(&self) -> Option<Vec<Taint>> {
         decode(self.taints)
     }

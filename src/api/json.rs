@@ -179,7 +179,7 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// Reads an object as [`Self::object`] does and returns true. Returns false for `null`.
+    /// Reads an object as [`Self::object`] does and returns true. Returns false for `null`, and fails for any other value.
     pub fn optional_object(
         &mut self,
         member: impl FnMut(&mut Self, JsonString<'a>) -> Result<(), JsonError>,

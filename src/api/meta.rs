@@ -100,9 +100,9 @@ pub struct OwnerReference {
     /// The owner's UID, which tells it from an earlier or later object of the same name.
     #[serde(deserialize_with = "or_default")]
     pub uid: String,
-    /// True if the owner is the object's controller. Messages distinguish `false` from absent, as upstream's do.
+    /// True if the owner is the object's controller. `None` means false too, but messages distinguish the two, as upstream's do.
     pub controller: Option<bool>,
-    /// The field that the DaemonSet controller sets to true; only validation reads it.
+    /// The field `blockOwnerDeletion`, which only validation reads; `None` if absent.
     pub block_owner_deletion: Option<bool>,
 }
 

@@ -157,8 +157,8 @@ impl Resources {
     }
 }
 
-/// Returns true if the scheduler counts resources of this name as scalars (`schedutil.IsScalarResourceName`): extended resources,
-/// whose names have a domain, huge pages and attachable volumes.
+/// Returns true if the scheduler counts resources of this name as scalars (`schedutil.IsScalarResourceName`): those whose names
+/// have a domain, huge pages and attachable volumes.
 fn is_scalar(name: &str) -> bool {
     name.contains('/') || name.starts_with("hugepages-") || name.starts_with("attachable-volumes-")
 }

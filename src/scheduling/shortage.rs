@@ -37,8 +37,8 @@ impl fmt::Display for Shortage<'_> {
     }
 }
 
-/// Returns every resource of which `request` asks more than is `free`, in the scheduler's order; none if the request fits. `all` is
-/// the node's allocatable.
+/// Returns every resource of which `request` asks more than is `free`, in the scheduler's order; an empty list if the request fits.
+/// `all` is the node's allocatable.
 ///
 /// [`Resources::lacks`] returns only the first of them, and is cheaper.
 pub fn shortages<'a>(request: &'a Resources, free: &Resources, all: &Resources) -> Vec<Shortage<'a>> {

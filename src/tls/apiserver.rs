@@ -43,7 +43,8 @@ impl ApiError {
 const NOT_FOUND: u16 = StatusCode::NOT_FOUND.as_u16();
 const CONFLICT: u16 = StatusCode::CONFLICT.as_u16();
 
-/// Returns the object that was read; `None` for a 404. Unlike kube's `get_opt`, also for a 404 whose body is no Status.
+/// Returns the object that was read; `None` for a 404, unlike kube's `get_opt` also for one whose body is no Status. Any other
+/// failure is an error; `doing` is its phrase, such as `read Secret a/b`.
 pub(super) fn found<T>(doing: String, result: kube::Result<T>) -> Result<Option<T>, ApiError> {
     match result {
         Ok(object) => Ok(Some(object)),
@@ -52,8 +53,8 @@ pub(super) fn found<T>(doing: String, result: kube::Result<T>) -> Result<Option<
     }
 }
 
-/// Returns true if the object was written. Returns false if it was changed or deleted since it was read (404 or 409): the caller
-/// reads it again.
+/// Returns true if the object was written. Returns false if it was changed or deleted since it was read (409 or 404): the caller
+/// reads it again. Any other failure is an error; `doing` is its phrase.
 pub(super) fn is_written<T>(doing: String, result: kube::Result<T>) -> Result<bool, ApiError> {
     match result {
         Ok(_) => Ok(true),
@@ -68,7 +69,7 @@ pub(super) fn is_written<T>(doing: String, result: kube::Result<T>) -> Result<bo
 pub(super) struct ServerClock(Arc<Mutex<Option<i64>>>);
 
 impl ServerClock {
-    /// Makes a client whose responses set this clock.
+    /// Makes a client whose responses set this clock. Fails if `config` cannot be used.
     pub(super) fn client(&self, config: Config) -> kube::Result<Client> {
         let clock = self.clone();
         let layer = MapResponseLayer::new(move |response| clock.observe(response));

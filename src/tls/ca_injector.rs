@@ -48,7 +48,8 @@ impl WebhookConfiguration {
         self.resource().kind
     }
 
-    /// Reads the configuration from the apiserver; `None` if it does not exist.
+    /// Reads the configuration from the apiserver; `None` if it does not exist. Fails if the apiserver cannot be reached or
+    /// refuses.
     pub(super) async fn read(&self, client: &Client) -> Result<Option<DynamicObject>, ApiError> {
         found(self.doing("read"), self.api(client).get(&self.name).await)
     }
@@ -70,7 +71,8 @@ impl WebhookConfiguration {
     }
 
     /// Writes `bundle` into the webhooks of the configuration that lead to a Service. Returns true if it was written. Returns false
-    /// if another client has changed or deleted the configuration since it was `found`: the caller reads it again.
+    /// if another client has changed or deleted the configuration since it was `found`: the caller reads it again. Fails if the
+    /// apiserver cannot be reached or refuses.
     pub(super) async fn patch(
         &self,
         client: &Client,

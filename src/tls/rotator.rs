@@ -71,10 +71,11 @@ pub struct SecretRotator {
     pair: Arc<SharedKeyPair>,
     /// The content that `pair` is from, to write back if the Secret is spoilt; `None` while the pair is provisional.
     last_served: Option<SecretContent>,
-    /// The bundle that the Secret had last, and the end of the first pass that wrote it into the configurations without an error.
+    /// The bundle that the Secret had last, and the end of the first pass that wrote it into the configurations without an error;
+    /// `None` before such a pass.
     injected: Option<(Vec<u8>, Instant)>,
     is_obtained: watch::Sender<bool>,
-    /// The fault of the last read, so that it is logged once.
+    /// The fault of the last pass, so that it is logged once; `None` if there was none.
     fault: Option<String>,
     missing: Vec<bool>,
     has_warned_of_clock: bool,
@@ -196,8 +197,9 @@ impl SecretRotator {
         Ok(Some(after))
     }
 
-    /// Writes the bundle into the configurations that do not have it. Returns true if every configuration has it now. `found` are
-    /// the configurations as they were read, `None` for one that is gone or could not be read.
+    /// Writes the bundle into the configurations that do not have it. Returns true if every configuration has it now, and false if
+    /// one is gone, could not be read, or was changed by another client meanwhile. `found` are the configurations as they were
+    /// read, `None` for one that is gone or could not be read.
     async fn inject(
         &mut self,
         content: &SecretContent,

@@ -64,7 +64,8 @@ pub(super) async fn read(
 }
 
 /// Writes `after` over the Secret that was `found`, or creates the Secret if there was none. Returns true if it was written.
-/// Returns false if another replica has written or deleted it since: the caller reads it again.
+/// Returns false if another replica has written or deleted it since: the caller reads it again. Fails if the apiserver cannot be
+/// reached or refuses.
 pub(super) async fn write(
     client: &Client,
     secret: &SecretName,

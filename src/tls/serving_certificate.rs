@@ -52,7 +52,7 @@ impl ServingCertificate {
     }
 
     /// Makes a certificate that no client trusts, for the time until there is another: a closed port would look like a dead
-    /// process.
+    /// process. Fails if the system gives no random bytes.
     pub(super) fn stand_in() -> Result<Self, TlsError> {
         let pair = provisional(&CertificateNames::default(), local_time()).map_err(TlsError::Make)?;
         Self::parse(Path::new(""), Path::new(""), pair)

@@ -12,7 +12,7 @@ use super::names::CertificateNames;
 use super::rotation_plan::Leaf;
 use super::validity::Validity;
 
-/// Returns the certificates in `pem`, in order. Returns none if any of them is malformed.
+/// Returns the certificates in `pem`, in order. Returns an empty list if any of them is malformed.
 pub(super) fn certificates(pem: &[u8]) -> Vec<CertificateDer<'static>> {
     CertificateDer::pem_slice_iter(pem).collect::<Result<_, _>>().unwrap_or_default()
 }

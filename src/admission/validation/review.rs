@@ -233,7 +233,7 @@ fn check_shape(daemon_set: &DaemonSet) -> Result<(), serde_json::Error> {
     }
 }
 
-/// Decodes the field `name` of an object; returns the default if it is absent.
+/// Decodes the field `name` of an object; returns the default if it is absent. The error names the field.
 fn part<T: Default + for<'de> Deserialize<'de>>(
     name: &str,
     raw: Option<&RawValue>,
@@ -243,8 +243,8 @@ fn part<T: Default + for<'de> Deserialize<'de>>(
         .map_err(|error| serde_json::Error::custom(format_args!("{name}: {error}")))
 }
 
-/// Returns the selectors in the template's affinity and anti-affinity to pods. The types of [`crate::api::pod`] leave them out,
-/// because pods are decoded far more often than DaemonSets.
+/// Returns the selectors in the template's affinity and anti-affinity to pods; an empty list if there are none. The types of
+/// [`crate::api::pod`] leave them out, because pods are decoded far more often than DaemonSets.
 fn affinity_selectors(spec: Option<&RawValue>) -> Result<Vec<LabelSelector>, serde_json::Error> {
     #[derive(Default, Deserialize)]
     #[serde(default)]

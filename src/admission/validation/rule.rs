@@ -17,7 +17,7 @@ pub struct Rule<Check = fn(&DaemonSet) -> Vec<Error>> {
     pub rationale: &'static str,
     /// The files and functions of kubernetes v1.36.3 that behave as the rationale says.
     pub source: &'static str,
-    /// Returns the faults of a DaemonSet; none if it keeps the rule.
+    /// Returns the faults of a DaemonSet; an empty list if it keeps the rule.
     pub check: Check,
 }
 

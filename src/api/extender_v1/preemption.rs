@@ -12,7 +12,7 @@ use super::{BadArgs, decoded, object_text, parse_object, parse_pod};
 use crate::api::json::{JsonError, JsonString, Scanner};
 use crate::api::pod::Pod;
 
-/// The most victims of a call, more than the pods of any cluster.
+/// The most victims and nodes of a call together, more than the pods of any cluster.
 const MAX_VICTIMS: usize = 1_000_000;
 
 /// The arguments of a `preempt` call: a pod, and the nodes with the victims that would make room for it.
@@ -113,7 +113,8 @@ fn write_entry(body: &mut Vec<u8>, entry: &SentCandidate<'_>) {
     body.push(b'}');
 }
 
-/// Reads the map of candidates by node name; `None` for `null`.
+/// Reads the map of candidates by node name; `None` for `null`. `uid` reads the UID of a victim. Fails beyond [`MAX_VICTIMS`] nodes
+/// and victims together.
 fn parse_entries<'a>(
     scanner: &mut Scanner<'a>,
     uid: impl Fn(&mut Scanner<'a>) -> Result<Option<JsonString<'a>>, JsonError>,

@@ -61,7 +61,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Reads a text that is not empty.
+    /// Reads a text that is not empty; `None` if it is absent or bad.
     pub(super) fn text(&mut self, name: &'static str) -> Option<String> {
         let value = self.take(name)?;
         let text = text_of(value, &self.at(name), self.faults)?;
@@ -72,12 +72,12 @@ impl<'a> Reader<'a> {
         Some(text)
     }
 
-    /// Reads the name of a Kubernetes object.
+    /// Reads the name of a Kubernetes object; `None` if it is absent or bad.
     pub(super) fn name(&mut self, name: &'static str) -> Option<String> {
         self.text(name).filter(|text| self.is_name(name, text))
     }
 
-    /// Reads the name of a Kubernetes object, or an empty text.
+    /// Reads the name of a Kubernetes object or an empty text; `None` if it is absent or bad.
     pub(super) fn name_or_empty(&mut self, name: &'static str) -> Option<String> {
         let value = self.take(name)?;
         let text = text_of(value, &self.at(name), self.faults)?;
@@ -92,7 +92,7 @@ impl<'a> Reader<'a> {
         found.is_empty()
     }
 
-    /// Reads one of a few words, and returns its value.
+    /// Reads one of a few words and returns the value of that word; `None` if it is absent or another word.
     pub(super) fn choice<T: Copy>(&mut self, name: &'static str, choices: &[(&str, T)]) -> Option<T> {
         let value = self.take(name)?;
         // Go's YAML reader, and so Helm, takes a bare `Off` for false.
@@ -105,7 +105,7 @@ impl<'a> Reader<'a> {
         found.map(|choice| choice.1)
     }
 
-    /// Reads `true` or `false`.
+    /// Reads `true` or `false`; `None` if it is absent or neither.
     pub(super) fn boolean(&mut self, name: &'static str) -> Option<bool> {
         let value = self.take(name)?;
         if !value.is_boolean() {
@@ -114,7 +114,7 @@ impl<'a> Reader<'a> {
         value.as_bool()
     }
 
-    /// Reads a duration in Go's syntax that is not 0.
+    /// Reads a duration in Go's syntax that is not 0; `None` if it is absent or bad.
     pub(super) fn duration(&mut self, name: &'static str) -> Option<Duration> {
         let value = self.take(name)?;
         let Some(text) = value.as_str() else {
@@ -129,7 +129,7 @@ impl<'a> Reader<'a> {
         None
     }
 
-    /// Reads a list of texts, which must not be empty. Bad items are noted and left out.
+    /// Reads a list of texts, which must not be empty; `None` if it is absent or no list. Bad items are noted and left out.
     pub(super) fn texts(&mut self, name: &'static str) -> Option<Vec<String>> {
         let texts = self.values(name)?;
         if texts.is_empty() {
@@ -150,7 +150,7 @@ impl<'a> Reader<'a> {
         Some(found)
     }
 
-    /// Reads a list of label keys, which may be empty. Taint keys have the same syntax.
+    /// Reads a list of label keys, which may be empty; `None` if it is absent or no list. Taint keys have the same syntax.
     pub(super) fn label_keys(&mut self, name: &'static str) -> Option<Vec<String>> {
         let values = self.values(name)?;
         let path = self.at(name);
@@ -165,7 +165,7 @@ impl<'a> Reader<'a> {
         Some(found)
     }
 
-    /// Reads a list of objects, which must not be empty. `read` is called for each.
+    /// Reads a list of objects, which must not be empty, with `read` for each; `None` if it is absent or no list.
     pub(super) fn list<T>(
         &mut self,
         name: &'static str,
@@ -184,18 +184,18 @@ impl<'a> Reader<'a> {
         )
     }
 
-    /// Reads an object: `read` gets a reader of its fields.
+    /// Reads an object: `read` gets a reader of its fields. Returns `None` if the object is absent.
     pub(super) fn object<T>(&mut self, name: &'static str, read: impl FnOnce(Reader<'_>) -> T) -> Option<T> {
         let value = self.take(name)?;
         Some(read(Reader::new(self.at(name), value, self.faults)))
     }
 
-    /// Reads a label selector.
+    /// Reads a label selector; `None` if it is absent.
     pub(super) fn label_selector(&mut self, name: &'static str) -> Option<LabelSelector> {
         self.object(name, |selector| selector.into_label_selector())
     }
 
-    /// Reads a list of label selectors, which may be empty. An empty selector is a fault.
+    /// Reads a list of label selectors, which may be empty; `None` if it is absent or no list. An empty selector is a fault.
     pub(super) fn label_selectors(&mut self, name: &'static str) -> Option<Vec<LabelSelector>> {
         let values = self.values(name)?;
         let path = self.at(name);
