@@ -67,7 +67,7 @@ pub enum CertificateSource {
         /// An address that the certificate must name, besides the loopback ones.
         address: IpAddr,
     },
-    /// A Secret that all replicas share.
+    /// The certificate and key that the rotator takes from a Secret, which all replicas share.
     Secret(Arc<SharedKeyPair>),
 }
 

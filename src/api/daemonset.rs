@@ -1,4 +1,4 @@
-//! A DaemonSet, trimmed to the fields that validation and placement read.
+//! DaemonSets, trimmed to the fields that this program's validation and placement read.
 
 use std::collections::BTreeMap;
 

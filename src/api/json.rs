@@ -275,7 +275,7 @@ impl<'a> Scanner<'a> {
         self.expect(b':', "expected a colon")
     }
 
-    /// Skips a string whose first quote is next; returns true if it has escapes.
+    /// Skips a string whose first quote is the next byte. Returns true if the string has escapes, and false if it has none.
     fn skip_string(&mut self) -> Result<bool, JsonError> {
         let bytes = self.text.as_bytes();
         self.at += 1;

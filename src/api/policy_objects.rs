@@ -81,7 +81,7 @@ pub struct RuntimeClass {
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Overhead {
-    /// Added to the requests of every pod of the class.
+    /// The amounts that are added to the requests of every pod of the class.
     #[serde(deserialize_with = "or_default")]
     pub pod_fixed: ResourceList,
 }

@@ -157,7 +157,7 @@ impl ClusterConnection {
     }
 }
 
-/// Returns a callback that passes the result of each nomination to the cache.
+/// Returns a callback that passes the result of each nomination to the reservation. The callback takes the cache's lock.
 fn report_to(cache: SharedCache) -> NominationCallback {
     Box::new(move |result| match result {
         NominationResult::Permitted(is_permitted) => {

@@ -15,9 +15,9 @@ use crate::scheduling::taints::{NO_EXECUTE, any_tolerates, blocks_scheduling, fi
 /// The decision of the DaemonSet controller about one node.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Placement<'n> {
-    /// The controller creates a pod on the node.
+    /// True if the controller creates a pod on the node.
     pub should_run: bool,
-    /// The controller leaves a pod that already runs on the node.
+    /// True if the controller leaves a pod that already runs on the node.
     pub should_continue_running: bool,
     /// The reason not to create a pod; `None` if `should_run`.
     pub reason: Option<Reason<'n>>,

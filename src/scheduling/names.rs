@@ -1,7 +1,7 @@
 //! The syntax of names, label keys and label values, with upstream's own texts for faults.
 //!
-//! After kubernetes v1.36.3 staging/src/k8s.io/apimachinery/pkg/api/validate/content (kube.go, dns.go, errors.go).
-//! Lengths are in bytes. Each `*_faults` function returns the texts of the faults; none for a valid value.
+//! After kubernetes v1.36.3 staging/src/k8s.io/apimachinery/pkg/api/validate/content (kube.go, dns.go, errors.go). Lengths are in
+//! bytes. Each `*_faults` function returns the texts of the faults.
 
 const LABEL_KEY: &str = "([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]";
 const LABEL_KEY_RULE: &str = "must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character";
@@ -15,7 +15,8 @@ const DNS_1123_SUBDOMAIN_RULE: &str = "a lowercase RFC 1123 subdomain must consi
 const LABEL_MAX_LENGTH: usize = 63;
 const SUBDOMAIN_MAX_LENGTH: usize = 253;
 
-/// Checks a label key, upstream's qualified name: an optional DNS subdomain with a `/`, and a name (`IsLabelKey`).
+/// Returns the faults of a label key, upstream's qualified name: an optional DNS subdomain with a `/`, and a name (`IsLabelKey`).
+/// Empty for a valid key.
 pub fn label_key_faults(key: &str) -> Vec<String> {
     let mut faults = Vec::new();
     let name = match key.split_once('/') {
@@ -48,7 +49,7 @@ pub fn label_key_faults(key: &str) -> Vec<String> {
     faults
 }
 
-/// Checks a label value: empty, or a name (`IsLabelValue`).
+/// Returns the faults of a label value, which is empty or a name (`IsLabelValue`). Empty for a valid value.
 pub fn label_value_faults(value: &str) -> Vec<String> {
     let mut faults = Vec::new();
     if value.len() > LABEL_MAX_LENGTH {
@@ -61,7 +62,7 @@ pub fn label_value_faults(value: &str) -> Vec<String> {
     faults
 }
 
-/// Checks a DNS label, such as the name of a namespace (`IsDNS1123Label`).
+/// Returns the faults of a DNS label, such as the name of a namespace (`IsDNS1123Label`). Empty for a valid label.
 pub fn dns_1123_label_faults(value: &str) -> Vec<String> {
     let mut faults = Vec::new();
     if value.len() > LABEL_MAX_LENGTH {
@@ -77,7 +78,8 @@ pub fn dns_1123_label_faults(value: &str) -> Vec<String> {
     faults
 }
 
-/// Checks a DNS subdomain, such as the name of a node or a DaemonSet (`IsDNS1123Subdomain`).
+/// Returns the faults of a DNS subdomain, such as the name of a node or a DaemonSet (`IsDNS1123Subdomain`). Empty for a valid
+/// subdomain.
 pub fn dns_1123_subdomain_faults(value: &str) -> Vec<String> {
     let mut faults = Vec::new();
     if value.len() > SUBDOMAIN_MAX_LENGTH {

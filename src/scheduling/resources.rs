@@ -15,11 +15,11 @@ use crate::api::quantity::Quantity;
 /// negative.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Resources {
-    /// Thousandths of a CPU.
+    /// CPU, in thousandths of one.
     pub milli_cpu: i64,
-    /// Bytes.
+    /// Memory, in bytes.
     pub memory: i64,
-    /// Bytes.
+    /// Local ephemeral storage, in bytes.
     pub ephemeral_storage: i64,
     /// Pod slots.
     pub pods: i64,
