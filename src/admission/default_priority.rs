@@ -14,10 +14,10 @@ use crate::daemonset::daemon_pod::daemon_set_reference;
 use crate::policy::Policy;
 use crate::policy::opt_out::is_opted_out;
 
-/// The prefix of the classes that the apiserver creates.
+/// The prefix of the names of classes that the apiserver creates.
 const SYSTEM_PREFIX: &str = "system-";
 
-/// The fields of a pod that decide.
+/// The fields of a pod that decide if it gets the class.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct CandidatePod {
@@ -40,7 +40,9 @@ struct CandidateSpec {
     preemption_policy: bool,
 }
 
-/// Adds the configured class to the patch for the pod that `request` creates, if the pod may have it.
+/// Adds the configured class to the patch for `pod`, the JSON of the pod that `request` creates. Adds nothing if no class is
+/// configured, if the user is no trusted controller, or if the pod may not have the class: it belongs to no DaemonSet in `cluster`,
+/// has opted out, has a priority of its own, or could be refused because of the class. `cluster` must be fresh.
 ///
 /// The apiserver's priority plugin has already set a priority and a preemption policy, from no class or from the cluster's
 /// default class. The patch removes both, so that the plugin computes them again from the class; otherwise it would refuse the
@@ -92,8 +94,9 @@ fn exists(cluster: &Cache, class: &str) -> bool {
 
 /// Returns true if a quota could refuse the pod because of its new class.
 ///
-/// A quota that counts the pod with and without the class makes no difference. A quota that counts it only with the class may be
-/// used up. A system class outside kube-system may need a quota of its own, and the cache does not know the usage of quotas.
+/// A quota that counts the pod with and without the class makes no difference. A quota that counts the pod only with the class may
+/// be used up. A system class outside kube-system may need a quota of its own, and the cache does not know how much of a quota is
+/// used.
 fn may_refuse(cluster: &Cache, namespace: &str, class: &str, before: &str) -> bool {
     let mut quotas = cluster.resource_quotas(namespace);
     let newly_counted =

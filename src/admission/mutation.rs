@@ -38,13 +38,14 @@ const TERMS: &str = "nodeSelectorTerms";
 /// forty times its size in memory.
 const MAX_TOLERATIONS: usize = 50_000;
 
-/// Returns the patch for the pod that `request` creates; empty for any other request.
+/// Returns the patch for the daemon pod that `request` creates. The patch is empty for any other request, and for a daemon pod that
+/// has opted out, names no node or needs no change.
 ///
-/// `namespace_labels` are the labels of the request's namespace, if the cache has it. Pass `cluster` only while the cache is
-/// fresh; without it, no priority class is added.
+/// `namespace_labels` are the labels of the request's namespace; with `None`, the namespace counts as having only its name label.
+/// Pass `cluster` only while the cache is fresh; without it, no priority class is added.
 ///
 /// # Errors
-/// Returns [`BadReview`] if there is no object, or it is not a pod.
+/// Fails if a CREATE of a pod has no object, or if the object does not have the shape of a pod.
 pub fn review(
     policy: &Policy,
     request: &AdmissionRequest<'_>,
@@ -74,7 +75,7 @@ pub fn review(
     Ok(patch)
 }
 
-/// The fields of a pod that are read; values that the patch carries over stay raw.
+/// The fields of a pod that the patch depends on. Values that the patch carries over stay raw.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct RawPod<'a> {
@@ -117,7 +118,7 @@ struct RawAffinity {
     node_affinity: Option<NodeAffinity>,
 }
 
-/// A toleration as the client sent it, and the fields that are compared.
+/// A toleration as the client sent it, and the fields that are compared with those of the daemon tolerations.
 struct RawToleration<'a> {
     sent: &'a RawValue,
     fields: Toleration<'a>,
@@ -172,8 +173,8 @@ fn tolerations<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<RawToleration<'
     Ok(list)
 }
 
-/// Reads owner references and keeps only the controller, the first with `controller: true`: a list of any length takes no
-/// memory.
+/// Reads owner references and returns the controller, the first with `controller: true`; `None` if there is none. Keeps no other
+/// reference, so that a list of any length takes no memory.
 fn controller<'de, D: Deserializer<'de>>(from: D) -> Result<Option<OwnerReference>, D::Error> {
     #[derive(Deserialize)]
     struct OwnerItem(#[serde(deserialize_with = "object_or_default")] OwnerReference);
@@ -221,7 +222,8 @@ fn patch(policy: &Policy, pod: RawPod<'_>, namespace_labels: &BTreeMap<String, S
     patch
 }
 
-/// Sets the deepest level of the path that is missing or wrong; fields beside it stay.
+/// Sets the required node affinity to `target`, at the deepest level of the path that is missing or wrong: fields beside it stay.
+/// Does nothing if the affinity is right already. `exists` is true if the pod has an affinity.
 fn set_affinity(
     patch: &mut Patch,
     exists: bool,
@@ -245,8 +247,8 @@ fn set_affinity(
     patch.add(path, value);
 }
 
-/// Sets the whole list, so that the result does not depend on what another webhook appends. Does nothing if the pod has all of
-/// the daemon tolerations, without a time limit.
+/// Adds the daemon tolerations by setting the whole list, so that the result does not depend on what another webhook appends. Does
+/// nothing if the pod has all of them without a time limit.
 fn set_tolerations(patch: &mut Patch, existing: &[RawToleration<'_>], host_network: bool) {
     let required = daemon_tolerations(host_network);
     let position = |own: &RawToleration<'_>| {
@@ -278,7 +280,7 @@ fn set_tolerations(patch: &mut Patch, existing: &[RawToleration<'_>], host_netwo
 #[derive(Serialize)]
 #[serde(untagged)]
 enum ListedToleration<'a> {
-    /// The pod's own, byte for byte: it may have unknown fields, and numbers of any length.
+    /// A toleration of the pod, byte for byte: it may have unknown fields, and numbers of any length.
     Own(&'a RawValue),
     Daemon {
         effect: &'static str,

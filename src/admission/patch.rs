@@ -13,7 +13,8 @@ use serde::Serialize;
 use serde_json::Value;
 use serde_json::value::{RawValue, to_raw_value};
 
-/// Operations, in the order in which the apiserver applies them.
+/// The operations of a patch, in the order in which the apiserver applies them. A path is given as its keys from the root, without
+/// escapes.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Patch(Vec<PatchEntry>);
 
@@ -40,12 +41,12 @@ impl PartialEq for RawAdd {
 }
 
 impl Patch {
-    /// Returns true if there is nothing to change: then the response carries no patch.
+    /// Returns true if there are no operations: then the response carries no patch.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Sets the value at `path`, whose parent must exist.
+    /// Sets the value at `path`, whose parent must exist in the object.
     pub fn add(&mut self, path: &[&str], value: impl Into<Value>) {
         let add = AddOperation { path: pointer(path), value: value.into() };
         self.0.push(PatchEntry::Typed(PatchOperation::Add(add)));
@@ -57,7 +58,7 @@ impl Patch {
         self.0.push(PatchEntry::RawAdd(RawAdd { op: "add", path: pointer(path), value }));
     }
 
-    /// Removes the value at `path`, which must exist.
+    /// Removes the value at `path`, which must exist in the object.
     pub fn remove(&mut self, path: &[&str]) {
         self.0.push(PatchEntry::Typed(PatchOperation::Remove(RemoveOperation { path: pointer(path) })));
     }

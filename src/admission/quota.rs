@@ -1,4 +1,4 @@
-//! Resource quotas by priority class: the quotas that are scoped to a class, and those that might refuse its pods.
+//! Resource quotas by priority class: the quotas that are scoped to a class, and those that may count its pods.
 //!
 //! After kubernetes v1.36.3 pkg/quota/v1/evaluator/core/pods.go (`podMatchesScopeFunc`) and
 //! staging/src/k8s.io/apiserver/pkg/admission/plugin/resourcequota/controller.go (`CheckRequest`).
@@ -7,17 +7,19 @@ use crate::api::policy_objects::{ResourceQuota, ScopeSelectorRequirement};
 
 const PRIORITY_CLASS_SCOPE: &str = "PriorityClass";
 
-/// Returns true if the quota is scoped to pods of `class` by name, as clusters that limit a class require.
+/// Returns true if the quota has requirements on the priority class, and `class` meets them all. A cluster that limits a class
+/// admits pods of that class only under such a quota.
 pub fn is_for_class(quota: &ResourceQuota, class: &str) -> bool {
     scopes(quota).next().is_some() && scopes(quota).all(|scope| matches(scope, class))
 }
 
-/// Returns true if the quota might count pods of `class`: its scopes do not rule the class out.
+/// Returns true if the quota may count pods of `class`: its requirements on the priority class, if any, do not rule the class out.
+/// An empty `class` is a pod without one.
 pub fn may_count(quota: &ResourceQuota, class: &str) -> bool {
     scopes(quota).all(|scope| matches(scope, class))
 }
 
-/// Returns the quota's requirements on priority classes.
+/// Returns the quota's requirements on the priority class.
 fn scopes(quota: &ResourceQuota) -> impl Iterator<Item = &ScopeSelectorRequirement> {
     let expressions = quota.spec.scope_selector.match_expressions.iter();
     expressions.filter(|scope| scope.scope_name == PRIORITY_CLASS_SCOPE)

@@ -41,7 +41,7 @@ use crate::api::meta::GroupKind;
 use crate::cache::Cache;
 use crate::policy::{Level, Policy};
 
-/// The faults of a DaemonSet.
+/// The faults of a DaemonSet, by the consequence.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Validation {
     /// Faults that Kubernetes refuses, in its order.
@@ -68,7 +68,7 @@ impl Validation {
     }
 }
 
-/// Returns the faults of a DaemonSet of `kind` that is created or, with `old`, updated.
+/// Returns the faults of `new`, a DaemonSet of `kind` that is created or, if there is `old`, replaces `old`.
 ///
 /// Absent fields count as the apiserver would default them. For kinds other than Kubernetes' own, only the selector, its
 /// immutability and the template's labels, restartPolicy and activeDeadlineSeconds are checked: the other fields have the meaning
@@ -83,7 +83,8 @@ pub fn validate(policy: &Policy, kind: &GroupKind, old: Option<&DaemonSet>, new:
     validation
 }
 
-/// Returns the faults that [`validate`] finds, and those of the live-data rules. `cluster` must be fresh.
+/// Returns the faults that [`validate`] finds, and those that the live-data rules find in `cluster`, which must be fresh. Reads
+/// every node of the cluster, twice on update.
 pub fn validate_with_live_data(
     policy: &Policy,
     kind: &GroupKind,

@@ -18,7 +18,7 @@ use self::node_names::{NodeNames, check_count, name};
 use super::json::{self, JsonError, JsonString, Scanner};
 use crate::api::pod::Pod;
 
-/// An error of arguments: the server answers 400, because no scheduler sends such a body.
+/// The error of a body that holds no arguments: the server answers 400. No scheduler sends such a body.
 #[derive(Debug, thiserror::Error)]
 pub enum BadArgs {
     /// The body is not UTF-8.
@@ -26,7 +26,7 @@ pub enum BadArgs {
     NotText {
         /// The type that was expected.
         kind: &'static str,
-        /// Has the position.
+        /// The error, with its position.
         source: std::str::Utf8Error,
     },
     /// The body is no JSON, or JSON of another shape.
@@ -34,7 +34,7 @@ pub enum BadArgs {
     NotArgs {
         /// The type that was expected.
         kind: &'static str,
-        /// Has the fault and the position.
+        /// The error, with its position.
         source: JsonError,
     },
     /// The arguments have no pod.
@@ -59,19 +59,19 @@ pub struct ExtenderArgs<'a> {
     nodes: Nodes<'a>,
 }
 
-/// The nodes of a call, in one of the two modes.
+/// The nodes of a call; the extender's entry in the scheduler's configuration selects the form.
 #[derive(Debug)]
 enum Nodes<'a> {
-    /// By name: `nodeCacheCapable: true`.
+    /// Names, with `nodeCacheCapable: true`.
     Names(NodeNames<'a>),
-    /// As a NodeList: `nodeCacheCapable: false`.
+    /// A NodeList, with `nodeCacheCapable: false`.
     Whole(NodeList<'a>),
 }
 
 #[derive(Debug, Default)]
 struct NodeList<'a> {
     items: Vec<SentNode<'a>>,
-    /// The text of the list, if it can be echoed around fewer items.
+    /// The text of the list; `None` if the text cannot be echoed around fewer items.
     around: Option<SentList<'a>>,
 }
 
@@ -83,7 +83,7 @@ struct SentList<'a> {
     after: &'a str,
 }
 
-/// An item of a NodeList: its text, and the fields that are read.
+/// An item of a NodeList: its text, and the fields that this program reads.
 #[derive(Debug)]
 struct SentNode<'a> {
     sent: &'a str,
@@ -91,7 +91,7 @@ struct SentNode<'a> {
     node: FullNode<'a>,
 }
 
-/// The fields of a Node that was sent whole; each is decoded when it is asked for.
+/// The labels and taints of a Node that was sent whole. Each call of a method decodes its field anew.
 #[derive(Debug, Default, Clone)]
 pub struct FullNode<'a> {
     labels: Option<&'a str>,
@@ -99,17 +99,17 @@ pub struct FullNode<'a> {
 }
 
 impl<'a> FullNode<'a> {
-    /// Creates a node from the JSON of its labels and taints.
+    /// Creates a node from the JSON of its labels and taints; `None` for an absent field.
     pub fn new(labels: Option<&'a str>, taints: Option<&'a str>) -> Self {
         Self { labels, taints }
     }
 
-    /// Decodes the labels; `None` if they are not a map of strings.
+    /// Returns the labels: an empty map if the field is absent, `None` if it is not a map of strings.
     pub fn labels(&self) -> Option<BTreeMap<String, String>> {
         decode(self.labels)
     }
 
-    /// Decodes the taints; `None` if they are not a list of taints.
+    /// Returns the taints: an empty list if the field is absent, `None` if it is not a list of taints.
     pub fn taints(&self) -> Option<Vec<Taint>> {
         decode(self.taints)
     }
@@ -125,14 +125,14 @@ fn decode<T: Default + for<'de> serde::Deserialize<'de>>(sent: Option<&str>) -> 
 pub struct EchoedBody {
     /// The bytes before the repeated part.
     pub before: Vec<u8>,
-    /// The repeated part's place in the body that [`ExtenderArgs::parse`] read; empty if nothing is repeated.
+    /// The range of the repeated part in the body that [`ExtenderArgs::parse`] read; empty if nothing is repeated.
     pub sent: Range<usize>,
     /// The bytes after the repeated part.
     pub after: Vec<u8>,
 }
 
 impl EchoedBody {
-    /// Returns the whole response as one copy. `body` is the body that was parsed.
+    /// Returns the whole response in one buffer. `body` is the body that [`ExtenderArgs::parse`] read.
     pub fn to_vec(&self, body: &[u8]) -> Vec<u8> {
         [&self.before, &body[self.sent.clone()], &self.after].concat()
     }
@@ -141,7 +141,7 @@ impl EchoedBody {
 impl<'a> ExtenderArgs<'a> {
     const KIND: &'static str = "ExtenderArgs";
 
-    /// Parses the body of a `filter` call.
+    /// Parses the body of a `filter` call. If both names and whole Nodes were sent, the names count.
     ///
     /// # Errors
     /// Fails if the body is no ExtenderArgs with a pod and nodes.
@@ -177,8 +177,9 @@ impl<'a> ExtenderArgs<'a> {
         }
     }
 
-    /// Returns the ExtenderFilterResult. `refuse` gets the name of each node, and its fields if nodes were sent whole; it returns
-    /// the reason if the node is to be refused. For one name it must always return the same.
+    /// Returns the ExtenderFilterResult as JSON. `refuse` is called once for each node, in the order that was sent, with the node's
+    /// name, and with its fields if the scheduler sent whole Nodes. It returns the reason to refuse the node, or `None` to allow
+    /// it; for equal arguments it must return the same. A Node without a name is allowed without a call.
     ///
     /// `message` is called once for each refused node, with the reason. It returns a text that needs no escapes in JSON.
     pub fn filter<R: Copy>(
@@ -273,7 +274,7 @@ fn allow_names_allowed_once<R>(items: &[SentNode<'_>], refusals: &mut [Option<R>
     }
 }
 
-/// Decodes a name that [`name`] has checked.
+/// Returns the text of a name that [`name`] has checked.
 fn decoded<'a>(name: &JsonString<'a>) -> Cow<'a, str> {
     name.decode().unwrap_or_default()
 }
@@ -331,7 +332,8 @@ impl FilterResultWriter {
     }
 }
 
-/// Reads a body that is one object.
+/// Reads a body that is one JSON object; `member` gets each key and must read or skip the value. `kind` is the type that errors
+/// name.
 pub(crate) fn parse_object<'a>(
     kind: &'static str,
     body: &'a [u8],
@@ -342,7 +344,7 @@ pub(crate) fn parse_object<'a>(
     scanner.object(member).and_then(|()| scanner.end()).map_err(|source| BadArgs::NotArgs { kind, source })
 }
 
-/// Returns the text of an object; `None` for `null`.
+/// Reads an object and returns its text; `None` for `null`. Any other value is an error.
 pub(crate) fn object_text<'a>(scanner: &mut Scanner<'a>) -> Result<Option<&'a str>, JsonError> {
     match scanner.peek() {
         _ if scanner.null() => Ok(None),
@@ -351,7 +353,7 @@ pub(crate) fn object_text<'a>(scanner: &mut Scanner<'a>) -> Result<Option<&'a st
     }
 }
 
-/// Decodes the pod of the arguments.
+/// Decodes the pod of the arguments. Fails if there is none, or it does not have the shape of a Pod.
 pub(crate) fn parse_pod(kind: &'static str, pod: Option<&str>) -> Result<Pod, BadArgs> {
     serde_json::from_str(pod.ok_or(BadArgs::NoPod(kind))?).map_err(BadArgs::BadPod)
 }

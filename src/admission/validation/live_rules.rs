@@ -1,4 +1,4 @@
-//! Rules that need live data: they check a DaemonSet against the nodes, pods, namespaces and quotas in the cache.
+//! Rules that need live data: they check a DaemonSet against the nodes, pods, namespaces, priority classes and quotas in the cache.
 //!
 //! Each rule reads every node once at most, and a node's pods only if the DaemonSet might not fit there. No rule calls the
 //! apiserver.
@@ -44,9 +44,9 @@ pub struct LiveData<'c> {
     pub cluster: &'c Cache,
     /// The DaemonSet of the request.
     pub daemon_set: &'c DaemonSet,
-    /// The DaemonSet in the cache, unless it is new.
+    /// The same DaemonSet as the cache has it; `None` if it is new.
     pub known: Option<(DaemonSetId, &'c DaemonSetInfo)>,
-    /// Nodes of the cluster.
+    /// The number of nodes of the cluster.
     pub node_count: usize,
     /// Nodes that the DaemonSet's pods will run on once transient taints are gone.
     pub matching: Vec<(&'c NodeInfo, &'c Node)>,

@@ -19,7 +19,8 @@ use crate::daemonset::daemon_pod::GENERATION_ANNOTATION;
 use crate::policy::Policy;
 use crate::policy::opt_out::is_opted_out;
 
-/// The length to which the apiserver cuts warnings that are long in total (staging/src/k8s.io/apiserver/pkg/endpoints/filters/warning.go).
+/// The length in characters to which the apiserver cuts each warning if the warnings of one response are too long together
+/// (staging/src/k8s.io/apiserver/pkg/endpoints/filters/warning.go).
 const WARNING_MAX_CHARS: usize = 256;
 
 /// The outcome of a review.
@@ -41,8 +42,8 @@ impl ReviewOutcome {
         self.validation.errors.is_empty() && self.validation.denials.is_empty()
     }
 
-    /// Returns the Status of a refusal, with a cause for every fault: code 422 if Kubernetes refuses the object too, 403 if only the
-    /// policy does. `None` if the request is allowed.
+    /// Returns the Status of a refusal, with a cause for every fault: code 422 if Kubernetes refuses the object too, 403 if only
+    /// the policy does. Returns `None` if the request is allowed.
     pub fn status(&self) -> Option<Status> {
         let Validation { errors, denials, .. } = &self.validation;
         if !errors.is_empty() {
@@ -76,7 +77,8 @@ impl ReviewOutcome {
         Status { status: "Failure", message, reason, details, code }
     }
 
-    /// Returns the warnings, fit for an HTTP header. If Kubernetes refuses the object, the policy's denials are among them.
+    /// Returns the warnings as the response carries them: without control characters, and of at most 256 characters each. If
+    /// Kubernetes refuses the object, the policy's denials are among them.
     pub fn warnings(&self) -> Vec<String> {
         let Validation { errors, denials, warnings } = &self.validation;
         let denials = if errors.is_empty() { &[] } else { denials.as_slice() };
@@ -94,10 +96,11 @@ impl ReviewOutcome {
 ///
 /// Some requests are allowed without validation: those of other operations, kinds or subresources, those for an object that is
 /// being deleted or has opted out, and updates that do not change the spec. Pass `cluster` only while the cache is fresh; without
-/// it, the live-data rules are silent.
+/// it, the live-data rules are not checked.
 ///
 /// # Errors
-/// Returns [`BadReview`] if there is no object, or it is not a DaemonSet.
+/// Fails if a CREATE or UPDATE of a DaemonSet has no object, if an UPDATE has no old object, or if one of them does not have the
+/// shape of its kind.
 pub fn review(
     policy: &Policy,
     request: &AdmissionRequest<'_>,
@@ -146,10 +149,10 @@ pub fn review(
     Ok(ReviewOutcome { group: kind.group.clone(), kind: kind.kind.clone(), name, validation })
 }
 
-/// Decodes a DaemonSet of `kind` with all fields that [`validate`] checks.
+/// Decodes a DaemonSet of `kind` from JSON, with all fields that [`validate`] checks.
 ///
 /// # Errors
-/// Fails if the object does not have the shape of its kind; the apiserver answers 400 then, too.
+/// Fails if the object does not have the shape of its kind. The apiserver answers 400 then, too.
 pub fn decode(kind: &GroupKind, raw: &str) -> Result<DaemonSet, serde_json::Error> {
     ReviewedObject::read(raw)?.decode(kind)
 }
@@ -217,7 +220,8 @@ impl<'a> ReviewedObject<'a> {
     }
 }
 
-/// Refuses what upstream's conversion from apps/v1 refuses (pkg/apis/apps/v1/conversion.go `Convert_v1_DaemonSet_To_apps_DaemonSet`).
+/// Fails if upstream's conversion from apps/v1 fails (pkg/apis/apps/v1/conversion.go `Convert_v1_DaemonSet_To_apps_DaemonSet`): the
+/// update strategy or the generation annotation is malformed.
 fn check_shape(daemon_set: &DaemonSet) -> Result<(), serde_json::Error> {
     let strategy = daemon_set.spec.update_strategy();
     strategy.map_err(|error| serde_json::Error::custom(format_args!("spec.updateStrategy: {error}")))?;
@@ -229,7 +233,7 @@ fn check_shape(daemon_set: &DaemonSet) -> Result<(), serde_json::Error> {
     }
 }
 
-/// Decodes one field of an object; the default if it is absent.
+/// Decodes the field `name` of an object; returns the default if it is absent. The error names the field.
 fn part<T: Default + for<'de> Deserialize<'de>>(
     name: &str,
     raw: Option<&RawValue>,
@@ -239,8 +243,8 @@ fn part<T: Default + for<'de> Deserialize<'de>>(
         .map_err(|error| serde_json::Error::custom(format_args!("{name}: {error}")))
 }
 
-/// Returns the selectors in the template's affinity and anti-affinity to pods. The types of [`crate::api::pod`] leave them out,
-/// because pods are decoded far more often than DaemonSets.
+/// Returns the selectors in the template's affinity and anti-affinity to pods; an empty list if there are none. The types of
+/// [`crate::api::pod`] leave them out, because pods are decoded far more often than DaemonSets.
 fn affinity_selectors(spec: Option<&RawValue>) -> Result<Vec<LabelSelector>, serde_json::Error> {
     #[derive(Default, Deserialize)]
     #[serde(default)]
@@ -300,7 +304,7 @@ fn affinity_selectors(spec: Option<&RawValue>) -> Result<Vec<LabelSelector>, ser
     Ok(terms.flat_map(|term| [term.label_selector, term.namespace_selector]).flatten().collect())
 }
 
-/// Returns the only text, or the distinct texts in brackets (staging/src/k8s.io/apimachinery/pkg/util/errors/errors.go).
+/// Returns the only text, or the distinct texts in square brackets (staging/src/k8s.io/apimachinery/pkg/util/errors/errors.go).
 fn aggregate(texts: impl Iterator<Item = String>) -> String {
     let mut seen = HashSet::new();
     let different: Vec<String> = texts.filter(|text| seen.insert(text.clone())).collect();

@@ -61,13 +61,14 @@ const ZERO_EQUALS_ABSENT: [&str; 33] = [
     "tty",
     "workingDir",
 ];
-/// Fields whose keys the author chose.
+/// Fields that are maps whose keys the author chose.
 const MAPS: [&str; 8] =
     ["annotations", "labels", "limits", "matchLabels", "nodeSelector", "options", "overhead", "requests"];
 /// Maps whose values are quantities.
 const QUANTITIES: [&str; 3] = ["limits", "overhead", "requests"];
 
-/// Returns true if two specs are semantically equal.
+/// Returns true if two specs are semantically equal; `None` is a spec that is absent. Returns false if one of them cannot be
+/// parsed.
 pub(super) fn equal(a: Option<&RawValue>, b: Option<&RawValue>) -> bool {
     let parse = |raw: Option<&RawValue>| raw.map_or(Ok(Value::Null), |raw| serde_json::from_str(raw.get()));
     // A spec that is nested too deeply to parse counts as changed.
@@ -75,7 +76,7 @@ pub(super) fn equal(a: Option<&RawValue>, b: Option<&RawValue>) -> bool {
     values_equal("spec", "", &a, &b)
 }
 
-/// Compares the values of the field `name` of the field `parent`; elements of a list have the list's name.
+/// Returns true if two values of the field `name` of the field `parent` are equal. Elements of a list have the list's name.
 fn values_equal(parent: &str, name: &str, a: &Value, b: &Value) -> bool {
     match (a, b) {
         (Value::Object(a), Value::Object(b)) => maps_equal(name, a, b),
@@ -99,7 +100,7 @@ fn maps_equal(name: &str, a: &Map<String, Value>, b: &Map<String, Value>) -> boo
     }) && b.iter().all(|(key, value)| a.contains_key(key) || only_in(key, value))
 }
 
-/// Returns true if a value equals an absent one.
+/// Returns true if the value of the field `name` of the field `parent` equals an absent one.
 fn is_absent(parent: &str, name: &str, value: &Value) -> bool {
     if MAPS.contains(&parent) {
         return false; // An entry of a map is data, whatever its key is called.

@@ -9,7 +9,7 @@ use crate::api::json::{JsonError, JsonString, Scanner};
 /// size.
 pub(crate) const MAX_NODES: usize = 200_000;
 
-/// Names, and the range of their array in the text of the scanner.
+/// The names of a call, and the range of their array in the text that the scanner reads.
 #[derive(Debug)]
 pub(crate) struct NodeNames<'a> {
     pub(crate) sent: Range<usize>,
@@ -17,7 +17,7 @@ pub(crate) struct NodeNames<'a> {
 }
 
 impl<'a> NodeNames<'a> {
-    /// Reads an array of strings.
+    /// Reads an array of strings. Fails for another value, for a name that cannot be decoded, and beyond [`MAX_NODES`] names.
     pub(crate) fn parse(scanner: &mut Scanner<'a>) -> Result<Self, JsonError> {
         scanner.peek();
         let start = scanner.position();
@@ -36,7 +36,8 @@ impl<'a> NodeNames<'a> {
     }
 
     /// Returns the length of the array at the start of `text` and its names, if the array has the form that Go writes for node
-    /// names: nothing but quotes, commas, and characters that need no escape.
+    /// names: nothing but quotes, commas, and characters that need no escape. Returns `None` for any other array, also for an empty
+    /// one and for one of more than [`MAX_NODES`] names.
     fn parse_plain(text: &'a str) -> Option<(usize, Vec<JsonString<'a>>)> {
         let bytes = text.as_bytes();
         let mut names = Vec::new();
@@ -68,7 +69,7 @@ impl<'a> NodeNames<'a> {
     }
 }
 
-/// Reads a string that can be decoded and so compared with the name of a node.
+/// Reads a string that can be decoded and so compared with the name of a node. Fails if an escape is half of a surrogate pair.
 pub(crate) fn name<'a>(scanner: &mut Scanner<'a>) -> Result<JsonString<'a>, JsonError> {
     let name = scanner.string()?;
     match name.decode() {

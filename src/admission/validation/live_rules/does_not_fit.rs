@@ -19,7 +19,7 @@ pub(super) const RULE: LiveRule = LiveRule {
     check,
 };
 
-/// A resource that is short on `count` nodes, and the node that lacks most of it.
+/// A resource that is short on `count` nodes, with the node that lacks the most of it.
 struct WorstShortage<'c> {
     count: usize,
     node: &'c str,
@@ -56,8 +56,8 @@ fn check(data: &LiveData<'_>) -> Vec<Error> {
     vec![Error::forbidden(Path::new("spec.template.spec.containers"), detail)]
 }
 
-/// Returns the resources that are free on a node once pods of lower priority have left, and the DaemonSet's own pods too unless its
-/// updates surge.
+/// Returns the resources that are free on a node once pods of lower priority have left. The DaemonSet's own pods count as gone too,
+/// unless its updates surge.
 fn free_for(data: &LiveData<'_>, info: &NodeInfo, demand: &PodDemand) -> Resources {
     let mut free = info.allocatable.clone();
     let surges = data.daemon_set.spec.uses_surge();
@@ -71,7 +71,7 @@ fn free_for(data: &LiveData<'_>, info: &NodeInfo, demand: &PodDemand) -> Resourc
     free
 }
 
-/// Adds a node's shortage of one resource to `worst`.
+/// Adds a node's shortage of one resource to `worst`. Among nodes that lack equally much, the first by name is named.
 fn count_shortage<'r, 'c>(
     worst: &mut BTreeMap<&'r str, WorstShortage<'c>>,
     shortage: &Shortage<'r>,
