@@ -50,7 +50,8 @@ use crate::cache::freshness::CacheFreshness;
 use crate::cache::{Cache, DaemonSetId, NodeId};
 use crate::policy::Policy;
 
-/// The time for which a pod that was refused may have been tried too early: the scheduler can see an event before the warden does.
+/// The time after a refusal in which freed room wakes the refused pods: the scheduler can see an event before the warden does, and
+/// then tries them too early.
 const EARLY_RETRY_WINDOW: Duration = Duration::from_secs(3);
 
 /// The room that is reserved on every node, and the pods that are assumed or were refused.
@@ -105,7 +106,7 @@ impl Reservation {
         self.assumed.len()
     }
 
-    /// The number of pods that are refused everywhere and wait.
+    /// The number of pods that were refused on every node of their last filter call and wait.
     pub fn waiting_len(&self) -> usize {
         self.waiting.len()
     }
@@ -123,7 +124,8 @@ impl Reservation {
         }
     }
 
-    /// Handles that a node may have more free room: wakes the pods if one was refused there a moment ago, which may have been too early.
+    /// Handles that a node may have more free room: wakes the waiting pods if one was refused there a moment ago, which may have
+    /// been too early.
     fn room_freed(&mut self, cache: &Cache, id: NodeId, now: Instant) {
         let Some(node) = cache.node_if_known(id) else { return };
         let row = &mut self.nodes[id];
@@ -134,7 +136,8 @@ impl Reservation {
         }
     }
 
-    /// Asks for a write to the node, which makes the scheduler try the refused pods again. Does nothing if no pod waits.
+    /// Asks for a write to the node, which makes the scheduler try the refused pods again. Does nothing if no pod waits or the
+    /// cache lacks the Node.
     fn wake(&mut self, cache: &Cache, id: NodeId) {
         if self.waiting.is_empty() {
             return;
@@ -144,7 +147,7 @@ impl Reservation {
         }
     }
 
-    /// Wakes the refused pods by a write to any node.
+    /// Asks for a write to any one node, which makes the scheduler try the refused pods again. Does nothing if no pod waits.
     fn wake_any(&mut self, cache: &Cache) {
         if self.waiting.is_empty() {
             return;
@@ -161,7 +164,7 @@ impl Reservation {
         }
     }
 
-    /// Adds a write about a hold or gate on a node, unless the Node is not cached.
+    /// Adds a write about a hold or gate on a node. Does nothing if the cache lacks the Node.
     fn push_about(
         &mut self,
         cache: &Cache,
@@ -176,7 +179,7 @@ impl Reservation {
         }
     }
 
-    /// Returns the names of a node and a DaemonSet for a write about a hold or gate.
+    /// Returns the names and UIDs of a node and a DaemonSet for a write about a hold or gate.
     fn hold_subject(&self, node: &Node, daemon_set: DaemonSetId, has_refused: bool) -> HoldSubject {
         HoldSubject {
             node: node.metadata.name.as_str().into(),
