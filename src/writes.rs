@@ -45,7 +45,7 @@ pub struct WriteQueue {
     metrics: Arc<Metrics>,
 }
 
-/// The receiving half: carries out what comes through the [`WriteQueue`].
+/// The receiving half: sends the writes that come through the [`WriteQueue`] to the apiserver.
 pub struct ClusterWriter {
     wake: watch::Receiver<Option<Arc<str>>>,
     first_ready: mpsc::Receiver<(Arc<str>, Arc<str>)>,
@@ -54,7 +54,7 @@ pub struct ClusterWriter {
     metrics: Arc<Metrics>,
 }
 
-/// Makes a queue and its writer.
+/// Makes a queue and its writer. Nothing is written before [`ClusterWriter::start`].
 pub fn write_queue(metrics: Arc<Metrics>) -> (WriteQueue, ClusterWriter) {
     let (wake, wake_receiver) = watch::channel(None);
     let (first_ready, first_ready_receiver) = mpsc::channel(QUEUE);
@@ -72,7 +72,8 @@ pub fn write_queue(metrics: Arc<Metrics>) -> (WriteQueue, ClusterWriter) {
 }
 
 impl WriteQueue {
-    /// Takes one write. One that does not fit is dropped and counted.
+    /// Takes one write, without waiting. A write that does not fit is dropped and counted; an Event about a hold or gate that
+    /// refused no pod is dropped uncounted.
     pub fn enqueue(&self, write: ClusterWrite) {
         let (kind, fits) = match write {
             ClusterWrite::Wake(node) => {
@@ -129,7 +130,7 @@ enum WriteError {
 }
 
 impl WriteError {
-    /// Returns the HTTP status that the apiserver answered, if it answered.
+    /// Returns the HTTP status that the apiserver answered; `None` if it did not answer one.
     fn code(&self) -> Option<u16> {
         match self {
             Self::Api(kube::Error::Api(status)) => Some(status.code),
@@ -142,13 +143,13 @@ impl WriteError {
         matches!(self.code(), Some(403 | 404 | 422))
     }
 
-    /// Returns true if the permission is missing.
+    /// Returns true if the permission is missing: the apiserver answered 403.
     fn is_forbidden(&self) -> bool {
         self.code() == Some(403)
     }
 }
 
-/// Waits for a call to the apiserver, for [`WRITE_TIMEOUT`] at most.
+/// Waits for a call to the apiserver. Fails as the call does, or after [`WRITE_TIMEOUT`].
 async fn in_time<T>(call: impl Future<Output = Result<T, kube::Error>>) -> Result<T, WriteError> {
     Ok(timeout(WRITE_TIMEOUT, call).await??)
 }
