@@ -10,7 +10,7 @@ use axum::http::{Request, StatusCode};
 use crate::telemetry::OtlpSettings;
 use crate::telemetry::metrics::Metrics;
 
-/// The URL of an OTLP receiver: there is none in this build.
+/// The URL of an OTLP receiver, which no text is in this build.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Endpoint(Infallible);
 
@@ -22,7 +22,7 @@ impl FromStr for Endpoint {
     }
 }
 
-/// The error for any endpoint.
+/// The error of parsing any text as an endpoint.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("this daemonset-warden exports no traces: it was built without the cargo feature otlp")]
 pub struct EndpointError;
