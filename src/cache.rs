@@ -5,8 +5,8 @@
 //!                                                      │ owner
 //!                                   DaemonSetInfo ◀────┘ ◀── [DaemonSet], [PriorityClass], [LimitRange], ...
 //! ```
-//! Events may come in any order: a pod before its node or its DaemonSet. Each event leaves its [`change::Change`]s for the reservation,
-//! which the cache does not know.
+//! Events may come in any order: a pod before its node or its DaemonSet. Each event leaves its [`change::Change`]s for the
+//! reservation, which the cache does not know.
 
 pub mod change;
 pub mod daemonset_info;

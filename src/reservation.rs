@@ -4,9 +4,9 @@
 //! event ──▶ Cache ──changes──▶ Reservation::observe ──▶ dirty nodes ──▶ refresh: holds and gates ──▶ ClusterWrite
 //!                                                         the scheduler's calls look them up: filter, preemption
 //! ```
-//! The cache holds the objects. The reservation holds what follows from them: the daemon pods that each node lacks, the room that is
-//! reserved for them, the pods that are assumed on nodes and the pods that were refused. The daemon pods that a node lacks, and what they
-//! need, do not depend on the extender, so that room can be reserved by other means too.
+//! The cache holds the objects. The reservation holds what follows from them: the daemon pods that each node lacks, the room that
+//! is reserved for them, the pods that are assumed on nodes and the pods that were refused. The daemon pods that a node lacks, and
+//! what they need, do not depend on the extender, so that room can be reserved by other means too.
 
 pub mod assumed;
 pub mod cluster_write;
@@ -157,7 +157,8 @@ impl Reservation {
         }
     }
 
-    /// Adds a wake, unless one is waiting to be written: the scheduler tries all pods that an extender refused at a change of any node.
+    /// Adds a wake, unless one is waiting to be written: the scheduler tries all pods that an extender refused at a change of any
+    /// node.
     fn push_wake(&mut self, node: &Arc<str>) {
         if !self.writes.iter().any(|write| matches!(write, ClusterWrite::Wake(_))) {
             self.writes.push(ClusterWrite::Wake(node.clone()));

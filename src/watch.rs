@@ -48,7 +48,8 @@ use crate::watch::watch_status::WatchStatus;
 const TICK: Duration = Duration::from_millis(250);
 /// The number of ticks between two updates of the metrics that count objects.
 const STATS_TICKS: u32 = 4;
-/// The pause between two discoveries of a kind that the apiserver does not have: its CustomResourceDefinition may be installed later.
+/// The pause between two discoveries of a kind that the apiserver does not have: its CustomResourceDefinition may be installed
+/// later.
 const DISCOVERY_PAUSE: Duration = Duration::from_secs(60);
 /// The first minor version of Kubernetes 1 whose apiserver knows `sendInitialEvents`: it streams lists or answers that it does not.
 /// An older one ignores the parameter, and the list would never end.

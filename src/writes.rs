@@ -7,7 +7,8 @@
 //!              └─▶ events (bounded)                        ──▶ Events, five a second after a burst of 50
 //! ```
 //! The caller never waits: a write that does not fit is dropped and counted. A wake-up is never dropped, only merged with others:
-//! waking one refused pod wakes all (kubernetes v1.36.3 pkg/scheduler/framework/types.go, the events of the pseudo plugin "Extender").
+//! waking one refused pod wakes all (kubernetes v1.36.3 pkg/scheduler/framework/types.go, the events of the pseudo plugin
+//! "Extender").
 
 pub mod events;
 pub mod first_ready;
@@ -99,8 +100,8 @@ impl WriteQueue {
 }
 
 impl ClusterWriter {
-    /// Starts the tasks that write; they end when the returned tasks are dropped. `instance` is the reporting instance of Events, the
-    /// pod's name. `on_result` takes the answer to each nomination; without it no pod is nominated.
+    /// Starts the tasks that write; they end when the returned tasks are dropped. `instance` is the reporting instance of Events,
+    /// the pod's name. `on_result` takes the answer to each nomination; without it no pod is nominated.
     pub fn start(
         self,
         client: Client,

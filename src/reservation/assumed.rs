@@ -1,7 +1,7 @@
 //! Assumed pods: allowed on nodes by a filter call, and not yet seen bound.
 //!
-//! The scheduler decides faster than the watch brings the binding, so without these two pods could take the same room. A pod is assumed
-//! on every node that the call allowed, because the scheduler has not said which of them it took.
+//! The scheduler decides faster than the watch brings the binding, so without these two pods could take the same room. A pod is
+//! assumed on every node that the call allowed, because the scheduler has not said which of them it took.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -106,8 +106,8 @@ impl AssumedPods {
         Some(requests)
     }
 
-    /// Subtracts the requests of the pods that are assumed on a node from `free`. Leaves out the pod `uid`, and the pods of DaemonSets for
-    /// which `has_hold_for` is true: their room has been subtracted already.
+    /// Subtracts the requests of the pods that are assumed on a node from `free`. Leaves out the pod `uid`, and the pods of
+    /// DaemonSets for which `has_hold_for` is true: their room has been subtracted already.
     pub fn subtract_assumed(
         &self,
         free: &mut Resources,

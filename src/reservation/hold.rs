@@ -7,9 +7,9 @@
 //!     │ landed           │  └────────── time is up ──▶ Expired       │
 //!     └──────────────────┴───────────────────────────────┴───────────┘
 //! ```
-//! `Expired` stays until the pod has landed once, the template has changed or the Node was replaced. `NotMissing` is the state while the
-//! DaemonSet is not desired on the node: the record keeps the spent time, so that removing and adding a label does not restart the
-//! timeout.
+//! `Expired` stays until the pod has landed once, the template has changed or the Node was replaced. `NotMissing` is the state
+//! while the DaemonSet is not desired on the node: the record keeps the spent time, so that removing and adding a label does not
+//! restart the timeout.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -1,10 +1,10 @@
 //! Nomination: the scheduler and the autoscalers see the room that is held for a daemon pod.
 //!
 //! kube-scheduler counts the requests of a pod with `status.nominatedNodeName` on that node, against every pod of the same or lower
-//! priority (kubernetes v1.36.3 pkg/scheduler/framework/runtime/framework.go, `addGENominatedPods`), and the cluster-autoscaler adds the
-//! pod to its simulation (core/podlistprocessor/filter_out_expendable.go, `addPreemptingPodsToSnapshot`). So a daemon pod is nominated to
-//! its node if the scheduler has tried and failed it, and a hold refuses other pods for it or would. The scheduler then places the other
-//! pods on other nodes, or reports them as Unschedulable in its own words, and the autoscaler adds a node.
+//! priority (kubernetes v1.36.3 pkg/scheduler/framework/runtime/framework.go, `addGENominatedPods`), and the cluster-autoscaler
+//! adds the pod to its simulation (core/podlistprocessor/filter_out_expendable.go, `addPreemptingPodsToSnapshot`). So a daemon pod
+//! is nominated to its node if the scheduler has tried and failed it, and a hold refuses other pods for it or would. The scheduler
+//! then places the other pods on other nodes, or reports them as Unschedulable in its own words, and the autoscaler adds a node.
 //!
 //! ```text
 //!              room is held, an attempt failed               written
@@ -15,9 +15,9 @@
 //!   └─────────────────────────────────────────────────────────────────────┘  │  the hold has ended
 //!   └────────────────────────────────────────────────────────────────────────┘  written
 //! ```
-//! The scheduler clears a nomination with each failed attempt, and that wakes the pods that the nomination kept off. So a pod is nominated
-//! again, at most once in two seconds, and all pods together within a number and a rate. A nomination that this process did not write is
-//! never changed.
+//! The scheduler clears a nomination with each failed attempt, and that wakes the pods that the nomination kept off. So a pod is
+//! nominated again, at most once in two seconds, and all pods together within a number and a rate. A nomination that this process
+//! did not write is never changed.
 
 mod candidates;
 mod queue;
@@ -37,8 +37,8 @@ use crate::cache::node_info::NodeInfo;
 use crate::cache::{Cache, NodeId, PodId};
 use crate::daemonset::placement::admits;
 
-/// The shortest time between two nominations of one pod. Without it there was a loop of 80 patches a second: the scheduler clears the
-/// nomination, which wakes the pods that it kept off, other nominated ones among them.
+/// The shortest time between two nominations of one pod. Without it there was a loop of 80 patches a second: the scheduler clears
+/// the nomination, which wakes the pods that it kept off, other nominated ones among them.
 const RENOMINATION_INTERVAL: Duration = Duration::from_secs(2);
 /// The most pods that this process nominates at a time. Each nominated pod costs the scheduler time with every pod that it places,
 /// for the scheduler copies the nominated pods of each node that it considers. An event that makes the scheduler try all of them
@@ -354,7 +354,8 @@ impl Reservation {
         due.map(|candidate| candidate.pod).collect()
     }
 
-    /// Takes back the nominations of this process whose hold has ended, or that keep out a daemon pod which would land without them.
+    /// Takes back the nominations of this process whose hold has ended, or that keep out a daemon pod which would land without
+    /// them.
     fn take_back_nominations(&mut self, cache: &Cache, now: Instant) {
         let mut ours: BTreeMap<NodeId, Vec<Arc<str>>> = BTreeMap::new();
         for (uid, record) in &self.nominations.records {
@@ -458,8 +459,8 @@ fn kept_off_by(cache: &Cache, hold: &Hold, state: &NodeInfo) -> Option<Arc<str>>
     kept_off.next().map(|pod| pod.uid.clone())
 }
 
-/// Returns true while pods of lower priority are leaving the node. The scheduler may be preempting there for the nominated pod, and then
-/// it needs the nomination.
+/// Returns true while pods of lower priority are leaving the node. The scheduler may be preempting there for the nominated pod, and
+/// then it needs the nomination.
 fn is_preempting_on(cache: &Cache, id: NodeId, priority: i32) -> bool {
     let mut pods = cache.node_by_id(id).pods.iter().map(|pod| cache.pod_by_id(*pod));
     pods.any(|pod| pod.is_terminating && pod.priority < priority)

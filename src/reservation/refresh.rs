@@ -141,7 +141,8 @@ impl Reservation {
             ClusterWrite::HoldEnded(subject, reason)
         });
         match reason {
-            // The binding is an event that makes the scheduler try the refused pods, unless it did so before the watch brought the event.
+            // The binding is an event that makes the scheduler try the refused pods, unless it did so before the watch brought the
+            // event.
             EndReason::Landed => self.room_freed(cache, id, now),
             // No room is freed.
             EndReason::NodeGone => {}

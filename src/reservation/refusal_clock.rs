@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 /// A clock that runs while a refused pod waits.
 ///
-/// It runs from a refusal until the pod that was refused last does not wait any more. The scheduler tries a refused pod again at every
-/// event, so one pod is enough.
+/// It runs from a refusal until the pod that was refused last does not wait any more. The scheduler tries a refused pod again at
+/// every event, so one pod is enough.
 #[derive(Debug, Clone, Default)]
 pub struct RefusalClock {
     refused_pod: Option<RefusedPod>,

@@ -1,10 +1,10 @@
 //! OpenTelemetry traces: a span for each request that is sampled, sent to a collector by OTLP over HTTP.
 //!
-//! As kube-apiserver and the kubelet do it: an endpoint, a rate per million, and the caller has the first word on whether a request is
-//! sampled (kubernetes v1.36.3 staging/src/k8s.io/component-base/tracing/utils.go NewProvider).
+//! As kube-apiserver and the kubelet do it: an endpoint, a rate per million, and the caller has the first word on whether a request
+//! is sampled (kubernetes v1.36.3 staging/src/k8s.io/component-base/tracing/utils.go NewProvider).
 //!
-//! The SDK is set up here alone; nothing of it is global, so without [`Traces`] nothing of it runs. The rest of the crate names no type
-//! of it: without the cargo feature `otlp`, `otlp_disabled.rs` takes the place of this file.
+//! The SDK is set up here alone; nothing of it is global, so without [`Traces`] nothing of it runs. The rest of the crate names no
+//! type of it: without the cargo feature `otlp`, `otlp_disabled.rs` takes the place of this file.
 
 mod collector;
 mod endpoint;

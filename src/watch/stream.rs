@@ -1,7 +1,7 @@
 //! One watch: applies its events to the cache one by one, and logs its errors.
 //!
-//! kube's watcher lists, resumes, reads bookmarks and detects a dead connection. Objects of a list are applied as they come, so that
-//! two copies of a long list never exist; cached objects that it did not bring are removed at its end.
+//! kube's watcher lists, resumes, reads bookmarks and detects a dead connection. Objects of a list are applied as they come, so
+//! that two copies of a long list never exist; cached objects that it did not bring are removed at its end.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

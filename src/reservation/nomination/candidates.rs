@@ -1,4 +1,5 @@
-//! The daemon pods of a node that may be nominated: room is reserved, an attempt has failed, and no pod of equal priority is kept out.
+//! The daemon pods of a node that may be nominated: room is reserved, an attempt has failed, and no pod of equal priority is kept
+//! out.
 
 use std::time::Instant;
 
