@@ -56,15 +56,16 @@ const EARLY_RETRY_WINDOW: Duration = Duration::from_secs(3);
 
 /// The room that is reserved on every node, and the pods that are assumed or were refused.
 ///
-/// It holds no object of the cluster: each function takes the cache, and [`Reservation::observe`] must have seen all its changes.
+/// The reservation holds no object of the cluster: each function takes the cache, whose changes [`Reservation::observe`] must have
+/// handled.
 #[derive(Debug)]
 pub struct Reservation {
     policy: Arc<Policy>,
     /// The namespace that the warden runs in; its own pods are never refused.
     own_namespace: Option<String>,
-    /// By [`NodeId`].
+    /// The record of each node, by [`NodeId`].
     nodes: Vec<NodeReservation>,
-    /// By [`DaemonSetId`].
+    /// The record of each DaemonSet, by [`DaemonSetId`].
     daemon_sets: Vec<DaemonSetReservation>,
     dirty: Vec<NodeId>,
     assumed: AssumedPods,

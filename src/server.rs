@@ -161,7 +161,7 @@ async fn handle(
     }
 }
 
-/// Answers in JSON where there is no route, and counts responses that are errors.
+/// Adds JSON answers where there is no route, and counts responses that are errors.
 fn finish(routes: Router<AppState>, state: AppState) -> Router {
     routes
         .fallback(http::response::not_found)

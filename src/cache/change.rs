@@ -29,7 +29,7 @@ pub enum Change {
     PodBound,
     /// The pod with this UID is bound, has ended or was deleted: the scheduler does not place it any more.
     PodNotPending(Arc<str>),
-    /// A known pod changed.
+    /// A cached pod changed. A pod that is added makes no such change.
     PodChanged(PodId),
     /// A DaemonSet was added, or its spec, labels, annotations or deletion changed.
     DaemonSetChanged(DaemonSetId),

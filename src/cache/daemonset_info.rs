@@ -15,7 +15,7 @@ use crate::scheduling::host_ports::HostPort;
 use crate::scheduling::label_selector;
 use crate::scheduling::resources::Resources;
 
-/// A DaemonSet of the cluster.
+/// A DaemonSet of the cluster, with the values that follow from it and from its pods.
 #[derive(Debug)]
 pub struct DaemonSetInfo {
     /// The UID.
@@ -28,7 +28,7 @@ pub struct DaemonSetInfo {
     pub tolerations: Vec<Toleration>,
     /// The generation of the template, from the DaemonSet's annotation; `None` without the annotation, or if it is no number.
     pub generation: Option<i64>,
-    /// A number that changes with the template.
+    /// A number that changes with the template. No two DaemonSets have the same.
     pub template_version: u64,
     /// True if rolling updates start the new pod beside the old one.
     pub uses_surge: bool,

@@ -15,7 +15,7 @@ pub struct NodeInfo {
     pub requested: Resources,
     /// The node's name.
     pub name: Arc<str>,
-    /// Pods that are nominated to it and not bound.
+    /// Pods that are nominated to it and neither bound nor ended.
     pub nominated: Vec<PodId>,
     /// Pods bound to it that have not ended, terminating ones too.
     pub pods: Vec<PodId>,

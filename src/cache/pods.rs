@@ -76,7 +76,7 @@ impl Cache {
         self.forget_nodes_of(&pod);
     }
 
-    /// Forgets the nodes that only this pod names.
+    /// Forgets the nodes that only this pod named.
     fn forget_nodes_of(&mut self, pod: &PodInfo) {
         let target = pod.daemon.as_ref().and_then(|daemon| daemon.target);
         for node in [pod.node, pod.nominated, target].into_iter().flatten() {

@@ -2,7 +2,7 @@
 
 use super::Cache;
 
-/// Counts of the objects.
+/// The number of cached objects of each kind.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CacheStats {
     /// Nodes that have a Node object.

@@ -15,7 +15,7 @@ use crate::scheduling::resources::Resources;
 /// The time after which an assumed pod is forgotten. A binding takes milliseconds, unless volumes have to be made first.
 const ASSUMED_POD_TTL: Duration = Duration::from_secs(5);
 
-/// The assumed pods.
+/// The pods that are assumed on nodes, each for five seconds at most.
 #[derive(Debug, Default)]
 pub struct AssumedPods {
     entries: Vec<AssumedPod>,

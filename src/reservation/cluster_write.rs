@@ -60,7 +60,7 @@ pub struct Nomination {
     pub uid: Arc<str>,
     /// The resource version of the pod that was decided on.
     pub resource_version: Box<str>,
-    /// The node; `None` clears the nomination.
+    /// The node's name; `None` clears the nomination.
     pub node: Option<Arc<str>>,
 }
 

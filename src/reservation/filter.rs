@@ -31,9 +31,9 @@ const MAX_WAITING: usize = 100_000;
 pub struct FilterResult {
     /// The ExtenderFilterResult, in the mode of the request.
     pub body: EchoedBody,
-    /// The number of nodes that were sent.
+    /// The number of nodes that the scheduler sent.
     pub nodes: usize,
-    /// The number of refused nodes.
+    /// The number of refused nodes by reason.
     pub refused: EnumMap<FilterReason, usize>,
 }
 
@@ -189,7 +189,7 @@ impl FilterCall<'_> {
         None
     }
 
-    /// Refuses any node, known or not, because the cache lacks events.
+    /// Refuses any node, known or not, because the cache lacks events. In Audit mode it only counts the node and returns `None`.
     fn refuse_while_stale(&mut self) -> Option<FilterReason> {
         if self.is_audit() {
             self.would_refuse += 1;

@@ -30,7 +30,7 @@ pub(super) struct IncomingPod {
 /// The class of a pod, which decides the holds that count against it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum PodClass {
-    /// A system-critical pod, one that opted out, or the warden's own: no hold counts.
+    /// A system-critical pod, one that opted out, the warden's own, or any pod in mode `Off`: no hold counts.
     Exempt,
     /// Any other pod: holds of the same or higher priority count.
     Ordinary,

@@ -27,7 +27,7 @@ pub(super) struct NodeReservation {
     pub(super) last_refused: Option<Instant>,
     /// The DaemonSets of which a pod is desired here, and that may hold or gate.
     pub(super) desired: Vec<DaemonSetId>,
-    /// The holds, the most important daemon pod first.
+    /// The holds: those of missing pods first, the most important first, and then those of pods that are not missing.
     pub(super) holds: Vec<Hold>,
     /// The gates.
     pub(super) gates: Vec<Gate>,

@@ -127,7 +127,7 @@ impl Reservation {
         self.enqueue_nominations(cache, id, now);
     }
 
-    /// Handles the end of a hold that was `Held`, and wakes the pods that it refused.
+    /// Handles the end of a hold that was `Held`, and wakes the pods that it refused. The caller changes the state.
     pub(super) fn end_hold(
         &mut self,
         cache: &Cache,

@@ -16,7 +16,8 @@ const ASSUMED_REFUSAL_WINDOW: Duration = Duration::from_secs(6);
 const UNKNOWN_POD: Duration = Duration::from_secs(30);
 
 impl Reservation {
-    /// Ends holds, gates and assumed pods whose time is up, and wakes the pods that they refused. Call it a few times a second.
+    /// Ends holds, gates and assumed pods whose time is up, wakes the pods that they refused, and refreshes all dirty nodes. Call
+    /// it a few times a second.
     pub fn tick(&mut self, cache: &Cache, now: Instant) {
         let (hold_timeout, wait_timeout) =
             (self.policy.reservation.hold_timeout, self.policy.reservation.wait_timeout);

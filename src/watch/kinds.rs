@@ -16,7 +16,7 @@ use crate::api::policy_objects::{LimitRange, Namespace, PriorityClass, ResourceQ
 use crate::cache::Cache;
 use crate::reservation::gate::FIRST_READY_PREFIX;
 
-/// A watched kind.
+/// A kind that is watched and cached.
 pub trait WatchedKind: DeserializeOwned + Clone + Debug + Send + 'static {
     /// The key of an object in the cache: its UID, or its names where the cache looks it up by them.
     type Key: Eq + Hash + Debug + Send + 'static;

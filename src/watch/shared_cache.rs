@@ -40,7 +40,8 @@ struct SharedCacheInner {
     metrics: Arc<Metrics>,
 }
 
-/// The locked cache. Dropping it hands on what is to be written to the apiserver.
+/// The locked cache. Dropping it hands the changes to the reservation, and what is to be written to `enqueue`. Before the first
+/// sync, nothing is written.
 pub struct CacheGuard<'s> {
     view: MutexGuard<'s, View>,
     inner: &'s SharedCacheInner,

@@ -18,11 +18,11 @@ use super::response::{self, ErrorResponse};
 use crate::api::extender_v1::EchoedBody;
 use crate::telemetry::metrics::{Metrics, ShedReason};
 
-/// From this length on a body has a mapping of its own: it grows without being copied, and goes back to the kernel whole. On the
-/// heap, large bodies that come and go in any order leave holes, which are memory too.
+/// The length, in bytes, from which on a body has a mapping of its own: it grows without being copied, and goes back to the kernel
+/// whole. On the heap, large bodies that come and go in any order leave holes, which are memory too.
 const LARGE: usize = 1024 * 1024;
-/// A capacity for which glibc's and musl's allocators always make a mapping. glibc raises its threshold up to 32 MiB by itself when
-/// smaller mappings are freed (mallopt(3), `M_MMAP_THRESHOLD`).
+/// A capacity, in bytes, for which glibc's and musl's allocators always make a mapping. glibc raises its threshold up to 32 MiB by
+/// itself when smaller mappings are freed (mallopt(3), `M_MMAP_THRESHOLD`).
 const ALWAYS_MAPPED: usize = 33 * 1024 * 1024;
 
 /// The limits within which [`read`] reads a body.

@@ -99,8 +99,8 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// Returns these limits with no more connections than a process with at most `files` open files can serve on both ports.
-    /// Without a file left, it could not even refuse the next connection.
+    /// Returns these limits with no more connections, but at least one, than a process with at most `files` open files can serve on
+    /// both ports. A process without a file left could not even refuse the next connection.
     #[must_use]
     pub fn within_files(mut self, files: u64) -> Self {
         let a_port = usize::try_from(files).unwrap_or(usize::MAX).saturating_sub(OWN_FILES) / 2;
@@ -114,7 +114,8 @@ impl Limits {
 /// The files that this process opens besides clients' connections: logs, certificates, watches.
 const OWN_FILES: usize = 64;
 
-/// The longest head of an HTTP/1.1 request or header list of an HTTP/2 one, in bytes. Those of our clients are below 1 KiB.
+/// The longest head of an HTTP/1.1 request or header list of an HTTP/2 one, in bytes. Those of the apiserver and the scheduler are
+/// below 1 KiB.
 pub const HEAD: usize = 16 * KIB;
 
 /// The number of streams at once on an HTTP/2 connection: as many as Go's clients start with, and below [`Limits::requests`], so

@@ -196,7 +196,8 @@ impl Listener<'_> {
         });
     }
 
-    /// Logs a failure to accept, and waits: without file descriptors the next attempt would fail at once.
+    /// Logs a failure to accept, and waits: without file descriptors the next attempt would fail at once. Does nothing if only the
+    /// client has gone.
     async fn not_accepted(&self, error: &io::Error) {
         use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
         if matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset) {

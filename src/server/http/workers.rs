@@ -20,7 +20,7 @@ use crate::telemetry::otlp::in_current_span;
 /// a millisecond.
 pub(crate) const LONG: usize = 512 * 1024;
 
-/// The threads. Dropping it ends them and waits for them.
+/// The threads that serve connections. Dropping this ends the threads and waits for them.
 #[derive(Debug)]
 pub(crate) struct Workers {
     workers: Vec<Worker>,
