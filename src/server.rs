@@ -39,7 +39,7 @@ use crate::tls::Tls;
 #[derive(Clone)]
 pub struct AppState(Arc<ServerState>);
 
-/// The fields of [`AppState`].
+/// The policy, the cluster, the metrics and the limits of a server, which all requests share.
 pub struct ServerState {
     /// The operator's configuration.
     pub policy: Policy,
@@ -53,7 +53,7 @@ pub struct ServerState {
     pub limits: Limits,
     /// The state that `/readyz` reports.
     pub readiness: Readiness,
-    /// `/scheduler/*` refuses clients without a certificate.
+    /// True if `/scheduler/*` refuses clients without a certificate.
     pub scheduler_needs_certificate: bool,
     admission_budget: BodyBudget,
     scheduler_budget: BodyBudget,
@@ -89,13 +89,13 @@ impl AppState {
 }
 
 impl ServerState {
-    /// Returns the limits of the body of an admission review.
+    /// Returns the limits within which the body of an admission review is read.
     fn admission_limits(&self) -> BodyLimits<'_> {
         let Limits { admission_body: size, free_body: free, body_time: time, .. } = self.limits;
         BodyLimits { size, free, budget: &self.admission_budget, time }
     }
 
-    /// Returns the limits of the body of a call by the scheduler.
+    /// Returns the limits within which the body of a call by the scheduler is read.
     fn scheduler_limits(&self) -> BodyLimits<'_> {
         let Limits { scheduler_body: size, free_body: free, body_time: time, .. } = self.limits;
         BodyLimits { size, free, budget: &self.scheduler_budget, time }
@@ -110,10 +110,11 @@ impl std::ops::Deref for AppState {
     }
 }
 
-/// Serves both ports with their routes; see [`Ports::serve`].
+/// Serves both ports with their routes until `drain` turns true, and then drains them as [`Ports::serve`] says. Returns true if
+/// every request was answered.
 ///
 /// # Errors
-/// The system gives no threads.
+/// Fails if the system gives no threads.
 pub async fn serve(
     state: AppState,
     ports: Ports,
@@ -146,7 +147,8 @@ pub fn metrics_router(state: AppState) -> Router {
     finish(health::metrics_routes().merge(health::probes()), state)
 }
 
-/// Reads the body of `request` and calls `answer` with it; answers with an error if the body cannot be read.
+/// Returns the response that `answer` makes of the body of `request`, or an error response if the body cannot be read within
+/// `limits`. A long body is answered on another thread, see [`http::workers::work`].
 async fn handle(
     state: AppState,
     request: Request,
@@ -159,7 +161,7 @@ async fn handle(
     }
 }
 
-/// Answers in JSON where there is no route, and counts responses that are errors.
+/// Adds JSON answers where there is no route, and counts responses that are errors.
 fn finish(routes: Router<AppState>, state: AppState) -> Router {
     routes
         .fallback(http::response::not_found)

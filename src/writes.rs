@@ -7,7 +7,8 @@
 //!              └─▶ events (bounded)                        ──▶ Events, five a second after a burst of 50
 //! ```
 //! The caller never waits: a write that does not fit is dropped and counted. A wake-up is never dropped, only merged with others:
-//! waking one refused pod wakes all (kubernetes v1.36.3 pkg/scheduler/framework/types.go, the events of the pseudo plugin "Extender").
+//! waking one refused pod wakes all (kubernetes v1.36.3 pkg/scheduler/framework/types.go, the events of the pseudo plugin
+//! "Extender").
 
 pub mod events;
 pub mod first_ready;
@@ -45,7 +46,7 @@ pub struct WriteQueue {
     metrics: Arc<Metrics>,
 }
 
-/// The receiving half: carries out what comes through the [`WriteQueue`].
+/// The receiving half: sends the writes that come through the [`WriteQueue`] to the apiserver.
 pub struct ClusterWriter {
     wake: watch::Receiver<Option<Arc<str>>>,
     first_ready: mpsc::Receiver<(Arc<str>, Arc<str>)>,
@@ -54,7 +55,7 @@ pub struct ClusterWriter {
     metrics: Arc<Metrics>,
 }
 
-/// Makes a queue and its writer.
+/// Makes a queue and its writer. Nothing is written before [`ClusterWriter::start`].
 pub fn write_queue(metrics: Arc<Metrics>) -> (WriteQueue, ClusterWriter) {
     let (wake, wake_receiver) = watch::channel(None);
     let (first_ready, first_ready_receiver) = mpsc::channel(QUEUE);
@@ -72,7 +73,8 @@ pub fn write_queue(metrics: Arc<Metrics>) -> (WriteQueue, ClusterWriter) {
 }
 
 impl WriteQueue {
-    /// Takes one write. One that does not fit is dropped and counted.
+    /// Takes one write, without waiting. A write that does not fit is dropped and counted; an Event about a hold or gate that
+    /// refused no pod is dropped uncounted.
     pub fn enqueue(&self, write: ClusterWrite) {
         let (kind, fits) = match write {
             ClusterWrite::Wake(node) => {
@@ -98,8 +100,8 @@ impl WriteQueue {
 }
 
 impl ClusterWriter {
-    /// Starts the tasks that write; they end when the returned tasks are dropped. `instance` is the reporting instance of Events, the
-    /// pod's name. `on_result` takes the answer to each nomination; without it no pod is nominated.
+    /// Starts the tasks that write; they end when the returned tasks are dropped. `instance` is the reporting instance of Events,
+    /// the pod's name. `on_result` takes the answer to each nomination; without it no pod is nominated.
     pub fn start(
         self,
         client: Client,
@@ -129,7 +131,7 @@ enum WriteError {
 }
 
 impl WriteError {
-    /// Returns the HTTP status that the apiserver answered, if it answered.
+    /// Returns the HTTP status that the apiserver answered; `None` if it did not answer one.
     fn code(&self) -> Option<u16> {
         match self {
             Self::Api(kube::Error::Api(status)) => Some(status.code),
@@ -142,13 +144,13 @@ impl WriteError {
         matches!(self.code(), Some(403 | 404 | 422))
     }
 
-    /// Returns true if the permission is missing.
+    /// Returns true if the permission is missing: the apiserver answered 403.
     fn is_forbidden(&self) -> bool {
         self.code() == Some(403)
     }
 }
 
-/// Waits for a call to the apiserver, for [`WRITE_TIMEOUT`] at most.
+/// Waits for a call to the apiserver. Fails as the call does, or after [`WRITE_TIMEOUT`].
 async fn in_time<T>(call: impl Future<Output = Result<T, kube::Error>>) -> Result<T, WriteError> {
     Ok(timeout(WRITE_TIMEOUT, call).await??)
 }

@@ -12,7 +12,7 @@ use crate::scheduling::host_ports::host_ports;
 use crate::scheduling::resources::{Resources, pod_requests};
 
 impl Cache {
-    /// Adds or changes a pod.
+    /// Adds a pod, or replaces the one with the same UID.
     pub fn apply_pod(&mut self, pod: &Pod) {
         let known = self.pod_ids.get_key_value(pod.metadata.uid.as_str()).map(|(uid, id)| (uid.clone(), *id));
         let Some((uid, id)) = known else {
@@ -63,7 +63,7 @@ impl Cache {
         self.forget_nodes_of(&old);
     }
 
-    /// Deletes a pod.
+    /// Deletes the pod with this UID, if it is cached.
     pub fn delete_pod(&mut self, uid: &str) {
         let Some(id) = self.pod_ids.remove(uid) else { return };
         self.detach(id);
@@ -76,7 +76,7 @@ impl Cache {
         self.forget_nodes_of(&pod);
     }
 
-    /// Forgets the nodes that only this pod names.
+    /// Forgets the nodes that only this pod named.
     fn forget_nodes_of(&mut self, pod: &PodInfo) {
         let target = pod.daemon.as_ref().and_then(|daemon| daemon.target);
         for node in [pod.node, pod.nominated, target].into_iter().flatten() {
@@ -91,14 +91,15 @@ impl Cache {
         self.pod_ids.keys().cloned().collect()
     }
 
-    /// Returns the node that a pod is for, if its DaemonSet is verified: it exists with the UID that the pod names, in the pod's namespace,
-    /// and its selector matches the pod.
+    /// Returns the node that a pod is for. `None` if its spec names no single node, or if `verified_daemon_set` returns
+    /// `None`.
     pub fn verified_target<'p>(&self, pod: &'p Pod) -> Option<&'p str> {
         self.verified_daemon_set(pod)?;
         target_node_name(&pod.spec)
     }
 
-    /// Returns the verified DaemonSet of a pod.
+    /// Returns the DaemonSet that a pod names as its controller, if it is cached with that UID, is in the pod's namespace, and its
+    /// selector matches the pod. `None` otherwise: the reference alone can be forged.
     pub(crate) fn verified_daemon_set(&self, pod: &Pod) -> Option<DaemonSetId> {
         let owner = daemon_set_reference(&self.policy.daemon_set_kinds, &pod.metadata)?;
         let (id, info) = self.daemon_set(&owner.uid)?;
@@ -241,8 +242,7 @@ impl Cache {
         }
     }
 
-    /// Links a pod to the DaemonSet that it names, if that is verified: it exists with that UID in the pod's namespace, and its selector
-    /// matches the pod's labels.
+    /// Links a pod to the DaemonSet that it names, if that is cached and owns the pod. Does nothing otherwise.
     pub(super) fn link_pod(&mut self, id: PodId) {
         let pod = &self.pods[id];
         let Some(daemon) = &pod.daemon else { return };
@@ -264,7 +264,7 @@ impl Cache {
         self.mark_nodes_of(id);
     }
 
-    /// Adds a change for the nodes of a pod.
+    /// Adds a [`Change::PodsChanged`] for each node whose lists of bound or daemon pods have the pod.
     fn mark_nodes_of(&mut self, id: PodId) {
         let pod = &self.pods[id];
         for node in [pod.node.filter(|_| pod.is_unfinished()), pod.place()].into_iter().flatten() {
@@ -273,7 +273,7 @@ impl Cache {
     }
 }
 
-/// Returns the message of the scheduler or the kubelet: the reason for which a pod does not run or is not Ready; empty if there is none.
+/// Returns the message of the scheduler or the kubelet that says why a pod does not run or is not Ready; empty if there is none.
 fn not_running_message(pod: &Pod) -> &str {
     if pod.is_terminal() {
         return &pod.status.reason;

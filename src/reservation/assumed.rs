@@ -1,7 +1,7 @@
 //! Assumed pods: allowed on nodes by a filter call, and not yet seen bound.
 //!
-//! The scheduler decides faster than the watch brings the binding, so without these two pods could take the same room. A pod is assumed
-//! on every node that the call allowed, because the scheduler has not said which of them it took.
+//! The scheduler decides faster than the watch brings the binding, so without these two pods could take the same room. A pod is
+//! assumed on every node that the call allowed, because the scheduler has not said which of them it took.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,14 +12,15 @@ use hashbrown::hash_map::Entry;
 use crate::cache::DaemonSetId;
 use crate::scheduling::resources::Resources;
 
-/// The time after which an assumed pod is forgotten. A binding takes milliseconds, unless volumes are made first.
+/// The time after which an assumed pod is forgotten. A binding takes milliseconds, unless volumes have to be made first.
 const ASSUMED_POD_TTL: Duration = Duration::from_secs(5);
 
-/// The assumed pods.
+/// The pods that are assumed on nodes, each for five seconds at most.
 #[derive(Debug, Default)]
 pub struct AssumedPods {
     entries: Vec<AssumedPod>,
-    /// The number of pods that are assumed on this node only. Empty nearly always, and each call asks for each node.
+    /// The number of pods that are assumed on one node only, by node. It is nearly always empty, which keeps the check of each node
+    /// of a filter call cheap.
     only_on: HashMap<usize, usize>,
 }
 
@@ -35,7 +36,8 @@ struct AssumedPod {
 }
 
 impl AssumedPods {
-    /// Assumes a pod on `nodes`, in place of those of an earlier call. Returns true if the pod was assumed before and is on no node now.
+    /// Assumes a pod on `nodes`, in place of those of an earlier call. Returns true if the pod was assumed before and `nodes` is
+    /// empty, so that it has only been forgotten.
     pub fn assume(
         &mut self,
         uid: Arc<str>,
@@ -73,7 +75,7 @@ impl AssumedPods {
         at.is_some()
     }
 
-    /// Forgets the pods that were not bound in time. Returns true if there were any.
+    /// Forgets the pods that were not bound within five seconds. Returns true if there were any.
     pub fn expire(&mut self, now: Instant) -> bool {
         let over: Vec<AssumedPod> = self.entries.extract_if(.., |entry| entry.until <= now).collect();
         over.iter().for_each(|entry| self.decrement_only_on(entry.only));
@@ -91,7 +93,8 @@ impl AssumedPods {
         }
     }
 
-    /// Returns the requests of the pods other than `uid` that are assumed on this node only; `None` if there are none.
+    /// Returns the requests of the pods, other than `uid`, that are assumed on this node only. `None` if no pod is assumed on this
+    /// node only.
     pub fn assumed_only_on(&self, node: usize, uid: &str) -> Option<Resources> {
         if self.only_on.is_empty() || !self.only_on.contains_key(&node) {
             return None;
@@ -103,8 +106,8 @@ impl AssumedPods {
         Some(requests)
     }
 
-    /// Subtracts the requests of the pods that are assumed on a node from `free`. Leaves out the pod `uid`, and the pods of DaemonSets for
-    /// which `has_hold_for` is true: their room has been subtracted already.
+    /// Subtracts the requests of the pods that are assumed on a node from `free`. Leaves out the pod `uid`, and the pods of
+    /// DaemonSets for which `has_hold_for` is true: their room has been subtracted already.
     pub fn subtract_assumed(
         &self,
         free: &mut Resources,
@@ -160,7 +163,7 @@ impl NodeSet {
         self.bits.get(id / 64).is_some_and(|word| word & (1 << (id % 64)) != 0)
     }
 
-    /// Returns the id if the set has one only.
+    /// Returns the id if the set has exactly one, else `None`.
     fn only(&self) -> Option<usize> {
         let mut words = self.bits.iter().enumerate().filter(|(_, word)| **word != 0);
         let (at, word) = words.next()?;

@@ -11,9 +11,9 @@ use super::hold::EndReason;
 pub enum ClusterWrite {
     /// An Event: a hold has refused a pod for the first time.
     HoldingRoom(HoldSubject),
-    /// An Event: a hold has ended.
+    /// An Event: a hold has ended, for this reason.
     HoldEnded(HoldSubject, EndReason),
-    /// An Event: the time of a gate was up before the daemon pod was Ready.
+    /// An Event: `holdTimeout` was over before the daemon pod of a gate was Ready.
     GateExpired(HoldSubject),
     /// A nomination of a daemon pod to its node, or the end of one.
     Nominate(Nomination),
@@ -45,7 +45,7 @@ pub struct HoldSubject {
     pub kind: String,
     /// The DaemonSet's UID.
     pub uid: Arc<str>,
-    /// True if a pod was refused for it; an Event is written only then.
+    /// True if a pod was refused because of the hold or gate; an Event is written only then.
     pub has_refused: bool,
 }
 
@@ -58,9 +58,9 @@ pub struct Nomination {
     pub name: Box<str>,
     /// The pod's UID.
     pub uid: Arc<str>,
-    /// The version of the pod that was decided on.
+    /// The resource version of the pod that was decided on.
     pub resource_version: Box<str>,
-    /// The node; `None` clears the nomination.
+    /// The node's name; `None` clears the nomination.
     pub node: Option<Arc<str>>,
 }
 

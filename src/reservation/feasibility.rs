@@ -22,14 +22,16 @@ pub struct BoundPod<'a> {
 /// The feasibility of one missing daemon pod.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Feasibility {
-    /// True if the pod fits beside the more important missing ones if every pod of its own or lower priority left.
+    /// True if the pod would fit beside the more important missing ones once every terminating pod, and every pod of its own or
+    /// lower priority, had left.
     pub eventually: bool,
-    /// True if the pod fits right now, beside the more important missing ones.
+    /// True if the pod fits right now, beside the bound pods and the more important missing ones. Only pods that fit eventually fit
+    /// now.
     pub now: bool,
 }
 
-/// Returns the feasibility of each of `missing`, which are in order, the most important first. Pods that cannot fit take nothing from
-/// the next ones.
+/// Returns the feasibility of each of `missing`, in the same order. Give them in order, the most important first. Pods that cannot
+/// fit take no room from the next ones.
 pub fn feasibility(
     allocatable: &Resources,
     bound: &[BoundPod<'_>],

@@ -19,7 +19,7 @@ pub enum GateKind {
     Always,
 }
 
-/// Returns the gate that the annotation of `daemon_set` asks for.
+/// Returns the gate that the annotation of `daemon_set` asks for; `None` without the annotation, or if its value is unknown.
 pub fn gate_of(daemon_set: &DaemonSet) -> Option<GateKind> {
     match daemon_set.metadata.annotations.get(GATE_ANNOTATION)?.as_str() {
         "FirstReady" => Some(GateKind::FirstReady),
@@ -43,13 +43,14 @@ pub struct Gate {
     pub daemon_set: DaemonSetId,
     /// The DaemonSet's UID, for ids are given out again.
     pub daemon_set_uid: Arc<str>,
-    /// The version of the template that the time was spent on.
+    /// The version of the template for which the spent time was counted.
     pub template_version: u64,
     /// True while ordinary pods are refused.
     pub is_closed: bool,
-    /// True if the time was up before the pod was Ready.
+    /// True once the timeout was over before the pod was Ready. The gate then stays open until the pod has been Ready or the
+    /// template changes.
     pub is_expired: bool,
-    /// True if the pod was Ready here once, also before the watch brings the Node's annotation.
+    /// True once a pod was Ready here, even if the watch has not brought the Node's annotation yet.
     pub was_ready: bool,
     clock: RefusalClock,
     first_ready_asked_at: Option<Instant>,
@@ -73,7 +74,8 @@ impl Gate {
         }
     }
 
-    /// Returns true if the annotation should be written now; false for a while after that.
+    /// Returns true if the annotation should be written now. The caller must then write it: for a minute after that it returns
+    /// false.
     pub fn should_record_first_ready(&mut self, now: Instant) -> bool {
         let lately = |at: Instant| now.saturating_duration_since(at) < RECORD_AGAIN;
         if self.first_ready_asked_at.is_some_and(lately) {
@@ -88,7 +90,7 @@ impl Gate {
         self.clock.record_refusal(uid, now);
     }
 
-    /// Opens the gate for now. The spent time is kept.
+    /// Opens the gate until the next refresh closes it. The spent time is kept.
     pub fn suspend(&mut self, now: Instant) {
         self.is_closed = false;
         self.clock.stop(now);
@@ -101,7 +103,7 @@ impl Gate {
         self.clock.reset_spent(now);
     }
 
-    /// Returns true if the record can be dropped without loss.
+    /// Returns true if nothing is lost with the record: the gate has not expired, no pod was Ready and no time was spent.
     pub fn is_blank(&self) -> bool {
         !self.is_expired && !self.was_ready && self.clock.spent().is_zero()
     }
@@ -113,7 +115,8 @@ impl Gate {
         self.clock = RefusalClock::default();
     }
 
-    /// Counts the time until `now`. Returns true if it has just been up.
+    /// Counts the time until `now`. If a closed gate has spent `timeout`, opens it, marks it as expired and returns true.
+    /// `is_waiting` is that of [`RefusalClock::tick`].
     pub fn tick(
         &mut self,
         now: Instant,
@@ -129,7 +132,7 @@ impl Gate {
         false
     }
 
-    /// Returns true while the clock runs.
+    /// Returns true while the clock runs: a pod that the gate refused waits.
     pub fn is_running(&self) -> bool {
         self.clock.is_running()
     }

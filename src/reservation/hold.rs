@@ -7,9 +7,9 @@
 //!     │ landed           │  └────────── time is up ──▶ Expired       │
 //!     └──────────────────┴───────────────────────────────┴───────────┘
 //! ```
-//! `Expired` stays until the pod has landed once, the template has changed or the Node was replaced. `NotMissing` is the state while the
-//! DaemonSet is not desired on the node: the record keeps the spent time, so that removing and adding a label does not restart the
-//! timeout.
+//! `Expired` stays until the pod has landed once, the template has changed or the Node was replaced. `NotMissing` is the state
+//! while the DaemonSet is not desired on the node: the record keeps the spent time, so that removing and adding a label does not
+//! restart the timeout.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -27,7 +27,7 @@ pub struct Hold {
     pub pod: MissingDaemonPod,
     /// The DaemonSet's UID, for ids are given out again.
     pub daemon_set_uid: Arc<str>,
-    /// The version of the template that the time was spent on.
+    /// The version of the template for which the spent time was counted.
     pub template_version: u64,
     /// Only a hold in the state `Held` reserves room.
     pub state: HoldState,
@@ -35,7 +35,7 @@ pub struct Hold {
     pub held_since: Option<Instant>,
     /// True if the pod would fit right now.
     pub fits_now: bool,
-    /// True if a pod was refused for it since it began.
+    /// True if a pod was refused because of the hold since it began.
     pub has_refused: bool,
     fits_clock: RefusalClock,
     waits_clock: RefusalClock,
@@ -73,7 +73,7 @@ pub enum EndReason {
 }
 
 impl EndReason {
-    /// Returns the label value, which is also the word in Events.
+    /// Returns the value of the metric's label, which is also the word in Events.
     pub fn as_str(self) -> &'static str {
         self.into()
     }
@@ -98,7 +98,7 @@ impl EndReason {
 }
 
 impl Hold {
-    /// Returns a hold that has refused no pod yet.
+    /// Returns a hold in the state `NotMissing` that has refused no pod yet.
     pub fn new(pod: MissingDaemonPod, daemon_set_uid: Arc<str>, template_version: u64) -> Self {
         Self {
             pod,
@@ -113,21 +113,22 @@ impl Hold {
         }
     }
 
-    /// Returns true if the room is reserved against a pod: of the same or lower priority, or of lower priority only if `strictly`, as for
-    /// a daemon pod.
+    /// Returns true if the hold reserves its room against a pod of this `priority`: one of the same or lower priority. If
+    /// `strictly`, as for a daemon pod on its target, only one of lower priority.
     pub fn is_held_against(&self, priority: i32, strictly: bool) -> bool {
         self.state == HoldState::Held
             && if strictly { self.pod.priority > priority } else { self.pod.priority >= priority }
     }
 
-    /// Records that a pod was refused, which starts the clock. Returns true for the first pod.
+    /// Records that a pod was refused, which starts the clock. Returns true for the first pod since the hold began.
     pub fn record_refusal(&mut self, uid: &Arc<str>, now: Instant) -> bool {
         let clock = if self.fits_now { &mut self.fits_clock } else { &mut self.waits_clock };
         clock.record_refusal(uid, now);
         !std::mem::replace(&mut self.has_refused, true)
     }
 
-    /// Records whether the pod would fit right now. The time counts towards `holdTimeout` if so, else towards `waitTimeout`.
+    /// Records that the pod would, or would not, fit right now. The time counts towards `holdTimeout` while it would, else towards
+    /// `waitTimeout`.
     pub fn set_fits_now(&mut self, fits_now: bool, now: Instant) {
         if self.fits_now != fits_now {
             self.fits_now = fits_now;
@@ -140,7 +141,7 @@ impl Hold {
         }
     }
 
-    /// Changes the state. The clocks run only while it is `Held`.
+    /// Changes the state. Any state but `Held` stops the clocks.
     pub fn transition_to(&mut self, state: HoldState, now: Instant) {
         if state != HoldState::Held {
             self.fits_clock.stop(now);
@@ -162,7 +163,8 @@ impl Hold {
         }
     }
 
-    /// Counts the time until `now`. Returns the reason if it is up.
+    /// Counts the time until `now`. Returns the reason if the time of a `Held` hold is up, which the caller then ends; else `None`.
+    /// `is_waiting` is that of [`RefusalClock::tick`].
     pub fn tick(
         &mut self,
         now: Instant,
@@ -183,12 +185,12 @@ impl Hold {
         }
     }
 
-    /// Returns true while a clock runs.
+    /// Returns true while a clock runs: a pod that the hold refused waits.
     pub fn is_running(&self) -> bool {
         self.fits_clock.is_running() || self.waits_clock.is_running()
     }
 
-    /// Returns true if the record can be dropped without loss.
+    /// Returns true if nothing is lost with the record: the hold has not expired and no time was spent.
     pub fn is_blank(&self) -> bool {
         self.state != HoldState::Expired
             && self.fits_clock.spent().is_zero()

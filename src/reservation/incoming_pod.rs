@@ -20,7 +20,7 @@ const OWN_LABEL: (&str, &str) = ("app.kubernetes.io/name", "daemonset-warden");
 pub(super) struct IncomingPod {
     pub(super) uid: Arc<str>,
     pub(super) class: PodClass,
-    /// The node that a daemon pod is for. On other nodes it counts as an ordinary pod.
+    /// The node that a daemon pod is for; `None` if the cache does not know it. On other nodes the pod counts as an ordinary one.
     target: Option<NodeId>,
     pub(super) priority: i32,
     pub(super) requests: Resources,
@@ -30,7 +30,7 @@ pub(super) struct IncomingPod {
 /// The class of a pod, which decides the holds that count against it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum PodClass {
-    /// A system-critical pod, one that opted out, or the warden's own: no hold counts.
+    /// A system-critical pod, one that opted out, the warden's own, or any pod in mode `Off`: no hold counts.
     Exempt,
     /// Any other pod: holds of the same or higher priority count.
     Ordinary,
@@ -76,14 +76,14 @@ impl IncomingPod {
         }
     }
 
-    /// Returns true if a hold on this node counts against the pod. A daemon pod's own hold never does.
+    /// Returns true if a hold on this node counts against the pod. The hold for a daemon pod never counts against that pod.
     pub(super) fn is_held_by(&self, node: NodeId, hold: &Hold) -> bool {
         self.class != PodClass::Exempt
             && hold.is_held_against(self.priority, self.daemon_set_on(node).is_some())
     }
 
-    /// Returns the resources that a node has left beside the holds against the pod, and beside the nominated pods of the same or higher
-    /// priority; `None` if no hold counts. Assumed pods are not subtracted.
+    /// Returns the resources that a node has left beside the holds against the pod, and beside the nominated pods of the same or
+    /// higher priority; `None` if no hold counts against the pod. Assumed pods are not subtracted. The node must not be dirty.
     pub(super) fn remaining_beside_holds(
         &self,
         reservation: &Reservation,
@@ -113,7 +113,7 @@ impl IncomingPod {
         Some(remaining)
     }
 
-    /// Returns the DaemonSet of a pod that is a daemon pod on this node.
+    /// Returns the DaemonSet of the pod if this node is its target; `None` for any other node or pod.
     pub(super) fn daemon_set_on(&self, node: NodeId) -> Option<DaemonSetId> {
         match self.class {
             PodClass::Daemon(daemon_set) if self.target == Some(node) => Some(daemon_set),

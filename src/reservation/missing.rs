@@ -10,7 +10,8 @@ use crate::scheduling::resources::Resources;
 pub struct MissingDaemonPod {
     /// The DaemonSet of the pod.
     pub daemon_set: DaemonSetId,
-    /// The pod, once it exists. Look it up only while the node is not dirty: a deleted pod's id is given out again.
+    /// The pod, once the DaemonSet controller has created it. Look it up only while the node is not dirty: a deleted pod's id is
+    /// given out again.
     pub pending: Option<PodId>,
     /// The pod's priority.
     pub priority: i32,
@@ -18,12 +19,13 @@ pub struct MissingDaemonPod {
     pub need: Resources,
     /// The amounts to be reserved: `need` without those that terminating pods of the DaemonSet still hold on the node.
     pub reserved: Resources,
-    /// Ports of the host that the pod takes.
+    /// The ports of the host that the pod takes.
     pub host_ports: Box<[HostPort]>,
 }
 
 impl MissingDaemonPod {
-    /// Returns true if a pod that was refused for `other` might pass with room reserved for this pod instead.
+    /// Returns true if a pod that was refused for `other` might be allowed with room reserved for this pod instead: its priority is
+    /// lower, or it reserves less of a resource or fewer ports.
     pub(super) fn reserves_less_than(&self, other: &Self) -> bool {
         self.priority < other.priority
             || self.reserved.lacks(&other.reserved).is_some()
@@ -32,8 +34,8 @@ impl MissingDaemonPod {
 }
 
 impl Reservation {
-    /// Returns the daemon pods that a node lacks: one is desired, and none of the DaemonSet is bound that is neither terminal nor
-    /// terminating; or, with surge, the new one is not bound yet.
+    /// Returns the daemon pods that a node lacks: one for each desired DaemonSet that may hold and has no pod bound there, terminal
+    /// and terminating pods aside. With surge, a new pod that is not bound yet is missing even beside the old one.
     pub(super) fn missing_on(&self, cache: &Cache, id: NodeId) -> Vec<MissingDaemonPod> {
         let may_hold = |daemon_set: &&DaemonSetId| self.daemon_sets[**daemon_set].may_hold;
         let holding = self.nodes[id].desired.iter().filter(may_hold);

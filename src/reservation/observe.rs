@@ -12,7 +12,8 @@ use crate::cache::daemonset_info::DaemonSetInfo;
 use crate::cache::{Cache, DaemonSetId, NodeId};
 
 impl Reservation {
-    /// Handles the `changes` of the cache. Call it after each event and before any call; [`super::View::observe`] does.
+    /// Handles the `changes` of the cache. Call it after each event and before any call of the scheduler is answered;
+    /// [`super::View::observe`] calls it.
     pub fn observe(&mut self, cache: &Cache, changes: Vec<Change>, now: Instant) {
         self.cover(cache);
         for change in changes {
@@ -78,7 +79,7 @@ impl Reservation {
         }
     }
 
-    /// Sets the record of a DaemonSet.
+    /// Replaces the record of a DaemonSet by one of its present values.
     fn put_daemon_set(&mut self, cache: &Cache, id: DaemonSetId, info: &DaemonSetInfo) {
         let metadata = &info.daemon_set.metadata;
         let row = DaemonSetReservation {

@@ -10,7 +10,7 @@ use super::missing::{MissingDaemonPod, has_landed};
 use crate::cache::{Cache, DaemonSetId, NodeId};
 
 impl Reservation {
-    /// Refreshes all dirty nodes.
+    /// Refreshes all dirty nodes. Where a lock is held and many may be dirty, call [`Self::refresh_some`] instead.
     pub fn refresh_all(&mut self, cache: &Cache, now: Instant) {
         while self.refresh_some(cache, usize::MAX, now) {}
     }
@@ -26,7 +26,7 @@ impl Reservation {
         !self.dirty.is_empty()
     }
 
-    /// Refreshes a node if it is dirty.
+    /// Refreshes a node if it is dirty: its missing pods, holds, gates and place in the queue of nominations.
     pub(super) fn refresh(&mut self, cache: &Cache, id: NodeId, now: Instant) {
         // The node may have been forgotten since it was marked, and its id given to another.
         if !std::mem::replace(&mut self.nodes[id].is_dirty, false) || cache.node_if_known(id).is_none() {
@@ -92,7 +92,8 @@ impl Reservation {
         }
     }
 
-    /// Sets the state of the holds of missing pods: `Held` if the pod can fit, unless the time is up. Expired holds take no room from others.
+    /// Sets the state of the holds of missing pods: `Held` if the pod can fit, else `CannotFit`. Expired holds stay so, and take no
+    /// room from others.
     fn decide_holds(&mut self, cache: &Cache, id: NodeId, holds: &mut [Hold], now: Instant) {
         let counted = holds.iter().filter(|hold| hold.state != HoldState::Expired).map(|hold| &hold.pod);
         let mut feasibility = feasibility_on(cache, id, &counted.collect::<Vec<_>>()).into_iter();
@@ -126,7 +127,7 @@ impl Reservation {
         self.enqueue_nominations(cache, id, now);
     }
 
-    /// Handles the end of a hold that was `Held`, and wakes the pods that it refused.
+    /// Handles the end of a hold that was `Held`, and wakes the pods that it refused. The caller changes the state.
     pub(super) fn end_hold(
         &mut self,
         cache: &Cache,
@@ -140,7 +141,8 @@ impl Reservation {
             ClusterWrite::HoldEnded(subject, reason)
         });
         match reason {
-            // The binding is an event that makes the scheduler try the refused pods, unless it did so before the watch brought the event.
+            // The binding is an event that makes the scheduler try the refused pods, unless it did so before the watch brought the
+            // event.
             EndReason::Landed => self.room_freed(cache, id, now),
             // No room is freed.
             EndReason::NodeGone => {}
@@ -152,7 +154,7 @@ impl Reservation {
     }
 }
 
-/// Returns the feasibility of `missing`, which are in order.
+/// Returns the feasibility of each of `missing`, which are in order, the most important first.
 fn feasibility_on(cache: &Cache, id: NodeId, missing: &[&MissingDaemonPod]) -> Vec<Feasibility> {
     let state = cache.node_by_id(id);
     let bound = state.pods.iter().map(|pod| cache.pod_by_id(*pod)).map(|pod| BoundPod {

@@ -17,8 +17,8 @@ pub struct TargetNodeFilter<'p> {
 }
 
 impl<'p> TargetNodeFilter<'p> {
-    /// Returns the filter of `pod`; `None` for a pod that passes on every node: an ordinary one, one that opted out, and a daemon pod without
-    /// a target.
+    /// Returns the filter of `pod`. `None` for a pod that is allowed on every node: an ordinary one, one that opted out, and a
+    /// daemon pod without a target.
     pub fn new(policy: &Policy, pod: &'p Pod) -> Option<Self> {
         daemon_set_reference(&policy.daemon_set_kinds, &pod.metadata)?;
         if is_opted_out(&pod.metadata.labels) {
@@ -27,7 +27,8 @@ impl<'p> TargetNodeFilter<'p> {
         Some(Self { target: target_node_name(&pod.spec)?, spec: &pod.spec })
     }
 
-    /// Returns the reason for which the pod is refused on the node `name`. `node` is the Node, if the scheduler sends Nodes.
+    /// Returns the reason for which the pod is refused on the node `name`; `None` allows it. `node` is the Node, if the scheduler
+    /// sends Nodes; without it only the name is checked.
     pub fn refuse(&self, name: &str, node: Option<&FullNode<'_>>) -> Option<FilterReason> {
         if name != self.target {
             return Some(FilterReason::NotTarget);

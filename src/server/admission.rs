@@ -17,7 +17,7 @@ use crate::telemetry::logs::Sanitized;
 use crate::telemetry::metrics::{AdmissionOutcome, Operation, Webhook};
 use crate::telemetry::otlp::Attribute;
 
-/// Allows or refuses a DaemonSet.
+/// Answers `/validate`: allows or refuses a DaemonSet. The live-data rules apply only while the cache is fresh.
 pub(super) async fn validate(state: State<AppState>, request: Request) -> Response {
     respond(state, request, Webhook::Validate, |state, review| {
         let cluster = state.cluster.as_ref().and_then(|cluster| cluster.fresh());
@@ -27,7 +27,8 @@ pub(super) async fn validate(state: State<AppState>, request: Request) -> Respon
     .await
 }
 
-/// Patches daemon pods so that the scheduler places them.
+/// Answers `/mutate`: patches daemon pods so that the scheduler places them. A priority class is added only while the cache is
+/// fresh.
 pub(super) async fn mutate(state: State<AppState>, request: Request) -> Response {
     respond(state, request, Webhook::Mutate, |state, review| {
         let labels = state.cluster.as_ref().and_then(|cluster| cluster.namespace_labels(&review.namespace));
@@ -64,7 +65,8 @@ impl ReviewResult {
     }
 }
 
-/// Reads a review, calls `review_object` for the result, counts, logs and answers.
+/// Reads a review, calls `review_object` for the result, counts, logs and answers. Answers 400 if the review or its object cannot
+/// be read.
 async fn respond(
     State(state): State<AppState>,
     request: Request,
@@ -140,10 +142,11 @@ fn respond_to_body(
     }
 }
 
-/// The number of fields that an audit annotation names at most.
+/// The most fields that an audit annotation names.
 const AUDITED_FIELDS: usize = 10;
 
-/// Returns `None` for a request that was neither changed nor refused, so that the audit log does not grow with each request.
+/// Returns the audit annotations of an answer; `None` for a request that was neither patched nor refused, so that the audit log
+/// does not grow with each request.
 fn audit_annotations(result: &ReviewResult) -> Option<AuditAnnotations> {
     let outcome = result.outcome();
     let verdict_text = outcome.as_str();

@@ -19,11 +19,11 @@ use crate::telemetry::metrics::cluster::{WriteKind, WriteOutcome};
 
 /// The pause after each write. A large cluster that starts all at once takes minutes, with open gates meanwhile.
 const PAUSE: Duration = Duration::from_millis(100);
-/// The attempts for one write; the gate asks again later, so that a longer outage loses nothing.
+/// The attempts for one write. The gate asks again a minute later, so that a longer outage loses nothing.
 const ATTEMPTS: u32 = 3;
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(1);
 
-/// Writes the annotations of the queue: each is a Node's name and the UID of a DaemonSet.
+/// Writes the annotations of the queue until the queue is closed. Each entry is a Node's name and the UID of a DaemonSet.
 pub(super) async fn run(
     client: Client,
     mut writes: mpsc::Receiver<(Arc<str>, Arc<str>)>,

@@ -16,11 +16,11 @@ use tokio::task::{JoinSet, spawn_blocking};
 
 use crate::telemetry::otlp::in_current_span;
 
-/// From this length on, in bytes, the handling of a body would keep the other connections of its thread waiting: it takes half a
-/// millisecond.
+/// The length of a body, in bytes, from which on handling it would keep the other connections of its thread waiting: it takes half
+/// a millisecond.
 pub(crate) const LONG: usize = 512 * 1024;
 
-/// The threads. Dropping it ends them and waits for them.
+/// The threads that serve connections. Dropping this ends the threads and waits for them.
 #[derive(Debug)]
 pub(crate) struct Workers {
     workers: Vec<Worker>,
@@ -39,14 +39,14 @@ impl Workers {
     /// Starts one thread for each core that this process may use.
     ///
     /// # Errors
-    /// The system gives no thread.
+    /// Fails if the system gives no thread.
     pub(crate) fn start() -> io::Result<Self> {
         let count = thread::available_parallelism().map_or(1, NonZero::get);
         let workers = (0..count).map(Worker::start).collect::<io::Result<_>>()?;
         Ok(Self { workers, next: AtomicUsize::new(0) })
     }
 
-    /// Runs `connection` on the next thread, in turn.
+    /// Runs `connection` on one of the threads, each in turn, as a task of `connections`.
     pub(crate) fn spawn(
         &self,
         connections: &mut JoinSet<()>,
@@ -79,7 +79,7 @@ impl Drop for Worker {
     }
 }
 
-/// Runs `work` on a body of `length` bytes: here, or on a thread for long work from [`LONG`] on.
+/// Runs `work` on a body of `length` bytes: on this thread, or from [`LONG`] on one for long work. Panics if `work` does.
 pub(crate) async fn work<T: Send + 'static>(length: usize, work: impl FnOnce() -> T + Send + 'static) -> T {
     if length < LONG {
         return work();

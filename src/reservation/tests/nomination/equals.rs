@@ -2,7 +2,8 @@
 
 use super::*;
 
-/// The scheduler counts a nominated pod against pods of equal priority: it must not keep out a daemon pod that would land without it.
+/// The scheduler counts a nominated pod against pods of equal priority: it must not keep out a daemon pod that would land without
+/// it.
 #[test]
 fn no_daemon_pod_is_kept_out_by_an_equal() {
     // 400m are left: the small one fits, the large one does not.
