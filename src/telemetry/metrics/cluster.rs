@@ -168,7 +168,7 @@ pub(super) const NOMINATION_PERMITTED: MetricDefinition = gauge(
 pub(super) const FAIL_OPEN: MetricDefinition = counter(
     "daemonset_warden_extender_fail_open_total",
     &[],
-    "Calls of the filter verb that were answered without reserving room, because the cache was not fresh.",
+    "Calls of the scheduler that were answered without reserving room, because the cache was not fresh.",
 );
 pub(super) const AUDITED: MetricDefinition = counter(
     "daemonset_warden_extender_audited_nodes_total",
