@@ -286,7 +286,7 @@ pub struct ServeArgs {
     pub tracing_sampling_rate_per_million: u32,
 }
 
-/// The heading that separates the flags of every command from those of one command.
+/// The heading in `--help` of the flags that every command has.
 const LOGGING: &str = "Logging";
 
 /// The flags of logging, named after those of Kubernetes' own components.

@@ -77,7 +77,7 @@ pub enum TlsError {
     /// A file could not be read or written.
     #[error("failed to {action} {path}")]
     Io {
-        /// Such as `read`.
+        /// The action on the file, such as `read`.
         action: &'static str,
         /// The file or folder.
         path: PathBuf,

@@ -40,7 +40,7 @@ pub struct AdmissionRequest<'a> {
     /// The kind of `object` and `old_object`.
     #[serde(borrow, deserialize_with = "object_or_default")]
     pub kind: GroupVersionKind<'a>,
-    /// Such as `status`; empty for the object itself.
+    /// The subresource, such as `status`; empty for the object itself.
     #[serde(borrow, deserialize_with = "text")]
     pub sub_resource: Cow<'a, str>,
     /// Empty on CREATE if the client leaves the name to the apiserver (`generateName`).
@@ -70,10 +70,10 @@ pub struct GroupVersionKind<'a> {
     /// Empty for the core group.
     #[serde(borrow, deserialize_with = "text")]
     pub group: Cow<'a, str>,
-    /// Such as `v1`.
+    /// The version without the group, such as `v1`.
     #[serde(borrow, deserialize_with = "text")]
     pub version: Cow<'a, str>,
-    /// Such as `Pod`.
+    /// The kind, such as `Pod`.
     #[serde(borrow, deserialize_with = "text")]
     pub kind: Cow<'a, str>,
 }
@@ -82,7 +82,7 @@ pub struct GroupVersionKind<'a> {
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct UserInfo<'a> {
-    /// Such as `system:serviceaccount:kube-system:daemon-set-controller`.
+    /// The name of the user, such as `system:serviceaccount:kube-system:daemon-set-controller`.
     #[serde(borrow, deserialize_with = "text")]
     pub username: Cow<'a, str>,
 }

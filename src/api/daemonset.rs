@@ -52,7 +52,7 @@ pub struct ManagedFieldsEntry {
     /// `FieldsV1`, or empty.
     #[serde(deserialize_with = "or_default")]
     pub fields_type: String,
-    /// Such as `status`.
+    /// The subresource that the client wrote, such as `status`; empty for the object itself.
     #[serde(deserialize_with = "or_default")]
     pub subresource: String,
 }

@@ -33,7 +33,7 @@ pub struct Event {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub struct ObjectReference {
-    /// Such as `DaemonSet`.
+    /// The kind of the object, such as `DaemonSet`.
     #[serde(deserialize_with = "or_default")]
     pub kind: String,
     /// Empty for kinds without namespaces.

@@ -91,7 +91,7 @@ pub struct OwnerReference {
     /// Group and version, such as `apps/v1`.
     #[serde(deserialize_with = "or_default")]
     pub api_version: String,
-    /// Such as `DaemonSet`.
+    /// The kind, such as `DaemonSet`.
     #[serde(deserialize_with = "or_default")]
     pub kind: String,
     /// The owner's name. The owner has no namespace, or is in that of the object that has the reference.
@@ -120,7 +120,7 @@ pub struct TypeMeta {
     /// Group and version, such as `apps/v1`.
     #[serde(deserialize_with = "or_default")]
     pub api_version: String,
-    /// Such as `Node`.
+    /// The kind, such as `Node`.
     #[serde(deserialize_with = "or_default")]
     pub kind: String,
 }
@@ -135,9 +135,9 @@ impl TypeMeta {
 /// An API group and a kind of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GroupKind {
-    /// Such as `apps`.
+    /// The API group, such as `apps`; empty for the core group.
     pub group: String,
-    /// Such as `DaemonSet`.
+    /// The kind, such as `DaemonSet`.
     pub kind: String,
 }
 

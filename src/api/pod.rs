@@ -81,7 +81,7 @@ pub struct PodSpec {
     /// True if the pod uses the network of its node.
     #[serde(deserialize_with = "or_default")]
     pub host_network: bool,
-    /// Such as `ClusterFirst`.
+    /// The name server of the containers, such as `ClusterFirst`.
     #[serde(deserialize_with = "or_default")]
     pub dns_policy: String,
     /// `Always` (also when empty), `OnFailure` or `Never`.
@@ -229,7 +229,7 @@ pub struct PodStatus {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct PodCondition {
-    /// Such as `Ready`.
+    /// The type of the condition, such as `Ready`.
     #[serde(rename = "type", deserialize_with = "or_default")]
     pub kind: String,
     /// `True`, `False` or `Unknown`.

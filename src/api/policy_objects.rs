@@ -126,7 +126,7 @@ pub struct ScopeSelector {
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ScopeSelectorRequirement {
-    /// Such as `PriorityClass`.
+    /// The name of the scope, such as `PriorityClass`.
     #[serde(deserialize_with = "or_default")]
     pub scope_name: String,
     /// `In`, `NotIn`, `Exists` or `DoesNotExist`.

@@ -158,7 +158,7 @@ fn failed_to_read(path: &Path) -> String {
     format!("failed to read {}", path.display())
 }
 
-/// Returns the text as a YAML scalar in quotes: JSON is YAML.
+/// Returns the text as a quoted YAML scalar, escaped as in JSON.
 fn quoted(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }

@@ -19,7 +19,7 @@ pub enum ApiError {
     /// The apiserver answered with an error.
     #[error("failed to {doing}: {code} {message}")]
     Refused {
-        /// Such as `read Secret a/b`.
+        /// The action, such as `read Secret a/b`.
         doing: String,
         /// The status code.
         code: u16,

@@ -41,7 +41,7 @@ impl WatchStatus {
         self.health.lock().mark_absent(Instant::now());
     }
 
-    /// Records that the apiserver has answered or sent something ([`WatchHealth::record_activity`]).
+    /// Records that the apiserver has answered the watch with success, or has sent data on it ([`WatchHealth::record_activity`]).
     pub fn record_activity(&self) {
         self.health.lock().record_activity(Instant::now());
     }

@@ -57,7 +57,7 @@ pub struct Status {
     pub status: &'static str,
     /// The text that kubectl shows.
     pub message: String,
-    /// Such as `Invalid`.
+    /// One word of the API for clients, such as `Invalid`.
     pub reason: &'static str,
     /// The object and its faults.
     pub details: StatusDetails,
