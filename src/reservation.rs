@@ -50,8 +50,9 @@ use crate::cache::freshness::CacheFreshness;
 use crate::cache::{Cache, DaemonSetId, NodeId};
 use crate::policy::Policy;
 
-/// The time after a refusal on a node in which the warden wakes the waiting pods if room is freed there. The scheduler may have seen the
-/// event first and tried a pod before the warden knew of the room; no later event of the cluster would make it try that pod again.
+/// The time after a refusal on a node in which the warden wakes the waiting pods if room is freed there. The scheduler may have
+/// seen the event first and tried a pod before the warden knew of the room; no later event of the cluster would make it try that
+/// pod again.
 const EARLY_RETRY_WINDOW: Duration = Duration::from_secs(3);
 
 /// The room that is reserved on every node, and the pods that are assumed or were refused.

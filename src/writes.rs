@@ -32,8 +32,8 @@ use crate::telemetry::metrics::cluster::{WriteKind, WriteOutcome};
 
 /// The time limit of one write.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
-/// The number of writes that may wait in the queue of Events, and as many in that of first-ready annotations; further ones are dropped and
-/// counted. At the rate of Events it is three minutes of them.
+/// The number of writes that may wait in the queue of Events, and as many in that of first-ready annotations; further ones are
+/// dropped and counted. At the rate of Events it is three minutes of them.
 const QUEUE: usize = 1_024;
 /// The capacity of the queue of nominations: those that may be set at once, and as many that are cleared.
 const NOMINATION_QUEUE: usize = 2 * NOMINATED_AT_ONCE;

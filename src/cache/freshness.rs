@@ -133,8 +133,8 @@ impl WatchHealth {
         self.record_activity(now);
     }
 
-    /// Records that the apiserver has answered the watch with success, or has sent data on it: the watch does not fail any more. Does not end
-    /// a list that is under way; for an error call [`Self::record_failure`].
+    /// Records that the apiserver has answered the watch with success, or has sent data on it: the watch does not fail any more.
+    /// Does not end a list that is under way; for an error call [`Self::record_failure`].
     pub fn record_activity(&mut self, now: Instant) {
         self.recover(now, |watch| watch.failing_since = None);
     }

@@ -108,8 +108,8 @@ impl Gate {
         !self.is_expired && !self.was_ready && self.clock.spent().is_zero()
     }
 
-    /// Opens the gate, and sets the spent time to zero. Call it when the daemon pod is Ready or, for [`GateKind::FirstReady`], has been Ready
-    /// on this node once. [`Self::suspend`] keeps the spent time.
+    /// Opens the gate, and sets the spent time to zero. Call it when the daemon pod is Ready or, for [`GateKind::FirstReady`], has
+    /// been Ready on this node once. [`Self::suspend`] keeps the spent time.
     pub fn open(&mut self) {
         self.is_closed = false;
         self.is_expired = false;

@@ -306,9 +306,9 @@ impl Reservation {
         self.enqueue_nominations(cache, node, now);
     }
 
-    /// Computes a node's place in the queue from its holds and nominations; the node leaves the queue if no pod of it needs a nomination.
-    /// Call it after any change of either: a first refusal, a nomination that was written or answered, a pause that is over, the deletion
-    /// of the Node. A refresh of a dirty node calls it. Does nothing if nominations are off.
+    /// Computes a node's place in the queue from its holds and nominations; the node leaves the queue if no pod of it needs a
+    /// nomination. Call it after any change of either: a first refusal, a nomination that was written or answered, a pause that is
+    /// over, the deletion of the Node. A refresh of a dirty node calls it. Does nothing if nominations are off.
     pub(super) fn enqueue_nominations(&mut self, cache: &Cache, id: NodeId, now: Instant) {
         if !self.policy.reservation.nominates() {
             return;

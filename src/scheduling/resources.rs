@@ -28,8 +28,9 @@ pub struct Resources {
 }
 
 impl Resources {
-    /// Converts a resource list, such as a Node's allocatable, to the scheduler's units; fractions are rounded up. Leaves out names that the
-    /// scheduler does not count: all but cpu, memory, ephemeral-storage, pods, names with a domain, huge pages and attachable volumes.
+    /// Converts a resource list, such as a Node's allocatable, to the scheduler's units; fractions are rounded up. Leaves out names
+    /// that the scheduler does not count: all but cpu, memory, ephemeral-storage, pods, names with a domain, huge pages and
+    /// attachable volumes.
     pub fn from_list(list: &ResourceList) -> Self {
         Self::from_amounts(list.iter().map(|(name, amount)| (name.as_str(), *amount)))
     }

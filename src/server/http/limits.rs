@@ -15,14 +15,14 @@ pub struct Limits {
     /// The bytes of each body, and of each response, that are not counted. The bytes beyond are taken from
     /// [`Self::admission_memory`] or [`Self::scheduler_memory`], which all requests share.
     pub free_body: usize,
-    /// The memory, in bytes, of all bodies of `/validate` and `/mutate` and of their responses together, beyond [`Self::free_body`] of each.
-    /// If a newer one needs more, the oldest gives way: a body that is still read is answered 503, a response that is still sent loses its
-    /// connection.
+    /// The memory, in bytes, of all bodies of `/validate` and `/mutate` and of their responses together, beyond [`Self::free_body`]
+    /// of each. If a newer one needs more, the oldest gives way: a body that is still read is answered 503, a response that is
+    /// still sent loses its connection.
     pub admission_memory: usize,
     /// The same for `/scheduler/*`.
     pub scheduler_memory: usize,
-    /// The number of bodies of the webhooks that may be read at once, and as many of the scheduler. When another one begins, the oldest is
-    /// answered 503.
+    /// The number of bodies of the webhooks that may be read at once, and as many of the scheduler. When another one begins, the
+    /// oldest is answered 503.
     pub requests: usize,
     /// The number of connections that are served, for each port.
     pub connections: usize,

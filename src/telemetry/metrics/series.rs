@@ -50,8 +50,9 @@ pub(super) fn counters<L: Label>(
     by_label(&counter_vec(registry, definition))
 }
 
-/// Registers a counter with several labels; for one label use [`counters`]. The caller makes each series by `with_label_values`, with the
-/// values in the order of `definition.labels`; a series that is not made is not shown. Panics if the name is registered already.
+/// Registers a counter with several labels; for one label use [`counters`]. The caller makes each series by `with_label_values`,
+/// with the values in the order of `definition.labels`; a series that is not made is not shown. Panics if the name is registered
+/// already.
 pub(super) fn counter_vec(registry: &Registry, definition: &MetricDefinition) -> IntCounterVec {
     register(registry, IntCounterVec::new(options(definition), &names(definition)))
 }
