@@ -7,16 +7,17 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
-use k8s_openapi::api::core::v1::NodeSelector;
+use k8s_openapi::api::core::v1::{NodeSelector, NodeSelectorTerm};
 use serde::de::Error as _;
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::de::StrRead;
+use serde_json::json;
 use serde_json::value::RawValue;
-use serde_json::{Value, json};
 
 use super::default_priority;
-use super::patch::Patch;
+use super::patch::{Patch, raw};
 use crate::api::admission_v1::{AdmissionRequest, BadReview};
 use crate::api::meta::{
     Metadata, OwnerReference, Text, object, object_or_default, or_default, parse_object, text, visit_list,
@@ -241,11 +242,29 @@ fn set_affinity(
         (true, true, None) => 4,
         (true, true, Some(_)) => 5,
     };
-    let (path, missing) = path.split_at(depth);
-    let terms = json!(target_terms(target));
-    let value = missing.iter().rfold(terms, |value, level| Value::from_iter([(*level, value)]));
-    patch.add(path, value);
+    let (path, levels) = path.split_at(depth);
+    patch.add_raw(path, &NestedTerms { levels, terms: &target_terms(target) });
 }
+
+/// Node selector terms below the levels of the path that the pod lacks.
+struct NestedTerms<'a> {
+    levels: &'a [&'static str],
+    terms: &'a [NodeSelectorTerm],
+}
+
+impl Serialize for NestedTerms<'_> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let Some((level, levels)) = self.levels.split_first() else { return self.terms.serialize(to) };
+        to.collect_map([(level, NestedTerms { levels, terms: self.terms })])
+    }
+}
+
+/// The daemon tolerations as JSON, in the order of [`daemon_tolerations`]. They are written once, because each patch has them.
+static DAEMON_TOLERATIONS: LazyLock<Vec<Box<RawValue>>> = LazyLock::new(|| {
+    let text =
+        |(key, effect): &(&str, &str)| raw(&json!({"effect": effect, "key": key, "operator": "Exists"}));
+    daemon_tolerations(true).iter().map(text).collect()
+});
 
 /// Adds the daemon tolerations by setting the whole list, so that the result does not depend on what another webhook appends. Does
 /// nothing if the pod has all of them without a time limit.
@@ -264,29 +283,14 @@ fn set_tolerations(patch: &mut Patch, existing: &[RawToleration<'_>], host_netwo
     if !replaces && missing.peek().is_none() {
         return;
     }
-    let daemon = |index: usize| {
-        let (key, effect) = required[index];
-        ListedToleration::Daemon { effect, key, operator: "Exists" }
-    };
+    let daemon = |index: usize| &*DAEMON_TOLERATIONS[index];
+    // Tolerations of the pod stay byte for byte: they may have unknown fields, and numbers of any length.
     let listed = existing.iter().zip(&positions).map(|(own, position)| match position {
         Some(index) if own.fields.toleration_seconds.is_some() => daemon(*index),
-        _ => ListedToleration::Own(own.sent),
+        _ => own.sent,
     });
-    let list: Vec<ListedToleration<'_>> = listed.chain(missing.map(daemon)).collect();
+    let list: Vec<&RawValue> = listed.chain(missing.map(daemon)).collect();
     patch.add_raw(&["spec", "tolerations"], &list);
-}
-
-/// A toleration of the list that the patch sets.
-#[derive(Serialize)]
-#[serde(untagged)]
-enum ListedToleration<'a> {
-    /// A toleration of the pod, byte for byte: it may have unknown fields, and numbers of any length.
-    Own(&'a RawValue),
-    Daemon {
-        effect: &'static str,
-        key: &'static str,
-        operator: &'static str,
-    },
 }
 
 fn skips_tolerations(policy: &Policy, namespace_labels: &BTreeMap<String, String>) -> bool {

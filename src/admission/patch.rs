@@ -54,8 +54,7 @@ impl Patch {
 
     /// Sets the value at `path` as [`Patch::add`] does; [`RawValue`]s in it are written byte for byte.
     pub fn add_raw(&mut self, path: &[&str], value: &impl Serialize) {
-        let value = to_json(value);
-        self.0.push(PatchEntry::RawAdd(RawAdd { op: "add", path: pointer(path), value }));
+        self.0.push(PatchEntry::RawAdd(RawAdd { op: "add", path: pointer(path), value: raw(value) }));
     }
 
     /// Removes the value at `path`, which must exist in the object.
@@ -64,8 +63,12 @@ impl Patch {
     }
 
     /// Returns the patch as JSON: an array of operations.
+    #[expect(
+        clippy::expect_used,
+        reason = "serialising fails for maps whose keys are not text; a patch has none"
+    )]
     pub fn to_json(&self) -> String {
-        String::from(Box::<str>::from(to_json(self)))
+        serde_json::to_string(self).expect("a patch is JSON")
     }
 
     /// Returns the patch as `response.patch` of an AdmissionReview carries it: base64 in the standard alphabet, with padding.
@@ -74,10 +77,10 @@ impl Patch {
     }
 }
 
-// Serialising fails for maps whose keys are not text; a patch has none.
-#[expect(clippy::expect_used, reason = "a patch has only text for keys")]
-fn to_json(value: &impl Serialize) -> Box<RawValue> {
-    to_raw_value(value).expect("a patch is JSON")
+/// Returns a value as JSON that a patch carries byte for byte.
+#[expect(clippy::expect_used, reason = "as for a patch")]
+pub(super) fn raw(value: &impl Serialize) -> Box<RawValue> {
+    to_raw_value(value).expect("a value of a patch is JSON")
 }
 
 fn pointer(path: &[&str]) -> PointerBuf {
