@@ -1,4 +1,4 @@
-//! PURE: the reviews of `/validate` and `/mutate`.
+//! PURE: the reviews of `/validate` and `/mutate`. Each takes an AdmissionRequest and returns what the server answers.
 
 pub mod default_priority;
 pub mod mutation;

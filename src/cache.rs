@@ -5,8 +5,8 @@
 //!                                                      │ owner
 //!                                   DaemonSetInfo ◀────┘ ◀── [DaemonSet], [PriorityClass], [LimitRange], ...
 //! ```
-//! Events may come in any order: a pod before its node or its DaemonSet. Each event leaves its [`change::Change`]s for the reservation,
-//! which the cache does not know.
+//! Events may come in any order: a pod before its node or its DaemonSet. Each event leaves its [`change::Change`]s for the
+//! reservation, which the cache does not know.
 
 pub mod change;
 pub mod daemonset_info;
@@ -39,14 +39,14 @@ use crate::api::meta::Metadata;
 use crate::api::policy_objects::{LimitRange, Namespace, PriorityClass, ResourceQuota, RuntimeClass};
 use crate::policy::Policy;
 
-/// The id of a node, stable while its Node or a pod names it.
+/// The id of a node, stable while a Node of its name exists or a cached pod names it. Another node may get the id after that.
 pub type NodeId = usize;
-/// The id of a pod, stable while it exists.
+/// The id of a pod, stable while the pod is cached. Another pod may get the id after that.
 pub type PodId = usize;
-/// The id of a DaemonSet, stable while it exists.
+/// The id of a DaemonSet, stable while it is cached. Another DaemonSet may get the id after that.
 pub type DaemonSetId = usize;
 
-/// The objects of the cluster.
+/// The cached objects of the cluster, with the links between them and the values that follow from them.
 #[derive(Debug)]
 pub struct Cache {
     policy: Arc<Policy>,
@@ -60,7 +60,7 @@ pub struct Cache {
     terminating: HashMap<Arc<str>, u32>,
     daemon_sets: Slab<DaemonSetInfo>,
     daemon_set_ids: HashMap<Arc<str>, DaemonSetId>,
-    /// Pods by the UID of the DaemonSet that they name as their controller, which may come later.
+    /// Pods by the UID of the DaemonSet that they name as their controller. The DaemonSet may come later, or never.
     pods_by_owner: HashMap<Arc<str>, HashSet<PodId>>,
     texts: Interner<str>,
     labels: Interner<BTreeMap<String, String>>,
@@ -105,28 +105,28 @@ impl Cache {
         std::mem::take(&mut self.changes)
     }
 
-    /// The configuration.
+    /// Returns the configuration that the cache was made with.
     pub fn policy(&self) -> &Arc<Policy> {
         &self.policy
     }
 
-    /// Returns the nodes, with those that only pods name.
+    /// Returns all nodes, also those without a Node that only pods name.
     pub fn nodes(&self) -> impl Iterator<Item = (NodeId, &NodeInfo)> {
         self.nodes.iter()
     }
 
-    /// Returns a node by its name.
+    /// Returns a node by its name; `None` if no Node has the name and no cached pod names it.
     pub fn node(&self, name: &str) -> Option<(NodeId, &NodeInfo)> {
         let id = self.node_id(name)?;
         Some((id, &self.nodes[id]))
     }
 
-    /// Returns a node by its id. Panics if the id is not given out.
+    /// Returns a node by its id. Panics if no node has the id.
     pub fn node_by_id(&self, id: NodeId) -> &NodeInfo {
         &self.nodes[id]
     }
 
-    /// Returns a node by its id, unless it has been forgotten.
+    /// Returns a node by its id; `None` if no node has the id, as after the node has been forgotten.
     pub(crate) fn node_if_known(&self, id: NodeId) -> Option<&NodeInfo> {
         self.nodes.get(id)
     }
@@ -135,7 +135,7 @@ impl Cache {
         self.node_ids.get(name).copied()
     }
 
-    /// Returns a number above every node's id.
+    /// Returns a number above the id of every node, for tables that are indexed by [`NodeId`].
     pub(crate) fn node_capacity(&self) -> usize {
         self.nodes.capacity()
     }
@@ -150,63 +150,63 @@ impl Cache {
         self.pods.iter()
     }
 
-    /// Returns a pod by its id. Panics if the id is not given out.
+    /// Returns a pod by its id. Panics if no pod has the id.
     pub fn pod_by_id(&self, id: PodId) -> &PodInfo {
         &self.pods[id]
     }
 
-    /// Returns a pod by its UID.
+    /// Returns a pod by its UID; `None` if it is not cached.
     pub fn pod(&self, uid: &str) -> Option<&PodInfo> {
         self.pod_ids.get(uid).map(|id| &self.pods[*id])
     }
 
-    /// Returns the ordinary pods that the scheduler has tried and failed, in no order.
+    /// Returns the pods of no DaemonSet that the scheduler has tried and failed to place, in no order.
     pub(crate) fn failed_ordinary_pods(&self) -> impl Iterator<Item = &PodInfo> {
         self.failed_ordinary.iter().map(|id| &self.pods[*id])
     }
 
-    /// Returns a pod by its id, unless it has been deleted.
+    /// Returns a pod by its id; `None` if no pod has the id, as after the pod has been deleted.
     pub(crate) fn pod_if_known(&self, id: PodId) -> Option<&PodInfo> {
         self.pods.get(id)
     }
 
-    /// Returns the id of the pod with this UID.
+    /// Returns the id of the pod with this UID; `None` if it is not cached.
     pub(crate) fn pod_id(&self, uid: &str) -> Option<PodId> {
         self.pod_ids.get(uid).copied()
     }
 
-    /// Returns the DaemonSets.
+    /// Returns all cached DaemonSets, of every group.
     pub fn daemon_sets(&self) -> impl Iterator<Item = (DaemonSetId, &DaemonSetInfo)> {
         self.daemon_sets.iter()
     }
 
-    /// Returns a DaemonSet by its id. Panics if the id is not given out.
+    /// Returns a DaemonSet by its id. Panics if no DaemonSet has the id.
     pub fn daemon_set_by_id(&self, id: DaemonSetId) -> &DaemonSetInfo {
         &self.daemon_sets[id]
     }
 
-    /// Returns a DaemonSet by its id, unless it has been deleted.
+    /// Returns a DaemonSet by its id; `None` if no DaemonSet has the id, as after the DaemonSet has been deleted.
     pub(crate) fn daemon_set_if_known(&self, id: DaemonSetId) -> Option<&DaemonSetInfo> {
         self.daemon_sets.get(id)
     }
 
-    /// Returns a DaemonSet by its UID.
+    /// Returns a DaemonSet by its UID; `None` if it is not cached.
     pub fn daemon_set(&self, uid: &str) -> Option<(DaemonSetId, &DaemonSetInfo)> {
         let id = *self.daemon_set_ids.get(uid)?;
         Some((id, &self.daemon_sets[id]))
     }
 
-    /// Returns a namespace by its name.
+    /// Returns a namespace by its name; `None` if it is not cached.
     pub fn namespace(&self, name: &str) -> Option<&Namespace> {
         self.namespaces.get(name)
     }
 
-    /// Returns a priority class by its name.
+    /// Returns a priority class by its name; `None` if it is not cached.
     pub fn priority_class(&self, name: &str) -> Option<&PriorityClass> {
         self.priority_classes.get(name)
     }
 
-    /// Returns the quotas of a namespace.
+    /// Returns the quotas of a namespace, in the order of their names.
     pub fn resource_quotas(&self, namespace: &str) -> impl Iterator<Item = &ResourceQuota> {
         let first = (namespace.to_owned(), String::new());
         let of_namespace = move |((own, _), _): &(&(String, String), &ResourceQuota)| *own == namespace;
@@ -243,7 +243,7 @@ impl Cache {
 /// Invariants, which the tests of the reservation check after each event.
 #[cfg(test)]
 impl Cache {
-    /// Panics unless each recorded id is of an object that exists, and stands once in its list.
+    /// Panics unless each recorded id is of an object that exists and stands once in its list, and each node has a Node or a pod.
     pub(crate) fn check_ids(&self) {
         for (id, node) in self.nodes() {
             assert_eq!(self.node(&node.name).unwrap().0, id);

@@ -10,7 +10,7 @@ use crate::telemetry::logs::LogFormat;
 use crate::telemetry::otlp::Endpoint;
 use crate::tls::secret::SecretName;
 
-/// The greatest width of help, in columns; examples are never wider, so that they can be copied.
+/// The greatest width of help, in columns. Examples are never wider, so that they can be copied.
 const WIDTH: usize = 100;
 
 const EXAMPLES: &str = "\
@@ -151,7 +151,7 @@ impl Command {
     }
 }
 
-/// Returns the exit code for arguments that are refused: that of the subcommand they name, 1 without one.
+/// Returns the exit code for arguments that clap refuses: that of the subcommand in them, or 1 without one.
 pub fn usage_failure_code(args: impl Iterator<Item = std::ffi::OsString>) -> u8 {
     let lenient = <Cli as clap::CommandFactory>::command().ignore_errors(true);
     let matches = lenient.try_get_matches_from(args).ok();
@@ -286,7 +286,7 @@ pub struct ServeArgs {
     pub tracing_sampling_rate_per_million: u32,
 }
 
-/// The heading that separates the flags of every command from those of one command.
+/// The heading in `--help` of the flags that every command has.
 const LOGGING: &str = "Logging";
 
 /// The flags of logging, named after those of Kubernetes' own components.
@@ -302,7 +302,7 @@ pub struct LogArgs {
     pub logging_format: Option<LogFormat>,
 }
 
-/// Returns clap's error and its tip in one line, without the usage.
+/// Returns clap's error and its tip in one line, without the usage. Returns the whole help if no subcommand was given.
 pub fn one_line(error: &clap::Error) -> String {
     let text = error.to_string();
     if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {

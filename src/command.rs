@@ -1,4 +1,4 @@
-//! The subcommands: wiring, and no decisions.
+//! The subcommands: each connects the parts that do the work, and decides nothing itself.
 
 pub mod config;
 pub mod explain;
@@ -10,7 +10,7 @@ use std::process::ExitCode;
 
 use crate::cli::{Cli, Command};
 
-/// Runs the subcommand of the command line.
+/// Runs the subcommand of the command line. Blocks until it is done; `serve` is done after a signal.
 ///
 /// # Errors
 /// Fails if the subcommand fails.

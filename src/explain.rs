@@ -1,4 +1,4 @@
-//! One row for every DaemonSet and node: should its pod run there, does it, and the reason.
+//! One row for every DaemonSet and node: if the DaemonSet's pod should run there, if it does, and the reason.
 //!
 //! The DaemonSet controller's own rules decide if a pod should run ([`crate::daemonset::placement`]), without the exceptions of the
 //! reservation. Rows are computed one by one as the iterator advances: a large cluster has too many of them to hold.
@@ -49,13 +49,13 @@ pub struct Row<'c> {
     pub daemon_set: String,
     /// The node's name.
     pub node: &'c str,
-    /// True if the controller creates a pod there.
+    /// True if the DaemonSet controller creates a pod there.
     pub should_run: bool,
-    /// True if the controller leaves a pod there that already runs.
+    /// True if the DaemonSet controller leaves a pod there that already runs.
     pub should_continue_running: bool,
     /// The state of the DaemonSet's pod there.
     pub state: DaemonPodState,
-    /// The name of the pod that the state is about.
+    /// The name of the pod that the state is about; `None` if there is none.
     pub pod: Option<&'c str>,
     /// The reason for the state, for people.
     pub reason: String,
@@ -68,11 +68,11 @@ pub enum DaemonPodState {
     Running,
     /// A pod is meant for the node and not bound yet.
     Pending,
-    /// A pod should run, and there is none but pods that have ended or are being deleted.
+    /// A pod should run, and there is none, or only pods that have ended or are being deleted.
     Missing,
-    /// No pod should run, and there is none.
+    /// No pod should run, and there is none, or only pods that have ended or are being deleted.
     NotWanted,
-    /// A pod should not continue to run: its controller will delete it.
+    /// A pod is there that should not continue to run: its controller will delete it.
     Misplaced,
 }
 
@@ -93,17 +93,17 @@ impl DaemonPodState {
     }
 }
 
-/// A selection of rows; all by default.
+/// A selection of rows; the default selects all.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RowFilter {
-    /// Namespace and name of a DaemonSet.
+    /// Namespace and name of the only DaemonSet; `None` for every DaemonSet.
     pub daemon_set: Option<(String, String)>,
-    /// The name of a node.
+    /// The name of the only node; `None` for every node.
     pub node: Option<String>,
 }
 
 /// Returns a row for each DaemonSet and node that `filter` selects, ordered by namespace, name and group of the DaemonSet, then by
-/// node.
+/// node. The call sorts the DaemonSets and nodes; each row is computed when the iterator reaches it.
 pub fn explain<'c>(
     cluster: &'c Cache,
     failures: &'c CreateFailures,
@@ -164,10 +164,12 @@ impl<'c> Subject<'c> {
         })
     }
 
-    /// Returns the pod that the row is about: one that is being deleted only if there is no other, one that has ended last.
+    /// Returns the pod that the row is about, or `None` if the DaemonSet has no pod for the node. A pod that is being deleted is
+    /// chosen only if there is no other unfinished pod, and a pod that has ended only if there is no unfinished pod.
     ///
-    /// Among several, with surge the newest; else as the controller chooses: bound before unbound, the oldest first
-    /// (kubernetes v1.36.3 pkg/controller/daemon/daemon_controller.go `podByCreationTimestampAndPhase`).
+    /// Among several equal pods, the newest is chosen with surge, and among pods that have ended. Otherwise the choice is the
+    /// controller's: bound before unbound, the oldest first (kubernetes v1.36.3 pkg/controller/daemon/daemon_controller.go
+    /// `podByCreationTimestampAndPhase`).
     fn pod(&self) -> Option<&'c PodInfo> {
         let pods = self.node_info.daemon_pods.iter().map(|id| self.cluster.pod_by_id(*id));
         let own = pods.filter(|pod| pod.is_of(self.id));

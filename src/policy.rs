@@ -15,7 +15,7 @@ use crate::api::meta::GroupKind;
 pub struct Policy {
     /// The kinds that are treated as DaemonSets; `apps` `DaemonSet` by default.
     pub daemon_set_kinds: Vec<GroupKind>,
-    /// User names whose daemon pods may get a default priority class.
+    /// Names of the users whose daemon pods may get the default priority class.
     pub trusted_controllers: Vec<String>,
     /// Settings of the webhooks.
     pub admission: AdmissionPolicy,
@@ -23,7 +23,7 @@ pub struct Policy {
     pub reservation: ReservationPolicy,
     /// Namespaces whose DaemonSets may keep ordinary pods off a node until their daemon pod on it is Ready.
     pub readiness_gate_namespaces: LabelSelector,
-    /// Limits the scheduler's choice of victims.
+    /// The protection of daemon pods when the scheduler chooses victims.
     pub protect_daemon_pods: ProtectDaemonPods,
 }
 
@@ -32,11 +32,11 @@ pub struct Policy {
 pub struct AdmissionPolicy {
     /// Levels by rule id; a rule that is not here has its own default. Every id exists: the reader checks that.
     pub rules: BTreeMap<String, Level>,
-    /// The scheduler for pods that name the scheduler of legacy DaemonSet controllers.
+    /// The scheduler that pods get in place of the name that legacy DaemonSet controllers wrote.
     pub scheduler_name: String,
     /// The priority class for daemon pods that name none; empty to give none.
     pub default_priority_class_name: String,
-    /// Namespaces where no tolerations are injected; `None` for nowhere.
+    /// Namespaces whose daemon pods `/mutate` gives no tolerations; `None` for no namespace.
     pub skip_tolerations: Option<LabelSelector>,
     /// The answer for a DaemonSet that is too large to be checked.
     pub oversized: Oversized,
@@ -67,22 +67,22 @@ pub enum Level {
 pub struct ReservationPolicy {
     /// `Enforce` by default.
     pub mode: ReservationMode,
-    /// The longest hold on a node that has enough room while the daemon pod does not come.
+    /// The longest time that a hold lasts on a node that has enough room for the daemon pod.
     pub hold_timeout: Duration,
-    /// The longest hold on a node that does not have enough room yet.
+    /// The longest time that a hold lasts on a node that does not have enough room yet.
     pub wait_timeout: Duration,
     /// Namespaces whose DaemonSets may have holds.
     pub namespace_selector: LabelSelector,
     /// A node that any of these matches gets no holds.
     pub ignore_nodes: Vec<LabelSelector>,
-    /// Keys of further taints that are removed while a node starts, besides Kubernetes' own.
+    /// Keys of further taints that controllers remove while a node starts, besides Kubernetes' own.
     pub startup_taints: Vec<String>,
-    /// Nominates a daemon pod that the scheduler could not place to the node that has a hold for it.
+    /// True to nominate a daemon pod that the scheduler could not place to the node that has a hold for it.
     pub nominate: bool,
 }
 
 impl ReservationPolicy {
-    /// True if daemon pods are nominated: the setting is on and holds are enforced.
+    /// Returns true if daemon pods are nominated: `nominate` is set and holds are enforced.
     pub fn nominates(&self) -> bool {
         self.nominate && self.mode == ReservationMode::Enforce
     }
@@ -106,7 +106,7 @@ pub enum ProtectDaemonPods {
     PreferOthers,
     /// Ordinary pods never preempt daemon pods.
     Always,
-    /// The scheduler decides alone.
+    /// Daemon pods have no protection: the scheduler decides alone.
     Never,
 }
 

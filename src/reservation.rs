@@ -4,9 +4,9 @@
 //! event ──▶ Cache ──changes──▶ Reservation::observe ──▶ dirty nodes ──▶ refresh: holds and gates ──▶ ClusterWrite
 //!                                                         the scheduler's calls look them up: filter, preemption
 //! ```
-//! The cache holds the objects. The reservation holds what follows from them: the daemon pods that each node lacks, the room that is
-//! reserved for them, the pods that are assumed on nodes and the pods that were refused. The daemon pods that a node lacks, and what they
-//! need, do not depend on the extender, so that room can be reserved by other means too.
+//! The cache holds the objects. The reservation holds what follows from them: the daemon pods that each node lacks, the room that
+//! is reserved for them, the pods that are assumed on nodes and the pods that were refused. The daemon pods that a node lacks, and
+//! what they need, do not depend on the extender, so that room can be reserved by other means too.
 
 pub mod assumed;
 pub mod basis;
@@ -60,20 +60,23 @@ use crate::cache::freshness::CacheFreshness;
 use crate::cache::{Cache, DaemonSetId, NodeId};
 use crate::policy::Policy;
 
-/// The time for which a pod that was refused may have been tried too early: the scheduler can see an event before the warden does.
+/// The time after a refusal on a node in which the warden wakes the waiting pods if room is freed there. The scheduler may have
+/// seen the event first and tried a pod before the warden knew of the room; no later event of the cluster would make it try that
+/// pod again.
 const EARLY_RETRY_WINDOW: Duration = Duration::from_secs(3);
 
 /// The room that is reserved on every node, and the pods that are assumed or were refused.
 ///
-/// It holds no object of the cluster: each function takes the cache, and [`Reservation::observe`] must have seen all its changes.
+/// The reservation holds no object of the cluster: each function takes the cache, whose changes [`Reservation::observe`] must have
+/// handled.
 #[derive(Debug)]
 pub struct Reservation {
     policy: Arc<Policy>,
     /// The namespace that the warden runs in; its own pods are never refused.
     own_namespace: Option<String>,
-    /// By [`NodeId`].
+    /// The record of each node, by [`NodeId`].
     nodes: Vec<NodeReservation>,
-    /// By [`DaemonSetId`].
+    /// The record of each DaemonSet, by [`DaemonSetId`].
     daemon_sets: Vec<DaemonSetReservation>,
     dirty: Vec<NodeId>,
     /// Nodes with a hold or gate whose clock may run.
@@ -139,7 +142,7 @@ impl Reservation {
         self.assumed.len()
     }
 
-    /// The number of pods that are refused everywhere and wait.
+    /// The number of pods that were refused on every node of their last filter call and wait.
     pub fn waiting_len(&self) -> usize {
         self.waiting.len()
     }
@@ -157,7 +160,8 @@ impl Reservation {
         }
     }
 
-    /// Handles that a node may have more free room: wakes the pods if one was refused there a moment ago, which may have been too early.
+    /// Handles that a node may have more free room: wakes the waiting pods if one was refused there a moment ago, which may have
+    /// been too early.
     fn room_freed(&mut self, cache: &Cache, id: NodeId, now: Instant) {
         let Some(node) = cache.node_if_known(id) else { return };
         let row = &mut self.nodes[id];
@@ -168,7 +172,8 @@ impl Reservation {
         }
     }
 
-    /// Asks for a write to the node, which makes the scheduler try the refused pods again. Does nothing if no pod waits.
+    /// Asks for a write to the node, which makes the scheduler try the refused pods again. Does nothing if no pod waits or the
+    /// cache lacks the Node.
     fn wake(&mut self, cache: &Cache, id: NodeId) {
         if self.waiting.is_empty() {
             return;
@@ -178,7 +183,7 @@ impl Reservation {
         }
     }
 
-    /// Wakes the refused pods by a write to any node.
+    /// Asks for a write to any one node, which makes the scheduler try the refused pods again. Does nothing if no pod waits.
     fn wake_any(&mut self, cache: &Cache) {
         if self.waiting.is_empty() {
             return;
@@ -188,14 +193,15 @@ impl Reservation {
         }
     }
 
-    /// Adds a wake, unless one is waiting to be written: the scheduler tries all pods that an extender refused at a change of any node.
+    /// Adds a wake, unless one is waiting to be written: the scheduler tries all pods that an extender refused at a change of any
+    /// node.
     fn push_wake(&mut self, node: &Arc<str>) {
         if !self.writes.iter().any(|write| matches!(write, ClusterWrite::Wake(_))) {
             self.writes.push(ClusterWrite::Wake(node.clone()));
         }
     }
 
-    /// Adds a write about a hold or gate on a node, unless the Node is not cached.
+    /// Adds a write about a hold or gate on a node. Does nothing if the cache lacks the Node.
     fn push_about(
         &mut self,
         cache: &Cache,
@@ -210,7 +216,7 @@ impl Reservation {
         }
     }
 
-    /// Returns the names of a node and a DaemonSet for a write about a hold or gate.
+    /// Returns the names and UIDs of a node and a DaemonSet for a write about a hold or gate.
     fn hold_subject(&self, node: &Node, daemon_set: DaemonSetId, has_refused: bool) -> HoldSubject {
         HoldSubject {
             node: node.metadata.name.as_str().into(),

@@ -41,7 +41,7 @@ use crate::tls::Tls;
 #[derive(Clone)]
 pub struct AppState(Arc<ServerState>);
 
-/// The fields of [`AppState`].
+/// The policy, the cluster, the metrics and the limits of a server, which all requests share.
 pub struct ServerState {
     /// The operator's configuration.
     pub policy: Policy,
@@ -55,7 +55,7 @@ pub struct ServerState {
     pub limits: Limits,
     /// The state that `/readyz` reports.
     pub readiness: Readiness,
-    /// `/scheduler/*` refuses clients without a certificate.
+    /// True if `/scheduler/*` refuses clients without a certificate.
     pub scheduler_needs_certificate: bool,
     admission_budget: BodyBudget,
     scheduler_budget: BodyBudget,
@@ -149,10 +149,11 @@ impl std::ops::Deref for AppState {
     }
 }
 
-/// Serves both ports with their routes; see [`Ports::serve`].
+/// Serves both ports with their routes until `drain` turns true, and then drains them as [`Ports::serve`] says. Returns true if
+/// every request was answered.
 ///
 /// # Errors
-/// The system gives no threads.
+/// Fails if the system gives no threads.
 pub async fn serve(
     state: AppState,
     ports: Ports,
@@ -203,7 +204,7 @@ async fn handle(
     }
 }
 
-/// Answers in JSON where there is no route, and counts responses that are errors.
+/// Adds JSON answers where there is no route, and counts responses that are errors.
 fn finish(routes: Router<AppState>, state: AppState) -> Router {
     routes
         .fallback(http::response::not_found)

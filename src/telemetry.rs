@@ -11,24 +11,24 @@ pub mod otlp;
 
 use kube::api::PatchParams;
 
-/// The field manager of our writes, by which the apiserver tells whose fields are whose. It stands here because `tls` and `writes` may
-/// not name each other.
+/// The field manager of the warden's writes, under which the apiserver records the fields that they set. It stands here because
+/// `tls` and `writes` may not name each other.
 pub(crate) const FIELD_MANAGER: &str = env!("CARGO_PKG_NAME");
 
-/// The parameters of our patches.
+/// Returns the parameters of the warden's patches: the field manager.
 pub(crate) fn patch_params() -> PatchParams {
     PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() }
 }
 
-/// The collector, the sampling rate, and the names of this pod.
+/// The settings of traces: the collector, the sampling rate, and the names of this pod.
 #[derive(Debug, Clone)]
 pub struct OtlpSettings {
     /// The collector's URL.
     pub endpoint: otlp::Endpoint,
-    /// Of a million requests without a `traceparent`, this many are sampled.
+    /// The number of requests to sample, of a million without a `traceparent`.
     pub sampling_rate_per_million: u32,
-    /// The name of this pod, unless the server runs elsewhere.
+    /// The name of this pod; `None` if the server does not run in a pod.
     pub pod: Option<String>,
-    /// The pod's namespace.
+    /// The namespace of this pod; `None` if the server does not run in a pod.
     pub namespace: Option<String>,
 }

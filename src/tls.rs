@@ -13,7 +13,7 @@
 //! back. A certificate of a new CA is served only after the configurations have had that CA for a while, because apiservers
 //! learn of it through a watch.
 //!
-//! Keys, CAs and certificates are made in `issue` alone. `x509` reads those that this program makes; `files` reads those of others.
+//! Keys, CAs and certificates are made only in `issue`. `x509` reads those that this program made; `files` reads those of others.
 
 pub mod apiserver;
 pub mod ca_injector;
@@ -54,21 +54,21 @@ use crate::telemetry::metrics::{CertificateKind, Metrics};
 /// The source of the serving certificate.
 #[derive(Debug, Clone)]
 pub enum CertificateSource {
-    /// Files that another program makes and renews.
+    /// PEM files that another program makes and renews.
     Files {
-        /// The certificate, followed by the intermediate ones.
+        /// The file of the certificate, followed by its intermediate ones.
         certificate: PathBuf,
-        /// The key of the first certificate.
+        /// The file of the first certificate's private key.
         key: PathBuf,
     },
-    /// A folder with a development CA.
+    /// A folder with a development CA and a certificate, both made by this program.
     Development {
-        /// Made if it is not there.
+        /// The folder, which is made if it is not there.
         directory: PathBuf,
         /// An address that the certificate must name, besides the loopback ones.
         address: IpAddr,
     },
-    /// A Secret that all replicas share.
+    /// The certificate and key that the rotator takes from a Secret, which all replicas share.
     Secret(Arc<SharedKeyPair>),
 }
 
@@ -78,7 +78,7 @@ pub enum TlsError {
     /// A file could not be read or written.
     #[error("failed to {action} {path}")]
     Io {
-        /// Such as `read`.
+        /// The action on the file, such as `read`.
         action: &'static str,
         /// The file or folder.
         path: PathBuf,
@@ -96,7 +96,7 @@ pub enum TlsError {
         /// `certificate` or `private key`.
         what: &'static str,
     },
-    /// The certificate cannot be parsed.
+    /// A file's certificate cannot be parsed.
     #[error("{path} cannot be used as a certificate: {reason}")]
     BadCertificate {
         /// The file.
@@ -114,7 +114,7 @@ pub enum TlsError {
         /// The error of rustls.
         source: rustls::Error,
     },
-    /// A new certificate that has expired, in the place of one that is still good.
+    /// A file has a new certificate that has expired, while the one in use is still good.
     #[error("{0} has expired already")]
     Expired(PathBuf),
     /// The client CA cannot be used.
@@ -125,12 +125,12 @@ pub enum TlsError {
         /// The message of rustls.
         reason: String,
     },
-    /// A folder with another program's files.
+    /// The folder of the development CA has another program's files.
     #[error(
         "{0} was not made by daemonset-warden and is left alone: give it with --tls-cert-file, or choose another --cert-dir"
     )]
     NotOurs(PathBuf),
-    /// Another process holds the folder's lock for too long.
+    /// Another process holds the lock of the development folder for longer than five seconds.
     #[error("{0} is locked by another process")]
     Locked(PathBuf),
     /// Making a certificate failed.
@@ -141,7 +141,8 @@ pub enum TlsError {
     Setup(#[source] rustls::Error),
 }
 
-/// The certificate in use.
+/// The TLS configuration of the secure port. It is replaced as a whole when the source has a new certificate or client CA;
+/// handshakes never wait for that.
 pub struct Tls {
     source: CertificateSource,
     client_ca: Option<PathBuf>,
@@ -163,10 +164,11 @@ struct InUse {
 }
 
 impl Tls {
-    /// Loads the certificate, or makes one. For a server that a person has started: the person is told at once.
+    /// Loads the certificate and the client CA, or makes the certificate. For a server that a person starts: a fault ends it at
+    /// once.
     ///
     /// # Errors
-    /// Fails when there is no usable certificate, or the client CA is bad.
+    /// Fails if there is no usable certificate, or if the client CA is bad.
     pub fn load(
         source: CertificateSource,
         client_ca: Option<PathBuf>,
@@ -176,12 +178,13 @@ impl Tls {
         if faults.is_empty() { Ok(tls) } else { Err(faults.remove(0)) }
     }
 
-    /// Loads as [`Self::load`] does, for a pod. Bad files are logged, counted and read again until they are good: a crash loop would
-    /// end minutes after the Secret was put right, and a good client CA would be lost with a bad certificate. With a bad client CA no
-    /// client is let in, and with a bad certificate clients are shown one that they do not trust.
+    /// Loads as [`Self::load`] does, for a server in a pod. Bad files are logged, counted and read again until they are good: a
+    /// crash loop would end only minutes after the Secret was put right, and a good client CA would be lost with a bad certificate.
+    /// Until then, with a bad client CA no client may call `/scheduler/*`, and in place of a bad certificate clients are shown one
+    /// that they do not trust.
     ///
     /// # Errors
-    /// Fails when not even that certificate can be made.
+    /// Fails if not even that certificate can be made.
     pub fn load_or_wait(
         source: CertificateSource,
         client_ca: Option<PathBuf>,
@@ -234,13 +237,13 @@ impl Tls {
         }
     }
 
-    /// Waits until there is a pair to serve with; the server is not ready before.
+    /// Waits until there is a good certificate to serve with. The server is not ready before.
     pub async fn wait_until_usable(&self) {
         // Fails only once we are gone.
         let _ = self.usable.subscribe().wait_for(|usable| *usable).await;
     }
 
-    /// Reads the source every few seconds, for ever.
+    /// Reads the source and the client CA every two seconds, for ever.
     pub async fn watch(self: Arc<Self>) {
         loop {
             tokio::time::sleep(RELOAD_INTERVAL).await;
@@ -248,7 +251,8 @@ impl Tls {
         }
     }
 
-    /// Reads the source once, for a caller that knows of a change.
+    /// Reads the source and the client CA once, for a caller that knows of a change. Returns when the files have been read; faults
+    /// are logged and counted.
     pub async fn reload_now(self: &Arc<Self>) {
         let tls = self.clone();
         // Files may be on a disk that hangs.
@@ -257,7 +261,8 @@ impl Tls {
         }
     }
 
-    /// Takes a new and good certificate or client CA into use. A bad one is logged, and the one in use stays.
+    /// Takes a new and good certificate or client CA into use. A bad one is logged and counted, and the one in use stays. Blocks on
+    /// files.
     fn reload(&self) {
         let mut in_use = self.in_use.lock();
         let (is_new, mut faults) =
@@ -302,11 +307,11 @@ impl Tls {
     }
 }
 
-/// Between reads of the source. A certificate is renewed days before it expires; two seconds are for people and tests that watch it
-/// happen. Polled, because a watch on a mounted Secret misses the kubelet's swap of a symbolic link.
+/// The time between reads of the source. A certificate is renewed days before it expires; two seconds are for people and tests that
+/// watch it happen. The source is polled, because a watch on a mounted Secret misses the kubelet's swap of a symbolic link.
 const RELOAD_INTERVAL: Duration = Duration::from_secs(2);
 
-/// Reads the source and the client CA into `in_use`. Returns true if either was new and good, and the faults of the bad ones.
+/// Reads the source and the client CA into `in_use`. Returns true if one of the two is new and good, and the faults of bad ones.
 fn read_new(
     source: &CertificateSource,
     client_ca: Option<&PathBuf>,
@@ -336,7 +341,8 @@ fn read_new(
     (is_new, faults)
 }
 
-/// Sets the metrics of a certificate that is about to be used, and warns if it is not valid now.
+/// Sets the metrics of a certificate that is about to be used, and warns if it is not valid now. Fails only if the development CA
+/// cannot be read.
 fn report(
     source: &CertificateSource,
     serving: &ServingCertificate,

@@ -4,7 +4,7 @@
 //! apiserver ──▶ WatchActivity (records bytes) ──▶ kube's watcher ──▶ TrimmedObject (decodes) ──▶ ResourceWatch ──▶ SharedCache
 //! ```
 //! A required kind that cannot be listed keeps the replica from being ready, and the log names the missing permission: a rollout
-//! that stalls is better than one that reserves no room and looks healthy. Without an optional kind defaults hold.
+//! that stalls is better than one that reserves no room and looks healthy. Without an optional kind, defaults apply.
 
 pub mod activity;
 pub mod backoff;
@@ -48,9 +48,10 @@ use crate::watch::watch_status::WatchStatus;
 
 /// The time between two ticks: holds, gates and assumed pods end at most this much late.
 const TICK: Duration = Duration::from_millis(250);
-/// The ticks between two updates of the metrics that count objects.
+/// The number of ticks between two updates of the metrics that count objects.
 const STATS_TICKS: u32 = 4;
-/// The pause between two discoveries of a kind that the apiserver does not have: its CustomResourceDefinition may be installed later.
+/// The pause between two discoveries of a kind that the apiserver does not have: its CustomResourceDefinition may be installed
+/// later.
 const DISCOVERY_PAUSE: Duration = Duration::from_secs(60);
 /// The first minor version of Kubernetes 1 whose apiserver knows `sendInitialEvents`: it streams lists or answers that it does not.
 /// An older one ignores the parameter, and the list would never end.
@@ -67,8 +68,8 @@ pub struct Watches {
 }
 
 impl Watches {
-    /// Returns the watches that `policy` needs, of the cluster behind `config`. `enqueue` takes what is to be written there and must
-    /// not wait.
+    /// Returns the watches that `policy` needs, of the cluster behind `config`. `own_namespace` is the namespace that the warden
+    /// runs in. `enqueue` takes what is to be written to the cluster and must not wait.
     pub fn new(
         config: Config,
         policy: Arc<Policy>,
@@ -89,7 +90,7 @@ impl Watches {
         Self { config, cache, metrics, statuses, other_kinds }
     }
 
-    /// The cache that the watches fill.
+    /// Returns the cache that the watches fill; it is empty until [`Self::start`]. Takes no lock: the caller locks it.
     pub fn cache(&self) -> &SharedCache {
         &self.cache
     }
@@ -186,7 +187,7 @@ impl WatchTaskMaker<'_> {
     }
 }
 
-/// The answer to the question if the apiserver streams lists, asked once for all watches.
+/// The answer to the question if the apiserver streams lists. The first watch asks, and all of them share the answer.
 #[derive(Clone)]
 struct StreamingListSupport {
     client: Client,
@@ -199,7 +200,8 @@ impl StreamingListSupport {
         Ok(Self { client, answer: Arc::default() })
     }
 
-    /// Asks for the version, the first time. False if the apiserver does not answer: each one has plain lists.
+    /// Returns true if the apiserver is new enough to stream lists. Asks for its version the first time. Returns false, from then
+    /// on, if the apiserver does not answer within five seconds: every apiserver has plain lists.
     async fn get(&self) -> bool {
         let ask = || async {
             let version = self.client.apiserver_version().await.ok()?;
@@ -216,7 +218,7 @@ impl StreamingListSupport {
 /// The time limit of the request for the version, whose answer has a few bytes.
 const VERSION_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Asks for a kind until the apiserver has it.
+/// Asks for a kind once a minute until the apiserver has it, and marks the watch as absent meanwhile.
 async fn discover(watch: &ResourceWatch, wanted: &GroupKind) -> ApiResource {
     let mut is_logged = false;
     loop {

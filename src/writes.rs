@@ -8,7 +8,8 @@
 //!              └─▶ events (bounded)                        ──▶ Events, five a second after a burst of 50
 //! ```
 //! The caller never waits: a write that does not fit is dropped and counted. A wake-up is never dropped, only merged with others:
-//! waking one refused pod wakes all (kubernetes v1.36.3 pkg/scheduler/framework/types.go, the events of the pseudo plugin "Extender").
+//! waking one refused pod wakes all (kubernetes v1.36.3 pkg/scheduler/framework/types.go, the events of the pseudo plugin
+//! "Extender").
 
 pub mod events;
 pub mod first_ready;
@@ -34,7 +35,8 @@ use crate::telemetry::metrics::cluster::{WriteKind, WriteOutcome};
 
 /// The time limit of one write.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
-/// The capacity of each bounded queue but that of nominations.
+/// The number of writes that may wait in the queue of Events, and as many in that of first-ready annotations; further ones are
+/// dropped and counted. At the rate of Events it is three minutes of them.
 const QUEUE: usize = 1_024;
 /// The capacity of the queue of nominations: those that may be set at once, and as many that are cleared.
 const NOMINATION_QUEUE: usize = 2 * NOMINATED_AT_ONCE;
@@ -48,7 +50,7 @@ pub struct WriteQueue {
     metrics: Arc<Metrics>,
 }
 
-/// The receiving half: carries out what comes through the [`WriteQueue`].
+/// The receiving half: sends the writes that come through the [`WriteQueue`] to the apiserver.
 pub struct ClusterWriter {
     wake: watch::Receiver<Option<Arc<str>>>,
     first_ready: mpsc::Receiver<FirstReadyWrite>,
@@ -57,7 +59,7 @@ pub struct ClusterWriter {
     metrics: Arc<Metrics>,
 }
 
-/// Makes a queue and its writer.
+/// Makes a queue and its writer. Nothing is written before [`ClusterWriter::start`].
 pub fn write_queue(metrics: Arc<Metrics>) -> (WriteQueue, ClusterWriter) {
     let (wake, wake_receiver) = watch::channel(None);
     let (first_ready, first_ready_receiver) = mpsc::channel(QUEUE);
@@ -75,7 +77,8 @@ pub fn write_queue(metrics: Arc<Metrics>) -> (WriteQueue, ClusterWriter) {
 }
 
 impl WriteQueue {
-    /// Takes one write. One that does not fit is dropped and counted.
+    /// Takes one write, without waiting. A write that does not fit is dropped and counted; an Event about a hold or gate that
+    /// refused no pod is dropped uncounted.
     pub fn enqueue(&self, write: ClusterWrite) {
         let (kind, fits) = match write {
             ClusterWrite::Wake(node) => {
@@ -143,7 +146,7 @@ enum WriteError {
 }
 
 impl WriteError {
-    /// Returns the HTTP status that the apiserver answered, if it answered.
+    /// Returns the HTTP status that the apiserver answered; `None` if it did not answer one.
     fn code(&self) -> Option<u16> {
         match self {
             Self::Api(kube::Error::Api(status)) => Some(status.code),
@@ -156,13 +159,13 @@ impl WriteError {
         matches!(self.code(), Some(403 | 404 | 422))
     }
 
-    /// Returns true if the permission is missing.
+    /// Returns true if the permission is missing: the apiserver answered 403.
     fn is_forbidden(&self) -> bool {
         self.code() == Some(403)
     }
 }
 
-/// Waits for a call to the apiserver, for [`WRITE_TIMEOUT`] at most.
+/// Waits for a call to the apiserver. Fails as the call does, or after [`WRITE_TIMEOUT`].
 async fn in_time<T>(call: impl Future<Output = Result<T, kube::Error>>) -> Result<T, WriteError> {
     Ok(timeout(WRITE_TIMEOUT, call).await??)
 }

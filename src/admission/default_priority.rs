@@ -15,7 +15,7 @@ use crate::policy::Policy;
 use crate::policy::opt_out::is_opted_out;
 use crate::scheduling::quota;
 
-/// The prefix of the classes that the apiserver creates.
+/// The prefix of the names of classes that the apiserver creates.
 const SYSTEM_PREFIX: &str = "system-";
 
 /// The fields of a pod that decide.
@@ -100,8 +100,9 @@ fn exists(cluster: &Cache, class: &str) -> bool {
 
 /// Returns true if a quota could refuse the pod because of its new class.
 ///
-/// A quota that counts the pod with and without the class makes no difference. A quota that counts it only with the class may be
-/// used up. A system class outside kube-system may need a quota of its own, and the cache does not know the usage of quotas.
+/// A quota that counts the pod with and without the class makes no difference. A quota that counts the pod only with the class may
+/// be used up. A system class outside kube-system may need a quota of its own, and the cache does not know how much of a quota is
+/// used.
 fn may_refuse(cluster: &Cache, namespace: &str, class: &str, before: &str) -> bool {
     let mut quotas = cluster.resource_quotas(namespace);
     let newly_counted =

@@ -7,13 +7,14 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
-use k8s_openapi::api::core::v1::NodeSelector;
+use k8s_openapi::api::core::v1::{NodeSelector, NodeSelectorTerm};
 use serde::de::Error as _;
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::de::StrRead;
+use serde_json::json;
 use serde_json::value::RawValue;
-use serde_json::{Value, json};
 
 use super::default_priority::{self, CandidatePod};
 use super::patch::Patch;
@@ -65,11 +66,11 @@ impl NamespaceChoice {
 
 /// Returns the patch for the pod that `request` creates, however large; empty for any other request.
 ///
-/// `namespace_labels` are the labels of the request's namespace, if the cache has it. Pass `cluster` only while the cache is
-/// fresh; without it, no priority class is added.
+/// `namespace_labels` are the labels of the request's namespace; with `None`, the namespace counts as having only its name label.
+/// Pass `cluster` only while the cache is fresh; without it, no priority class is added.
 ///
 /// # Errors
-/// Returns [`BadReview`] if there is no object, or it is not a pod.
+/// Fails if a CREATE of a pod has no object, or if the object does not have the shape of a pod.
 pub fn review(
     policy: &Policy,
     request: &AdmissionRequest<'_>,
@@ -119,7 +120,7 @@ pub fn review_within(
     Ok(patch)
 }
 
-/// The fields of a pod that are read; values that the patch carries over stay raw.
+/// The fields of a pod that the patch depends on. Values that the patch carries over stay raw.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct RawPod<'a> {
@@ -162,7 +163,7 @@ struct RawAffinity {
     node_affinity: Option<NodeAffinity>,
 }
 
-/// A toleration as the client sent it, and the fields that are compared.
+/// A toleration as the client sent it, and the fields that are compared with those of the daemon tolerations.
 struct RawToleration<'a> {
     sent: &'a RawValue,
     fields: Toleration<'a>,
@@ -214,8 +215,8 @@ fn tolerations<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<RawToleration<'
     Ok(list)
 }
 
-/// Reads owner references and keeps only the controller, the first with `controller: true`: a list of any length takes no
-/// memory.
+/// Reads owner references and returns the controller, the first with `controller: true`; `None` if there is none. Keeps no other
+/// reference, so that a list of any length takes no memory.
 fn controller<'de, D: Deserializer<'de>>(from: D) -> Result<Option<OwnerReference>, D::Error> {
     #[derive(Deserialize)]
     struct OwnerItem(#[serde(deserialize_with = "object_or_default")] OwnerReference);
@@ -263,7 +264,8 @@ fn patch(policy: &Policy, pod: RawPod<'_>, namespace: NamespaceChoice) -> Patch 
     patch
 }
 
-/// Sets the deepest level of the path that is missing or wrong; fields beside it stay.
+/// Sets the required node affinity to `target`, at the deepest level of the path that is missing or wrong: fields beside it stay.
+/// Does nothing if the affinity is right already. `exists` is true if the pod has an affinity.
 fn set_affinity(
     patch: &mut Patch,
     exists: bool,
@@ -281,14 +283,32 @@ fn set_affinity(
         (true, true, None) => 4,
         (true, true, Some(_)) => 5,
     };
-    let (path, missing) = path.split_at(depth);
-    let terms = json!(target_terms(target));
-    let value = missing.iter().rfold(terms, |value, level| Value::from_iter([(*level, value)]));
-    patch.add(path, value);
+    let (path, levels) = path.split_at(depth);
+    patch.add_raw(path, &NestedTerms { levels, terms: &target_terms(target) });
 }
 
-/// Sets the whole list, so that the result does not depend on what another webhook appends. Does nothing if the pod has all of
-/// the daemon tolerations, without a time limit.
+/// Node selector terms below the levels of the path that the pod lacks.
+struct NestedTerms<'a> {
+    levels: &'a [&'static str],
+    terms: &'a [NodeSelectorTerm],
+}
+
+impl Serialize for NestedTerms<'_> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let Some((level, levels)) = self.levels.split_first() else { return self.terms.serialize(to) };
+        to.collect_map([(level, NestedTerms { levels, terms: self.terms })])
+    }
+}
+
+/// The daemon tolerations as JSON, in the order of [`daemon_tolerations`]. They are written once, because each patch has them.
+static DAEMON_TOLERATIONS: LazyLock<Vec<Box<RawValue>>> = LazyLock::new(|| {
+    let text =
+        |(key, effect): &(&str, &str)| raw(&json!({"effect": effect, "key": key, "operator": "Exists"}));
+    daemon_tolerations(true).iter().map(text).collect()
+});
+
+/// Adds the daemon tolerations by setting the whole list, so that the result does not depend on what another webhook appends. Does
+/// nothing if the pod has all of them without a time limit.
 fn set_tolerations(patch: &mut Patch, existing: &[RawToleration<'_>], host_network: bool) {
     let required = daemon_tolerations(host_network);
     let position = |own: &RawToleration<'_>| {
@@ -304,15 +324,13 @@ fn set_tolerations(patch: &mut Patch, existing: &[RawToleration<'_>], host_netwo
     if !replaces && missing.peek().is_none() {
         return;
     }
-    let daemon = |index: usize| {
-        let (key, effect) = required[index];
-        ListedToleration::Daemon { effect, key, operator: "Exists" }
-    };
+    let daemon = |index: usize| &*DAEMON_TOLERATIONS[index];
+    // Tolerations of the pod stay byte for byte: they may have unknown fields, and numbers of any length.
     let listed = existing.iter().zip(&positions).map(|(own, position)| match position {
         Some(index) if own.fields.toleration_seconds.is_some() => daemon(*index),
-        _ => ListedToleration::Own(own.sent),
+        _ => own.sent,
     });
-    let list: Vec<ListedToleration<'_>> = listed.chain(missing.map(daemon)).collect();
+    let list: Vec<&RawValue> = listed.chain(missing.map(daemon)).collect();
     patch.add_raw(&["spec", "tolerations"], &list);
 }
 

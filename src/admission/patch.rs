@@ -13,7 +13,8 @@ use serde::Serialize;
 use serde_json::Value;
 use serde_json::value::{RawValue, to_raw_value};
 
-/// Operations, in the order in which the apiserver applies them.
+/// The operations of a patch, in the order in which the apiserver applies them. A path is given as its keys from the root, without
+/// escapes.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Patch(Vec<PatchEntry>);
 
@@ -40,12 +41,12 @@ impl PartialEq for RawAdd {
 }
 
 impl Patch {
-    /// Returns true if there is nothing to change: then the response carries no patch.
+    /// Returns true if there are no operations: then the response carries no patch.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Sets the value at `path`, whose parent must exist.
+    /// Sets the value at `path`, whose parent must exist in the object.
     pub fn add(&mut self, path: &[&str], value: impl Into<Value>) {
         let add = AddOperation { path: pointer(path), value: value.into() };
         self.0.push(PatchEntry::Typed(PatchOperation::Add(add)));
@@ -53,18 +54,21 @@ impl Patch {
 
     /// Sets the value at `path` as [`Patch::add`] does; [`RawValue`]s in it are written byte for byte.
     pub fn add_raw(&mut self, path: &[&str], value: &impl Serialize) {
-        let value = to_json(value);
-        self.0.push(PatchEntry::RawAdd(RawAdd { op: "add", path: pointer(path), value }));
+        self.0.push(PatchEntry::RawAdd(RawAdd { op: "add", path: pointer(path), value: raw(value) }));
     }
 
-    /// Removes the value at `path`, which must exist.
+    /// Removes the value at `path`, which must exist in the object.
     pub fn remove(&mut self, path: &[&str]) {
         self.0.push(PatchEntry::Typed(PatchOperation::Remove(RemoveOperation { path: pointer(path) })));
     }
 
     /// Returns the patch as JSON: an array of operations.
+    #[expect(
+        clippy::expect_used,
+        reason = "serialising fails for maps whose keys are not text; a patch has none"
+    )]
     pub fn to_json(&self) -> String {
-        String::from(Box::<str>::from(to_json(self)))
+        serde_json::to_string(self).expect("a patch is JSON")
     }
 
     /// Returns the patch as `response.patch` of an AdmissionReview carries it: base64 in the standard alphabet, with padding.
@@ -73,10 +77,10 @@ impl Patch {
     }
 }
 
-// Serialising fails for maps whose keys are not text; a patch has none.
-#[expect(clippy::expect_used, reason = "a patch has only text for keys")]
-fn to_json(value: &impl Serialize) -> Box<RawValue> {
-    to_raw_value(value).expect("a patch is JSON")
+/// Returns a value as JSON that a patch carries byte for byte.
+#[expect(clippy::expect_used, reason = "as for a patch")]
+pub(super) fn raw(value: &impl Serialize) -> Box<RawValue> {
+    to_raw_value(value).expect("a value of a patch is JSON")
 }
 
 fn pointer(path: &[&str]) -> PointerBuf {

@@ -46,7 +46,7 @@ use crate::api::field::{Error, ErrorKind, ErrorList};
 use crate::api::meta::GroupKind;
 use crate::policy::{Level, Policy};
 
-/// The faults of a DaemonSet.
+/// The faults of a DaemonSet, by the consequence.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Validation {
     /// Faults that Kubernetes refuses, in its order.
@@ -73,7 +73,7 @@ impl Validation {
     }
 }
 
-/// Returns the faults of a DaemonSet of `kind` that is created or, with `old`, updated.
+/// Returns the faults of `new`, a DaemonSet of `kind` that is created or, if there is `old`, replaces `old`.
 ///
 /// Absent fields count as the apiserver would default them. For kinds other than Kubernetes' own, only the selector, its
 /// immutability and the template's labels, restartPolicy and activeDeadlineSeconds are checked: the other fields have the meaning

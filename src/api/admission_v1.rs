@@ -1,4 +1,4 @@
-//! The part of `admission.k8s.io/v1` that is read, borrowed from the request's body.
+//! Reads an `AdmissionReview` of `admission.k8s.io/v1` with a request. The result borrows from the request's body.
 //!
 //! After kubernetes v1.36.3 staging/src/k8s.io/api/admission/v1/types.go. Objects stay raw JSON: each reader decodes
 //! the fields that it needs, and the others survive untouched.
@@ -13,12 +13,12 @@ use serde_json::value::RawValue;
 
 use crate::api::meta::{GroupKind, object, object_or_default, parse_object, text};
 
-/// The only version that is reviewed; the webhook configurations ask for it.
+/// The only version that [`parse`] accepts; the webhook configurations ask for it.
 pub const API_VERSION: &str = "admission.k8s.io/v1";
 /// The kind of the body of requests and of responses.
 pub const KIND: &str = "AdmissionReview";
 
-/// The body of a request.
+/// The body that an apiserver sends.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct ReviewEnvelope<'a> {
@@ -40,10 +40,10 @@ pub struct AdmissionRequest<'a> {
     /// The kind of `object` and `old_object`.
     #[serde(borrow, deserialize_with = "object_or_default")]
     pub kind: GroupVersionKind<'a>,
-    /// Such as `status`; empty for the object itself.
+    /// The subresource, such as `status`; empty for the object itself.
     #[serde(borrow, deserialize_with = "text")]
     pub sub_resource: Cow<'a, str>,
-    /// Empty while the apiserver has not generated the name.
+    /// Empty on CREATE if the client leaves the name to the apiserver (`generateName`).
     #[serde(borrow, deserialize_with = "text")]
     pub name: Cow<'a, str>,
     /// Empty for cluster-scoped kinds.
@@ -55,10 +55,10 @@ pub struct AdmissionRequest<'a> {
     /// The user that sent the object to the apiserver.
     #[serde(borrow, deserialize_with = "object_or_default")]
     pub user_info: UserInfo<'a>,
-    /// JSON; absent on DELETE.
+    /// The object's JSON; `None` on DELETE.
     #[serde(borrow, deserialize_with = "raw")]
     pub object: Option<&'a str>,
-    /// JSON; absent on CREATE.
+    /// The JSON of the object before the operation; `None` on CREATE.
     #[serde(borrow, deserialize_with = "raw")]
     pub old_object: Option<&'a str>,
 }
@@ -85,10 +85,10 @@ pub struct GroupVersionKind<'a> {
     /// Empty for the core group.
     #[serde(borrow, deserialize_with = "text")]
     pub group: Cow<'a, str>,
-    /// Such as `v1`.
+    /// The version without the group, such as `v1`.
     #[serde(borrow, deserialize_with = "text")]
     pub version: Cow<'a, str>,
-    /// Such as `Pod`.
+    /// The kind, such as `Pod`.
     #[serde(borrow, deserialize_with = "text")]
     pub kind: Cow<'a, str>,
 }
@@ -97,13 +97,13 @@ pub struct GroupVersionKind<'a> {
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct UserInfo<'a> {
-    /// Such as `system:serviceaccount:kube-system:daemon-set-controller`.
+    /// The name of the user, such as `system:serviceaccount:kube-system:daemon-set-controller`.
     #[serde(borrow, deserialize_with = "text")]
     pub username: Cow<'a, str>,
 }
 
 impl AdmissionRequest<'_> {
-    /// Returns the object's name, or its generateName while it has none, for logs.
+    /// Returns the name in the request, for logs. Without one, returns the object's generateName; empty if there is none either.
     pub fn display_name(&self) -> Cow<'_, str> {
         if !self.name.is_empty() {
             return Cow::Borrowed(&self.name);
@@ -117,14 +117,16 @@ impl AdmissionRequest<'_> {
         self.kind.group.is_empty() && self.kind.kind == "Pod" && self.sub_resource.is_empty()
     }
 
-    /// Returns the kind among `kinds` that the request is about; `None` for subresources.
+    /// Returns the entry of `kinds` that the request's object is of. Returns `None` if the object is of another kind, or if the
+    /// request is about a subresource.
     pub fn daemon_set_kind<'k>(&self, kinds: &'k [GroupKind]) -> Option<&'k GroupKind> {
         let same = |kind: &&GroupKind| kind.group == self.kind.group && kind.kind == self.kind.kind;
         kinds.iter().find(same).filter(|_| self.sub_resource.is_empty())
     }
 }
 
-/// A review that cannot be answered but by a 400. No apiserver sends one.
+/// The error of an AdmissionReview that cannot be reviewed: a part is missing, or has the wrong shape. The server answers 400; no
+/// apiserver sends such a review.
 #[derive(Debug, thiserror::Error)]
 pub enum BadReview {
     /// The body is not JSON, or JSON of another shape.
@@ -133,15 +135,15 @@ pub enum BadReview {
     /// The body's apiVersion and kind are not those of an AdmissionReview v1.
     #[error("expected {API_VERSION}, Kind={KIND}, got {api_version}, Kind={kind}")]
     WrongKind {
-        /// As sent.
+        /// The version that was sent.
         api_version: String,
-        /// As sent.
+        /// The kind that was sent.
         kind: String,
     },
     /// The review has no request.
     #[error("the AdmissionReview has no request")]
     NoRequest,
-    /// The apiserver could not match a response with the request.
+    /// The request has no uid, so the apiserver could not match a response with it.
     #[error("the AdmissionReview's request has no uid")]
     NoUid,
     /// A CREATE or UPDATE has no object.
@@ -162,10 +164,10 @@ pub enum BadReview {
     },
 }
 
-/// Reads a review and returns its request, which borrows from `body`.
+/// Reads a review and returns its request, which borrows from `body`. The request's objects stay undecoded.
 ///
 /// # Errors
-/// Returns [`BadReview`] if the body is not a review, or its request cannot be answered.
+/// Fails if the body is not JSON of the right shape, is no AdmissionReview v1, or has no request or no uid.
 pub fn parse(body: &[u8]) -> Result<AdmissionRequest<'_>, BadReview> {
     let review: ReviewEnvelope<'_> = parse_object(SliceRead::new(body)).map_err(BadReview::NotAReview)?;
     if review.api_version != API_VERSION || review.kind != KIND {

@@ -1,4 +1,4 @@
-//! A DaemonSet, trimmed to the fields that validation and placement read.
+//! DaemonSets, trimmed to the fields that this program's validation and placement read.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer};
 use crate::api::meta::{Metadata, object, object_or_default, or_default, string_map};
 use crate::api::pod::PodSpec;
 
-/// The part of `DaemonSet` that is read, of any API group.
+/// The fields of `DaemonSet` that this program reads, for DaemonSets of any API group.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct DaemonSet {
@@ -76,7 +76,7 @@ pub struct ValidatedOnly {
     pub affinity_selectors: Vec<LabelSelector>,
 }
 
-/// The part of `ManagedFieldsEntry` that is read.
+/// The fields of `ManagedFieldsEntry` that this program reads.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ManagedFieldsEntry {
@@ -89,33 +89,34 @@ pub struct ManagedFieldsEntry {
     /// `FieldsV1`, or empty.
     #[serde(deserialize_with = "or_default")]
     pub fields_type: String,
-    /// Such as `status`.
+    /// The subresource that the client wrote, such as `status`; empty for the object itself.
     #[serde(deserialize_with = "or_default")]
     pub subresource: String,
 }
 
-/// The part of `DaemonSetSpec` that is read.
+/// The fields of `DaemonSetSpec` that this program reads.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct DaemonSetSpec {
-    /// Selects the pods that belong to the DaemonSet; required by apps/v1.
+    /// The selector of the pods that belong to the DaemonSet; `None` if absent, although apps/v1 requires one.
     #[serde(deserialize_with = "selector")]
     pub selector: Option<LabelSelector>,
     /// The template that the controller makes the daemon pods from.
     #[serde(deserialize_with = "object_or_default")]
     pub template: PodTemplateSpec,
-    /// As written, because DaemonSets of other groups have strategies of their own. [`DaemonSetSpec::update_strategy`] reads it.
+    /// The strategy as its author wrote it: DaemonSets of other groups have strategies of their own. Read it with
+    /// [`DaemonSetSpec::update_strategy`].
     #[serde(rename = "updateStrategy", deserialize_with = "or_default")]
     pub raw_update_strategy: serde_json::Value,
     /// The seconds that a pod must be Ready before it counts as available.
     #[serde(deserialize_with = "or_default")]
     pub min_ready_seconds: i32,
-    /// The number of ControllerRevisions that the controller keeps; 10 when absent.
+    /// The number of ControllerRevisions that the controller keeps; 10 for `None`.
     pub revision_history_limit: Option<i32>,
 }
 
 impl DaemonSetSpec {
-    /// Decodes the update strategy as apps/v1 has it.
+    /// Decodes the update strategy as apps/v1 has it. An absent strategy has all fields empty.
     ///
     /// # Errors
     /// Fails if the strategy has another shape.
@@ -148,7 +149,7 @@ pub struct DaemonSetUpdateStrategy {
     /// `RollingUpdate` (also when empty) or `OnDelete`.
     #[serde(rename = "type", deserialize_with = "or_default")]
     pub kind: String,
-    /// Read with RollingUpdate only.
+    /// The settings of RollingUpdate, without effect with OnDelete; `None` for the defaults.
     #[serde(deserialize_with = "object")]
     pub rolling_update: Option<RollingUpdateDaemonSet>,
 }
@@ -157,13 +158,14 @@ pub struct DaemonSetUpdateStrategy {
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct RollingUpdateDaemonSet {
-    /// 1 when absent.
+    /// The number or percentage of pods that may be unavailable; 1 for `None`.
     pub max_unavailable: Option<IntOrString>,
-    /// 0 when absent.
+    /// The number or percentage of nodes that may have an old and a new pod; 0 for `None`.
     pub max_surge: Option<IntOrString>,
 }
 
-/// Decodes a label selector; a label that is `null` is the empty string, as for Go.
+/// Decodes a label selector; `None` for `null`. A label whose value is `null` is the empty string, as for Go. Empty lists and maps
+/// become `None`.
 fn selector<'de, D: Deserializer<'de>>(from: D) -> Result<Option<LabelSelector>, D::Error> {
     #[derive(Default, Deserialize)]
     #[serde(rename_all = "camelCase", default)]

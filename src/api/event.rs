@@ -4,7 +4,7 @@ use serde::Deserialize;
 
 use crate::api::meta::{Metadata, or_default};
 
-/// The part of `Event` that is read, of `v1` and of `events.k8s.io/v1`.
+/// The fields of `Event` that this program reads, of `v1` and of `events.k8s.io/v1` alike.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Event {
@@ -20,10 +20,11 @@ pub struct Event {
     /// A sentence for people; `note` in `events.k8s.io/v1`.
     #[serde(alias = "note", deserialize_with = "or_default")]
     pub message: String,
-    /// RFC 3339, the last occurrence; `deprecatedLastTimestamp` in `events.k8s.io/v1`.
+    /// The time of the last occurrence, in RFC 3339; `deprecatedLastTimestamp` in `events.k8s.io/v1`. Empty if the writer sets only
+    /// `event_time`.
     #[serde(alias = "deprecatedLastTimestamp", deserialize_with = "or_default")]
     pub last_timestamp: String,
-    /// RFC 3339, the first occurrence; empty in Events of the older `v1` writers.
+    /// The time of the first occurrence, in RFC 3339; empty in Events of older writers.
     #[serde(deserialize_with = "or_default")]
     pub event_time: String,
 }
@@ -39,7 +40,7 @@ impl Event {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub struct ObjectReference {
-    /// Such as `DaemonSet`.
+    /// The kind of the object, such as `DaemonSet`.
     #[serde(deserialize_with = "or_default")]
     pub kind: String,
     /// Empty for kinds without namespaces.

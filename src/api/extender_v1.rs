@@ -20,7 +20,7 @@ use super::decode_budget::{DecodeBudget, TooManyElements};
 use super::json::{self, JsonError, JsonString, Scanner};
 use crate::api::pod::Pod;
 
-/// An error of arguments: the server answers 400, because no scheduler sends such a body.
+/// The error of a body that holds no arguments: the server answers 400. No scheduler sends such a body.
 #[derive(Debug, thiserror::Error)]
 pub enum BadArgs {
     /// The body is not UTF-8.
@@ -28,7 +28,7 @@ pub enum BadArgs {
     NotText {
         /// The type that was expected.
         kind: &'static str,
-        /// Has the position.
+        /// The error, with its position.
         source: std::str::Utf8Error,
     },
     /// The body is no JSON, or JSON of another shape.
@@ -36,7 +36,7 @@ pub enum BadArgs {
     NotArgs {
         /// The type that was expected.
         kind: &'static str,
-        /// Has the fault and the position.
+        /// The error, with its position.
         source: JsonError,
     },
     /// The arguments have no pod.
@@ -64,19 +64,19 @@ pub struct ExtenderArgs<'a> {
     nodes: Nodes<'a>,
 }
 
-/// The nodes of a call, in one of the two modes.
+/// The nodes of a call; the extender's entry in the scheduler's configuration selects the form.
 #[derive(Debug)]
 enum Nodes<'a> {
-    /// By name: `nodeCacheCapable: true`.
+    /// Names, with `nodeCacheCapable: true`.
     Names(NodeNames<'a>),
-    /// As a NodeList: `nodeCacheCapable: false`.
+    /// A NodeList, with `nodeCacheCapable: false`.
     Whole(NodeList<'a>),
 }
 
 #[derive(Debug, Default)]
 struct NodeList<'a> {
     items: Vec<SentNode<'a>>,
-    /// The text of the list, if it can be echoed around fewer items.
+    /// The text of the list; `None` if the text cannot be echoed around fewer items.
     around: Option<SentList<'a>>,
 }
 
@@ -88,7 +88,7 @@ struct SentList<'a> {
     after: &'a str,
 }
 
-/// An item of a NodeList: its text, and the fields that are read.
+/// An item of a NodeList: its text, and the fields that this program reads.
 #[derive(Debug)]
 struct SentNode<'a> {
     sent: &'a str,
@@ -96,7 +96,7 @@ struct SentNode<'a> {
     node: FullNode<'a>,
 }
 
-/// The fields of a Node that was sent whole; each is decoded when it is asked for.
+/// The labels and taints of a Node that was sent whole. Each call of a method decodes its field anew.
 #[derive(Debug, Default, Clone)]
 pub struct FullNode<'a> {
     labels: Option<&'a str>,
@@ -104,7 +104,7 @@ pub struct FullNode<'a> {
 }
 
 impl<'a> FullNode<'a> {
-    /// Creates a node from the JSON of its labels and taints.
+    /// Creates a node from the JSON of its labels and taints; `None` for an absent field.
     pub fn new(labels: Option<&'a str>, taints: Option<&'a str>) -> Self {
         Self { labels, taints }
     }
@@ -190,7 +190,7 @@ impl<'a> ExtenderArgs<'a> {
     }
 }
 
-/// Decodes a name that [`name`] has checked.
+/// Returns the text of a name that [`name`] has checked.
 fn decoded<'a>(name: &JsonString<'a>) -> Cow<'a, str> {
     name.decode().unwrap_or_default()
 }
@@ -206,7 +206,7 @@ pub(crate) fn parse_object<'a>(
     scanner.object(member).and_then(|()| scanner.end()).map_err(|source| BadArgs::NotArgs { kind, source })
 }
 
-/// Returns the text of an object; `None` for `null`.
+/// Reads an object and returns its text; `None` for `null`. Any other value is an error.
 pub(crate) fn object_text<'a>(scanner: &mut Scanner<'a>) -> Result<Option<&'a str>, JsonError> {
     match scanner.peek() {
         _ if scanner.null() => Ok(None),

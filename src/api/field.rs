@@ -26,19 +26,19 @@ impl Path {
         Self(root.to_owned())
     }
 
-    /// Returns the path of a field of this object.
+    /// Returns the path of the field `name` of the object at this path.
     #[must_use]
     pub fn child(&self, name: &str) -> Self {
         if self.0.is_empty() { Self::new(name) } else { Self(format!("{}.{name}", self.0)) }
     }
 
-    /// Returns the path of an element of this list.
+    /// Returns the path of an element of the list at this path.
     #[must_use]
     pub fn index(&self, index: usize) -> Self {
         Self(format!("{}[{index}]", self.0))
     }
 
-    /// Returns the path of an entry of this map.
+    /// Returns the path of an entry of the map at this path.
     #[must_use]
     pub fn key(&self, key: &str) -> Self {
         Self(format!("{}[{key}]", self.0))
@@ -98,7 +98,7 @@ impl ErrorKind {
         }
     }
 
-    /// True if the text of this kind shows the value.
+    /// Returns true if the text of an error of this kind shows the value.
     fn shows_value(self) -> bool {
         !matches!(self, Self::Required | Self::Forbidden | Self::TooLong)
     }
@@ -107,11 +107,12 @@ impl ErrorKind {
 /// One error of one field.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Error {
-    /// Decides the first words of the text.
+    /// The kind, which gives the text its first words.
     pub kind: ErrorKind,
-    /// From the root of the object.
+    /// The path of the field, from the root of the object.
     pub field: Path,
-    /// The wrong value as upstream prints it: JSON, or Go's `%q` where the Go type is a plain string.
+    /// The wrong value as upstream prints it: JSON, or Go's `%q` where the Go type is a plain string. Empty for a kind whose text
+    /// shows no value.
     pub bad_value: String,
     /// The rule that the value breaks, in words; may be empty.
     pub detail: String,
@@ -128,8 +129,8 @@ impl Error {
         Self { kind: ErrorKind::Invalid, field, bad_value: json(value), detail: shortened(detail.into()) }
     }
 
-    /// Creates the error of a value that breaks a rule and is a plain string in Go: `%q` differs from JSON in characters that are
-    /// not printable.
+    /// Creates the error of a value that breaks a rule and that is a plain string in Go. Go prints it by `%q`, which differs from
+    /// JSON in characters that are not printable.
     pub fn invalid_text(field: Path, value: &str, detail: impl Into<String>) -> Self {
         Self {
             kind: ErrorKind::Invalid,
@@ -265,7 +266,7 @@ impl<'a> IntoIterator for &'a ErrorList {
     }
 }
 
-/// True if Go calls a character printable (`unicode.IsPrint`).
+/// Returns true if Go calls a character printable (`unicode.IsPrint`).
 pub fn is_printable(char: char) -> bool {
     if char.is_ascii() {
         return matches!(char, ' '..='~');

@@ -7,8 +7,8 @@ use std::num::IntErrorKind;
 
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-/// True if upstream counts the value as zero (`getIntOrPercentValue`). A text that is no number is zero; a number that does not
-/// fit into 64 bits is the largest or the smallest.
+/// Returns true if upstream counts the value as zero (`getIntOrPercentValue`): also a text that is neither a number nor a
+/// percentage. A number that does not fit into 64 bits is not zero.
 pub fn is_zero(value: &IntOrString) -> bool {
     match value {
         IntOrString::Int(count) => *count == 0,
@@ -22,7 +22,7 @@ pub fn is_zero(value: &IntOrString) -> bool {
     }
 }
 
-/// Returns the number of `[0-9]+%`, saturating, or `None` for any other text.
+/// Returns the number of a text of the form `[0-9]+%`, at most `u64::MAX`. Returns `None` for any other text, such as `5` or `+5%`.
 pub fn percent(text: &str) -> Option<u64> {
     let digits = text.strip_suffix('%')?;
     let is_number = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());

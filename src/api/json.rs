@@ -15,15 +15,15 @@ use self::plain_text::plain_length;
 /// The greatest depth of nested values. Kubernetes objects stay far below a hundred; Go itself stops at 10,000.
 const MAX_DEPTH: usize = 1_024;
 
-/// Returns a body as text.
+/// Returns a body as text, without a copy.
 ///
 /// # Errors
-/// Fails if the body is not UTF-8. The slower second check finds the position of the error.
+/// Fails if the body is not UTF-8. The error has the position of the first wrong byte, which a second, slower check finds.
 pub fn text(body: &[u8]) -> Result<&str, std::str::Utf8Error> {
     simdutf8::basic::from_utf8(body).or_else(|_| std::str::from_utf8(body))
 }
 
-/// An error of a JSON text: the expectation that it breaks, and the position in bytes.
+/// The error of a text that is not the expected JSON: the expectation, and the position in bytes where the text breaks it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct JsonError {
     what: &'static str,
@@ -41,13 +41,13 @@ impl std::error::Error for JsonError {}
 /// A JSON string as it was sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct JsonString<'a> {
-    /// With its quotes.
+    /// The text of the string, with its quotes.
     quoted: &'a str,
     escaped: bool,
 }
 
 impl<'a> JsonString<'a> {
-    /// Creates a string from `quoted`, a text with its quotes and without escapes.
+    /// Creates a string from `quoted`, a text with its quotes. The caller has checked that there are no escapes in it.
     pub(crate) fn plain(quoted: &'a str) -> Self {
         Self { quoted, escaped: false }
     }
@@ -57,7 +57,7 @@ impl<'a> JsonString<'a> {
         self.quoted
     }
 
-    /// Returns the content; `None` if an escape is half of a surrogate pair.
+    /// Returns the content: a borrow, or a copy if there are escapes. Returns `None` if an escape is half of a surrogate pair.
     #[inline]
     pub fn decode(&self) -> Option<Cow<'a, str>> {
         if self.escaped {
@@ -67,18 +67,20 @@ impl<'a> JsonString<'a> {
         }
     }
 
-    /// True if the content is `text`.
+    /// Returns true if the content is `text`.
     pub fn says(&self, text: &str) -> bool {
         self.decode().is_some_and(|own| own == text)
     }
 
-    /// True if the content is `key` in upper or lower case, as Go's decoder compares keys.
+    /// Returns true if the content is `key` in upper or lower case, as Go's decoder compares keys.
     pub fn is_key(&self, key: &str) -> bool {
         self.decode().is_some_and(|text| text.eq_ignore_ascii_case(key))
     }
 }
 
-/// A position in a text.
+/// Reads a text from start to end. It holds the text and the position before which everything has been read.
+///
+/// Every method that reads a value first skips white space. After an error, do not read on.
 #[derive(Debug, Clone)]
 pub struct Scanner<'a> {
     text: &'a str,
@@ -101,7 +103,7 @@ impl<'a> Scanner<'a> {
         &self.text[self.at..]
     }
 
-    /// Skips `text`, the start of [`Self::rest`], which the caller has read by other means.
+    /// Moves the position behind `text`, the start of [`Self::rest`], which the caller has read by other means.
     pub fn skip(&mut self, text: &str) {
         debug_assert!(self.rest().starts_with(text));
         self.at += text.len();
@@ -112,12 +114,12 @@ impl<'a> Scanner<'a> {
         &self.text[start..self.at]
     }
 
-    /// Creates an error at the position.
+    /// Creates an error at the position. `what` says what was expected.
     pub fn fault(&self, what: &'static str) -> JsonError {
         JsonError { what, at: self.at }
     }
 
-    /// Skips white space to the end of the text; other text is an error.
+    /// Skips white space. Fails if that is not the end of the text.
     pub fn end(&mut self) -> Result<(), JsonError> {
         match self.peek() {
             None => Ok(()),
@@ -125,7 +127,7 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// Skips white space and returns the first byte of the next token, without skipping it.
+    /// Skips white space and returns the first byte of the next token, which is not skipped. Returns `None` at the end of the text.
     pub fn peek(&mut self) -> Option<u8> {
         let bytes = self.text.as_bytes();
         while let Some(byte) = bytes.get(self.at) {
@@ -137,7 +139,7 @@ impl<'a> Scanner<'a> {
         None
     }
 
-    /// Skips `null` and returns true if that is the next token.
+    /// Skips `null` and returns true if that is the next token. Skips nothing but white space and returns false otherwise.
     pub fn null(&mut self) -> bool {
         let is_null = self.peek() == Some(b'n') && self.text.as_bytes()[self.at..].starts_with(b"null");
         if is_null {
@@ -146,7 +148,7 @@ impl<'a> Scanner<'a> {
         is_null
     }
 
-    /// Reads a string.
+    /// Reads a string. Fails for any other value, and for a string with an invalid escape or a control character.
     pub fn string(&mut self) -> Result<JsonString<'a>, JsonError> {
         if self.peek() != Some(b'"') {
             return Err(self.fault("expected a string"));
@@ -156,7 +158,8 @@ impl<'a> Scanner<'a> {
         Ok(JsonString { quoted: &self.text[start..self.at], escaped })
     }
 
-    /// Reads an object. `member` gets each key and must read or skip the value.
+    /// Reads an object. `member` gets each key, in the order of the text, and must read or skip the value. Fails for any other
+    /// value, and if `member` fails.
     pub fn object(
         &mut self,
         mut member: impl FnMut(&mut Self, JsonString<'a>) -> Result<(), JsonError>,
@@ -176,7 +179,7 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// Reads an object or `null`; returns false for `null`.
+    /// Reads an object as [`Self::object`] does and returns true. Returns false for `null`, and fails for any other value.
     pub fn optional_object(
         &mut self,
         member: impl FnMut(&mut Self, JsonString<'a>) -> Result<(), JsonError>,
@@ -184,7 +187,7 @@ impl<'a> Scanner<'a> {
         if self.null() { Ok(false) } else { self.object(member).map(|()| true) }
     }
 
-    /// Reads an array; `item` must read or skip one value.
+    /// Reads an array. `item` is called for each item and must read or skip it. Fails for any other value, and if `item` fails.
     pub fn array(
         &mut self,
         mut item: impl FnMut(&mut Self) -> Result<(), JsonError>,
@@ -202,7 +205,7 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// Skips any value and returns its text.
+    /// Skips any value and returns its text. Fails if the value is not JSON, or is nested deeper than 1,024 levels.
     pub fn value(&mut self) -> Result<&'a str, JsonError> {
         self.peek();
         let start = self.at;
@@ -272,7 +275,7 @@ impl<'a> Scanner<'a> {
         self.expect(b':', "expected a colon")
     }
 
-    /// Skips a string whose first quote is next; returns true if it has escapes.
+    /// Skips a string whose first quote is the next byte. Returns true if the string has escapes, and false if it has none.
     fn skip_string(&mut self) -> Result<bool, JsonError> {
         let bytes = self.text.as_bytes();
         self.at += 1;

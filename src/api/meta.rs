@@ -1,4 +1,5 @@
-//! Metadata, kinds and owners of Kubernetes objects, trimmed to the fields that this program reads.
+//! Metadata, kinds and owners of Kubernetes objects, trimmed to the fields that this program reads, and the functions that decode
+//! them.
 //!
 //! Objects are decoded straight into these trimmed types: of a pod of 9 KB only the fields that are read take memory. Go reads
 //! `null` as the zero value of any type, and so does every field here.
@@ -13,7 +14,7 @@ use serde::de::{Error, IgnoredAny, MapAccess, SeqAccess, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::de::Read;
 
-/// The part of `ObjectMeta` that is read.
+/// The fields of `ObjectMeta` that this program reads.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Metadata {
@@ -26,29 +27,29 @@ pub struct Metadata {
     /// Empty in a template and for kinds without namespaces.
     #[serde(deserialize_with = "or_default")]
     pub namespace: String,
-    /// Empty before the object is stored.
+    /// Empty at mutating admission on CREATE: the apiserver sets it before validating admission.
     #[serde(deserialize_with = "or_default")]
     pub uid: String,
-    /// Empty before the object is stored.
+    /// Empty at admission on CREATE.
     #[serde(deserialize_with = "or_default")]
     pub resource_version: String,
     /// The apiserver increases it with every change of the spec.
     #[serde(deserialize_with = "or_default")]
     pub generation: i64,
-    /// RFC 3339, as the apiserver writes it; times of one cluster compare as text.
+    /// The time in RFC 3339, as the apiserver writes it: such texts sort by time. Empty at mutating admission on CREATE.
     #[serde(deserialize_with = "or_default")]
     pub creation_timestamp: String,
-    /// RFC 3339; present once the object is being deleted.
+    /// The time in RFC 3339; `None` until the object is being deleted.
     pub deletion_timestamp: Option<String>,
-    /// The seconds that a deleted pod has to end in.
+    /// Seconds that a deleted pod has to end in; `None` until the object is being deleted.
     pub deletion_grace_period_seconds: Option<i64>,
-    /// By key.
+    /// Values by key.
     #[serde(deserialize_with = "string_map")]
     pub labels: BTreeMap<String, String>,
-    /// By key.
+    /// Values by key.
     #[serde(deserialize_with = "string_map")]
     pub annotations: BTreeMap<String, String>,
-    /// At most one of them is the controller's.
+    /// The owners, of which at most one is the controller.
     #[serde(deserialize_with = "or_default")]
     pub owner_references: Vec<OwnerReference>,
     /// The apiserver removes a deleted object once this list is empty.
@@ -57,17 +58,18 @@ pub struct Metadata {
 }
 
 impl Metadata {
-    /// True if the object is being deleted.
+    /// Returns true if the object is being deleted.
     pub fn is_deleting(&self) -> bool {
         self.deletion_timestamp.is_some()
     }
 
-    /// Returns the reference to the controller, the first with `controller: true` (`metav1.GetControllerOf` upstream).
+    /// Returns the reference to the controller, the first with `controller: true` (`metav1.GetControllerOf` upstream). Returns
+    /// `None` if there is no such reference.
     pub fn controller(&self) -> Option<&OwnerReference> {
         self.owner_references.iter().find(|reference| reference.controller == Some(true))
     }
 
-    /// Returns the name for logs: the object's own, or the prefix that the apiserver will make it from.
+    /// Returns the name, for logs. Returns generateName if there is no name yet; empty if there is neither.
     pub fn display_name(&self) -> &str {
         if self.name.is_empty() { &self.generate_name } else { &self.name }
     }
@@ -82,25 +84,25 @@ pub struct NamedObject {
     pub metadata: Metadata,
 }
 
-/// The part of `OwnerReference` that is read.
+/// The fields of `OwnerReference` that this program reads.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct OwnerReference {
     /// Group and version, such as `apps/v1`.
     #[serde(deserialize_with = "or_default")]
     pub api_version: String,
-    /// Such as `DaemonSet`.
+    /// The kind, such as `DaemonSet`.
     #[serde(deserialize_with = "or_default")]
     pub kind: String,
-    /// In the namespace of the object that has the reference.
+    /// The owner's name. The owner has no namespace, or is in that of the object that has the reference.
     #[serde(deserialize_with = "or_default")]
     pub name: String,
-    /// The UID of the owner; another object of the same name has another.
+    /// The owner's UID, which tells it from an earlier or later object of the same name.
     #[serde(deserialize_with = "or_default")]
     pub uid: String,
-    /// True for the controller of the object. Messages distinguish `false` from absent, as upstream's do.
+    /// True if the owner is the object's controller. `None` means false too, but messages distinguish the two, as upstream's do.
     pub controller: Option<bool>,
-    /// The DaemonSet controller writes it; only validation reads it.
+    /// The field `blockOwnerDeletion`, which only validation reads; `None` if absent.
     pub block_owner_deletion: Option<bool>,
 }
 
@@ -111,14 +113,14 @@ impl OwnerReference {
     }
 }
 
-/// The kind that an object names; empty if it names none, as in the items of a list.
+/// The kind that an object names. Both fields are empty if it names none, as in the items of a list.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct TypeMeta {
     /// Group and version, such as `apps/v1`.
     #[serde(deserialize_with = "or_default")]
     pub api_version: String,
-    /// Such as `Node`.
+    /// The kind, such as `Node`.
     #[serde(deserialize_with = "or_default")]
     pub kind: String,
 }
@@ -133,14 +135,14 @@ impl TypeMeta {
 /// An API group and a kind of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GroupKind {
-    /// Such as `apps`.
+    /// The API group, such as `apps`; empty for the core group.
     pub group: String,
-    /// Such as `DaemonSet`.
+    /// The kind, such as `DaemonSet`.
     pub kind: String,
 }
 
 impl GroupKind {
-    /// True for Kubernetes' own DaemonSet: upstream's rules are checked for that kind only.
+    /// Returns true for Kubernetes' own DaemonSet. Upstream's rules are checked for that kind only.
     pub fn is_builtin(&self) -> bool {
         self.group == "apps" && self.kind == "DaemonSet"
     }
@@ -154,7 +156,7 @@ fn group_of(api_version: &str) -> &str {
 /// Reads `null` as the default value, as Go's decoder does.
 ///
 /// # Errors
-/// Fails as `T` does on a value that is not `null`.
+/// Fails if the value is not `null` and `T` cannot be decoded from it.
 pub fn or_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(from: D) -> Result<T, D::Error> {
     Ok(Option::deserialize(from)?.unwrap_or_default())
 }
@@ -178,19 +180,20 @@ pub fn is_filled<'de, D: Deserializer<'de>>(from: D) -> Result<bool, D::Error> {
 /// Reads a string, borrowed from the input where it has no escapes; `null` is the empty string.
 ///
 /// # Errors
-/// Fails if the value is neither.
+/// Fails if the value is neither a string nor `null`.
 pub fn text<'de, D: Deserializer<'de>>(from: D) -> Result<Cow<'de, str>, D::Error> {
     Ok(Option::<Text<'de>>::deserialize(from)?.map_or(Cow::Borrowed(""), |text| text.0))
 }
 
-/// A string, borrowed from the input where it has no escapes. serde borrows a `Cow` only where a field says so.
+/// A string, borrowed from the input if it has no escapes. Use it inside of other types: serde borrows a `Cow` only for a field
+/// with `#[serde(borrow)]`.
 #[derive(Debug, Deserialize)]
 pub struct Text<'a>(#[serde(borrow)] pub Cow<'a, str>);
 
-/// Reads an object, or nothing for `null`; unlike serde's own structs, no list of an object's values in order.
+/// Reads an object; `None` for `null`. Refuses a list, from which serde's derived structs would take their fields in order.
 ///
 /// # Errors
-/// Fails if the value is neither, or if `T` cannot be decoded from it.
+/// Fails if the value is neither an object nor `null`, or if `T` cannot be decoded from it.
 pub fn object<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<Option<T>, D::Error> {
     struct Object<T>(PhantomData<T>);
     impl<'de, T: Deserialize<'de>> Visitor<'de> for Object<T> {
@@ -212,20 +215,20 @@ pub fn object<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result
     from.deserialize_any(Object(PhantomData))
 }
 
-/// As [`object`], and `null` as the default value.
+/// Reads an object as [`object`] does; `null` is the default value.
 ///
 /// # Errors
-/// As [`object`].
+/// Fails if [`object`] fails.
 pub fn object_or_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(
     from: D,
 ) -> Result<T, D::Error> {
     Ok(object(from)?.unwrap_or_default())
 }
 
-/// Reads a whole JSON text, which must be one object and nothing behind it; `null` is the default value.
+/// Reads a whole JSON text, which must be one object, or `null` for the default value.
 ///
 /// # Errors
-/// Fails if the text is no such object, or if `T` cannot be decoded from it.
+/// Fails if the text is neither, if other text follows, or if `T` cannot be decoded from the object.
 pub fn parse_object<'de, R: Read<'de>, T: Default + Deserialize<'de>>(from: R) -> serde_json::Result<T> {
     let mut json = serde_json::Deserializer::new(from);
     let value = object_or_default(&mut json)?;
@@ -233,10 +236,10 @@ pub fn parse_object<'de, R: Read<'de>, T: Default + Deserialize<'de>>(from: R) -
     Ok(value)
 }
 
-/// Reads a list item by item, as `item` decides what is kept of it; `null` is an empty list.
+/// Calls `item` for each item of a list, so that the caller keeps only what it needs. `null` is an empty list.
 ///
 /// # Errors
-/// Fails if the value is neither, if `T` cannot be decoded from an item, or if `item` fails.
+/// Fails if the value is neither a list nor `null`, if `T` cannot be decoded from an item, or if `item` fails.
 pub fn visit_list<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     from: D,
     item: impl FnMut(T) -> Result<(), &'static str>,
@@ -263,7 +266,7 @@ pub fn visit_list<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
 /// Reads a map of strings in which `null` is the empty string, as in YAML's `app:` with nothing behind it.
 ///
 /// # Errors
-/// Fails if the value is no such map.
+/// Fails if the value is neither a map nor `null`, or if a value in it is neither a string nor `null`.
 pub fn string_map<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap<String, String>, D::Error> {
     let mut map = BTreeMap::new();
     visit_map(from, |key, value: Option<String>| {
@@ -275,7 +278,7 @@ pub fn string_map<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap<String,
 /// Calls `entry` for each entry of a map, so that the caller keeps only what it needs. `null` is an empty map.
 ///
 /// # Errors
-/// Fails if the value is neither, or if a key or value cannot be decoded.
+/// Fails if the value is neither a map nor `null`, or if a key or value cannot be decoded.
 pub fn visit_map<'de, D: Deserializer<'de>, K: Deserialize<'de>, V: Deserialize<'de>>(
     from: D,
     entry: impl FnMut(K, V),

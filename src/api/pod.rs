@@ -1,4 +1,4 @@
-//! A pod, trimmed to the fields that placing it needs.
+//! Pods, trimmed to the fields that this program needs to place them.
 
 use std::collections::BTreeMap;
 
@@ -17,7 +17,7 @@ pub const SYSTEM_CRITICAL_PRIORITY: i32 = 2_000_000_000;
 /// The annotation of a pod that mirrors a static pod of the kubelet; no webhook may change such a pod.
 pub const MIRROR_ANNOTATION: &str = "kubernetes.io/config.mirror";
 
-/// The part of `Pod` that is read.
+/// The fields of `Pod` that this program reads.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Pod {
@@ -27,23 +27,24 @@ pub struct Pod {
     /// The desired state, as its author wrote it and the apiserver completed it.
     #[serde(deserialize_with = "or_default")]
     pub spec: PodSpec,
-    /// Written by the scheduler and the kubelet.
+    /// The part that the scheduler and the kubelet write.
     #[serde(deserialize_with = "or_default")]
     pub status: PodStatus,
 }
 
 impl Pod {
-    /// True if the pod has ended and uses no resources of its node any more (`podutil.IsPodTerminal` upstream).
+    /// Returns true if the pod has ended and uses no resources of its node any more (`podutil.IsPodTerminal` upstream).
     pub fn is_terminal(&self) -> bool {
         matches!(self.status.phase.as_str(), "Succeeded" | "Failed")
     }
 
-    /// Returns the priority that the apiserver's admission set, 0 without one (`corev1helpers.PodPriority` upstream).
+    /// Returns the priority that the apiserver's admission set; 0 if it set none (`corev1helpers.PodPriority` upstream).
     pub fn priority(&self) -> i32 {
         self.spec.priority.unwrap_or(0)
     }
 
-    /// True if kube-scheduler has tried to place the pod and failed; false for a pod that waits for its scheduling gates.
+    /// Returns true if kube-scheduler has tried to place the pod and failed. Returns false for a pod that is bound or waits for its
+    /// scheduling gates.
     pub fn has_failed_scheduling(&self) -> bool {
         let failed = |condition: &PodCondition| {
             condition.kind == "PodScheduled"
@@ -67,7 +68,7 @@ impl Pod {
     }
 }
 
-/// The part of `PodSpec` that is read.
+/// The fields of `PodSpec` that this program reads.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct PodSpec {
@@ -77,7 +78,7 @@ pub struct PodSpec {
     /// The scheduler that binds the pod.
     #[serde(deserialize_with = "or_default")]
     pub scheduler_name: String,
-    /// Set by the apiserver's admission from the priority class.
+    /// The priority of the pod's class; `None` before the apiserver's admission sets it, as in a template.
     pub priority: Option<i32>,
     /// Empty if the pod names none.
     #[serde(deserialize_with = "or_default")]
@@ -88,13 +89,13 @@ pub struct PodSpec {
     /// True if the pod uses the network of its node.
     #[serde(deserialize_with = "or_default")]
     pub host_network: bool,
-    /// Such as `ClusterFirst`.
+    /// The name server of the containers, such as `ClusterFirst`.
     #[serde(deserialize_with = "or_default")]
     pub dns_policy: String,
     /// `Always` (also when empty), `OnFailure` or `Never`.
     #[serde(deserialize_with = "or_default")]
     pub restart_policy: String,
-    /// The seconds after which the kubelet ends the pod.
+    /// Seconds after which the kubelet ends the pod; `None` for no limit.
     pub active_deadline_seconds: Option<i64>,
     /// Labels that the node must have.
     #[serde(deserialize_with = "string_map")]
@@ -102,16 +103,16 @@ pub struct PodSpec {
     /// Only what is required is read.
     #[serde(deserialize_with = "or_default")]
     pub affinity: Affinity,
-    /// In the order of the object; patches refer to it by index.
+    /// The tolerations in the order of the object: paths of faults name them by index.
     #[serde(deserialize_with = "or_default")]
     pub tolerations: Vec<Toleration>,
-    /// At least one in a valid pod.
+    /// The containers, at least one in a valid pod.
     #[serde(deserialize_with = "or_default")]
     pub containers: Vec<Container>,
-    /// The kubelet runs them one after the other before the containers; sidecars go on running.
+    /// The init containers, which the kubelet starts one after the other before the containers. Sidecars among them go on running.
     #[serde(deserialize_with = "or_default")]
     pub init_containers: Vec<Container>,
-    /// The amounts that the runtime class adds; set by the apiserver's admission.
+    /// The amounts that the runtime class adds to the requests; set by the apiserver's admission.
     #[serde(deserialize_with = "or_default")]
     pub overhead: ResourceList,
     /// Requests and limits of the pod as a whole.
@@ -120,7 +121,7 @@ pub struct PodSpec {
     /// Empty if the pod names none.
     #[serde(deserialize_with = "or_default")]
     pub runtime_class_name: String,
-    /// The scheduler leaves the pod alone until all of them are removed.
+    /// The gates: the scheduler leaves the pod alone until all of them are removed.
     #[serde(deserialize_with = "or_default")]
     pub scheduling_gates: Vec<SchedulingGate>,
     /// Only the volumes that need a claim matter to placement.
@@ -184,7 +185,7 @@ pub struct Volume {
     pub ephemeral: bool,
 }
 
-/// The part of `Affinity` that is read.
+/// The fields of `Affinity` that this program reads.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Affinity {
@@ -205,11 +206,11 @@ pub struct PodAffinity {
     pub required: bool,
 }
 
-/// The part of `NodeAffinity` that is read.
+/// The fields of `NodeAffinity` that this program reads.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct NodeAffinity {
-    /// Terms of which one must match; preferred terms are not read.
+    /// The terms, of which one must match the node; `None` to allow every node. Preferred terms are not read.
     #[serde(rename = "requiredDuringSchedulingIgnoredDuringExecution")]
     pub required: Option<NodeSelector>,
 }
@@ -218,7 +219,7 @@ pub struct NodeAffinity {
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 pub struct SchedulingGate {}
 
-/// The part of `Container` that is read.
+/// The fields of `Container` that this program reads.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Container {
@@ -228,7 +229,7 @@ pub struct Container {
     /// Requests and limits of the container.
     #[serde(deserialize_with = "or_default")]
     pub resources: ResourceRequirements,
-    /// Only ports that take a port of the host matter to placement.
+    /// The ports. Only those with a port of the host matter to placement.
     #[serde(deserialize_with = "or_default")]
     pub ports: Vec<ContainerPort>,
     /// `Always` makes an init container a sidecar.
@@ -237,13 +238,14 @@ pub struct Container {
 }
 
 impl Container {
-    /// True for an init container that goes on running beside the containers (`podutil.IsRestartableInitContainer` upstream).
+    /// Returns true for an init container that goes on running beside the containers (`podutil.IsRestartableInitContainer`
+    /// upstream). Do not ask about other containers.
     pub fn is_sidecar(&self) -> bool {
         self.restart_policy == "Always"
     }
 }
 
-/// The part of `ContainerPort` that is read.
+/// The fields of `ContainerPort` that this program reads.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ContainerPort {
@@ -268,12 +270,12 @@ pub struct ResourceRequirements {
     /// The amounts that the scheduler sets aside on the node.
     #[serde(deserialize_with = "or_default")]
     pub requests: ResourceList,
-    /// The most that the kubelet lets the container use.
+    /// The most that the kubelet lets the container or pod use.
     #[serde(deserialize_with = "or_default")]
     pub limits: ResourceList,
 }
 
-/// The part of `PodStatus` that is read.
+/// The fields of `PodStatus` that this program reads.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct PodStatus {
@@ -283,30 +285,30 @@ pub struct PodStatus {
     /// One word for the cause of the phase, such as `Evicted`.
     #[serde(deserialize_with = "or_default")]
     pub reason: String,
-    /// One for each type.
+    /// At most one condition of each type.
     #[serde(deserialize_with = "or_default")]
     pub conditions: Vec<PodCondition>,
     /// The node where preemption, or this program's nomination, makes room for the pod; empty for none.
     #[serde(deserialize_with = "or_default")]
     pub nominated_node_name: String,
-    /// One for each container.
+    /// The status of each container that the kubelet has reported.
     #[serde(deserialize_with = "or_default")]
     pub container_statuses: Vec<ContainerStatus>,
-    /// One for each init container.
+    /// The status of each init container that the kubelet has reported.
     #[serde(deserialize_with = "or_default")]
     pub init_container_statuses: Vec<ContainerStatus>,
-    /// Requests of the pod as a whole that the kubelet has admitted.
+    /// Requests of the pod as a whole that the kubelet has admitted; empty if it has reported none.
     #[serde(deserialize_with = "or_default")]
     pub allocated_resources: ResourceList,
-    /// Requests and limits of the pod as a whole that are in force on the node.
+    /// Requests and limits of the pod as a whole that are in force on the node; `None` if the kubelet has reported none.
     pub resources: Option<ResourceRequirements>,
 }
 
-/// The part of `PodCondition` that is read.
+/// The fields of `PodCondition` that this program reads.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct PodCondition {
-    /// Such as `Ready`.
+    /// The type of the condition, such as `Ready`.
     #[serde(rename = "type", deserialize_with = "or_default")]
     pub kind: String,
     /// `True`, `False` or `Unknown`.
@@ -320,16 +322,16 @@ pub struct PodCondition {
     pub message: String,
 }
 
-/// The part of `ContainerStatus` that is read.
+/// The fields of `ContainerStatus` that this program reads.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ContainerStatus {
     /// The name of the container.
     #[serde(deserialize_with = "or_default")]
     pub name: String,
-    /// The requests that the kubelet has admitted.
+    /// The requests that the kubelet has admitted; empty if it has reported none.
     #[serde(deserialize_with = "or_default")]
     pub allocated_resources: ResourceList,
-    /// Requests and limits in force on the node; absent if the node does not resize pods in place.
+    /// Requests and limits in force on the node; `None` if the kubelet does not resize pods in place.
     pub resources: Option<ResourceRequirements>,
 }

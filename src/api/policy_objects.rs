@@ -5,7 +5,7 @@ use serde::Deserialize;
 use crate::api::meta::{Metadata, or_default};
 use crate::api::pod::ResourceList;
 
-/// The part of `Namespace` that is read.
+/// The fields of `Namespace` that this program reads.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Namespace {
@@ -14,7 +14,7 @@ pub struct Namespace {
     pub metadata: Metadata,
 }
 
-/// The part of `PriorityClass` that is read.
+/// The fields of `PriorityClass` that this program reads.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct PriorityClass {
@@ -29,7 +29,7 @@ pub struct PriorityClass {
     pub global_default: bool,
 }
 
-/// The part of `LimitRange` that is read.
+/// The fields of `LimitRange` that this program reads.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct LimitRange {
@@ -41,16 +41,16 @@ pub struct LimitRange {
     pub spec: LimitRangeSpec,
 }
 
-/// The part of `LimitRangeSpec` that is read.
+/// The fields of `LimitRangeSpec` that this program reads.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(default)]
 pub struct LimitRangeSpec {
-    /// One for each type.
+    /// The limits, one entry for each type of object.
     #[serde(deserialize_with = "or_default")]
     pub limits: Vec<LimitRangeItem>,
 }
 
-/// The part of `LimitRangeItem` that is read.
+/// The fields of `LimitRangeItem` that this program reads.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct LimitRangeItem {
@@ -65,7 +65,7 @@ pub struct LimitRangeItem {
     pub default_request: ResourceList,
 }
 
-/// The part of `RuntimeClass` that is read.
+/// The fields of `RuntimeClass` that this program reads.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct RuntimeClass {
@@ -77,23 +77,23 @@ pub struct RuntimeClass {
     pub overhead: Overhead,
 }
 
-/// The part of `Overhead` that is read.
+/// The fields of `Overhead` that this program reads.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Overhead {
-    /// Added to the requests of every pod of the class.
+    /// The amounts that are added to the requests of every pod of the class.
     #[serde(deserialize_with = "or_default")]
     pub pod_fixed: ResourceList,
 }
 
-/// The part of `ResourceQuota` that is read.
+/// The fields of `ResourceQuota` that this program reads.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ResourceQuota {
     /// Standard object metadata.
     #[serde(deserialize_with = "or_default")]
     pub metadata: Metadata,
-    /// The limits and the pods that they count.
+    /// The limits, and the scopes of the pods that count against them.
     #[serde(deserialize_with = "or_default")]
     pub spec: ResourceQuotaSpec,
     /// Written by the quota controller, later than the pods.
@@ -113,11 +113,11 @@ pub struct ResourceQuotaStatus {
     pub used: ResourceList,
 }
 
-/// The part of `ResourceQuotaSpec` that is read.
+/// The fields of `ResourceQuotaSpec` that this program reads.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ResourceQuotaSpec {
-    /// The most of each resource in the namespace.
+    /// The limit of each resource's total in the namespace.
     #[serde(deserialize_with = "or_default")]
     pub hard: ResourceList,
     /// Names of the scopes that a pod must be in to count.
@@ -128,26 +128,26 @@ pub struct ResourceQuotaSpec {
     pub scope_selector: ScopeSelector,
 }
 
-/// `ScopeSelector` of a quota.
+/// The `ScopeSelector` of a quota.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ScopeSelector {
-    /// ANDed.
+    /// The expressions, all of which a pod must match.
     #[serde(deserialize_with = "or_default")]
     pub match_expressions: Vec<ScopeSelectorRequirement>,
 }
 
-/// `ScopedResourceSelectorRequirement`.
+/// One expression of a scope selector (`ScopedResourceSelectorRequirement`).
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ScopeSelectorRequirement {
-    /// Such as `PriorityClass`.
+    /// The name of the scope, such as `PriorityClass`.
     #[serde(deserialize_with = "or_default")]
     pub scope_name: String,
     /// `In`, `NotIn`, `Exists` or `DoesNotExist`.
     #[serde(deserialize_with = "or_default")]
     pub operator: String,
-    /// Such as names of priority classes.
+    /// The values that the operator compares with, such as names of priority classes; empty for `Exists` and `DoesNotExist`.
     #[serde(deserialize_with = "or_default")]
     pub values: Vec<String>,
 }

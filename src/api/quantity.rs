@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer, de};
 
 /// One whole unit in billionths.
 const ONE: i128 = 1_000_000_000;
-/// The most digits before the point: with more, every suffix saturates, so the product is not computed.
+/// The most digits before the point. A longer number counts as the largest amount, and its product with the suffix is not computed.
 const MAX_LENGTH: usize = 64;
 
 /// An amount of a resource.
@@ -29,12 +29,12 @@ pub struct Quantity {
 }
 
 impl Quantity {
-    /// Returns whole units, rounded away from zero, saturating (`Quantity.Value`).
+    /// Returns the amount in whole units, rounded away from zero, saturating (`Quantity.Value`).
     pub fn value(self) -> i64 {
         saturate(divide_away_from_zero(self.nanos, ONE))
     }
 
-    /// Returns thousandths, rounded away from zero, saturating (`Quantity.MilliValue`).
+    /// Returns the amount in thousandths, rounded away from zero, saturating (`Quantity.MilliValue`).
     pub fn milli_value(self) -> i64 {
         saturate(divide_away_from_zero(self.nanos, ONE / 1000))
     }
@@ -45,7 +45,7 @@ impl Quantity {
         Self { nanos: self.nanos.saturating_add(other.nanos) }
     }
 
-    /// Parses the text form; `None` for a text that upstream refuses.
+    /// Parses the text form, such as `250m`. Returns `None` for a text that upstream refuses.
     pub fn parse(text: &str) -> Option<Self> {
         let text = text.trim();
         let (negative, digits) = match text.as_bytes().first()? {
@@ -64,7 +64,7 @@ impl Quantity {
     }
 }
 
-/// A factor of `2^exponent` or `10^exponent`.
+/// The factor of a suffix: `2^exponent` or `10^exponent`.
 enum Suffix {
     Binary(u32),
     Decimal(i32),

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use super::{DaemonSetId, NodeId, PodId};
 use crate::api::node::Node;
 
-/// One change. A reader handles the changes of an event in order once the event is complete. By then an id may have been forgotten, so the
-/// reader must not index with it.
+/// One change. A reader handles the changes of an event in order, once the event is complete. By then the object with an id may
+/// have been forgotten, so the reader must look the id up with a function that returns `None` for it.
 #[derive(Debug)]
 pub enum Change {
     /// A Node was added, or replaced by another of the same name.
@@ -25,15 +25,15 @@ pub enum Change {
     PodsChanged(NodeId),
     /// A pod left the node, or holds less of it.
     RoomFreed(NodeId),
-    /// A known pod was bound.
+    /// A pod that was cached as not bound was bound.
     PodBound,
     /// The pod with this UID is bound, has ended or was deleted: the scheduler does not place it any more.
     PodNotPending(Arc<str>),
-    /// A known pod changed.
+    /// A cached pod changed. A pod that is added makes no such change.
     PodChanged(PodId),
     /// A DaemonSet was added, or its spec, labels, annotations or deletion changed.
     DaemonSetChanged(DaemonSetId),
-    /// The demand of a DaemonSet's pods changed.
+    /// The requests, host ports or priority that are expected of the next pod of a DaemonSet changed.
     DemandChanged(DaemonSetId),
     /// A pod of a DaemonSet was created, and linked to it.
     DaemonPodCreated(DaemonSetId),

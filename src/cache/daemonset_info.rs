@@ -15,18 +15,18 @@ use crate::scheduling::host_ports::HostPort;
 use crate::scheduling::label_selector;
 use crate::scheduling::resources::Resources;
 
-/// A DaemonSet of the cluster.
+/// A DaemonSet of the cluster, with the values that follow from it and from its pods.
 #[derive(Debug)]
 pub struct DaemonSetInfo {
     /// The UID.
     pub uid: Arc<str>,
-    /// The API group.
+    /// The API group: `apps` for Kubernetes' own DaemonSets.
     pub group: Arc<str>,
     /// The object.
     pub daemon_set: DaemonSet,
     /// The template's tolerations with those that the controller adds.
     pub tolerations: Vec<Toleration>,
-    /// The generation of the template, from the annotation, if there is one.
+    /// The generation of the template, from the DaemonSet's annotation; `None` without the annotation, or if it is no number.
     pub generation: Option<i64>,
     /// True if rolling updates start the new pod beside the old one.
     pub uses_surge: bool,
@@ -40,7 +40,7 @@ pub struct DaemonSetInfo {
     pub creation_failed: Box<str>,
     /// Its verified pods.
     pub pods: HashSet<PodId>,
-    /// Its newest pod of the current template.
+    /// The newest of `pods` that was made from the current template; `None` if there is none.
     pub newest_pod: Option<PodId>,
 }
 
@@ -67,7 +67,8 @@ pub struct PodDemand {
 }
 
 impl DaemonSetInfo {
-    /// Returns the generation of the template of `daemon_set`, from its annotation.
+    /// Returns the generation of the template of `daemon_set`, from its annotation; `None` without the annotation, or if it is no
+    /// number.
     pub fn generation_of(daemon_set: &DaemonSet) -> Option<i64> {
         daemon_set.metadata.annotations.get(GENERATION_ANNOTATION)?.parse().ok()
     }
@@ -78,15 +79,15 @@ impl DaemonSetInfo {
         with_daemon_tolerations(&template.tolerations, template.host_network)
     }
 
-    /// Returns true if a pod that names this DaemonSet as its controller belongs to it, by namespace and labels: the name alone can be
-    /// forged.
+    /// Returns true if `namespace` is the DaemonSet's and its selector matches `labels`. Check both for a pod that names the
+    /// DaemonSet as its controller, because every user who may create pods can write such a reference.
     pub fn owns(&self, namespace: &str, labels: &BTreeMap<String, String>) -> bool {
         let selector = self.daemon_set.spec.selector.as_ref();
         self.daemon_set.metadata.namespace == namespace
             && label_selector::matches(selector, labels) == Some(true)
     }
 
-    /// Returns true if a pod is desired on `node` once the transient taints have gone.
+    /// Returns true if a pod is desired on `node` once the taints for which `is_transient_taint` is true have gone.
     ///
     /// A new Node carries `not-ready:NoSchedule`, which daemon pods do not tolerate: room must be reserved before that taint goes.
     pub fn will_run_on(&self, node: &Node, is_transient_taint: impl Fn(&Taint) -> bool) -> bool {

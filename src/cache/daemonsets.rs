@@ -1,4 +1,4 @@
-//! Events of DaemonSets, and their demand.
+//! Events of DaemonSets, and the demand of their pods.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::scheduling::quota::{CountedPod, leaves_room_for};
 use crate::scheduling::resources::{default_pod_spec, template_requests};
 
 impl Cache {
-    /// Adds or changes a DaemonSet. `group` is the API group of its watch.
+    /// Adds a DaemonSet, or replaces the one with the same UID. `group` is the API group of its watch.
     pub fn apply_daemon_set(&mut self, group: &str, daemon_set: DaemonSet) {
         self.note_creation(&daemon_set.metadata);
         let uid = self.texts.intern(daemon_set.metadata.uid.as_str());
@@ -95,7 +95,7 @@ impl Cache {
         self.changes.push(Change::DaemonSetChanged(id));
     }
 
-    /// Deletes a DaemonSet.
+    /// Deletes the DaemonSet with this UID and unlinks its pods, which stay cached. Does nothing if it is not cached.
     pub fn delete_daemon_set(&mut self, uid: &str) {
         let Some(id) = self.daemon_set_ids.remove(uid) else { return };
         let info = self.daemon_sets.remove(id);
@@ -123,8 +123,8 @@ impl Cache {
         }
     }
 
-    /// Updates the demand of a DaemonSet: that of its newest pod of the current template, which has passed admission; else that of the
-    /// template with the apiserver's defaults.
+    /// Updates the demand of a DaemonSet: the values of its newest pod of the current template, which has passed admission; without
+    /// such a pod, those of the template with the apiserver's defaults.
     pub(super) fn update_demand(&mut self, id: DaemonSetId) {
         let info = &self.daemon_sets[id];
         let demand = match info.newest_pod {
@@ -195,7 +195,8 @@ impl Cache {
         }
     }
 
-    /// Returns the demand of a pod of the template after admission.
+    /// Returns the demand that a pod of the template has after admission: with the defaults of limit ranges, the overhead of the
+    /// runtime class and the priority of the priority class.
     pub fn template_demand(&self, daemon_set: &DaemonSet) -> PodDemand {
         let mut spec = daemon_set.spec.template.spec.clone();
         let defaults = self.limit_range_defaults(&daemon_set.metadata.namespace);
@@ -212,7 +213,8 @@ impl Cache {
         }
     }
 
-    /// Returns the class of a pod whose template names `class`, with the default one that `/mutate` may add.
+    /// Returns the priority class of a pod whose template names `class`: if that is empty, the default class of the configuration,
+    /// provided that it exists.
     fn class_of<'a>(&'a self, class: &'a str) -> &'a str {
         let default = &self.policy.admission.default_priority_class_name;
         if class.is_empty() && self.priority_class(default).is_some() { default } else { class }
@@ -225,13 +227,14 @@ impl Cache {
         self.daemon_sets[id].newest_pod = newest;
     }
 
-    /// Returns true if a pod was made from its DaemonSet's current template, by its labels.
+    /// Returns true if the generation in the pod's label is that of the DaemonSet's template, or if one of the two has none.
     pub(super) fn is_current(&self, pod: PodId, info: &DaemonSetInfo) -> bool {
         let generation = self.pods[pod].daemon.as_ref().and_then(|daemon| daemon.generation);
         generation.is_none() || info.generation.is_none() || generation == info.generation
     }
 
-    /// Returns a key that orders pods by age. The UID decides between equal times, which are whole seconds.
+    /// Returns a key that sorts older daemon pods first: the creation time, which is empty for other pods, and the UID, because
+    /// creation times are whole seconds.
     pub(crate) fn age_key(&self, pod: PodId) -> (&str, &str) {
         let pod = &self.pods[pod];
         (pod.daemon.as_ref().map_or("", |daemon| &daemon.created), &pod.uid)

@@ -32,13 +32,13 @@ use std::time::{Duration, Instant};
 pub const STALE_AFTER: Duration = Duration::from_secs(30);
 /// The time all required watches must have been healthy before the cache is fresh: missed events come after the connection.
 const CATCH_UP_TIME: Duration = Duration::from_secs(1);
-/// The time one watch may be healthy before the others are: each is tried again within two seconds.
+/// The time after one watch has recovered in which the others may still fail: each is tried again within two seconds.
 const RETURN_WINDOW: Duration = Duration::from_secs(3);
 
 /// The freshness of the cache at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum CacheFreshness {
-    /// Some kind has never been listed.
+    /// Some kind has neither been listed nor found absent.
     #[default]
     Unsynced,
     /// No event of a required watch is missing.
@@ -49,7 +49,7 @@ pub enum CacheFreshness {
     CatchingUp,
     /// A required watch fails, and none recovers.
     Stale {
-        /// The first failure of a watch that has not worked since.
+        /// The earliest failure of a watch that has not worked since, optional watches included.
         since: Instant,
     },
 }
@@ -57,19 +57,19 @@ pub enum CacheFreshness {
 /// The state of one watch, as its events and its connection tell it.
 #[derive(Debug, Clone, Copy)]
 pub struct WatchHealth {
-    /// True if nothing can be decided without the kind. Without an optional one defaults hold, or fewer pods are desired.
+    /// True if the warden decides nothing without the kind. Without an optional kind, defaults apply or fewer pods are desired.
     pub is_required: bool,
     is_listed: bool,
     is_absent: bool,
     failing_since: Option<Instant>,
     /// True while the missed events are too old to be sent one by one, so that every object has to come anew.
     relists: bool,
-    /// The time since which the watch is healthy again; `None` if it has not failed.
+    /// The time since which the watch is healthy again; `None` if it has never recovered.
     healthy_since: Option<Instant>,
 }
 
 impl CacheFreshness {
-    /// Works out the freshness from the health of all watches.
+    /// Returns the freshness that follows from the health of all watches.
     pub fn of(watches: &[WatchHealth], now: Instant) -> Self {
         if !watches.iter().all(WatchHealth::is_settled) {
             return Self::Unsynced;
@@ -86,7 +86,7 @@ impl CacheFreshness {
         }
     }
 
-    /// Returns true if a refusal may be based on the cache.
+    /// Returns true if a pod may be refused because of the cache.
     pub fn may_refuse(self, now: Instant) -> bool {
         match self {
             Self::Unsynced | Self::Degraded => false,
@@ -95,14 +95,14 @@ impl CacheFreshness {
         }
     }
 
-    /// Returns true while events of a required watch are missing.
+    /// Returns true while events of a required watch may be missing: in `CatchingUp` and `Stale`.
     pub fn lacks_events(self) -> bool {
         matches!(self, Self::CatchingUp | Self::Stale { .. })
     }
 }
 
 impl WatchHealth {
-    /// A watch that has reported nothing yet.
+    /// Returns the health of a watch that has reported nothing yet.
     pub fn new(is_required: bool) -> Self {
         Self {
             is_required,
@@ -121,33 +121,35 @@ impl WatchHealth {
         self.recover(now, |watch| watch.relists = false);
     }
 
-    /// Records that a list begins anew: until all of it has come, some of what is cached is no longer true.
+    /// Records that a list begins anew: until it ends, the cache may have objects of the kind that are changed or gone.
     pub fn mark_relisting(&mut self) {
         self.relists = true;
     }
 
-    /// Records that the apiserver does not have the kind, or does not show it: nothing waits for it. It may still come.
+    /// Records that the apiserver does not have the kind, or does not let the warden read it: the sync does not wait for it. It may
+    /// still come.
     pub fn mark_absent(&mut self, now: Instant) {
         self.is_absent = true;
         self.record_activity(now);
     }
 
-    /// Records that the apiserver has answered or sent something.
+    /// Records that the apiserver has answered the watch with success, or has sent data on it: the watch does not fail any more.
+    /// Does not end a list that is under way; for an error call [`Self::record_failure`].
     pub fn record_activity(&mut self, now: Instant) {
         self.recover(now, |watch| watch.failing_since = None);
     }
 
-    /// Records that the apiserver could not be asked, or answered with an error.
+    /// Records that the apiserver could not be asked, or answered with an error. Only the first failure after an answer counts.
     pub fn record_failure(&mut self, now: Instant) {
         self.failing_since.get_or_insert(now);
     }
 
-    /// Returns true once every object has come.
+    /// Returns true once every object of the kind has come, and from then on.
     pub fn is_listed(&self) -> bool {
         self.is_listed
     }
 
-    /// Returns true if the watch has failed for [`STALE_AFTER`].
+    /// Returns true if the watch has failed for at least [`STALE_AFTER`], without an answer in between.
     pub fn is_stale(&self, now: Instant) -> bool {
         self.failing_since.is_some_and(|since| is_over(since, STALE_AFTER, now))
     }
@@ -160,17 +162,17 @@ impl WatchHealth {
         self.failing_since.is_none() && !self.relists
     }
 
-    /// Returns true if the watch has lacked nothing for at least `time`.
+    /// Returns true if the watch neither fails nor relists, and has not done so for at least `time`.
     fn is_healthy_for(&self, time: Duration, now: Instant) -> bool {
         self.is_healthy() && self.healthy_since.is_none_or(|since| is_over(since, time, now))
     }
 
-    /// Returns true if the apiserver answers again after some trouble that has been over for less than `time`.
+    /// Returns true if the apiserver answers the watch, but the watch still relists or recovered less than `time` ago.
     fn is_recovering(&self, time: Duration, now: Instant) -> bool {
         self.failing_since.is_none() && !self.is_healthy_for(time, now)
     }
 
-    /// Clears one cause of failure; if none is left, records the time.
+    /// Ends one kind of trouble by `end_trouble`. If none is left, records the time.
     fn recover(&mut self, now: Instant, end_trouble: impl FnOnce(&mut Self)) {
         let was_healthy = self.is_healthy();
         end_trouble(self);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use hashbrown::HashSet;
 
-/// The shared values. Unused ones are dropped as it grows.
+/// The shared values. Those that nothing else refers to any more are dropped from time to time, when a value is added.
 #[derive(Debug)]
 pub struct Interner<T: ?Sized> {
     values: HashSet<Arc<T>>,
@@ -23,7 +23,7 @@ impl<T: ?Sized> Default for Interner<T> {
 }
 
 impl<T: ?Sized + Eq + Hash> Interner<T> {
-    /// Returns the shared copy of `value`.
+    /// Returns the shared copy of `value`, and makes it if there is none.
     pub fn intern<'v, Q>(&mut self, value: &'v Q) -> Arc<T>
     where
         Q: ?Sized + Eq + Hash,

@@ -11,15 +11,15 @@ use crate::scheduling::resources::Resources;
 pub struct NodeInfo {
     /// The allocatable resources; empty without a Node.
     pub allocatable: Resources,
-    /// The sum of the requests of the pods bound to it, terminating ones too.
+    /// The sum of the requests of `pods`.
     pub requested: Resources,
     /// The node's name.
     pub name: Arc<str>,
-    /// Pods that are nominated to it and not bound.
+    /// Pods that are nominated to it and neither bound nor ended.
     pub nominated: Vec<PodId>,
-    /// Pods bound to it that have not ended.
+    /// Pods bound to it that have not ended, terminating ones too.
     pub pods: Vec<PodId>,
-    /// Daemon pods that are bound to it, or for it and not bound; ended ones too.
+    /// Pods that name a DaemonSet as their controller and are bound to it, or are for it and not bound yet; ended ones too.
     pub daemon_pods: Vec<PodId>,
     /// The Node, while it exists.
     pub node: Option<Node>,

@@ -7,7 +7,7 @@ use crate::api::node::Node;
 use crate::scheduling::resources::Resources;
 
 impl Cache {
-    /// Adds or changes a Node.
+    /// Adds a Node, or replaces the one of the same name.
     pub fn apply_node(&mut self, node: Node) {
         self.note_creation(&node.metadata);
         let id = self.node_id_or_new(&node.metadata.name);
@@ -41,7 +41,7 @@ impl Cache {
         }
     }
 
-    /// Deletes a Node.
+    /// Deletes a Node, if it is cached. While pods name the node, its entry stays, without a Node.
     pub fn delete_node(&mut self, name: &str) {
         let Some(id) = self.node_id(name) else { return };
         let state = &mut self.nodes[id];

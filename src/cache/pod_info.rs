@@ -19,9 +19,9 @@ pub struct PodInfo {
     pub namespace: Arc<str>,
     /// The name.
     pub name: Box<str>,
-    /// The node that the pod is bound to.
+    /// The node that the pod is bound to; `None` before that, and for an ordinary pod that has ended.
     pub node: Option<NodeId>,
-    /// The node of `status.nominatedNodeName`, while the pod is not bound.
+    /// The node of `status.nominatedNodeName`, while the pod is neither bound nor ended.
     pub nominated: Option<NodeId>,
     /// The priority.
     pub priority: i32,
@@ -39,7 +39,8 @@ pub struct PodInfo {
     pub is_opted_out: bool,
     /// Only for pods that name a DaemonSet as their controller.
     pub daemon: Option<Box<DaemonPodInfo>>,
-    /// Node selector, node affinity and tolerations; only for ordinary pods that the scheduler has tried and failed.
+    /// The node selector, node affinity and tolerations of an ordinary pod that the scheduler has tried and failed to place; `None`
+    /// for any other pod.
     pub placement: Option<Box<PodSpec>>,
 }
 
@@ -55,12 +56,12 @@ pub enum PodPhase {
 }
 
 impl PodInfo {
-    /// Returns true if it is a verified pod of this DaemonSet.
+    /// Returns true if the pod is a verified pod of this DaemonSet: one that the DaemonSet owns, not only one that names it.
     pub fn is_of(&self, daemon_set: DaemonSetId) -> bool {
         self.daemon.as_ref().is_some_and(|daemon| daemon.daemon_set == Some(daemon_set))
     }
 
-    /// Returns true if it is a verified pod of this DaemonSet that is bound, has not ended and is not terminating.
+    /// Returns true if the pod is a verified pod of this DaemonSet that is bound, has not ended and is not terminating.
     pub fn has_landed_for(&self, daemon_set: DaemonSetId) -> bool {
         self.is_of(daemon_set) && self.node.is_some() && self.is_unfinished() && !self.is_terminating
     }
@@ -91,13 +92,15 @@ impl PodInfo {
         self.daemon.as_ref()?.failed_version.as_deref()
     }
 
-    /// Returns the node on which a daemon pod counts: the one it is bound to, else its target.
+    /// Returns the node on which a daemon pod counts: the one it is bound to, else its target. `None` if it has neither, and for an
+    /// ordinary pod.
     pub(super) fn place(&self) -> Option<NodeId> {
         let daemon = self.daemon.as_ref()?;
         self.node.or(daemon.target)
     }
 
-    /// Returns the node of which the pod holds resources, or will: the one it is bound or nominated to.
+    /// Returns the node whose resources the pod holds, or will hold: the one it is bound to, else the one it is nominated to.
+    /// `None` if it has neither or has ended.
     pub(super) fn occupied_node(&self) -> Option<NodeId> {
         self.node.or(self.nominated).filter(|_| self.is_unfinished())
     }
@@ -107,7 +110,8 @@ impl PodInfo {
         self.occupied_node() == Some(node) && self.requests.lacks(requests).is_none()
     }
 
-    /// Returns true if the owner, the labels, the generation and the age are those of `other`.
+    /// Returns true if the namespace, the DaemonSet that the pod names, the labels, the generation and the creation time are those
+    /// of `other`, so that the link to the DaemonSet stays right.
     pub(super) fn has_same_identity(&self, other: &Self) -> bool {
         let same_daemon = match (&self.daemon, &other.daemon) {
             (None, None) => true,
@@ -128,18 +132,19 @@ impl PodInfo {
 pub struct DaemonPodInfo {
     /// The UID of the DaemonSet that the pod names as its controller.
     pub owner_uid: Arc<str>,
-    /// The DaemonSet, once it is known, and only if it is in the pod's namespace and its selector matches: a forged reference is never
-    /// linked.
+    /// The DaemonSet, once it is cached, and only if it is in the pod's namespace and its selector matches: a forged reference is
+    /// never linked.
     pub daemon_set: Option<DaemonSetId>,
-    /// The node that the pod is for.
+    /// The node that the pod is for; `None` if its spec names no single node.
     pub target: Option<NodeId>,
-    /// The generation of the template that the pod was made from.
+    /// The generation of the template that the pod was made from, by its label; `None` without the label, or if it is no number.
     pub generation: Option<i64>,
     /// The labels.
     pub labels: Arc<BTreeMap<String, String>>,
-    /// The creation time; times of one cluster compare as text.
+    /// The creation time as the apiserver writes it, so that two of them compare as text.
     pub created: Box<str>,
-    /// The version of the pod, while the scheduler has tried and failed it. A write to the pod must be guarded by it.
+    /// The pod's resource version while the scheduler has tried and failed to place it, else `None`. A write to the pod must be
+    /// guarded by it.
     pub failed_version: Option<Box<str>>,
     /// The obstacle to scheduling the pod, while it is not bound.
     pub obstacle: Obstacle,

@@ -17,7 +17,7 @@ use crate::scheduling::obstacle::obstacle;
 use crate::scheduling::resources::{Resources, pod_requests};
 
 impl Cache {
-    /// Adds or changes a pod.
+    /// Adds a pod, or replaces the one with the same UID.
     pub fn apply_pod(&mut self, pod: &Pod) {
         self.note_creation(&pod.metadata);
         let known = self.pod_ids.get_key_value(pod.metadata.uid.as_str()).map(|(uid, id)| (uid.clone(), *id));
@@ -70,7 +70,7 @@ impl Cache {
         self.forget_nodes_of(&old);
     }
 
-    /// Deletes a pod.
+    /// Deletes the pod with this UID, if it is cached.
     pub fn delete_pod(&mut self, uid: &str) {
         let Some(id) = self.pod_ids.remove(uid) else { return };
         self.detach(id);
@@ -270,8 +270,7 @@ impl Cache {
         }
     }
 
-    /// Links a pod to the DaemonSet that it names, if that is verified: it exists with that UID in the pod's namespace, and its selector
-    /// matches the pod's labels.
+    /// Links a pod to the DaemonSet that it names, if that is cached and owns the pod. Does nothing otherwise.
     pub(super) fn link_pod(&mut self, id: PodId) {
         let pod = &self.pods[id];
         let Some(daemon) = &pod.daemon else { return };
@@ -293,7 +292,7 @@ impl Cache {
         self.mark_nodes_of(id);
     }
 
-    /// Adds a change for the nodes of a pod.
+    /// Adds a [`Change::PodsChanged`] for each node whose lists of bound or daemon pods have the pod.
     fn mark_nodes_of(&mut self, id: PodId) {
         let pod = &self.pods[id];
         for node in [pod.node.filter(|_| pod.is_unfinished()), pod.place()].into_iter().flatten() {

@@ -1,5 +1,5 @@
-//! Events of the objects that change the demand of pods, or whether DaemonSets count: namespaces, priority classes, limit ranges, runtime
-//! classes and quotas.
+//! Events of namespaces, priority classes, limit ranges, runtime classes and quotas. All but quotas change the demand of
+//! DaemonSets' pods, or the DaemonSets for which room may be reserved.
 
 use std::collections::BTreeMap;
 
@@ -9,27 +9,27 @@ use crate::api::pod::{ResourceList, ResourceRequirements};
 use crate::api::policy_objects::{LimitRange, Namespace, PriorityClass, ResourceQuota, RuntimeClass};
 
 impl Cache {
-    /// Returns the names of all namespaces: here and below, to delete those that a relist did not bring.
+    /// Returns the names of all namespaces, to delete those that a relist did not bring.
     pub fn namespace_names(&self) -> impl Iterator<Item = &String> {
         self.namespaces.keys()
     }
 
-    /// Returns the names of all priority classes.
+    /// Returns the names of all priority classes, to delete those that a relist did not bring.
     pub fn priority_class_names(&self) -> impl Iterator<Item = &String> {
         self.priority_classes.keys()
     }
 
-    /// Returns the namespaces and names of all limit ranges.
+    /// Returns the namespace and name of each limit range, to delete those that a relist did not bring.
     pub fn limit_range_names(&self) -> impl Iterator<Item = &(String, String)> {
         self.limit_ranges.keys()
     }
 
-    /// Returns the names of all runtime classes.
+    /// Returns the names of all runtime classes, to delete those that a relist did not bring.
     pub fn runtime_class_names(&self) -> impl Iterator<Item = &String> {
         self.runtime_classes.keys()
     }
 
-    /// Returns the namespaces and names of all quotas.
+    /// Returns the namespace and name of each quota, to delete those that a relist did not bring.
     pub fn resource_quota_names(&self) -> impl Iterator<Item = &(String, String)> {
         self.resource_quotas.keys()
     }
@@ -116,7 +116,8 @@ impl Cache {
         }
     }
 
-    /// Returns the defaults that the limit ranges of a namespace give to containers.
+    /// Returns the default limits and requests that the limit ranges of a namespace give to containers. If several name a resource,
+    /// the first range by name counts.
     pub(super) fn limit_range_defaults(&self, namespace: &str) -> ResourceRequirements {
         let mut defaults = ResourceRequirements::default();
         let first = (namespace.to_owned(), String::new());
@@ -130,7 +131,7 @@ impl Cache {
         defaults
     }
 
-    /// Returns the overhead that a runtime class adds to a pod.
+    /// Returns the overhead that a runtime class adds to a pod; `None` if the class is not cached.
     pub(super) fn runtime_class_overhead(&self, name: &str) -> Option<&ResourceList> {
         self.runtime_classes.get(name).map(|class| &class.overhead.pod_fixed)
     }

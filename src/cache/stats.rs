@@ -2,10 +2,10 @@
 
 use super::Cache;
 
-/// Counts of the objects.
+/// The number of cached objects of each kind.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CacheStats {
-    /// Nodes with a Node.
+    /// Nodes that have a Node object.
     pub nodes: usize,
     /// Pods, ended ones too.
     pub pods: usize,
@@ -30,7 +30,7 @@ pub struct CacheStats {
 }
 
 impl Cache {
-    /// Returns the counts. It visits every node, so once a second is enough.
+    /// Returns the counts. It visits every node and DaemonSet, so call it at most once a second.
     pub fn stats(&self) -> CacheStats {
         let mut stats = CacheStats {
             pods: self.pods.len(),

@@ -23,7 +23,7 @@ use self::reader::Reader;
 const API_VERSION: &str = "config.daemonset-warden.io/v1alpha1";
 const KIND: &str = "DaemonSetWardenConfiguration";
 
-/// In bytes. A configuration with every field set has 2 KB.
+/// The size limit of a configuration file, in bytes. A configuration with every field set has 2 KB.
 const MAX_SIZE: u64 = 1024 * 1024;
 
 /// A configuration file that cannot be used.
@@ -61,7 +61,7 @@ pub enum ConfigError {
 /// A fault of one field.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigFault {
-    /// Such as `reservation.holdTimeout`; empty for the whole file.
+    /// The path of the field, such as `reservation.holdTimeout`; empty for the whole file.
     pub path: String,
     /// The fault, and what the field accepts.
     pub message: String,
@@ -77,10 +77,10 @@ impl fmt::Display for ConfigFault {
     }
 }
 
-/// Reads the configuration file.
+/// Reads the configuration file. Absent fields have their defaults.
 ///
 /// # Errors
-/// Fails if the file cannot be read, or has faults: with all of them.
+/// Fails if the file cannot be read, is too large or is not YAML, or if its fields have faults: the error has all of them.
 pub fn load(path: &Path) -> Result<Policy, ConfigError> {
     let read = |source| ConfigError::Read { path: path.to_owned(), source };
     let mut text = String::new();
@@ -94,7 +94,7 @@ pub fn load(path: &Path) -> Result<Policy, ConfigError> {
     })
 }
 
-/// A text that is not a configuration.
+/// The error of a text that is not a configuration.
 #[derive(Debug)]
 pub enum ParseError {
     /// Not YAML: the parser's message.
@@ -103,10 +103,10 @@ pub enum ParseError {
     Faults(Vec<ConfigFault>),
 }
 
-/// Parses a configuration.
+/// Parses the text of a configuration. Absent fields have their defaults.
 ///
 /// # Errors
-/// Fails if the text is not YAML, or has faults: with all of them.
+/// Fails if the text is not YAML, or if its fields have faults: the error has all of them.
 pub fn parse(text: &str) -> Result<Policy, ParseError> {
     let value: Value = serde_saphyr::from_str_with_options(text, yaml_options())
         .map_err(|error| ParseError::NotYaml(error.to_string().trim().to_owned()))?;
@@ -115,7 +115,7 @@ pub fn parse(text: &str) -> Result<Policy, ParseError> {
     if faults.is_empty() { Ok(policy) } else { Err(ParseError::Faults(faults)) }
 }
 
-/// Returns limits far above any configuration, and YAML 1.2, in which `off` and `no` are strings.
+/// Returns the parser's options: limits far above any configuration, and YAML 1.2, in which `off` and `no` are strings.
 fn yaml_options() -> serde_saphyr::Options {
     serde_saphyr::options! {
         // A few anchors can expand to a gigabyte.

@@ -18,7 +18,8 @@ use crate::policy::Policy;
 /// Prints the rows that the flags select.
 ///
 /// # Errors
-/// Fails if the objects cannot be read, or the DaemonSet or node of the flags is not among them.
+/// Fails if the objects cannot be read, if the DaemonSet or node of the flags is not among them, or if stdout cannot be written. A
+/// closed pipe is not an error.
 pub(super) fn run(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
     let mut inventory = Inventory::new(Arc::new(Policy::default()));
     if args.sources.filename.is_empty() {
@@ -43,7 +44,7 @@ pub(super) fn run(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// Returns the filter that the flags ask for, once its DaemonSet and node are found.
+/// Returns the filter that the flags ask for. Fails if the DaemonSet or node that it names is not in the inventory.
 fn filter(args: &ExplainArgs, inventory: &Inventory) -> anyhow::Result<RowFilter> {
     let cluster = &inventory.cluster;
     if let Some((namespace, name)) = &args.daemon_set {

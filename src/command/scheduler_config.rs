@@ -1,7 +1,7 @@
 //! `scheduler-config`: the KubeSchedulerConfiguration that makes kube-scheduler call this extender.
 //!
-//! It is written as text, because operators who copy it need the comments. Certificates are embedded, not named: kube-scheduler
-//! mostly runs as a static pod, in which every file that it reads needs a mount.
+//! The configuration is written as text, because operators who copy it need the comments. Certificates are embedded, not named:
+//! kube-scheduler mostly runs as a static pod, in which every file that it reads needs a mount.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -26,10 +26,11 @@ pub(super) fn run(args: &SchedulerConfigArgs) -> anyhow::Result<()> {
     std::io::stdout().write_all(text.as_bytes()).context("failed to write to stdout")
 }
 
-/// Returns the configuration as it is printed.
+/// Returns the configuration as text. Reads the files of the flags.
 ///
 /// # Errors
-/// Fails if the scheduler cannot use a URL, or a file does not hold what its flag asks for.
+/// Fails if the scheduler cannot use a URL, if a file cannot be read or does not hold what its flag asks for, or if the client's
+/// certificate and key do not match.
 pub fn render(args: &SchedulerConfigArgs) -> anyhow::Result<String> {
     let hosts = args.url.iter().map(|url| host(url)).collect::<anyhow::Result<Vec<_>>>()?;
     let ca = read(&args.ca_file)?;
@@ -61,13 +62,13 @@ pub fn render(args: &SchedulerConfigArgs) -> anyhow::Result<String> {
     Ok(text)
 }
 
-/// The CAs that the scheduler trusts.
+/// The CAs by which the scheduler verifies this server, and their number.
 struct CaBundle {
     pem: Vec<u8>,
     count: usize,
 }
 
-/// Returns one entry of `extenders`.
+/// Returns the entry of `extenders` for one URL. `client` is the scheduler's certificate and key, in PEM.
 fn entry(url: &str, ca: &CaBundle, client: Option<&(Vec<u8>, Vec<u8>)>) -> String {
     let mut text = String::new();
     let _ = writeln!(text, "  - urlPrefix: {}", quoted(url.trim_end_matches('/')));
@@ -93,7 +94,8 @@ fn entry(url: &str, ca: &CaBundle, client: Option<&(Vec<u8>, Vec<u8>)>) -> Strin
     text
 }
 
-/// Returns the host of a URL that the scheduler can use and this server answers.
+/// Returns the host in `url`. Fails if the scheduler cannot use the URL, or this server does not answer it: it must be https, end
+/// in /scheduler, and have no user, query or fragment.
 fn host(url: &str) -> anyhow::Result<String> {
     let wrong = |what: &str| format!("--url {url}: {what}");
     let uri: Uri = url.parse().with_context(|| wrong("not a URL"))?;
@@ -110,7 +112,7 @@ fn host(url: &str) -> anyhow::Result<String> {
     Ok(host.trim_start_matches('[').trim_end_matches(']').to_owned())
 }
 
-/// Reads a file, or standard input for `-`: the image has no tool to copy a CA into it with.
+/// Reads a file, or standard input for `-`: no tool in the image could copy a CA into it.
 fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
     if path != Path::new("-") {
         return fs::read(path).with_context(|| failed_to_read(path));
@@ -120,7 +122,7 @@ fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// In bytes: a bundle of several hundred CAs.
+/// The size limit of standard input, in bytes: a bundle of several hundred CAs.
 const MAX_INPUT: u64 = 1 << 20;
 
 fn certificates(path: &Path, pem: &[u8]) -> anyhow::Result<Vec<CertificateDer<'static>>> {
@@ -138,7 +140,7 @@ fn certificates(path: &Path, pem: &[u8]) -> anyhow::Result<Vec<CertificateDer<'s
     Ok(certificates)
 }
 
-/// Reads a certificate and its key, and checks that they match: the scheduler would not start otherwise.
+/// Reads a certificate and its key, in PEM. Fails if they do not match: the scheduler would not start with them.
 fn client_pair(certificate: &Path, key: &Path) -> anyhow::Result<(Vec<u8>, Vec<u8>)> {
     let certificate_pem = fs::read(certificate).with_context(|| failed_to_read(certificate))?;
     let key_pem = fs::read(key).with_context(|| failed_to_read(key))?;
@@ -156,7 +158,7 @@ fn failed_to_read(path: &Path) -> String {
     format!("failed to read {}", path.display())
 }
 
-/// Returns a YAML scalar for any text: JSON is YAML.
+/// Returns the text as a quoted YAML scalar, escaped as in JSON.
 fn quoted(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }

@@ -190,7 +190,7 @@ fn connect(
     Ok(Some(cache))
 }
 
-/// Returns a callback that passes the result of each nomination to the cache.
+/// Returns a callback that passes the result of each nomination to the reservation. The callback takes the cache's lock.
 fn report_to(cache: SharedCache) -> NominationCallback {
     Box::new(move |result| match result {
         NominationResult::Permitted(is_permitted) => {
@@ -203,7 +203,7 @@ fn report_to(cache: SharedCache) -> NominationCallback {
     })
 }
 
-/// Starts to send spans to --tracing-endpoint, if it is given.
+/// Starts to send spans to --tracing-endpoint. Returns `None` if the flag is not given.
 fn traces(args: &ServeArgs, metrics: Arc<Metrics>) -> anyhow::Result<Option<Traces>> {
     let Some(endpoint) = args.tracing_endpoint.clone() else { return Ok(None) };
     let settings = OtlpSettings {
@@ -215,7 +215,8 @@ fn traces(args: &ServeArgs, metrics: Arc<Metrics>) -> anyhow::Result<Option<Trac
     Ok(Some(Traces::start(&settings, metrics)?))
 }
 
-/// Returns the rotator of the Secret of --tls-secret, if it is given.
+/// Returns the rotator of the Secret of --tls-secret, not started. Returns `None` if the flag is not given. Fails if a name of
+/// --tls-names is bad, or there is no cluster.
 fn rotator(
     args: &ServeArgs,
     config: Option<kube::Config>,
@@ -264,7 +265,7 @@ fn load_tls(
         .context("no --tls-cert-file was given, and --cert-dir cannot be used either")
 }
 
-/// Prints the addresses of the server: the only line on stdout, for people and for programs that chose port 0.
+/// Prints the addresses of the server, the only line on stdout: for people, and for programs that chose port 0.
 fn announce(ports: &Ports, tls: &Tls) -> anyhow::Result<()> {
     let (secure, metrics) = ports.addresses().context("failed to find out the ports")?;
     let ca = tls.development_ca().map(|ca| format!(" (CA {})", ca.display())).unwrap_or_default();

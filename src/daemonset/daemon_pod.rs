@@ -17,14 +17,15 @@ pub const GENERATION_LABEL: &str = "pod-template-generation";
 /// The annotation with the generation of the template; it stands on the DaemonSet in apps/v1.
 pub const GENERATION_ANNOTATION: &str = "deprecated.daemonset.template.generation";
 
-/// The scheduler name that legacy DaemonSet controllers wrote, which bound their pods themselves. No scheduler has it.
+/// The `schedulerName` that legacy DaemonSet controllers wrote into their pods, which they bound themselves. No scheduler has this
+/// name.
 pub const LEGACY_SCHEDULER_NAME: &str = "kubernetes.io/daemonset-controller";
 
-/// Returns the reference to the controller of a pod if its kind is one of `kinds`. A mirror pod has no such reference: it belongs
-/// to the kubelet.
+/// Returns the reference to the pod's controller. Returns `None` if the controller is not of one of `kinds`, and for a mirror pod,
+/// which belongs to the kubelet.
 ///
-/// Every user who may create pods can write such a reference, so never trust it alone with rights that the author of a pod does
-/// not have.
+/// Every user who may create pods can write such a reference. Never grant rights for it alone that the author of the pod does not
+/// have.
 pub fn daemon_set_reference<'p>(kinds: &[GroupKind], pod: &'p Metadata) -> Option<&'p OwnerReference> {
     let is_daemon_set = |owner: &&OwnerReference| {
         kinds.iter().any(|kind| kind.kind == owner.kind && kind.group == owner.group())
@@ -33,7 +34,8 @@ pub fn daemon_set_reference<'p>(kinds: &[GroupKind], pod: &'p Metadata) -> Optio
 }
 
 /// Returns the target node of a daemon pod as the DaemonSet controller reads it (`GetTargetNodeName`): `spec.nodeName`, else the
-/// value of the first `metadata.name In` among the fields of the required node affinity. `None` if that has not one value.
+/// value of the first `metadata.name In` among the fields of the required node affinity. Returns `None` if there is no such field,
+/// or if it does not have exactly one value.
 pub fn target_node_name(spec: &PodSpec) -> Option<&str> {
     if !spec.node_name.is_empty() {
         return Some(&spec.node_name);
@@ -50,7 +52,8 @@ fn target_in_affinity(required: &NodeSelector) -> Option<&str> {
     }
 }
 
-/// Returns true if `required` allows only `node` and has the form that the DaemonSet controller writes.
+/// Returns true if `required` allows only `node`, in the form that the DaemonSet controller writes. Returns false for any other
+/// form that allows only `node`.
 pub fn is_target_affinity(required: &NodeSelector, node: &str) -> bool {
     let [term] = required.node_selector_terms.as_slice() else { return false };
     let no_expressions = term.match_expressions.as_deref().unwrap_or_default().is_empty();
@@ -65,7 +68,7 @@ pub fn is_target_affinity(required: &NodeSelector, node: &str) -> bool {
         }
 }
 
-/// Returns the terms that allow only `node`, in the form that the DaemonSet controller writes.
+/// Returns the node selector terms that allow only `node`, in the form that the DaemonSet controller writes.
 pub fn target_terms(node: &str) -> Vec<NodeSelectorTerm> {
     let field = NodeSelectorRequirement {
         key: METADATA_NAME.to_owned(),
@@ -75,7 +78,7 @@ pub fn target_terms(node: &str) -> Vec<NodeSelectorTerm> {
     vec![NodeSelectorTerm { match_expressions: None, match_fields: Some(vec![field]) }]
 }
 
-/// Key and effect of the taints that daemon pods tolerate; the last one only with `hostNetwork`.
+/// Key and effect of the taints that daemon pods tolerate; the last taint only with `hostNetwork`.
 const TOLERATED: [(&str, &str); 7] = [
     // The node controller must not evict daemon pods while the node is not ready or unreachable: they belong to the node.
     ("node.kubernetes.io/not-ready", NO_EXECUTE),
@@ -105,8 +108,9 @@ fn toleration(key: &str, effect: &str) -> Toleration {
     }
 }
 
-/// Returns `existing` with the daemon tolerations, as the DaemonSet controller merges them. An entry with the same key, operator,
-/// value and effect is replaced in its place, which drops its seconds; the others are appended.
+/// Returns `existing` with the daemon tolerations, as the DaemonSet controller merges them. A toleration with the key, operator,
+/// value and effect of a daemon toleration is replaced in its place, which drops its seconds. Missing daemon tolerations are
+/// appended.
 pub fn with_daemon_tolerations(existing: &[Toleration], host_network: bool) -> Vec<Toleration> {
     let mut merged = existing.to_vec();
     for (key, effect) in daemon_tolerations(host_network) {
@@ -127,8 +131,8 @@ pub fn with_daemon_tolerations(existing: &[Toleration], host_network: bool) -> V
     merged
 }
 
-/// Returns true if a toleration differs only in its seconds from the daemon toleration of this key and effect (`MatchToleration`: an
-/// empty operator is not Exists). A missing field is empty, as in Go.
+/// Returns true if a toleration differs at most in its seconds from the daemon toleration of this key and effect
+/// (`MatchToleration`: an empty operator is not Exists). A missing field is empty, as in Go.
 pub fn is_same_toleration(
     [own_key, operator, value, own_effect]: [&str; 4],
     (key, effect): (&str, &str),

@@ -9,10 +9,10 @@ use crate::api::policy_objects::Namespace;
 
 /// The annotation that the PodNodeSelector admission plugin reads.
 pub const POD_NODE_SELECTOR: &str = "scheduler.alpha.kubernetes.io/node-selector";
-/// The annotation that OpenShift reads; an empty value turns off the default of the cluster.
+/// The annotation that OpenShift reads. An empty value turns off the cluster's default selector.
 pub const OPENSHIFT_NODE_SELECTOR: &str = "openshift.io/node-selector";
 
-/// A node selector of a namespace.
+/// A node selector in an annotation of a namespace.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NamespaceSelector {
     /// The key of the annotation.
@@ -22,14 +22,15 @@ pub struct NamespaceSelector {
 }
 
 impl NamespaceSelector {
-    /// Returns the first label of the selector that a node with `node_labels` does not have.
+    /// Returns the first label of the selector, as key and value, that a node with `node_labels` does not have. Returns `None` if
+    /// the node has them all.
     pub fn missing_label<'s>(&'s self, node_labels: &BTreeMap<String, String>) -> Option<(&'s str, &'s str)> {
         let lacks = |(key, value): &(&String, &String)| node_labels.get(*key) != Some(*value);
         self.labels.iter().find(lacks).map(|(key, value)| (key.as_str(), value.as_str()))
     }
 }
 
-/// Returns the selectors of a namespace, without empty ones.
+/// Returns the node selectors in the annotations of a namespace; an annotation without a label gives none.
 pub fn selectors_of(namespace: &Namespace) -> impl Iterator<Item = NamespaceSelector> {
     [POD_NODE_SELECTOR, OPENSHIFT_NODE_SELECTOR].into_iter().filter_map(|annotation| {
         let labels = parse(namespace.metadata.annotations.get(annotation)?);
@@ -37,7 +38,8 @@ pub fn selectors_of(namespace: &Namespace) -> impl Iterator<Item = NamespaceSele
     })
 }
 
-/// Parses `key=value,key=value` (`labels.ConvertSelectorToLabelsMap`); a part of another form is skipped, the plugin refuses it.
+/// Parses `key=value,key=value` (`labels.ConvertSelectorToLabelsMap`). A part of another form is skipped, although the plugin
+/// refuses it.
 fn parse(text: &str) -> BTreeMap<String, String> {
     let pairs = text.split(',').filter_map(|pair| pair.split_once('='));
     let trimmed =

@@ -15,11 +15,11 @@ use crate::scheduling::taints::{NO_EXECUTE, any_tolerates, blocks_scheduling, fi
 /// The decision of the DaemonSet controller about one node.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Placement<'n> {
-    /// The controller creates a pod on the node.
+    /// True if the controller creates a pod on the node.
     pub should_run: bool,
-    /// The controller leaves a pod that already runs on the node.
+    /// True if the controller leaves a pod that already runs on the node.
     pub should_continue_running: bool,
-    /// `None` if the controller creates a pod.
+    /// The reason not to create a pod; `None` if `should_run`.
     pub reason: Option<Reason<'n>>,
 }
 
@@ -37,7 +37,7 @@ pub enum Reason<'n> {
     },
     /// No term of the template's required node affinity matches.
     NodeAffinity,
-    /// The daemon pod does not tolerate this taint, the first of such.
+    /// The first taint that the daemon pod does not tolerate.
     Taint(&'n Taint),
 }
 
@@ -62,10 +62,10 @@ impl fmt::Display for Reason<'_> {
     }
 }
 
-/// Decides about a pod of `template` on `node`.
+/// Returns the DaemonSet controller's decision about a pod of `template` on `node`.
 ///
-/// Resources, ports, conditions and `spec.unschedulable` itself do not count: the controller creates the pod, and the scheduler
-/// checks them.
+/// Resources, ports, conditions and `spec.unschedulable` itself do not count: the controller creates the pod regardless, and the
+/// scheduler checks them.
 ///
 /// ```
 /// use daemonset_warden::api::{node::Node, pod::PodSpec};
@@ -89,8 +89,8 @@ pub fn node_should_run_daemon_pod<'n>(template: &PodSpec, node: &'n Node) -> Pla
     place(template, &tolerations, node)
 }
 
-/// Decides as [`node_should_run_daemon_pod`], with `tolerations` that the caller has merged by [`with_daemon_tolerations`]: once
-/// for all nodes.
+/// Returns the decision of [`node_should_run_daemon_pod`], for a caller that decides about many nodes. `tolerations` are those of
+/// the template, merged once by [`with_daemon_tolerations`].
 pub fn place<'n>(template: &PodSpec, tolerations: &[Toleration], node: &'n Node) -> Placement<'n> {
     if let Some(reason) = exclusion(template, node) {
         return Placement { should_run: false, should_continue_running: false, reason: Some(reason) };
@@ -108,8 +108,8 @@ pub fn place<'n>(template: &PodSpec, tolerations: &[Toleration], node: &'n Node)
     }
 }
 
-/// Returns true if node name, node selector, node affinity and taints allow a pod on a node. Taints that `ignores` returns true
-/// for do not count.
+/// Returns true if node name, node selector, node affinity and taints allow a pod on a node. `tolerations` are all that the pod
+/// has. Taints that `ignores` returns true for do not count.
 pub fn admits(
     spec: &PodSpec,
     tolerations: &[Toleration],
@@ -120,7 +120,8 @@ pub fn admits(
     exclusion(spec, node).is_none() && taints.all(|taint| any_tolerates(tolerations, taint))
 }
 
-/// Returns the reason if the template's nodeName, nodeSelector or required node affinity excludes the node.
+/// Returns the reason if the template's nodeName, nodeSelector or required node affinity excludes the node; `None` if they allow
+/// it.
 fn exclusion(template: &PodSpec, node: &Node) -> Option<Reason<'static>> {
     let name = &node.metadata.name;
     let labels = &node.metadata.labels;

@@ -10,7 +10,8 @@ use crate::api::daemonset::{DaemonSetSpec, ON_DELETE};
 use crate::api::int_or_percent::{is_zero, percent};
 
 impl DaemonSetSpec {
-    /// Returns true if a rolling update starts the new pod while the old one still runs.
+    /// Returns true if a rolling update starts the new pod while the old one still runs: `maxSurge` is not 0. Returns false for the
+    /// strategy OnDelete.
     pub fn uses_surge(&self) -> bool {
         let strategy = self.update_strategy().unwrap_or_default();
         let surge = strategy.rolling_update.and_then(|rolling_update| rolling_update.max_surge);
@@ -18,7 +19,8 @@ impl DaemonSetSpec {
     }
 }
 
-/// Returns `value` of `total`, rounded up and at least 1, as the DaemonSet controller has it (`GetScaledValueFromIntOrPercent`).
+/// Returns the number of pods that `value` stands for: a number as it is, a percentage of `total` rounded up
+/// (`GetScaledValueFromIntOrPercent`). Returns at least 1, as the controller does without a surge (`updatedDesiredNodeCounts`).
 pub fn scaled(value: &IntOrString, total: usize) -> usize {
     let scaled = match value {
         IntOrString::Int(count) => usize::try_from(*count).unwrap_or(0),

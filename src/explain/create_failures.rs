@@ -1,15 +1,16 @@
-//! Failures of the DaemonSet controller to create a pod, because a quota, a webhook or a limit refused it.
+//! Failures of the DaemonSet controller to create a pod because a quota, a webhook or a limit refused it.
 //!
-//! They come from Events, which name the DaemonSet and not the node. The last one of each DaemonSet is kept.
+//! Such failures come from Events, which name the DaemonSet and not the node. The last failure of each DaemonSet is kept.
 
 use std::collections::BTreeMap;
 
 use crate::api::event::{Event, ObjectReference};
 
-/// The reason of such an Event (kubernetes v1.36.3 pkg/controller/controller_utils.go `FailedCreatePodReason`).
+/// The `reason` of the Events that report such a failure (kubernetes v1.36.3 pkg/controller/controller_utils.go
+/// `FailedCreatePodReason`).
 pub const FAILED_CREATE: &str = "FailedCreate";
 
-/// The last failure of each DaemonSet.
+/// The last failure to create a pod, for each DaemonSet.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CreateFailures {
     by_daemon_set: BTreeMap<(String, String), CreateFailure>,
@@ -18,16 +19,17 @@ pub struct CreateFailures {
 /// A failure to create a pod.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CreateFailure {
-    /// The DaemonSet's UID.
+    /// The DaemonSet's UID; empty if the Event has none.
     pub uid: String,
-    /// The time of the Event, as the cluster writes it.
+    /// The time of the Event in RFC 3339, as the cluster writes it; empty if the Event has none.
     pub time: String,
     /// The failure, in the controller's words.
     pub message: String,
 }
 
 impl CreateFailures {
-    /// Records an Event, if it is about such a failure and not older than the last one.
+    /// Records the failure that an Event reports. Ignores an Event of another reason or kind, and one that is older than the
+    /// recorded failure.
     pub fn apply(&mut self, event: Event) {
         if event.reason != FAILED_CREATE || event.involved_object.kind != "DaemonSet" {
             return;
@@ -41,7 +43,8 @@ impl CreateFailures {
         }
     }
 
-    /// Returns the last failure of the DaemonSet of this namespace, name and UID.
+    /// Returns the last failure of the DaemonSet of this namespace, name and UID. Returns `None` if there was none, or only one of
+    /// an earlier DaemonSet of the same name.
     pub fn of(&self, namespace: &str, name: &str, uid: &str) -> Option<&CreateFailure> {
         let failure = self.by_daemon_set.get(&(namespace.to_owned(), name.to_owned()))?;
         // A deleted DaemonSet of the same name has another UID; a manifest has none.

@@ -1,4 +1,4 @@
-//! Objects from manifests or from a cluster's lists, in the cache that rows are computed from.
+//! Objects from manifests or from a cluster's lists, put into the cache that rows are computed from.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use crate::api::policy_objects::{LimitRange, Namespace, PriorityClass, ResourceQ
 use crate::cache::Cache;
 use crate::policy::Policy;
 
-/// The objects of a cluster.
+/// The objects of a cluster, real or described by manifests.
 #[derive(Debug)]
 pub struct Inventory {
     /// All objects but the Events.
@@ -22,12 +22,13 @@ pub struct Inventory {
 }
 
 impl Inventory {
-    /// Returns an empty inventory.
+    /// Creates an empty inventory. `policy` says which kinds count as DaemonSets.
     pub fn new(policy: Arc<Policy>) -> Self {
         Self { cluster: Cache::new(policy), failures: CreateFailures::default() }
     }
 
-    /// Adds one object, in JSON. Returns false if objects of its kind are not used.
+    /// Adds one object, in JSON, or replaces the same object: that of the same UID for pods and DaemonSets, of the same name for
+    /// other kinds. Returns false if rows do not depend on objects of this kind.
     ///
     /// # Errors
     /// Fails if the object does not have the shape of its kind.
@@ -64,12 +65,12 @@ impl Inventory {
         Ok(true)
     }
 
-    /// Adds a Node.
+    /// Adds a Node, or replaces the Node of the same name.
     pub fn apply_node(&mut self, node: Node) {
         self.cluster.apply_node(node);
     }
 
-    /// Adds a pod. A manifest gets a UID, and owners by name.
+    /// Adds a pod. A pod from a manifest has no UIDs: it gets one made from its name, and so does each of its owner references.
     pub fn apply_pod(&mut self, mut pod: Pod) {
         default_namespace(&mut pod.metadata);
         let metadata = &mut pod.metadata;
@@ -82,7 +83,7 @@ impl Inventory {
         self.cluster.apply_pod(&pod);
     }
 
-    /// Adds a DaemonSet of API group `group`. A manifest gets a UID.
+    /// Adds a DaemonSet of API group `group`. A DaemonSet from a manifest has no UID: it gets one made from its name.
     pub fn apply_daemon_set(&mut self, group: &str, mut daemon_set: DaemonSet) {
         let metadata = &mut daemon_set.metadata;
         default_namespace(metadata);
@@ -97,14 +98,14 @@ impl Inventory {
     }
 }
 
-/// Sets the namespace of a manifest that names none, as kubectl does.
+/// Sets the namespace `default` if there is none, as kubectl does.
 fn default_namespace(metadata: &mut Metadata) {
     if metadata.namespace.is_empty() {
         metadata.namespace.push_str("default");
     }
 }
 
-/// Returns a UID for a manifest, which has none: the cache identifies objects by UID.
+/// Returns a UID for an object from a manifest, which has none: the cache identifies objects by UID.
 fn made_up_uid(group: &str, namespace: &str, name: &str) -> String {
     format!("{group}/{namespace}/{name}")
 }

@@ -9,11 +9,11 @@ use crate::scheduling::host_ports::{HostPort, any_conflict};
 use crate::scheduling::resources::Resources;
 use crate::scheduling::shortage::{Shortage, amount_of, shortages};
 
-/// The characters of a message that are repeated; the scheduler's own messages end at 1,024 bytes.
+/// The length in characters to which a message is cut; the scheduler cuts its own messages at 1,024 bytes.
 const MAX_MESSAGE: usize = 1024;
 
 impl Subject<'_> {
-    /// Returns the reason of the row. `placement` has the reason for a pod that should not run.
+    /// Returns the reason of the row, in words. `pod` is the pod that the state is about, if there is one.
     pub(super) fn reason(
         &self,
         placement: &Placement<'_>,
@@ -82,7 +82,7 @@ impl Subject<'_> {
         }
     }
 
-    /// Returns the known obstacles to scheduling the pod on the node.
+    /// Returns the known obstacles to scheduling the pod on the node; for `None`, a pod of the DaemonSet's template.
     fn obstacles(&self, pod: Option<&PodInfo>) -> Vec<String> {
         let mut obstacles = Vec::new();
         obstacles.extend(self.namespace_selector());
@@ -164,13 +164,14 @@ fn pending(pod: &PodInfo) -> String {
     }
 }
 
-/// Returns `: ` and the message of the scheduler or the kubelet about the pod, if there is one.
+/// Returns `: ` and the message of the scheduler or the kubelet about the pod; empty if there is no message.
 fn message_of(pod: &PodInfo) -> String {
     let message = pod.daemon.as_ref().map_or("", |daemon| &*daemon.message);
     if message.is_empty() { String::new() } else { format!(": {}", plain(message)) }
 }
 
-/// Returns one line of printable text, of bounded length: a message must not move a terminal's cursor.
+/// Returns the message as one line of printable text of at most [`MAX_MESSAGE`] characters: a message must not move a terminal's
+/// cursor.
 fn plain(message: &str) -> String {
     let mut text: String =
         message.chars().take(MAX_MESSAGE).map(|char| if char.is_control() { ' ' } else { char }).collect();

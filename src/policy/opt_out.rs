@@ -10,7 +10,7 @@ pub fn is_opted_out(labels: &BTreeMap<String, String>) -> bool {
     labels.get_key_value(OPT_OUT_LABEL).is_some_and(|(key, value)| opts_out(key, value))
 }
 
-/// Returns true if this label opts its object out, for callers that read labels one by one.
+/// Returns true if this label opts its object out. For callers that read labels one by one.
 pub fn opts_out(key: &str, value: &str) -> bool {
     key == OPT_OUT_LABEL && value == "true"
 }

@@ -12,7 +12,8 @@ const STARTUP_TAINTS: [&str; 4] = [
     "node.cloudprovider.kubernetes.io/uninitialized",
 ];
 
-/// True for a taint that a controller will remove while the node starts: the node will run the daemon pod after that.
+/// Returns true if a controller removes this taint while the node starts: its key is well known, or in `reservation.startupTaints`.
+/// A node with this taint will run a daemon pod that does not tolerate it, only later.
 pub fn is_transient_taint(taint: &Taint, policy: &Policy) -> bool {
     STARTUP_TAINTS.contains(&taint.key.as_str()) || policy.reservation.startup_taints.contains(&taint.key)
 }

@@ -1,7 +1,7 @@
 //! Assumed pods: allowed on nodes by a filter call, and not yet seen bound.
 //!
-//! The scheduler decides faster than the watch brings the binding, so without these two pods could take the same room. A pod is assumed
-//! on every node that the call allowed, because the scheduler has not said which of them it took.
+//! The scheduler decides faster than the watch brings the binding, so without these two pods could take the same room. A pod is
+//! assumed on every node that the call allowed, because the scheduler has not said which of them it took.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use super::node_set::NodeSet;
 use crate::cache::{DaemonSetId, NodeId};
 use crate::scheduling::resources::Resources;
 
-/// The time after which an assumed pod is forgotten. A binding takes milliseconds, unless volumes are made first.
+/// The time after which an assumed pod is forgotten. A binding takes milliseconds, unless volumes have to be made first.
 const ASSUMED_POD_TTL: Duration = Duration::from_secs(5);
 /// The time after which an assumed pod with claims is forgotten: the scheduler itself waits so long for its volumes (`bindTimeoutSeconds`
 /// of the plugin VolumeBinding, 600 by default).
@@ -178,8 +178,8 @@ impl AssumedPods {
         Some(requests)
     }
 
-    /// Subtracts the requests of the pods that are assumed on a node from `free`. Leaves out the pod `uid`, and the pods of DaemonSets for
-    /// which `has_hold_for` is true: their room has been subtracted already.
+    /// Subtracts the requests of the pods that are assumed on a node from `free`. Leaves out the pod `uid`, and the pods of
+    /// DaemonSets for which `has_hold_for` is true: their room has been subtracted already.
     pub fn subtract_assumed(
         &self,
         free: &mut Resources,

@@ -12,7 +12,7 @@ use super::hold::EndReason;
 pub enum ClusterWrite {
     /// An Event: a hold has refused a pod for the first time.
     HoldingRoom(HoldSubject),
-    /// An Event: a hold has ended.
+    /// An Event: a hold has ended, for this reason.
     HoldEnded(HoldSubject, EndReason),
     /// An Event: the node is too small for its daemon pods.
     NodeTooSmall(HoldSubject, DaemonShortage),
@@ -57,7 +57,7 @@ pub struct HoldSubject {
     pub kind: String,
     /// The DaemonSet's UID.
     pub uid: Arc<str>,
-    /// True if a pod was refused for it; an Event is written only then.
+    /// True if a pod was refused because of the hold or gate; an Event is written only then.
     pub has_refused: bool,
 }
 
@@ -70,9 +70,9 @@ pub struct Nomination {
     pub name: Box<str>,
     /// The pod's UID.
     pub uid: Arc<str>,
-    /// The version of the pod that was decided on.
+    /// The resource version of the pod that was decided on.
     pub resource_version: Box<str>,
-    /// The node; `None` clears the nomination.
+    /// The node's name; `None` clears the nomination.
     pub node: Option<Arc<str>>,
 }
 

@@ -19,7 +19,8 @@ const REMOVAL_TAINTS: [&str; 3] =
     ["ToBeDeletedByClusterAutoscaler", "karpenter.sh/disrupted", "karpenter.sh/disruption"];
 
 impl Reservation {
-    /// Returns true if room may be reserved for the pods of a DaemonSet.
+    /// Returns true if room may be reserved for the pods of a DaemonSet: its namespace is selected, and it is neither being deleted
+    /// nor opted out.
     pub(super) fn may_hold(&self, cache: &Cache, daemon_set: &DaemonSet) -> bool {
         let selector = &self.policy.reservation.namespace_selector;
         !daemon_set.is_too_large
@@ -27,14 +28,15 @@ impl Reservation {
             && namespace_allows(cache, &daemon_set.metadata.namespace, selector)
     }
 
-    /// Returns the gate that a DaemonSet asks for and may have.
+    /// Returns the gate that the annotation of a DaemonSet asks for. `None` if it asks for none, is being deleted, has opted out,
+    /// or is in a namespace for which the configuration allows no gates.
     pub(super) fn gate(&self, cache: &Cache, daemon_set: &DaemonSet) -> Option<GateKind> {
         let gate = gate_of(daemon_set).filter(|_| !is_exempt(daemon_set))?;
         let selector = &self.policy.readiness_gate_namespaces;
         namespace_allows(cache, &daemon_set.metadata.namespace, selector).then_some(gate)
     }
 
-    /// Updates the DaemonSets of which a pod is desired on a node, and marks it as dirty.
+    /// Updates the DaemonSets of which a pod is desired on a node, and marks the node as dirty.
     pub(super) fn update_desired(&mut self, cache: &Cache, id: NodeId) {
         let Some(state) = cache.node_if_known(id) else { return };
         let mut desired = Vec::new();
@@ -93,7 +95,7 @@ impl Reservation {
     }
 }
 
-/// Returns true if a namespace exists, is not being deleted, has not opted out, and is selected.
+/// Returns true if a namespace is cached, is not being deleted, has not opted out, and is selected.
 fn namespace_allows(cache: &Cache, name: &str, selector: &LabelSelector) -> bool {
     let Some(namespace) = cache.namespace(name) else { return false };
     let labels = &namespace.metadata.labels;
@@ -109,7 +111,8 @@ fn is_exempt(daemon_set: &DaemonSet) -> bool {
         || is_opted_out(&daemon_set.spec.template.metadata.labels)
 }
 
-/// Returns true if room may be reserved on the node.
+/// Returns true if room may be reserved on the node: the mode is not `Off`, and the node is neither leaving nor opted out nor
+/// ignored.
 fn is_managed_node(node: &Node, policy: &Policy) -> bool {
     let labels = &node.metadata.labels;
     let ignored = &policy.reservation.ignore_nodes;

@@ -34,16 +34,16 @@ const MAX_WAITING: usize = 100_000;
 pub struct FilterResult {
     /// The ExtenderFilterResult, in the mode of the request.
     pub body: EchoedBody,
-    /// The number of nodes that were sent.
+    /// The number of nodes that the scheduler sent.
     pub nodes: usize,
-    /// The number of refused nodes.
+    /// The number of refused nodes by reason.
     pub refused: EnumMap<FilterReason, usize>,
 }
 
 /// The numbers of a call that its answer does not show.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FilterStats {
-    /// The number of nodes that would have been refused, in Audit mode.
+    /// The number of nodes that only Audit mode has kept from being refused; 0 in other modes.
     pub would_refuse: u64,
     /// False if every node was allowed because the call names more nodes than there are.
     pub is_judged: bool,
@@ -67,7 +67,8 @@ pub fn answer_verdicts(args: &ExtenderArgs<'_>, verdicts: Verdicts<FilterReason>
     FilterResult { body, nodes: args.node_count(), refused }
 }
 
-/// Returns the response without a cache: a daemon pod is refused on nodes that its own spec excludes, any other pod is allowed.
+/// Returns the response without a cache: a daemon pod is refused on nodes that its own spec excludes. Any other pod is allowed
+/// everywhere.
 ///
 /// ```
 /// use daemonset_warden::api::extender_v1::ExtenderArgs;
@@ -92,7 +93,8 @@ pub fn filter_standalone(policy: &Policy, args: &ExtenderArgs<'_>) -> FilterResu
     answer_verdicts(args, PreparedFilter::new(policy, args, &DecodeBudget::default()).judge_standalone())
 }
 
-/// Returns the response with a cache: room is reserved, and a pod whose DaemonSet does not exist or select it is an ordinary pod.
+/// Returns the response with a cache. In addition, a pod is refused on nodes where it would take reserved room, and is then assumed
+/// on the allowed ones. A pod whose DaemonSet does not exist or does not select it counts as an ordinary pod.
 pub fn filter_with_cache(
     reservation: &mut Reservation,
     cache: &Cache,
@@ -164,7 +166,7 @@ pub struct FilterCall<'c> {
     any_allowed: bool,
     any_refused: bool,
     would_refuse: u64,
-    /// The pod has to wait until the missing events have come. Neither the freshness nor a priority changes within a call.
+    /// True if the pod has to wait until the missing events have come. Neither the freshness nor a priority changes within a call.
     waits_for_events: bool,
 }
 
@@ -197,7 +199,8 @@ impl Reservation {
 }
 
 impl Reservation {
-    /// Returns true if events are missing that could show a daemon pod which an ordinary pod of this priority would keep out.
+    /// Returns true if the cache lacks events that could show a missing daemon pod of the same or higher priority: some DaemonSet
+    /// that may hold has such a priority.
     fn waits_for_events(&self, cache: &Cache, priority: i32) -> bool {
         let concerns = |id: DaemonSetId, info: &DaemonSetInfo| {
             self.daemon_sets.get(id).is_some_and(|row| row.may_hold)
@@ -209,8 +212,8 @@ impl Reservation {
 }
 
 impl FilterCall<'_> {
-    /// Returns the reason for which the pod is refused on a node; `None` allows the node, as for a name that the cache does not know. Hot:
-    /// called once per node name, with one lookup each.
+    /// Returns the reason for which the pod is refused on a node. `None` allows the node, as for a name that the cache does not
+    /// know. Hot: called once per node name, with one lookup each.
     pub fn refuse(&mut self, name: &str) -> Option<FilterReason> {
         let Self { cache, now, ref pod, .. } = *self;
         if pod.class == PodClass::Exempt {
@@ -253,7 +256,7 @@ impl FilterCall<'_> {
         None
     }
 
-    /// Refuses any node, known or not, because the cache lacks events.
+    /// Refuses any node, known or not, because the cache lacks events. In Audit mode it only counts the node and returns `None`.
     fn refuse_while_stale(&mut self) -> Option<FilterReason> {
         if self.is_audit() {
             self.would_refuse += 1;
@@ -264,7 +267,8 @@ impl FilterCall<'_> {
         Some(FilterReason::StaleCache)
     }
 
-    /// Ends the call: assumes the pod on the allowed nodes, in place of those of an earlier call.
+    /// Ends the call: assumes the pod on the allowed nodes, in place of those of an earlier call, and records it as waiting if
+    /// every node was refused.
     pub fn finish(self) -> FilterStats {
         let Self {
             reservation, cache, now, pod, allowed_nodes, any_allowed, any_refused, would_refuse, ..
@@ -303,8 +307,9 @@ impl FilterCall<'_> {
         (self.is_awaited(id) || self.view_is_stale(id)).then_some(FilterReason::StaleCache)
     }
 
-    /// Returns true if a daemon pod is for a node whose Node the cache lacks. The scheduler and the DaemonSet controller have seen the Node,
-    /// so the watch of nodes is behind the watch of pods.
+    /// Returns true if a daemon pod is for a node whose Node the cache lacks, until this has lasted for the time of
+    /// [`NodeFreshness::refuses`]. The scheduler and the DaemonSet controller have seen the Node, so the watch of nodes is behind
+    /// the watch of pods.
     fn is_awaited(&mut self, id: NodeId) -> bool {
         let row = &mut self.reservation.nodes[id];
         // Nearly every call returns here, without another lookup.
@@ -333,7 +338,8 @@ impl FilterCall<'_> {
         row.freshness.refuses(self.now)
     }
 
-    /// Returns `Some` if the pod would take the room or the ports that a hold reserves; true if it would not without the assumed pods.
+    /// Returns `None` if the pod leaves the room and the ports that holds reserve, `Some(false)` if it would take some of them, and
+    /// `Some(true)` if it would only because of the assumed pods.
     fn takes_reserved(&self, id: NodeId) -> Option<bool> {
         let Self { pod, reservation, cache, .. } = self;
         let mut remaining = pod.remaining_beside_holds(reservation, cache, id)?;
@@ -348,8 +354,9 @@ impl FilterCall<'_> {
         remaining.lacks_room_for(pod).then_some(true)
     }
 
-    /// Returns true if the scheduler offers a node where the pod does not fit by the cache and the assumed pods. A pod has left that the cache
-    /// still counts, and that may be a daemon pod whose room must not be given away.
+    /// Returns true if the scheduler offers a node where the pod does not fit by the cache and the assumed pods, until this has
+    /// lasted for the time of [`NodeFreshness::refuses`]. A pod has left that the cache still counts, and that may be a daemon pod
+    /// whose room must not be given away.
     fn view_is_stale(&mut self, id: NodeId) -> bool {
         let IncomingPod { ref uid, priority, ref requests, .. } = self.pod;
         let row = &mut self.reservation.nodes[id];

@@ -1,4 +1,4 @@
-//! The reasons for which `/scheduler/filter` refuses a node, with their messages. Their words, as strum gives them, are
+//! The reasons for which `/scheduler/filter` refuses a node, with their messages. The words that strum gives the variants are
 //! values of a metric's label.
 
 use enum_map::Enum;
@@ -6,8 +6,8 @@ use strum::{EnumIter, IntoStaticStr, VariantNames};
 
 /// The reason for which a pod is refused on a node.
 ///
-/// The messages are constant: the scheduler groups nodes by them, and a message that changes with each attempt would make it retry the
-/// pod forever.
+/// The messages are constant: the scheduler groups nodes by them, and a message that changes with each attempt would make it retry
+/// the pod forever.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Enum, EnumIter, IntoStaticStr, VariantNames)]
 #[strum(serialize_all = "snake_case")]
 pub enum FilterReason {

@@ -19,7 +19,7 @@ pub enum GateKind {
     Always,
 }
 
-/// Returns the gate that the annotation of `daemon_set` asks for.
+/// Returns the gate that the annotation of `daemon_set` asks for; `None` without the annotation, or if its value is unknown.
 pub fn gate_of(daemon_set: &DaemonSet) -> Option<GateKind> {
     match daemon_set.metadata.annotations.get(GATE_ANNOTATION)?.as_str() {
         "FirstReady" => Some(GateKind::FirstReady),
@@ -45,9 +45,10 @@ pub struct Gate {
     pub daemon_set_uid: Arc<str>,
     /// True while ordinary pods are refused.
     pub is_closed: bool,
-    /// True if the time was up before the pod was Ready.
+    /// True once the timeout was over before the pod was Ready. The gate then stays open until the pod has been Ready or the
+    /// template changes.
     pub is_expired: bool,
-    /// True if the pod was Ready here once, also before the watch brings the Node's annotation.
+    /// True once a pod was Ready here, even if the watch has not brought the Node's annotation yet.
     pub was_ready: bool,
     clock: RefusalClock,
     first_ready_asked_at: Option<Instant>,
@@ -101,7 +102,7 @@ impl Gate {
         self.clock.record_refusal(uid, now);
     }
 
-    /// Opens the gate for now. The spent time is kept.
+    /// Opens the gate until the next refresh closes it. The spent time is kept.
     pub fn suspend(&mut self, now: Instant) {
         self.is_closed = false;
         self.clock.stop(now);
@@ -112,14 +113,16 @@ impl Gate {
         !self.is_expired && !self.was_ready && self.clock.spent().is_zero()
     }
 
-    /// Opens the gate because the daemon pod is Ready, and sets the spent time to zero.
+    /// Opens the gate, and sets the spent time to zero. Call it when the daemon pod is Ready or, for [`GateKind::FirstReady`], has
+    /// been Ready on this node once. [`Self::suspend`] keeps the spent time.
     pub fn open(&mut self) {
         self.is_closed = false;
         self.is_expired = false;
         self.clock = RefusalClock::default();
     }
 
-    /// Counts the time until `now`. Returns true if it has just been up.
+    /// Counts the time until `now`. If a closed gate has spent `timeout`, opens it, marks it as expired and returns true.
+    /// `is_waiting` is that of [`RefusalClock::tick`].
     pub fn tick(
         &mut self,
         now: Instant,
@@ -135,7 +138,7 @@ impl Gate {
         false
     }
 
-    /// Returns true while the clock runs.
+    /// Returns true while the clock runs: a pod that the gate refused waits.
     pub fn is_running(&self) -> bool {
         self.clock.is_running()
     }

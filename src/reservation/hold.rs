@@ -96,7 +96,7 @@ pub enum EndReason {
 }
 
 impl EndReason {
-    /// Returns the label value, which is also the word in Events.
+    /// Returns the value of the metric's label, which is also the word in Events.
     pub fn as_str(self) -> &'static str {
         self.into()
     }
@@ -161,14 +161,15 @@ impl Hold {
         };
     }
 
-    /// Records that a pod was refused, which starts the clock. Returns true for the first pod.
+    /// Records that a pod was refused, which starts the clock. Returns true for the first pod since the hold began.
     pub fn record_refusal(&mut self, uid: &Arc<str>, now: Instant) -> bool {
         let clock = if self.fits_now { &mut self.fits_clock } else { &mut self.waits_clock };
         clock.record_refusal(uid, now);
         !std::mem::replace(&mut self.has_refused, true)
     }
 
-    /// Records whether the pod would fit right now. The time counts towards `holdTimeout` if so, else towards `waitTimeout`.
+    /// Records that the pod would, or would not, fit right now. The time counts towards `holdTimeout` while it would, else towards
+    /// `waitTimeout`.
     pub fn set_fits_now(&mut self, fits_now: bool, now: Instant) {
         if self.fits_now != fits_now {
             self.fits_now = fits_now;
@@ -181,7 +182,7 @@ impl Hold {
         }
     }
 
-    /// Changes the state. The clocks run only while it is `Held`.
+    /// Changes the state. Any state but `Held` stops the clocks.
     pub fn transition_to(&mut self, state: HoldState, now: Instant) {
         if state != HoldState::Held {
             self.fits_clock.stop(now);
@@ -226,7 +227,7 @@ impl Hold {
         self.fits_clock.is_running() || self.waits_clock.is_running()
     }
 
-    /// Returns true if the record can be dropped without loss.
+    /// Returns true if nothing is lost with the record: the hold has not expired and no time was spent.
     pub fn is_blank(&self) -> bool {
         self.state != HoldState::Expired
             && self.fits_clock.spent().is_zero()

@@ -132,8 +132,8 @@ impl IncomingPod {
         }
     }
 
-    /// Returns the resources that a node has left beside the holds against the pod, and beside the nominated pods of the same or higher
-    /// priority; `None` if no hold counts. Assumed pods are not subtracted.
+    /// Returns the resources that a node has left beside the holds against the pod, and beside the nominated pods of the same or
+    /// higher priority; `None` if no hold counts against the pod. Assumed pods are not subtracted. The node must not be dirty.
     pub(super) fn remaining_beside_holds(
         &self,
         reservation: &Reservation,
@@ -165,7 +165,7 @@ impl IncomingPod {
         Some(remaining)
     }
 
-    /// Returns the DaemonSet of a pod that is a daemon pod on this node.
+    /// Returns the DaemonSet of the pod if this node is its target; `None` for any other node or pod.
     pub(super) fn daemon_set_on(&self, node: NodeId) -> Option<DaemonSetId> {
         match self.class {
             PodClass::Daemon(daemon_set) if self.target == Some(node) => Some(daemon_set),

@@ -15,7 +15,8 @@ use crate::scheduling::resources::Resources;
 pub struct MissingDaemonPod {
     /// The DaemonSet of the pod.
     pub daemon_set: DaemonSetId,
-    /// The pod, once it exists. Look it up only while the node is not dirty: a deleted pod's id is given out again.
+    /// The pod, once the DaemonSet controller has created it. Look it up only while the node is not dirty: a deleted pod's id is
+    /// given out again.
     pub pending: Option<PodId>,
     /// The priority, the requests and the ports of the pod, shared by the nodes.
     pub demand: Arc<PodDemand>,

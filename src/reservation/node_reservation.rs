@@ -10,14 +10,15 @@ use crate::cache::DaemonSetId;
 use crate::cache::node_info::NodeInfo;
 use crate::scheduling::resources::Resources;
 
-/// The record of a node. Once refreshed, for a name without a Node only `last_refused` and `freshness` are set.
+/// The record of a node. Once refreshed, for a name without a Node only `last_refused`, `freshness` and `offered` are set.
 #[derive(Debug, Default)]
 pub(super) struct NodeReservation {
     /// True while the node waits for a refresh.
     pub(super) is_dirty: bool,
-    /// True while a hold or a gate is in force. A call reads it first, and nothing else of most nodes' holds and gates.
+    /// True while a hold or a gate is in force. A filter call reads it first, and for most nodes nothing else of their holds and
+    /// gates.
     pub(super) has_hold_or_gate: bool,
-    /// The highest priority of the desired DaemonSets that may hold; `None` without a Node.
+    /// The highest priority of the desired DaemonSets that may hold; `None` if there are none.
     pub(super) highest_desired_priority: Option<i32>,
     /// The freshness of the cache for this node.
     pub(super) freshness: NodeFreshness,
@@ -45,17 +46,18 @@ pub(super) enum NodeFreshness {
     /// Nothing says that the cache is behind.
     #[default]
     Fresh,
-    /// The scheduler has offered the node for a pod that does not fit by the cache, at this time first.
+    /// The cache is behind since this time: the scheduler offers the node for a pod that does not fit by the cache, or the cache
+    /// lacks the Node.
     Stale(Instant),
-    /// It has been stale for too long: the scheduler's sum and the cache's differ for another reason.
+    /// The node has been stale for `STALE_TIMEOUT`: the scheduler's sum and the cache's differ for another reason.
     StaleIgnored,
 }
 
-/// The time for which a stale node is refused. A difference between the two sums must not block it for good.
+/// The time for which a stale node is refused. A lasting difference between the two sums must not block the node for good.
 const STALE_TIMEOUT: Duration = Duration::from_secs(2);
 
 impl NodeFreshness {
-    /// Returns true while the node is refused for it.
+    /// Returns true while pods are refused on the node because the cache is behind: for `STALE_TIMEOUT`.
     pub(super) fn refuses(self, now: Instant) -> bool {
         matches!(self, Self::Stale(since) if now.saturating_duration_since(since) < STALE_TIMEOUT)
     }

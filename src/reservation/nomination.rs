@@ -1,10 +1,10 @@
 //! Nomination: the scheduler and the autoscalers see the room that is held for a daemon pod.
 //!
 //! kube-scheduler counts the requests of a pod with `status.nominatedNodeName` on that node, against every pod of the same or lower
-//! priority (kubernetes v1.36.3 pkg/scheduler/framework/runtime/framework.go, `addGENominatedPods`), and the cluster-autoscaler adds the
-//! pod to its simulation (core/podlistprocessor/filter_out_expendable.go, `addPreemptingPodsToSnapshot`). So a daemon pod is nominated to
-//! its node if the scheduler has tried and failed it, and a hold refuses other pods for it or would. The scheduler then places the other
-//! pods on other nodes, or reports them as Unschedulable in its own words, and the autoscaler adds a node.
+//! priority (kubernetes v1.36.3 pkg/scheduler/framework/runtime/framework.go, `addGENominatedPods`), and the cluster-autoscaler
+//! adds the pod to its simulation (core/podlistprocessor/filter_out_expendable.go, `addPreemptingPodsToSnapshot`). So a daemon pod
+//! is nominated to its node if the scheduler has tried and failed it, and a hold refuses other pods for it or would. The scheduler
+//! then places the other pods on other nodes, or reports them as Unschedulable in its own words, and the autoscaler adds a node.
 //!
 //! ```text
 //!              room is held, an attempt failed               written
@@ -15,9 +15,9 @@
 //!   └─────────────────────────────────────────────────────────────────────┘  │  the hold has ended
 //!   └────────────────────────────────────────────────────────────────────────┘  written
 //! ```
-//! The scheduler clears a nomination with each failed attempt, and that wakes the pods that the nomination kept off. So a pod is nominated
-//! again, at most once in two seconds, and all pods together within a number and a rate. A nomination that this process did not write is
-//! never changed.
+//! The scheduler clears a nomination with each failed attempt, and that wakes the pods that the nomination kept off. So a pod is
+//! nominated again, at most once in two seconds, and all pods together within a number and a rate. A nomination that this process
+//! did not write is never changed.
 
 mod candidates;
 mod queue;
@@ -37,17 +37,18 @@ use crate::cache::node_info::NodeInfo;
 use crate::cache::{Cache, NodeId, PodId};
 use crate::daemonset::placement::admits;
 
-/// The shortest time between two nominations of one pod. Without it there was a loop of 80 patches a second: the scheduler clears the
-/// nomination, which wakes the pods that it kept off, other nominated ones among them.
+/// The shortest time between two nominations of one pod. Without it there was a loop of 80 patches a second: the scheduler clears
+/// the nomination, which wakes the pods that it kept off, other nominated ones among them.
 const RENOMINATION_INTERVAL: Duration = Duration::from_secs(2);
-/// The most pods that this process nominates at a time. Each costs the scheduler time with every pod that it places, for it copies the
-/// nominated pods of each node that it considers. An event that makes it try them all costs as many patches, of the 100 that it may send
-/// at once by default (docs/scheduler-performance.md, "Nomination").
+/// The most pods that this process nominates at a time. Each nominated pod costs the scheduler time with every pod that it places,
+/// for the scheduler copies the nominated pods of each node that it considers. An event that makes the scheduler try all of them
+/// costs as many patches, of the 100 that it may send at once by default (docs/scheduler-performance.md, "Nomination").
 pub const NOMINATED_AT_ONCE: usize = 100;
-/// Writes a second for all pods together. Each nomination ends in a failed attempt and a patch of the scheduler, which may send 50 a
-/// second by default.
+/// The writes a second for all pods together. Each nomination ends in a failed attempt and a patch of the scheduler, which may send
+/// 50 a second by default.
 const WRITES_PER_SECOND: u32 = 25;
-/// The cost of a write while the scheduler is busy: five writes a second are left, a tenth of the scheduler's own rate.
+/// The tokens that a write costs while the scheduler is busy, instead of one: five writes a second are left, a tenth of the
+/// scheduler's own rate.
 const COST_WHILE_BUSY: u32 = 5;
 /// The bindings a second from which the scheduler counts as busy.
 const BUSY_BINDINGS: u32 = 10;
@@ -55,22 +56,22 @@ const BUSY_BINDINGS: u32 = 10;
 const WRITE_BURST: u32 = 50;
 /// The pause after the apiserver has refused to nominate one pod, such as by an admission policy of the cluster.
 const REFUSED_PAUSE: Duration = Duration::from_secs(60);
-/// The most pods that are considered to find one that a nomination keeps off.
+/// The most failed ordinary pods that are examined to find one that a nomination keeps off.
 const PODS_LOOKED_AT: usize = 256;
 /// The time after which a write without an answer counts as lost; longer than the timeout of a write.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// The answer to a [`Nomination`].
+/// The apiserver's answer to a [`Nomination`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NominationOutcome {
-    /// It was written.
+    /// The nomination was written.
     Written {
-        /// The pod's version after it.
+        /// The pod's resource version after the write.
         resource_version: String,
     },
     /// Nothing was written, for the pod has changed, is bound or gone.
     Outdated,
-    /// The apiserver refused it for good.
+    /// The apiserver refused the write for good.
     Refused,
     /// There was no answer, or one that is not about this pod.
     Unknown,
@@ -92,11 +93,11 @@ pub struct Nominations {
 struct NominationRecord {
     node: NodeId,
     state: NominationState,
-    /// The time of the next write at the earliest.
+    /// The earliest time of the next write.
     not_before: Instant,
 }
 
-/// The state of a pod's nomination, as drawn above. `over` is the version of the pod that was written over.
+/// The state of a pod's nomination, as drawn above. `over` is the resource version of the pod on which the write was decided.
 #[derive(Debug, PartialEq, Eq)]
 enum NominationState {
     Idle,
@@ -127,7 +128,7 @@ impl Default for Nominations {
 }
 
 impl Nominations {
-    /// The number of pods that this process has nominated.
+    /// The number of pods that this process has nominated, those with a nomination that is being taken back too.
     pub fn len(&self) -> usize {
         let is_ours = |record: &&NominationRecord| {
             !matches!(record.state, NominationState::Idle | NominationState::Setting { .. })
@@ -162,7 +163,7 @@ impl Nominations {
         self.queue.put(id, None);
     }
 
-    /// Updates a record for a pod that changed: a nomination that another client changed is not this process's any more.
+    /// Updates the record of a pod that changed: once another client has changed the nomination, it is not this process's any more.
     pub fn observe(&mut self, uid: &str, nominated: Option<NodeId>, resource_version: Option<&str>) {
         let Some(record) = self.records.get_mut(uid) else { return };
         if let NominationState::Set { over } | NominationState::Clearing { over, .. } = &record.state
@@ -178,13 +179,14 @@ impl Nominations {
         self.bindings.note(now);
     }
 
-    /// Takes the cost of one write from the bucket; false if there is too little.
+    /// Takes the cost of one write from the bucket. Returns false, and takes nothing, if there is too little.
     fn take(&mut self, now: Instant) -> bool {
         let cost = if self.bindings.in_a_second(now) >= BUSY_BINDINGS { COST_WHILE_BUSY } else { 1 };
         self.bucket.take(cost, now)
     }
 
-    /// Ends writes without an answer, and drops idle records. Returns the number of pods that are nominated, or about to be.
+    /// Counts writes without an answer in time as not done, and drops idle records. Returns the number of pods that are nominated,
+    /// or about to be.
     fn expire(&mut self, now: Instant) -> usize {
         for record in self.records.values_mut() {
             record.state = match std::mem::replace(&mut record.state, NominationState::Idle) {
@@ -205,7 +207,8 @@ impl RecentBindings {
         self.count = self.count.saturating_add(1);
     }
 
-    /// Returns the larger number, so that a second that has just begun does not count as idle.
+    /// Returns the number of bindings in this second or in the one before, whichever is larger, so that a second that has just
+    /// begun does not count as idle.
     fn in_a_second(&mut self, now: Instant) -> u32 {
         self.roll(now);
         self.count.max(self.before)
@@ -228,10 +231,10 @@ impl Reservation {
         self.nominations.is_permitted = is_permitted;
     }
 
-    /// Decides the nominations to write and those to take back, see [`Reservation::take_writes`]. Returns the number of pods that were left
-    /// out for want of rate, counted once in two seconds.
+    /// Decides the nominations to write and those to take back, for [`Reservation::take_writes`]. Returns the number of pods that
+    /// were left out for want of rate or number. For two seconds after it has returned one, it returns 0.
     ///
-    /// Call it on each tick, and only while the cache is fresh.
+    /// Call it on each tick. It does nothing while the cache lacks events, or if nominations are not configured or not permitted.
     pub fn nominate(&mut self, cache: &Cache, now: Instant) -> usize {
         if !self.policy.reservation.nominates()
             || !self.nominations.is_permitted
@@ -263,7 +266,8 @@ impl Reservation {
         0
     }
 
-    /// Records the answer to a write. The answer to an earlier write than the last is ignored, for the watch brings the pod.
+    /// Records the answer to a write of `status.nominatedNodeName`. Call it once for each [`ClusterWrite::Nominate`]. Only the
+    /// answer to the pod's last write counts.
     pub fn nomination_done(
         &mut self,
         cache: &Cache,
@@ -302,8 +306,9 @@ impl Reservation {
         self.enqueue_nominations(cache, node, now);
     }
 
-    /// Updates a node's place in the queue. Call it after a refresh of the node, and when one of its holds has refused a pod for the first
-    /// time.
+    /// Computes a node's place in the queue from its holds and nominations; the node leaves the queue if no pod of it needs a
+    /// nomination. Call it after any change of either: a first refusal, a nomination that was written or answered, a pause that is
+    /// over, the deletion of the Node. A refresh of a dirty node calls it. Does nothing if nominations are off.
     pub(super) fn enqueue_nominations(&mut self, cache: &Cache, id: NodeId, now: Instant) {
         if !self.policy.reservation.nominates() {
             return;
@@ -328,7 +333,7 @@ impl Reservation {
         self.nominations.queue.put(id, place);
     }
 
-    /// Returns the time at which a pod may be nominated to a node; `None` for now.
+    /// Returns the time from which on a pod may be nominated to a node; `None` if it may be nominated now.
     fn due_at(&self, cache: &Cache, pod: PodId, id: NodeId, now: Instant) -> Option<Instant> {
         // The cache is behind for this node, so its hold may have ended already.
         if self.nodes[id].freshness.refuses(now) {
@@ -350,7 +355,8 @@ impl Reservation {
         due.map(|candidate| candidate.pod).collect()
     }
 
-    /// Takes back the nominations of this process whose hold has ended, or that keep out a daemon pod which would land without them.
+    /// Takes back the nominations of this process whose hold has ended, or that keep out a daemon pod which would land without
+    /// them.
     fn take_back_nominations(&mut self, cache: &Cache, now: Instant) {
         let mut ours: BTreeMap<NodeId, Vec<Arc<str>>> = BTreeMap::new();
         for (uid, record) in &self.nominations.records {
@@ -377,8 +383,8 @@ impl Reservation {
         }
     }
 
-    /// Lets the time of holds run while the scheduler itself keeps pods off: it does not call the extender for a node where the nominated pod
-    /// leaves no room.
+    /// Lets the time of holds run while the scheduler itself keeps pods off: it does not call the extender for a node where the
+    /// nominated pod leaves no room.
     fn let_holds_end(&mut self, cache: &Cache, now: Instant) {
         let ours = self.nominations.records.iter();
         let ours = ours.filter(|(_, record)| matches!(record.state, NominationState::Set { .. }));
@@ -439,8 +445,9 @@ impl Reservation {
     }
 }
 
-/// Returns the UID of a pod that the scheduler keeps off a node because of the nominated pod: the scheduler has tried and failed it, its
-/// priority is not higher, and it would fit without the nominated pod.
+/// Returns the UID of a pod that the scheduler keeps off a node because of the nominated pod: the scheduler has tried and failed
+/// it, its priority is not higher, and it would fit without the nominated pod. `None` if none of the first [`PODS_LOOKED_AT`]
+/// failed pods is such a pod.
 fn kept_off_by(cache: &Cache, hold: &Hold, state: &NodeInfo) -> Option<Arc<str>> {
     let node = state.node.as_ref()?;
     let mut beside = state.requested.clone();
@@ -454,8 +461,8 @@ fn kept_off_by(cache: &Cache, hold: &Hold, state: &NodeInfo) -> Option<Arc<str>>
     kept_off.next().map(|pod| pod.uid.clone())
 }
 
-/// Returns true while pods of lower priority are leaving the node. The scheduler may be preempting there for the nominated pod, and then
-/// it needs the nomination.
+/// Returns true while pods of lower priority are leaving the node. The scheduler may be preempting there for the nominated pod, and
+/// then it needs the nomination.
 fn is_preempting_on(cache: &Cache, id: NodeId, priority: i32) -> bool {
     let mut pods = cache.node_by_id(id).pods.iter().map(|pod| cache.pod_by_id(*pod));
     pods.any(|pod| pod.is_terminating && pod.priority < priority)

@@ -13,7 +13,8 @@ use crate::cache::node_info::remove_id;
 use crate::cache::{Cache, DaemonSetId, NodeId};
 
 impl Reservation {
-    /// Handles the `changes` of the cache. Call it after each event and before any call; [`super::View::observe`] does.
+    /// Handles the `changes` of the cache. Call it after each event and before any call of the scheduler is answered;
+    /// [`super::View::observe`] calls it.
     pub fn observe(&mut self, cache: &Cache, changes: Vec<Change>, now: Instant) {
         self.cover(cache);
         for change in changes {

@@ -1,8 +1,8 @@
 //! The preemption verb: the candidate nodes of a `/scheduler/preempt` call that are dropped.
 //!
-//! The scheduler proposes nodes with the victims that it would pick there. A node is kept as it is or dropped, never changed: a victim
-//! that the scheduler did not pick, or one of another node, would end its attempt (kubernetes v1.36.3 pkg/scheduler/extender.go
-//! `convertToVictims`).
+//! The scheduler proposes nodes with the victims that it would pick there. A node is kept as it is or dropped, never changed: a
+//! victim that the scheduler did not pick, or one of another node, would end its attempt (kubernetes v1.36.3
+//! pkg/scheduler/extender.go `convertToVictims`).
 
 use std::time::Instant;
 
@@ -66,7 +66,8 @@ impl PreemptionCall<'_> {
         daemon.is_some_and(|daemon| daemon.daemon_set.is_some())
     }
 
-    /// Returns true if a hold would still refuse the preemptor on the node once the victims have left.
+    /// Returns true if a hold would still refuse the preemptor on the node once the victims have left; false for a node that the
+    /// cache does not know.
     fn would_take_reserved<'v>(&mut self, node: &str, victims: impl Iterator<Item = &'v str>) -> bool {
         if self.pod.class == PodClass::Exempt {
             return false;
@@ -81,8 +82,8 @@ impl PreemptionCall<'_> {
         remaining.lacks_room_for(&self.pod)
     }
 
-    /// Returns true if the preemptor is a daemon pod that will fit on the node as soon as terminating pods of its own DaemonSet have left,
-    /// so that no pod need be evicted (kubernetes#102382).
+    /// Returns true if the preemptor is a daemon pod that will fit on the node as soon as terminating pods of its own DaemonSet
+    /// have left, so that no pod need be evicted (kubernetes#102382).
     fn predecessor_leaves_room(&self, node: &str) -> bool {
         let PodClass::Daemon(daemon_set) = self.pod.class else { return false };
         let Some((_, state)) = self.cache.node(node) else { return false };
@@ -111,11 +112,11 @@ impl PreemptionCall<'_> {
 /// The facts about a candidate and the preemptor, once the victims have left.
 #[derive(Debug, Clone, Copy)]
 struct CandidateFacts {
-    /// A daemon pod is among the victims.
+    /// True if a daemon pod is among the victims.
     has_daemon_pod: bool,
-    /// The preemptor has a terminating predecessor there that leaves it enough room.
+    /// True if the preemptor has a terminating predecessor there that leaves it enough room.
     predecessor_leaves_room: bool,
-    /// The preemptor would take the room of a missing daemon pod.
+    /// True if the preemptor would take the room of a missing daemon pod.
     takes_reserved: bool,
 }
 

@@ -13,7 +13,7 @@ use crate::api::pod::SYSTEM_CRITICAL_PRIORITY;
 use crate::cache::{Cache, DaemonSetId, NodeId};
 
 impl Reservation {
-    /// Refreshes all dirty nodes.
+    /// Refreshes all dirty nodes. Where a lock is held and many may be dirty, call [`Self::refresh_some`] instead.
     pub fn refresh_all(&mut self, cache: &Cache, now: Instant) {
         while self.refresh_some(cache, usize::MAX, now) {}
     }
@@ -191,7 +191,7 @@ impl Reservation {
         self.enqueue_nominations(cache, id, now);
     }
 
-    /// Handles the end of a hold that was `Held`, and wakes the pods that it refused.
+    /// Handles the end of a hold that was `Held`, and wakes the pods that it refused. The caller changes the state.
     pub(super) fn end_hold(
         &mut self,
         cache: &Cache,
@@ -205,7 +205,8 @@ impl Reservation {
             ClusterWrite::HoldEnded(subject, reason)
         });
         match reason {
-            // The binding is an event that makes the scheduler try the refused pods, unless it did so before the watch brought the event.
+            // The binding is an event that makes the scheduler try the refused pods, unless it did so before the watch brought the
+            // event.
             EndReason::Landed => self.room_freed(cache, id, now),
             // No room is freed.
             EndReason::NodeGone => {}
@@ -222,7 +223,7 @@ impl Reservation {
     }
 }
 
-/// Returns the feasibility of `missing`, which are in order.
+/// Returns the feasibility of each of `missing`, which are in order, the most important first.
 fn feasibility_on(cache: &Cache, id: NodeId, missing: &[&MissingDaemonPod]) -> Vec<Feasibility> {
     let state = cache.node_by_id(id);
     let bound = state.pods.iter().map(|pod| cache.pod_by_id(*pod)).map(|pod| {

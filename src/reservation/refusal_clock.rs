@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 /// A clock that runs while a refused pod waits.
 ///
-/// It runs from a refusal until the pod that was refused last does not wait any more. The scheduler tries a refused pod again at every
-/// event, so one pod is enough.
+/// It runs from a refusal until the pod that was refused last does not wait any more. The scheduler tries a refused pod again at
+/// every event, so one pod is enough.
 #[derive(Debug, Clone, Default)]
 pub struct RefusalClock {
     refused_pod: Option<RefusedPod>,
@@ -30,8 +30,9 @@ impl RefusalClock {
         self.refused_pod = Some(RefusedPod { uid: uid.clone(), refused_at: now, counted_until: now });
     }
 
-    /// Counts the time until `now`, and stops if the pod does not wait any more. `is_waiting` returns true for the UID of a pod that exists and
-    /// is not bound; `None` if it is not known.
+    /// Counts the time until `now`, and stops if the pod does not wait any more. `is_waiting` returns true for the UID of a pod
+    /// that exists and is not bound, and `None` for a pod that is not cached, which counts as waiting for five seconds from its
+    /// refusal.
     pub fn tick(&mut self, now: Instant, is_waiting: impl Fn(&str) -> Option<bool>) {
         let Some(refused_pod) = &self.refused_pod else { return };
         let waits = match is_waiting(&refused_pod.uid) {
@@ -54,8 +55,8 @@ impl RefusalClock {
         self.refused_pod.is_some()
     }
 
-    /// Counts the time until `now`, and lets `to` run on from there with the same pod. The time counted so far is kept, so that a reason that
-    /// comes and goes does not give the time again.
+    /// Stops this clock at `now` and lets `to` run on from there with the same pod. Each clock keeps the time that it has counted,
+    /// so that a pod that fits and does not fit in turn never gets the time again.
     pub fn continue_as(&mut self, to: &mut Self, now: Instant) {
         self.count(now);
         to.refused_pod = self.refused_pod.take();

@@ -1,7 +1,7 @@
-//! Refusals because the cache lacks events: ordinary pods wait for it, and for a bounded time only.
+//! Refusals because the cache lacks events: ordinary pods wait for the events, and for a bounded time only.
 //!
 //! An ordinary pod waits where it could take the room of a daemon pod, on every node, known or not. The time runs from the first
-//! refusal, and is given once more when the apiserver answers again: a fault of the warden must not keep pods off for good.
+//! refusal, and once more from the time when the apiserver answers again: a fault of the warden must not keep pods off for good.
 
 use std::time::{Duration, Instant};
 
@@ -20,7 +20,7 @@ pub(super) struct StaleRefusals {
 }
 
 impl StaleRefusals {
-    /// Takes in the freshness. Returns true if an outage is over in which pods were refused: wake them.
+    /// Records the freshness. Returns true if an outage in which pods were refused has ended: the caller must wake them.
     pub(super) fn observe(&mut self, freshness: CacheFreshness) -> bool {
         match freshness {
             CacheFreshness::Fresh | CacheFreshness::Degraded => {
@@ -34,13 +34,14 @@ impl StaleRefusals {
         false
     }
 
-    /// Returns true if a pod that concerns a daemon pod is refused; the first call starts the clock.
+    /// Returns true if an ordinary pod that could take the room of a daemon pod is refused now. The first call of an outage starts
+    /// the clock.
     pub(super) fn refuses(&mut self, now: Instant) -> bool {
         let since = *self.refusing_since.get_or_insert(now);
         !self.has_expired && now.saturating_duration_since(since) < STALE_REFUSAL_TIMEOUT
     }
 
-    /// Returns true once when the time is up: wake the refused pods.
+    /// Returns true once, when the time is up: the caller must wake the refused pods.
     pub(super) fn expire(&mut self, now: Instant) -> bool {
         let is_over = |since: Instant| now.saturating_duration_since(since) >= STALE_REFUSAL_TIMEOUT;
         let expires = !self.has_expired && self.refusing_since.is_some_and(is_over);

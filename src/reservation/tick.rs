@@ -10,13 +10,14 @@ use super::{EARLY_RETRY_WINDOW, Reservation};
 use crate::cache::freshness::CacheFreshness;
 use crate::cache::{Cache, NodeId};
 
-/// The time for which a pod that was refused because of assumed pods is woken when one of them is forgotten.
+/// The time after a refusal because of assumed pods in which the end of an assumption wakes the refused pods.
 const ASSUMED_REFUSAL_WINDOW: Duration = Duration::from_secs(6);
 /// The time after which a refused pod that the watch has not brought is forgotten.
 const UNKNOWN_POD: Duration = Duration::from_secs(30);
 
 impl Reservation {
-    /// Ends holds, gates and assumed pods whose time is up, and wakes the pods that they refused. Call it a few times a second.
+    /// Ends holds, gates and assumed pods whose time is up, wakes the pods that they refused, and refreshes all dirty nodes. Call
+    /// it a few times a second.
     pub fn tick(&mut self, cache: &Cache, now: Instant) {
         self.begin_tick(cache, now);
         while self.tick_some(cache, usize::MAX, now) {}
@@ -93,8 +94,8 @@ impl Reservation {
         self.last_termination.retain(|_, at| now.saturating_duration_since(*at) < lag);
     }
 
-    /// Sets the freshness of the cache. Call it on each tick and as soon as a required watch fails. Wakes the refused pods when no event is
-    /// missing any more.
+    /// Sets the freshness of the cache. Call it on each tick and as soon as a required watch fails. Wakes the refused pods when no
+    /// event is missing any more.
     pub fn observe_freshness(&mut self, cache: &Cache, freshness: CacheFreshness) {
         self.freshness = freshness;
         if self.stale_refusals.observe(freshness) {
@@ -102,7 +103,7 @@ impl Reservation {
         }
     }
 
-    /// Ends the refusals of nodes that have been stale for too long.
+    /// Ends the refusals on nodes that have been stale for too long.
     fn give_up_on_stale_nodes(&mut self, cache: &Cache, now: Instant) {
         let mut any = false;
         for row in self.nodes.iter_mut().filter(|row| row.freshness.is_over(now)) {
@@ -128,7 +129,7 @@ impl Reservation {
         self.nodes[id].gates = gates;
     }
 
-    /// Handles that a pod is not assumed any more: wakes the pods if one was refused for it a moment ago.
+    /// Handles that a pod is not assumed any more: wakes the waiting pods if one was refused because of assumed pods a moment ago.
     pub(super) fn assumed_pod_forgotten(&mut self, cache: &Cache, now: Instant) {
         let window = EARLY_RETRY_WINDOW.max(ASSUMED_REFUSAL_WINDOW);
         let recently = |at: Instant| now.saturating_duration_since(at) < window;

@@ -12,12 +12,13 @@ pub struct TokenBucket {
 }
 
 impl TokenBucket {
-    /// Returns a full bucket of `burst` tokens that gains `per_second` of them.
+    /// Returns a full bucket of `burst` tokens that gains `per_second` tokens a second.
     pub fn new(burst: u32, per_second: u32) -> Self {
         Self { burst, per_second, tokens: f64::from(burst), filled_at: None }
     }
 
-    /// Takes `cost` tokens, at most a burst; false when there are fewer. A clock that goes back fills nothing.
+    /// Takes `cost` tokens, which must be no more than a burst. Returns false, and takes nothing, if there are fewer. A clock that
+    /// goes back fills nothing.
     pub fn take(&mut self, cost: u32, now: Instant) -> bool {
         let passed = self.filled_at.map_or(0.0, |at| now.saturating_duration_since(at).as_secs_f64());
         self.tokens = (self.tokens + passed * f64::from(self.per_second)).min(f64::from(self.burst));

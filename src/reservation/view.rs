@@ -7,8 +7,8 @@ use super::Reservation;
 use crate::cache::Cache;
 use crate::policy::Policy;
 
-/// The objects of the cluster, and the room that is reserved on it. Both are behind one lock; the fields are public so that a call borrows
-/// them apart.
+/// The objects of the cluster, and the room that is reserved on it. Both are behind one lock. The fields are public so that a
+/// caller can borrow them apart.
 #[derive(Debug)]
 pub struct View {
     /// The objects of the cluster.

@@ -1,4 +1,4 @@
-//! Ports of a node that pods take.
+//! The ports of a node that pods take, and conflicts between them.
 //!
 //! After kubernetes v1.36.3 pkg/scheduler/util/utils.go (`GetHostPorts`) and
 //! staging/src/k8s.io/kube-scheduler/framework/types.go (`HostPortInfo.CheckConflict`).
@@ -7,20 +7,20 @@ use hashbrown::{HashMap, HashSet};
 
 use crate::api::pod::{Container, PodSpec};
 
-/// A port of a host.
+/// A port of a node.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct HostPort {
-    /// 1 to 65535.
+    /// The number, 1 to 65535.
     pub port: i32,
     /// `TCP`, `UDP` or `SCTP`.
     pub protocol: Box<str>,
-    /// `0.0.0.0` for all addresses.
+    /// The node's address; `0.0.0.0` for all addresses.
     pub ip: Box<str>,
 }
 
 impl HostPort {
-    /// Returns true if one node cannot give both: same port and protocol, and the same address or one that stands for all
-    /// addresses.
+    /// Returns true if one node cannot give both ports: number and protocol are equal, and so are the addresses, or one of them is
+    /// `0.0.0.0`.
     pub fn conflicts(&self, other: &Self) -> bool {
         self.port == other.port
             && self.protocol == other.protocol

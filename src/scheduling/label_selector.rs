@@ -1,4 +1,4 @@
-//! Label selectors.
+//! Label selectors: their syntax, and the labels that they match.
 //!
 //! After kubernetes v1.36.3 staging/src/k8s.io/apimachinery/pkg/apis/meta/v1/helpers.go (`LabelSelectorAsSelector`) and
 //! staging/src/k8s.io/apimachinery/pkg/labels/selector.go (`NewRequirement`, `Requirement.Matches`).
@@ -9,10 +9,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelecto
 
 use super::names;
 
-/// Returns true if `selector` matches `labels`, and `None` if the selector does not convert: it has a bad key, value or operator,
-/// or the wrong number of values. Upstream treats that neither as a match nor as a mismatch.
+/// Returns true if `selector` matches `labels`. Returns `None` if the selector does not convert: it has a bad key, value or
+/// operator, or the wrong number of values. Upstream treats that neither as a match nor as a mismatch.
 ///
-/// An absent selector matches nothing, an empty one everything; requirements are ANDed.
+/// An absent selector matches nothing, and an empty selector everything. All requirements must match.
 pub fn matches(selector: Option<&LabelSelector>, labels: &BTreeMap<String, String>) -> Option<bool> {
     let Some(selector) = selector else { return Some(false) };
     if !converts(selector) {
@@ -40,7 +40,7 @@ pub fn value_is_valid(value: &str) -> bool {
     names::label_value_faults(value).is_empty()
 }
 
-/// Returns the expressions; none if the field is absent.
+/// Returns the expressions; an empty slice if the field is absent.
 pub fn expressions(selector: &LabelSelector) -> &[LabelSelectorRequirement] {
     selector.match_expressions.as_deref().unwrap_or_default()
 }
@@ -61,7 +61,8 @@ fn requirement_matches(requirement: &LabelSelectorRequirement, labels: &BTreeMap
     matches_value(&requirement.operator, labels.get(&requirement.key), values)
 }
 
-/// Returns true if `operator` is one that all selectors know and this number of values is right for it.
+/// Returns true if `operator` is In, NotIn, Exists or DoesNotExist, and this number of values is right for it. Gt and Lt exist in
+/// node affinity only.
 pub(super) fn accepts_values(operator: &str, values: &[String]) -> bool {
     match operator {
         "In" | "NotIn" => !values.is_empty(),
@@ -70,7 +71,7 @@ pub(super) fn accepts_values(operator: &str, values: &[String]) -> bool {
     }
 }
 
-/// Returns true if the label matches; false for an operator that not all selectors know.
+/// Returns true if the label, `None` if absent, matches. Returns false for operators other than In, NotIn, Exists and DoesNotExist.
 pub(super) fn matches_value(operator: &str, label: Option<&String>, values: &[String]) -> bool {
     match operator {
         "In" => label.is_some_and(|label| values.contains(label)),

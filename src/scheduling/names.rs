@@ -1,7 +1,7 @@
 //! The syntax of names, label keys and label values, with upstream's own texts for faults.
 //!
-//! After kubernetes v1.36.3 staging/src/k8s.io/apimachinery/pkg/api/validate/content (kube.go, dns.go, errors.go).
-//! Lengths are in bytes. Each `*_faults` function returns the texts of the faults; none for a valid value.
+//! After kubernetes v1.36.3 staging/src/k8s.io/apimachinery/pkg/api/validate/content (kube.go, dns.go, errors.go). Lengths are in
+//! bytes. Each `*_faults` function returns the texts of the faults.
 
 const LABEL_KEY: &str = "([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]";
 const LABEL_KEY_RULE: &str = "must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character";
@@ -15,7 +15,8 @@ const DNS_1123_SUBDOMAIN_RULE: &str = "a lowercase RFC 1123 subdomain must consi
 const LABEL_MAX_LENGTH: usize = 63;
 const SUBDOMAIN_MAX_LENGTH: usize = 253;
 
-/// Checks a label key, upstream's qualified name: an optional DNS subdomain with a `/`, and a name (`IsLabelKey`).
+/// Returns the faults of a label key, upstream's qualified name: an optional DNS subdomain with a `/`, and a name (`IsLabelKey`).
+/// Empty for a valid key.
 pub fn label_key_faults(key: &str) -> Vec<String> {
     let mut faults = Vec::new();
     let name = match key.split_once('/') {
@@ -48,7 +49,7 @@ pub fn label_key_faults(key: &str) -> Vec<String> {
     faults
 }
 
-/// Checks a label value: empty, or a name (`IsLabelValue`).
+/// Returns the faults of a label value, which is empty or a name (`IsLabelValue`). Empty for a valid value.
 pub fn label_value_faults(value: &str) -> Vec<String> {
     let mut faults = Vec::new();
     if value.len() > LABEL_MAX_LENGTH {
@@ -61,7 +62,7 @@ pub fn label_value_faults(value: &str) -> Vec<String> {
     faults
 }
 
-/// Checks a DNS label, such as the name of a namespace (`IsDNS1123Label`).
+/// Returns the faults of a DNS label, such as the name of a namespace (`IsDNS1123Label`). Empty for a valid label.
 pub fn dns_1123_label_faults(value: &str) -> Vec<String> {
     let mut faults = Vec::new();
     if value.len() > LABEL_MAX_LENGTH {
@@ -77,7 +78,8 @@ pub fn dns_1123_label_faults(value: &str) -> Vec<String> {
     faults
 }
 
-/// Checks a DNS subdomain, such as the name of a node or a DaemonSet (`IsDNS1123Subdomain`).
+/// Returns the faults of a DNS subdomain, such as the name of a node or a DaemonSet (`IsDNS1123Subdomain`). Empty for a valid
+/// subdomain.
 pub fn dns_1123_subdomain_faults(value: &str) -> Vec<String> {
     let mut faults = Vec::new();
     if value.len() > SUBDOMAIN_MAX_LENGTH {
@@ -89,8 +91,8 @@ pub fn dns_1123_subdomain_faults(value: &str) -> Vec<String> {
     faults
 }
 
-/// Rewords faults for the name or namespace of an object, where upstream counts bytes too but calls them characters
-/// (staging/src/k8s.io/apimachinery/pkg/util/validation/validation.go `MaxLenError`).
+/// Replaces `bytes` by `characters` at the end of faults of an object's name or namespace. Upstream counts bytes there too, but
+/// calls them characters (staging/src/k8s.io/apimachinery/pkg/util/validation/validation.go `MaxLenError`).
 pub fn in_characters(mut faults: Vec<String>) -> Vec<String> {
     for fault in &mut faults {
         if let Some(start) = fault.strip_suffix(" bytes") {
@@ -100,7 +102,7 @@ pub fn in_characters(mut faults: Vec<String>) -> Vec<String> {
     faults
 }
 
-/// True for `([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]`.
+/// Returns true for `([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]`.
 fn is_label_text(text: &str) -> bool {
     is_bounded(text, |byte| byte.is_ascii_alphanumeric(), |byte| matches!(byte, b'-' | b'_' | b'.'))
 }
@@ -113,7 +115,8 @@ fn is_dns_subdomain(text: &str) -> bool {
     text.split('.').all(is_dns_label)
 }
 
-/// Returns true if `text` starts and ends with an outer byte and has only outer and inner bytes between.
+/// Returns true if `text` starts and ends with an outer byte and has only outer and inner bytes between them. Returns false for an
+/// empty text.
 fn is_bounded(text: &str, outer: fn(u8) -> bool, inner: fn(u8) -> bool) -> bool {
     let bytes = text.as_bytes();
     let (Some(&first), Some(&last)) = (bytes.first(), bytes.last()) else { return false };

@@ -12,9 +12,11 @@ use super::label_selector;
 /// The only field of a node that a term may name.
 pub const METADATA_NAME: &str = "metadata.name";
 
-/// Returns true if `node_selector` and `required` both allow a node with this name and these labels.
+/// Returns true if `node_selector` and `required` both allow a node with this name and these labels. An absent `required` allows
+/// every node.
 ///
-/// Terms are ORed; an empty term, a term that does not parse and an empty list of terms match nothing.
+/// One term must match. An empty term, a term that does not parse and an empty list of terms match nothing. With an empty
+/// `node_name`, `matchFields` are not compared.
 pub fn required_node_affinity_matches(
     node_selector: &BTreeMap<String, String>,
     required: Option<&NodeSelector>,
@@ -25,7 +27,7 @@ pub fn required_node_affinity_matches(
         && required.is_none_or(|required| node_selector_matches(required, node_name, labels))
 }
 
-/// Returns true if any term of `selector` matches the node.
+/// Returns true if any term of `selector` matches a node with this name and these labels; see [`required_node_affinity_matches`].
 pub fn node_selector_matches(
     selector: &NodeSelector,
     node_name: &str,
@@ -69,7 +71,7 @@ fn expression_matches(requirement: &NodeSelectorRequirement, labels: &BTreeMap<S
     }
 }
 
-/// Compares as Gt and Lt do: both sides are 64-bit integers; a label that is absent or no integer never matches.
+/// Compares as Gt and Lt do: both sides are 64-bit integers. Returns false for a label that is absent or no integer.
 fn compares(label: Option<&String>, values: &[String], order: fn(i64, i64) -> bool) -> bool {
     let label = label.and_then(|label| label.parse().ok());
     let value = values.first().and_then(|value| value.parse().ok());

@@ -18,11 +18,11 @@ const MAX_SCALARS: usize = 64;
 /// Amounts in the scheduler's units: thousandths of a CPU, bytes, pod slots, and whole units of everything else.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Resources {
-    /// Thousandths of a CPU.
+    /// CPU, in thousandths of one.
     pub milli_cpu: i64,
-    /// Bytes.
+    /// Memory, in bytes.
     pub memory: i64,
-    /// Bytes.
+    /// Local ephemeral storage, in bytes.
     pub ephemeral_storage: i64,
     /// Pod slots.
     pub pods: i64,
@@ -31,7 +31,9 @@ pub struct Resources {
 }
 
 impl Resources {
-    /// Converts amounts by name; resources that the scheduler does not count are left out.
+    /// Converts a resource list, such as a Node's allocatable, to the scheduler's units; fractions are rounded up. Leaves out names
+    /// that the scheduler does not count: all but cpu, memory, ephemeral-storage, pods, names with a domain, huge pages and
+    /// attachable volumes.
     pub fn from_list(list: &ResourceList) -> Self {
         Self::from_amounts(list.iter().map(|(name, amount)| (name.as_str(), *amount)))
     }
@@ -84,7 +86,8 @@ impl Resources {
         self.scalars.iter().find(|(own, _)| &**own == name).map_or(0, |(_, amount)| *amount)
     }
 
-    /// Returns true if an amount is at a limit of `i64`: something of the sum is lost, so subtracting does not give back the parts.
+    /// Returns true if any amount is at a limit of `i64`. A part of such a sum may be lost: subtracting one summand does not give
+    /// back the others.
     pub fn is_saturated(&self) -> bool {
         let amounts = [self.milli_cpu, self.memory, self.ephemeral_storage, self.pods];
         let scalars = self.scalars.iter().map(|(_, amount)| *amount);
@@ -96,9 +99,10 @@ impl Resources {
         *self == Self::default()
     }
 
-    /// Returns the name of the first resource of which `request` asks more than `self`, the free room, has.
+    /// Returns the name of the first resource of which `request` asks more than is free; `self` is the free room. Returns `None` if
+    /// the request fits.
     ///
-    /// A resource that `request` does not ask for is skipped: a node may be overcommitted in it (`fitsRequest`).
+    /// A resource that `request` does not ask for is skipped, because a node may be overcommitted in it (`fitsRequest`).
     pub fn lacks<'a>(&self, request: &'a Self) -> Option<&'a str> {
         let lacks = |asked: i64, free: i64| asked > 0 && asked > free;
         if lacks(request.pods, self.pods) {
@@ -119,7 +123,8 @@ impl Resources {
 
     /// Returns true if a node with `self` allocatable and `used` taken has room for `request`.
     ///
-    /// The same as [`Resources::lacks`] of the difference, without computing the difference. Hot: once per node and filter call.
+    /// Decides as [`Resources::lacks`] does with the free room, without computing the difference. Hot: once per node and filter
+    /// call.
     pub fn has_room_beside(&self, used: &Self, request: &Self) -> bool {
         let fits = |asked: i64, all: i64, used: i64| asked <= 0 || asked <= all.saturating_sub(used);
         fits(request.milli_cpu, self.milli_cpu, used.milli_cpu)
@@ -171,21 +176,22 @@ impl Resources {
     }
 }
 
-/// Returns true if the scheduler counts resources of this name as scalars (`schedutil.IsScalarResourceName`): those with a domain,
-/// huge pages and attachable volumes.
+/// Returns true if the scheduler counts resources of this name as scalars (`schedutil.IsScalarResourceName`): those whose names
+/// have a domain, huge pages and attachable volumes.
 fn is_scalar(name: &str) -> bool {
     name.contains('/') || name.starts_with("hugepages-") || name.starts_with("attachable-volumes-")
 }
 
 /// Returns the resources that a pod takes of its node, one pod slot included.
 ///
-/// For a pod that is being resized in place that is the largest of the requests of its spec, the allocated and the actuated ones;
-/// the requests of the spec do not count once the kubelet has called the resize infeasible.
+/// While a pod is resized in place, the largest of three amounts counts for each resource: that of the spec, the allocated and the
+/// actuated. The amount of the spec does not count once the kubelet has called the resize infeasible.
 pub fn pod_requests(pod: &Pod) -> Resources {
     requests(&pod.spec, &pod.status)
 }
 
-/// Returns the requests of a pod of this template, one pod slot included. Call [`default_pod_spec`] on the template first.
+/// Returns the requests of a pod of this template, one pod slot included. Call [`default_pod_spec`] on the template first, or
+/// defaults of the cluster are missing.
 pub fn template_requests(spec: &PodSpec) -> Resources {
     requests(spec, &PodStatus::default())
 }
@@ -265,7 +271,8 @@ fn container_requests<'p>(
     }
 }
 
-/// Returns the largest request of each resource (`determineEffectiveRequests` upstream).
+/// Returns the largest request of each resource (`determineEffectiveRequests` upstream). Those of `spec` do not count if the resize
+/// is infeasible.
 fn effective_requests<'p>(
     spec: &'p ResourceList,
     actuated: &'p ResourceList,
@@ -340,8 +347,9 @@ fn is_pod_level(name: &str) -> bool {
     matches!(name, "cpu" | "memory") || name.starts_with("hugepages-")
 }
 
-/// Gives a template the defaults that the apiserver gives only to pods, so that it has the demand of its pods: requests from
-/// limits, the defaults of LimitRanges, the overhead of the RuntimeClass, and with `hostNetwork` a host port for each port.
+/// Adds to a template the defaults that the apiserver gives only to pods, so that the template has the demand of its pods: requests
+/// from limits, the defaults of LimitRanges, the overhead of the RuntimeClass (`None` without one), and with `hostNetwork` a host
+/// port for each port.
 ///
 /// After pkg/apis/core/v1/defaults.go (`SetDefaults_Pod`, `defaultHostNetworkPorts`), plugin/pkg/admission/limitranger
 /// and plugin/pkg/admission/runtimeclass.

@@ -9,11 +9,11 @@ use crate::scheduling::resources::Resources;
 pub struct Shortage<'a> {
     /// The name of the resource.
     pub resource: &'a str,
-    /// In the scheduler's units: thousandths for `cpu`, bytes, or whole units.
+    /// The amount that the pod asks for, in the scheduler's units: thousandths for `cpu`, bytes, or whole units.
     pub asked: i64,
-    /// In the scheduler's units; negative on an overcommitted node.
+    /// The free amount, in the scheduler's units; negative on an overcommitted node.
     pub free: i64,
-    /// The allocatable amount, in the scheduler's units.
+    /// The node's allocatable amount, in the scheduler's units.
     pub all: i64,
 }
 
@@ -23,7 +23,7 @@ impl Shortage<'_> {
         self.asked.saturating_sub(self.free)
     }
 
-    /// Formats an amount of this resource as Kubernetes writes it.
+    /// Formats an amount of this resource, in the scheduler's units, as Kubernetes writes it.
     pub fn amount(&self, amount: i64) -> String {
         format_amount(self.resource, amount)
     }
@@ -37,9 +37,10 @@ impl fmt::Display for Shortage<'_> {
     }
 }
 
-/// Returns every resource of which `request` asks more than is `free`, in the scheduler's order.
+/// Returns every resource of which `request` asks more than is `free`, in the scheduler's order; an empty list if the request fits.
+/// `all` is the node's allocatable.
 ///
-/// [`Resources::lacks`] returns only the first of them.
+/// [`Resources::lacks`] returns only the first of them, and is cheaper.
 pub fn shortages<'a>(request: &'a Resources, free: &Resources, all: &Resources) -> Vec<Shortage<'a>> {
     let fixed = [
         ("pods", request.pods, free.pods, all.pods),
@@ -58,7 +59,7 @@ pub fn shortages<'a>(request: &'a Resources, free: &Resources, all: &Resources) 
         .collect()
 }
 
-/// Returns the amount of a resource by its name, in the scheduler's units.
+/// Returns the amount of a resource by its name, in the scheduler's units; 0 for a resource that is not listed.
 pub fn amount_of(resources: &Resources, resource: &str) -> i64 {
     match resource {
         "pods" => resources.pods,
@@ -69,7 +70,7 @@ pub fn amount_of(resources: &Resources, resource: &str) -> i64 {
     }
 }
 
-/// Formats an amount in the scheduler's units as Kubernetes writes it: exact, with the largest suffix that is exact.
+/// Formats an amount in the scheduler's units as Kubernetes writes it, with the largest suffix by which it is exact.
 fn format_amount(resource: &str, amount: i64) -> String {
     if resource == "cpu" {
         return if amount % 1000 == 0 { format!("{}", amount / 1000) } else { format!("{amount}m") };

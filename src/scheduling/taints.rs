@@ -1,19 +1,20 @@
-//! Taints and tolerations.
+//! Taints of nodes, and the tolerations of pods that match them.
 //!
 //! After kubernetes v1.36.3 staging/src/k8s.io/api/core/v1/toleration.go (`ToleratesTaint`) and
 //! staging/src/k8s.io/component-helpers/scheduling/corev1/helpers.go (`FindMatchingUntoleratedTaint`).
 
 use k8s_openapi::api::core::v1::{Taint, Toleration};
 
-/// The effect by which the scheduler does not place pods on the node.
+/// The effect that keeps the scheduler from placing pods on the node.
 pub const NO_SCHEDULE: &str = "NoSchedule";
-/// The effect by which running pods are evicted from the node too.
+/// The effect that also evicts running pods from the node.
 pub const NO_EXECUTE: &str = "NoExecute";
 
 /// Returns true if `toleration` tolerates `taint`.
 ///
-/// An empty effect matches every effect, an empty key every key; with an empty key and operator Equal only the value is
-/// compared. Lt and Gt belong to an alpha gate upstream (TaintTolerationComparisonOperators, off) and tolerate nothing.
+/// An empty effect matches every effect, and an empty key every key. With an empty key and operator Equal, only the value is
+/// compared. Lt and Gt belong to an alpha feature upstream (TaintTolerationComparisonOperators, off by default) and tolerate
+/// nothing.
 pub fn tolerates(toleration: &Toleration, taint: &Taint) -> bool {
     let effect = text(&toleration.effect);
     let key = text(&toleration.key);
@@ -27,7 +28,8 @@ pub fn tolerates(toleration: &Toleration, taint: &Taint) -> bool {
     }
 }
 
-/// Returns the first taint that blocks scheduling (NoSchedule or NoExecute) and that none of `tolerations` tolerates.
+/// Returns the first taint that blocks scheduling (NoSchedule or NoExecute) and that none of `tolerations` tolerates. Returns
+/// `None` if there is no such taint.
 pub fn find_untolerated_taint<'t>(taints: &'t [Taint], tolerations: &[Toleration]) -> Option<&'t Taint> {
     taints.iter().find(|taint| blocks_scheduling(taint) && !any_tolerates(tolerations, taint))
 }

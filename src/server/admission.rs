@@ -24,7 +24,7 @@ use crate::telemetry::logs::Sanitized;
 use crate::telemetry::metrics::{AdmissionOutcome, Operation, Webhook};
 use crate::telemetry::otlp::Attribute;
 
-/// Allows or refuses a DaemonSet.
+/// Answers `/validate`: allows or refuses a DaemonSet. The live-data rules apply only while the cache is fresh.
 pub(super) async fn validate(state: State<AppState>, request: Request) -> Response {
     let review_object = |state: &AppState, review: &AdmissionRequest<'_>, budget: &DecodeBudget<'_>| {
         // Each hold of the lock is short: the scheduler's calls wait for it.
@@ -43,7 +43,8 @@ pub(super) async fn validate(state: State<AppState>, request: Request) -> Respon
     respond(state, request, Webhook::Validate, review_object, review_start).await
 }
 
-/// Patches daemon pods so that the scheduler places them.
+/// Answers `/mutate`: patches daemon pods so that the scheduler places them. A priority class is added only while the cache is
+/// fresh.
 pub(super) async fn mutate(state: State<AppState>, request: Request) -> Response {
     let review_object = |state: &AppState, review: &AdmissionRequest<'_>, budget: &DecodeBudget<'_>| {
         let policy = &state.policy;
@@ -221,7 +222,8 @@ fn record(
 /// The number of fields that an audit annotation names at most.
 const AUDITED_FIELDS: usize = 10;
 
-/// Returns `None` for a request that was neither changed nor refused, so that the audit log does not grow with each request.
+/// Returns the audit annotations of an answer; `None` for a request that was neither patched nor refused, so that the audit log
+/// does not grow with each request.
 fn audit_annotations(result: &ReviewResult) -> Option<AuditAnnotations> {
     let outcome = result.outcome();
     let verdict_text = outcome.as_str();

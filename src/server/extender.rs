@@ -21,7 +21,8 @@ use crate::telemetry::metrics::{ExtenderOutcome, ExtenderVerb};
 use crate::telemetry::otlp::Attribute;
 use crate::watch::shared_cache::CacheGuard;
 
-/// Answers which of the nodes that the scheduler has found feasible are refused for a pod.
+/// Answers `/scheduler/filter`: the nodes, of those that the scheduler has found feasible, on which a pod is allowed, and the
+/// refused ones with the reason for each.
 pub(super) async fn filter(State(state): State<AppState>, request: Request) -> Response {
     handle(state, request, RouteKind::Scheduler, respond_to_filter, |_, _| None).await
 }
@@ -69,7 +70,7 @@ fn respond_to_filter(state: &AppState, body: BufferedBody) -> Response {
     body.echo(result.body, &state.metrics)
 }
 
-/// Answers on which of the scheduler's candidates a pod may evict others.
+/// Answers `/scheduler/preempt`: the scheduler's candidates on which a pod may evict others.
 pub(super) async fn preempt(State(state): State<AppState>, request: Request) -> Response {
     handle(state, request, RouteKind::Scheduler, respond_to_preempt, |_, _| None).await
 }
@@ -159,7 +160,7 @@ fn describe(state: &AppState, outcome: ExtenderOutcome, pod: &Metadata, nodes: u
     });
 }
 
-/// Counts and answers a call whose arguments cannot be read.
+/// Counts a call whose arguments cannot be read, and returns a 400.
 fn respond_bad_request(state: &AppState, verb: ExtenderVerb, begin: Instant, error: &BadArgs) -> Response {
     state.metrics.extender(verb, ExtenderOutcome::Bad, begin.elapsed());
     state.describe(|| [Attribute::word("daemonset_warden.verdict", ExtenderOutcome::Bad.as_str())]);

@@ -12,7 +12,8 @@ use super::http::response::{ErrorResponse, is_error};
 use super::{AppState, ClientInfo};
 use crate::telemetry::metrics::ShedReason;
 
-/// Sheds requests on surplus connections and requests that take too long, and answers a panic with 500.
+/// Answers 503 to requests on surplus connections and to requests that take longer than
+/// [`super::http::limits::Limits::handler_time`], and 500 to a panic.
 pub(crate) async fn guard(State(state): State<AppState>, request: Request, next: Next) -> Response {
     if request.extensions().get::<ClientInfo>().is_some_and(|peer| peer.surplus) {
         state.metrics.record_shed(ShedReason::Connections);
@@ -38,7 +39,7 @@ pub(crate) async fn guard(State(state): State<AppState>, request: Request, next:
     }
 }
 
-/// Refuses clients without a certificate, if the operator has configured a client CA.
+/// Answers 401 to clients without a certificate, if the operator has configured a client CA.
 ///
 /// The TLS handshake has verified the certificate, and the connection knows if it is still good. The handshake cannot require one,
 /// because apiservers call the webhooks without.
@@ -59,7 +60,7 @@ pub(crate) async fn require_certificate(
     next.run(request).await
 }
 
-/// Counts a response that is an error.
+/// Counts a response if it is an error, and returns it as it is.
 pub(crate) fn count_error(state: &AppState, response: Response) -> Response {
     let status = response.status();
     if is_error(status) {

@@ -12,7 +12,7 @@ use axum::routing::get;
 use super::AppState;
 use crate::telemetry::metrics::Metrics;
 
-/// The state that `/readyz` reports. It is ready once the process can answer and until a signal ends it.
+/// The state that `/readyz` reports. It is ready once the process can answer, and until a signal ends the process.
 #[derive(Debug)]
 pub struct Readiness {
     ready: AtomicBool,
@@ -46,7 +46,7 @@ pub(super) fn metrics_routes() -> Router<AppState> {
     Router::new().route("/metrics", get(metrics))
 }
 
-/// Always 200: with a condition on the cluster, the kubelet would restart the pod for a broken cluster.
+/// Answers 200 in every state: with a condition on the cluster, the kubelet would restart the pod for a broken cluster.
 async fn livez() -> &'static str {
     "ok"
 }

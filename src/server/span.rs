@@ -8,7 +8,7 @@ use super::ServerState;
 use crate::telemetry::otlp;
 use crate::telemetry::otlp::{Attribute, Traces};
 
-/// Makes a span of the whole request if it is sampled.
+/// Makes a span of the whole request, if the request is sampled.
 pub(super) async fn span(State(traces): State<Traces>, request: Request, next: Next) -> Response {
     let Some(span) = traces.begin(&request) else { return next.run(request).await };
     let response = span.cover(next.run(request)).await;

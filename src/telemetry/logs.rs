@@ -18,9 +18,9 @@ use tracing_subscriber::util::SubscriberInitExt;
 use self::line_limit::LogLimit;
 use crate::telemetry::metrics::Metrics;
 
-/// Lines that wait for a slow reader of stderr; further ones are dropped and counted. At 300 bytes a line, 1.2 MB.
+/// The number of lines that wait for a slow reader of stderr; further ones are dropped and counted. At 300 bytes a line, 1.2 MB.
 const QUEUE: usize = 4_096;
-/// The end of the process waits this long for queued lines to be written.
+/// The time for which the end of the process waits for queued lines to be written.
 const FLUSH_TIME: Duration = Duration::from_secs(1);
 
 /// The format of log lines.
@@ -32,15 +32,16 @@ pub enum LogFormat {
     Json,
 }
 
-/// Writes the queued lines when it is dropped, for a second at most.
+/// The guard of the log. Dropping it writes the queued lines, for a second at most.
 #[derive(Debug)]
 pub struct LogGuard {
     writer: Option<WorkerGuard>,
     limit: LogLimit,
 }
 
-/// Starts logging; to be called once, before anything is logged. A thread of its own writes the lines: a terminal that is paused,
-/// or a log collector that is stuck, must not stop an apiserver. Without a `format`, text on a terminal and JSON elsewhere.
+/// Starts logging. Call it once, before anything is logged. Without a `format`, logs text on a terminal and JSON elsewhere.
+/// RUST_LOG, if set, replaces `verbosity`. A thread of its own writes the lines: a terminal that is paused, or a log collector that
+/// is stuck, must not stop an apiserver.
 ///
 /// # Errors
 /// Fails when RUST_LOG is malformed.
@@ -107,7 +108,7 @@ pub enum LogError {
     Filter(#[from] tracing_subscriber::filter::ParseError),
 }
 
-/// Returns an error and its sources in one line.
+/// Returns an error and its sources in one line, separated by colons.
 pub fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
@@ -124,7 +125,7 @@ pub fn chain(error: &dyn Error) -> String {
 #[derive(Debug, Clone, Copy)]
 pub struct Sanitized<'a>(pub &'a str);
 
-/// The longest name in Kubernetes, in characters.
+/// The most characters of a sanitized text, as many as the longest name in Kubernetes has.
 const MAX_SANITIZED: usize = 253;
 
 impl std::fmt::Display for Sanitized<'_> {
@@ -144,7 +145,7 @@ impl std::fmt::Display for Sanitized<'_> {
     }
 }
 
-/// Returns `-v` as a filter. Libraries stay at warnings, or their lines would hide ours.
+/// Returns the filter for this number of `-v`. Libraries stay at warnings, or their lines would hide the warden's.
 fn directives(verbosity: u8) -> &'static str {
     match verbosity {
         // Our callers of kube log its errors in one line, once. The warnings of rustls are about clients, and have text of theirs: of a

@@ -1,7 +1,7 @@
 //! Every metric, its name, labels and meaning, in one table; docs/metrics.md is made from it.
 //!
-//! Labels come from closed sets only: each is an enum, never a name, a namespace or a message. All series exist from the start, with
-//! 0, so that an alert on an increase sees the first one; and none is looked up while a request waits.
+//! Labels come from closed sets only: each is an enum, never a name, a namespace or a message. All series exist from the start,
+//! with 0, so that an alert on an increase sees the first one. No series is looked up by its labels while a request waits.
 
 pub mod cluster;
 pub mod labels;
@@ -34,24 +34,24 @@ use crate::reservation::preemption::PreemptionReason;
 /// The kind of a metric, in Prometheus' words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MetricKind {
-    /// Only goes up.
+    /// A number that only goes up.
     Counter,
-    /// Goes up and down.
+    /// A number that goes up and down.
     Gauge,
-    /// Counts observations in buckets.
+    /// A count of observations in buckets.
     Histogram,
 }
 
-/// One row of the table.
+/// The definition of one metric, a row of the table.
 #[derive(Debug)]
 pub struct MetricDefinition {
-    /// With the prefix.
+    /// The name, with the prefix `daemonset_warden_`.
     pub name: &'static str,
-    /// Of all its series.
+    /// The kind of all its series.
     pub kind: MetricKind,
-    /// Each label with all of its values.
+    /// The labels, each with all of its values.
     pub labels: &'static [LabelValues],
-    /// Its meaning and its use.
+    /// The meaning of the metric and its use.
     pub help: &'static str,
 }
 
@@ -76,29 +76,29 @@ pub struct Metrics {
     certificate_not_before: EnumMap<CertificateKind, Gauge>,
     webhook_configuration_missing: EnumMap<Webhook, IntGauge>,
     trace_spans: EnumMap<SpanOutcome, IntCounter>,
-    /// See [`TABLE`].
+    /// Writes of the Secret of `--tls-secret` by this replica.
     pub tls_secret_writes: IntCounter,
-    /// See [`TABLE`].
+    /// Failed reads and writes of the Secret of `--tls-secret` and of the webhook configurations.
     pub tls_secret_failures: IntCounter,
-    /// See [`TABLE`].
+    /// Writes of a CA that was missing or wrong in a webhook configuration.
     pub webhook_configuration_patches: IntCounter,
-    /// Counted by the watches and the writes.
+    /// The metrics about the cache, which the watches, the writes and the scheduler's calls count.
     pub cluster: ClusterMetrics,
-    /// See [`TABLE`], as for the others.
+    /// Requests in work on the secure port.
     pub http_in_flight: IntGauge,
-    /// See [`TABLE`].
+    /// Connections that could not be accepted.
     pub accept_errors: IntCounter,
-    /// See [`TABLE`].
+    /// Requests that met a panic and were answered 500.
     pub panics: IntCounter,
-    /// See [`TABLE`].
+    /// New certificates, keys or client CAs that were taken into use.
     pub certificate_reloads: IntCounter,
-    /// See [`TABLE`].
+    /// Failed reads of the certificate files or the client CA.
     pub certificate_reload_failures: IntCounter,
     log_lines_dropped: IntCounter,
     log_lines_left_out: EnumMap<LogSource, IntCounter>,
     /// The log's own counter of the dropped lines, which is read at each scrape.
     log_lines_dropped_by: Mutex<Option<ErrorCounter>>,
-    /// See [`TABLE`].
+    /// 1 if `/readyz` answers 200, else 0.
     pub ready: IntGauge,
 }
 
@@ -162,7 +162,7 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// Counts a review's answer and its time.
+    /// Counts a review that was answered, and observes the time from the whole body to the answer.
     pub fn admission(
         &self,
         webhook: Webhook,
@@ -204,13 +204,13 @@ impl Metrics {
         add(&self.extender_dropped_nodes, counts);
     }
 
-    /// Counts a response with a status of 400 or above.
+    /// Counts a response with the status `code`, which is 400 or above. A code without a series of its own counts as `other`.
     pub fn http_error(&self, code: u16) {
         let series = CODE_LABEL.1.iter().position(|known| known.parse() == Ok(code));
         self.http_errors[series.unwrap_or(CODE_LABEL.1.len() - 1)].inc();
     }
 
-    /// Counts a request or a connection that a limit refused.
+    /// Counts a request that was answered 503, or a connection that was closed, because of a limit.
     pub fn record_shed(&self, reason: ShedReason) {
         self.http_shed[reason].inc();
     }
@@ -220,22 +220,22 @@ impl Metrics {
         self.connections_cut[reason].inc();
     }
 
-    /// Counts spans that have come to this end.
+    /// Adds a number of spans that have had this outcome.
     pub fn record_spans(&self, outcome: SpanOutcome, spans: usize) {
         self.trace_spans[outcome].inc_by(spans as u64);
     }
 
-    /// Returns the number of open connections of a port.
+    /// Returns the gauge of the open connections of a port.
     pub fn connections(&self, port: Port) -> &IntGauge {
         &self.connections[port]
     }
 
-    /// Records if a webhook configuration that should be there is gone.
+    /// Records that a webhook configuration of which this replica writes the CA does not exist, or that it does.
     pub fn webhook_configuration_missing(&self, webhook: Webhook, missing: bool) {
         self.webhook_configuration_missing[webhook].set(i64::from(missing));
     }
 
-    /// Records the validity of a certificate, in Unix time.
+    /// Records the validity of a certificate, in seconds of Unix time.
     pub fn certificate_valid(&self, certificate: CertificateKind, not_before: i64, not_after: i64) {
         self.certificate_expiration[certificate].set(not_after as f64);
         self.certificate_not_before[certificate].set(not_before as f64);
@@ -266,7 +266,7 @@ impl Metrics {
     }
 }
 
-/// Returns the table as a page of the documentation.
+/// Returns the table of metrics as the page docs/metrics.md.
 pub fn markdown() -> String {
     let mut page = String::from(
         "# Metrics\n\n`GET /metrics` on the metrics port. Labels have no values but these, and every series exists from the \

@@ -1,10 +1,10 @@
 //! OpenTelemetry traces: a span for each request that is sampled, sent to a collector by OTLP over HTTP.
 //!
-//! As kube-apiserver and the kubelet do it: an endpoint, a rate per million, and the caller has the first word on whether a request is
-//! sampled (kubernetes v1.36.3 staging/src/k8s.io/component-base/tracing/utils.go NewProvider).
+//! As kube-apiserver and the kubelet do it: an endpoint, a rate per million, and the caller has the first word on whether a request
+//! is sampled (kubernetes v1.36.3 staging/src/k8s.io/component-base/tracing/utils.go NewProvider).
 //!
-//! The SDK is set up here alone; nothing of it is global, so without [`Traces`] nothing of it runs. The rest of the crate names no type
-//! of it: without the cargo feature `otlp`, `otlp_disabled.rs` takes the place of this file.
+//! The SDK is set up here alone; nothing of it is global, so without [`Traces`] nothing of it runs. The rest of the crate names no
+//! type of it: without the cargo feature `otlp`, `otlp_disabled.rs` takes the place of this file.
 
 mod collector;
 mod endpoint;
@@ -33,7 +33,8 @@ use crate::telemetry::OtlpSettings;
 use crate::telemetry::logs::Sanitized;
 use crate::telemetry::metrics::Metrics;
 
-/// The end of the process waits this long for spans to be sent. Requests are answered by then, and no caller waits for spans.
+/// The time for which the end of the process waits for spans to be sent. Requests are answered by then, and no caller waits for
+/// spans.
 const FLUSH_TIME: Duration = Duration::from_secs(3);
 
 /// The longest `tracestate` that is kept, in bytes: the least that the standard asks for
@@ -46,7 +47,7 @@ pub enum TracesError {
     /// The system has no certificate authorities.
     #[error("failed to find certificate authorities for an https endpoint; SSL_CERT_FILE may name some")]
     Roots(#[source] std::io::Error),
-    /// An environment variable of OpenTelemetry asks for something that is not there.
+    /// An environment variable of OpenTelemetry asks for something that this build does not have.
     #[error("failed to set up the export of spans")]
     Exporter(#[from] opentelemetry_otlp::ExporterBuildError),
 }
@@ -87,7 +88,8 @@ impl Traces {
         })
     }
 
-    /// Begins the span of `request`, if it is sampled. The request must have found its route: its path becomes an attribute.
+    /// Begins the span of `request`; `None` if the request is not sampled. The request must have found its route: its path becomes
+    /// an attribute.
     pub(crate) fn begin<B>(&self, request: &Request<B>) -> Option<RequestSpan> {
         let caller = self.propagator.extract_with_context(&Context::new(), &Headers(request.headers()));
         let parent = caller.span().span_context().clone();
@@ -137,7 +139,7 @@ impl Traces {
     }
 }
 
-/// The span of a request that is sampled.
+/// The span of a sampled request.
 pub(crate) struct RequestSpan(Context);
 
 impl RequestSpan {
@@ -162,23 +164,23 @@ impl RequestSpan {
 pub(crate) struct Attribute(KeyValue);
 
 impl Attribute {
-    /// Makes an attribute with one of a closed set of words.
+    /// Returns an attribute with one of a closed set of words.
     pub(crate) fn word(key: &'static str, value: &'static str) -> Self {
         Self(KeyValue::new(key, value))
     }
 
-    /// Makes an attribute with text from outside, which is [`Sanitized`].
+    /// Returns an attribute with text from outside, which is [`Sanitized`].
     pub(crate) fn text(key: &'static str, value: &str) -> Self {
         Self(KeyValue::new(key, Sanitized(value).to_string()))
     }
 
-    /// Makes an attribute with a number of things.
+    /// Returns an attribute with a number of things.
     pub(crate) fn count(key: &'static str, value: usize) -> Self {
         Self(KeyValue::new(key, i64::try_from(value).unwrap_or(i64::MAX)))
     }
 }
 
-/// Adds attributes to the current span, if there is one that is sampled; only then are they made.
+/// Adds attributes to the current span. Does nothing, and does not call `attributes`, if there is no span or it is not sampled.
 pub(crate) fn describe<const N: usize>(attributes: impl FnOnce() -> [Attribute; N]) {
     get_active_span(|span| {
         if span.is_recording() {
@@ -208,7 +210,7 @@ fn resource(settings: &OtlpSettings) -> Resource {
         .build()
 }
 
-/// Returns the method as one of a closed set.
+/// Returns the name of a standard method, and `_OTHER` for any other.
 fn method(method: &Method) -> &'static str {
     match *method {
         Method::POST => "POST",

@@ -10,7 +10,7 @@ use axum::http::{Request, StatusCode};
 use crate::telemetry::OtlpSettings;
 use crate::telemetry::metrics::Metrics;
 
-/// The URL of an OTLP receiver: there is none in this build.
+/// The URL of an OTLP receiver, which no text is in this build.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Endpoint(Infallible);
 
@@ -22,12 +22,12 @@ impl FromStr for Endpoint {
     }
 }
 
-/// The error for any endpoint.
+/// The error of parsing any text as an endpoint.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("this daemonset-warden exports no traces: it was built without the cargo feature otlp")]
 pub struct EndpointError;
 
-/// Makes spans: there are none in this build.
+/// The maker of spans, which does not exist in this build.
 #[derive(Debug, Clone)]
 pub struct Traces(Infallible);
 
@@ -50,7 +50,7 @@ impl Traces {
     }
 }
 
-/// The span of a request: there is none in this build.
+/// The span of a request, which does not exist in this build.
 pub(crate) struct RequestSpan(Infallible);
 
 impl RequestSpan {
@@ -63,7 +63,7 @@ impl RequestSpan {
     }
 }
 
-/// A key and a value for a span, which are dropped.
+/// A key and a value for a span, which are dropped in this build.
 pub(crate) struct Attribute;
 
 impl Attribute {

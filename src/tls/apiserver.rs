@@ -10,16 +10,16 @@ use tower::util::MapResponseLayer;
 
 use super::validity::{local_time, unix_time};
 
-/// The error of a call that failed.
+/// The error of a call to the apiserver.
 #[derive(Debug, thiserror::Error)]
 pub enum ApiError {
     /// The request did not get through, or the response cannot be read.
     #[error("failed to {0}")]
     Call(String, #[source] Box<kube::Error>),
-    /// The apiserver refuses.
+    /// The apiserver answered with an error.
     #[error("failed to {doing}: {code} {message}")]
     Refused {
-        /// Such as `read Secret a/b`.
+        /// The action, such as `read Secret a/b`.
         doing: String,
         /// The status code.
         code: u16,
@@ -29,7 +29,7 @@ pub enum ApiError {
 }
 
 impl ApiError {
-    /// `doing` is a phrase such as `read Secret a/b`.
+    /// Creates the error of a call. `doing` is a phrase such as `read Secret a/b`.
     pub(super) fn new(doing: impl Into<String>, error: kube::Error) -> Self {
         match error {
             kube::Error::Api(status) => {
@@ -43,7 +43,8 @@ impl ApiError {
 const NOT_FOUND: u16 = StatusCode::NOT_FOUND.as_u16();
 const CONFLICT: u16 = StatusCode::CONFLICT.as_u16();
 
-/// Returns the object that was read; `None` for a 404. Unlike `get_opt` of kube, also for one whose body is no Status.
+/// Returns the object that was read; `None` for a 404, unlike kube's `get_opt` also for one whose body is no Status. Any other
+/// failure is an error; `doing` is its phrase, such as `read Secret a/b`.
 pub(super) fn found<T>(doing: String, result: kube::Result<T>) -> Result<Option<T>, ApiError> {
     match result {
         Ok(object) => Ok(Some(object)),
@@ -52,7 +53,8 @@ pub(super) fn found<T>(doing: String, result: kube::Result<T>) -> Result<Option<
     }
 }
 
-/// Returns false where the object changed or went since it was read: the caller reads it again.
+/// Returns true if the object was written. Returns false if it was changed or deleted since it was read (409 or 404): the caller
+/// reads it again. Any other failure is an error; `doing` is its phrase.
 pub(super) fn is_written<T>(doing: String, result: kube::Result<T>) -> Result<bool, ApiError> {
     match result {
         Ok(_) => Ok(true),
@@ -61,13 +63,13 @@ pub(super) fn is_written<T>(doing: String, result: kube::Result<T>) -> Result<bo
     }
 }
 
-/// The apiserver's clock, as the `Date` header of its last response says. Certificates are made by it, because it is the same for all
-/// replicas and the clients that verify them mostly are apiservers.
+/// The apiserver's clock, by the `Date` header of its last response. Certificates are made by it, because it is the same for all
+/// replicas, and most clients that verify the certificates are apiservers. Clones share one clock.
 #[derive(Debug, Clone, Default)]
 pub(super) struct ServerClock(Arc<Mutex<Option<i64>>>);
 
 impl ServerClock {
-    /// Makes a client whose responses set this clock.
+    /// Makes a client whose responses set this clock. Fails if `config` cannot be used.
     pub(super) fn client(&self, config: Config) -> kube::Result<Client> {
         let clock = self.clone();
         let layer = MapResponseLayer::new(move |response| clock.observe(response));
@@ -80,7 +82,8 @@ impl ServerClock {
         response
     }
 
-    /// Returns the time in Unix seconds: ours where the last response had no date.
+    /// Returns the apiserver's time in Unix seconds. Returns this node's time if the last response had no date, or there was none
+    /// yet.
     pub(super) fn now(&self) -> i64 {
         self.0.lock().unwrap_or_else(local_time)
     }

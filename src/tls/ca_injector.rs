@@ -1,4 +1,4 @@
-//! The CA bundle in the webhook configurations: read, watched, and written where it is not the Secret's.
+//! The CA bundle in the webhook configurations: read, watched, and written where it differs from the Secret's.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -22,7 +22,7 @@ const WATCH: u32 = 60;
 /// One webhook configuration whose CA bundle this replica keeps.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WebhookConfiguration {
-    /// A ValidatingWebhookConfiguration has `/validate`.
+    /// The webhook: `Validate` for a ValidatingWebhookConfiguration, `Mutate` for a MutatingWebhookConfiguration.
     pub webhook: Webhook,
     /// The object's name.
     pub name: String,
@@ -48,13 +48,15 @@ impl WebhookConfiguration {
         self.resource().kind
     }
 
-    /// Returns the configuration as it is now; `None` if it is not there.
+    /// Reads the configuration from the apiserver; `None` if it does not exist. Fails if the apiserver cannot be reached or
+    /// refuses.
     pub(super) async fn read(&self, client: &Client) -> Result<Option<DynamicObject>, ApiError> {
         found(self.doing("read"), self.api(client).get(&self.name).await)
     }
 
-    /// Notifies `changed` of each change of this configuration, and once at the beginning, until the connection ends. Needs the
-    /// right to watch it, by name; unlike kube's `watch_object`, not the right to list.
+    /// Notifies `changed` of each change of this configuration, and once at the beginning, until the watch ends, after a minute at
+    /// most. Needs the right to watch the configuration by name; unlike kube's `watch_object`, not the right to list. Fails if the
+    /// watch cannot be begun.
     pub(super) async fn watch(&self, client: &Client, changed: &Notify) -> Result<(), ApiError> {
         let params = WatchParams::default()
             .fields(&format!("metadata.name={}", self.name))
@@ -68,8 +70,9 @@ impl WebhookConfiguration {
         Ok(())
     }
 
-    /// Writes `bundle` into the configuration. Returns false if another client has written it since it was `found`: the caller reads
-    /// it again.
+    /// Writes `bundle` into the webhooks of the configuration that lead to a Service. Returns true if it was written. Returns false
+    /// if another client has changed or deleted the configuration since it was `found`: the caller reads it again. Fails if the
+    /// apiserver cannot be reached or refuses.
     pub(super) async fn patch(
         &self,
         client: &Client,
@@ -83,13 +86,14 @@ impl WebhookConfiguration {
     }
 }
 
-/// Returns true if every webhook of the configuration that leads to a Service has exactly this bundle.
+/// Returns true if every webhook of the configuration that leads to a Service has exactly this bundle; also if there is no such
+/// webhook.
 pub(super) fn has_bundle(configuration: &DynamicObject, bundle: &[u8]) -> bool {
     let expected = STANDARD.encode(bundle);
     service_webhooks(configuration).all(|webhook| webhook["clientConfig"]["caBundle"] == expected.as_str())
 }
 
-/// Returns the bundle that apiservers trust for this configuration; empty if its webhooks differ.
+/// Returns the bundle that apiservers trust for this configuration. Returns an empty bundle if its webhooks differ, or have none.
 pub(super) fn trusted_bundle(configuration: &DynamicObject) -> Vec<u8> {
     let first = service_webhooks(configuration).next();
     let first = first.and_then(|webhook| webhook["clientConfig"]["caBundle"].as_str());
@@ -109,7 +113,7 @@ fn patch(configuration: &DynamicObject, bundle: &[u8]) -> Value {
     })
 }
 
-/// Returns the webhooks that lead to a Service. Those by URL are the operator's own, with a CA of their own.
+/// Returns the webhooks that lead to a Service. Webhooks with a URL are the operator's own, with a CA of their own.
 fn service_webhooks(configuration: &DynamicObject) -> impl Iterator<Item = &Value> {
     configuration.data["webhooks"]
         .as_array()

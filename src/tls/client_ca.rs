@@ -1,5 +1,5 @@
-//! The CA of the clients that may call `/scheduler/*`. It is read apart from the serving certificate: if one of the two is bad, the
-//! other is taken into use all the same.
+//! The CA of the clients that may call `/scheduler/*`. It is read apart from the serving certificate: a fault of one of the two
+//! does not keep the other from use.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -13,12 +13,13 @@ use super::{TlsError, files};
 /// The CA of `--client-ca-file`.
 pub(super) struct ClientCa {
     bytes: Vec<u8>,
-    /// Verifies the client's certificate if there is one; the route decides if there must be.
+    /// Verifies the client's certificate if the client sends one. The route decides if a client must.
     pub(super) verifier: Arc<dyn ClientCertVerifier>,
 }
 
 impl ClientCa {
-    /// Reads the file. Returns `None` if its bytes are those in use.
+    /// Reads the file. Returns `None` if its bytes are those of `in_use`. Fails if the file cannot be read, or if any certificate
+    /// in it cannot be used as a CA.
     pub(super) fn read(path: &Path, in_use: Option<&Self>) -> Result<Option<Self>, TlsError> {
         let bytes = files::read(path)?;
         if in_use.is_some_and(|in_use| in_use.bytes == bytes) {

@@ -5,7 +5,7 @@
 //! certs/tls.crt shown to clients       certs/tls.key  its key
 //! certs/.lock   held while any of them is written, so that two servers may share the folder
 //! ```
-//! Files are replaced by renaming, so no reader sees half of one. Files that the warden did not make are never touched.
+//! Files are replaced by renaming, so no reader sees half of one. Files that daemonset-warden did not make are never touched.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Write};
@@ -19,23 +19,25 @@ use super::names::CertificateNames;
 use super::rotation_plan::{LEAF_LIFETIME, LEAF_RENEWAL};
 use super::{TlsError, files, x509};
 
-/// Trusted by clients.
+/// The file of the CA's certificate, which clients trust.
 pub(super) const CA_CERTIFICATE: &str = "ca.crt";
 const CA_KEY: &str = "ca.key";
-/// Shown to clients.
+/// The file of the serving certificate, which clients are shown.
 pub(super) const CERTIFICATE: &str = "tls.crt";
 pub(super) const KEY: &str = "tls.key";
 const LOCK: &str = ".lock";
 
-/// The subject that tells our own CA from others.
+/// The subject of a development CA, by which this program knows its own.
 const CA_NAME: &str = "daemonset-warden development CA";
-/// With less than this left, in seconds, a CA is replaced: a serving certificate must not outlive it.
+/// The least number of seconds that a CA must have left; otherwise it is replaced. A serving certificate must not outlive its CA.
 const CA_RENEWAL: i64 = LEAF_LIFETIME + LEAF_RENEWAL;
-/// Making both takes milliseconds; a process that holds the lock for longer hangs.
+/// The longest wait for the folder's lock. Making both certificates takes milliseconds; a process that holds the lock for longer
+/// hangs.
 const LOCK_TIME: Duration = Duration::from_secs(5);
 
-/// Returns the certificate and key in `directory`, made or renewed if need be. `now` is in Unix time. Blocks on files, and on the
-/// folder's lock for up to [`LOCK_TIME`].
+/// Returns the certificate and key in `directory`, made or renewed if need be. `now` is in Unix seconds. Blocks on files, and on
+/// the folder's lock for up to [`LOCK_TIME`]. Fails if a file cannot be read or written, if the lock is not free in time, or if the
+/// folder has another program's certificate or CA.
 pub(super) fn ensure(directory: &Path, address: IpAddr, now: i64) -> Result<PemKeyPair, TlsError> {
     let names = names(address);
     // Most calls need no lock: a good pair stays good. A pair torn by another server's renewal is not good.
@@ -58,7 +60,7 @@ pub(super) fn ensure(directory: &Path, address: IpAddr, now: i64) -> Result<PemK
     new_leaf(directory, &names, &ca, now)
 }
 
-/// Returns the names by which people and clusters reach a server that they try out.
+/// Returns the names by which people and clusters reach a server that they try out, with `address` if it is a particular one.
 fn names(address: IpAddr) -> CertificateNames {
     let mut names = vec![
         "localhost".to_owned(),
@@ -79,7 +81,9 @@ fn names(address: IpAddr) -> CertificateNames {
     CertificateNames::parse(&names)
 }
 
-/// Returns the pair, if it is there and may be served for a while.
+/// Returns the pair in the folder. Returns `None` if a file is missing, or if the pair is to be renewed: it has [`LEAF_RENEWAL`] or
+/// less left, is not valid yet, lacks a name, or was not made by the folder's CA. Fails if a file cannot be read, or the
+/// certificate is not ours.
 fn usable(directory: &Path, names: &CertificateNames, now: i64) -> Result<Option<PemKeyPair>, TlsError> {
     let (path, ca_path) = (directory.join(CERTIFICATE), directory.join(CA_CERTIFICATE));
     let Some(certificate) = read_if_there(&path)? else { return Ok(None) };
@@ -98,7 +102,8 @@ fn usable(directory: &Path, names: &CertificateNames, now: i64) -> Result<Option
     Ok(is_usable.then_some(PemKeyPair { certificate, key }))
 }
 
-/// Returns the CA in the folder, if it may sign.
+/// Returns the CA in the folder. Returns `None` if there is none, or it may not sign: it is about to expire, or its key is gone.
+/// Fails if a file cannot be read, if the CA is not ours, or if there is a key without a CA.
 fn existing_ca(directory: &Path, now: i64) -> Result<Option<SigningCa>, TlsError> {
     let (path, key_path) = (directory.join(CA_CERTIFICATE), directory.join(CA_KEY));
     let Some(pem) = read_if_there(&path)? else {
@@ -152,7 +157,7 @@ fn new_leaf(
     Ok(pair)
 }
 
-/// Replaces a file in one step, with its permissions set before anything is in it.
+/// Replaces a file in one step. Its permissions are set before it has any content.
 fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<(), TlsError> {
     let io = |source| TlsError::Io { action: "write", path: path.to_owned(), source };
     // Only the process with the lock writes, so one name is enough, and a file that a crash left behind is replaced.
@@ -175,7 +180,8 @@ fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<(), TlsError> {
     result.map_err(io)
 }
 
-/// Waits for the folder's lock for up to [`LOCK_TIME`]. The kernel takes it back from a process that dies.
+/// Takes the folder's lock and returns the file that holds it. Fails if the lock is not free within [`LOCK_TIME`]. The kernel takes
+/// the lock back from a process that dies.
 fn lock(path: &PathBuf) -> Result<File, TlsError> {
     let io = |source| TlsError::Io { action: "lock", path: path.clone(), source };
     let file =

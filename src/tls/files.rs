@@ -11,7 +11,7 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 use super::validity::Validity;
 use super::{TlsError, x509};
 
-/// A chain with a bundle of every public CA has 250 KB.
+/// The size limit of a file, in bytes. A chain with a bundle of every public CA has 250 KB.
 const MAX_SIZE: u64 = 1024 * 1024;
 
 pub(super) fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
@@ -24,7 +24,7 @@ pub(super) fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
     Ok(bytes)
 }
 
-/// Returns the certificates in `pem`, at least one. `path` is for the error.
+/// Returns the certificates in `pem`. Fails if there is none, or one of them is malformed. `path` is for the error.
 pub(super) fn chain(path: &Path, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let chain = x509::certificates(pem);
     if chain.is_empty() {
@@ -33,7 +33,7 @@ pub(super) fn chain(path: &Path, pem: &[u8]) -> Result<Vec<CertificateDer<'stati
     Ok(chain)
 }
 
-/// Returns the first key in `pem`: PKCS#8, PKCS#1 or SEC1.
+/// Returns the first private key in `pem`: PKCS#8, PKCS#1 or SEC1. Fails if there is none. `path` is for the error.
 pub(super) fn private_key(path: &Path, pem: &[u8]) -> Result<PrivateKeyDer<'static>, TlsError> {
     // The parser's own error may quote its input, which here is a secret.
     PrivateKeyDer::from_pem_slice(pem)

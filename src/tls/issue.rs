@@ -1,4 +1,4 @@
-//! Makes CAs and serving certificates, for the shared Secret and for the development folder alike.
+//! Makes CAs and serving certificates, for both the shared Secret and the development folder. Times are in Unix seconds.
 
 use std::fmt;
 
@@ -20,20 +20,20 @@ const LEAF_NAME: &str = "daemonset-warden";
 /// A certificate and its key, both in PEM form.
 #[derive(Clone, PartialEq, Eq)]
 pub struct PemKeyPair {
-    /// The certificate, followed by the intermediate ones.
+    /// The certificate, followed by its intermediate ones.
     pub certificate: Vec<u8>,
     /// The private key.
     pub key: Vec<u8>,
 }
 
 impl fmt::Debug for PemKeyPair {
-    /// Leaves the key out.
+    /// Formats no field, so that the key is in no log.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PemKeyPair").finish_non_exhaustive()
     }
 }
 
-/// A CA with its key. Its certificate's bytes are parsed where they are needed: the parser borrows them.
+/// A CA with its key. The certificate is kept as bytes, because the parser's result borrows them.
 #[derive(Clone)]
 pub(super) struct SigningCa {
     pub(super) certificate: CertificateDer<'static>,
@@ -42,7 +42,7 @@ pub(super) struct SigningCa {
 }
 
 impl SigningCa {
-    /// Makes a CA that is valid for [`CA_LIFETIME`] from `now`, in Unix time. Fails without randomness.
+    /// Makes a CA of subject `name` that is valid for [`CA_LIFETIME`] from `now`. Fails if the system gives no random bytes.
     pub(super) fn make(name: &str, now: i64) -> Result<Self, rcgen::Error> {
         let mut params = params(name, now, now + CA_LIFETIME);
         // It signs serving certificates and nothing below them.
@@ -54,7 +54,8 @@ impl SigningCa {
         Ok(Self { certificate, validity, key_pem: key.serialize_pem() })
     }
 
-    /// Returns the CA of `certificates` that this key belongs to.
+    /// Returns the first self-signed CA in `certificates` that the private key `key_pem` belongs to. Returns `None` if the key
+    /// cannot be read, or no such CA has it. Validity in time is not checked.
     pub(super) fn find(certificates: &[CertificateDer<'static>], key_pem: &[u8]) -> Option<Self> {
         let key = x509::key(key_pem)?;
         // A CA must verify its own signature. Otherwise it also fails to verify what it signs, and every check would issue a new
@@ -70,8 +71,8 @@ impl SigningCa {
         })
     }
 
-    /// Makes a serving certificate that is valid for [`LEAF_LIFETIME`] from `now`, but not longer than the CA. Fails without
-    /// randomness, and for a name that is none.
+    /// Makes a serving certificate that is valid for [`LEAF_LIFETIME`] from `now`, but not longer than the CA. Fails if the system
+    /// gives no random bytes, or if the CA's certificate or key cannot be used.
     pub(super) fn sign(&self, names: &CertificateNames, now: i64) -> Result<PemKeyPair, rcgen::Error> {
         let mut params = params(LEAF_NAME, now, (now + LEAF_LIFETIME).min(self.validity.not_after));
         params.subject_alt_names = names.alternatives();
@@ -86,7 +87,7 @@ impl SigningCa {
 }
 
 /// Makes a pair that no client trusts, to listen with until there is a better one: a closed port would look like a dead process.
-/// Fails without randomness.
+/// Fails if the system gives no random bytes.
 pub(super) fn provisional(names: &CertificateNames, now: i64) -> Result<PemKeyPair, rcgen::Error> {
     SigningCa::make("daemonset-warden provisional CA", now)?.sign(names, now)
 }

@@ -1,4 +1,4 @@
-//! Subject alternative names.
+//! The DNS names and IP addresses that a certificate is for: its subject alternative names.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -12,13 +12,13 @@ use crate::scheduling::names::dns_1123_subdomain_faults;
 pub struct CertificateNames(BTreeSet<String>);
 
 impl CertificateNames {
-    /// Reads an operator's list. No certificate can be made for an entry that is neither a name nor an address: check
-    /// [`CertificateNames::faults`] first.
+    /// Creates the set from an operator's list, in lower case and without empty entries. Entries are not checked: call
+    /// [`CertificateNames::faults`] before a certificate is made.
     pub fn parse(names: &[String]) -> Self {
         Self(names.iter().map(|name| name.trim().to_lowercase()).filter(|name| !name.is_empty()).collect())
     }
 
-    /// Returns those that cannot be in a certificate.
+    /// Returns the entries that are neither a DNS name, with or without `*.` before it, nor an IP address; empty if all are good.
     pub fn faults(&self) -> Vec<&str> {
         let good = |name: &str| {
             name.parse::<IpAddr>().is_ok()
@@ -27,18 +27,18 @@ impl CertificateNames {
         self.0.iter().map(String::as_str).filter(|name| !good(name)).collect()
     }
 
-    /// Returns true if each of `others` is among these.
+    /// Returns true if every name of `others` is in this set.
     pub fn contains_all(&self, others: &Self) -> bool {
         others.0.is_subset(&self.0)
     }
 
-    /// Returns these and `others`.
+    /// Returns the names of this set and of `others`.
     #[must_use]
     pub fn with(&self, others: &Self) -> Self {
         Self(self.0.union(&others.0).cloned().collect())
     }
 
-    /// Returns these as subject alternative names.
+    /// Returns the names as subject alternative names, without those that are not ASCII.
     pub(crate) fn alternatives(&self) -> Vec<SanType> {
         let alternative = |name: &String| match name.parse::<IpAddr>() {
             Ok(address) => Some(SanType::IpAddress(address)),

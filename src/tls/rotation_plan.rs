@@ -1,4 +1,4 @@
-//! The plan for the Secret, from its state and the time: no clock, no key, no cluster.
+//! The plan for the Secret of `--tls-secret`, from its state and the time: no clock, no key, no cluster. Times are in Unix seconds.
 //!
 //! A CA lives for ten years. Its clients need warning of its end, because schedulers are configured by hand:
 //! ```text
@@ -6,85 +6,86 @@
 //!                                         │ ROLL_OVER: the next   │ SWITCH: the next one signs,
 //!                                         │ CA joins the bundle   │ this one stays in the bundle
 //! ```
-//! A clock that is wrong can put a CA out of use before its time or after it. Another is made then, and the first one is put aside
-//! in the place of its successor, with its key, until it is valid again: schedulers trust it and nothing else.
+//! A clock that is wrong can put a CA out of use before its time or after it. Then another CA is made, and the first one is put
+//! aside in the place of the successor, with its key, until it is valid again: schedulers trust the first one and no other.
 
 use super::names::CertificateNames;
 use super::validity::{DAY, Validity};
 
-/// In seconds. Long, because schedulers read their CA once, at their start, from a file that people wrote.
+/// The life of a CA, in seconds. It is long, because schedulers read their CA once, at their start, from a file that people wrote.
 pub const CA_LIFETIME: i64 = 10 * 365 * DAY;
-/// With this many seconds left of a CA, its successor joins the bundle that clients trust.
+/// The seconds that a CA has left when its successor joins the bundle that clients trust.
 pub const CA_ROLL_OVER: i64 = 365 * DAY;
-/// With this many seconds left, the successor signs. Between the two, half a year, people take the bundle to their schedulers.
+/// The seconds that a CA has left when its successor signs. Between [`CA_ROLL_OVER`] and this, half a year, people take the bundle
+/// to their schedulers.
 pub const CA_SWITCH: i64 = 180 * DAY;
-/// A successor is in the bundle for at least this many seconds before it signs, even when its turn is overdue.
+/// The least number of seconds that a successor is in the bundle before it signs, even when its turn is overdue.
 pub const CA_PROPAGATION_TIME: i64 = DAY;
-/// In seconds. Short, so that renewals are frequent enough to be seen to work.
+/// The life of a serving certificate, in seconds. It is short, so that renewals are frequent enough to be seen to work.
 pub const LEAF_LIFETIME: i64 = 90 * DAY;
-/// With this many seconds left, a serving certificate is renewed: a third of its life, as cert-manager does.
+/// The seconds that a serving certificate has left when it is renewed: a third of its life, as cert-manager does.
 pub const LEAF_RENEWAL: i64 = 30 * DAY;
-/// Clocks of a cluster differ: certificates are valid from this many seconds before they are made.
+/// A certificate is valid from this many seconds before it is made, because the clocks of a cluster differ.
 pub const CLOCK_SKEW: i64 = 60 * 60;
 
 /// The usable part of a Secret's content.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SecretState {
-    /// The CA that signs, if its certificate and key are there and belong together.
+    /// The CA that signs; `None` unless its certificate and key are there and belong together.
     pub ca: Option<Validity>,
-    /// The CA that will sign next, likewise.
+    /// The CA that will sign next; `None` unless its certificate and key are there and belong together.
     pub next: Option<Validity>,
-    /// The serving certificate.
+    /// The serving certificate; `None` if it is missing or cannot be parsed.
     pub leaf: Option<Leaf>,
-    /// True for a Secret without any key, as the chart makes it.
+    /// True if the Secret has no data, as the chart makes it.
     pub is_empty: bool,
 }
 
 /// The facts about the serving certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Leaf {
-    /// Of the certificate itself, not of its CA.
+    /// The validity of the certificate itself, not of its CA.
     pub validity: Validity,
-    /// True if the CA that signs has signed it.
+    /// True if the CA that signs has signed the certificate.
     pub is_signed_by_ca: bool,
-    /// True if its key is there and belongs to it.
+    /// True if the certificate's private key is there.
     pub has_key: bool,
-    /// The names in it.
+    /// The names in the certificate.
     pub names: CertificateNames,
 }
 
 /// The step for the CA that signs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CaStep {
-    /// It is good.
+    /// The CA is good.
     Keep,
-    /// This replica writes back the content that it last served: the Secret was emptied or spoilt.
+    /// This replica writes back the content that it last served from: the Secret was emptied or spoilt.
     Restore,
-    /// The next CA takes its place; the old certificate stays trusted.
+    /// The next CA takes the place of this one, which stays in the bundle.
     Promote,
-    /// There is no usable CA: make one.
+    /// There is no usable CA: this replica makes one.
     Make,
 }
 
 /// The step for the serving certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LeafStep {
-    /// It is good.
+    /// The certificate is good.
     Keep,
-    /// Sign another, with these names.
+    /// The CA signs another, with these names.
     Sign(CertificateNames),
 }
 
-/// The steps that put the Secret right.
+/// The steps that put the Secret right, each possibly none.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
-    /// For the CA that signs.
+    /// The step for the CA that signs.
     pub ca: CaStep,
-    /// True to make the CA that will sign next.
+    /// True if the CA that will sign next has to be made.
     pub make_next: bool,
-    /// For the serving certificate.
+    /// The step for the serving certificate.
     pub leaf: LeafStep,
-    /// For the log; empty if nothing is to be done.
+    /// The reasons for the steps, for the log; empty if nothing is to be done.
     pub reasons: Vec<&'static str>,
 }
 
@@ -95,9 +96,9 @@ impl Plan {
     }
 }
 
-/// Returns the plan for a Secret in this `state`. `last_served` is the content that this replica last served from, `names` those that
-/// the certificate must have, `now` the apiserver's clock in Unix time: certificates are verified by it, and it is the same for all
-/// replicas.
+/// Returns the plan for a Secret in this `state`. `last_served` is the state of the content that this replica last served from;
+/// `None` if it has served none. `names` are those that the certificate must have. `now` is the apiserver's time, which is the same
+/// for all replicas, and by which most clients verify certificates.
 pub fn decide(
     state: &SecretState,
     last_served: Option<&SecretState>,
@@ -166,7 +167,8 @@ pub fn decide(
     Plan { ca, make_next, leaf, reasons }
 }
 
-/// Returns the step for the serving certificate of a CA that is kept, and adds its reason.
+/// Returns the step for the serving certificate of a CA that is kept and has `ca_left` seconds left. Adds the reason of a step to
+/// `reasons`.
 fn leaf(
     leaf: Option<&Leaf>,
     ca_left: i64,

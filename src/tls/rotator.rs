@@ -1,4 +1,5 @@
-//! The loop that keeps the Secret: read, decide, write, write the CA bundle to the webhook configurations, and only then serve.
+//! The loop that keeps the Secret of `--tls-secret`: read, decide, write, write the CA bundle into the webhook configurations, and
+//! only then serve.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -23,67 +24,68 @@ use super::validity::local_time;
 use crate::telemetry::logs::{Sanitized, chain};
 use crate::telemetry::metrics::{CertificateKind, Metrics};
 
-/// The time between two reads while no change is known: the delay until a replica sees another's renewal, and until a wrong
-/// caBundle is corrected if the watches of the webhook configurations fail. Three small reads each time.
+/// The time between two reads of the Secret while no change is known. It is the delay until a replica sees another's renewal, and
+/// until a wrong caBundle is corrected if the watches of the webhook configurations fail. Each read is three small requests.
 const INTERVAL: Duration = Duration::from_secs(5);
-/// The shortest time between two reads: a client that writes another caBundle again and again must not keep us busy.
+/// The shortest time between two reads: a client that writes another caBundle again and again must not keep this loop busy.
 const SHORTEST: Duration = Duration::from_secs(1);
 /// The time between two reads before the first success, because an installation waits for it.
 const FIRST_INTERVAL: Duration = Duration::from_secs(1);
-/// A CA is in the webhook configurations for this long before a certificate of it is served: apiservers watch them, and see a change
-/// within a second.
+/// The time for which a CA is in the webhook configurations before a certificate of it is served: apiservers watch them, and see a
+/// change within a second.
 const PROPAGATION_TIME: Duration = Duration::from_secs(5);
-/// The same where a configuration cannot be read or is gone, so that its CA is not known: another replica or a person has a whole minute
-/// to write it.
+/// The time before a certificate of a new CA is served while a configuration cannot be read or is gone, so that its CA is not
+/// known: another replica or a person has a whole minute to write it.
 const UNCONFIRMED_PROPAGATION_TIME: Duration = Duration::from_secs(60);
-/// In seconds. A clock that is off by less is not worth a log line: certificates are valid from an hour before they are made.
+/// The difference between clocks, in seconds, that is worth a log line: certificates are valid from an hour before they are made.
 const CLOCK_TOLERANCE: i64 = 5 * 60;
 
-/// The objects that the rotator keeps.
+/// The objects that the rotator writes.
 #[derive(Debug, Clone)]
 pub struct RotatorSettings {
     /// The Secret with the CA and the certificate.
     pub secret: SecretName,
     /// The names that the certificate must have.
     pub names: CertificateNames,
-    /// The configurations whose CA bundle is written.
+    /// The webhook configurations whose CA bundle is written.
     pub configurations: Vec<WebhookConfiguration>,
 }
 
-/// The pair to serve with; shared with TLS, which reads it as it would files.
+/// The certificate and key to serve with. The rotator replaces them; TLS reads them as it would read files.
 #[derive(Debug)]
 pub struct SharedKeyPair(ArcSwap<PemKeyPair>);
 
 impl SharedKeyPair {
-    /// Returns a copy of the pair.
+    /// Returns a copy of the pair. Takes no lock.
     pub fn get(&self) -> PemKeyPair {
         self.0.load().as_ref().clone()
     }
 }
 
-/// Keeps the Secret of `--tls-secret` and the CA bundles of the webhook configurations.
+/// Writes the Secret of `--tls-secret` and the CA bundles of the webhook configurations, and gives TLS the certificate to serve.
 pub struct SecretRotator {
     client: Client,
     clock: ServerClock,
     settings: RotatorSettings,
     metrics: Arc<Metrics>,
     pair: Arc<SharedKeyPair>,
-    /// The content that the pair is from, to write back if the Secret is spoilt; `None` while the pair is provisional.
+    /// The content that `pair` is from, to write back if the Secret is spoilt; `None` while the pair is provisional.
     last_served: Option<SecretContent>,
-    /// The bundle that the Secret had last, and the time from which on all configurations have had it.
+    /// The bundle that the Secret had last, and the end of the first pass that wrote it into the configurations without an error;
+    /// `None` before such a pass.
     injected: Option<(Vec<u8>, Instant)>,
     is_obtained: watch::Sender<bool>,
-    /// The last fault, so that it is logged once.
+    /// The fault of the last pass, so that it is logged once; `None` if there was none.
     fault: Option<String>,
     missing: Vec<bool>,
     has_warned_of_clock: bool,
 }
 
 impl SecretRotator {
-    /// Starts with a provisional pair that no client trusts.
+    /// Creates a rotator with a provisional pair that no client trusts. Call [`Self::run`] to start it.
     ///
     /// # Errors
-    /// Fails when no client can be made from `config`, or a key cannot be made.
+    /// Fails if no client can be made from `config`, or no key can be made.
     pub fn new(
         config: Config,
         settings: RotatorSettings,
@@ -108,12 +110,12 @@ impl SecretRotator {
         })
     }
 
-    /// Returns the pair, which changes when the Secret does.
+    /// Returns the pair to serve with. It changes when the Secret does.
     pub fn pair(&self) -> Arc<SharedKeyPair> {
         self.pair.clone()
     }
 
-    /// Turns true once the pair is the Secret's; the server is not ready before.
+    /// Returns a receiver that turns true once the pair is from the Secret. The server is not ready before.
     pub fn is_obtained(&self) -> watch::Receiver<bool> {
         self.is_obtained.subscribe()
     }
@@ -178,7 +180,7 @@ impl SecretRotator {
         read_error.map_or(Ok(()), |error| Err(error.into()))
     }
 
-    /// Returns the Secret's content, after it was put right; `None` if another replica wrote it at the same time.
+    /// Returns the Secret's content, put right if need be. Returns `None` if another replica wrote the Secret at the same time.
     async fn content(&mut self) -> Result<Option<SecretContent>, RotatorError> {
         let found = secret::read(&self.client, &self.clock, &self.settings.secret).await?;
         self.compare_clocks(found.now);
@@ -203,7 +205,9 @@ impl SecretRotator {
         Ok(Some(after))
     }
 
-    /// Writes the bundle where it is missing. Returns true if every configuration has it now.
+    /// Writes the bundle into the configurations that do not have it. Returns true if every configuration has it now, and false if
+    /// one is gone, could not be read, or was changed by another client meanwhile. `found` are the configurations as they were
+    /// read, `None` for one that is gone or could not be read.
     async fn inject(
         &mut self,
         content: &SecretContent,
@@ -232,7 +236,7 @@ impl SecretRotator {
         Ok(is_injected)
     }
 
-    /// Takes the pair into use, once clients trust it.
+    /// Takes the content's pair into use if clients trust it already; otherwise a later read does. The first pair is taken at once.
     fn serve(&mut self, content: SecretContent, found: &[Option<DynamicObject>], is_injected: bool) {
         let Some(pair) = content.pair() else { return };
         if let Some(validity) = content.ca_validity() {
@@ -278,7 +282,8 @@ impl SecretRotator {
         }
     }
 
-    /// Warns once of a wrong clock: it does no harm here, but may do so elsewhere on this node.
+    /// Warns once if this node's clock is wrong by the apiserver's time `now`. That does no harm here, but may do so elsewhere on
+    /// this node.
     fn compare_clocks(&mut self, now: i64) {
         let off = local_time() - now;
         if off.abs() > CLOCK_TOLERANCE && !std::mem::replace(&mut self.has_warned_of_clock, true) {
@@ -290,7 +295,7 @@ impl SecretRotator {
     }
 }
 
-/// Watches for ever. An error is only logged at debug level: the reads go on, and report what is wrong with the apiserver.
+/// Watches a configuration for ever. An error is logged at debug level only: the reads go on, and report a fault of the apiserver.
 async fn watch_on(client: Client, configuration: WebhookConfiguration, changed: Arc<Notify>) {
     loop {
         if let Err(error) = configuration.watch(&client, &changed).await {

@@ -13,9 +13,9 @@ use crate::telemetry::{FIELD_MANAGER, patch_params};
 /// The namespace and name of a Secret, written `NAMESPACE/NAME`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SecretName {
-    /// A DNS-1123 subdomain.
+    /// The namespace, a DNS-1123 subdomain.
     pub namespace: String,
-    /// A DNS-1123 subdomain.
+    /// The Secret's name, a DNS-1123 subdomain.
     pub name: String,
 }
 
@@ -36,12 +36,12 @@ impl std::fmt::Display for SecretName {
     }
 }
 
-/// The content of a Secret, and when it was read.
+/// The content of a Secret, with its version and the time at which it was read. Without a Secret, the content is empty.
 pub(super) struct SecretRevision {
-    /// The resource version; `None` if there is no Secret.
+    /// The Secret's resource version; `None` if there is no Secret.
     version: Option<String>,
     pub(super) data: SecretData,
-    /// The apiserver's clock, in Unix time.
+    /// The apiserver's time, in Unix seconds.
     pub(super) now: i64,
 }
 
@@ -63,8 +63,9 @@ pub(super) async fn read(
     })
 }
 
-/// Writes `after` over the Secret that was `found`. Returns false if another replica has written since: the caller reads again and
-/// takes that.
+/// Writes `after` over the Secret that was `found`, or creates the Secret if there was none. Returns true if it was written.
+/// Returns false if another replica has written or deleted it since: the caller reads it again. Fails if the apiserver cannot be
+/// reached or refuses.
 pub(super) async fn write(
     client: &Client,
     secret: &SecretName,

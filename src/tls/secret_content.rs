@@ -1,4 +1,4 @@
-//! The content of the Secret: what its bytes say, and what a plan makes of them.
+//! The content of the Secret of `--tls-secret`: its bytes parsed, and a plan applied to them.
 
 use std::collections::BTreeMap;
 
@@ -16,14 +16,14 @@ const NEXT_CA_KEY: &str = "next-ca.key";
 const CERTIFICATE: &str = "tls.crt";
 const KEY: &str = "tls.key";
 
-/// CAs in the bundle at the most: the one that signs, its successor, and former ones, of which more than two are never of use, because
-/// a CA is rolled over every nine years.
+/// The most CAs in the bundle: the one that signs, its successor, and two former ones. More are never of use, because a CA is
+/// rolled over every nine years.
 const MAX_CAS: usize = 4;
 
-/// The bytes of the Secret, by key. Keys that are not ours survive.
+/// The bytes of the Secret, by key. Keys that this program does not use survive.
 pub type SecretData = BTreeMap<String, Vec<u8>>;
 
-/// The CAs and the serving certificate of a Secret. Bytes that cannot be read are as good as missing.
+/// The CAs and the serving certificate of a Secret. Bytes that cannot be parsed count as missing.
 pub struct SecretContent {
     data: SecretData,
     /// Every CA certificate, in the Secret's order.
@@ -33,7 +33,7 @@ pub struct SecretContent {
 }
 
 impl SecretContent {
-    /// Parses the bytes of a Secret.
+    /// Parses the bytes of a Secret, and finds the CAs whose keys are in it.
     pub fn read(data: SecretData) -> Self {
         let cas = data.get(CA_CERTIFICATES).map(|pem| x509::certificates(pem)).unwrap_or_default();
         let with_key = |name: &str| SigningCa::find(&cas, data.get(name)?);
@@ -41,7 +41,7 @@ impl SecretContent {
         Self { ca, next, cas, data }
     }
 
-    /// Returns the facts that a plan is made from.
+    /// Returns the facts from which [`super::rotation_plan::decide`] makes a plan.
     pub fn state(&self) -> SecretState {
         let chain = self.data.get(CERTIFICATE).map(|pem| x509::certificates(pem)).unwrap_or_default();
         let ca = self.ca.as_ref().map(|ca| &ca.certificate);
@@ -53,12 +53,12 @@ impl SecretContent {
         }
     }
 
-    /// Returns the CAs that clients should trust, in PEM form.
+    /// Returns the CAs that clients should trust, in PEM form, as the Secret has them; empty if it has none.
     pub fn bundle(&self) -> Vec<u8> {
         self.data.get(CA_CERTIFICATES).cloned().unwrap_or_default()
     }
 
-    /// Returns the serving certificate and its key.
+    /// Returns the serving certificate and its key, unparsed. Returns `None` if either is missing.
     pub fn pair(&self) -> Option<PemKeyPair> {
         Some(PemKeyPair {
             certificate: self.data.get(CERTIFICATE)?.clone(),
@@ -66,12 +66,13 @@ impl SecretContent {
         })
     }
 
-    /// Returns the validity of the CA that signs.
+    /// Returns the validity of the CA that signs; `None` if there is no such CA with its key.
     pub(super) fn ca_validity(&self) -> Option<Validity> {
         self.ca.as_ref().map(|ca| ca.validity)
     }
 
-    /// Returns true if a client that trusts `bundle` trusts the serving certificate.
+    /// Returns true if `bundle`, in PEM form, has the CA that signs: clients with it trust the serving certificate. Returns false
+    /// if there is no such CA.
     pub fn is_trusted_by(&self, bundle: &[u8]) -> bool {
         use rustls_pki_types::pem::PemObject;
         self.ca.as_ref().is_some_and(|ca| {
@@ -79,15 +80,16 @@ impl SecretContent {
         })
     }
 
-    /// Returns the bytes to write.
+    /// Returns the bytes to write into the Secret.
     pub fn data(&self) -> &SecretData {
         &self.data
     }
 
-    /// Returns the content that the plan leads to. [`CaStep::Restore`] is the caller's: it needs the content that was last served.
+    /// Returns the content that the plan leads to; `now` is in Unix seconds. Does not carry out [`CaStep::Restore`]: the caller has
+    /// the content that was last served, and writes that back.
     ///
     /// # Errors
-    /// Fails when a key or a certificate cannot be made: there is no randomness, or a name is none.
+    /// Fails if a key or a certificate cannot be made, such as when the system gives no random bytes.
     pub fn apply_plan(&self, plan: &Plan, now: i64) -> Result<Self, rcgen::Error> {
         let mut data = self.data.clone();
         let signer = match plan.ca {
@@ -131,7 +133,7 @@ impl SecretContent {
     }
 }
 
-/// Makes a CA. Its subject has the Unix time, so that people and verifiers that look for an issuer by name can tell CAs apart.
+/// Makes a CA. Its subject has the Unix time, so that people, and verifiers that look for an issuer by name, can tell CAs apart.
 fn make_ca(now: i64) -> Result<SigningCa, rcgen::Error> {
     SigningCa::make(&format!("daemonset-warden CA {now}"), now)
 }

@@ -1,5 +1,5 @@
-//! The certificate that is shown to clients. It is read apart from the client CA: if one of the two is bad, the other is taken into use
-//! all the same.
+//! The certificate that is shown to clients. It is read apart from the client CA: a fault of one of the two does not keep the other
+//! from use.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,14 +14,16 @@ use super::{CertificateSource, TlsError, development, files};
 
 /// The certificate that is shown to clients, with its key.
 pub(super) struct ServingCertificate {
-    /// Compared in place of the files' times: the kubelet swaps a symbolic link, and a copy may keep its time.
+    /// The bytes that were read. A reload compares them and not the files' times: the kubelet swaps a symbolic link, and a copy may
+    /// keep its time.
     pem: PemKeyPair,
     pub(super) key: Arc<CertifiedKey>,
     pub(super) validity: Validity,
 }
 
 impl ServingCertificate {
-    /// Reads the source. Returns `None` if its bytes are those in use.
+    /// Reads the source. Returns `None` if its bytes are those of `in_use`. Fails if the source cannot be read or used, or if its
+    /// files have a certificate that has expired while that of `in_use` has not. Blocks on files.
     pub(super) fn read(source: &CertificateSource, in_use: Option<&Self>) -> Result<Option<Self>, TlsError> {
         let pem = match source {
             CertificateSource::Files { certificate, key } => {
@@ -49,7 +51,8 @@ impl ServingCertificate {
         Ok(Some(new))
     }
 
-    /// Returns a certificate that no client trusts, for the time until there is another: a closed port would look like a dead process.
+    /// Makes a certificate that no client trusts, for the time until there is another: a closed port would look like a dead
+    /// process. Fails if the system gives no random bytes.
     pub(super) fn stand_in() -> Result<Self, TlsError> {
         let pair = provisional(&CertificateNames::default(), local_time()).map_err(TlsError::Make)?;
         Self::parse(Path::new(""), Path::new(""), pair)
@@ -69,7 +72,7 @@ impl ServingCertificate {
     }
 }
 
-/// Returns the places of the certificate and the key, for messages.
+/// Returns the places of the certificate and of the key, for messages. For a Secret, these are no paths.
 pub(super) fn paths(source: &CertificateSource) -> (PathBuf, PathBuf) {
     match source {
         CertificateSource::Files { certificate, key } => (certificate.clone(), key.clone()),

@@ -1,4 +1,4 @@
-//! Reads certificates and keys. Bytes that cannot be read are as good as missing.
+//! Reads certificates and keys, mostly those that this program made. Bytes that cannot be parsed count as missing.
 
 use std::net::IpAddr;
 
@@ -12,7 +12,7 @@ use super::names::CertificateNames;
 use super::rotation_plan::Leaf;
 use super::validity::Validity;
 
-/// Returns the certificates of a PEM file; none if any of it is spoilt.
+/// Returns the certificates in `pem`, in order. Returns an empty list if any of them is malformed.
 pub(super) fn certificates(pem: &[u8]) -> Vec<CertificateDer<'static>> {
     CertificateDer::pem_slice_iter(pem).collect::<Result<_, _>>().unwrap_or_default()
 }
@@ -34,7 +34,7 @@ pub(super) fn validity(certificate: &X509Certificate<'_>) -> Validity {
     }
 }
 
-/// Reads a private key in PEM form.
+/// Reads a private key in PEM form. Returns `None` if it cannot be parsed.
 pub(super) fn key(pem: &[u8]) -> Option<KeyPair> {
     KeyPair::from_pem(std::str::from_utf8(pem).ok()?).ok()
 }
@@ -43,7 +43,8 @@ pub(super) fn is_key_of(key: &KeyPair, certificate: &X509Certificate<'_>) -> boo
     key.public_key_raw() == &*certificate.public_key().subject_public_key.data
 }
 
-/// Reads the serving certificate, which is the first of `chain`, against its key in PEM form and the CA that should have signed it.
+/// Returns the facts about the serving certificate, which is the first of `chain`: `key_pem` is its private key, `ca` the CA that
+/// should have signed it. Returns `None` if the chain is empty, or its first certificate cannot be parsed.
 pub(super) fn leaf(
     chain: &[CertificateDer<'_>],
     key_pem: Option<&Vec<u8>>,

@@ -23,7 +23,7 @@ use crate::watch::watch_status::WatchStatus;
 /// respond until the request times out, and meanwhile the scheduler may be served by another.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Adds [`WatchActivity`] to a client.
+/// The layer of a client that adds [`WatchActivity`].
 #[derive(Clone)]
 pub(super) struct WatchActivityLayer {
     pub(super) status: Arc<WatchStatus>,
@@ -42,7 +42,7 @@ impl WatchActivityLayer {
         self.metrics.cluster.record_watch_event(self.status.resource);
     }
 
-    /// Awaits `response`; if that takes longer than `limit`, a failure is recorded.
+    /// Awaits `response`. If that takes longer than `limit`, records a failure and goes on waiting.
     async fn time_response<T>(&self, limit: Duration, response: impl Future<Output = T>) -> T {
         let mut response = std::pin::pin!(response);
         if let Ok(response) = timeout(limit, &mut response).await {

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use kube::runtime::utils::Backoff;
 
-/// The first and the longest pause. Short ones: no room is reserved while a watch fails, and a replica has few watches.
+/// The first and the longest pause. Both are short: no room is reserved while a watch fails, and a replica has few watches.
 const BACKOFF: std::ops::RangeInclusive<Duration> = Duration::from_millis(200)..=Duration::from_secs(2);
 
 /// Pauses that double up to the longest, and start anew after three times the longest without an error.

@@ -9,9 +9,9 @@ use kube::{Client, Config};
 /// The path at which the kubelet mounts the token of the pod's service account.
 const TOKEN: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";
 const NAMESPACE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/namespace";
-/// An apiserver in the same network answers within milliseconds; a longer limit only delays the next attempt.
+/// The limit to connect. An apiserver in the same network answers within milliseconds; a longer limit only delays the next attempt.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Longer than the silence of a watch: each ends after a minute.
+/// The limit of silence on a connection, longer than the silence of a watch: each ends after a minute.
 const READ_TIMEOUT: Duration = Duration::from_secs(90);
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -35,8 +35,8 @@ pub enum ConnectError {
     Client(#[source] Box<kube::Error>),
 }
 
-/// Returns the configuration of `kubeconfig`, or else of the pod's service account; `None` if there is neither. `~/.kube/config` is
-/// never read.
+/// Returns the configuration of `kubeconfig`, or without it that of the pod's service account; `None` if there is neither.
+/// `~/.kube/config` is never read.
 ///
 /// # Errors
 /// Fails if there is one and it cannot be used.
@@ -70,8 +70,8 @@ impl ConnectError {
     }
 }
 
-/// Returns the namespace of this pod: the environment variable POD_NAMESPACE, or else the namespace of the service account. The
-/// namespace of a kubeconfig is not used: it is the one in which its user works.
+/// Returns the namespace of this pod: the environment variable POD_NAMESPACE, else the namespace of the service account; `None` if
+/// there is neither. The namespace of a kubeconfig is not used: it is the one in which its user works.
 pub fn own_namespace() -> Option<String> {
     let named = std::env::var("POD_NAMESPACE").ok();
     let mounted = || std::fs::read_to_string(NAMESPACE).ok();

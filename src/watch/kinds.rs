@@ -17,7 +17,7 @@ use crate::cache::Cache;
 use crate::reservation::first_ready::MAX_FIRST_READY_READ;
 use crate::reservation::gate::FIRST_READY_PREFIX;
 
-/// A watched kind.
+/// A kind that is watched and cached.
 pub trait WatchedKind: DeserializeOwned + Clone + Debug + Send + 'static {
     /// The key of an object in the cache: its UID, or its names where the cache looks it up by them.
     type Key: Eq + Hash + Debug + Send + 'static;
@@ -28,27 +28,28 @@ pub trait WatchedKind: DeserializeOwned + Clone + Debug + Send + 'static {
     /// The metadata, to be trimmed.
     fn metadata(&mut self) -> &mut Metadata;
 
-    /// Drops the decoded fields that nothing reads of a stored object.
+    /// Drops the decoded fields that nothing reads of a cached object. Called once, before [`Self::apply`].
     fn trim(&mut self) {
         self.metadata().annotations.clear();
     }
 
-    /// Returns true if the resource version is kept: only where a write may name it.
+    /// Returns true if the resource version of this object is cached, because a write may name it. It is dropped otherwise, so that
+    /// objects with the same content are equal.
     fn keeps_version(&self) -> bool {
         false
     }
 
-    /// The key of this object.
+    /// Returns the key of this object in the cache.
     fn key(&self) -> Self::Key;
 
     /// Returns the keys of all cached objects of the kind; at the end of a relist, those that did not come are removed. Called under
     /// the lock, so the caller makes a set of them.
     fn known(cache: &Cache, kind: &ApiResource) -> Vec<Self::Key>;
 
-    /// Applies an object that was added or changed.
+    /// Adds this object to the cache, or replaces the one with its key.
     fn apply(self, cache: &mut Cache, kind: &ApiResource);
 
-    /// Removes an object that was deleted.
+    /// Removes the object with this key from the cache, if it is there.
     fn remove(key: &Self::Key, cache: &mut Cache);
 }
 

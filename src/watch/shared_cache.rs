@@ -27,7 +27,7 @@ use crate::reservation::cluster_write::ClusterWrite;
 use crate::telemetry::metrics::{Metrics, WatchedResource};
 use crate::watch::watch_status::WatchStatus;
 
-/// The number of nodes that are refreshed before the lock is given to others: tens of microseconds.
+/// The number of nodes that are refreshed before the lock is given to others. They take tens of microseconds.
 const BATCH: usize = 16;
 /// The batches that a call refreshes before it begins: all nodes of a large cluster once.
 const MAX_BATCHES_BEFORE_CALL: usize = 1_024;
@@ -51,7 +51,8 @@ struct SharedCacheInner {
     metrics: Arc<Metrics>,
 }
 
-/// The locked cache. Dropping it hands on what is to be written to the apiserver.
+/// The locked cache. Dropping it hands the changes to the reservation, and what is to be written to `enqueue`. Before the first
+/// sync, nothing is written.
 pub struct CacheGuard<'s> {
     view: MutexGuard<'s, View>,
     inner: &'s SharedCacheInner,
@@ -81,7 +82,7 @@ impl SharedCache {
         }))
     }
 
-    /// Locks the cache, fresh or not.
+    /// Locks the cache, fresh or not. Never hold the guard across an await.
     pub fn lock(&self) -> CacheGuard<'_> {
         let view = self.0.view.lock();
         CacheGuard { view, inner: &self.0, since: Instant::now(), cpu_since: thread_cpu_time() }
@@ -107,18 +108,19 @@ impl SharedCache {
         self.0.metrics.cluster.cache_fresh.set(0);
     }
 
-    /// Returns true once every kind has been listed.
+    /// Returns true once every kind has been listed or found absent, and from then on. Takes no lock of the cache.
     pub fn is_synced(&self) -> bool {
         *self.0.synced.borrow()
     }
 
-    /// Waits until every kind has been listed once.
+    /// Waits until every kind has been listed once or found absent.
     pub async fn wait_until_synced(&self) {
         // The sender lives as long as `self`, so this cannot fail.
         let _ = self.0.synced.subscribe().wait_for(|synced| *synced).await;
     }
 
-    /// Returns the labels of a namespace, if it is cached.
+    /// Returns a copy of the labels of a namespace, from the cache as it is, fresh or not; `None` if the namespace is not cached.
+    /// Locks the cache.
     pub fn namespace_labels(&self, name: &str) -> Option<BTreeMap<String, String>> {
         self.lock().cache.namespace(name).map(|namespace| namespace.metadata.labels.clone())
     }
@@ -150,14 +152,16 @@ impl SharedCache {
         }
     }
 
-    /// Updates the freshness at once: the watch of a required kind has just reported some trouble.
+    /// Updates the freshness at once. Call it when the watch of a required kind has just reported some trouble. Locks the cache;
+    /// does nothing before the first sync.
     pub fn mark_watch_lost(&self, now: Instant) {
         if self.is_synced() {
             self.update_freshness(&mut self.lock(), now);
         }
     }
 
-    /// Ends what has timed out and updates the freshness. Call it a few times a second.
+    /// Ends what has timed out, updates the freshness and decides nominations. Before the first sync it only looks if that has
+    /// come. Call it a few times a second; it locks the cache several times.
     pub fn tick(&self, now: Instant) {
         self.0.ticked_at.store(self.0.millis(now), Ordering::Release);
         if !self.is_synced() {
@@ -194,7 +198,7 @@ impl SharedCache {
         self.0.metrics.cluster.nominations_dropped(dropped);
     }
 
-    /// Updates the metrics. It visits every object, so once a second is enough.
+    /// Updates the metrics. It visits every node under the lock, so call it at most once a second.
     pub fn update_metrics(&self) {
         let view = self.lock();
         let (cache, reservation) = (view.cache.stats(), view.reservation.stats());
@@ -232,8 +236,8 @@ impl SharedCache {
         self.0.watches.iter().map(|status| status.health()).collect()
     }
 
-    /// Feeds the health of the watches to the cache. Health is read under the lock: a watch reports its trouble before it takes the
-    /// lock, so an older state cannot overwrite a newer one.
+    /// Sets the freshness by the health of the watches. The health is read under the lock: a watch reports its trouble before it
+    /// takes the lock, so an older state cannot overwrite a newer one.
     fn update_freshness(&self, View { cache, reservation }: &mut View, now: Instant) {
         let health = self.health();
         let freshness = CacheFreshness::of(&health, now);

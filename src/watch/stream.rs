@@ -1,7 +1,7 @@
 //! One watch: applies its events to the cache one by one, and logs its errors.
 //!
-//! kube's watcher lists, resumes, reads bookmarks and detects a dead connection. Objects of a list are applied as they come, so that
-//! two copies of a long list never exist; cached objects that it did not bring are removed at its end.
+//! kube's watcher lists, resumes, reads bookmarks and detects a dead connection. Objects of a list are applied as they come, so
+//! that two copies of a long list never exist; cached objects that it did not bring are removed at its end.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -27,12 +27,12 @@ use crate::watch::watch_status::WatchStatus;
 /// The time after which the apiserver ends a watch, to be resumed: a dead connection is detected 5 s later. The last event is a
 /// bookmark, so that resuming costs the apiserver next to nothing.
 const WATCH_SECONDS: u32 = 60;
-/// The objects in a page of a list that is not streamed, as in client-go.
+/// The number of objects in a page of a list that is not streamed, as in client-go.
 const PAGE: u32 = 500;
 /// The pause after a 403 or 404 for an optional kind, which lasts until an administrator changes something.
 const PAUSE_AFTER_REFUSAL: Duration = Duration::from_secs(30);
 
-/// One watch.
+/// The watch of one kind.
 pub(super) struct ResourceWatch {
     pub(super) client: Client,
     pub(super) kind: ApiResource,
@@ -44,7 +44,7 @@ pub(super) struct ResourceWatch {
 }
 
 impl ResourceWatch {
-    /// Watches the kind until the task is dropped.
+    /// Watches the kind, and begins anew after each error, until the task is dropped.
     pub(super) async fn run<T: WatchedKind>(self) {
         let mut writer = CacheWriter::<T>::new(self.kind.clone(), self.cache.clone());
         let mut streams_lists = self.streams_lists;
@@ -117,7 +117,8 @@ impl ResourceWatch {
         }
     }
 
-    /// Records and counts an error, and logs it unless it was logged lately. Returns true if the next attempt can wait.
+    /// Records and counts an error, and logs it unless it was logged lately. Returns true if the apiserver has refused an optional
+    /// kind with 403 or 404, so that the next attempt can wait.
     fn log_error(&self, error: &watcher::Error, throttle: &mut LogThrottle) -> bool {
         self.metrics.cluster.watch_error(self.status.resource);
         let code = status(error).map_or(0, |status| status.code);
@@ -158,7 +159,7 @@ impl ResourceWatch {
         refused && !self.status.health().is_required
     }
 
-    /// Updates the freshness of the cache at once. Call it after the trouble is recorded.
+    /// Updates the freshness of the cache at once, if the kind is required. Call it after the trouble is recorded.
     fn mark_watch_lost(&self) {
         if self.status.health().is_required {
             self.cache.mark_watch_lost(Instant::now());
@@ -166,7 +167,7 @@ impl ResourceWatch {
     }
 }
 
-/// The Status in the apiserver's answer, if the error is one.
+/// Returns the Status that the apiserver answered; `None` if the error is no answer of the apiserver.
 fn status(error: &watcher::Error) -> Option<&Status> {
     match error {
         watcher::Error::WatchError(status) => Some(status),

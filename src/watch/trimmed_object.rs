@@ -16,7 +16,7 @@ use serde_json::value::RawValue;
 use super::kinds::WatchedKind;
 use crate::api::meta::Metadata;
 
-/// An object of a watch.
+/// An object of a list or a watch event, decoded and trimmed.
 #[derive(Debug, Clone)]
 pub struct TrimmedObject<T> {
     /// The decoded object, or the reason for which it could not be decoded.
@@ -24,10 +24,10 @@ pub struct TrimmedObject<T> {
     meta: ObjectMeta,
 }
 
-/// An object that could not be decoded. It is left out, so that the others are listed all the same.
+/// An object that could not be decoded. It is left out of the cache, so that the other objects are listed all the same.
 #[derive(Debug, Clone)]
 pub struct UnreadableObject {
-    /// Namespace and name, as `namespace/name`.
+    /// The object's namespace and name, as `namespace/name`.
     pub name: String,
     /// The message of the decoder.
     pub error: String,

@@ -22,13 +22,13 @@ use crate::telemetry::logs::{Sanitized, chain};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::metrics::cluster::{WriteKind, WriteOutcome};
 
-/// The Events that can be written at once.
+/// The number of Events that can be written at once.
 const BURST: u32 = 50;
-/// The Events a second after a burst.
+/// The number of Events a second after a burst.
 const PER_SECOND: u32 = 5;
-/// The time between two equal Events on one DaemonSet: Events are for people, the metrics count.
+/// The shortest time between two equal Events on one DaemonSet: Events are for people, the metrics count.
 const REPEAT: Duration = Duration::from_secs(10);
-/// The entries of [`EventLimiter::written`]; beyond, all of them are dropped, and some Events are written early.
+/// The most entries of [`EventLimiter::written`]. Beyond, all of them are dropped, and some Events are written early.
 const MAX_WRITTEN: usize = 1_024;
 
 /// An Event about a DaemonSet and a node, to be written on both.
@@ -42,7 +42,7 @@ pub(super) struct EventWrite {
 }
 
 impl EventWrite {
-    /// The Event for a write; `None` if it is another kind of write, or if no pod was refused for the subject.
+    /// Returns the Event for a write; `None` if it is another kind of write, or if no pod was refused because of the hold or gate.
     pub(super) fn of(write: ClusterWrite) -> Option<Self> {
         let (subject, reason, action, reason_text, type_) = match write {
             ClusterWrite::HoldingRoom(subject) => {
@@ -90,7 +90,7 @@ impl EventWrite {
         Some((self.event(text, Some(self.daemon_set())), self.node()))
     }
 
-    /// The Event on the DaemonSet, with the same text for every node.
+    /// Returns the Event on the DaemonSet, with the same text for every node.
     fn on_daemon_set(&self) -> (Event, ObjectReference) {
         let text = match self.reason {
             "HoldingRoom" => "keeping room on nodes that miss a pod of this DaemonSet".to_owned(),
@@ -135,7 +135,8 @@ impl EventWrite {
     }
 }
 
-/// Writes the Events of the queue, on the Node and on the DaemonSet.
+/// Writes the Events of the queue, on the Node and on the DaemonSet, until the queue is closed. Events that fail or are over the
+/// limits are not tried again.
 pub(super) async fn run(
     client: Client,
     instance: Option<String>,
@@ -188,7 +189,7 @@ impl EventLimiter {
         Self { bucket: TokenBucket::new(BURST, PER_SECOND), written: HashMap::new() }
     }
 
-    /// Returns true, and notes the time, if no equal Event was written within [`REPEAT`].
+    /// Returns true if no equal Event was written within [`REPEAT`], and then records this one as written.
     fn is_due(&mut self, key: (Arc<str>, &'static str, &'static str), now: Instant) -> bool {
         if self.written.get(&key).is_some_and(|at| now.saturating_duration_since(*at) < REPEAT) {
             return false;

@@ -25,24 +25,25 @@ use crate::telemetry::metrics::Metrics;
 use crate::telemetry::metrics::cluster::{WriteKind, WriteOutcome};
 use crate::telemetry::patch_params;
 
-/// The patches that run at once.
+/// The number of patches that run at once.
 const MAX_IN_FLIGHT: usize = 8;
 /// The time between two access reviews while the permission is missing.
 const ASK_AGAIN: Duration = Duration::from_secs(60);
 
-/// Takes the results of nominations; must not block.
+/// The function that takes the results of nominations; it must not block.
 pub type NominationCallback = Box<dyn Fn(NominationResult) + Send + Sync>;
 
 /// An answer of the apiserver about nominations.
 #[derive(Debug)]
 pub enum NominationResult {
-    /// True if the service account may patch pods/status.
+    /// The apiserver's answer about the permission: true if the service account may patch pods/status.
     Permitted(bool),
     /// The answer to one nomination.
     Done(Nomination, NominationOutcome),
 }
 
-/// Writes the nominations of the queue, while the service account may patch pods/status.
+/// Writes the nominations of the queue. While the service account may not patch pods/status, each gets the outcome `Unknown`, and
+/// the permission is asked for once a minute.
 pub(super) async fn run(
     client: Client,
     mut writes: mpsc::Receiver<Nomination>,
@@ -78,8 +79,8 @@ struct Nominator {
 }
 
 impl Nominator {
-    /// Asks the apiserver if the service account may patch pods/status in all namespaces, and passes the answer on. Without an answer
-    /// the previous one holds: the next patch shows if it is right.
+    /// Asks the apiserver if the service account may patch pods/status in all namespaces. Passes the answer on and returns it.
+    /// Without an answer the previous one holds: the next patch shows if it is right.
     async fn ask_permission(&self, was_permitted: bool) -> bool {
         let attributes = ResourceAttributes {
             verb: Some("patch".to_owned()),
@@ -110,7 +111,8 @@ impl Nominator {
         is_permitted
     }
 
-    /// Writes until the apiserver answers 403, then waits for the patches that run; or until the queue is closed.
+    /// Writes the nominations of the queue until the apiserver answers 403 or the queue is closed, and then waits for the patches
+    /// that run.
     async fn write_until_forbidden(&self, writes: &mut mpsc::Receiver<Nomination>) {
         let is_forbidden = AtomicBool::new(false);
         let next = futures::stream::poll_fn(|context| {

@@ -24,7 +24,8 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// The longest pause while wake-ups fail; it grows by [`PAUSE`] with each failure.
 const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 
-/// Wakes at once when a Node comes, and then at most once a [`PAUSE`], by the last Node that came.
+/// Wakes the refused pods as soon as a Node comes through the channel, and then at most once a [`PAUSE`], by the last Node that
+/// came.
 pub(super) async fn run(
     client: Client,
     mut node_to_patch: watch::Receiver<Option<Arc<str>>>,
@@ -66,7 +67,7 @@ async fn wake(nodes: &Api<Node>, node: &str) -> Result<(), WriteError> {
     annotate(nodes, node, &patch).await
 }
 
-/// Merges `patch` into a Node. The apiserver returns only the metadata.
+/// Merges `patch` into a Node. The apiserver returns only the metadata. Fails as [`in_time`] does.
 pub(super) async fn annotate(
     nodes: &Api<Node>,
     node: &str,

@@ -1,4 +1,4 @@
-//! Rules that need live data: they check a DaemonSet against the nodes, pods, namespaces and quotas in the cache.
+//! Rules that need live data: they check a DaemonSet against the nodes, pods, namespaces, priority classes and quotas in the cache.
 //!
 //! [`LiveData`] gathers the facts for all rules, a few nodes for each hold of the cache's lock, so that the scheduler's calls do not
 //! wait for a review. A node's pods are read only if the DaemonSet might not fit there. No rule calls the apiserver.

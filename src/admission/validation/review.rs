@@ -25,10 +25,11 @@ use crate::policy::opt_out::is_opted_out;
 ///
 /// Some requests are allowed without validation: those of other operations, kinds or subresources, those for an object that is
 /// being deleted or has opted out, and updates that do not change the spec. Pass `cluster` only while the cache is fresh; without
-/// it, the live-data rules are silent.
+/// it, the live-data rules are not checked.
 ///
 /// # Errors
-/// Returns [`BadReview`] if there is no object, or it is not a DaemonSet.
+/// Fails if a CREATE or UPDATE of a DaemonSet has no object, if an UPDATE has no old object, or if one of them does not have the
+/// shape of its kind.
 pub fn review(
     policy: &Policy,
     request: &AdmissionRequest<'_>,
@@ -122,10 +123,10 @@ fn review_objects(
     Ok(ReviewOutcome { group: kind.group.clone(), kind: kind.kind.clone(), name, validation, oversized })
 }
 
-/// Decodes a DaemonSet of `kind` with all fields that [`validate`] checks.
+/// Decodes a DaemonSet of `kind` from JSON, with all fields that [`validate`] checks.
 ///
 /// # Errors
-/// Fails if the object does not have the shape of its kind; the apiserver answers 400 then, too.
+/// Fails if the object does not have the shape of its kind. The apiserver answers 400 then, too.
 pub fn decode(kind: &GroupKind, raw: &str) -> Result<DaemonSet, serde_json::Error> {
     let budget = DecodeBudget::default();
     ReviewedObject::read(raw, &budget)?.decode(kind, &budget)
@@ -195,7 +196,8 @@ impl<'a> ReviewedObject<'a> {
     }
 }
 
-/// Refuses what upstream's conversion from apps/v1 refuses (pkg/apis/apps/v1/conversion.go `Convert_v1_DaemonSet_To_apps_DaemonSet`).
+/// Fails if upstream's conversion from apps/v1 fails (pkg/apis/apps/v1/conversion.go `Convert_v1_DaemonSet_To_apps_DaemonSet`): the
+/// update strategy or the generation annotation is malformed.
 fn check_shape(daemon_set: &DaemonSet) -> Result<(), serde_json::Error> {
     let strategy = daemon_set.spec.update_strategy();
     strategy.map_err(|error| serde_json::Error::custom(format_args!("spec.updateStrategy: {error}")))?;
@@ -207,7 +209,7 @@ fn check_shape(daemon_set: &DaemonSet) -> Result<(), serde_json::Error> {
     }
 }
 
-/// Decodes one field of an object; the default if it is absent.
+/// Decodes the field `name` of an object; returns the default if it is absent. The error names the field.
 fn part<T: Default + for<'de> Deserialize<'de>>(
     name: &str,
     raw: Option<&RawValue>,

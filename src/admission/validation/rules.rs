@@ -18,7 +18,7 @@ mod toleration_seconds;
 use super::live_rules::LIVE_RULES;
 use super::rule::Rule;
 
-/// All rules, those of level Deny first. Faults are reported in this order.
+/// All rules that need no live data, those of level Deny first. Faults are reported in this order.
 pub const RULES: &[Rule] = &[
     managed_label_selector::RULE,
     name_too_long::RULE,

@@ -66,7 +66,7 @@ const ZERO_EQUALS_ABSENT: [&str; 33] = [
     "tty",
     "workingDir",
 ];
-/// Fields whose keys the author chose.
+/// Fields that are maps whose keys the author chose.
 const MAPS: [&str; 8] =
     ["annotations", "labels", "limits", "matchLabels", "nodeSelector", "options", "overhead", "requests"];
 /// Maps whose values are quantities.

@@ -2,8 +2,8 @@
 //!
 //! After kubernetes v1.36.3 pkg/apis/apps/validation/validation.go (`ValidateDaemonSet`, `ValidateDaemonSetUpdate`,
 //! `ValidateDaemonSetSpec`), pkg/registry/apps/daemonset/strategy.go and
-//! staging/src/k8s.io/apiserver/pkg/registry/rest/{create,update}.go (`BeforeCreate`, `BeforeUpdate`). Upstream
-//! reports the entries of a map in random order; here they are ordered by key.
+//! staging/src/k8s.io/apiserver/pkg/registry/rest/{create,update}.go (`BeforeCreate`, `BeforeUpdate`). Upstream reports the entries
+//! of a map in random order; here they are ordered by key. Each `check*` function adds the faults that it finds to `faults`.
 
 mod metadata;
 mod selector;
@@ -19,7 +19,7 @@ use crate::scheduling::label_selector;
 
 const NEGATIVE: &str = "must be greater than or equal to 0";
 
-/// Returns the faults of a DaemonSet of `kind` that is created or, with `old`, updated.
+/// Returns the faults of `new`, a DaemonSet of `kind` that is created or, if there is `old`, replaces `old`.
 pub(super) fn faults(kind: &GroupKind, old: Option<&DaemonSet>, new: &DaemonSet) -> ErrorList {
     let mut faults = ErrorList::new();
     if kind.is_builtin() {
@@ -40,8 +40,8 @@ pub(super) fn faults(kind: &GroupKind, old: Option<&DaemonSet>, new: &DaemonSet)
     faults
 }
 
-/// Checks the spec (`ValidateDaemonSetSpec`), except for the template's generation: clients cannot set it (strategy.go
-/// `PrepareForCreate`, `PrepareForUpdate`), so it cannot be wrong.
+/// Checks the spec (`ValidateDaemonSetSpec`). The template's generation is not checked: clients cannot set it (strategy.go
+/// `PrepareForCreate`, `PrepareForUpdate`).
 fn check_spec(
     old: Option<&DaemonSetSpec>,
     spec: &DaemonSetSpec,
@@ -84,8 +84,9 @@ fn check_selector(spec: &DaemonSetSpec, allow_invalid_values: bool, faults: &mut
     }
 }
 
-/// Returns true if the selector's expressions may have values that are not valid label values: the stored object has such values
-/// already (strategy.go `ValidateUpdate`, pkg/api/pod/util.go `hasInvalidLabelValueInAffinitySelector`).
+/// Returns true if the selector's expressions may have values that are not valid label values, because the stored object has such
+/// values already (strategy.go `ValidateUpdate`, pkg/api/pod/util.go `hasInvalidLabelValueInAffinitySelector`). Returns false
+/// without a stored object.
 fn allows_invalid_values(old: Option<&DaemonSet>) -> bool {
     let Some(old) = old else { return false };
     let is_invalid = |selector: &LabelSelector| {

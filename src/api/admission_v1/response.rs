@@ -1,4 +1,4 @@
-//! The part of `admission.k8s.io/v1` that is written: an `AdmissionReview` with a response.
+//! Writes an `AdmissionReview` of `admission.k8s.io/v1` with a response.
 //!
 //! After kubernetes v1.36.3 staging/src/k8s.io/api/admission/v1/types.go; `Status` and its parts after
 //! staging/src/k8s.io/apimachinery/pkg/apis/meta/v1/types.go.
@@ -23,19 +23,19 @@ pub struct AdmissionResponse<'a> {
     pub uid: &'a str,
     /// False if the request is refused; then there is a `status`.
     pub allowed: bool,
-    /// The reason for the refusal, which kubectl shows.
+    /// The reason for the refusal, which kubectl shows; `None` if the request is allowed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub status: Option<&'a Status>,
-    /// Entries for the apiserver's audit log.
+    /// Entries for the apiserver's audit log; `None` if there is nothing to record.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub audit_annotations: Option<AuditAnnotations>,
     /// Texts that kubectl shows beside the result.
     #[serde(skip_serializing_if = "<[String]>::is_empty")]
     pub warnings: &'a [String],
-    /// `JSONPatch`. The apiserver refuses a patch without its type, and a type without a patch.
+    /// `JSONPatch`, or `None` without a patch: the apiserver refuses a patch without its type, and a type without a patch.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub patch_type: Option<&'static str>,
-    /// The patch in base64.
+    /// The patch in base64; `None` if nothing changes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub patch: Option<String>,
 }
@@ -45,19 +45,19 @@ pub struct AdmissionResponse<'a> {
 pub struct AuditAnnotations {
     /// `patched` or `denied`.
     pub verdict: &'static str,
-    /// The fields at fault, separated by commas, for a refusal.
+    /// The paths of the fields at fault, separated by commas; `None` unless the request is refused.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fields: Option<String>,
 }
 
-/// A refusal.
+/// The refusal of a request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Status {
     /// `Failure`.
     pub status: &'static str,
     /// The text that kubectl shows.
     pub message: String,
-    /// Such as `Invalid`.
+    /// One word of the API for clients, such as `Invalid`.
     pub reason: &'static str,
     /// The object and its faults.
     pub details: StatusDetails,
@@ -68,13 +68,13 @@ pub struct Status {
 /// The object that is refused.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct StatusDetails {
-    /// Its name or generateName.
+    /// The object's name or generateName.
     pub name: String,
-    /// Its API group.
+    /// The object's API group.
     pub group: String,
-    /// Its kind.
+    /// The object's kind.
     pub kind: String,
-    /// Its faults.
+    /// The object's faults.
     pub causes: Vec<StatusCause>,
 }
 

@@ -11,7 +11,7 @@ use crate::api::json::{JsonError, JsonString, Scanner};
 /// size.
 pub(crate) const MAX_NODES: usize = 200_000;
 
-/// Names, and the range of their array in the text of the scanner.
+/// The names of a call, and the range of their array in the text that the scanner reads.
 #[derive(Debug)]
 pub(crate) struct NodeNames<'a> {
     pub(crate) sent: Range<usize>,
@@ -40,7 +40,8 @@ impl<'a> NodeNames<'a> {
     }
 
     /// Returns the length of the array at the start of `text` and its names, if the array has the form that Go writes for node
-    /// names: nothing but quotes, commas, and characters that need no escape.
+    /// names: nothing but quotes, commas, and characters that need no escape. Returns `None` for any other array, also for an empty
+    /// one and for one of more than [`MAX_NODES`] names.
     fn parse_plain(text: &'a str) -> Option<(usize, Vec<JsonString<'a>>)> {
         let bytes = text.as_bytes();
         let mut names = Vec::new();
@@ -72,7 +73,7 @@ impl<'a> NodeNames<'a> {
     }
 }
 
-/// Reads a string that can be decoded and so compared with the name of a node.
+/// Reads a string that can be decoded and so compared with the name of a node. Fails if an escape is half of a surrogate pair.
 pub(crate) fn name<'a>(scanner: &mut Scanner<'a>) -> Result<JsonString<'a>, JsonError> {
     let name = scanner.string()?;
     match name.decode() {

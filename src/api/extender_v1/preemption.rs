@@ -40,11 +40,11 @@ pub struct PreemptionCandidate<'a> {
 struct SentCandidate<'a> {
     node: JsonString<'a>,
     victims: Vec<JsonString<'a>>,
-    /// The number as it was sent.
+    /// The number of violated PodDisruptionBudgets, as it was sent; `None` if absent or `null`.
     pdb_violations: Option<&'a str>,
 }
 
-/// The result, with a count for the metrics.
+/// The result of a `preempt` call, with a count for the metrics.
 #[derive(Debug)]
 pub struct PreemptionResult {
     /// The ExtenderPreemptionResult as JSON.
@@ -100,8 +100,8 @@ impl<'a> ExtenderPreemptionArgs<'a> {
         self.entries.iter().map(candidate).collect()
     }
 
-    /// Returns the result with the candidates that `keeps` returns true for, as they were sent. `keeps` is called once for each
-    /// index of [`Self::candidates`], in order.
+    /// Returns the result with the candidates to keep, as they were sent. `keeps` is called once for each index of
+    /// [`Self::candidates`], in order, and returns true for those.
     pub fn to_result(&self, keeps: impl Fn(usize) -> bool) -> PreemptionResult {
         let mut body = br#"{"NodeNameToMetaVictims":{"#.to_vec();
         let mut separator = "";
@@ -128,7 +128,8 @@ fn write_entry(body: &mut Vec<u8>, entry: &SentCandidate<'_>) {
     body.push(b'}');
 }
 
-/// Reads the map of candidates by node name; `None` for `null`.
+/// Reads the map of candidates by node name; `None` for `null`. `uid` reads the UID of a victim. Fails beyond [`MAX_VICTIMS`] nodes
+/// and victims together.
 fn parse_entries<'a>(
     scanner: &mut Scanner<'a>,
     uid: impl Fn(&mut Scanner<'a>) -> Result<Option<JsonString<'a>>, JsonError>,
@@ -193,7 +194,7 @@ fn parse_victims<'a>(
     Ok(victims)
 }
 
-/// Reads the UID of a MetaPod.
+/// Reads the UID of a MetaPod; `None` if it has none.
 fn meta_uid<'a>(scanner: &mut Scanner<'a>) -> Result<Option<JsonString<'a>>, JsonError> {
     let mut uid = None;
     scanner.object(|scanner, key| {
@@ -207,7 +208,7 @@ fn meta_uid<'a>(scanner: &mut Scanner<'a>) -> Result<Option<JsonString<'a>>, Jso
     Ok(uid)
 }
 
-/// Reads the UID of a Pod.
+/// Reads the UID of a Pod; `None` if it has none.
 fn pod_uid<'a>(scanner: &mut Scanner<'a>) -> Result<Option<JsonString<'a>>, JsonError> {
     let mut uid = None;
     scanner.object(|scanner, key| {
@@ -226,7 +227,7 @@ fn meta_uid_of<'a>(scanner: &mut Scanner<'a>) -> Result<Option<JsonString<'a>>, 
     if scanner.null() { Ok(None) } else { meta_uid(scanner) }
 }
 
-/// Returns an integer as it was sent; `None` for `null`.
+/// Reads an integer of 64 bits and returns its text; `None` for `null`. Any other value is an error.
 fn parse_integer<'a>(scanner: &mut Scanner<'a>) -> Result<Option<&'a str>, JsonError> {
     if scanner.null() {
         return Ok(None);

@@ -2,12 +2,13 @@
 
 use wide::u8x16;
 
-/// The bytes of one step: as many as every x86-64 and arm64 compares at once.
+/// Bytes of one step: the most that every x86-64 and arm64 processor compares at once.
 const BLOCK: usize = 16;
 /// The last of the control characters, which JSON requires to be escaped.
 const LAST_CONTROL: u8 = 0x1f;
 
-/// Returns the number of bytes before the first quote, backslash or control character. Hot: every string of a request.
+/// Returns the number of bytes before the first quote, backslash or control character; all bytes if there is none. Hot: every
+/// string of a request.
 #[inline]
 pub(crate) fn plain_length(bytes: &[u8]) -> usize {
     let (blocks, rest) = bytes.as_chunks::<BLOCK>();

@@ -5,7 +5,8 @@ use std::time::Duration;
 /// The longest duration that a field accepts; it keeps sums far from overflow.
 const MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
-/// Parses a duration, after go1.26 src/time/format.go (`ParseDuration`). The error is a message for the user.
+/// Parses a duration, after go1.26 src/time/format.go (`ParseDuration`). Fails if the text has another syntax, is negative, or is
+/// longer than a year. The error is a message for the user.
 pub(super) fn parse(text: &str) -> Result<Duration, String> {
     let syntax = || format!("{text:?} is no duration; write it like 90s, 10m or 1h30m");
     if text.starts_with('-') && text.len() > 1 {

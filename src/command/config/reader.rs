@@ -1,7 +1,7 @@
-//! Reads fields out of a tree, and gathers what is wrong with them.
+//! Reads fields out of the tree of a YAML file, and gathers their faults.
 //!
-//! Each method takes one field: `None` means that it is absent, `null`, or bad, in which case the fault is noted; the caller
-//! goes on with the default, so that one run shows every fault. Fields that no method has read are unknown.
+//! Each method reads one field of an object. It returns `None` if the field is absent, `null` or bad; a bad field is noted as a
+//! fault. The caller goes on with the default, so that one run shows every fault. Fields that no method has read are unknown.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,12 +12,12 @@ use serde_json::{Map, Value};
 use super::{ConfigFault, duration};
 use crate::scheduling::names;
 
-/// The known name must differ in at most a third of the letters to be suggested.
+/// A known name is suggested only if it differs in at most one of this many letters.
 const UNLIKE: usize = 3;
-/// Longer names get no suggestion. In bytes.
+/// The longest name, in bytes, that gets a suggestion.
 const MAX_COMPARED: usize = 100;
 
-/// One object of the tree.
+/// Reads one object of the tree.
 pub(super) struct Reader<'a> {
     path: String,
     fields: Option<&'a Map<String, Value>>,
@@ -26,7 +26,7 @@ pub(super) struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    /// The whole file.
+    /// Reads the whole file. A file that is no object is a fault.
     pub(super) fn root(value: &'a Value, faults: &'a mut Vec<ConfigFault>) -> Self {
         Self::new(String::new(), value, faults)
     }
@@ -39,7 +39,7 @@ impl<'a> Reader<'a> {
         Self { path, fields, known: Vec::new(), faults }
     }
 
-    /// A field with only one value.
+    /// Checks a required field that may have only one value.
     pub(super) fn constant(&mut self, name: &'static str, expected: &str) {
         let present = self.fields.is_none_or(|fields| fields.get(name).is_some_and(|value| !value.is_null()));
         if !present {
@@ -52,7 +52,8 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Notes that a field is missing, unless it is there with a fault that is noted already.
+    /// Notes that a required field is missing. Does nothing if it was `found`, or if it is there with a fault, which is noted
+    /// already.
     pub(super) fn required(&mut self, name: &'static str, found: bool) {
         let absent = self.fields.is_some_and(|fields| fields.get(name).is_none_or(|value| value.is_null()));
         if !found && absent {
@@ -60,7 +61,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Some text that is not empty.
+    /// Reads a text that is not empty; `None` if it is absent or bad.
     pub(super) fn text(&mut self, name: &'static str) -> Option<String> {
         let value = self.take(name)?;
         let text = text_of(value, &self.at(name), self.faults)?;
@@ -71,12 +72,12 @@ impl<'a> Reader<'a> {
         Some(text)
     }
 
-    /// The name of an object of Kubernetes.
+    /// Reads the name of a Kubernetes object; `None` if it is absent or bad.
     pub(super) fn name(&mut self, name: &'static str) -> Option<String> {
         self.text(name).filter(|text| self.is_name(name, text))
     }
 
-    /// The name of an object of Kubernetes, or nothing.
+    /// Reads the name of a Kubernetes object or an empty text; `None` if it is absent or bad.
     pub(super) fn name_or_empty(&mut self, name: &'static str) -> Option<String> {
         let value = self.take(name)?;
         let text = text_of(value, &self.at(name), self.faults)?;
@@ -91,7 +92,7 @@ impl<'a> Reader<'a> {
         found.is_empty()
     }
 
-    /// One of a few words.
+    /// Reads one of a few words and returns the value of that word; `None` if it is absent or another word.
     pub(super) fn choice<T: Copy>(&mut self, name: &'static str, choices: &[(&str, T)]) -> Option<T> {
         let value = self.take(name)?;
         // Go's YAML reader, and so Helm, takes a bare `Off` for false.
@@ -104,7 +105,7 @@ impl<'a> Reader<'a> {
         found.map(|choice| choice.1)
     }
 
-    /// `true` or `false`.
+    /// Reads `true` or `false`; `None` if it is absent or neither.
     pub(super) fn boolean(&mut self, name: &'static str) -> Option<bool> {
         let value = self.take(name)?;
         if !value.is_boolean() {
@@ -113,7 +114,7 @@ impl<'a> Reader<'a> {
         value.as_bool()
     }
 
-    /// A duration in Go's syntax that is not 0.
+    /// Reads a duration in Go's syntax that is not 0; `None` if it is absent or bad.
     pub(super) fn duration(&mut self, name: &'static str) -> Option<Duration> {
         let value = self.take(name)?;
         let Some(text) = value.as_str() else {
@@ -128,7 +129,7 @@ impl<'a> Reader<'a> {
         None
     }
 
-    /// A list of texts, not empty.
+    /// Reads a list of texts, which must not be empty; `None` if it is absent or no list. Bad items are noted and left out.
     pub(super) fn texts(&mut self, name: &'static str) -> Option<Vec<String>> {
         let texts = self.values(name)?;
         if texts.is_empty() {
@@ -149,7 +150,7 @@ impl<'a> Reader<'a> {
         Some(found)
     }
 
-    /// A list of label keys, which is also what taint keys are; may be empty.
+    /// Reads a list of label keys, which may be empty; `None` if it is absent or no list. Taint keys have the same syntax.
     pub(super) fn label_keys(&mut self, name: &'static str) -> Option<Vec<String>> {
         let values = self.values(name)?;
         let path = self.at(name);
@@ -164,7 +165,7 @@ impl<'a> Reader<'a> {
         Some(found)
     }
 
-    /// A list of objects, not empty.
+    /// Reads a list of objects, which must not be empty, with `read` for each; `None` if it is absent or no list.
     pub(super) fn list<T>(
         &mut self,
         name: &'static str,
@@ -183,18 +184,18 @@ impl<'a> Reader<'a> {
         )
     }
 
-    /// An object.
+    /// Reads an object: `read` gets a reader of its fields. Returns `None` if the object is absent.
     pub(super) fn object<T>(&mut self, name: &'static str, read: impl FnOnce(Reader<'_>) -> T) -> Option<T> {
         let value = self.take(name)?;
         Some(read(Reader::new(self.at(name), value, self.faults)))
     }
 
-    /// A label selector.
+    /// Reads a label selector; `None` if it is absent.
     pub(super) fn label_selector(&mut self, name: &'static str) -> Option<LabelSelector> {
         self.object(name, |selector| selector.into_label_selector())
     }
 
-    /// A list of label selectors; may be empty.
+    /// Reads a list of label selectors, which may be empty; `None` if it is absent or no list. An empty selector is a fault.
     pub(super) fn label_selectors(&mut self, name: &'static str) -> Option<Vec<LabelSelector>> {
         let values = self.values(name)?;
         let path = self.at(name);
@@ -273,12 +274,12 @@ impl<'a> Reader<'a> {
         Some(LabelSelectorRequirement { key: key?, operator: operator?.to_owned(), values: Some(texts) })
     }
 
-    /// Notes the fields that no method has read.
+    /// Notes the fields that no method has read as unknown. Call this last.
     pub(super) fn end(self) {
         self.end_of("field");
     }
 
-    /// As [`Self::end`], where fields are called something else.
+    /// Does what [`Self::end`] does; `what` is the word for a field in the messages.
     pub(super) fn end_of(self, what: &str) {
         for name in self.fields.into_iter().flat_map(Map::keys) {
             if !self.known.contains(&name.as_str()) {
@@ -336,7 +337,7 @@ fn note(faults: &mut Vec<ConfigFault>, path: &str, text: &str, found: Vec<String
     );
 }
 
-/// What should be there, and what is.
+/// Returns the message that `expected` should be there in place of `value`.
 fn wrong(expected: &str, value: &Value) -> String {
     let found = match value {
         Value::Null => "nothing".to_owned(),
@@ -347,7 +348,8 @@ fn wrong(expected: &str, value: &Value) -> String {
     format!("must be {expected}, not {found}")
 }
 
-/// Returns the known name that the user probably meant, by Levenshtein's distance and without regard to case.
+/// Returns the known name that the user probably meant, by Levenshtein's distance and without regard to case. Returns `None` if no
+/// known name is near.
 fn nearest(name: &str, known: &[&'static str]) -> Option<&'static str> {
     // No known name is nearly as long, and the work grows with the square.
     if name.len() > MAX_COMPARED {

@@ -18,7 +18,7 @@ use crate::explain::inventory::Inventory;
 const PAGE: u32 = 500;
 /// The most pages of one kind, for a server whose list does not end.
 const MAX_PAGES: usize = 20_000;
-/// The most restarts of a list whose continue token the server has expired.
+/// The most restarts of a list because the server has expired its continue token.
 const MAX_RESTARTS: usize = 3;
 /// The time for one page.
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -29,7 +29,7 @@ struct ListedKind {
     api_version: &'static str,
     kind: &'static str,
     field_selector: Option<&'static str>,
-    /// True if rows without it only have poorer reasons.
+    /// True if the server may refuse the list. Rows then have less exact reasons.
     is_optional: bool,
 }
 
@@ -58,10 +58,11 @@ fn listed() -> [ListedKind; 9] {
     ]
 }
 
-/// Lists all kinds that rows are computed from.
+/// Lists all kinds that rows are computed from, and adds the objects to `inventory`. Blocks until that is done.
 ///
 /// # Errors
-/// Fails if there is no kubeconfig, or Nodes, DaemonSets or Pods cannot be listed.
+/// Fails if no cluster is configured, if Nodes, DaemonSets or Pods cannot be listed, or if the list of another kind fails for
+/// another reason than a refusal.
 pub(super) fn read(kubeconfig: Option<&Path>, inventory: &mut Inventory) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -144,7 +145,7 @@ async fn list(client: &Client, listed: &ListedKind, inventory: &mut Inventory) -
     Err(anyhow!("more than {MAX_PAGES} pages of {PAGE}"))
 }
 
-/// Returns true if the server forbids the list, or does not know the kind.
+/// Returns true if the server forbids the list or does not know the kind (401, 403, 404).
 fn is_refused(error: &anyhow::Error) -> bool {
     matches!(error.downcast_ref(), Some(kube::Error::Api(status)) if matches!(status.code, 401 | 403 | 404))
 }

@@ -12,17 +12,18 @@ use serde_json::value::RawValue;
 use crate::api::meta::{Metadata, NamedObject, TypeMeta};
 use crate::explain::inventory::Inventory;
 
-/// The largest file. A cluster of 5,000 nodes and 150,000 pods is somewhat smaller in JSON.
+/// The size limit of a file, in bytes. A cluster of 5,000 nodes and 150,000 pods is somewhat smaller in JSON.
 const MAX_BYTES: u64 = 2 << 30;
-/// The largest YAML, which takes many times its size in memory while it is parsed; larger files can be JSON.
+/// The size limit of YAML, in bytes: while YAML is parsed, it takes many times its size in memory. Larger files can be JSON.
 const MAX_YAML_BYTES: usize = 64 << 20;
 /// The deepest nesting of folders, and of lists.
 const MAX_DEPTH: usize = 32;
 
-/// Reads all `sources`: files, folders, or `-` for standard input.
+/// Reads all `sources`, which are files, folders, or `-` for standard input, and adds their objects to `inventory`. Objects of
+/// kinds that rows do not depend on are ignored.
 ///
 /// # Errors
-/// Fails if a source cannot be read or parsed, with its name. Objects of other kinds are ignored.
+/// Fails if a source cannot be read or parsed, or a folder has no manifest in it. The error names the source.
 pub(super) fn read(sources: &[PathBuf], inventory: &mut Inventory) -> anyhow::Result<()> {
     for source in sources {
         if source.as_os_str() == "-" {
@@ -44,7 +45,8 @@ pub(super) fn read(sources: &[PathBuf], inventory: &mut Inventory) -> anyhow::Re
     Ok(())
 }
 
-/// Finds the file itself, or all files of a folder with a manifest's extension, ordered by name.
+/// Adds to `found` the file at `path`, or all files with a manifest's extension in the folder at `path`, ordered by name.
+/// `is_named` is true for a path that the user gave: it is read whatever its extension, and must exist.
 fn find_files(path: &Path, depth: usize, is_named: bool, found: &mut Vec<PathBuf>) -> anyhow::Result<()> {
     let failed = || format!("failed to read {}", path.display());
     let metadata = match fs::metadata(path) {
@@ -83,10 +85,10 @@ fn text_of(from: impl Read) -> std::io::Result<String> {
     Ok(text)
 }
 
-/// Adds every object of one text.
+/// Adds every object in a text of YAML or JSON to `inventory`.
 ///
 /// # Errors
-/// Fails if the text is not YAML, or an object does not have the shape of its kind.
+/// Fails if the text is neither YAML nor JSON, or an object does not have the shape of its kind. Objects before it have been added.
 pub fn parse(text: &str, inventory: &mut Inventory) -> anyhow::Result<()> {
     let text = text.trim_start_matches('\u{feff}');
     if !text.trim_start().starts_with(['{', '[']) {
@@ -119,7 +121,7 @@ fn parse_yaml(text: &str, inventory: &mut Inventory) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Returns limits above those that the size sets: anchors must not expand to more than any manifest needs.
+/// Returns the parser's limits, which are above those that the size sets: anchors must not expand to more than any manifest needs.
 fn yaml_options() -> serde_saphyr::Options {
     serde_saphyr::options! {
         budget: serde_saphyr::budget! {
@@ -146,7 +148,8 @@ struct List<'t> {
     items: Option<Vec<&'t RawValue>>,
 }
 
-/// Adds an object, or the items of a list. `default_kind` is the kind of items that have none, such as those of a `NodeList`.
+/// Adds an object, or the items of a list. `default_kind` is the kind of an item that names none, as in a `NodeList`; `depth` is
+/// the number of lists around the object.
 fn parse_document(
     raw: &RawValue,
     default_kind: &TypeMeta,

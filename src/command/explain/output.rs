@@ -1,4 +1,4 @@
-//! Rows as a table like kubectl's, and as JSON; both hold one row at a time.
+//! Rows as a table like kubectl's, and as JSON. Both hold one row at a time in memory.
 
 use std::io::{self, Write};
 
@@ -8,7 +8,7 @@ use crate::explain::Row;
 const GAP: usize = 3;
 const HEADINGS: [&str; 5] = ["DAEMONSET", "NODE", "STATE", "POD", "REASON"];
 
-/// Writes an array, one row per line.
+/// Writes a JSON array with one row per line. Fails if `out` does.
 pub(super) fn json<'c>(out: &mut impl Write, rows: impl Iterator<Item = Row<'c>>) -> io::Result<()> {
     let mut separator = "[\n";
     for row in rows {
@@ -19,7 +19,7 @@ pub(super) fn json<'c>(out: &mut impl Write, rows: impl Iterator<Item = Row<'c>>
     out.write_all(if separator == "[\n" { b"[]\n" } else { b"\n]\n" })
 }
 
-/// Writes columns as wide as their widest cells, which takes a first pass over all rows.
+/// Writes columns as wide as their widest cells. That takes a first pass, so `rows` is called twice. Fails if `out` does.
 pub(super) fn table<'c, I: Iterator<Item = Row<'c>>>(
     out: &mut impl Write,
     rows: impl Fn() -> I,

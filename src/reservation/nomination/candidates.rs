@@ -1,4 +1,5 @@
-//! The daemon pods of a node that may be nominated: room is reserved, an attempt has failed, and no pod of equal priority is kept out.
+//! The daemon pods of a node that may be nominated: room is reserved, an attempt has failed, and no pod of equal priority is kept
+//! out.
 
 use std::time::Instant;
 
@@ -13,13 +14,13 @@ use crate::scheduling::resources::Resources;
 pub(super) struct NominationCandidate {
     pub(super) pod: PodId,
     pub(super) held_since: Instant,
-    /// True if its hold refuses other pods or would, and it is not nominated.
+    /// True if the pod's hold refuses other pods or would, and the pod is not nominated.
     pub(super) needs_nomination: bool,
 }
 
 impl Reservation {
-    /// Returns the daemon pods of a node, in the order of its holds, that may be nominated together: room is reserved for them, the
-    /// scheduler has tried and failed them, and none of them makes the scheduler refuse another missing daemon pod that would land
+    /// Returns the daemon pods of a node, in the order of its holds, that may be nominated together. Room is reserved for them, and
+    /// the scheduler has tried and failed them. None of them makes the scheduler refuse another missing daemon pod that would land
     /// without it. The node must not be dirty.
     pub(super) fn nomination_candidates(&self, cache: &Cache, id: NodeId) -> Vec<NominationCandidate> {
         let Some(node) = cache.node_if_known(id) else { return Vec::new() };
@@ -91,8 +92,8 @@ fn keeps_out(above: &Resources, nominated: &[&Hold], other: &Hold) -> bool {
     takes_ports || rest.lacks(other.pod.reserved()).is_some()
 }
 
-/// Returns true if there may be pods that fit on the node for the scheduler and that the hold refuses. If nothing is free, the scheduler
-/// keeps them off itself, and a nomination would only make it slower.
+/// Returns true if there may be pods that fit on the node for the scheduler and that the hold refuses. If nothing is free, the
+/// scheduler itself keeps them off, and a nomination would only make it slower.
 fn refuses_others(holds: &[Hold], hold: &Hold, free: &Resources) -> bool {
     if free.pods <= 0 {
         return false;

@@ -12,7 +12,7 @@ use crate::cache::NodeId;
 pub(super) struct NominationQueue {
     /// Nodes with a pod that is due, the oldest hold first.
     pub(super) due: BTreeSet<(Instant, NodeId)>,
-    /// Nodes whose pods are due later, by the time when.
+    /// Nodes whose pods are due later, by the time at which the first of them is.
     pub(super) paused: BTreeSet<(Instant, NodeId)>,
     pub(super) places: HashMap<NodeId, QueuePlace>,
     /// Pods that are due, on all nodes.
@@ -50,12 +50,12 @@ impl NominationQueue {
         }
     }
 
-    /// Returns the due node with the oldest hold.
+    /// Returns the due node with the oldest hold; `None` if no pod is due.
     pub(super) fn first(&self) -> Option<NodeId> {
         self.due.first().map(|(_, node)| *node)
     }
 
-    /// Returns a node whose pause is over.
+    /// Returns a node whose pause is over, or `None`. The caller must then update its place.
     pub(super) fn first_over(&self, now: Instant) -> Option<NodeId> {
         self.paused.first().filter(|(until, _)| *until <= now).map(|(_, node)| *node)
     }

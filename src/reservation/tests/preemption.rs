@@ -99,7 +99,8 @@ fn sized_template(mut template: Value) -> Value {
     template
 }
 
-/// kubernetes#141227: a pod of a DaemonSet that exists is spared if another candidate is left, and the list is never emptied for it.
+/// kubernetes#141227: a pod of a DaemonSet that exists is spared if another candidate is left, and the list is never emptied for
+/// it.
 #[test]
 fn issue_141227_only_genuine_daemon_pods_are_spared() {
     let genuine = on(agent("old"), "n1");

@@ -1,8 +1,8 @@
-//! A simulated scheduler and DaemonSet controller around the view, with events that reach each of them late and at different times: in any
-//! order, every daemon pod lands, and no ordinary pod sleeps while there is room for it.
+//! A simulated scheduler and DaemonSet controller around the view, with events that reach each of them late and at different times:
+//! in any order, every daemon pod lands, and no ordinary pod sleeps while there is room for it.
 //!
-//! After kubernetes v1.36.3 pkg/scheduler/backend/queue/scheduling_queue.go: a refused pod sleeps until an event of the cluster moves it,
-//! and backs off for 1 s to 10 s first. The flush after 5 minutes is left out, for a pod that needs it was forgotten.
+//! After kubernetes v1.36.3 pkg/scheduler/backend/queue/scheduling_queue.go: a refused pod sleeps until an event of the cluster
+//! moves it, and backs off for 1 s to 10 s first. The flush after 5 minutes is left out, for a pod that needs it was forgotten.
 
 mod cluster;
 mod scheduler;

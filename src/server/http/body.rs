@@ -18,14 +18,14 @@ use super::response::{self, ErrorResponse};
 use crate::api::extender_v1::verdicts::EchoedBody;
 use crate::telemetry::metrics::{CloseReason, Metrics, ShedReason};
 
-/// From this length on a body has a mapping of its own: it grows without being copied, and goes back to the kernel whole. On the
-/// heap, large bodies that come and go in any order leave holes, which are memory too.
+/// The length, in bytes, from which on a body has a mapping of its own: it grows without being copied, and goes back to the kernel
+/// whole. On the heap, large bodies that come and go in any order leave holes, which are memory too.
 const LARGE: usize = 1024 * 1024;
-/// A capacity for which glibc's and musl's allocators always make a mapping. glibc raises its threshold up to 32 MiB by itself when
-/// smaller mappings are freed (mallopt(3), `M_MMAP_THRESHOLD`).
+/// A capacity, in bytes, for which glibc's and musl's allocators always make a mapping. glibc raises its threshold up to 32 MiB by
+/// itself when smaller mappings are freed (mallopt(3), `M_MMAP_THRESHOLD`).
 const ALWAYS_MAPPED: usize = 33 * 1024 * 1024;
 
-/// The limits of a body.
+/// The limits within which [`read`] reads a body.
 pub(crate) struct BodyLimits<'a> {
     /// The largest body, in bytes.
     pub(crate) size: usize,
@@ -33,7 +33,7 @@ pub(crate) struct BodyLimits<'a> {
     pub(crate) free: usize,
     /// The places and the memory that all bodies of this kind share.
     pub(crate) budget: &'a BodyBudget,
-    /// The time from the head to the last byte.
+    /// The time from the request's head to the body's last byte.
     pub(crate) time: Duration,
     /// The start of a large body that is not read to its end is kept, because it is enough for an answer.
     pub(crate) keeps_start: bool,
@@ -89,7 +89,7 @@ impl BufferedBody {
         respond_with_permit(json, permit, beyond, connection, metrics, response::json)
     }
 
-    /// Answers with JSON that repeats a part of this body, which is not copied.
+    /// Returns a response as [`Self::respond`] does, with JSON that repeats a part of this body. The part is not copied.
     pub(crate) fn echo(self, EchoedBody { before, sent, after }: EchoedBody, metrics: &Metrics) -> Response {
         if sent.is_empty() {
             return self.respond([before, after].concat(), metrics);
@@ -102,7 +102,7 @@ impl BufferedBody {
     }
 }
 
-/// Makes a response of `bytes`, of which the budget counts `beyond`. Returns 503 if so much is not to be had.
+/// Makes a response of `bytes`, of which the budget counts `beyond`. Returns a 503 if the budget lacks the memory.
 fn respond_with_permit(
     bytes: Vec<u8>,
     mut permit: BodyPermit,
@@ -132,7 +132,7 @@ fn count_evicted(evicted: usize, reason: ShedReason, metrics: &Metrics) {
     (0..evicted).for_each(|_| metrics.record_shed(reason));
 }
 
-/// The bytes of a response. The permit is given back when the connection has taken the last of them.
+/// The bytes of a response. The permit is given back once the connection has taken all of them.
 struct HeldBytes {
     bytes: Vec<u8>,
     _permit: BodyPermit,
@@ -147,7 +147,8 @@ impl AsRef<[u8]> for HeldBytes {
 /// Reads the whole body of `request`.
 ///
 /// # Errors
-/// The response to a request whose body breaks a limit or does not come.
+/// Returns an error response: 415 for a compressed body, 413 for one that is too large, 400 for one that breaks off, 408 if it
+/// takes too long, and 503 if the budget lacks the memory or a newer body took its place.
 pub(crate) async fn read(
     request: Request,
     limits: BodyLimits<'_>,
@@ -265,8 +266,9 @@ fn shortened(mut bytes: Vec<u8>, length: usize) -> Vec<u8> {
     bytes
 }
 
-/// Returns the capacity for a body of which `needed` bytes are here or come next, `announced` by its Content-Length and `size` at most.
-/// The kernel gives memory only for what is written, so a capacity that is not used costs nothing.
+/// Returns the capacity, in bytes, for a body of which `needed` bytes are here or come next. `announced` is its Content-Length, and
+/// `size` the largest that is allowed. The kernel gives memory only for what is written, so a capacity that is not used costs
+/// nothing.
 fn capacity(needed: usize, announced: Option<usize>, size: usize) -> usize {
     if announced.unwrap_or(needed) > LARGE {
         announced.unwrap_or(size).max(ALWAYS_MAPPED)

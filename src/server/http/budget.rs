@@ -1,4 +1,4 @@
-//! Places for bodies on their way, and memory for bodies and responses. The oldest gives way to a newer one.
+//! Places for bodies that are being read, and memory for bodies and responses. The oldest gives way to a newer one.
 //!
 //! A complete body is answered within microseconds, so a client fills the server only with bodies that do not come, or with
 //! responses that it does not take. Refusing newcomers would refuse good requests for as long as such a client stays
@@ -9,7 +9,8 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-/// Tells a body's reader, or a response's connection, that it has given way. Called once, without the lock.
+/// The function that tells a body's reader, or a response's connection, that it has given way. Called at most once, without the
+/// lock.
 pub(crate) type OnEvict = Box<dyn FnOnce() + Send>;
 
 /// The places and the memory that all bodies of one kind share. Clones share them too.
@@ -43,7 +44,7 @@ impl BodyBudget {
         Self(Arc::new(Mutex::new(BudgetState { places, memory, next_number: 0, in_flight: BTreeMap::new() })))
     }
 
-    /// Takes a place for a body that begins, and returns how many older bodies gave way (0 or 1).
+    /// Takes a place for a body that begins. Returns its permit, and the number of older bodies that gave way (0 or 1).
     pub(crate) fn acquire(&self, on_evict: OnEvict) -> (BodyPermit, usize) {
         let mut state = self.0.lock();
         let evicted = if state.places == 0 { state.evict_oldest_with_place() } else { None };
@@ -55,8 +56,8 @@ impl BodyBudget {
 }
 
 impl BodyPermit {
-    /// Holds `bytes` in all, never fewer than before, and returns how many older ones gave way. Returns `None` if so much is
-    /// not to be had, or if this body itself has given way.
+    /// Raises the memory of this body to `bytes` in all; it never falls. Returns the number of older bodies and responses that gave
+    /// way. Returns `None`, and changes nothing, if they would not free enough, or if this body itself has given way.
     pub(crate) fn hold(&self, bytes: usize) -> Option<usize> {
         let mut state = self.budget.0.lock();
         let more = bytes.saturating_sub(state.in_flight.get(&self.number)?.bytes);
@@ -66,7 +67,7 @@ impl BodyPermit {
         Some(notify(evicted))
     }
 
-    /// Gives the place back when the whole body is here; from now on it does not give way. Returns false if it already has.
+    /// Gives the place back when the whole body has been read; from then on it does not give way. Returns false if it already has.
     pub(crate) fn complete(&self) -> bool {
         let mut state = self.budget.0.lock();
         let Some(own) = state.in_flight.get_mut(&self.number) else { return false };
@@ -79,8 +80,8 @@ impl BodyPermit {
         true
     }
 
-    /// Holds the `bytes` of a response instead of the body's; the response counts as new. Returns as [`Self::hold`] does; after
-    /// `None` nothing is held.
+    /// Holds the `bytes` of a response instead of the body's; the response counts as new. Returns the number of older bodies and
+    /// responses that gave way, or `None` if they would not free enough: then nothing is held.
     pub(crate) fn respond(&mut self, bytes: usize, on_evict: OnEvict) -> Option<usize> {
         let mut state = self.budget.0.lock();
         state.remove(self.number);
@@ -108,7 +109,8 @@ impl BudgetState {
         number
     }
 
-    /// Gives back the place and the memory of one. The caller calls or drops the result without the lock.
+    /// Gives back the place and the memory of the entry `number`. Returns its `OnEvict`, if it has one, for the caller to call or
+    /// drop without the lock; `None` also if there is no such entry.
     fn remove(&mut self, number: u64) -> Option<OnEvict> {
         let ended = self.in_flight.remove(&number)?;
         self.memory += ended.bytes;
@@ -122,7 +124,8 @@ impl BudgetState {
         self.remove(oldest)
     }
 
-    /// Takes `bytes` for `asking`: those that are older give way, the oldest first, and none if all of them are not enough.
+    /// Takes `bytes` for the entry `asking`: older entries give way, the oldest first. Returns their `OnEvict`s, to be called
+    /// without the lock. Returns `None`, and none gives way, if all of them would not free enough.
     fn take(&mut self, asking: u64, bytes: usize) -> Option<Vec<OnEvict>> {
         let mut free = self.memory;
         let mut evicted = Vec::new();

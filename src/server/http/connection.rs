@@ -42,7 +42,7 @@ use crate::tls::client_certificate::ClientCertificate;
 pub struct ClientInfo {
     /// The client showed a certificate that the client CA has signed, and that is still good.
     pub certificate: bool,
-    /// The connection is one of [`Limits::surplus_connections`]: its requests are shed.
+    /// True if the connection is one of [`Limits::surplus_connections`]: its requests are shed.
     pub surplus: bool,
 }
 
@@ -80,7 +80,7 @@ impl Transport for TlsStream<BufReader<TcpStream>> {
     }
 }
 
-/// Serves requests on `stream` until it ends, is cut off, or `drain` turns true; then it ends gracefully.
+/// Serves requests on `stream` until the client ends it or the server cuts it off. Once `drain` turns true, ends it gracefully.
 pub(crate) async fn serve(
     stream: impl Transport,
     activity: ConnectionState,
@@ -133,7 +133,7 @@ pub(crate) async fn serve(
     }
 }
 
-/// Answers a request by the router.
+/// Returns the router's response to a request. The request counts as in work until the head of the response is ready.
 async fn respond(
     router: Router,
     request: Request<Incoming>,
@@ -156,7 +156,7 @@ async fn respond(
     Ok(response)
 }
 
-/// Drives a connection to its end. Returns the reason if it was cut off.
+/// Drives a connection to its end. Returns the reason if the server ended it because of a limit, else `None`.
 async fn follow(
     connection: impl GracefulConnection<Error = hyper::Error>,
     activity: &ConnectionState,
@@ -217,13 +217,13 @@ async fn follow(
     }
 }
 
-/// Waits until `drain` turns true or its sender is gone.
+/// Waits until `drain` turns true or its sender is dropped.
 pub(crate) async fn drained(drain: &mut watch::Receiver<bool>) {
     // The guard of the value must not be held across an await.
     drop(drain.wait_for(|drain| *drain).await);
 }
 
-/// A stream that records in `activity` what passes.
+/// A stream that records its reads and writes in `activity`.
 struct TimedStream<T> {
     stream: T,
     activity: Arc<ConnectionState>,
@@ -277,8 +277,8 @@ impl<T: Transport> AsyncWrite for TimedStream<T> {
         result
     }
 
-    /// Ends the stream. After an error it first throws away what still comes for [`Limits::linger_time`], without decrypting it:
-    /// closing a TCP connection with unread bytes resets it, and the client may lose the response.
+    /// Ends the stream. After an error response it first throws away what still comes for [`Limits::linger_time`], without
+    /// decrypting it: closing a TCP connection with unread bytes resets it, and the client may lose the response.
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
         if this.linger.is_none() {

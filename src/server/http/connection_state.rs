@@ -27,23 +27,23 @@ pub(crate) struct ConnectionState {
 
 #[derive(Debug)]
 struct ConnectionProgress {
-    /// The start of being idle, or of reading a head.
+    /// The time since which the connection is idle, or reads a head.
     since: Instant,
-    /// Bytes of a request's head have come, and its last has not.
+    /// True while the first bytes of a request's head have come, and its last has not.
     in_head: bool,
-    /// The requests in work.
+    /// The number of requests in work.
     requests: usize,
-    /// The time from which on the client takes no byte.
+    /// The time since which the client takes no byte; `None` while it does.
     stalled: Option<Instant>,
-    /// A response was an error, so that there may be a body that the server does not read.
+    /// True if a response was an error, so that there may be a body that the server does not read.
     refused: bool,
-    /// The connection is about to end, and its idle time is short.
+    /// True if the connection is about to end, so that its idle time is short.
     leaving: bool,
     /// The reason for which [`ConnectionState::end`] was called.
     end: Option<CloseReason>,
 }
 
-/// Counts a request as in work until it is dropped.
+/// A request that counts as in work until this is dropped.
 pub(crate) struct RequestInFlight(Arc<ConnectionState>);
 
 impl RequestInFlight {
@@ -80,7 +80,7 @@ impl ConnectionState {
         Self { version, state: Mutex::new(state), place }
     }
 
-    /// Records that bytes came. Over HTTP/1.1 the first ones outside of a request begin a head.
+    /// Records that bytes came. With HTTP/1.1, the first ones outside of a request begin a head.
     pub(crate) fn record_read(&self) {
         if self.version == HttpVersion::Http2 {
             return;
@@ -116,7 +116,7 @@ impl ConnectionState {
         }
     }
 
-    /// Returns true if a response was an error.
+    /// Returns true if a response of the connection was an error.
     pub(crate) fn has_error_sent(&self) -> bool {
         self.state.lock().refused
     }
@@ -126,7 +126,7 @@ impl ConnectionState {
         self.state.lock().refused = true;
     }
 
-    /// Records that the connection is about to end.
+    /// Records that the connection is about to end, so that its idle time is short.
     pub(crate) fn begin_close(&self) {
         let mut state = self.state.lock();
         state.leaving = true;
@@ -163,7 +163,7 @@ impl ConnectionState {
         self.place.is_leaving()
     }
 
-    /// Records a write; `stalled` if the client did not take a byte.
+    /// Records a write; `stalled` is true if the client did not take a byte of it.
     pub(crate) fn record_write(&self, stalled: bool) {
         let mut state = self.state.lock();
         if !stalled {
@@ -187,8 +187,8 @@ impl ConnectionState {
         writing.filter(|writing| writing.0 < reading.0).unwrap_or(reading)
     }
 
-    /// Ready when the deadline has passed. `timer` is reset only when the deadline is before it, so that a request which is
-    /// answered at once costs no timer.
+    /// Returns `Ready` with the reason once the deadline has passed, and moves `timer` on by [`Limits::write_time`]. `timer` is
+    /// reset earlier only for a deadline before it, so that a request which is answered at once costs no timer.
     pub(crate) fn poll_late(
         &self,
         mut timer: Pin<&mut Sleep>,

@@ -1,24 +1,25 @@
 //! The limits of requests and connections, each with its reason. None of them is a framework's default.
 //!
-//! They are fields of a struct so that tests can shorten them. The program always runs with [`Limits::default`]: an operator need
-//! not tune them.
+//! They are fields of a struct so that tests can shorten them. The program always runs with [`Limits::default`], within its open
+//! files ([`Limits::within_files`]): an operator need not tune them.
 
 use std::time::Duration;
 
 /// The limits of one client, and of all clients together.
 #[derive(Debug, Clone)]
 pub struct Limits {
-    /// The largest body of `/validate` and `/mutate`.
+    /// The largest body of `/validate` and `/mutate`, in bytes.
     pub admission_body: usize,
-    /// The largest body of `/scheduler/*`.
+    /// The largest body of `/scheduler/*`, in bytes.
     pub scheduler_body: usize,
-    /// The bytes of each body that are not counted. The bytes beyond are taken from [`Self::admission_memory`] or
-    /// [`Self::scheduler_memory`], which all requests share.
+    /// The bytes of each body, and of each response, that are not counted. The bytes beyond are taken from
+    /// [`Self::admission_memory`] or [`Self::scheduler_memory`], which all requests share.
     pub free_body: usize,
-    /// The bytes that all bodies of `/validate` and `/mutate`, and their responses, may hold together beyond the free ones. If one
-    /// more needs them, the oldest gives way; as for the scheduler.
+    /// The memory, in bytes, of all bodies of `/validate` and `/mutate` and of their responses together, beyond [`Self::free_body`]
+    /// of each. If a newer one needs more, the oldest gives way: a body that is still read is answered 503, a response that is
+    /// still sent loses its connection.
     pub admission_memory: usize,
-    /// The bytes that all bodies of `/scheduler/*`, and their responses, may hold together beyond the free ones.
+    /// The same for `/scheduler/*`.
     pub scheduler_memory: usize,
     /// The bytes that the decoded form of a body may take without being counted, unless the body is long.
     pub free_decoded: usize,
@@ -58,9 +59,9 @@ pub struct Limits {
     pub idle_time: Duration,
     /// The time for which the rest of a refused body is thrown away.
     pub linger_time: Duration,
-    /// The time after the signal in which an idle HTTP/1.1 connection may still bring a request.
+    /// The time after the signal to end in which an idle HTTP/1.1 connection may still bring a request.
     pub last_call_time: Duration,
-    /// The time from the signal to the end of the process, even if requests are in work.
+    /// The time from the signal to end to the end of the process, even if requests are in work.
     pub drain_time: Duration,
 }
 
@@ -125,8 +126,8 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// Returns these limits with no more connections than a process with at most `files` open files can serve on both ports.
-    /// Without a file left, it could not even refuse the next connection.
+    /// Returns these limits with no more connections, but at least one, than a process with at most `files` open files can serve on
+    /// both ports. A process without a file left could not even refuse the next connection.
     #[must_use]
     pub fn within_files(mut self, files: u64) -> Self {
         let files = usize::try_from(files).unwrap_or(usize::MAX).saturating_sub(OWN_FILES);
@@ -147,7 +148,8 @@ impl Limits {
 /// The files that this process opens besides clients' connections: logs, certificates, watches.
 const OWN_FILES: usize = 64;
 
-/// The longest head of an HTTP/1.1 request or header list of an HTTP/2 one, in bytes. Those of our clients are below 1 KiB.
+/// The longest head of an HTTP/1.1 request or header list of an HTTP/2 one, in bytes. Those of the apiserver and the scheduler are
+/// below 1 KiB.
 pub const HEAD: usize = 16 * KIB;
 
 /// The number of streams at once on an HTTP/2 connection: as many as Go's clients start with, and below [`Limits::requests`], so

@@ -41,7 +41,7 @@ impl Ports {
     /// Opens both ports. The kernel picks a free one for port 0.
     ///
     /// # Errors
-    /// A port is in use, or the address is not one of this machine.
+    /// Fails if a port is in use, or an address is not one of this machine.
     pub fn bind(secure: SocketAddr, metrics: SocketAddr) -> Result<Self, BindError> {
         Ok(Self { secure: bind(secure)?, metrics: bind(metrics)? })
     }
@@ -49,13 +49,13 @@ impl Ports {
     /// Returns the addresses of the secure port and of the metrics port.
     ///
     /// # Errors
-    /// The kernel does not tell them.
+    /// Fails if the kernel does not tell them.
     pub fn addresses(&self) -> io::Result<(SocketAddr, SocketAddr)> {
         Ok((self.secure.local_addr()?, self.metrics.local_addr()?))
     }
 
-    /// Serves until `drain` turns true, then until no request is in work or [`Limits::drain_time`] is over. Returns true if every
-    /// request was answered.
+    /// Serves until `drain` turns true, and then until all connections have ended or [`Limits::drain_time`] is over. Returns false
+    /// if that time was over first, so that requests may be unanswered.
     ///
     /// # Errors
     /// The system gives no threads, or one of them has panicked.
@@ -194,7 +194,8 @@ impl Listener<'_> {
         });
     }
 
-    /// Logs a failure to accept, and waits: without file descriptors the next attempt would fail at once.
+    /// Logs a failure to accept, and waits: without file descriptors the next attempt would fail at once. Does nothing if only the
+    /// client has gone.
     async fn not_accepted(&self, error: &io::Error) {
         use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
         if matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset) {
@@ -206,8 +207,8 @@ impl Listener<'_> {
     }
 }
 
-/// The bytes that are read from a socket at once, and the memory that each connection has for them all the time. rustls asks for
-/// 4 KiB at a time: for the names of 5,000 nodes that is 57 calls of the kernel.
+/// The bytes that are read from a socket at once, and the memory that each connection has for them all the time. rustls asks for 4
+/// KiB at a time: for the names of 5,000 nodes that is 57 calls of the kernel.
 const READ_AHEAD: usize = 8 * 1024;
 
 /// Completes a TLS handshake with the certificate now in use. It has [`Limits::handshake_time`], and gives way to newer ones.
@@ -243,5 +244,5 @@ fn registered(stream: std::net::TcpStream) -> Option<TcpStream> {
         .ok()
 }
 
-/// Long enough not to use a whole core or flood the log, short enough that no probe fails.
+/// The pause after a failure to accept: long enough not to use a whole core or flood the log, short enough that no probe fails.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(250);

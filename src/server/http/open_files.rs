@@ -2,12 +2,12 @@
 
 use rlimit::Resource;
 
-/// Enough for [`super::limits::Limits::connections`] on both ports. It is not all that the system allows, which may be a
-/// billion, because some programs walk through all of them.
+/// The soft limit that is wanted, enough for [`super::limits::Limits::connections`] on both ports. It is not all that the system
+/// allows, which may be a billion, because some programs walk through all of them.
 const WANTED: u64 = 8_192;
 
-/// Raises the soft limit to `WANTED` or as near to it as the hard limit allows, and returns the soft limit. Call it at the
-/// start, before [`super::limits::Limits::within_files`].
+/// Raises the soft limit to `WANTED`, or as near to it as the hard limit allows. Returns the soft limit that is now in force, 0 if
+/// it cannot be read. Call it at the start, before [`super::limits::Limits::within_files`].
 ///
 /// Container runtimes start processes with a soft limit of 1,024 (containerd 2, systemd's default), for the sake of programs
 /// that use `select`. Go programs raise it by themselves too.

@@ -21,7 +21,7 @@ const MAX_MESSAGE: usize = 1_024;
 pub(crate) struct ErrorResponse {
     status: StatusCode,
     message: String,
-    /// The connection ends after this response.
+    /// True if the connection ends after this response.
     close: bool,
 }
 
@@ -67,14 +67,14 @@ impl IntoResponse for ErrorResponse {
     }
 }
 
-/// Returns 200 with JSON.
+/// Returns a 200 with this JSON.
 pub(crate) fn json(body: impl Into<Body>) -> Response {
     let mut response = Response::new(body.into());
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
 }
 
-/// Returns 200 with the JSON that `pieces` are together; none of them is copied.
+/// Returns a 200 with the JSON that `pieces` are together; none of them is copied.
 pub(crate) fn json_pieces(pieces: [Bytes; 3]) -> Response {
     // A stream does not say its length, so the header does: without it the response would be sent in chunks.
     let length: usize = pieces.iter().map(Bytes::len).sum();
@@ -83,14 +83,14 @@ pub(crate) fn json_pieces(pieces: [Bytes; 3]) -> Response {
     response
 }
 
-/// Answers requests that no route takes.
+/// Answers 404 to requests that no route takes.
 pub(crate) async fn not_found(uri: Uri) -> ErrorResponse {
     // The client chose the path and may have made it long, so only its start is repeated.
     let path: String = uri.path().chars().take(100).collect();
     ErrorResponse::new(StatusCode::NOT_FOUND, format!("there is no {path:?} here"))
 }
 
-/// Answers requests for a route with a method that it does not take.
+/// Answers 405 to requests for a route with a method that it does not take.
 pub(crate) async fn method_not_allowed() -> ErrorResponse {
     ErrorResponse::new(StatusCode::METHOD_NOT_ALLOWED, "the method is not allowed here; see the Allow header")
 }

@@ -23,7 +23,7 @@ pub(crate) const LONG: usize = 512 * 1024;
 /// As [`LONG`], for a review: each of its bytes may take ten times as long, because it is decoded.
 pub(crate) const LONG_REVIEW: usize = 64 * 1024;
 
-/// The threads. Dropping it ends them and waits for them.
+/// The threads that serve connections. Dropping this ends the threads and waits for them.
 #[derive(Debug)]
 pub(crate) struct Workers {
     workers: Vec<Worker>,
@@ -43,7 +43,7 @@ impl Workers {
     /// Starts one thread for each core that this process may use.
     ///
     /// # Errors
-    /// The system gives no thread.
+    /// Fails if the system gives no thread.
     pub(crate) fn start() -> io::Result<Self> {
         let count = thread::available_parallelism().map_or(1, NonZero::get);
         let lost = Arc::new(Notify::new());
@@ -57,7 +57,7 @@ impl Workers {
         self.lost.notified().await;
     }
 
-    /// Runs `connection` on the next thread, in turn.
+    /// Runs `connection` on one of the threads, each in turn, as a task of `connections`.
     pub(crate) fn spawn(
         &self,
         connections: &mut JoinSet<()>,

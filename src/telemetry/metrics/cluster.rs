@@ -23,24 +23,24 @@ label! {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Enum, IntoStaticStr, VariantNames)]
 #[strum(serialize_all = "lowercase")]
 pub enum WatchedResource {
-    /// Of the core group.
+    /// `nodes` of the core group.
     Nodes,
-    /// Of the core group.
+    /// `pods` of the core group.
     Pods,
-    /// Of `apps`.
+    /// `daemonsets` of `apps`.
     DaemonSets,
-    /// Of other groups.
+    /// DaemonSets of all other groups.
     #[strum(serialize = "other_daemonsets")]
     OtherDaemonSets,
-    /// Of the core group.
+    /// `namespaces` of the core group.
     Namespaces,
-    /// Of `scheduling.k8s.io`.
+    /// `priorityclasses` of `scheduling.k8s.io`.
     PriorityClasses,
-    /// Of the core group.
+    /// `limitranges` of the core group.
     LimitRanges,
-    /// Of `node.k8s.io`.
+    /// `runtimeclasses` of `node.k8s.io`.
     RuntimeClasses,
-    /// Of the core group.
+    /// `resourcequotas` of the core group.
     ResourceQuotas,
     /// Of the core group: those of failures to create a daemon pod.
     Events,
@@ -65,7 +65,7 @@ pub enum WriteKind {
 }
 
 impl WriteKind {
-    /// The write that a nomination is: it sets one or clears it.
+    /// Returns `Nomination` for a write that sets a nomination, and `ClearNomination` for one that clears it.
     pub fn of(nomination: &Nomination) -> Self {
         if nomination.node.is_some() { Self::Nomination } else { Self::ClearNomination }
     }
@@ -75,11 +75,11 @@ impl WriteKind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Enum, IntoStaticStr, VariantNames)]
 #[strum(serialize_all = "snake_case")]
 pub enum WriteOutcome {
-    /// It was written.
+    /// The apiserver has carried the write out.
     Done,
-    /// The apiserver refused it or did not answer.
+    /// The apiserver refused the write or did not answer.
     Failed,
-    /// Too many waited: it was not tried.
+    /// Too many writes waited: this one was not tried.
     Dropped,
     /// The object had changed or was gone: nothing was written.
     Outdated,
@@ -199,7 +199,7 @@ pub(super) const NOMINATION_PERMITTED: MetricDefinition = gauge(
 pub(super) const FAIL_OPEN: MetricDefinition = counter(
     "daemonset_warden_extender_fail_open_total",
     &[],
-    "Calls of the filter verb that were answered without reserving room, because the cache was not fresh.",
+    "Calls of the scheduler that were answered without reserving room, because the cache was not fresh.",
 );
 pub(super) const AUDITED: MetricDefinition = counter(
     "daemonset_warden_extender_audited_nodes_total",
@@ -215,7 +215,7 @@ pub(super) const CLUSTER_WRITES: MetricDefinition = counter(
 /// Handles to the metrics about the cluster.
 #[derive(Debug)]
 pub struct ClusterMetrics {
-    /// See the table, as for the others.
+    /// 1 while a refusal may be based on the cache, else 0.
     pub cache_fresh: IntGauge,
     lock_held: Histogram,
     lock_cpu: Histogram,
@@ -237,9 +237,9 @@ pub struct ClusterMetrics {
     waiting: IntGauge,
     nominated: IntGauge,
     nominations_waiting: IntGauge,
-    /// See the table.
+    /// 1 while the service account may patch pods/status for nominations, else 0.
     pub nomination_permitted: IntGauge,
-    /// See the table.
+    /// Calls of the scheduler that were answered without the cache, because it was not fresh.
     pub fail_open: IntCounter,
     audited: IntCounter,
     cluster_writes: EnumMap<WriteKind, EnumMap<WriteOutcome, IntCounter>>,
@@ -303,23 +303,23 @@ impl ClusterMetrics {
         self.watch_errors[resource].inc();
     }
 
-    /// Counts a list.
+    /// Counts a list of every object of a kind, the first one too.
     pub fn relist(&self, resource: WatchedResource) {
         self.relists[resource].inc();
     }
 
-    /// Counts an object that could not be understood.
+    /// Counts an object that was left out because it could not be decoded.
     pub fn unreadable(&self, resource: WatchedResource) {
         self.unreadable[resource].inc();
     }
 
-    /// Counts nodes that would have been refused in Enforce mode.
+    /// Counts nodes that the filter allowed only because the mode is Audit.
     pub fn record_audited(&self, nodes: u64) {
         self.audited.inc_by(nodes);
     }
 
-    /// Counts the decision behind a write: an end of a hold or gate, or the first refusal of a hold. [`Self::record_write`] counts the
-    /// write itself.
+    /// Counts the decision behind a write: the first refusal or the end of a hold, or the expiry of a gate. Other writes have none.
+    /// [`Self::record_write`] counts the write itself.
     pub fn record_decision(&self, write: &ClusterWrite) {
         match write {
             ClusterWrite::HoldingRoom(_) => self.holds_refusing.inc(),
@@ -336,7 +336,7 @@ impl ClusterMetrics {
         }
     }
 
-    /// Counts daemon pods that could not be nominated yet, for want of rate.
+    /// Counts daemon pods that could not be nominated yet, for want of rate or number, as dropped nominations.
     pub fn nominations_dropped(&self, count: usize) {
         self.cluster_writes[WriteKind::Nomination][WriteOutcome::Dropped].inc_by(count as u64);
     }
@@ -346,7 +346,7 @@ impl ClusterMetrics {
         self.cluster_writes[kind][outcome].inc();
     }
 
-    /// Records the number of objects, holds, gates and pods.
+    /// Sets the gauges of objects, holds, gates and pods.
     pub fn record_stats(&self, cache: &CacheStats, reservation: &ReservationStats) {
         let objects = [
             (WatchedResource::Nodes, cache.nodes),

@@ -10,7 +10,7 @@ use crate::reservation::preemption::PreemptionReason;
 /// A label and all of its values.
 pub(super) type LabelValues = (&'static str, &'static [&'static str]);
 
-/// An enum whose variants are a label's values; strum gives each its word.
+/// An enum whose variants are a label's values. The word that strum gives a variant is the value.
 pub(super) trait Label: Enum + VariantNames + Into<&'static str> {
     const NAME: &'static str;
     const LABEL: LabelValues = (Self::NAME, Self::VARIANTS);
@@ -70,19 +70,19 @@ pub enum Webhook {
     Mutate,
 }
 
-/// The operation that is under review.
+/// The operation of a request that is reviewed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Enum, IntoStaticStr, VariantNames)]
 #[strum(serialize_all = "snake_case")]
 pub enum Operation {
-    /// Of an object.
+    /// `CREATE` of an object.
     Create,
-    /// Of an object.
+    /// `UPDATE` of an object.
     Update,
-    /// Of an object.
+    /// `DELETE` of an object.
     Delete,
-    /// To a subresource.
+    /// `CONNECT` to a subresource.
     Connect,
-    /// None of these, or the request was no review.
+    /// Any other operation, or a request that is no review.
     Other,
 }
 
@@ -111,7 +111,7 @@ pub enum AdmissionOutcome {
     Patched,
     /// Refused.
     Denied,
-    /// No review that could be answered: a 4xx.
+    /// A request that is no review that could be answered: a 4xx.
     Bad,
 }
 
@@ -143,7 +143,7 @@ pub enum ExtenderOutcome {
     Passed,
     /// Some nodes were refused.
     Refused,
-    /// No arguments that could be answered: a 400.
+    /// A call without arguments that could be answered: a 400.
     Bad,
 }
 
@@ -151,11 +151,11 @@ pub enum ExtenderOutcome {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Enum, IntoStaticStr, VariantNames)]
 #[strum(serialize_all = "snake_case")]
 pub enum ShedReason {
-    /// Too many requests in work.
+    /// Too many bodies were being read.
     Requests,
     /// Too many connections.
     Connections,
-    /// Too many bytes of bodies.
+    /// Too many bytes of bodies and responses.
     Memory,
     /// Too many TLS handshakes.
     Handshakes,
@@ -195,7 +195,7 @@ pub enum Port {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Enum, IntoStaticStr, VariantNames)]
 #[strum(serialize_all = "snake_case")]
 pub enum CertificateKind {
-    /// The one that is shown to clients.
+    /// The certificate that the server shows to clients.
     Serving,
     /// The development CA; 0 if there is none.
     DevelopmentCa,
@@ -203,15 +203,15 @@ pub enum CertificateKind {
     Ca,
 }
 
-/// The end of a span.
+/// The outcome of a span.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Enum, IntoStaticStr, VariantNames)]
 #[strum(serialize_all = "snake_case")]
 pub enum SpanOutcome {
-    /// The collector has it.
+    /// The collector has taken the span.
     Exported,
-    /// The collector was not there, or refused it.
+    /// The collector could not be reached, or refused the span.
     Failed,
-    /// Too many waited before it.
+    /// Too many spans waited before this one.
     Dropped,
 }
 

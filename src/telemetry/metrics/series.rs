@@ -10,7 +10,8 @@ use prometheus::{
 use super::MetricDefinition;
 use super::labels::Label;
 
-/// 25 µs to 5 s: an answer takes tens of microseconds, the apiserver and the scheduler wait for 10 s at most.
+/// The upper bounds of the buckets, in seconds. An answer takes tens of microseconds, and the apiserver and the scheduler wait for
+/// 10 s at most.
 const DURATION_BUCKETS: [f64; 17] = [
     0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25,
     0.5, 1.0, 2.5, 5.0,
@@ -39,7 +40,7 @@ fn register<T: Collector + Clone + 'static>(registry: &Registry, metric: prometh
     metric
 }
 
-/// Makes one series for each value of the only label.
+/// Makes one series for each value of the metric's only label.
 fn by_label<B: MetricVecBuilder, L: Label>(metric: &MetricVec<B>) -> EnumMap<L, B::M> {
     EnumMap::from_fn(|value: L| metric.with_label_values(&[value.into()]))
 }
@@ -55,7 +56,9 @@ pub(super) fn counters<L: Label>(
     by_label(&counter_vec(registry, definition))
 }
 
-/// Makes a metric whose series the caller makes.
+/// Registers a counter with several labels; for one label use [`counters`]. The caller makes each series by `with_label_values`,
+/// with the values in the order of `definition.labels`; a series that is not made is not shown. Panics if the name is registered
+/// already.
 pub(super) fn counter_vec(registry: &Registry, definition: &MetricDefinition) -> IntCounterVec {
     register(registry, IntCounterVec::new(options(definition), &names(definition)))
 }

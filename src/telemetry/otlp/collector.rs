@@ -19,11 +19,12 @@ use super::TracesError;
 use crate::telemetry::logs::{Sanitized, chain};
 use crate::telemetry::metrics::{Metrics, SpanOutcome};
 
-/// The limit of one attempt.
+/// The time limit of one attempt to send a batch.
 const ATTEMPT_TIME: Duration = Duration::from_secs(3);
-/// After a batch's first attempt another one may begin for this long. Then its spans are lost: they are no audit log.
+/// The time after a batch's first attempt in which another one may begin. After it the batch's spans are lost: they are no audit
+/// log.
 const BATCH_TIME: Duration = Duration::from_secs(5);
-/// Between log lines that say that spans are lost.
+/// The shortest time between two log lines that say that spans are lost.
 const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Sends batches by OTLP, and counts their spans by outcome.
@@ -31,16 +32,18 @@ const LOG_INTERVAL: Duration = Duration::from_secs(60);
 pub(super) struct OtlpExporter {
     otlp: Otlp,
     fault: LastFault,
-    /// The time of the last line that spans are lost; `None` while they are exported.
+    /// The time of the last log line that says that spans are lost; `None` while they are exported.
     logged_at: Mutex<Option<Instant>>,
     metrics: Arc<Metrics>,
 }
 
-/// The reason for which the last attempt failed: the exporter says "network error" of all of them.
+/// The reason for which the last attempt failed. It is recorded here because the exporter's own error is "network error" for all of
+/// them.
 type LastFault = Arc<Mutex<String>>;
 
 impl OtlpExporter {
-    /// Makes an exporter to the receiver at this URL. To be called in a runtime.
+    /// Makes an exporter to the receiver at this URL. Call it inside the tokio runtime, which then sends the requests. Fails as
+    /// [`super::Traces::start`] does.
     pub(super) fn new(endpoint: &Uri, metrics: Arc<Metrics>) -> Result<Self, TracesError> {
         let client: Arc<dyn HttpClient> = if endpoint.scheme_str() == Some("https") {
             let roots = HttpsConnectorBuilder::new().with_native_roots().map_err(TracesError::Roots)?;

@@ -5,7 +5,7 @@ use std::str::FromStr;
 use axum::http::Uri;
 use axum::http::uri::PathAndQuery;
 
-/// The URL of an OTLP receiver.
+/// The URL of an OTLP receiver, http or https. The path of a text without one is `/v1/traces`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Endpoint(pub(super) Uri);
 
@@ -36,13 +36,13 @@ impl std::fmt::Display for Endpoint {
     }
 }
 
-/// The error for a text that is no endpoint.
+/// The error of parsing a text that is no endpoint.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EndpointError {
-    /// No URL, such as the HOST:PORT of gRPC.
+    /// The text is no http or https URL, such as the HOST:PORT of gRPC.
     #[error("expected a URL such as http://HOST:4318")]
     NoUrl,
-    /// A URL with a user or a password.
+    /// The URL has a user or a password.
     #[error("credentials belong into OTEL_EXPORTER_OTLP_HEADERS")]
     Password,
 }

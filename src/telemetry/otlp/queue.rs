@@ -1,4 +1,4 @@
-//! The queue between requests and the collector: bounded, never waited for, and spans that do not fit are counted.
+//! The queue between requests and the collector. It is bounded, no request waits for it, and spans that do not fit are counted.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,11 +13,11 @@ use opentelemetry_sdk::trace::{
 
 use crate::telemetry::metrics::{Metrics, SpanOutcome};
 
-/// Spans that wait or are being sent; OpenTelemetry's own default. One has 2 KiB, or 10 KiB if every text in it is as long
+/// The most spans that wait or are being sent; OpenTelemetry's own default. One has 2 KiB, or 10 KiB if every text in it is as long
 /// as it may be: 20 MiB.
 const QUEUE: usize = 2_048;
 
-/// The SDK's batches, with every span in them counted: the SDK does not tell how many it drops.
+/// The SDK's processor of batches, with a count of the spans inside: the SDK does not tell how many it drops.
 #[derive(Debug)]
 pub(super) struct CountingSpanProcessor {
     batches: BatchSpanProcessor,
@@ -62,7 +62,7 @@ impl SpanProcessor for CountingSpanProcessor {
     }
 }
 
-/// Counts spans that leave the queue.
+/// The exporter of the batches, which counts the spans that leave the queue.
 #[derive(Debug)]
 struct CountingExporter<E> {
     exporter: E,

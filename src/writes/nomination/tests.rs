@@ -24,8 +24,8 @@ fn nomination(name: &str) -> Nomination {
     }
 }
 
-/// Answers patches with `status`, and access reviews with `permitted` in turn, the last one again and again. Returns the requests, the
-/// results and the metrics.
+/// Answers patches with `status`, and access reviews with `permitted` in turn, the last one again and again. Returns the requests,
+/// the results and the metrics.
 async fn run_with(
     status: u16,
     permitted: &[bool],

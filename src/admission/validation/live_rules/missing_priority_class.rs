@@ -13,7 +13,7 @@ pub(super) const RULE: LiveRule = LiveRule {
     check,
 };
 
-/// Classes that the apiserver creates, and creates again if they are deleted.
+/// Classes that exist in every cluster: the apiserver creates them, and creates them again if they are deleted.
 pub(super) const SYSTEM_CLASSES: [&str; 2] = ["system-cluster-critical", "system-node-critical"];
 
 fn check(data: &LiveData<'_>) -> ErrorList {

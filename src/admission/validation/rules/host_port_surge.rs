@@ -31,8 +31,9 @@ fn check(daemon_set: &DaemonSet) -> ErrorList {
     Error::invalid(path, &surge, detail).into()
 }
 
-/// Returns the first container with a host port that runs as long as the pod, and that port. With `hostNetwork`, every container
-/// port is a host port; the apiserver sets `hostPort` in pods only (pkg/apis/core/v1/defaults.go `defaultHostNetworkPorts`).
+/// Returns the first host port, with its container, among the containers that run as long as the pod. Returns `None` if there is
+/// none. With `hostNetwork`, every container port counts, because the apiserver sets `hostPort` in pods only
+/// (pkg/apis/core/v1/defaults.go `defaultHostNetworkPorts`).
 fn first_host_port(spec: &PodSpec) -> Option<(&str, i32)> {
     let sidecars = spec.init_containers.iter().filter(|container| container.is_sidecar());
     spec.containers.iter().chain(sidecars).find_map(|container| {

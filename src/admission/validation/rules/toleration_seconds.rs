@@ -27,7 +27,8 @@ fn check(daemon_set: &DaemonSet) -> ErrorList {
     timed.map(|(index, _)| Error::forbidden(path.index(index).child("tolerationSeconds"), DETAIL)).collect()
 }
 
-/// Returns true if the controller replaces the toleration by its own (`MatchToleration`): all but the seconds is equal.
+/// Returns true if the DaemonSet controller replaces the toleration by its own (`MatchToleration`): key, operator, value and effect
+/// are equal, and the seconds do not count.
 fn is_overwritten(toleration: &Toleration) -> bool {
     toleration.key.as_deref().is_some_and(|key| KEYS.contains(&key))
         && toleration.effect.as_deref() == Some(NO_EXECUTE)

@@ -42,8 +42,8 @@ pub(super) fn check_create(new: &DaemonSet, faults: &mut ErrorList) {
 
 /// Checks the metadata of a DaemonSet that replaces `old`.
 ///
-/// Upstream checks three times: the generic registry checks the metadata alone and against the old one, and the DaemonSet's
-/// strategy checks it against the old one again. Its causes repeat each fault as often.
+/// Upstream checks three times: the generic registry checks the metadata alone and against the old metadata, and the DaemonSet's
+/// strategy checks it against the old metadata again. A fault is reported as often as upstream reports it.
 pub(super) fn check_update(old: &DaemonSet, new: &DaemonSet, faults: &mut ErrorList) {
     let metadata = &new.metadata;
     if !metadata.generate_name.is_empty() {
@@ -107,7 +107,7 @@ fn check_common(new: &DaemonSet, faults: &mut ErrorList) {
     check_managed_fields(&new.validated_only.managed_fields, faults);
 }
 
-/// Checks the metadata against the old one (`ValidateObjectMetaAccessorUpdate`).
+/// Checks the metadata against the stored one (`ValidateObjectMetaAccessorUpdate`).
 fn check_against(old: &Metadata, new: &DaemonSet, faults: &mut ErrorList) {
     let metadata = &new.metadata;
     for (field, old, new) in
@@ -186,7 +186,7 @@ fn check_owner_reference(reference: &OwnerReference, faults: &mut ErrorList) {
     }
 }
 
-/// Returns the reference as upstream prints it, with its order of fields.
+/// Returns the reference as upstream prints it: with its order of fields, without absent ones.
 fn printed(reference: &OwnerReference) -> impl serde::Serialize + use<'_> {
     #[derive(serde::Serialize)]
     #[serde(rename_all = "camelCase")]
@@ -270,7 +270,7 @@ fn path_segment_faults(name: &str) -> Vec<String> {
     contained.map(|text| format!("may not contain '{text}'")).collect()
 }
 
-/// Returns a generateName with a letter in place of a dash at its end, as it is checked (`maskTrailingDash`).
+/// Returns a generateName as it is checked: with `a` in place of a dash at its end and the character before (`maskTrailingDash`).
 fn mask_trailing_dash(name: &str) -> std::borrow::Cow<'_, str> {
     match name.len().checked_sub(2).and_then(|end| name.get(..end)) {
         Some(start) if name.ends_with('-') => format!("{start}a").into(),

@@ -12,7 +12,7 @@ use crate::api::field::{Error, ErrorList, Path};
 use crate::scheduling::label_selector::{expressions, value_is_valid};
 use crate::scheduling::names;
 
-/// Checks the syntax of a selector at `path`; `allow_invalid_values` skips the values of its expressions.
+/// Checks the syntax of a selector at `path`. With `allow_invalid_values`, the values of its expressions are not checked.
 pub(super) fn check(
     selector: &LabelSelector,
     allow_invalid_values: bool,
@@ -34,7 +34,7 @@ pub(super) fn check(
     }
 }
 
-/// Checks labels at `path`.
+/// Checks the syntax of labels at `path`.
 pub(super) fn check_labels(labels: &BTreeMap<String, String>, path: &str, faults: &mut ErrorList) {
     for (key, value) in labels {
         if faults.is_full() {
@@ -51,8 +51,8 @@ pub(super) fn has_invalid_value(selector: &LabelSelector) -> bool {
         .any(|requirement| values(requirement).iter().any(|value| !value_is_valid(value)))
 }
 
-/// Checks that the selector has not changed. Absent lists and maps equal empty ones, an absent selector equals no other, and
-/// order matters.
+/// Checks that the selector has not changed. Absent lists and maps equal empty ones, an absent selector equals only an absent one,
+/// and order matters.
 pub(super) fn check_immutable(
     old: Option<&LabelSelector>,
     new: Option<&LabelSelector>,

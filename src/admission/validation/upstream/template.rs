@@ -18,7 +18,8 @@ pub(super) fn check_labels(template: &PodTemplateSpec, faults: &mut ErrorList) {
     selector::check_labels(&template.metadata.labels, "spec.template.labels", faults);
 }
 
-/// Checks the annotations. Upstream leaves `metadata` out of the path, and accepts a bad deletion cost if the stored object has one.
+/// Checks the annotations. Upstream leaves `metadata` out of the path, and accepts a bad deletion cost if the stored object has a
+/// bad one.
 pub(super) fn check_annotations(
     old: Option<&PodTemplateSpec>,
     template: &PodTemplateSpec,
@@ -64,7 +65,7 @@ pub(super) fn check_spec(spec: &PodSpec, faults: &mut ErrorList) {
 }
 
 /// Returns the deletion cost if it is not a 32-bit integer, or has a plus sign or leading zeros (pkg/apis/core/helper/helpers.go
-/// `GetDeletionCostFromPodAnnotations`).
+/// `GetDeletionCostFromPodAnnotations`). Returns `None` if it is good or absent.
 fn bad_deletion_cost(template: &PodTemplateSpec) -> Option<&str> {
     let text = template.metadata.annotations.get(DELETION_COST_ANNOTATION)?.as_str();
     let starts_well = text == "0" || text.starts_with(|first| matches!(first, '-' | '1'..='9'));

@@ -1,4 +1,4 @@
-//! Validation of the update strategy.
+//! Validation of a DaemonSet's update strategy.
 //!
 //! After kubernetes v1.36.3 pkg/apis/apps/validation/validation.go (`ValidateDaemonSetUpdateStrategy`,
 //! `ValidateRollingUpdateDaemonSet`) with the defaults of pkg/apis/apps/v1/defaults.go (`SetDefaults_DaemonSet`).
@@ -12,10 +12,11 @@ use crate::api::int_or_percent::{is_zero, percent};
 
 const PERCENT: &str = "a valid percent string must be a numeric string followed by an ending '%' (e.g. '1%',  or '93%', regex used for validation is '[0-9]+%')";
 
-/// Checks the strategy as if the apiserver had defaulted it, with one exception: on update, an absent maxUnavailable in a
-/// `rollingUpdate` counts as 0. Upstream's validation does the same, but the apiserver never calls it with such an object, because
-/// its internal type has no absent value: only tests/data/conformance.jsonl has this case. The `rollingUpdate` of OnDelete is not
-/// checked.
+/// Checks the strategy as if the apiserver had defaulted it; the `rollingUpdate` of OnDelete is not checked.
+///
+/// On update, an absent maxUnavailable in a `rollingUpdate` counts as 0 and not as the default, as in upstream's validation. The
+/// apiserver never calls that with such an object, because its internal type has no absent value; only tests/data/conformance.jsonl
+/// has this case.
 pub(super) fn check(strategy: &DaemonSetUpdateStrategy, is_update: bool, faults: &mut ErrorList) {
     match strategy.kind.as_str() {
         "" | ROLLING_UPDATE => check_rolling_update(strategy.rolling_update.as_ref(), is_update, faults),
@@ -57,7 +58,7 @@ fn check_rolling_update(
     }
 }
 
-/// Checks for a count that is not negative, or a percentage (`ValidatePositiveIntOrPercent`).
+/// Checks that the value is a count that is not negative, or a percentage (`ValidatePositiveIntOrPercent`).
 fn check_syntax(value: &IntOrString, path: impl Fn() -> Path, faults: &mut ErrorList) {
     match value {
         IntOrString::String(text) if percent(text).is_none() => {
@@ -79,7 +80,7 @@ fn check_at_most_all(value: &IntOrString, path: impl Fn() -> Path, faults: &mut 
     }
 }
 
-/// The internal type that upstream prints, with Go's names and without defaults.
+/// The strategy as upstream prints it: its internal type, with Go's names and without defaults.
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
 struct InternalUpdateStrategy<'a> {
