@@ -25,6 +25,7 @@ pub mod node_reservation;
 pub mod node_set;
 pub mod nomination;
 pub mod observe;
+mod oldest;
 pub mod packing;
 pub mod preemption;
 pub mod refresh;
@@ -38,7 +39,7 @@ pub mod token_bucket;
 pub mod view;
 mod wait_budget;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -53,6 +54,7 @@ use self::cluster_write::{ClusterWrite, HoldSubject};
 use self::first_ready::FirstReadySweep;
 use self::node_reservation::{DaemonSetReservation, NodeReservation};
 use self::nomination::Nominations;
+use self::oldest::OldestDaemonSets;
 use self::stale_refusals::StaleRefusals;
 use self::wait_budget::WaitBudgets;
 use crate::api::node::Node;
@@ -78,6 +80,10 @@ pub struct Reservation {
     nodes: Vec<NodeReservation>,
     /// The record of each DaemonSet, by [`DaemonSetId`].
     daemon_sets: Vec<DaemonSetReservation>,
+    /// The DaemonSets that may hold room.
+    oldest: OldestDaemonSets,
+    /// DaemonSets, and the first node that is not visited for them yet.
+    placing: VecDeque<(DaemonSetId, NodeId)>,
     dirty: Vec<NodeId>,
     /// Nodes with a hold or gate whose clock may run.
     ticking: BTreeSet<NodeId>,
@@ -112,6 +118,8 @@ impl Reservation {
             own_namespace,
             nodes: Vec::new(),
             daemon_sets: Vec::new(),
+            oldest: OldestDaemonSets::default(),
+            placing: VecDeque::new(),
             dirty: Vec::new(),
             ticking: BTreeSet::new(),
             to_tick: Vec::new(),

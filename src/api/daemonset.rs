@@ -40,7 +40,9 @@ impl DaemonSet {
     /// Drops the template and the selector if they have more elements than a DaemonSet needs, so that every node costs little memory and time.
     pub fn drop_if_too_large(&mut self) {
         let selector = self.spec.selector.as_ref().map_or(0, selector_len);
-        if selector + self.spec.template.metadata.labels.len() + self.spec.template.spec.len() > MAX_ELEMENTS
+        let template = &self.spec.template;
+        if selector + template.metadata.labels.len() + template.spec.len() > MAX_ELEMENTS
+            || template.spec.placement_len() > MAX_PLACEMENT_ELEMENTS
         {
             self.spec = DaemonSetSpec::default();
             self.is_too_large = true;
@@ -50,6 +52,9 @@ impl DaemonSet {
 
 /// The most elements of a DaemonSet that is kept: a hundred containers with twenty ports, resources and the like each.
 pub const MAX_ELEMENTS: usize = 4_096;
+
+/// The most elements of a DaemonSet that are compared with each node: the names of a thousand nodes, say.
+const MAX_PLACEMENT_ELEMENTS: usize = 1_024;
 
 fn selector_len(selector: &LabelSelector) -> usize {
     let expressions = selector.match_expressions.iter().flatten();

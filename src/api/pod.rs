@@ -145,16 +145,8 @@ impl PodSpec {
             1 + container.ports.len() + container.resources.requests.len() + container.resources.limits.len()
         };
         let containers = self.containers.iter().chain(&self.init_containers).map(container).sum::<usize>();
-        let terms =
-            self.affinity.node_affinity.required.iter().flat_map(|required| &required.node_selector_terms);
-        let requirements =
-            terms.clone().flat_map(|term| term.match_expressions.iter().chain(&term.match_fields).flatten());
-        let values = requirements.map(|requirement| 1 + requirement.values.as_ref().map_or(0, Vec::len));
         containers
-            + terms.count()
-            + values.sum::<usize>()
-            + self.node_selector.len()
-            + self.tolerations.len()
+            + self.placement_len()
             + self.overhead.len()
             + self.resources.requests.len()
             + self.resources.limits.len()
@@ -162,7 +154,17 @@ impl PodSpec {
             + self.scheduling_gates.len()
     }
 
-    /// True if the spec has no element.
+    /// The number of elements that are compared with a node: of the node selector, the required node affinity and the tolerations.
+    pub fn placement_len(&self) -> usize {
+        let terms =
+            self.affinity.node_affinity.required.iter().flat_map(|required| &required.node_selector_terms);
+        let requirements =
+            terms.clone().flat_map(|term| term.match_expressions.iter().chain(&term.match_fields).flatten());
+        let values = requirements.map(|requirement| 1 + requirement.values.as_ref().map_or(0, Vec::len));
+        terms.count() + values.sum::<usize>() + self.node_selector.len() + self.tolerations.len()
+    }
+
+    /// Returns true if the spec has no element.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

@@ -18,12 +18,16 @@ use crate::scheduling::label_selector;
 const REMOVAL_TAINTS: [&str; 3] =
     ["ToBeDeletedByClusterAutoscaler", "karpenter.sh/disrupted", "karpenter.sh/disruption"];
 
+/// The elements of templates that are compared with nodes before the lock is given to others: about a millisecond.
+const STEPS: usize = 50_000;
+
 impl Reservation {
     /// Returns true if room may be reserved for the pods of a DaemonSet: its namespace is selected, and it is neither being deleted
     /// nor opted out.
     pub(super) fn may_hold(&self, cache: &Cache, daemon_set: &DaemonSet) -> bool {
         let selector = &self.policy.reservation.namespace_selector;
         !daemon_set.is_too_large
+            && self.oldest.contains(&daemon_set.metadata)
             && !is_exempt(daemon_set)
             && namespace_allows(cache, &daemon_set.metadata.namespace, selector)
     }
@@ -60,16 +64,40 @@ impl Reservation {
         }
     }
 
-    /// Updates the nodes on which a pod of a DaemonSet is desired, and marks them as dirty, also those on which it was before. It visits
-    /// every node, unless no room is reserved for the DaemonSet and none was.
+    /// Updates the nodes on which a pod of a DaemonSet is desired, and marks them as dirty, also those on which it was before. If that takes
+    /// long, [`Self::refresh_some`] does the rest.
     pub(super) fn update_desired_by(&mut self, cache: &Cache, daemon_set: DaemonSetId) {
-        let Some(row) = self.daemon_sets.get(daemon_set) else { return };
+        if let Some(next) = self.update_desired_from(cache, daemon_set, 0) {
+            self.placing.push_back((daemon_set, next));
+        }
+    }
+
+    /// Goes on with a DaemonSet whose nodes are not all visited. Returns false if there is none.
+    pub(super) fn continue_placing(&mut self, cache: &Cache) -> bool {
+        let Some((daemon_set, from)) = self.placing.pop_front() else { return false };
+        if let Some(next) = self.update_desired_from(cache, daemon_set, from) {
+            self.placing.push_front((daemon_set, next));
+        }
+        true
+    }
+
+    /// Visits the nodes from the id `from` on, as many as [`STEPS`] allows. Returns the first that is left.
+    fn update_desired_from(
+        &mut self,
+        cache: &Cache,
+        daemon_set: DaemonSetId,
+        from: NodeId,
+    ) -> Option<NodeId> {
+        let row = self.daemon_sets.get(daemon_set)?;
         if !row.restricts_nodes() && row.desired_on.is_empty() {
-            return;
+            return None;
         }
         let info = cache.daemon_set_if_known(daemon_set);
-        for (id, state) in cache.nodes() {
-            let is_desired = match (&state.node, info) {
+        let steps = info.map_or(1, |info| 1 + info.daemon_set.spec.template.spec.placement_len());
+        let until = from.saturating_add((STEPS / steps).max(1));
+        for id in from..until.min(self.nodes.len()) {
+            let node = cache.node_if_known(id).and_then(|state| state.node.as_ref());
+            let is_desired = match (node, info) {
                 (Some(node), Some(info)) => {
                     self.is_desired_on(daemon_set, info, node) && is_managed_node(node, &self.policy)
                 }
@@ -86,6 +114,18 @@ impl Reservation {
             if is_desired || was_desired {
                 self.mark_dirty(id);
             }
+        }
+        (until < self.nodes.len()).then_some(until)
+    }
+
+    /// Updates the record of a DaemonSet after another object has changed, and its nodes if room may be reserved for it now, or no more.
+    pub(super) fn recheck_daemon_set(&mut self, cache: &Cache, id: DaemonSetId) {
+        let (Some(info), Some(_)) = (cache.daemon_set_if_known(id), self.daemon_sets.get(id)) else { return };
+        let (may_hold, gate) = (self.may_hold(cache, &info.daemon_set), self.gate(cache, &info.daemon_set));
+        let row = &mut self.daemon_sets[id];
+        if (row.may_hold, row.gate) != (may_hold, gate) {
+            (row.may_hold, row.gate) = (may_hold, gate);
+            self.placing.push_back((id, 0));
         }
     }
 

@@ -12,6 +12,9 @@ use crate::cache::daemonset_info::DaemonSetInfo;
 use crate::cache::node_info::remove_id;
 use crate::cache::{Cache, DaemonSetId, NodeId};
 
+/// The DaemonSets of a changed namespace whose nodes are visited at once.
+const PLACED_AT_ONCE: usize = 8;
+
 impl Reservation {
     /// Handles the `changes` of the cache. Call it after each event and before any call of the scheduler is answered;
     /// [`super::View::observe`] calls it.
@@ -115,6 +118,7 @@ impl Reservation {
     /// Sets the record of a DaemonSet.
     fn put_daemon_set(&mut self, cache: &Cache, id: DaemonSetId, info: &DaemonSetInfo) {
         let metadata = &info.daemon_set.metadata;
+        let pushed_out = self.oldest.insert(metadata, id);
         let known = self.daemon_sets.get(id).filter(|row| row.subject.uid == info.uid);
         let known = known.map(|row| (row.desired_on.clone(), row.observed_at, row.failed_at));
         let (desired_on, observed_at, failed_at) = known.unwrap_or_default();
@@ -142,20 +146,20 @@ impl Reservation {
             let subject = HoldSubject { has_refused: true, ..self.daemon_sets[id].subject.clone() };
             self.writes.push(ClusterWrite::TooLarge(subject));
         }
+        if let Some(other) = pushed_out.filter(|other| *other != id) {
+            self.recheck_daemon_set(cache, other);
+        }
     }
 
     fn recheck_daemon_sets_of(&mut self, cache: &Cache, namespace: &str) {
         for (id, info) in cache.daemon_sets() {
-            if info.daemon_set.metadata.namespace != namespace || id >= self.daemon_sets.len() {
-                continue;
+            if info.daemon_set.metadata.namespace == namespace {
+                self.recheck_daemon_set(cache, id);
             }
-            let (may_hold, gate) =
-                (self.may_hold(cache, &info.daemon_set), self.gate(cache, &info.daemon_set));
-            let row = &mut self.daemon_sets[id];
-            if (row.may_hold, row.gate) != (may_hold, gate) {
-                (row.may_hold, row.gate) = (may_hold, gate);
-                self.update_desired_by(cache, id);
-            }
+        }
+        // Few are done at once, as after most events; the rest follows.
+        for _ in 0..PLACED_AT_ONCE {
+            self.continue_placing(cache);
         }
     }
 
@@ -182,7 +186,10 @@ impl Reservation {
             }
             self.nodes[node].update_has_hold_or_gate();
         }
-        self.daemon_sets[id] = DaemonSetReservation::default();
+        let row = std::mem::take(&mut self.daemon_sets[id]);
+        if let Some(next) = self.oldest.remove(&row.subject.namespace, id) {
+            self.recheck_daemon_set(cache, next);
+        }
     }
 
     /// Ends the hold of a deleted DaemonSet on a node. What was charged for it stays charged.

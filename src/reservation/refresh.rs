@@ -20,6 +20,10 @@ impl Reservation {
 
     /// Refreshes at most `limit` dirty nodes. Returns true if any are left, so that a caller can release its lock in between.
     pub fn refresh_some(&mut self, cache: &Cache, limit: usize, now: Instant) -> bool {
+        // It takes as long as a batch, and may mark nodes.
+        if self.continue_placing(cache) {
+            return true;
+        }
         for _ in 0..limit {
             match self.dirty.pop() {
                 Some(id) => self.refresh(cache, id, now),
@@ -29,9 +33,9 @@ impl Reservation {
         !self.dirty.is_empty()
     }
 
-    /// The number of nodes that wait for a refresh, some of them perhaps twice.
-    pub fn dirty_len(&self) -> usize {
-        self.dirty.len()
+    /// Returns true if no more than `limit` nodes wait for a refresh.
+    pub fn is_nearly_refreshed(&self, limit: usize) -> bool {
+        self.placing.is_empty() && self.dirty.len() <= limit
     }
 
     /// Refreshes a node if it is dirty.

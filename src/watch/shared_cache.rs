@@ -146,7 +146,7 @@ impl SharedCache {
     pub fn refresh_before_call(&self) {
         // Each round refreshes a batch, and events come more slowly; the bound is for a stream of events without end.
         for _ in 0..MAX_BATCHES_BEFORE_CALL {
-            if self.lock().reservation.dirty_len() <= BATCH || !self.refresh_batch() {
+            if self.lock().reservation.is_nearly_refreshed(BATCH) || !self.refresh_batch() {
                 return;
             }
         }
