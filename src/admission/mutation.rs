@@ -17,7 +17,7 @@ use serde_json::json;
 use serde_json::value::RawValue;
 
 use super::default_priority::{self, CandidatePod};
-use super::patch::Patch;
+use super::patch::{Patch, raw};
 use crate::api::admission_v1::{AdmissionRequest, BadReview};
 use crate::api::decode_budget::DecodeBudget;
 use crate::api::meta::{
@@ -332,19 +332,6 @@ fn set_tolerations(patch: &mut Patch, existing: &[RawToleration<'_>], host_netwo
     });
     let list: Vec<&RawValue> = listed.chain(missing.map(daemon)).collect();
     patch.add_raw(&["spec", "tolerations"], &list);
-}
-
-/// A toleration of the list that the patch sets.
-#[derive(Serialize)]
-#[serde(untagged)]
-enum ListedToleration<'a> {
-    /// The pod's own, byte for byte: it may have unknown fields, and numbers of any length.
-    Own(&'a RawValue),
-    Daemon {
-        effect: &'static str,
-        key: &'static str,
-        operator: &'static str,
-    },
 }
 
 fn bad_pod(source: serde_json::Error) -> BadReview {
