@@ -25,7 +25,7 @@ pub mod node_reservation;
 pub mod node_set;
 pub mod nomination;
 pub mod observe;
-mod oldest;
+pub mod oldest;
 pub mod packing;
 pub mod preemption;
 pub mod refresh;
@@ -37,7 +37,7 @@ pub mod target_node_filter;
 pub mod tick;
 pub mod token_bucket;
 pub mod view;
-mod wait_budget;
+pub mod wait_budget;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
