@@ -90,7 +90,7 @@ impl Watches {
         Self { config, cache, metrics, statuses, other_kinds }
     }
 
-    /// Returns the cache that the watches fill; it is empty until [`Self::start`]. Takes no lock: the caller locks it.
+    /// Returns the cache that the watches fill; it is empty until [`Self::tasks`]. Takes no lock: the caller locks it.
     pub fn cache(&self) -> &SharedCache {
         &self.cache
     }

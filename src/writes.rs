@@ -59,7 +59,7 @@ pub struct ClusterWriter {
     metrics: Arc<Metrics>,
 }
 
-/// Makes a queue and its writer. Nothing is written before [`ClusterWriter::start`].
+/// Makes a queue and its writer. Nothing is written before [`ClusterWriter::tasks`].
 pub fn write_queue(metrics: Arc<Metrics>) -> (WriteQueue, ClusterWriter) {
     let (wake, wake_receiver) = watch::channel(None);
     let (first_ready, first_ready_receiver) = mpsc::channel(QUEUE);
