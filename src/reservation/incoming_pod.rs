@@ -15,10 +15,10 @@ use crate::scheduling::resources::{Resources, pod_requests};
 /// The label of the warden's own pods in its namespace.
 const OWN_LABEL: (&str, &str) = ("app.kubernetes.io/name", "daemonset-warden");
 
-/// The most ports of the host that are compared with those of each hold; see [`IncomingDemand`].
+/// The most ports of the host that are compared with those of each hold.
 const MAX_HOST_PORTS: usize = 1_024;
 
-/// The part of an [`IncomingPod`] that its object alone shows. It is computed before the cache is locked: a pod can be of megabytes.
+/// The facts about the pod of a call that its object alone shows. They are computed before the cache is locked: a pod can be of megabytes.
 #[derive(Debug)]
 pub struct IncomingDemand<'p> {
     pod: &'p Pod,

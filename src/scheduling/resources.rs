@@ -74,7 +74,7 @@ impl Resources {
         rest
     }
 
-    /// Forgets the extended resources beyond [`MAX_SCALARS`], by name. For the requests of a pod that somebody else has sent.
+    /// Forgets the extended resources beyond the first 64 by name, more than a node has. For the requests of a pod that somebody else has sent.
     pub fn limit_scalars(&mut self) {
         self.scalars.truncate(MAX_SCALARS);
     }
