@@ -4,10 +4,12 @@
 //! [`admission::mutation`]: crate::admission::mutation
 //! [`admission::patch`]: crate::admission::patch
 //! [`admission::quota`]: crate::admission::quota
+//! [`admission::review_head`]: crate::admission::review_head
 //! [`admission::validation`]: crate::admission::validation
 //! [`api`]: crate::api
 //! [`api::admission_v1`]: crate::api::admission_v1
 //! [`api::daemonset`]: crate::api::daemonset
+//! [`api::decode_budget`]: crate::api::decode_budget
 //! [`api::event`]: crate::api::event
 //! [`api::extender_v1`]: crate::api::extender_v1
 //! [`api::field`]: crate::api::field
