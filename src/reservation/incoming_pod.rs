@@ -16,7 +16,7 @@ use crate::scheduling::resources::{Resources, pod_requests};
 /// The label of the warden's own pods in its namespace.
 const OWN_LABEL: (&str, &str) = ("app.kubernetes.io/name", "daemonset-warden");
 
-/// The part of an [`IncomingPod`] that its object alone shows. It is computed before the cache is locked: a pod can be of megabytes.
+/// The facts about the pod of a call that its object alone shows. They are computed before the cache is locked: a pod can be of megabytes.
 #[derive(Debug)]
 pub struct IncomingDemand<'p> {
     pod: &'p Pod,
