@@ -125,7 +125,8 @@ async fn nothing() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn idle_connections() {
-    let count = sized(2_000);
+    // With more than there are places for, the client's connection would give way before they are open: see `newcomers`.
+    let count = sized(1_500);
     let (_server, seen) =
         under(&format!("{count} idle connections"), |target| attacks::idle(target, count)).await;
     assert_eq!(seen.shed, 0);

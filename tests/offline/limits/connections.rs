@@ -62,6 +62,7 @@ async fn a_request_in_flight_does_not_give_way() {
     // A second one is told, and gives way as others do. Probes are answered on it.
     let mut surplus = answered(Client::http1(server.address, &server.ca()).await).await;
     let mut other = answered(Client::http1(server.address, &server.ca()).await).await;
+    server.metric_becomes(GAVE_WAY, 1.0).await;
     assert!(!is_open(&mut surplus).await);
     assert_eq!(other.post("/mutate", bound_daemon_pod()).await.status, StatusCode::SERVICE_UNAVAILABLE);
     in_flight.write_all(body.as_bytes()).await.unwrap();
