@@ -44,6 +44,20 @@ async fn a_rollout_on_full_nodes_finishes_with_pods_that_take_a_second_to_end() 
 }
 
 #[tokio::test]
+async fn a_rollout_finishes_in_a_quota_that_is_exactly_its_daemon_pods() {
+    let outcome = run("rollout-in-quota", Scenario::RolloutInQuota { gone_after: "1s" }, true).await;
+    assert_all_run(&outcome);
+    assert_eq!(outcome.updated, outcome.wanted, "{outcome:?}");
+}
+
+#[tokio::test]
+async fn a_younger_daemon_set_does_not_take_the_room_of_older_ones() {
+    let outcome = run("rollout-younger", Scenario::RolloutBesideYounger, true).await;
+    assert_all_run(&outcome);
+    assert_eq!(outcome.updated, outcome.wanted, "{outcome:?}");
+}
+
+#[tokio::test]
 async fn without_the_warden_a_rollout_gets_stuck() {
     let outcome = run("rollout-without", Scenario::Rollout { gone_after: "0s" }, false).await;
     assert_some_lost(&outcome);

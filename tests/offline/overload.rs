@@ -7,6 +7,7 @@ mod attacks;
 mod heavy;
 mod locked;
 mod newcomers;
+mod tenant;
 
 use std::time::{Duration, Instant};
 

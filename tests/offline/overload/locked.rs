@@ -22,20 +22,20 @@ use super::heavy::{self, Heavy};
 use super::{FULL_SIZE, sized};
 
 /// The processor's time of the longest hold of the lock. A debug build takes ten times as long.
-const LOCK: Duration = Duration::from_millis(if FULL_SIZE { 5 } else { 100 });
+pub(super) const LOCK: Duration = Duration::from_millis(if FULL_SIZE { 5 } else { 100 });
 /// The time for an answer.
 const ANSWER: Duration = Duration::from_secs(if FULL_SIZE { 1 } else { 10 });
 
-fn object<T: serde::de::DeserializeOwned>(value: Value) -> T {
+pub(super) fn object<T: serde::de::DeserializeOwned>(value: Value) -> T {
     serde_json::from_value(value).unwrap()
 }
 
-fn name(number: usize) -> String {
+pub(super) fn name(number: usize) -> String {
     format!("node-{number:05}")
 }
 
 /// Returns a server with a fresh cache of `nodes` nodes, on all of which room is reserved for a missing daemon pod.
-fn server(nodes: usize) -> AppState {
+pub(super) fn server(nodes: usize) -> (AppState, SharedCache) {
     let mut view = View::new(Arc::new(Policy::default()), None);
     for number in 0..nodes {
         view.cache.apply_node(object(json!({
@@ -62,10 +62,11 @@ fn server(nodes: usize) -> AppState {
     reservation.refresh_all(cache, Instant::now());
     let shared = SharedCache::new(view, vec![watch], metrics.clone(), |_| {});
     shared.tick(Instant::now());
-    AppState::with_cluster(Policy::default(), Limits::default(), false, metrics, Some(shared), None)
+    let cluster = Some(shared.clone());
+    (AppState::with_cluster(Policy::default(), Limits::default(), false, metrics, cluster, None), shared)
 }
 
-async fn post(state: &AppState, (path, body): Heavy) -> (StatusCode, Vec<u8>) {
+pub(super) async fn post(state: &AppState, (path, body): Heavy) -> (StatusCode, Vec<u8>) {
     let request = Request::post(path).body(Body::from(body)).unwrap();
     let response = router(state.clone()).oneshot(request).await.unwrap();
     (response.status(), response.into_body().collect().await.unwrap().to_bytes().into())
@@ -78,7 +79,7 @@ fn series(state: &AppState, name: &str) -> f64 {
 }
 
 /// Returns the smallest bucket that has every hold of the lock.
-fn longest_hold(state: &AppState) -> Duration {
+pub(super) fn longest_hold(state: &AppState) -> Duration {
     let text = String::from_utf8(state.metrics.text()).unwrap();
     let count = series(state, "daemonset_warden_cache_lock_cpu_seconds_count");
     let mut buckets = text.lines().filter_map(|line| {
@@ -91,7 +92,7 @@ fn longest_hold(state: &AppState) -> Duration {
 
 async fn answers_all(bodies: Vec<Heavy>) -> AppState {
     let nodes = sized(5_000);
-    let state = server(nodes);
+    let (state, _) = server(nodes);
     let ask = json!({"Pod": {"metadata": {"name": "p", "namespace": "default", "uid": "u"}, "spec": {"containers": [{"resources": {"requests": {"cpu": "3950m"}}}]}}, "NodeNames": [name(0)]});
     let (_, held) = post(&state, ("/scheduler/filter", ask.to_string())).await;
     assert!(String::from_utf8_lossy(&held).contains("node-00000\":\""), "room is reserved");
