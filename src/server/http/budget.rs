@@ -58,12 +58,22 @@ impl BodyPermit {
     /// Holds `bytes` in all, never fewer than before, and returns how many older ones gave way. Returns `None` if so much is
     /// not to be had, or if this body itself has given way.
     pub(crate) fn hold(&self, bytes: usize) -> Option<usize> {
+        self.hold_from(bytes, |_| true)
+    }
+
+    fn hold_from(&self, bytes: usize, may_evict: impl Fn(&InFlightBody) -> bool) -> Option<usize> {
         let mut state = self.budget.0.lock();
         let more = bytes.saturating_sub(state.in_flight.get(&self.number)?.bytes);
-        let evicted = state.take(self.number, more)?;
+        let evicted = state.take(self.number, more, may_evict)?;
         state.in_flight.get_mut(&self.number)?.bytes += more;
         drop(state);
         Some(notify(evicted))
+    }
+
+    /// Holds `bytes` in all as [`Self::hold`] does, for a body that is worked on: only bodies that are still on their way give way, because a
+    /// response that gives way ends the connection of a client that waits for it.
+    pub(crate) fn hold_in_work(&self, bytes: usize) -> Option<usize> {
+        self.hold_from(bytes, |older| older.has_place)
     }
 
     /// Gives the place back when the whole body is here; from now on it does not give way. Returns false if it already has.
@@ -85,7 +95,7 @@ impl BodyPermit {
         let mut state = self.budget.0.lock();
         state.remove(self.number);
         let next = state.next_number;
-        let evicted = state.take(next, bytes)?;
+        let evicted = state.take(next, bytes, |_| true)?;
         self.number = state.insert(InFlightBody { bytes, has_place: false, on_evict: Some(on_evict) });
         drop(state);
         Some(notify(evicted))
@@ -122,15 +132,21 @@ impl BudgetState {
         self.remove(oldest)
     }
 
-    /// Takes `bytes` for `asking`: those that are older give way, the oldest first, and none if all of them are not enough.
-    fn take(&mut self, asking: u64, bytes: usize) -> Option<Vec<OnEvict>> {
+    /// Takes `bytes` for `asking`: those that are older, and for which `may_evict` is true, give way, the oldest first, and none if all of
+    /// them are not enough.
+    fn take(
+        &mut self,
+        asking: u64,
+        bytes: usize,
+        may_evict: impl Fn(&InFlightBody) -> bool,
+    ) -> Option<Vec<OnEvict>> {
         let mut free = self.memory;
         let mut evicted = Vec::new();
         for (number, older) in self.in_flight.range(..asking) {
             if free >= bytes {
                 break;
             }
-            if older.on_evict.is_some() && older.bytes > 0 {
+            if older.on_evict.is_some() && older.bytes > 0 && may_evict(older) {
                 free += older.bytes;
                 evicted.push(*number);
             }
