@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, EnumAccess, Error, MapAccess, SeqAccess, Visitor};
 
-use super::DecodeBudget;
+use super::{DecodeBudget, LONG_STRING};
 
 /// Any part of serde's interface whose elements are charged.
 pub(super) struct Charged<'b, 'g, Inner> {
@@ -96,8 +96,10 @@ macro_rules! forward_visit {
 macro_rules! charge_visit {
     ($($method:ident: $type:ty,)+) => { $(
         fn $method<E: Error>(self, value: $type) -> Result<V::Value, E> {
+            let is_long = value.len() >= LONG_STRING;
             self.budget.charge_text(value.len())?;
-            self.inner.$method(value)
+            // The error may repeat the whole string, and is copied several times on its way to the client.
+            self.inner.$method(value).map_err(|error| if is_long { E::custom("a long string is not expected") } else { error })
         }
     )+ };
 }

@@ -72,7 +72,8 @@ impl Deref for BufferedBody {
 impl BufferedBody {
     /// Holds `bytes` for the decoded form besides those of the body, never fewer than before. Returns false if they are not to be had.
     pub(crate) fn hold_decoded(&self, bytes: usize, metrics: &Metrics) -> bool {
-        let evicted = self.permit.hold(self.bytes.len().saturating_sub(self.free).saturating_add(bytes));
+        let evicted =
+            self.permit.hold_in_work(self.bytes.len().saturating_sub(self.free).saturating_add(bytes));
         match evicted {
             Some(evicted) => count_evicted(evicted, ShedReason::Memory, metrics),
             None => metrics.record_shed(ShedReason::Memory),
