@@ -12,7 +12,7 @@
 //! ```
 //!
 //! Of a group that is over its limit, the connection that has waited for the longest gives way. An address that holds more
-//! connections of the group than [`TableLimits::address`] comes first, the largest of them before the others. A newcomer is judged
+//! connections of the group than `TableLimits::address` comes first, the largest of them before the others. A newcomer is judged
 //! as those before it: it waits for the shortest time, so it gives way only where no other can.
 //!
 //! Each event takes logarithmic time.

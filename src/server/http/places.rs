@@ -1,4 +1,4 @@
-//! The places of a port's connections: the [`ConnectionTable`] behind a lock, which is held for microseconds and never across an
+//! The places of a port's connections: the `ConnectionTable` behind a lock, which is held for microseconds and never across an
 //! await.
 
 use std::net::IpAddr;
