@@ -4,6 +4,7 @@
 //! staging/src/k8s.io/apimachinery/pkg/apis/meta/v1/types.go.
 
 use serde::Serialize;
+use serde_json::value::RawValue;
 
 use super::{API_VERSION, KIND};
 
@@ -35,9 +36,9 @@ pub struct AdmissionResponse<'a> {
     /// `JSONPatch`, or `None` without a patch: the apiserver refuses a patch without its type, and a type without a patch.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub patch_type: Option<&'static str>,
-    /// The patch in base64; `None` if nothing changes.
+    /// The patch in base64, as a JSON string; `None` if nothing changes.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub patch: Option<String>,
+    pub patch: Option<Box<RawValue>>,
 }
 
 /// Entries for the apiserver's audit log, which puts the webhook's name and a slash before each key.
