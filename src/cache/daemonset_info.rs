@@ -1,6 +1,7 @@
 //! A DaemonSet of the cluster, with its derived values.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 
 use hashbrown::HashSet;
@@ -53,6 +54,16 @@ pub enum AdmissionObstacle {
     PriorityClass,
     /// A quota of the namespace leaves no room for the pod, by its status.
     Quota,
+}
+
+impl fmt::Display for AdmissionObstacle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Priority => "admission refuses its pods: the template states a priority that its priority class does not give",
+            Self::PriorityClass => "admission refuses its pods: the priority class does not exist",
+            Self::Quota => "admission may refuse its pods: a quota of the namespace is used up",
+        })
+    }
 }
 
 /// The demand of a pod on a node.

@@ -47,6 +47,23 @@ pub struct DaemonShortage {
     pub allocatable: String,
 }
 
+impl DaemonShortage {
+    /// Returns the shortage of a node for the `daemons` that go first and a pod that needs `need`, with no other pod on it. `None` if the
+    /// node is large enough for them.
+    pub fn of(allocatable: &Resources, daemons: &Resources, need: &Resources) -> Option<Self> {
+        let mut asked = need.clone();
+        asked.add(daemons);
+        let shortages = shortages(&asked, allocatable, allocatable);
+        // A resource that this pod does not ask for does not keep it off.
+        let shortage = shortages.iter().find(|shortage| amount_of(need, shortage.resource) > 0)?;
+        Some(Self {
+            resource: shortage.resource.to_owned(),
+            asked: shortage.amount(shortage.asked),
+            allocatable: shortage.amount(shortage.all),
+        })
+    }
+}
+
 impl fmt::Display for DaemonShortage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { resource, asked, allocatable } = self;
@@ -93,7 +110,8 @@ pub fn feasibility(
         let now = eventually
             && free_now.lacks(daemon.reserved()).is_none()
             && !taken_now.conflicts(daemon.host_ports());
-        let too_small = if eventually { None } else { too_small(allocatable, &daemons, daemon) };
+        let too_small =
+            if eventually { None } else { DaemonShortage::of(allocatable, &daemons, daemon.need()) };
         feasibility.push(Feasibility { eventually, now, too_small });
         if eventually {
             free_eventually.subtract(daemon.need());
@@ -103,24 +121,6 @@ pub fn feasibility(
         }
     }
     feasibility
-}
-
-/// Returns the shortage of a node for the `daemons` that go first and `daemon`, with no other pod on it.
-fn too_small(
-    allocatable: &Resources,
-    daemons: &Resources,
-    daemon: &MissingDaemonPod,
-) -> Option<DaemonShortage> {
-    let mut asked = daemon.need().clone();
-    asked.add(daemons);
-    let shortages = shortages(&asked, allocatable, allocatable);
-    // A resource that this pod does not ask for does not keep it off.
-    let shortage = shortages.iter().find(|shortage| amount_of(daemon.need(), shortage.resource) > 0)?;
-    Some(DaemonShortage {
-        resource: shortage.resource.to_owned(),
-        asked: shortage.amount(shortage.asked),
-        allocatable: shortage.amount(shortage.all),
-    })
 }
 
 #[cfg(test)]
