@@ -13,7 +13,6 @@ use k8s_openapi::api::core::v1::{NodeSelector, NodeSelectorTerm};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::de::StrRead;
-use serde_json::json;
 use serde_json::value::RawValue;
 
 use super::default_priority::{self, CandidatePod};
@@ -28,7 +27,7 @@ use crate::api::pod::{Affinity, MIRROR_ANNOTATION, NodeAffinity, PodSpec};
 use crate::cache::Cache;
 use crate::daemonset::daemon_pod::{
     LEGACY_SCHEDULER_NAME, daemon_set_reference, daemon_tolerations, is_same_toleration, is_target_affinity,
-    target_node_name, target_terms,
+    target_node_name, target_terms, toleration,
 };
 use crate::policy::Policy;
 use crate::policy::opt_out::{is_opted_out, opts_out};
@@ -302,9 +301,7 @@ impl Serialize for NestedTerms<'_> {
 
 /// The daemon tolerations as JSON, in the order of [`daemon_tolerations`]. They are written once, because each patch has them.
 static DAEMON_TOLERATIONS: LazyLock<Vec<Box<RawValue>>> = LazyLock::new(|| {
-    let text =
-        |(key, effect): &(&str, &str)| raw(&json!({"effect": effect, "key": key, "operator": "Exists"}));
-    daemon_tolerations(true).iter().map(text).collect()
+    daemon_tolerations(true).iter().map(|(key, effect)| raw(&toleration(key, effect))).collect()
 });
 
 /// Adds the daemon tolerations by setting the whole list, so that the result does not depend on what another webhook appends. Does

@@ -99,7 +99,7 @@ pub fn daemon_tolerations(host_network: bool) -> &'static [(&'static str, &'stat
 }
 
 /// Returns the toleration for one entry of [`daemon_tolerations`].
-fn toleration(key: &str, effect: &str) -> Toleration {
+pub fn toleration(key: &str, effect: &str) -> Toleration {
     Toleration {
         key: Some(key.to_owned()),
         operator: Some("Exists".to_owned()),
