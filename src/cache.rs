@@ -177,17 +177,22 @@ impl Cache {
 
     /// Returns all cached DaemonSets, of every group.
     pub fn daemon_sets(&self) -> impl Iterator<Item = (DaemonSetId, &DaemonSetInfo)> {
-        self.daemon_sets.iter()
+        self.daemon_sets.iter().filter(|(_, info)| !info.is_deleted)
     }
 
-    /// Returns a DaemonSet by its id. Panics if no DaemonSet has the id.
+    /// Returns a DaemonSet by its id, also a deleted one to which something may still refer. Panics if no DaemonSet has the id.
     pub fn daemon_set_by_id(&self, id: DaemonSetId) -> &DaemonSetInfo {
         &self.daemon_sets[id]
     }
 
     /// Returns a DaemonSet by its id; `None` if no DaemonSet has the id, as after the DaemonSet has been deleted.
     pub(crate) fn daemon_set_if_known(&self, id: DaemonSetId) -> Option<&DaemonSetInfo> {
-        self.daemon_sets.get(id)
+        self.daemon_sets.get(id).filter(|info| !info.is_deleted)
+    }
+
+    /// Returns a deleted DaemonSet to which something may still refer by its id.
+    pub(crate) fn deleted_daemon_set(&self, id: DaemonSetId) -> Option<&DaemonSetInfo> {
+        self.daemon_sets.get(id).filter(|info| info.is_deleted)
     }
 
     /// Returns a DaemonSet by its UID; `None` if it is not cached.

@@ -16,6 +16,7 @@ pub mod feasibility;
 pub mod filter;
 pub mod filter_reason;
 pub mod first_ready;
+pub mod forget;
 pub mod gate;
 pub mod hold;
 pub mod hold_basis;
@@ -84,6 +85,8 @@ pub struct Reservation {
     oldest: OldestDaemonSets,
     /// DaemonSets, and the first node that is not visited for them yet.
     placing: VecDeque<(DaemonSetId, NodeId)>,
+    /// Deleted DaemonSets that are recorded nowhere any more.
+    forgotten: Vec<DaemonSetId>,
     dirty: Vec<NodeId>,
     /// Nodes with a hold or gate whose clock may run.
     ticking: BTreeSet<NodeId>,
@@ -120,6 +123,7 @@ impl Reservation {
             daemon_sets: Vec::new(),
             oldest: OldestDaemonSets::default(),
             placing: VecDeque::new(),
+            forgotten: Vec::new(),
             dirty: Vec::new(),
             ticking: BTreeSet::new(),
             to_tick: Vec::new(),
@@ -229,8 +233,8 @@ impl Reservation {
         HoldSubject {
             node: node.metadata.name.as_str().into(),
             node_uid: node.metadata.uid.clone(),
+            daemon_set: self.daemon_sets[daemon_set].reference.clone(),
             has_refused,
-            ..self.daemon_sets[daemon_set].subject.clone()
         }
     }
 }

@@ -173,18 +173,20 @@ async fn in_time<T>(call: impl Future<Output = Result<T, kube::Error>>) -> Resul
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::reservation::cluster_write::HoldSubject;
+    use crate::reservation::cluster_write::{DaemonSetReference, HoldSubject};
     use crate::reservation::hold::EndReason;
 
     pub(super) fn hold(has_refused: bool) -> HoldSubject {
         HoldSubject {
             node: "n1".into(),
             node_uid: "node-uid".into(),
-            namespace: "kube-system".into(),
-            name: "cni".into(),
-            api_version: "apps/v1".into(),
-            kind: "DaemonSet".into(),
-            uid: "uid".into(),
+            daemon_set: Arc::new(DaemonSetReference {
+                namespace: "kube-system".into(),
+                name: "cni".into(),
+                api_version: "apps/v1".into(),
+                kind: "DaemonSet".into(),
+                uid: "uid".into(),
+            }),
             has_refused,
         }
     }

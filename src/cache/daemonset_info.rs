@@ -39,6 +39,8 @@ pub struct DaemonSetInfo {
     pub last_created: Box<str>,
     /// The time at which the controller last failed to create a pod, as the cluster writes it; empty if it never did.
     pub creation_failed: Box<str>,
+    /// True once it was deleted, until nothing refers to its id any more.
+    pub(super) is_deleted: bool,
     /// Its verified pods.
     pub pods: HashSet<PodId>,
     /// The newest of `pods` that was made from the current template; `None` if there is none.

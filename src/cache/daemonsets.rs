@@ -36,6 +36,7 @@ impl Cache {
             creation_failed: Box::default(),
             pods: HashSet::new(),
             newest_pod: None,
+            is_deleted: false,
             daemon_set,
         };
         let id = self.daemon_sets.insert(info);
@@ -95,11 +96,13 @@ impl Cache {
         self.changes.push(Change::DaemonSetChanged(id));
     }
 
-    /// Deletes the DaemonSet with this UID and unlinks its pods, which stay cached. Does nothing if it is not cached.
+    /// Deletes the DaemonSet with this UID and unlinks its pods, which stay cached. Does nothing if it is not cached. Its id is not given out
+    /// again before [`Self::forget_daemon_set`].
     pub fn delete_daemon_set(&mut self, uid: &str) {
         let Some(id) = self.daemon_set_ids.remove(uid) else { return };
-        let info = self.daemon_sets.remove(id);
-        for pod in info.pods {
+        let info = &mut self.daemon_sets[id];
+        info.is_deleted = true;
+        for pod in std::mem::take(&mut info.pods) {
             if let Some(daemon) = &mut self.pods[pod].daemon {
                 daemon.daemon_set = None;
             }
@@ -107,16 +110,23 @@ impl Cache {
         self.changes.push(Change::DaemonSetGone(id));
     }
 
+    /// Frees the id of a deleted DaemonSet. Does nothing if the DaemonSet is not deleted.
+    pub(crate) fn forget_daemon_set(&mut self, id: DaemonSetId) {
+        if self.deleted_daemon_set(id).is_some() {
+            self.daemon_sets.remove(id);
+        }
+    }
+
     /// Returns the UIDs of all DaemonSets of a group and kind, to delete those that a relist did not bring.
     pub fn daemon_set_uids(&self, group: &str, kind: &str) -> Vec<Arc<str>> {
         let is_of = |info: &DaemonSetInfo| &*info.group == group && info.daemon_set.kind == kind;
-        let of_kind = self.daemon_sets.iter().filter(|(_, info)| is_of(info));
+        let of_kind = self.daemon_sets().filter(|(_, info)| is_of(info));
         of_kind.map(|(_, info)| info.uid.clone()).collect()
     }
 
     /// Updates the demand of the DaemonSets for which `concerns` is true, after another object has changed.
     pub(super) fn recheck_daemon_sets(&mut self, concerns: impl Fn(&DaemonSet) -> bool) {
-        let concerned = self.daemon_sets.iter().filter(|(_, info)| concerns(&info.daemon_set));
+        let concerned = self.daemon_sets().filter(|(_, info)| concerns(&info.daemon_set));
         let ids: Vec<DaemonSetId> = concerned.map(|(id, _)| id).collect();
         for id in ids {
             self.update_demand(id);
@@ -151,7 +161,7 @@ impl Cache {
 
     /// Updates the obstacles to admission in a namespace, after a quota of it has changed: its status changes with each pod.
     pub(super) fn recheck_admission(&mut self, namespace: &str) {
-        let all = self.daemon_sets.iter();
+        let all = self.daemon_sets();
         let concerned = all.filter(|(_, info)| info.daemon_set.metadata.namespace == namespace);
         let ids: Vec<DaemonSetId> = concerned.map(|(id, _)| id).collect();
         for id in ids {

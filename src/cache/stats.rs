@@ -44,7 +44,7 @@ impl Cache {
         for (_, node) in self.nodes.iter() {
             stats.nodes += usize::from(node.node.is_some());
         }
-        for (_, info) in &self.daemon_sets {
+        for (_, info) in self.daemon_sets() {
             stats.too_large += usize::from(info.daemon_set.is_too_large);
             stats.failing_daemon_sets += usize::from(info.creation_has_failed());
             if &*info.group == "apps" {

@@ -80,7 +80,7 @@ impl Reservation {
             },
             None => self.check_without_pod(cache, id, hold, now),
         };
-        let namespace = &self.daemon_sets[hold.pod.daemon_set].subject.namespace;
+        let namespace = &self.daemon_sets[hold.pod.daemon_set].reference.namespace;
         if check.basis.is_ok() && self.wait_budgets.is_spent(namespace) {
             return BasisCheck::lacks(EndReason::BudgetSpent);
         }

@@ -47,18 +47,25 @@ pub struct HoldSubject {
     pub node: Arc<str>,
     /// The Node's UID.
     pub node_uid: String,
-    /// The DaemonSet's namespace.
-    pub namespace: String,
-    /// The DaemonSet's name.
-    pub name: String,
-    /// The DaemonSet's API version.
-    pub api_version: String,
-    /// The DaemonSet's kind.
-    pub kind: String,
-    /// The DaemonSet's UID.
-    pub uid: Arc<str>,
+    /// The DaemonSet.
+    pub daemon_set: Arc<DaemonSetReference>,
     /// True if a pod was refused because of the hold or gate; an Event is written only then.
     pub has_refused: bool,
+}
+
+/// The names of a DaemonSet, as an Event refers to it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DaemonSetReference {
+    /// The namespace.
+    pub namespace: String,
+    /// The name.
+    pub name: String,
+    /// The API version.
+    pub api_version: String,
+    /// The kind.
+    pub kind: String,
+    /// The UID.
+    pub uid: Arc<str>,
 }
 
 /// One write of `status.nominatedNodeName`, good for one version of one pod.

@@ -1,5 +1,7 @@
 //! The DaemonSets that room may be reserved for, and the nodes on which a pod of them is desired.
 
+use std::time::Instant;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
 use super::Reservation;
@@ -18,8 +20,8 @@ use crate::scheduling::label_selector;
 const REMOVAL_TAINTS: [&str; 3] =
     ["ToBeDeletedByClusterAutoscaler", "karpenter.sh/disrupted", "karpenter.sh/disruption"];
 
-/// The elements of templates that are compared with nodes before the lock is given to others: about a millisecond.
-const STEPS: usize = 50_000;
+/// The elements of templates that are compared with nodes before the lock is given to others: a fraction of a millisecond.
+const STEPS: usize = 10_000;
 
 impl Reservation {
     /// Returns true if room may be reserved for the pods of a DaemonSet: its namespace is selected, and it is neither being deleted
@@ -73,9 +75,14 @@ impl Reservation {
     }
 
     /// Goes on with a DaemonSet whose nodes are not all visited. Returns false if there is none.
-    pub(super) fn continue_placing(&mut self, cache: &Cache) -> bool {
+    pub(super) fn continue_placing(&mut self, cache: &Cache, now: Instant) -> bool {
         let Some((daemon_set, from)) = self.placing.pop_front() else { return false };
-        if let Some(next) = self.update_desired_from(cache, daemon_set, from) {
+        let next = if cache.deleted_daemon_set(daemon_set).is_some() {
+            self.forget_on_some(cache, daemon_set, from, now)
+        } else {
+            self.update_desired_from(cache, daemon_set, from)
+        };
+        if let Some(next) = next {
             self.placing.push_front((daemon_set, next));
         }
         true

@@ -403,7 +403,7 @@ impl FilterCall<'_> {
                         first.push(hold.pod.daemon_set);
                     }
                     if hold.is_charged() {
-                        let namespace = &daemon_sets[hold.pod.daemon_set].subject.namespace;
+                        let namespace = &daemon_sets[hold.pod.daemon_set].reference.namespace;
                         wait_budgets.charge(namespace, &mut hold.charged, now);
                     }
                 }

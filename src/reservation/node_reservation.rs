@@ -1,8 +1,9 @@
 //! The records that the reservation keeps of each node and of each DaemonSet.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::cluster_write::HoldSubject;
+use super::cluster_write::DaemonSetReference;
 use super::gate::{Gate, GateKind};
 use super::hold::{Hold, HoldState};
 use super::node_set::NodeSet;
@@ -18,6 +19,8 @@ pub(super) struct NodeReservation {
     /// True while a hold or a gate is in force. A filter call reads it first, and for most nodes nothing else of their holds and
     /// gates.
     pub(super) has_hold_or_gate: bool,
+    /// The counts, as when the node was last refreshed.
+    pub(super) counts: NodeCounts,
     /// The highest priority of the desired DaemonSets that may hold; `None` if there are none.
     pub(super) highest_desired_priority: Option<i32>,
     /// The freshness of the cache for this node.
@@ -38,6 +41,19 @@ pub(super) struct NodeReservation {
     pub(super) holds: Vec<Hold>,
     /// The gates.
     pub(super) gates: Vec<Gate>,
+}
+
+/// The counts of a node for the metrics.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct NodeCounts {
+    /// Holds in force.
+    pub(super) held: usize,
+    /// Missing daemon pods for which the node is too small.
+    pub(super) too_small: usize,
+    /// Missing daemon pods for which no room is reserved.
+    pub(super) without_basis: usize,
+    /// Closed gates.
+    pub(super) gates_closed: usize,
 }
 
 /// The freshness of the cache for one node.
@@ -78,10 +94,18 @@ impl NodeReservation {
         }
     }
 
-    /// Updates `has_hold_or_gate`.
-    pub(super) fn update_has_hold_or_gate(&mut self) {
-        self.has_hold_or_gate = self.holds.iter().any(|hold| hold.state == HoldState::Held)
-            || self.gates.iter().any(|gate| gate.is_closed);
+    /// Updates `counts` and `has_hold_or_gate`.
+    pub(super) fn update_summary(&mut self) {
+        let mut counts = NodeCounts::default();
+        for hold in &self.holds {
+            counts.held += usize::from(hold.state == HoldState::Held);
+            counts.too_small += usize::from(hold.is_node_too_small);
+            counts.without_basis += usize::from(hold.state == HoldState::NoBasis);
+        }
+        counts.without_basis += self.beyond_limit;
+        counts.gates_closed = self.gates.iter().filter(|gate| gate.is_closed).count();
+        self.has_hold_or_gate = counts.held > 0 || counts.gates_closed > 0;
+        self.counts = counts;
     }
 }
 
@@ -115,8 +139,8 @@ pub(super) struct DaemonSetReservation {
     pub(super) observed_at: Option<Instant>,
     /// The time at which the controller was last seen to fail to create a pod.
     pub(super) failed_at: Option<Instant>,
-    /// The DaemonSet's names for writes, without a node.
-    pub(super) subject: HoldSubject,
+    /// The DaemonSet's names, for writes.
+    pub(super) reference: Arc<DaemonSetReference>,
 }
 
 impl DaemonSetReservation {

@@ -1,15 +1,15 @@
 //! The effects of changes of the cache on the reservation, in the order of the events.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::Reservation;
-use super::cluster_write::{ClusterWrite, HoldSubject};
+use super::cluster_write::{ClusterWrite, DaemonSetReference, HoldSubject};
 use super::hold::{EndReason, HoldState};
 use super::node_reservation::{DaemonSetReservation, NodeFreshness, NodeReservation};
 use crate::api::node::Node;
 use crate::cache::change::Change;
 use crate::cache::daemonset_info::DaemonSetInfo;
-use crate::cache::node_info::remove_id;
 use crate::cache::{Cache, DaemonSetId, NodeId};
 
 /// The DaemonSets of a changed namespace whose nodes are visited at once.
@@ -92,7 +92,7 @@ impl Reservation {
                 self.last_termination.insert(namespace, now);
             }
             Change::DaemonSetGone(id) => self.forget_daemon_set(cache, id, now),
-            Change::NamespaceChanged(name) => self.recheck_daemon_sets_of(cache, &name),
+            Change::NamespaceChanged(name) => self.recheck_daemon_sets_of(cache, &name, now),
         }
     }
 
@@ -119,7 +119,7 @@ impl Reservation {
     fn put_daemon_set(&mut self, cache: &Cache, id: DaemonSetId, info: &DaemonSetInfo) {
         let metadata = &info.daemon_set.metadata;
         let pushed_out = self.oldest.insert(metadata, id);
-        let known = self.daemon_sets.get(id).filter(|row| row.subject.uid == info.uid);
+        let known = self.daemon_sets.get(id).filter(|row| row.reference.uid == info.uid);
         let known = known.map(|row| (row.desired_on.clone(), row.observed_at, row.failed_at));
         let (desired_on, observed_at, failed_at) = known.unwrap_or_default();
         let row = DaemonSetReservation {
@@ -128,22 +128,22 @@ impl Reservation {
             failed_at,
             may_hold: self.may_hold(cache, &info.daemon_set),
             gate: self.gate(cache, &info.daemon_set),
-            subject: HoldSubject {
+            reference: Arc::new(DaemonSetReference {
                 namespace: metadata.namespace.clone(),
                 name: metadata.name.clone(),
                 api_version: info.daemon_set.api_version.clone(),
                 kind: info.daemon_set.kind.clone(),
                 uid: info.uid.clone(),
-                ..HoldSubject::default()
-            },
+            }),
         };
         if self.daemon_sets.len() <= id {
             self.daemon_sets.resize_with(id + 1, DaemonSetReservation::default);
         }
-        let was_known = self.daemon_sets[id].subject.uid == row.subject.uid;
+        let was_known = self.daemon_sets[id].reference.uid == row.reference.uid;
         self.daemon_sets[id] = row;
         if info.daemon_set.is_too_large && !was_known {
-            let subject = HoldSubject { has_refused: true, ..self.daemon_sets[id].subject.clone() };
+            let daemon_set = self.daemon_sets[id].reference.clone();
+            let subject = HoldSubject { daemon_set, has_refused: true, ..HoldSubject::default() };
             self.writes.push(ClusterWrite::TooLarge(subject));
         }
         if let Some(other) = pushed_out.filter(|other| *other != id) {
@@ -151,7 +151,7 @@ impl Reservation {
         }
     }
 
-    fn recheck_daemon_sets_of(&mut self, cache: &Cache, namespace: &str) {
+    fn recheck_daemon_sets_of(&mut self, cache: &Cache, namespace: &str, now: Instant) {
         for (id, info) in cache.daemon_sets() {
             if info.daemon_set.metadata.namespace == namespace {
                 self.recheck_daemon_set(cache, id);
@@ -159,49 +159,8 @@ impl Reservation {
         }
         // Few are done at once, as after most events; the rest follows.
         for _ in 0..PLACED_AT_ONCE {
-            self.continue_placing(cache);
+            self.continue_placing(cache, now);
         }
-    }
-
-    /// Ends the holds and gates of a DaemonSet that was deleted, while its record still names it for the Events.
-    fn forget_daemon_set(&mut self, cache: &Cache, id: DaemonSetId, now: Instant) {
-        if self.daemon_sets.get(id).is_none() {
-            return;
-        }
-        self.lapsed.remove(&id);
-        for node in 0..self.nodes.len() {
-            let row = &mut self.nodes[node];
-            remove_id(&mut row.landed, &id);
-            if self.daemon_sets[id].desired_on.contains(node) {
-                remove_id(&mut row.desired, &id);
-                self.mark_dirty(node);
-            }
-            self.drop_hold(cache, node, id, now);
-            let gates = &mut self.nodes[node].gates;
-            if let Some(at) = gates.iter().position(|gate| gate.daemon_set == id)
-                && gates.swap_remove(at).is_closed
-            {
-                self.mark_dirty(node);
-                self.wake(cache, node);
-            }
-            self.nodes[node].update_has_hold_or_gate();
-        }
-        let row = std::mem::take(&mut self.daemon_sets[id]);
-        if let Some(next) = self.oldest.remove(&row.subject.namespace, id) {
-            self.recheck_daemon_set(cache, next);
-        }
-    }
-
-    /// Ends the hold of a deleted DaemonSet on a node. What was charged for it stays charged.
-    fn drop_hold(&mut self, cache: &Cache, node: NodeId, id: DaemonSetId, now: Instant) {
-        let holds = &mut self.nodes[node].holds;
-        let Some(at) = holds.iter().position(|hold| hold.pod.daemon_set == id) else { return };
-        // The order of the others must stay.
-        let mut hold = holds.remove(at);
-        if hold.state == HoldState::Held {
-            self.end_hold(cache, node, &mut hold, EndReason::NotWanted, now);
-        }
-        self.mark_dirty(node);
     }
 
     /// Ends all holds and gates of a deleted Node. The time that was spent is dropped, for the next Node of the name is another.
@@ -211,8 +170,10 @@ impl Reservation {
         row.landed.clear();
         row.recheck_at = None;
         row.highest_desired_priority = None;
-        row.has_hold_or_gate = false;
-        for mut hold in std::mem::take(&mut row.holds) {
+        row.beyond_limit = 0;
+        let holds = std::mem::take(&mut row.holds);
+        row.update_summary();
+        for mut hold in holds {
             self.refund(&mut hold);
             // No room is freed, so no pod is woken.
             if hold.state == HoldState::Held {

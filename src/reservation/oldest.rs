@@ -24,19 +24,18 @@ impl OldestDaemonSets {
     /// Adds a DaemonSet. Returns the one that is not among the oldest any more because of it.
     pub(super) fn insert(&mut self, metadata: &Metadata, id: DaemonSetId) -> Option<DaemonSetId> {
         let all = self.by_namespace.entry_ref(metadata.namespace.as_str()).or_default();
-        let key = (metadata.creation_timestamp.clone(), metadata.uid.clone(), id);
-        if !all.insert(key) {
+        if !all.insert(key(metadata, id)) {
             return None;
         }
         all.iter().nth(MAX_OF_NAMESPACE).map(|(_, _, id)| *id)
     }
 
     /// Removes a DaemonSet. Returns the one that may be among the oldest because of it.
-    pub(super) fn remove(&mut self, namespace: &str, id: DaemonSetId) -> Option<DaemonSetId> {
-        let all = self.by_namespace.get_mut(namespace)?;
-        all.retain(|(_, _, own)| *own != id);
+    pub(super) fn remove(&mut self, metadata: &Metadata, id: DaemonSetId) -> Option<DaemonSetId> {
+        let all = self.by_namespace.get_mut(&metadata.namespace)?;
+        all.remove(&key(metadata, id));
         if all.is_empty() {
-            self.by_namespace.remove(namespace);
+            self.by_namespace.remove(&metadata.namespace);
             return None;
         }
         all.iter().nth(MAX_OF_NAMESPACE - 1).map(|(_, _, id)| *id)
@@ -54,6 +53,10 @@ impl OldestDaemonSets {
     pub(super) fn is_empty(&self) -> bool {
         self.by_namespace.is_empty()
     }
+}
+
+fn key(metadata: &Metadata, id: DaemonSetId) -> Key {
+    (metadata.creation_timestamp.clone(), metadata.uid.clone(), id)
 }
 
 #[cfg(test)]
@@ -76,15 +79,15 @@ mod tests {
         assert_eq!(oldest.insert(&metadata(999), 999), Some(999), "the youngest itself");
         assert_eq!(oldest.insert(&metadata(0), 0), Some(MAX_OF_NAMESPACE));
         assert!(oldest.contains(&metadata(0)) && !oldest.contains(&metadata(MAX_OF_NAMESPACE)));
-        assert_eq!(oldest.remove("tenant", 5), Some(MAX_OF_NAMESPACE));
+        assert_eq!(oldest.remove(&metadata(5), 5), Some(MAX_OF_NAMESPACE));
         assert!(oldest.contains(&metadata(MAX_OF_NAMESPACE)) && !oldest.contains(&metadata(999)));
         let other = Metadata { namespace: "other".to_owned(), ..metadata(7) };
         assert!(
-            !oldest.contains(&other) && oldest.insert(&other, 7_000).is_none() && oldest.contains(&other)
+            !oldest.contains(&other) && oldest.insert(&other, 7).is_none() && oldest.contains(&other)
         );
         for id in 0..=7_000 {
-            oldest.remove("tenant", id);
-            oldest.remove("other", id);
+            oldest.remove(&metadata(id), id);
+            oldest.remove(&Metadata { namespace: "other".to_owned(), ..metadata(id) }, id);
         }
         assert!(oldest.is_empty());
     }

@@ -18,24 +18,33 @@ impl Reservation {
         while self.refresh_some(cache, usize::MAX, now) {}
     }
 
-    /// Refreshes at most `limit` dirty nodes. Returns true if any are left, so that a caller can release its lock in between.
+    /// Refreshes at most `limit` dirty nodes, fewer of those with many DaemonSets. Returns true if any are left, so that a caller can release
+    /// its lock in between.
     pub fn refresh_some(&mut self, cache: &Cache, limit: usize, now: Instant) -> bool {
         // It takes as long as a batch, and may mark nodes.
-        if self.continue_placing(cache) {
+        if self.continue_placing(cache, now) {
             return true;
         }
-        for _ in 0..limit {
-            match self.dirty.pop() {
-                Some(id) => self.refresh(cache, id, now),
-                None => return false,
-            }
+        let mut done = 0;
+        while done < limit {
+            let Some(id) = self.dirty.pop() else { return false };
+            done += self.weight(id);
+            self.refresh(cache, id, now);
         }
         !self.dirty.is_empty()
     }
 
-    /// Returns true if no more than `limit` nodes wait for a refresh.
+    /// Returns true if no more than `limit` nodes wait for a refresh, fewer of those with many DaemonSets.
     pub fn is_nearly_refreshed(&self, limit: usize) -> bool {
-        self.placing.is_empty() && self.dirty.len() <= limit
+        let is_short = || self.dirty.len() <= limit;
+        self.placing.is_empty()
+            && is_short()
+            && self.dirty.iter().map(|id| self.weight(*id)).sum::<usize>() <= limit
+    }
+
+    /// Returns the work of a node's refresh, in refreshes of a node with a few DaemonSets.
+    fn weight(&self, id: NodeId) -> usize {
+        1 + self.nodes[id].desired.len() / 16
     }
 
     /// Refreshes a node if it is dirty.
@@ -52,7 +61,7 @@ impl Reservation {
         self.refresh_holds(cache, id, now);
         self.refresh_gates(cache, id, now);
         self.enqueue_nominations(cache, id, now);
-        self.nodes[id].update_has_hold_or_gate();
+        self.nodes[id].update_summary();
     }
 
     fn refresh_holds(&mut self, cache: &Cache, id: NodeId, now: Instant) {
@@ -147,7 +156,7 @@ impl Reservation {
     /// Gives back the time that was charged for a hold.
     pub(super) fn refund(&mut self, hold: &mut Hold) {
         if !hold.charged.is_empty() {
-            let namespace = &self.daemon_sets[hold.pod.daemon_set].subject.namespace;
+            let namespace = &self.daemon_sets[hold.pod.daemon_set].reference.namespace;
             self.wait_budgets.refund(namespace, &mut hold.charged);
         }
     }

@@ -1,7 +1,7 @@
 //! Counts of holds, gates and pods for the metrics.
 
 use super::Reservation;
-use super::hold::HoldState;
+use super::node_reservation::NodeReservation;
 
 /// Counts of holds, gates and pods.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -25,7 +25,7 @@ pub struct ReservationStats {
 }
 
 impl Reservation {
-    /// Returns the counts. It visits every node, so once a second is enough.
+    /// Returns the counts, as when each node was last refreshed. It visits every node, so once a second is enough.
     pub fn stats(&self) -> ReservationStats {
         let mut stats = ReservationStats {
             assumed_pods: self.assumed.len(),
@@ -34,12 +34,11 @@ impl Reservation {
             nominations_waiting: self.nominations.waiting(),
             ..ReservationStats::default()
         };
-        for row in &self.nodes {
-            stats.holds += row.holds.iter().filter(|hold| hold.state == HoldState::Held).count();
-            stats.too_small += row.holds.iter().filter(|hold| hold.is_node_too_small).count();
-            let without_basis = row.holds.iter().filter(|hold| hold.state == HoldState::NoBasis);
-            stats.without_basis += without_basis.count() + row.beyond_limit;
-            stats.gates_closed += row.gates.iter().filter(|gate| gate.is_closed).count();
+        for NodeReservation { counts, .. } in &self.nodes {
+            stats.holds += counts.held;
+            stats.too_small += counts.too_small;
+            stats.without_basis += counts.without_basis;
+            stats.gates_closed += counts.gates_closed;
         }
         stats
     }

@@ -160,7 +160,7 @@ impl TestCluster {
     fn writes(&mut self) -> Vec<ExpectedWrite> {
         self.refresh_all();
         let writes = self.view.reservation.take_writes();
-        let of = |hold: &HoldSubject| hold.name.clone();
+        let of = |hold: &HoldSubject| hold.daemon_set.name.clone();
         let short = |write: &ClusterWrite| match write {
             ClusterWrite::HoldingRoom(hold) => ExpectedWrite::Holding(of(hold)),
             ClusterWrite::HoldEnded(hold, reason) => {

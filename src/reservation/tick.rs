@@ -51,7 +51,7 @@ impl Reservation {
     fn tick_node(&mut self, cache: &Cache, id: NodeId, now: Instant) {
         // Before the refresh, which may end a hold: pods have waited for it until now.
         for hold in self.nodes[id].holds.iter_mut().filter(|hold| hold.is_charged()) {
-            let namespace = &self.daemon_sets[hold.pod.daemon_set].subject.namespace;
+            let namespace = &self.daemon_sets[hold.pod.daemon_set].reference.namespace;
             self.wait_budgets.charge(namespace, &mut hold.charged, now);
         }
         self.recheck_if_newly_spent(id);

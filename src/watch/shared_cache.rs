@@ -27,10 +27,11 @@ use crate::reservation::cluster_write::ClusterWrite;
 use crate::telemetry::metrics::{Metrics, WatchedResource};
 use crate::watch::watch_status::WatchStatus;
 
-/// The number of nodes that are refreshed before the lock is given to others. They take tens of microseconds.
+/// The number of nodes that are refreshed before the lock is given to others, fewer of those with many DaemonSets. They take tens of
+/// microseconds.
 const BATCH: usize = 16;
-/// The batches that a call refreshes before it begins: all nodes of a large cluster once.
-const MAX_BATCHES_BEFORE_CALL: usize = 1_024;
+/// The batches that a call refreshes before it begins: all nodes of a large cluster with many DaemonSets once.
+const MAX_BATCHES_BEFORE_CALL: usize = 16_384;
 
 /// The shared cache; cheap to clone.
 #[derive(Clone)]

@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 
 use super::in_time;
 use crate::api::daemonset::MAX_ELEMENTS;
-use crate::reservation::cluster_write::{ClusterWrite, HoldSubject};
+use crate::reservation::cluster_write::{ClusterWrite, DaemonSetReference, HoldSubject};
 use crate::reservation::token_bucket::TokenBucket;
 use crate::telemetry::FIELD_MANAGER;
 use crate::telemetry::logs::{Sanitized, chain};
@@ -71,7 +71,7 @@ impl EventWrite {
         if self.subject.node.is_empty() {
             return None;
         }
-        let HoldSubject { namespace, name, .. } = &self.subject;
+        let DaemonSetReference { namespace, name, .. } = &*self.subject.daemon_set;
         let text = match self.reason {
             "HoldingRoom" => format!("keeping room for the missing pod of DaemonSet {namespace}/{name}"),
             "HoldEnded" => {
@@ -124,12 +124,13 @@ impl EventWrite {
     }
 
     fn daemon_set(&self) -> ObjectReference {
+        let DaemonSetReference { namespace, name, api_version, kind, uid } = &*self.subject.daemon_set;
         ObjectReference {
-            api_version: Some(self.subject.api_version.clone()),
-            kind: Some(self.subject.kind.clone()),
-            namespace: Some(self.subject.namespace.clone()),
-            name: Some(self.subject.name.clone()),
-            uid: Some(self.subject.uid.to_string()),
+            api_version: Some(api_version.clone()),
+            kind: Some(kind.clone()),
+            namespace: Some(namespace.clone()),
+            name: Some(name.clone()),
+            uid: Some(uid.to_string()),
             ..ObjectReference::default()
         }
     }
@@ -149,7 +150,7 @@ pub(super) async fn run(
     let mut is_failing = false;
     while let Some(write) = writes.recv().await {
         let mut events = Vec::from_iter(write.on_node());
-        let key = (write.subject.uid.clone(), write.reason, write.action);
+        let key = (write.subject.daemon_set.uid.clone(), write.reason, write.action);
         if limiter.is_due(key, Instant::now()) {
             events.push(write.on_daemon_set());
         }

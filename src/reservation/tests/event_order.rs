@@ -321,7 +321,7 @@ fn check_ids(View { cache, reservation }: &View) {
     }
     for (id, row) in reservation.daemon_sets.iter().enumerate() {
         let info = cache.daemon_set_if_known(id);
-        assert_eq!(&*row.subject.uid, info.map_or("", |info| &*info.uid));
+        assert_eq!(&*row.reference.uid, info.map_or("", |info| &*info.uid));
         assert!(info.is_some() || !row.restricts_nodes());
     }
 }

@@ -5,6 +5,7 @@
 
 use std::time::{Duration, Instant};
 
+use daemonset_warden::watch::shared_cache::SharedCache;
 use serde_json::{Value, json};
 
 use super::locked::{LOCK, longest_hold, name, object, post, server};
@@ -33,9 +34,31 @@ fn resident_mib(field: &str) -> u64 {
     line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() / 1024
 }
 
+/// Adds the agent's pod, for room is reserved without one for a short time only.
+fn add_agents_pods(cluster: &SharedCache, nodes: usize) {
+    for number in 0..nodes {
+        let node = name(number);
+        let term = json!({"matchFields": [{"key": "metadata.name", "operator": "In", "values": [node]}]});
+        cluster.lock().cache.apply_pod(object(json!({
+            "metadata": {
+                "name": format!("agent-{number}"), "namespace": "default", "uid": format!("agent-{number}"),
+                "creationTimestamp": "2026-01-01T00:00:00Z", "labels": {"app": "agent"},
+                "ownerReferences": [{"apiVersion": "apps/v1", "kind": "DaemonSet", "name": "agent", "uid": "agent", "controller": true}],
+            },
+            "spec": {
+                "priority": 1000, "schedulerName": "default-scheduler",
+                "affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [term]}}},
+                "containers": [{"name": "agent", "resources": {"requests": {"cpu": "100m"}}, "ports": [{"hostPort": 9100}]}],
+            },
+            "status": {"phase": "Pending"},
+        })));
+    }
+}
+
 /// Creates `count` DaemonSets, then deletes them, while the scheduler asks.
 async fn keeps_up(nodes: usize, count: usize, spec: Value) {
     let (state, cluster) = server(nodes);
+    add_agents_pods(&cluster, nodes);
     let before = resident_mib("VmRSS:");
     let refreshes = tokio::spawn({
         let cluster = cluster.clone();
