@@ -22,6 +22,8 @@ const REMOVAL_TAINTS: [&str; 3] =
 
 /// The elements of templates that are compared with nodes before the lock is given to others: a fraction of a millisecond.
 const STEPS: usize = 10_000;
+/// The work for a node besides, in elements.
+const NODE_STEPS: usize = 10;
 
 impl Reservation {
     /// Returns true if room may be reserved for the pods of a DaemonSet: its namespace is selected, and it is neither being deleted
@@ -100,7 +102,7 @@ impl Reservation {
             return None;
         }
         let info = cache.daemon_set_if_known(daemon_set);
-        let steps = info.map_or(1, |info| 1 + info.daemon_set.spec.template.spec.placement_len());
+        let steps = NODE_STEPS + info.map_or(0, |info| info.daemon_set.spec.template.spec.placement_len());
         let until = from.saturating_add((STEPS / steps).max(1));
         for id in from..until.min(self.nodes.len()) {
             let node = cache.node_if_known(id).and_then(|state| state.node.as_ref());

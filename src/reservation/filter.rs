@@ -6,17 +6,17 @@
 //! let stats = call.finish();                                    the pod is assumed on the allowed nodes
 //! ```
 
+use std::ops::DerefMut;
 use std::time::Instant;
 
 use enum_map::EnumMap;
 
-use super::Reservation;
-use super::assumed::AllowedPod;
 use super::filter_reason::FilterReason;
 use super::incoming_pod::{IncomingDemand, IncomingPod, PodClass};
 use super::node_reservation::NodeFreshness;
 use super::node_set::NodeSet;
 use super::target_node_filter::TargetNodeFilter;
+use super::{Reservation, View};
 use crate::api::decode_budget::DecodeBudget;
 use crate::api::extender_v1::verdicts::{EchoedBody, Verdicts};
 use crate::api::extender_v1::{ExtenderArgs, FullNode};
@@ -93,19 +93,6 @@ pub fn filter_standalone(policy: &Policy, args: &ExtenderArgs<'_>) -> FilterResu
     answer_verdicts(args, PreparedFilter::new(policy, args, &DecodeBudget::default()).judge_standalone())
 }
 
-/// Returns the response with a cache. In addition, a pod is refused on nodes where it would take reserved room, and is then assumed
-/// on the allowed ones. A pod whose DaemonSet does not exist or does not select it counts as an ordinary pod.
-pub fn filter_with_cache(
-    reservation: &mut Reservation,
-    cache: &Cache,
-    args: &ExtenderArgs<'_>,
-    now: Instant,
-) -> (FilterResult, FilterStats) {
-    let prepared = PreparedFilter::new(cache.policy(), args, &DecodeBudget::default());
-    let (verdicts, stats) = prepared.judge_with_cache(reservation, cache, now);
-    (answer_verdicts(args, verdicts), stats)
-}
-
 /// The nodes of a call beyond those that the cache has. A cache that is fresh lacks a second's new nodes at most, and a call that names
 /// more nodes names some of them often.
 const UNKNOWN_NODES: usize = 1_000;
@@ -132,28 +119,62 @@ impl<'a> PreparedFilter<'a> {
         args.judge(|name, _| target.as_mut()?.refuse(name))
     }
 
-    /// Returns the verdicts with a cache; see [`filter_with_cache`]. A call that names more nodes than there are is not judged: each is
-    /// allowed, and nothing is assumed.
-    pub fn judge_with_cache(
+    /// Returns the verdicts with the cache that `lock` locks. In addition, a pod is refused on nodes where it would take reserved room, and is
+    /// then assumed on the allowed ones. A pod whose DaemonSet does not exist or does not select it counts as an ordinary pod.
+    ///
+    /// A call that names more nodes than there are is not judged: each is allowed, and nothing is assumed. The lock is given to others in
+    /// between if there is much to judge.
+    pub fn judge_with_cache<G: DerefMut<Target = View>>(
         self,
-        reservation: &mut Reservation,
-        cache: &Cache,
+        mut lock: impl FnMut() -> G,
         now: Instant,
     ) -> (Verdicts<FilterReason>, FilterStats) {
-        let Self { args, target, demand } = self;
-        if args.node_count() > cache.node_capacity() + UNKNOWN_NODES {
-            return (args.judge(|_, _| None), FilterStats { would_refuse: 0, is_judged: false });
+        let Self { args, mut target, demand } = self;
+        let mut reasons = Vec::with_capacity(args.node_count());
+        let mut progress = FilterProgress::default();
+        loop {
+            let mut view = lock();
+            let View { cache, reservation } = &mut *view;
+            if args.node_count() > cache.node_capacity() + UNKNOWN_NODES {
+                drop(view);
+                return (args.judge(|_, _| None), FilterStats { would_refuse: 0, is_judged: false });
+            }
+            let mut target = target.as_mut().filter(|_| cache.verified_daemon_set(&args.pod).is_some());
+            let mut call = reservation.resume_filter(cache, &demand, progress, now);
+            while reasons.len() < args.node_count() && !call.is_long() {
+                reasons.push(args.name(reasons.len()).and_then(|name| {
+                    let misplaced = target.as_mut().and_then(|target| target.refuse(&name));
+                    misplaced.or_else(|| call.refuse(&name))
+                }));
+            }
+            if reasons.len() == args.node_count() {
+                let stats = call.finish();
+                drop(view);
+                return (Verdicts::of_reasons(reasons), stats);
+            }
+            progress = call.pause();
         }
-        let is_verified = cache.verified_daemon_set(&args.pod).is_some();
-        let mut target = target.filter(|_| is_verified);
-        let mut call = reservation.begin_filter_of(cache, demand, now);
-        let verdicts = args.judge(|name, _| {
-            let misplaced = target.as_mut().and_then(|target| target.refuse(name));
-            misplaced.or_else(|| call.refuse(name))
-        });
-        (verdicts, call.finish())
     }
 }
+
+/// What a filter call has found so far.
+#[derive(Debug, Default)]
+struct FilterProgress {
+    allowed_nodes: NodeSet,
+    any_allowed: bool,
+    any_refused: bool,
+    would_refuse: u64,
+    /// The work since the lock was taken, in looked-up names and holds.
+    work: usize,
+}
+
+/// The work of a call before the lock is given to others: about a millisecond. A call with a handful of holds on each of 5,000 nodes needs
+/// a few turns.
+const MAX_WORK: usize = 10_000;
+/// The work of looking at a hold.
+const HOLD_WORK: usize = 2;
+/// The work of refreshing a node with a few DaemonSets, and of the first refusal for a hold.
+const REFRESH_WORK: usize = 16;
 
 /// One filter call of the scheduler.
 #[derive(Debug)]
@@ -162,10 +183,7 @@ pub struct FilterCall<'c> {
     cache: &'c Cache,
     now: Instant,
     pod: IncomingPod,
-    allowed_nodes: NodeSet,
-    any_allowed: bool,
-    any_refused: bool,
-    would_refuse: u64,
+    progress: FilterProgress,
     /// True if the pod has to wait until the missing events have come. Neither the freshness nor a priority changes within a call.
     waits_for_events: bool,
 }
@@ -173,16 +191,19 @@ pub struct FilterCall<'c> {
 impl Reservation {
     /// Begins a filter call for a pod. It borrows the reservation until [`FilterCall::finish`].
     pub fn begin_filter<'c>(&'c mut self, cache: &'c Cache, pod: &Pod, now: Instant) -> FilterCall<'c> {
-        self.begin_filter_of(cache, IncomingDemand::of(pod), now)
+        self.resume_filter(cache, &IncomingDemand::of(pod), FilterProgress::default(), now)
     }
 
-    /// Begins a filter call as [`Self::begin_filter`], with what was computed before the cache was locked.
-    pub fn begin_filter_of<'c>(
+    /// Goes on with a filter call after [`FilterCall::pause`]. The facts about the pod are looked up again, for ids are given out again.
+    fn resume_filter<'c>(
         &'c mut self,
         cache: &'c Cache,
-        demand: IncomingDemand<'_>,
+        demand: &IncomingDemand<'_>,
+        mut progress: FilterProgress,
         now: Instant,
     ) -> FilterCall<'c> {
+        progress.allowed_nodes.reserve(cache.node_capacity());
+        progress.work = 0;
         let pod = IncomingPod::of(self, cache, demand);
         FilterCall {
             waits_for_events: pod.class == PodClass::Ordinary && self.waits_for_events(cache, pod.priority),
@@ -190,10 +211,7 @@ impl Reservation {
             reservation: self,
             cache,
             now,
-            allowed_nodes: NodeSet::with_capacity(cache.node_capacity()),
-            any_allowed: false,
-            any_refused: false,
-            would_refuse: 0,
+            progress,
         }
     }
 }
@@ -218,7 +236,7 @@ impl FilterCall<'_> {
         let Self { cache, now, ref pod, .. } = *self;
         if pod.class == PodClass::Exempt {
             if let Some(id) = cache.node_id(name) {
-                self.allowed_nodes.insert(id);
+                self.progress.allowed_nodes.insert(id);
             }
             return None;
         }
@@ -226,15 +244,16 @@ impl FilterCall<'_> {
             return self.refuse_while_stale();
         }
         let Some(id) = cache.node_id(name) else {
-            self.any_allowed = true;
+            self.progress.any_allowed = true;
             return None;
         };
         if self.reservation.nodes[id].is_dirty {
             self.reservation.refresh(cache, id, now);
+            self.progress.work += REFRESH_WORK * self.reservation.weight(id);
         }
         match self.check_node(id) {
             Some(_) if self.is_audit() => {
-                self.would_refuse += 1;
+                self.progress.would_refuse += 1;
                 // The pod may be placed there, so it counts for the next pod.
                 self.allow(id)
             }
@@ -251,35 +270,33 @@ impl FilterCall<'_> {
     }
 
     fn allow(&mut self, id: NodeId) -> Option<FilterReason> {
-        self.allowed_nodes.insert(id);
-        self.any_allowed = true;
+        self.progress.allowed_nodes.insert(id);
+        self.progress.any_allowed = true;
         None
     }
 
     /// Refuses any node, known or not, because the cache lacks events. In Audit mode it only counts the node and returns `None`.
     fn refuse_while_stale(&mut self) -> Option<FilterReason> {
         if self.is_audit() {
-            self.would_refuse += 1;
-            self.any_allowed = true;
+            self.progress.would_refuse += 1;
+            self.progress.any_allowed = true;
             return None;
         }
-        self.any_refused = true;
+        self.progress.any_refused = true;
         Some(FilterReason::StaleCache)
     }
 
     /// Ends the call: assumes the pod on the allowed nodes, in place of those of an earlier call, and records it as waiting if
     /// every node was refused.
     pub fn finish(self) -> FilterStats {
-        let Self {
-            reservation, cache, now, pod, allowed_nodes, any_allowed, any_refused, would_refuse, ..
-        } = self;
+        let Self { reservation, cache, now, pod, progress, .. } = self;
+        let FilterProgress { allowed_nodes, any_allowed, any_refused, would_refuse, .. } = progress;
         // Without reservation nothing is asked of the assumed pods.
         if reservation.policy.reservation.mode == ReservationMode::Off {
             return FilterStats { would_refuse, is_judged: true };
         }
-        let IncomingPod { uid, requests, daemon_set, needs_claims, .. } = pod;
-        let allowed = AllowedPod { uid: uid.clone(), requests, daemon_set, needs_claims };
-        if reservation.assumed.assume(allowed, allowed_nodes, now) {
+        let uid = pod.uid.clone();
+        if reservation.assumed.assume(pod.into_allowed(), allowed_nodes, now) {
             reservation.assumed_pod_forgotten(cache, now);
         }
         if any_allowed {
@@ -290,9 +307,25 @@ impl FilterCall<'_> {
         FilterStats { would_refuse, is_judged: true }
     }
 
+    /// Returns true if the lock should be given to others before the next node.
+    fn is_long(&self) -> bool {
+        self.progress.work >= MAX_WORK
+    }
+
+    /// Ends the call for now. The pod is assumed on the nodes that are allowed so far: other calls come in between.
+    fn pause(self) -> FilterProgress {
+        let Self { reservation, now, pod, progress, .. } = self;
+        if reservation.policy.reservation.mode != ReservationMode::Off {
+            reservation.assumed.assume(pod.into_allowed(), progress.allowed_nodes.clone(), now);
+        }
+        progress
+    }
+
     fn check_node(&mut self, id: NodeId) -> Option<FilterReason> {
+        self.progress.work += 1;
         let row = &self.reservation.nodes[id];
         if row.has_hold_or_gate {
+            self.progress.work += HOLD_WORK * row.holds.len();
             let has_closed_gate = row.gates.iter().any(|gate| gate.is_closed);
             if let Some(by_assumed) = self.takes_reserved(id) {
                 if by_assumed {
@@ -389,7 +422,7 @@ impl FilterCall<'_> {
     }
 
     fn record_refusal(&mut self, id: NodeId, reason: FilterReason) {
-        self.any_refused = true;
+        self.progress.any_refused = true;
         let Self { now, ref pod, cache, .. } = *self;
         let Reservation { nodes, daemon_sets, wait_budgets, ticking, .. } = &mut *self.reservation;
         ticking.insert(id);
@@ -417,8 +450,9 @@ impl FilterCall<'_> {
             // Reasons of the pod's own spec, which the caller finds before it calls this.
             FilterReason::NotTarget | FilterReason::NodeSelector | FilterReason::Taint => {}
         }
-        for daemon_set in first {
-            self.reservation.begin_refusing(cache, id, daemon_set, now);
+        self.progress.work += REFRESH_WORK * first.len();
+        if !first.is_empty() {
+            self.reservation.begin_refusing(cache, id, &first, now);
         }
     }
 }

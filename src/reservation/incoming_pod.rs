@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::Reservation;
+use super::assumed::AllowedPod;
 use super::hold::{Hold, HoldState};
 use super::packing::PackingOrder;
 use crate::api::pod::{Pod, SYSTEM_CRITICAL_PRIORITY};
@@ -96,7 +97,7 @@ impl Reservation {
 }
 
 impl IncomingPod {
-    pub(super) fn of(reservation: &Reservation, cache: &Cache, demand: IncomingDemand<'_>) -> Self {
+    pub(super) fn of(reservation: &Reservation, cache: &Cache, demand: &IncomingDemand<'_>) -> Self {
         let IncomingDemand { pod, target, requests, host_ports, asks_all_ports } = demand;
         let daemon_set = cache.verified_daemon_set(pod);
         Self {
@@ -106,10 +107,16 @@ impl IncomingPod {
             needs_claims: pod.spec.needs_claims(),
             target: target.and_then(|name| cache.node_id(name)),
             priority: pod.priority(),
-            requests,
-            host_ports,
-            asks_all_ports,
+            requests: requests.clone(),
+            host_ports: host_ports.clone(),
+            asks_all_ports: *asks_all_ports,
         }
+    }
+
+    /// Returns what is assumed of the pod where it is allowed.
+    pub(super) fn into_allowed(self) -> AllowedPod {
+        let Self { uid, requests, daemon_set, needs_claims, .. } = self;
+        AllowedPod { uid, requests, daemon_set, needs_claims }
     }
 
     /// Returns true if a hold on this node counts against the pod: for an ordinary pod, one of the same or higher priority; for a daemon pod,

@@ -7,9 +7,9 @@ pub struct NodeSet {
 }
 
 impl NodeSet {
-    /// Returns an empty set with room for ids below `nodes`.
-    pub fn with_capacity(nodes: usize) -> Self {
-        Self { bits: Vec::with_capacity(nodes.div_ceil(64)) }
+    /// Makes room for ids below `nodes`, so that none is made while they are added.
+    pub fn reserve(&mut self, nodes: usize) {
+        self.bits.reserve(nodes.div_ceil(64).saturating_sub(self.bits.len()));
     }
 
     /// Adds an id.

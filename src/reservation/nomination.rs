@@ -401,7 +401,7 @@ impl Reservation {
             self.ticking.insert(id);
             if hold.record_refusal(&kept_off, now) {
                 let daemon_set = hold.pod.daemon_set;
-                self.begin_refusing(cache, id, daemon_set, now);
+                self.begin_refusing(cache, id, &[daemon_set], now);
             }
         }
     }

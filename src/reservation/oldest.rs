@@ -82,9 +82,7 @@ mod tests {
         assert_eq!(oldest.remove(&metadata(5), 5), Some(MAX_OF_NAMESPACE));
         assert!(oldest.contains(&metadata(MAX_OF_NAMESPACE)) && !oldest.contains(&metadata(999)));
         let other = Metadata { namespace: "other".to_owned(), ..metadata(7) };
-        assert!(
-            !oldest.contains(&other) && oldest.insert(&other, 7).is_none() && oldest.contains(&other)
-        );
+        assert!(!oldest.contains(&other) && oldest.insert(&other, 7).is_none() && oldest.contains(&other));
         for id in 0..=7_000 {
             oldest.remove(&metadata(id), id);
             oldest.remove(&Metadata { namespace: "other".to_owned(), ..metadata(id) }, id);

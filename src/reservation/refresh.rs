@@ -43,7 +43,7 @@ impl Reservation {
     }
 
     /// Returns the work of a node's refresh, in refreshes of a node with a few DaemonSets.
-    fn weight(&self, id: NodeId) -> usize {
+    pub(super) fn weight(&self, id: NodeId) -> usize {
         1 + self.nodes[id].desired.len() / 16
     }
 
@@ -192,15 +192,17 @@ impl Reservation {
         }
     }
 
-    /// Handles that a hold has refused a pod for the first time, after which more such pods are expected.
+    /// Handles that the holds of some DaemonSets have refused a pod for the first time, after which more such pods are expected.
     pub(super) fn begin_refusing(
         &mut self,
         cache: &Cache,
         id: NodeId,
-        daemon_set: DaemonSetId,
+        daemon_sets: &[DaemonSetId],
         now: Instant,
     ) {
-        self.push_about(cache, id, daemon_set, true, ClusterWrite::HoldingRoom);
+        for daemon_set in daemon_sets {
+            self.push_about(cache, id, *daemon_set, true, ClusterWrite::HoldingRoom);
+        }
         self.enqueue_nominations(cache, id, now);
     }
 

@@ -12,10 +12,9 @@ use super::{AppState, RouteKind, handle};
 use crate::api::extender_v1::preemption::ExtenderPreemptionArgs;
 use crate::api::extender_v1::{BadArgs, ExtenderArgs};
 use crate::api::meta::Metadata;
-use crate::reservation::View;
 use crate::reservation::filter::{self, FilterStats, PreparedFilter};
 use crate::reservation::incoming_pod::IncomingDemand;
-use crate::reservation::preemption::{self, PreemptionReason, filter_candidates, names_too_many};
+use crate::reservation::preemption::{self, PreemptionReason};
 use crate::telemetry::logs::Sanitized;
 use crate::telemetry::metrics::{ExtenderOutcome, ExtenderVerb};
 use crate::telemetry::otlp::Attribute;
@@ -32,11 +31,9 @@ fn respond_to_filter(state: &AppState, body: BufferedBody) -> Response {
     let filtered = state.with_decode_budget(&body, RouteKind::Scheduler, |budget| {
         let args = ExtenderArgs::parse_within(&body, budget)?;
         let prepared = PreparedFilter::new(&state.policy, &args, budget);
-        let verdicts = match fresh_cluster(state, begin) {
-            Some(mut cluster) => {
-                let View { cache, reservation } = &mut *cluster;
-                let (verdicts, stats) = prepared.judge_with_cache(reservation, cache, begin);
-                drop(cluster);
+        let verdicts = match lock_if_fresh(state, begin) {
+            Some(lock) => {
+                let (verdicts, stats) = prepared.judge_with_cache(lock, begin);
                 record_stats(state, stats);
                 verdicts
             }
@@ -115,17 +112,12 @@ fn judge_candidates(
     let protect = state.policy.protect_daemon_pods;
     let candidates = args.candidates();
     let demand = IncomingDemand::of(&args.pod);
-    let Some(mut cluster) = fresh_cluster(state, now) else {
-        return filter_candidates(protect, None, &candidates);
-    };
-    let View { cache, reservation } = &mut *cluster;
-    if names_too_many(cache, &candidates) {
-        drop(cluster);
+    let Some(lock) = lock_if_fresh(state, now) else { return vec![None; candidates.len()] };
+    let judged = preemption::judge_candidates(lock, protect, &demand, &candidates, now);
+    judged.unwrap_or_else(|| {
         state.metrics.unjudged_call(ExtenderVerb::Preempt);
-        return filter_candidates(protect, None, &candidates);
-    }
-    let mut call = reservation.begin_preemption_of(cache, demand, now);
-    filter_candidates(protect, Some(&mut call), &candidates)
+        vec![None; candidates.len()]
+    })
 }
 
 fn record_stats(state: &AppState, FilterStats { would_refuse, is_judged }: FilterStats) {
@@ -135,15 +127,17 @@ fn record_stats(state: &AppState, FilterStats { would_refuse, is_judged }: Filte
     }
 }
 
-/// Locks the cache if a refusal may be based on it. Counts a call that has to do without it because it is not fresh.
-fn fresh_cluster(state: &AppState, now: Instant) -> Option<CacheGuard<'_>> {
+/// Returns a function that locks the cache, if a refusal may be based on it. Counts a call that has to do without it because it is not
+/// fresh.
+fn lock_if_fresh<'s>(state: &'s AppState, now: Instant) -> Option<impl FnMut() -> CacheGuard<'s>> {
     let cluster = state.cluster.as_ref()?;
     cluster.refresh_before_call();
-    let fresh = cluster.fresh(now);
+    let mut fresh = cluster.fresh(now);
     if fresh.is_none() {
         state.metrics.cluster.fail_open.inc();
+        return None;
     }
-    fresh
+    Some(move || fresh.take().unwrap_or_else(|| cluster.lock()))
 }
 
 /// Adds the result of a call to its span.

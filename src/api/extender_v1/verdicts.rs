@@ -2,6 +2,7 @@
 //!
 //! Judging and writing are apart: a lock is held for judging only.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::ops::Range;
 
@@ -35,6 +36,14 @@ impl ExtenderArgs<'_> {
         match &self.nodes {
             Nodes::Names(list) => judge_names(list, refuse),
             Nodes::Whole(list) => judge_list(list, refuse),
+        }
+    }
+
+    /// Returns the name of a node by its place in the call; `None` for a Node without a name, which the answer cannot refuse.
+    pub fn name(&self, index: usize) -> Option<Cow<'_, str>> {
+        match &self.nodes {
+            Nodes::Names(list) => list.names.get(index).map(decoded),
+            Nodes::Whole(list) => list.items.get(index)?.name.as_ref().map(decoded),
         }
     }
 
@@ -81,6 +90,12 @@ pub struct Verdicts<R> {
 }
 
 impl<R> Verdicts<R> {
+    /// Returns the verdicts from the reason of each node, in order; `None` for a node that is allowed.
+    pub fn of_reasons(mut reasons: Vec<Option<R>>) -> Self {
+        let first = reasons.iter().position(Option::is_some);
+        Self { first, rest: first.map_or_else(Vec::new, |first| reasons.split_off(first)) }
+    }
+
     fn of<'t, T: 't>(items: &'t [T], mut refuse: impl FnMut(&'t T) -> Option<R>) -> Self {
         let refusal = items.iter().enumerate().find_map(|(index, item)| Some((index, refuse(item)?)));
         let Some((first, reason)) = refusal else { return Self { first: None, rest: Vec::new() } };

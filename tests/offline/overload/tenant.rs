@@ -5,6 +5,7 @@
 
 use std::time::{Duration, Instant};
 
+use daemonset_warden::api::daemonset::DaemonSet;
 use daemonset_warden::watch::shared_cache::SharedCache;
 use serde_json::{Value, json};
 
@@ -39,7 +40,7 @@ fn add_agents_pods(cluster: &SharedCache, nodes: usize) {
     for number in 0..nodes {
         let node = name(number);
         let term = json!({"matchFields": [{"key": "metadata.name", "operator": "In", "values": [node]}]});
-        cluster.lock().cache.apply_pod(object(json!({
+        cluster.lock().cache.apply_pod(&object(json!({
             "metadata": {
                 "name": format!("agent-{number}"), "namespace": "default", "uid": format!("agent-{number}"),
                 "creationTimestamp": "2026-01-01T00:00:00Z", "labels": {"app": "agent"},
@@ -70,14 +71,14 @@ async fn keeps_up(nodes: usize, count: usize, spec: Value) {
     let begun = Instant::now();
     for is_created in [true, false] {
         for number in 0..count {
-            let made = is_created.then(|| object(daemon_set(number, &spec)));
+            let made = is_created.then(|| {
+                let mut made: DaemonSet = object(daemon_set(number, &spec));
+                made.drop_if_too_large();
+                made
+            });
             let mut view = cluster.lock();
             match made {
-                Some(mut made) => {
-                    let made: &mut daemonset_warden::api::daemonset::DaemonSet = &mut made;
-                    made.drop_if_too_large();
-                    view.cache.apply_daemon_set("apps", made.clone());
-                }
+                Some(made) => view.cache.apply_daemon_set("apps", made),
                 None => view.cache.delete_daemon_set(&format!("tenant-{number}")),
             }
             drop(view);
