@@ -145,12 +145,16 @@ impl Reservation {
         now.checked_sub(cache.age_by_objects(created)).unwrap_or(now)
     }
 
-    /// Handles the first complete cache: the objects tell for how long daemon pods have been missing.
-    pub fn start(&mut self, cache: &Cache, now: Instant) {
+    /// Handles the first complete cache: the objects tell for how long daemon pods have been missing. Refresh all nodes after it, then call
+    /// [`Self::finish_start`].
+    pub fn begin_start(&mut self, cache: &Cache, now: Instant) {
         let newest = cache.daemon_sets().map(|(_, info)| &*info.last_created).max().unwrap_or_default();
         self.last_created_at = now.checked_sub(cache.age_by_objects(newest)).filter(|_| !newest.is_empty());
         self.is_starting = true;
-        self.refresh_all(cache, now);
+    }
+
+    /// Ends the start: what is missing from now on has been missing since now.
+    pub fn finish_start(&mut self) {
         self.is_starting = false;
     }
 

@@ -169,11 +169,12 @@ impl SharedCache {
             if CacheFreshness::of(&self.health(), now) == CacheFreshness::Unsynced {
                 return;
             }
-            // Nobody waits for the lock yet.
             let mut view = self.lock();
             let View { cache, reservation } = &mut *view;
-            reservation.start(cache, now);
+            reservation.begin_start(cache, now);
             drop(view);
+            self.refresh_in_batches();
+            self.lock().reservation.finish_start();
             self.0.synced.send_replace(true);
             let counts = self.lock().cache.stats();
             tracing::info!(

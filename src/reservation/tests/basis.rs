@@ -232,7 +232,9 @@ fn a_restart_opens_no_window_again() {
     world.node("n2", created("2026-01-01T01:00:00Z"));
     world.daemon_set("d", with(template(sized("900m")), created("2026-01-01T00:00:00Z")));
     let View { cache, reservation } = &mut world.view;
-    reservation.start(cache, world.now);
+    reservation.begin_start(cache, world.now);
+    reservation.refresh_all(cache, world.now);
+    reservation.finish_start();
     let refused = world.ask(&pod("p", "800m"), &["n1", "n2"]);
     assert_eq!(refused, [None, Some(FilterReason::Reserved)], "the second node has just joined");
 
@@ -243,6 +245,8 @@ fn a_restart_opens_no_window_again() {
     world.pod(&with(on(daemon_pod("d", "n2"), "n2"), created("2026-01-01T00:59:55Z")));
     world.node("n3", created("2026-01-01T01:00:00Z"));
     let View { cache, reservation } = &mut world.view;
-    reservation.start(cache, world.now);
+    reservation.begin_start(cache, world.now);
+    reservation.refresh_all(cache, world.now);
+    reservation.finish_start();
     assert!(is_refused(&mut world));
 }
