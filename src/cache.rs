@@ -38,6 +38,7 @@ use self::pod_info::PodInfo;
 use crate::api::meta::Metadata;
 use crate::api::policy_objects::{LimitRange, Namespace, PriorityClass, ResourceQuota, RuntimeClass};
 use crate::policy::Policy;
+use crate::scheduling::host_ports::HostPort;
 
 /// The id of a node, stable while a Node of its name exists or a cached pod names it. Another node may get the id after that.
 pub type NodeId = usize;
@@ -64,6 +65,7 @@ pub struct Cache {
     pods_by_owner: HashMap<Arc<str>, HashSet<PodId>>,
     texts: Interner<str>,
     labels: Interner<BTreeMap<String, String>>,
+    host_ports: Interner<[HostPort]>,
     namespaces: BTreeMap<String, Namespace>,
     priority_classes: BTreeMap<String, PriorityClass>,
     limit_ranges: BTreeMap<(String, String), LimitRange>,
@@ -90,6 +92,7 @@ impl Cache {
             pods_by_owner: HashMap::new(),
             texts: Interner::default(),
             labels: Interner::default(),
+            host_ports: Interner::default(),
             namespaces: BTreeMap::new(),
             priority_classes: BTreeMap::new(),
             limit_ranges: BTreeMap::new(),

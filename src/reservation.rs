@@ -37,6 +37,7 @@ pub mod stats;
 pub mod target_node_filter;
 pub mod tick;
 pub mod token_bucket;
+pub mod unborn;
 pub mod view;
 pub mod wait_budget;
 
@@ -57,6 +58,7 @@ use self::node_reservation::{DaemonSetReservation, NodeReservation};
 use self::nomination::Nominations;
 use self::oldest::OldestDaemonSets;
 use self::stale_refusals::StaleRefusals;
+use self::unborn::UnbornPods;
 use self::wait_budget::WaitBudgets;
 use crate::api::node::Node;
 use crate::cache::freshness::CacheFreshness;
@@ -98,6 +100,7 @@ pub struct Reservation {
     last_refused_for_assumed: Option<Instant>,
     basis_limits: BasisLimits,
     wait_budgets: WaitBudgets,
+    unborn: UnbornPods,
     /// The time at which a pod of any DaemonSet was last seen created.
     last_created_at: Option<Instant>,
     /// The time at which a terminating pod was last seen to leave, by namespace.
@@ -106,6 +109,8 @@ pub struct Reservation {
     is_starting: bool,
     /// The DaemonSets with holds that have no basis.
     lapsed: HashSet<DaemonSetId>,
+    /// The time at which some of them were looked at again.
+    lapsed_rechecked_at: Option<Instant>,
     freshness: CacheFreshness,
     stale_refusals: StaleRefusals,
     nominations: Nominations,
@@ -132,10 +137,12 @@ impl Reservation {
             last_refused_for_assumed: None,
             basis_limits: BasisLimits::default(),
             wait_budgets: WaitBudgets::default(),
+            unborn: UnbornPods::default(),
             last_created_at: None,
             last_termination: HashMap::new(),
             is_starting: false,
             lapsed: HashSet::new(),
+            lapsed_rechecked_at: None,
             freshness: CacheFreshness::default(),
             stale_refusals: StaleRefusals::default(),
             nominations: Nominations::default(),

@@ -249,7 +249,7 @@ async fn run_ticks(cache: SharedCache) {
     let mut until_stats = 0;
     loop {
         ticks.tick().await;
-        cache.tick(Instant::now());
+        cache.run_tick(Instant::now()).await;
         if until_stats == 0 {
             cache.update_metrics();
             until_stats = STATS_TICKS;

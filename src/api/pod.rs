@@ -54,15 +54,7 @@ impl Pod {
         self.spec.node_name.is_empty() && self.status.conditions.iter().any(failed)
     }
 
-    /// True if a scheduler has taken the pod in hand: it has set the condition `PodScheduled`.
-    pub fn was_tried(&self) -> bool {
-        self.status
-            .conditions
-            .iter()
-            .any(|condition| condition.kind == "PodScheduled" && condition.reason != "SchedulingGated")
-    }
-
-    /// True if the pod has the condition `kind` with status True.
+    /// Returns true if the pod has the condition `kind` with status True.
     pub fn has_condition(&self, kind: &str) -> bool {
         self.status.conditions.iter().any(|condition| condition.kind == kind && condition.status == "True")
     }
@@ -169,7 +161,7 @@ impl PodSpec {
         self.len() == 0
     }
 
-    /// True if the pod can be scheduled only once other objects exist, besides its node: claims, or pods that its affinity requires.
+    /// Returns true if the pod can be scheduled only once other objects exist, besides its node: claims, or pods that its affinity requires.
     pub fn depends_on_others(&self) -> bool {
         self.needs_claims() || self.affinity.pod_affinity.required
     }

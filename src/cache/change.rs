@@ -32,7 +32,12 @@ pub enum Change {
     /// A cached pod changed. A pod that is added makes no such change.
     PodChanged(PodId),
     /// A DaemonSet was added, or its spec, labels, annotations or deletion changed.
-    DaemonSetChanged(DaemonSetId),
+    DaemonSetChanged {
+        /// The DaemonSet.
+        id: DaemonSetId,
+        /// True if other nodes may be desired: the node selector, the node affinity or the tolerations have changed.
+        moves: bool,
+    },
     /// The requests, host ports or priority that are expected of the next pod of a DaemonSet changed.
     DemandChanged(DaemonSetId),
     /// A pod of a DaemonSet was created, and linked to it.

@@ -14,6 +14,7 @@ use crate::daemonset::daemon_pod::{GENERATION_ANNOTATION, with_daemon_toleration
 use crate::daemonset::placement::admits;
 use crate::scheduling::host_ports::HostPort;
 use crate::scheduling::label_selector;
+use crate::scheduling::obstacle::Obstacle;
 use crate::scheduling::resources::Resources;
 
 /// A DaemonSet of the cluster, with the values that follow from it and from its pods.
@@ -33,6 +34,8 @@ pub struct DaemonSetInfo {
     pub uses_surge: bool,
     /// The demand of its next pod.
     pub demand: Arc<PodDemand>,
+    /// The obstacle to scheduling its next pod, as far as the template tells.
+    pub obstacle: Obstacle,
     /// The reason for which admission would refuse its next pod, if it is known.
     pub refused_by: Option<AdmissionObstacle>,
     /// The creation time of its newest pod, of any template and gone or not, as the cluster writes it; empty before the first.
@@ -74,7 +77,7 @@ pub struct PodDemand {
     /// The requested amounts.
     pub requests: Resources,
     /// The requested ports of the host.
-    pub host_ports: Box<[HostPort]>,
+    pub host_ports: Arc<[HostPort]>,
     /// The pod's priority.
     pub priority: i32,
 }
@@ -105,6 +108,11 @@ impl DaemonSetInfo {
     /// A new Node carries `not-ready:NoSchedule`, which daemon pods do not tolerate: room must be reserved before that taint goes.
     pub fn will_run_on(&self, node: &Node, is_transient_taint: impl Fn(&Taint) -> bool) -> bool {
         admits(&self.daemon_set.spec.template.spec, &self.tolerations, node, is_transient_taint)
+    }
+
+    /// Returns true unless admission refuses each pod of the template. A quota may leave room again with any pod that goes.
+    pub fn may_be_admitted(&self) -> bool {
+        matches!(self.refused_by, None | Some(AdmissionObstacle::Quota))
     }
 
     /// Returns true if the controller's last attempt to create a pod failed, as far as whole seconds tell.

@@ -1,5 +1,6 @@
 //! Events of DaemonSets, and the demand of their pods.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use hashbrown::HashSet;
@@ -8,8 +9,11 @@ use super::change::Change;
 use super::daemonset_info::{AdmissionObstacle, DaemonSetInfo, PodDemand};
 use super::{Cache, DaemonSetId, PodId};
 use crate::api::daemonset::DaemonSet;
+use crate::api::event::Event;
+use crate::api::meta::Metadata;
 use crate::scheduling::host_ports::kept_host_ports;
-use crate::scheduling::quota::{CountedPod, leaves_room_for};
+use crate::scheduling::obstacle::obstacle_before_first_try;
+use crate::scheduling::quota::{CountedPod, leaves_room_for, takes_all};
 use crate::scheduling::resources::{default_pod_spec, template_requests};
 
 impl Cache {
@@ -30,6 +34,7 @@ impl Cache {
             tolerations: DaemonSetInfo::tolerations_of(&daemon_set),
             generation: DaemonSetInfo::generation_of(&daemon_set),
             uses_surge: daemon_set.spec.uses_surge(),
+            obstacle: obstacle_before_first_try(&daemon_set.spec.template.spec),
             demand: Arc::default(),
             refused_by: None,
             last_created: Box::default(),
@@ -43,7 +48,7 @@ impl Cache {
         self.daemon_set_ids.insert(uid.clone(), id);
         self.link_pods(id);
         self.update_demand(id);
-        self.changes.push(Change::DaemonSetChanged(id));
+        self.changes.push(Change::DaemonSetChanged { id, moves: true });
     }
 
     /// Links a DaemonSet to the pods that name it as their controller, if they belong to it.
@@ -82,9 +87,14 @@ impl Cache {
             info.daemon_set.status = daemon_set.status;
             return;
         }
-        info.tolerations = DaemonSetInfo::tolerations_of(&daemon_set);
+        let tolerations = DaemonSetInfo::tolerations_of(&daemon_set);
+        let (old, new) = (&info.daemon_set.spec.template.spec, &daemon_set.spec.template.spec);
+        let moves = (&old.node_name, &old.node_selector, &old.affinity.node_affinity, &info.tolerations)
+            != (&new.node_name, &new.node_selector, &new.affinity.node_affinity, &tolerations);
+        info.tolerations = tolerations;
         info.generation = DaemonSetInfo::generation_of(&daemon_set);
         info.uses_surge = daemon_set.spec.uses_surge();
+        info.obstacle = obstacle_before_first_try(&daemon_set.spec.template.spec);
         info.daemon_set = daemon_set;
         if new_selector {
             self.link_pods(id);
@@ -93,7 +103,7 @@ impl Cache {
             self.find_newest_pod(id);
         }
         self.update_demand(id);
-        self.changes.push(Change::DaemonSetChanged(id));
+        self.changes.push(Change::DaemonSetChanged { id, moves });
     }
 
     /// Deletes the DaemonSet with this UID and unlinks its pods, which stay cached. Does nothing if it is not cached. Its id is not given out
@@ -122,6 +132,14 @@ impl Cache {
         let is_of = |info: &DaemonSetInfo| &*info.group == group && info.daemon_set.kind == kind;
         let of_kind = self.daemon_sets().filter(|(_, info)| is_of(info));
         of_kind.map(|(_, info)| info.uid.clone()).collect()
+    }
+
+    /// Returns the number of bound pods that belong to DaemonSets of a namespace, `limit` at most. It visits each pod.
+    pub(crate) fn bound_daemon_pods(&self, namespace: &str, limit: usize) -> usize {
+        let of_namespace =
+            self.daemon_sets().filter(|(_, info)| info.daemon_set.metadata.namespace == namespace);
+        let pods = of_namespace.flat_map(|(_, info)| &info.pods);
+        pods.filter(|pod| self.pods[**pod].node.is_some()).take(limit).count()
     }
 
     /// Updates the demand of the DaemonSets for which `concerns` is true, after another object has changed.
@@ -169,15 +187,36 @@ impl Cache {
         }
     }
 
+    /// Returns true if the quotas of a namespace would take `planned` pods, by DaemonSet, and one more of this DaemonSet, even if no other pod
+    /// counted. It does not ask what is used: that tells of some of them already, or still of the pods that they replace.
+    pub(crate) fn quotas_take(&self, id: DaemonSetId, planned: &BTreeMap<DaemonSetId, u32>) -> bool {
+        let info = &self.daemon_sets[id];
+        let mut quotas = self.resource_quotas(&info.daemon_set.metadata.namespace).peekable();
+        if quotas.peek().is_none() {
+            return true;
+        }
+        let counted = |id: DaemonSetId| {
+            self.daemon_sets.get(id).map(|info| self.counted_pod(&info.daemon_set, &info.demand))
+        };
+        let planned: Vec<(CountedPod<'_>, u32)> =
+            planned.iter().filter_map(|(id, count)| Some((counted(*id)?, *count))).collect();
+        quotas.all(|quota| takes_all(quota, &self.counted_pod(&info.daemon_set, &info.demand), &planned))
+    }
+
+    fn counted_pod<'c>(&'c self, daemon_set: &'c DaemonSet, demand: &'c PodDemand) -> CountedPod<'c> {
+        let spec = &daemon_set.spec.template.spec;
+        CountedPod {
+            class: self.class_of(&spec.priority_class_name),
+            ends_by_itself: spec.active_deadline_seconds.is_some(),
+            requests: &demand.requests,
+        }
+    }
+
     /// Returns the reason for which admission would refuse the next pod of a DaemonSet, if it is known.
     fn admission_obstacle(&self, daemon_set: &DaemonSet, demand: &PodDemand) -> Option<AdmissionObstacle> {
         let spec = &daemon_set.spec.template.spec;
-        let class = self.class_of(&spec.priority_class_name);
-        let pod = CountedPod {
-            class,
-            ends_by_itself: spec.active_deadline_seconds.is_some(),
-            requests: &demand.requests,
-        };
+        let pod = self.counted_pod(daemon_set, demand);
+        let class = pod.class;
         // The Priority plugin refuses what its class does not give (plugin/pkg/admission/priority/admission.go, `admitPod`).
         if !self.class_exists(class) {
             Some(AdmissionObstacle::PriorityClass)
@@ -195,10 +234,19 @@ impl Cache {
         }
     }
 
-    /// Records that the controller could not create a pod of a DaemonSet, at a time as the cluster writes it.
-    pub fn apply_creation_failure(&mut self, uid: &str, time: &str) {
-        let Some(id) = self.daemon_set_ids.get(uid).copied() else { return };
+    /// Records that the controller could not create a pod of a DaemonSet. Does nothing if the Event is not of the namespace of that
+    /// DaemonSet, or does not name it: an author of Events can name any UID. No time counts that is later than the newest object, for such
+    /// a failure would count for ever.
+    pub fn apply_creation_failure(&mut self, event: &Event) {
+        self.note_creation(&event.metadata);
+        let object = &event.involved_object;
+        let Some(id) = self.daemon_set_ids.get(object.uid.as_str()).copied() else { return };
         let info = &mut self.daemon_sets[id];
+        let Metadata { namespace, name, .. } = &info.daemon_set.metadata;
+        if *namespace != event.metadata.namespace || (namespace, name) != (&object.namespace, &object.name) {
+            return;
+        }
+        let time = event.last_time().min(&self.newest_creation);
         if *info.creation_failed < *time {
             info.creation_failed = time.into();
             self.changes.push(Change::CreationFailed(id));
@@ -212,9 +260,11 @@ impl Cache {
         let defaults = self.limit_range_defaults(&daemon_set.metadata.namespace);
         let overhead = self.runtime_class_overhead(&spec.runtime_class_name);
         default_pod_spec(&mut spec, &defaults, overhead);
+        let mut requests = template_requests(&spec);
+        requests.limit_scalars();
         PodDemand {
-            requests: template_requests(&spec),
-            host_ports: kept_host_ports(&spec),
+            requests,
+            host_ports: kept_host_ports(&spec).into(),
             // Admission computes it from the class, and refuses a pod that states another one.
             priority: match spec.priority {
                 Some(stated) if !self.knows_priority_classes() => stated,

@@ -28,7 +28,7 @@ pub struct PodInfo {
     /// The requested amounts.
     pub requests: Resources,
     /// The ports of the host.
-    pub host_ports: Box<[HostPort]>,
+    pub host_ports: Arc<[HostPort]>,
     /// The phase, reduced to what counts here.
     pub phase: PodPhase,
     /// True once the pod is being deleted.

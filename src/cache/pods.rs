@@ -8,13 +8,16 @@ use super::change::Change;
 use super::node_info::remove_id;
 use super::pod_info::{DaemonPodInfo, PodInfo, PodPhase};
 use super::{Cache, DaemonSetId, PodId};
-use crate::api::daemonset::MAX_ELEMENTS;
 use crate::api::pod::{Pod, PodSpec};
 use crate::daemonset::daemon_pod::{GENERATION_LABEL, daemon_set_reference, target_node_name};
 use crate::policy::opt_out::is_opted_out;
 use crate::scheduling::host_ports::kept_host_ports;
 use crate::scheduling::obstacle::obstacle;
 use crate::scheduling::resources::{Resources, pod_requests};
+
+/// The elements of the node selector, affinity and tolerations of a failed ordinary pod that is compared with nodes. Each tick compares some
+/// hundred pods with the nodes of nominated ones.
+const MAX_FAILED_ELEMENTS: usize = 64;
 
 impl Cache {
     /// Adds a pod, or replaces the one with the same UID.
@@ -90,10 +93,6 @@ impl Cache {
     fn note_created(&mut self, id: PodId) {
         let Some(daemon) = &self.pods[id].daemon else { return };
         let Some(daemon_set) = daemon.daemon_set else { return };
-        let info = &mut self.daemon_sets[daemon_set];
-        if info.last_created < daemon.created {
-            info.last_created.clone_from(&daemon.created);
-        }
         self.changes.push(Change::DaemonPodCreated(daemon_set));
     }
 
@@ -152,8 +151,10 @@ impl Cache {
                 message: first_bytes(not_running_message(pod)).into(),
             })
         });
-        let has_failed =
-            daemon.is_none() && is_unfinished && pod.has_failed_scheduling() && spec.len() <= MAX_ELEMENTS;
+        let has_failed = daemon.is_none()
+            && is_unfinished
+            && pod.has_failed_scheduling()
+            && spec.placement_len() <= MAX_FAILED_ELEMENTS;
         let placement = has_failed.then(|| {
             Box::new(PodSpec {
                 node_selector: spec.node_selector.clone(),
@@ -162,6 +163,8 @@ impl Cache {
                 ..PodSpec::default()
             })
         });
+        let mut requests = pod_requests(pod);
+        requests.limit_scalars();
         PodInfo {
             uid,
             namespace: self.texts.intern(pod.metadata.namespace.as_str()),
@@ -169,8 +172,8 @@ impl Cache {
             node,
             nominated,
             priority: pod.priority(),
-            requests: pod_requests(pod),
-            host_ports: kept_host_ports(spec),
+            requests,
+            host_ports: self.host_ports.intern(&*kept_host_ports(spec)),
             phase,
             is_terminating: pod.metadata.is_deleting(),
             is_ready: pod.has_condition("Ready"),
@@ -281,7 +284,13 @@ impl Cache {
         if let Some(daemon) = &mut self.pods[id].daemon {
             daemon.daemon_set = Some(daemon_set);
         }
-        self.daemon_sets[daemon_set].pods.insert(id);
+        let info = &mut self.daemon_sets[daemon_set];
+        info.pods.insert(id);
+        if let Some(daemon) =
+            self.pods[id].daemon.as_ref().filter(|daemon| info.last_created < daemon.created)
+        {
+            info.last_created.clone_from(&daemon.created);
+        }
         let info = &self.daemon_sets[daemon_set];
         let is_newest = self.is_current(id, info)
             && info.newest_pod.is_none_or(|newest| self.age_key(newest) < self.age_key(id));

@@ -108,15 +108,16 @@ impl AssumedPods {
         id.inspect(|id| self.remove(*id)).is_some()
     }
 
-    /// Forgets the pods that were not bound in time. A pod with claims has more of it while it is pending, by `is_pending` for its UID.
-    /// Returns true if a pod was forgotten.
+    /// Forgets the pods that were not bound in time. A pod with claims that was allowed on one node has more of it while it is pending, by
+    /// `is_pending` for its UID: on several nodes it would take the room of many pods. Returns true if a pod was forgotten.
     pub fn expire(&mut self, now: Instant, is_pending: impl Fn(&str) -> bool) -> bool {
         let mut any = false;
         while let Some((end, id)) = self.by_end.first_key_value().map(|(end, id)| (*end, *id))
             && end.0 <= now
         {
-            let AssumedPod { pod, since, .. } = &self.entries[id];
-            if pod.needs_claims && now < *since + ASSUMED_CLAIMS_TTL && is_pending(&pod.uid) {
+            let AssumedPod { pod, since, only, .. } = &self.entries[id];
+            if only.is_some() && pod.needs_claims && now < *since + ASSUMED_CLAIMS_TTL && is_pending(&pod.uid)
+            {
                 self.by_end.remove(&end);
                 let end = self.next_end(now);
                 self.entries[id].end = end;

@@ -7,7 +7,8 @@
 //! - a pod of the DaemonSet was bound to the node until a moment ago;
 //! - the template, while the DaemonSet controller is on its way to create the pod: the birth window.
 //!
-//! All but the first charge the namespace's [`super::wait_budget`]: their holds may end without the pod.
+//! All but the first charge the namespace's [`super::wait_budget`]: their holds may end without the pod. The last two are for no more pods
+//! than the namespace's quotas would take ([`super::unborn`]).
 //!
 //! The birth window follows the controller. It creates pods one after the other (20 a second by default), so the window is open while it
 //! creates pods of any DaemonSet, and for [`BasisLimits::idle_controller`] longer. It ends soon after the controller has failed to create a
@@ -70,15 +71,27 @@ impl BasisCheck {
 }
 
 impl Reservation {
-    /// Returns the basis of a hold on a node. Call it after `hold.pod` and `hold.predecessor` are up to date.
-    pub(super) fn check_basis(&self, cache: &Cache, id: NodeId, hold: &mut Hold, now: Instant) -> BasisCheck {
+    /// Returns the basis of a hold on a node. Call it after `hold.pod` and `hold.predecessor` are up to date. `unborn`: the DaemonSets before
+    /// it on the node that have holds for pods that do not exist yet.
+    pub(super) fn check_basis(
+        &self,
+        cache: &Cache,
+        id: NodeId,
+        hold: &mut Hold,
+        unborn: &[DaemonSetId],
+        now: Instant,
+    ) -> BasisCheck {
+        if hold.pod.pending.is_some() || hold.predecessor == Predecessor::Present {
+            // The window opens when the pod goes.
+            hold.unborn_since = None;
+        }
         let check = match hold.pod.pending {
             Some(pod) => match cache.pod_by_id(pod).daemon.as_ref().map(|daemon| daemon.obstacle) {
                 Some(Obstacle::Room) => return BasisCheck::stands(HoldBasis::Pod),
                 Some(Obstacle::Uncertain) | None => BasisCheck::stands(HoldBasis::UncertainPod),
                 Some(Obstacle::Other) => BasisCheck::lacks(EndReason::NotSchedulable),
             },
-            None => self.check_without_pod(cache, id, hold, now),
+            None => self.check_without_pod(cache, id, hold, unborn, now),
         };
         let namespace = &self.daemon_sets[hold.pod.daemon_set].reference.namespace;
         if check.basis.is_ok() && self.wait_budgets.is_spent(namespace) {
@@ -87,13 +100,26 @@ impl Reservation {
         check
     }
 
-    fn check_without_pod(&self, cache: &Cache, id: NodeId, hold: &mut Hold, now: Instant) -> BasisCheck {
+    fn check_without_pod(
+        &self,
+        cache: &Cache,
+        id: NodeId,
+        hold: &mut Hold,
+        unborn: &[DaemonSetId],
+        now: Instant,
+    ) -> BasisCheck {
         let limits = &self.basis_limits;
         let daemon_set = hold.pod.daemon_set;
         let (Some(info), Some(node)) = (cache.daemon_set_if_known(daemon_set), cache.node_if_known(id))
         else {
             return BasisCheck::lacks(EndReason::NotWanted);
         };
+        if info.obstacle == Obstacle::Other {
+            return BasisCheck::lacks(EndReason::NotSchedulable);
+        }
+        if self.is_beyond_quota(cache, id, daemon_set, unborn) {
+            return BasisCheck::lacks(EndReason::NotAdmitted);
+        }
         match hold.predecessor {
             Predecessor::Present => return BasisCheck::stands(HoldBasis::Predecessor),
             Predecessor::Left(at) if now < at + limits.predecessor => {
@@ -177,8 +203,14 @@ impl Reservation {
         }
     }
 
-    /// Looks again at a few DaemonSets whose birth window has ended because the controller was idle: it has just created a pod of another.
-    pub(super) fn recheck_some_lapsed(&mut self, cache: &Cache) {
+    /// Looks again at a few DaemonSets whose birth window has ended because the controller was idle: it has just created a pod of another. Does
+    /// nothing if it did so within the last second, for each may cost a visit of every node.
+    pub(super) fn recheck_some_lapsed(&mut self, cache: &Cache, now: Instant) {
+        let is_recent = |at: Instant| now.saturating_duration_since(at) < RECHECK_INTERVAL;
+        if self.lapsed.is_empty() || self.lapsed_rechecked_at.is_some_and(is_recent) {
+            return;
+        }
+        self.lapsed_rechecked_at = Some(now);
         let is_failing = |id: &DaemonSetId| {
             cache
                 .daemon_set_if_known(*id)
@@ -189,5 +221,6 @@ impl Reservation {
     }
 }
 
-/// The DaemonSets that are looked at again with each created pod; each may cost a visit of every node.
+/// The DaemonSets that are looked at again at once.
 const LAPSED_AT_ONCE: usize = 16;
+const RECHECK_INTERVAL: Duration = Duration::from_secs(1);

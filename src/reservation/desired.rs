@@ -28,10 +28,10 @@ const NODE_STEPS: usize = 10;
 impl Reservation {
     /// Returns true if room may be reserved for the pods of a DaemonSet: its namespace is selected, and it is neither being deleted
     /// nor opted out.
-    pub(super) fn may_hold(&self, cache: &Cache, daemon_set: &DaemonSet) -> bool {
+    pub(super) fn may_hold(&self, cache: &Cache, id: DaemonSetId, daemon_set: &DaemonSet) -> bool {
         let selector = &self.policy.reservation.namespace_selector;
         !daemon_set.is_too_large
-            && self.oldest.contains(&daemon_set.metadata)
+            && self.oldest.contains(&daemon_set.metadata, id)
             && !is_exempt(daemon_set)
             && namespace_allows(cache, &daemon_set.metadata.namespace, selector)
     }
@@ -72,8 +72,14 @@ impl Reservation {
     /// long, [`Self::refresh_some`] does the rest.
     pub(super) fn update_desired_by(&mut self, cache: &Cache, daemon_set: DaemonSetId) {
         if let Some(next) = self.update_desired_from(cache, daemon_set, 0) {
-            self.placing.push_back((daemon_set, next));
+            self.place_later(daemon_set, next);
         }
+    }
+
+    /// Visits the nodes from the id `next` on for a DaemonSet, after those that wait already.
+    pub(super) fn place_later(&mut self, daemon_set: DaemonSetId, next: NodeId) {
+        self.placing.retain(|(other, _)| *other != daemon_set);
+        self.placing.push_back((daemon_set, next));
     }
 
     /// Goes on with a DaemonSet whose nodes are not all visited. Returns false if there is none.
@@ -130,11 +136,12 @@ impl Reservation {
     /// Updates the record of a DaemonSet after another object has changed, and its nodes if room may be reserved for it now, or no more.
     pub(super) fn recheck_daemon_set(&mut self, cache: &Cache, id: DaemonSetId) {
         let (Some(info), Some(_)) = (cache.daemon_set_if_known(id), self.daemon_sets.get(id)) else { return };
-        let (may_hold, gate) = (self.may_hold(cache, &info.daemon_set), self.gate(cache, &info.daemon_set));
+        let (may_hold, gate) =
+            (self.may_hold(cache, id, &info.daemon_set), self.gate(cache, &info.daemon_set));
         let row = &mut self.daemon_sets[id];
         if (row.may_hold, row.gate) != (may_hold, gate) {
             (row.may_hold, row.gate) = (may_hold, gate);
-            self.placing.push_back((id, 0));
+            self.place_later(id, 0);
         }
     }
 

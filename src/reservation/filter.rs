@@ -222,7 +222,7 @@ impl Reservation {
     fn waits_for_events(&self, cache: &Cache, priority: i32) -> bool {
         let concerns = |id: DaemonSetId, info: &DaemonSetInfo| {
             self.daemon_sets.get(id).is_some_and(|row| row.may_hold)
-                && info.refused_by.is_none()
+                && info.may_be_admitted()
                 && info.demand.priority >= priority
         };
         self.freshness.lacks_events() && cache.daemon_sets().any(|(id, info)| concerns(id, info))
@@ -314,9 +314,12 @@ impl FilterCall<'_> {
 
     /// Ends the call for now. The pod is assumed on the nodes that are allowed so far: other calls come in between.
     fn pause(self) -> FilterProgress {
-        let Self { reservation, now, pod, progress, .. } = self;
+        let Self { reservation, cache, now, pod, progress, .. } = self;
         if reservation.policy.reservation.mode != ReservationMode::Off {
-            reservation.assumed.assume(pod.into_allowed(), progress.allowed_nodes.clone(), now);
+            // Also if it is on no node any more: the pods that were refused for its sake may go.
+            if reservation.assumed.assume(pod.into_allowed(), progress.allowed_nodes.clone(), now) {
+                reservation.assumed_pod_forgotten(cache, now);
+            }
         }
         progress
     }
@@ -424,22 +427,20 @@ impl FilterCall<'_> {
     fn record_refusal(&mut self, id: NodeId, reason: FilterReason) {
         self.progress.any_refused = true;
         let Self { now, ref pod, cache, .. } = *self;
-        let Reservation { nodes, daemon_sets, wait_budgets, ticking, .. } = &mut *self.reservation;
-        ticking.insert(id);
-        let row = &mut nodes[id];
+        self.reservation.ticking.insert(id);
+        let row = &mut self.reservation.nodes[id];
         row.last_refused = Some(now);
         let mut first = Vec::new();
         match reason {
             FilterReason::Reserved => {
-                for hold in row.holds.iter_mut().filter(|hold| pod.is_held_by(cache, id, hold)) {
+                let mut holds = std::mem::take(&mut row.holds);
+                for hold in holds.iter_mut().filter(|hold| pod.is_held_by(cache, id, hold)) {
                     if hold.record_refusal(&pod.uid, now) {
                         first.push(hold.pod.daemon_set);
                     }
-                    if hold.is_charged() {
-                        let namespace = &daemon_sets[hold.pod.daemon_set].reference.namespace;
-                        wait_budgets.charge(namespace, &mut hold.charged, now);
-                    }
+                    self.reservation.charge(id, hold, now);
                 }
+                self.reservation.nodes[id].holds = holds;
             }
             FilterReason::DaemonPodNotReady => {
                 for gate in row.gates.iter_mut().filter(|gate| gate.is_closed) {

@@ -20,12 +20,12 @@ impl Reservation {
         };
         (row.may_hold, row.gate) = (false, None);
         self.lapsed.remove(&id);
-        if let Some(next) = self.oldest.remove(&info.daemon_set.metadata, id) {
+        for next in self.oldest.remove(&info.daemon_set.metadata, id) {
             self.recheck_daemon_set(cache, next);
         }
         self.placing.retain(|(other, _)| *other != id);
         if let Some(next) = self.forget_on_some(cache, id, 0, now) {
-            self.placing.push_back((id, next));
+            self.place_later(id, next);
         }
     }
 
@@ -73,6 +73,7 @@ impl Reservation {
         let Some(at) = holds.iter().position(|hold| hold.pod.daemon_set == id) else { return };
         // The order of the others must stay.
         let mut hold = holds.remove(at);
+        self.count_unborn(node);
         if hold.state == HoldState::Held {
             self.end_hold(cache, node, &mut hold, EndReason::NotWanted, now);
         }

@@ -16,6 +16,11 @@ pub enum HoldBasis {
 }
 
 impl HoldBasis {
+    /// Returns true if the pod does not exist yet.
+    pub fn is_unborn(self) -> bool {
+        matches!(self, Self::Template | Self::Predecessor)
+    }
+
     /// Returns true if the hold is what the pod itself would claim.
     pub fn is_proven(self) -> bool {
         self == Self::Pod

@@ -7,6 +7,7 @@ use super::cluster_write::DaemonSetReference;
 use super::gate::{Gate, GateKind};
 use super::hold::{Hold, HoldState};
 use super::node_set::NodeSet;
+use super::unborn::UnbornPod;
 use crate::cache::DaemonSetId;
 use crate::cache::node_info::NodeInfo;
 use crate::scheduling::resources::Resources;
@@ -39,6 +40,8 @@ pub(super) struct NodeReservation {
     pub(super) recheck_at: Option<Instant>,
     /// The holds, in the order of [`super::packing`].
     pub(super) holds: Vec<Hold>,
+    /// The pods among them that do not exist yet.
+    pub(super) unborn: Vec<UnbornPod>,
     /// The gates.
     pub(super) gates: Vec<Gate>,
 }
@@ -122,6 +125,7 @@ impl NodeReservation {
             && self.desired.is_empty()
             && self.landed.is_empty()
             && self.holds.is_empty()
+            && self.unborn.is_empty()
             && self.gates.is_empty()
     }
 }
@@ -131,6 +135,8 @@ impl NodeReservation {
 pub(super) struct DaemonSetReservation {
     /// True if room may be reserved for it: its namespace is selected, and it is neither being deleted nor opted out.
     pub(super) may_hold: bool,
+    /// True if it has too many elements to be kept whole.
+    pub(super) is_too_large: bool,
     /// The gate, if ordinary pods wait for its pods to be Ready.
     pub(super) gate: Option<GateKind>,
     /// The nodes on which a pod of it is desired.

@@ -44,6 +44,8 @@ impl Reservation {
             Change::NodeGone(id, node) => self.end_all_on(cache, id, &node, now),
             Change::NodeForgotten(id) => {
                 self.clear_desired(id);
+                self.nodes[id].holds.clear();
+                self.count_unborn(id);
                 self.nodes[id] = NodeReservation::default();
                 self.nominations.forget_node(id);
             }
@@ -66,10 +68,16 @@ impl Reservation {
                     self.nominations.observe(&pod.uid, pod.nominated, pod.failed_version());
                 }
             }
-            Change::DaemonSetChanged(id) => {
+            Change::DaemonSetChanged { id, moves } => {
                 if let Some(info) = cache.daemon_set_if_known(id) {
+                    let restricted = self.daemon_sets.get(id).map(|row| (row.may_hold, row.gate));
                     self.put_daemon_set(cache, id, info);
-                    self.update_desired_by(cache, id);
+                    let row = &self.daemon_sets[id];
+                    if moves || restricted != Some((row.may_hold, row.gate)) {
+                        self.update_desired_by(cache, id);
+                    } else {
+                        self.mark_desired_on(id);
+                    }
                 }
             }
             Change::DemandChanged(id) => self.mark_desired_on(id),
@@ -79,7 +87,7 @@ impl Reservation {
                     row.failed_at = None;
                 }
                 self.recheck_lapsed(id);
-                self.recheck_some_lapsed(cache);
+                self.recheck_some_lapsed(cache, now);
             }
             Change::DaemonSetObserved(id) => {
                 if let Some(row) = self.daemon_sets.get_mut(id) {
@@ -118,7 +126,8 @@ impl Reservation {
     /// Sets the record of a DaemonSet.
     fn put_daemon_set(&mut self, cache: &Cache, id: DaemonSetId, info: &DaemonSetInfo) {
         let metadata = &info.daemon_set.metadata;
-        let pushed_out = self.oldest.insert(metadata, id);
+        let elements = 1 + info.daemon_set.spec.template.spec.placement_len();
+        let changed = self.oldest.insert(metadata, id, elements);
         let known = self.daemon_sets.get(id).filter(|row| row.reference.uid == info.uid);
         let known = known.map(|row| (row.desired_on.clone(), row.observed_at, row.failed_at));
         let (desired_on, observed_at, failed_at) = known.unwrap_or_default();
@@ -126,8 +135,9 @@ impl Reservation {
             desired_on,
             observed_at,
             failed_at,
-            may_hold: self.may_hold(cache, &info.daemon_set),
+            may_hold: self.may_hold(cache, id, &info.daemon_set),
             gate: self.gate(cache, &info.daemon_set),
+            is_too_large: info.daemon_set.is_too_large,
             reference: Arc::new(DaemonSetReference {
                 namespace: metadata.namespace.clone(),
                 name: metadata.name.clone(),
@@ -139,14 +149,14 @@ impl Reservation {
         if self.daemon_sets.len() <= id {
             self.daemon_sets.resize_with(id + 1, DaemonSetReservation::default);
         }
-        let was_known = self.daemon_sets[id].reference.uid == row.reference.uid;
+        let was_too_large = self.daemon_sets[id].is_too_large;
         self.daemon_sets[id] = row;
-        if info.daemon_set.is_too_large && !was_known {
+        if info.daemon_set.is_too_large && !was_too_large {
             let daemon_set = self.daemon_sets[id].reference.clone();
             let subject = HoldSubject { daemon_set, has_refused: true, ..HoldSubject::default() };
             self.writes.push(ClusterWrite::TooLarge(subject));
         }
-        if let Some(other) = pushed_out.filter(|other| *other != id) {
+        for other in changed {
             self.recheck_daemon_set(cache, other);
         }
     }
@@ -173,6 +183,7 @@ impl Reservation {
         row.beyond_limit = 0;
         let holds = std::mem::take(&mut row.holds);
         row.update_summary();
+        self.count_unborn(id);
         for mut hold in holds {
             self.refund(&mut hold);
             // No room is freed, so no pod is woken.

@@ -115,7 +115,7 @@ const UNKNOWN_OBJECTS: usize = 1_000;
 /// The victims on one candidate. A kubelet runs 110 pods by default, and few more than a thousand can be configured.
 const MAX_VICTIMS: usize = 4_096;
 /// The candidates and victims that are looked up before the lock is given to others: about a millisecond.
-const MAX_WORK: usize = 4_096;
+const MAX_WORK: usize = 2_048;
 /// The work for a candidate, in looked-up victims: its node may have to be refreshed.
 const CANDIDATE_WORK: usize = 32;
 

@@ -6,7 +6,7 @@ use super::Reservation;
 use super::cluster_write::ClusterWrite;
 use super::feasibility::{BoundPod, Feasibility, feasibility};
 use super::hold::{EndReason, Hold, HoldState};
-use super::hold_basis::Predecessor;
+use super::hold_basis::{HoldBasis, Predecessor};
 use super::missing::{MissingDaemonPod, NodeInventory, has_landed};
 use super::packing::PackingOrder;
 use crate::api::pod::SYSTEM_CRITICAL_PRIORITY;
@@ -21,17 +21,14 @@ impl Reservation {
     /// Refreshes at most `limit` dirty nodes, fewer of those with many DaemonSets. Returns true if any are left, so that a caller can release
     /// its lock in between.
     pub fn refresh_some(&mut self, cache: &Cache, limit: usize, now: Instant) -> bool {
-        // It takes as long as a batch, and may mark nodes.
-        if self.continue_placing(cache, now) {
-            return true;
-        }
-        let mut done = 0;
+        // It takes as long as a batch. Dirty nodes do not wait until all is placed.
+        let mut done = if self.continue_placing(cache, now) { limit / 2 } else { 0 };
         while done < limit {
-            let Some(id) = self.dirty.pop() else { return false };
+            let Some(id) = self.dirty.pop() else { return !self.placing.is_empty() };
             done += self.weight(id);
             self.refresh(cache, id, now);
         }
-        !self.dirty.is_empty()
+        !self.dirty.is_empty() || !self.placing.is_empty()
     }
 
     /// Returns true if no more than `limit` nodes wait for a refresh, fewer of those with many DaemonSets.
@@ -56,9 +53,10 @@ impl Reservation {
         let may_hold = |daemon_set: &&DaemonSetId| self.daemon_sets[**daemon_set].may_hold;
         let holding = self.nodes[id].desired.iter().filter(may_hold);
         let known = holding.filter_map(|id| cache.daemon_set_if_known(*id));
-        let priorities = known.filter(|info| info.refused_by.is_none()).map(|info| info.demand.priority);
+        let priorities = known.filter(|info| info.may_be_admitted()).map(|info| info.demand.priority);
         self.nodes[id].highest_desired_priority = priorities.max();
         self.refresh_holds(cache, id, now);
+        self.count_unborn(id);
         self.refresh_gates(cache, id, now);
         self.enqueue_nominations(cache, id, now);
         self.nodes[id].update_summary();
@@ -126,21 +124,24 @@ impl Reservation {
     /// Updates the basis of the holds of missing pods. A hold without one ends; an expired hold stays expired.
     fn check_bases(&mut self, cache: &Cache, id: NodeId, holds: &mut [Hold], now: Instant) {
         let mut recheck_at: Option<Instant> = None;
+        let mut unborn = Vec::new();
         for hold in holds.iter_mut() {
-            let check = self.check_basis(cache, id, hold, now);
+            let check = self.check_basis(cache, id, hold, &unborn, now);
             hold.basis = check.basis.ok();
+            if hold.basis.is_some_and(HoldBasis::is_unborn) {
+                unborn.push(hold.pod.daemon_set);
+            }
             recheck_at = recheck_at.into_iter().chain(check.recheck_at).min();
             match check.basis {
-                Ok(basis) => {
-                    if basis.is_proven() {
-                        self.refund(hold);
-                    }
+                Ok(_) => {
                     if hold.state == HoldState::NoBasis {
                         hold.transition_to(HoldState::NotMissing, now);
                     }
                 }
                 Err(reason) => {
-                    self.lapsed.insert(hold.pod.daemon_set);
+                    if reason == EndReason::NotCreated {
+                        self.lapsed.insert(hold.pod.daemon_set);
+                    }
                     if hold.state == HoldState::Held {
                         self.end_hold(cache, id, hold, reason, now);
                     }
@@ -151,6 +152,17 @@ impl Reservation {
             }
         }
         self.nodes[id].recheck_at = recheck_at;
+    }
+
+    /// Charges the present second for a hold if a pod waits for it, and marks the node if the hold has to end for that.
+    pub(super) fn charge(&mut self, id: NodeId, hold: &mut Hold, now: Instant) {
+        if !hold.is_charged() {
+            return;
+        }
+        let namespace = &self.daemon_sets[hold.pod.daemon_set].reference.namespace;
+        if self.wait_budgets.charge(namespace, &mut hold.charged, now) {
+            self.mark_dirty(id);
+        }
     }
 
     /// Gives back the time that was charged for a hold.
@@ -169,6 +181,7 @@ impl Reservation {
         let mut feasibility = feasibility_on(cache, id, &counted.collect::<Vec<_>>()).into_iter();
         for hold in holds {
             if !is_counted(&&*hold) {
+                hold.is_node_too_small = false;
                 hold.set_fits_now(true, now);
                 continue;
             }

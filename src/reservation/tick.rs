@@ -28,6 +28,7 @@ impl Reservation {
     pub fn begin_tick(&mut self, cache: &Cache, now: Instant) {
         self.recheck_bases(now);
         self.wait_budgets.expire(now);
+        self.wait_budgets.allow_for_many(|namespace, limit| cache.bound_daemon_pods(namespace, limit));
         self.give_up_on_stale_nodes(cache, now);
         if self.stale_refusals.expire(now) {
             self.wake_any(cache);
@@ -50,11 +51,11 @@ impl Reservation {
 
     fn tick_node(&mut self, cache: &Cache, id: NodeId, now: Instant) {
         // Before the refresh, which may end a hold: pods have waited for it until now.
-        for hold in self.nodes[id].holds.iter_mut().filter(|hold| hold.is_charged()) {
-            let namespace = &self.daemon_sets[hold.pod.daemon_set].reference.namespace;
-            self.wait_budgets.charge(namespace, &mut hold.charged, now);
+        let mut holds = std::mem::take(&mut self.nodes[id].holds);
+        for hold in &mut holds {
+            self.charge(id, hold, now);
         }
-        self.recheck_if_newly_spent(id);
+        self.nodes[id].holds = holds;
         // A hold that an event has ended must not end for its timeout.
         self.refresh(cache, id, now);
         let (hold_timeout, wait_timeout) =
@@ -69,18 +70,11 @@ impl Reservation {
             }
         }
         self.nodes[id].holds = holds;
+        self.count_unborn(id);
         self.tick_gates(cache, id, now);
         let row = &self.nodes[id];
         if row.holds.iter().any(Hold::is_running) || row.gates.iter().any(Gate::is_running) {
             self.ticking.insert(id);
-        }
-    }
-
-    /// Marks the nodes with holds that keep pods off, and `id`, if the budget of a namespace was spent.
-    fn recheck_if_newly_spent(&mut self, id: NodeId) {
-        if self.wait_budgets.take_newly_spent() {
-            let all: Vec<NodeId> = self.to_tick.iter().chain(&self.ticking).copied().chain([id]).collect();
-            all.into_iter().for_each(|id| self.mark_dirty(id));
         }
     }
 

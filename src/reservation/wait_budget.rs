@@ -1,9 +1,9 @@
 //! The time for which pods may wait for daemon pods of a namespace that never come.
 //!
 //! An author can write DaemonSets whose pods cannot exist, and write them anew. So each namespace has a budget: the seconds of the last hour
-//! in which a pod was refused for a hold without proof ([`super::basis`]), however many holds and nodes, unless the daemon pod has landed
-//! or turned out to be schedulable. A namespace whose budget is spent has holds for such pods only. Another name, another template or a new
-//! DaemonSet gives nothing back; time does.
+//! in which a pod was refused for a hold without proof ([`super::basis`]), however many holds and nodes, unless the daemon pod has landed. A
+//! namespace whose budget is spent has holds for schedulable pods only. Another name, another template or a new DaemonSet gives nothing back;
+//! time does. A namespace that runs many daemon pods has a larger budget, for it has to wait longer for its DaemonSet controller.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -13,6 +13,12 @@ use hashbrown::HashMap;
 /// The seconds of an hour in which pods may wait for daemon pods of one namespace that do not come. Twelve DaemonSets of a namespace on 60
 /// new nodes have their last pod after 41 s, with the DaemonSet controller's default rate.
 const BUDGET: usize = 60;
+/// The bound daemon pods of a namespace for which it has no larger budget.
+const FEW_PODS: usize = 200;
+/// The bound daemon pods beyond those for which it has a second more: the controller creates as many in a second by default.
+const PODS_A_SECOND: usize = 20;
+/// The most bound daemon pods that are counted, for ten minutes more.
+const MANY_PODS: usize = FEW_PODS + 600 * PODS_A_SECOND;
 /// The time after which a second is given back.
 const PERIOD: Duration = Duration::from_secs(3600);
 
@@ -21,7 +27,8 @@ const PERIOD: Duration = Duration::from_secs(3600);
 pub(super) struct WaitBudgets {
     /// The seconds that each namespace may spend.
     pub(super) limit: usize,
-    has_newly_spent: bool,
+    /// The seconds more of the namespaces that have spent half of the budget, and run many daemon pods.
+    more: HashMap<String, usize>,
     /// The beginning of second 0.
     epoch: Option<Instant>,
     /// By namespace: the seconds in which a pod waited, and the number of holds that it waited for.
@@ -30,7 +37,7 @@ pub(super) struct WaitBudgets {
 
 impl Default for WaitBudgets {
     fn default() -> Self {
-        Self { limit: BUDGET, has_newly_spent: false, epoch: None, spent: HashMap::new() }
+        Self { limit: BUDGET, more: HashMap::new(), epoch: None, spent: HashMap::new() }
     }
 }
 
@@ -55,24 +62,25 @@ impl ChargedSeconds {
 }
 
 impl WaitBudgets {
-    /// Charges the present second for a hold for which a pod waits.
-    pub(super) fn charge(&mut self, namespace: &str, charged: &mut ChargedSeconds, now: Instant) {
+    /// Charges the present second for a hold for which a pod waits. Returns true if no time is left for the namespace.
+    pub(super) fn charge(&mut self, namespace: &str, charged: &mut ChargedSeconds, now: Instant) -> bool {
         let second = self.second(now);
-        if !charged.insert(second) {
-            return;
+        if charged.insert(second) {
+            *self.spent.entry_ref(namespace).or_default().entry(second).or_default() += 1;
         }
-        let spent = self.spent.entry_ref(namespace).or_default();
-        let before = spent.len();
-        *spent.entry(second).or_default() += 1;
-        self.has_newly_spent |= before < self.limit && spent.len() >= self.limit;
+        self.is_spent(namespace)
     }
 
-    /// Returns true once if the budget of a namespace has been spent since the last call: the holds have to be looked at.
-    pub(super) fn take_newly_spent(&mut self) -> bool {
-        std::mem::take(&mut self.has_newly_spent)
+    /// Gives more time to namespaces that run many daemon pods. `bound_pods` returns their number, up to a limit, and is called for few namespaces. Call it
+    /// once a tick.
+    pub(super) fn allow_for_many(&mut self, bound_pods: impl Fn(&str, usize) -> usize) {
+        let half_spent = self.spent.iter().filter(|(_, spent)| spent.len() >= self.limit / 2);
+        let more =
+            |namespace: &str| bound_pods(namespace, MANY_PODS).saturating_sub(FEW_PODS) / PODS_A_SECOND;
+        self.more = half_spent.map(|(namespace, _)| (namespace.clone(), more(namespace))).collect();
     }
 
-    /// Gives back what was charged for a hold: its pod has come.
+    /// Gives back what was charged for a hold: its pod has landed.
     pub(super) fn refund(&mut self, namespace: &str, charged: &mut ChargedSeconds) {
         let Some(spent) = self.spent.get_mut(namespace) else { return };
         for second in std::mem::take(&mut charged.0).into_iter().flat_map(|(first, last)| first..=last) {
@@ -87,7 +95,8 @@ impl WaitBudgets {
 
     /// Returns true if no time is left for the namespace.
     pub(super) fn is_spent(&self, namespace: &str) -> bool {
-        self.spent.get(namespace).is_some_and(|spent| spent.len() >= self.limit)
+        let more = self.more.get(namespace).copied().unwrap_or_default();
+        self.spent.get(namespace).is_some_and(|spent| spent.len() >= self.limit.saturating_add(more))
     }
 
     /// Gives back the seconds that are older than an hour. Call it once a tick.
@@ -131,10 +140,13 @@ mod tests {
                 budgets.charge("tenant", hold, at(second));
             }
         }
-        assert!(!budgets.is_spent("tenant") && !budgets.take_newly_spent(), "a second counts once");
-        budgets.charge("tenant", &mut holds[0], at(100));
+        assert!(!budgets.is_spent("tenant"), "a second counts once");
+        assert!(budgets.charge("tenant", &mut holds[0], at(100)));
         assert!(budgets.is_spent("tenant") && !budgets.is_spent("other"), "the last second");
-        assert!(budgets.take_newly_spent() && !budgets.take_newly_spent());
+        budgets.allow_for_many(|_, _| FEW_PODS + PODS_A_SECOND);
+        assert!(!budgets.is_spent("tenant"), "a second more");
+        budgets.allow_for_many(|_, _| FEW_PODS);
+        assert!(budgets.is_spent("tenant"));
 
         let mut landed = std::mem::take(&mut holds[0]);
         budgets.refund("tenant", &mut landed);

@@ -50,7 +50,7 @@ fn non_empty_or(text: &str, default: &str) -> Box<str> {
 }
 
 /// The most host ports that are kept of a pod. A node has 65,535 for each protocol, and pods that take more than a few are rare.
-pub const MAX_HOST_PORTS: usize = 256;
+pub const MAX_HOST_PORTS: usize = 64;
 
 /// Returns the first [`MAX_HOST_PORTS`] of [`host_ports`], for objects that are kept.
 pub fn kept_host_ports(spec: &PodSpec) -> Box<[HostPort]> {

@@ -4,7 +4,7 @@
 //! resources first, and by volumes, other pods and claims of devices after them (`getDefaultPlugins`, apis/config/v1/default_plugins.go).
 //! So a message that names no lack of room means that the pod would fit.
 
-use crate::api::pod::{Pod, PodCondition};
+use crate::api::pod::{Pod, PodCondition, PodSpec};
 
 /// The obstacle to scheduling a pod that is not bound, by the pod itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,7 +37,6 @@ const NO_SUCH_NODE: [&str; 2] = ["NodeAffinity", "didn't match Pod's node affini
 /// Returns the obstacle to scheduling `pod`, which is not bound.
 pub fn obstacle(pod: &Pod) -> Obstacle {
     let spec = &pod.spec;
-    let is_default = matches!(spec.scheduler_name.as_str(), "" | DEFAULT_SCHEDULER);
     let unless_uncertain = if spec.depends_on_others() { Obstacle::Uncertain } else { Obstacle::Room };
     if !spec.scheduling_gates.is_empty() {
         return Obstacle::Other;
@@ -45,13 +44,12 @@ pub fn obstacle(pod: &Pod) -> Obstacle {
     let is_scheduled =
         |condition: &&PodCondition| condition.kind == "PodScheduled" && condition.status == "False";
     match pod.status.conditions.iter().find(is_scheduled) {
-        None if is_default => unless_uncertain,
-        None => Obstacle::Uncertain,
+        None => obstacle_before_first_try(spec),
         Some(condition) if condition.reason == "Unschedulable" && !condition.message.is_empty() => {
-            let names = |parts: &[&str]| parts.iter().any(|part| condition.message.contains(part));
-            if names(&LACK_OF_ROOM) {
+            let message = &*condition.message;
+            if LACK_OF_ROOM.iter().any(|part| message.contains(part)) {
                 unless_uncertain
-            } else if !is_default || names(&NO_SUCH_NODE) {
+            } else if !is_for_default_scheduler(spec) || names_only_other_nodes(message) {
                 Obstacle::Uncertain
             } else {
                 Obstacle::Other
@@ -60,6 +58,30 @@ pub fn obstacle(pod: &Pod) -> Obstacle {
         // Gates that were just removed, or an error of the scheduler, after which it tries again.
         Some(_) => unless_uncertain,
     }
+}
+
+/// Returns the obstacle to scheduling a pod that no scheduler has tried, such as the next one of a template.
+pub fn obstacle_before_first_try(spec: &PodSpec) -> Obstacle {
+    if !spec.scheduling_gates.is_empty() {
+        Obstacle::Other
+    } else if spec.depends_on_others() || !is_for_default_scheduler(spec) {
+        Obstacle::Uncertain
+    } else {
+        Obstacle::Room
+    }
+}
+
+fn is_for_default_scheduler(spec: &PodSpec) -> bool {
+    matches!(spec.scheduler_name.as_str(), "" | DEFAULT_SCHEDULER)
+}
+
+/// Returns true if the message gives no reason but that nodes do not have the pod's name. A daemon pod's message says so of every other node
+/// of the cluster, beside the reason of its own: "0/3 nodes are available: 1 node(s) didn't match pod topology spread constraints, 2 node(s)
+/// didn't satisfy plugin(s) [NodeAffinity]. preemption: ..."
+fn names_only_other_nodes(message: &str) -> bool {
+    let reasons = message.split_once("available: ").map_or(message, |(_, reasons)| reasons);
+    let reasons = reasons.split_once(". ").map_or(reasons, |(reasons, _)| reasons);
+    reasons.split(", ").all(|reason| NO_SUCH_NODE.iter().any(|part| reason.contains(part)))
 }
 
 #[cfg(test)]
@@ -106,6 +128,24 @@ mod tests {
                     "",
                     "Unschedulable",
                     "0/3 nodes are available: 3 node(s) didn't satisfy plugin(s) [NodeAffinity].",
+                ),
+                Obstacle::Uncertain,
+            ),
+            (
+                "the scheduler does not like the node",
+                pod(
+                    "",
+                    "Unschedulable",
+                    "0/3 nodes are available: 1 node(s) didn't match pod topology spread constraints, 2 node(s) didn't satisfy plugin(s) [NodeAffinity]. preemption: 0/3 nodes are available: 3 Preemption is not helpful for scheduling.",
+                ),
+                Obstacle::Other,
+            ),
+            (
+                "the scheduler has not seen the node, with advice",
+                pod(
+                    "",
+                    "Unschedulable",
+                    "0/3 nodes are available: 3 node(s) didn't satisfy plugin(s) [NodeAffinity]. no new claims to deallocate, preemption: 0/3 nodes are available: 3 Preemption is not helpful for scheduling.",
                 ),
                 Obstacle::Uncertain,
             ),

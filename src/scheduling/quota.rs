@@ -64,6 +64,21 @@ pub fn leaves_room_for(quota: &ResourceQuota, pod: &CountedPod<'_>) -> bool {
         })
 }
 
+/// Returns true if the quota does not count the pod, or is large enough for it and the `planned` ones together, by pod and number. The pods
+/// that are there do not count.
+pub fn takes_all(quota: &ResourceQuota, pod: &CountedPod<'_>, planned: &[(CountedPod<'_>, u32)]) -> bool {
+    !counts(quota, pod)
+        || quota.status.hard.iter().all(|(name, hard)| {
+            let Some(asked) = usage(pod.requests, name).filter(|asked| *asked > 0) else { return true };
+            let counted = planned.iter().filter(|(pod, _)| counts(quota, pod));
+            let all = counted.fold(asked, |sum, (pod, number)| {
+                let each = usage(pod.requests, name).unwrap_or_default();
+                sum.saturating_add(each.saturating_mul(i64::from(*number)))
+            });
+            all <= scheduler_units(name, *hard)
+        })
+}
+
 /// Returns true if all scopes of the quota match the pod. A scope that is not known matches nothing.
 fn counts(quota: &ResourceQuota, pod: &CountedPod<'_>) -> bool {
     let is_best_effort = pod.requests.milli_cpu == 0 && pod.requests.memory == 0;
@@ -131,6 +146,21 @@ mod tests {
         for (quota, is_for, may) in cases {
             assert_eq!((is_for_class(&quota, "a"), may_count(&quota, "a")), (is_for, may), "{quota:?}");
         }
+    }
+
+    #[test]
+    fn a_quota_takes_so_many_planned_pods() {
+        let quota: ResourceQuota = serde_json::from_str(
+            r#"{"spec":{"scopes":["NotTerminating"]},"status":{"hard":{"pods":"5","requests.cpu":"1"},"used":{"pods":"5"}}}"#,
+        )
+        .unwrap();
+        let requests = |milli_cpu| Resources { milli_cpu, pods: 1, ..Resources::default() };
+        let (small, large) = (requests(100), requests(300));
+        let pod = |requests| CountedPod { class: "", ends_by_itself: false, requests };
+        let takes = |planned: &[_]| takes_all(&quota, &pod(&small), planned);
+        assert!(takes(&[]) && takes(&[(pod(&small), 4)]) && !takes(&[(pod(&small), 5)]), "pods");
+        assert!(takes(&[(pod(&large), 3)]) && !takes(&[(pod(&large), 3), (pod(&small), 1)]), "CPU");
+        assert!(takes(&[(CountedPod { ends_by_itself: true, ..pod(&large) }, 9)]), "another scope");
     }
 
     #[test]

@@ -131,7 +131,9 @@ fn record_stats(state: &AppState, FilterStats { would_refuse, is_judged }: Filte
 /// fresh.
 fn lock_if_fresh<'s>(state: &'s AppState, now: Instant) -> Option<impl FnMut() -> CacheGuard<'s>> {
     let cluster = state.cluster.as_ref()?;
-    cluster.refresh_before_call();
+    if cluster.may_refuse(now) {
+        cluster.refresh_before_call();
+    }
     let mut fresh = cluster.fresh(now);
     if fresh.is_none() {
         state.metrics.cluster.fail_open.inc();

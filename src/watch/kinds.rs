@@ -14,8 +14,13 @@ use crate::api::node::Node;
 use crate::api::pod::Pod;
 use crate::api::policy_objects::{LimitRange, Namespace, PriorityClass, ResourceQuota, RuntimeClass};
 use crate::cache::Cache;
+use crate::daemonset::daemon_pod::GENERATION_ANNOTATION;
+use crate::policy::opt_out::OPT_OUT_LABEL;
 use crate::reservation::first_ready::MAX_FIRST_READY_READ;
-use crate::reservation::gate::FIRST_READY_PREFIX;
+use crate::reservation::gate::{FIRST_READY_PREFIX, GATE_ANNOTATION};
+
+/// The host ports that are read of a pod; fewer are kept.
+const MAX_PORTS_READ: usize = 1_024;
 
 /// A kind that is watched and cached.
 pub trait WatchedKind: DeserializeOwned + Clone + Debug + Send + 'static {
@@ -97,6 +102,15 @@ impl WatchedKind for Pod {
         &mut self.metadata
     }
 
+    // Ports are counted under the lock.
+    fn trim(&mut self) {
+        self.metadata.annotations.clear();
+        let mut read = 0..MAX_PORTS_READ;
+        for container in self.spec.containers.iter_mut().chain(&mut self.spec.init_containers) {
+            container.ports.retain(|port| port.host_port > 0 && read.next().is_some());
+        }
+    }
+
     fn keeps_version(&self) -> bool {
         self.has_failed_scheduling()
     }
@@ -125,9 +139,13 @@ impl WatchedKind for DaemonSet {
         &mut self.metadata
     }
 
-    // The other annotations are read; kubectl's copy of the whole object is not.
     fn trim(&mut self) {
-        self.metadata.annotations.remove("kubectl.kubernetes.io/last-applied-configuration");
+        self.metadata
+            .annotations
+            .retain(|key, _| [GENERATION_ANNOTATION, GATE_ANNOTATION].contains(&key.as_str()));
+        self.metadata.labels.retain(|key, _| key == OPT_OUT_LABEL);
+        self.metadata.finalizers = Vec::new();
+        self.metadata.owner_references = Vec::new();
         self.drop_if_too_large();
     }
 
@@ -184,7 +202,7 @@ impl WatchedKind for Namespace {
 impl WatchedKind for Event {
     type Key = ();
 
-    // Anybody may write Events in a namespace of theirs; one about a DaemonSet of another namespace is refused by the apiserver.
+    // Events are not proof: an author with the right to a namespace can write one about any DaemonSet there. The apiserver does not compare UIDs.
     const FIELDS: &'static str = "reason=FailedCreate,involvedObject.kind=DaemonSet";
 
     fn metadata(&mut self) -> &mut Metadata {
@@ -198,7 +216,7 @@ impl WatchedKind for Event {
     }
 
     fn apply(self, cache: &mut Cache, _: &ApiResource) {
-        cache.apply_creation_failure(&self.involved_object.uid, self.last_time());
+        cache.apply_creation_failure(&self);
     }
 
     fn remove((): &(), _: &mut Cache) {}

@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use futures::FutureExt;
 use parking_lot::{Mutex, MutexGuard};
 use rustix::time::{ClockId, clock_gettime};
 use tokio::sync::{Notify, watch};
@@ -30,8 +31,9 @@ use crate::watch::watch_status::WatchStatus;
 /// The number of nodes that are refreshed before the lock is given to others, fewer of those with many DaemonSets. They take tens of
 /// microseconds.
 const BATCH: usize = 16;
-/// The batches that a call refreshes before it begins: all nodes of a large cluster with many DaemonSets once.
-const MAX_BATCHES_BEFORE_CALL: usize = 16_384;
+/// The time for which a call refreshes changed nodes before it begins, those that it does not name too. It refreshes the others that it
+/// names while it judges them.
+const REFRESH_BEFORE_CALL: Duration = Duration::from_millis(20);
 
 /// The shared cache; cheap to clone.
 #[derive(Clone)]
@@ -94,7 +96,8 @@ impl SharedCache {
         self.may_refuse(now).then(|| self.lock())
     }
 
-    fn may_refuse(&self, now: Instant) -> bool {
+    /// Returns true if a refusal may be based on the cache at `now`. Takes no lock.
+    pub fn may_refuse(&self, now: Instant) -> bool {
         let Self(inner) = self;
         // A watch that fails is believed as long.
         let ticks = || inner.millis(now).saturating_sub(inner.ticked_at.load(Ordering::Acquire));
@@ -145,8 +148,8 @@ impl SharedCache {
 
     /// Refreshes the changed nodes in batches if there are many, so that a call that names them holds the lock for a short time.
     pub fn refresh_before_call(&self) {
-        // Each round refreshes a batch, and events come more slowly; the bound is for a stream of events without end.
-        for _ in 0..MAX_BATCHES_BEFORE_CALL {
+        let begin = Instant::now();
+        while begin.elapsed() < REFRESH_BEFORE_CALL {
             if self.lock().reservation.is_nearly_refreshed(BATCH) || !self.refresh_batch() {
                 return;
             }
@@ -161,19 +164,31 @@ impl SharedCache {
         }
     }
 
-    /// Ends what has timed out, updates the freshness and decides nominations. Before the first sync it only looks if that has
-    /// come. Call it a few times a second; it locks the cache several times.
+    /// Ticks without letting other tasks run, see [`Self::run_tick`].
     pub fn tick(&self, now: Instant) {
+        // It is ready at once.
+        let _ = self.tick_with_pauses(now, || std::future::ready(())).now_or_never();
+    }
+
+    /// Ends what has timed out, updates the freshness and decides nominations. Before the first sync it only looks if that has
+    /// come. Call it a few times a second; it locks the cache several times, and lets other tasks run in between.
+    pub async fn run_tick(&self, now: Instant) {
+        self.tick_with_pauses(now, tokio::task::yield_now).await;
+    }
+
+    async fn tick_with_pauses<P: Future<Output = ()>>(&self, now: Instant, pause: impl Fn() -> P) {
         self.0.ticked_at.store(self.0.millis(now), Ordering::Release);
         if !self.is_synced() {
             if CacheFreshness::of(&self.health(), now) == CacheFreshness::Unsynced {
                 return;
             }
-            let mut view = self.lock();
-            let View { cache, reservation } = &mut *view;
-            reservation.begin_start(cache, now);
-            drop(view);
-            self.refresh_in_batches();
+            {
+                let View { cache, reservation } = &mut *self.lock();
+                reservation.begin_start(cache, now);
+            }
+            while self.refresh_batch() {
+                pause().await;
+            }
             self.lock().reservation.finish_start();
             self.0.synced.send_replace(true);
             let counts = self.lock().cache.stats();
@@ -184,15 +199,20 @@ impl SharedCache {
                 "synced with the cluster"
             );
         }
-        let mut view = self.lock();
-        self.update_freshness(&mut view, now);
-        let View { cache, reservation } = &mut *view;
-        reservation.begin_tick(cache, now);
-        reservation.sweep_first_ready(cache, self.lists_all_daemon_sets(now), now);
-        drop(view);
+        {
+            let mut view = self.lock();
+            self.update_freshness(&mut view, now);
+            let View { cache, reservation } = &mut *view;
+            reservation.begin_tick(cache, now);
+            reservation.sweep_first_ready(cache, self.lists_all_daemon_sets(now), now);
+        }
         let tick = |View { cache, reservation }: &mut View| reservation.tick_some(cache, BATCH, now);
-        while tick(&mut self.lock()) {}
-        self.refresh_in_batches();
+        while tick(&mut self.lock()) {
+            pause().await;
+        }
+        while self.refresh_batch() {
+            pause().await;
+        }
         let dropped = self.fresh(now).map_or(0, |mut view| {
             let View { cache, reservation } = &mut *view;
             reservation.nominate(cache, now)
@@ -212,10 +232,6 @@ impl SharedCache {
             let listed = self.0.watches.iter().filter(of_label).all(|status| status.health().is_listed());
             self.0.metrics.cluster.synced(status.resource, listed);
         }
-    }
-
-    fn refresh_in_batches(&self) {
-        while self.refresh_batch() {}
     }
 
     /// Refreshes a few changed nodes. Returns true if any are left.

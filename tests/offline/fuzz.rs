@@ -240,7 +240,7 @@ fn cluster() -> Inventory {
 fn view() -> View {
     let cache = cluster().cluster;
     let mut reservation = Reservation::new(cache.policy().clone(), None);
-    let daemon_sets = cache.daemon_sets().map(|(id, _)| Change::DaemonSetChanged(id));
+    let daemon_sets = cache.daemon_sets().map(|(id, _)| Change::DaemonSetChanged { id, moves: true });
     let changes = daemon_sets.chain(cache.nodes().map(|(id, _)| Change::NodeAdded(id))).collect();
     reservation.observe(&cache, changes, Instant::now());
     View { cache, reservation }

@@ -18,10 +18,13 @@ pub(super) struct NominationCandidate {
     pub(super) needs_nomination: bool,
 }
 
+/// The daemon pods of a node that are nominated at once. The others follow as these land.
+const MAX_CANDIDATES: usize = 16;
+
 impl Reservation {
     /// Returns the daemon pods of a node, in the order of its holds, that may be nominated together. Room is reserved for them, and
     /// the scheduler has tried and failed them. None of them makes the scheduler refuse another missing daemon pod that would land
-    /// without it. The node must not be dirty.
+    /// without it. There are at most [`MAX_CANDIDATES`]. The node must not be dirty.
     pub(super) fn nomination_candidates(&self, cache: &Cache, id: NodeId) -> Vec<NominationCandidate> {
         let Some(node) = cache.node_if_known(id) else { return Vec::new() };
         let holds = &self.nodes[id].holds;
@@ -40,6 +43,9 @@ impl Reservation {
         for equals in holds.chunk_by(|a, b| a.pod.priority() == b.pod.priority()) {
             let mut nominated: Vec<&Hold> = Vec::new();
             for (at, hold) in equals.iter().enumerate() {
+                if candidates.len() == MAX_CANDIDATES {
+                    return candidates;
+                }
                 let (Some(pod), Some(held_since)) = (may_be(hold), hold.held_since) else { continue };
                 nominated.push(hold);
                 // Those behind it in the order do not land before it: the warden refuses them.

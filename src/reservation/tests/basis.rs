@@ -38,7 +38,16 @@ fn apply_quota(world: &mut TestCluster, quota: Value) {
 }
 
 fn fail_creation(world: &mut TestCluster, time: &str) {
-    world.event(|cache| cache.apply_creation_failure("ds-d", time));
+    apply_failure(world, json!({"metadata": {"creationTimestamp": time}, "lastTimestamp": time}));
+}
+
+/// Applies an Event about the DaemonSet `d`.
+fn apply_failure(world: &mut TestCluster, change: Value) {
+    let about = json!({"kind": "DaemonSet", "namespace": "default", "name": "d", "uid": "ds-d"});
+    let event =
+        json!({"metadata": {"namespace": "default"}, "reason": "FailedCreate", "involvedObject": about});
+    let event = object(event, change);
+    world.event(|cache| cache.apply_creation_failure(&event));
 }
 
 fn ended(reason: EndReason) -> ExpectedWrite {
@@ -249,4 +258,143 @@ fn a_restart_opens_no_window_again() {
     reservation.refresh_all(cache, world.now);
     reservation.finish_start();
     assert!(is_refused(&mut world));
+}
+
+/// An author of Events can name any UID and any time.
+#[test]
+fn a_forged_failure_ends_nobody_elses_window() {
+    let early = json!({"metadata": {"creationTimestamp": "2026-01-01T00:00:00Z"}});
+    let forged = [
+        json!({"metadata": {"namespace": "tenant"}, "involvedObject": {"namespace": "tenant"}}),
+        json!({"metadata": {"namespace": "tenant"}}),
+        json!({"involvedObject": {"name": "x"}}),
+    ];
+    for change in forged {
+        let mut world = claimed(json!({}));
+        apply_failure(
+            &mut world,
+            with(with(early.clone(), json!({"lastTimestamp": "9999-12-31T23:59:59Z"})), change),
+        );
+        assert_eq!(seconds_refused(&mut world, 60), 20);
+    }
+    // A failure of its own, in the far future, is over with the next pod.
+    let mut world = claimed(json!({}));
+    apply_failure(&mut world, with(early, json!({"lastTimestamp": "9999-12-31T23:59:59Z"})));
+    assert_eq!(seconds_refused(&mut world, 60), 3);
+    let created = json!({"metadata": {"creationTimestamp": "2026-01-01T00:00:06Z"}});
+    world.pod(&with(daemon_pod("d", "n2"), created));
+    world.node("n2", json!({}));
+    assert_eq!(seconds_refused(&mut world, 60), 20);
+}
+
+#[test]
+fn a_quota_of_one_pod_is_room_on_one_node() {
+    let mut world = TestCluster::with_default_limits(|_| {});
+    apply_quota(&mut world, quota(&json!({"pods": "2", "requests.cpu": "2"}), &json!({})));
+    let nodes = ["n1", "n2", "n3", "n4"];
+    nodes.iter().for_each(|name| world.node(name, json!({})));
+    for name in ["d", "e"] {
+        world.daemon_set(
+            name,
+            template(json!({"containers": [{"name": "c", "resources": {"requests": {"cpu": "400m"}}}]})),
+        );
+    }
+    let held = |world: &mut TestCluster| {
+        let refused = world.ask(&pod("p", "800m"), &nodes);
+        refused.iter().filter(|reason| reason.is_some()).count()
+    };
+    for _ in 0..3 {
+        assert_eq!(held(&mut world), 1, "two pods, both of the first node that is looked at");
+        world.pass(1);
+    }
+    // The pods that come and go leave no room behind that the quota would not take.
+    for name in nodes {
+        world.pod(&on(daemon_pod("d", name), name));
+        world.refresh_all();
+        world.delete_pod(&format!("d-{name}"));
+        world.refresh_all();
+        assert!(held(&mut world) <= 2);
+    }
+}
+
+#[test]
+fn a_spent_budget_ends_the_holds_of_quiet_nodes_too() {
+    let mut world = claimed(json!({}));
+    world.node("n2", json!({}));
+    for node in ["n1", "n2"] {
+        world.pod(&with(
+            daemon_pod("d", node),
+            json!({"spec": with(sized("900m"), json!({"schedulerName": "nobody"}))}),
+        ));
+    }
+    world.pod(&pod("q", "800m"));
+    assert!((58..=60).contains(&seconds_refused(&mut world, 100)));
+    let mut refused = 0;
+    for _ in 0..100 {
+        refused += u64::from(world.ask_one(&pod("q", "800m"), "n2").is_some());
+        world.pass(1);
+    }
+    assert!(refused <= 1, "{refused} s on the other node");
+}
+
+#[test]
+fn pods_that_are_made_anew_give_no_time_back() {
+    let mut world = claimed(json!({}));
+    let message = "0/1 nodes are available: 1 Insufficient cpu.";
+    let condition = json!({"status": {"conditions": [{"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message}]}});
+    let claim = json!({"spec": with(sized("900m"), json!({"volumes": [{"name": "v", "persistentVolumeClaim": {}}]}))});
+    let mut refused = 0;
+    for round in 0..30 {
+        let uid = format!("d-{round}");
+        let own = with(daemon_pod("d", "n1"), json!({"metadata": {"uid": uid, "name": uid}}));
+        world.pod(&with(own.clone(), json!({"spec": sized("900m")})));
+        world.pod(&with(with(own, claim.clone()), condition.clone()));
+        refused += seconds_refused(&mut world, 20);
+        world.delete_pod(&uid);
+    }
+    assert!(refused <= 60, "{refused} s");
+}
+
+/// `kubectl delete pod`, or a new template while the pods of the old one wait.
+#[test]
+fn the_window_opens_again_when_a_waiting_pod_goes() {
+    let mut world = claimed(json!({}));
+    assert_eq!(seconds_refused(&mut world, 2), 2);
+    world.pod(&with(daemon_pod("d", "n1"), json!({"spec": sized("900m")})));
+    world.pass(30);
+    world.delete_pod("d-n1");
+    assert_eq!(seconds_refused(&mut world, 60), 20);
+}
+
+#[test]
+fn a_quota_that_is_exactly_the_daemons_does_not_end_the_care_for_events_that_are_missing() {
+    let mut world = claimed(json!({}));
+    apply_quota(&mut world, quota(&json!({"pods": "1"}), &json!({"pods": "1"})));
+    world.pod(&with(on(daemon_pod("d", "n1"), "n1"), json!({"spec": sized("900m")})));
+    assert_eq!(
+        world.ask_one(&pod("p", "800m"), "n1"),
+        Some(FilterReason::StaleCache),
+        "the daemon has left, by the scheduler"
+    );
+}
+
+#[test]
+fn gates_in_the_template_hold_nothing() {
+    let mut world = claimed(json!({"spec": {"template": {"spec": {"schedulingGates": [{"name": "g"}]}}}}));
+    assert!(!is_refused(&mut world));
+}
+
+/// Pods may be listed before their DaemonSet.
+#[test]
+fn an_old_failure_does_not_count_after_a_restart() {
+    let mut world = TestCluster::with_default_limits(|_| {});
+    world.node("n1", json!({}));
+    world.node("n2", json!({}));
+    world.pod(&with(
+        on(daemon_pod("d", "n2"), "n2"),
+        json!({"metadata": {"creationTimestamp": "2026-01-01T00:30:00Z"}}),
+    ));
+    world.daemon_set("d", template(sized("900m")));
+    fail_creation(&mut world, "2026-01-01T00:10:00Z");
+    assert_eq!(seconds_refused(&mut world, 60), 20);
 }
