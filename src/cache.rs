@@ -221,8 +221,8 @@ impl Cache {
         self.resource_quotas.range(first..).take_while(of_namespace).map(|(_, quota)| quota)
     }
 
-    /// Returns the time that had passed since `created` when the newest object was created. This process' own clock may differ from the
-    /// cluster's. Zero for a time that cannot be read.
+    /// Returns the time that had passed since `created` when the newest object was created. This process' own clock may differ from
+    /// the cluster's. Zero for a time that cannot be read.
     pub(crate) fn age_by_objects(&self, created: &str) -> Duration {
         let parse = |text: &str| text.parse::<Timestamp>().ok();
         let age = parse(&self.newest_creation)

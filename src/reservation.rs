@@ -29,6 +29,7 @@ pub mod observe;
 pub mod oldest;
 pub mod packing;
 pub mod preemption;
+pub mod prepared_filter;
 pub mod refresh;
 pub mod refresh_gates;
 pub mod refusal_clock;

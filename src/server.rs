@@ -122,8 +122,8 @@ impl ServerState {
         BodyLimits { size, free, budget, time, keeps_start: kind == RouteKind::Admission }
     }
 
-    /// Calls `work` with the budget of what `body` becomes when it is decoded. The first bytes are free for bodies that are worked on by the
-    /// threads of connections, which are as many as there are cores. There may be hundreds of long ones.
+    /// Calls `work` with the budget of what `body` becomes when it is decoded. The first bytes are free for bodies that are worked
+    /// on by the threads of connections, which are as many as there are cores. There may be hundreds of long ones.
     fn with_decode_budget<T>(
         &self,
         body: &BufferedBody,
@@ -186,8 +186,8 @@ pub fn metrics_router(state: AppState) -> Router {
     finish(health::metrics_routes().merge(health::probes()), state)
 }
 
-/// Reads the body of `request` and calls `answer` with it. If the body cannot be read, answers with an error, or by `answer_start` from
-/// its first bytes.
+/// Reads the body of `request` and calls `answer` with it. If the body cannot be read, answers with an error, or by `answer_start`
+/// from its first bytes.
 async fn handle(
     state: AppState,
     request: Request,

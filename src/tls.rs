@@ -386,9 +386,9 @@ fn server_config(
     };
     let mut config =
         builder.with_cert_resolver(Arc::new(rustls::sign::SingleCertAndKey::from(serving.key.clone())));
-    // HTTP/1.1 for clients that speak both, as schedulers do: a scheduler places a tenth more pods a second with it, and with HTTP/2 it
-    // goes on asking a replica that was lost with its node for 45 s. An apiserver that calls a service offers nothing else (kubernetes
-    // v1.36.3 staging/src/k8s.io/apiserver/pkg/util/webhook/client.go).
+    // HTTP/1.1 for clients that speak both, as schedulers do: a scheduler places a tenth more pods a second with it, and with
+    // HTTP/2 it goes on asking a replica that was lost with its node for 45 s. An apiserver that calls a service offers nothing
+    // else (kubernetes v1.36.3 staging/src/k8s.io/apiserver/pkg/util/webhook/client.go).
     config.alpn_protocols = vec![b"http/1.1".to_vec(), b"h2".to_vec()];
     // A resumed handshake needs no signature; tickets keep nothing here, however many clients come.
     config.ticketer = ring::Ticketer::new().map_err(TlsError::Setup)?;

@@ -37,7 +37,8 @@ pub struct DaemonSet {
 }
 
 impl DaemonSet {
-    /// Drops the template and the selector if they have more elements than a DaemonSet needs, so that every node costs little memory and time.
+    /// Drops the template and the selector if they have more elements than a DaemonSet needs, so that every node costs little
+    /// memory and time.
     pub fn drop_if_too_large(&mut self) {
         let selector = self.spec.selector.as_ref().map_or(0, selector_len);
         let template = &self.spec.template;

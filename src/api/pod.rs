@@ -161,7 +161,8 @@ impl PodSpec {
         self.len() == 0
     }
 
-    /// Returns true if the pod can be scheduled only once other objects exist, besides its node: claims, or pods that its affinity requires.
+    /// Returns true if the pod can be scheduled only once other objects exist, besides its node: claims, or pods that its affinity
+    /// requires.
     pub fn depends_on_others(&self) -> bool {
         self.needs_claims() || self.affinity.pod_affinity.required
     }

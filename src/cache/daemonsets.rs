@@ -106,8 +106,8 @@ impl Cache {
         self.changes.push(Change::DaemonSetChanged { id, moves });
     }
 
-    /// Deletes the DaemonSet with this UID and unlinks its pods, which stay cached. Does nothing if it is not cached. Its id is not given out
-    /// again before [`Self::forget_daemon_set`].
+    /// Deletes the DaemonSet with this UID and unlinks its pods, which stay cached. Does nothing if it is not cached. Its id is not
+    /// given out again before [`Self::forget_daemon_set`].
     pub fn delete_daemon_set(&mut self, uid: &str) {
         let Some(id) = self.daemon_set_ids.remove(uid) else { return };
         let info = &mut self.daemon_sets[id];
@@ -187,8 +187,9 @@ impl Cache {
         }
     }
 
-    /// Returns true if the quotas of a namespace would take `planned` pods, by DaemonSet, and one more of this DaemonSet, even if no other pod
-    /// counted. It does not ask what is used: that tells of some of them already, or still of the pods that they replace.
+    /// Returns true if the quotas of a namespace would take `planned` pods, by DaemonSet, and one more of this DaemonSet, even if
+    /// no other pod counted. It does not ask what is used: that tells of some of them already, or still of the pods that they
+    /// replace.
     pub(crate) fn quotas_take(&self, id: DaemonSetId, planned: &BTreeMap<DaemonSetId, u32>) -> bool {
         let info = &self.daemon_sets[id];
         let mut quotas = self.resource_quotas(&info.daemon_set.metadata.namespace).peekable();
@@ -235,8 +236,8 @@ impl Cache {
     }
 
     /// Records that the controller could not create a pod of a DaemonSet. Does nothing if the Event is not of the namespace of that
-    /// DaemonSet, or does not name it: an author of Events can name any UID. No time counts that is later than the newest object, for such
-    /// a failure would count for ever.
+    /// DaemonSet, or does not name it: an author of Events can name any UID. No time counts that is later than the newest object,
+    /// for such a failure would count for ever.
     pub fn apply_creation_failure(&mut self, event: &Event) {
         self.note_creation(&event.metadata);
         let object = &event.involved_object;

@@ -15,8 +15,8 @@ use crate::scheduling::host_ports::kept_host_ports;
 use crate::scheduling::obstacle::obstacle;
 use crate::scheduling::resources::{Resources, pod_requests};
 
-/// The elements of the node selector, affinity and tolerations of a failed ordinary pod that is compared with nodes. Each tick compares some
-/// hundred pods with the nodes of nominated ones.
+/// The elements of the node selector, affinity and tolerations of a failed ordinary pod that is compared with nodes. Each tick
+/// compares some hundred pods with the nodes of nominated ones.
 const MAX_FAILED_ELEMENTS: usize = 64;
 
 impl Cache {
@@ -111,8 +111,8 @@ impl Cache {
         self.pod_ids.keys().cloned().collect()
     }
 
-    /// Returns the DaemonSet of a pod, if it is verified: it exists with the UID that the pod names, in the pod's namespace, and its
-    /// selector matches the pod.
+    /// Returns the DaemonSet of a pod, if it is verified: it exists with the UID that the pod names, in the pod's namespace, and
+    /// its selector matches the pod.
     pub(crate) fn verified_daemon_set(&self, pod: &Pod) -> Option<DaemonSetId> {
         let owner = daemon_set_reference(&self.policy.daemon_set_kinds, &pod.metadata)?;
         let (id, info) = self.daemon_set(&owner.uid)?;
@@ -318,7 +318,8 @@ fn first_bytes(text: &str) -> &str {
     &text[..text.floor_char_boundary(MAX_MESSAGE)]
 }
 
-/// Returns the message of the scheduler or the kubelet: the reason for which a pod does not run or is not Ready; empty if there is none.
+/// Returns the message of the scheduler or the kubelet: the reason for which a pod does not run or is not Ready; empty if there is
+/// none.
 fn not_running_message(pod: &Pod) -> &str {
     if pod.is_terminal() {
         return &pod.status.reason;

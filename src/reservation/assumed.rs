@@ -17,8 +17,8 @@ use crate::scheduling::resources::Resources;
 
 /// The time after which an assumed pod is forgotten. A binding takes milliseconds, unless volumes have to be made first.
 const ASSUMED_POD_TTL: Duration = Duration::from_secs(5);
-/// The time after which an assumed pod with claims is forgotten: the scheduler itself waits so long for its volumes (`bindTimeoutSeconds`
-/// of the plugin VolumeBinding, 600 by default).
+/// The time after which an assumed pod with claims is forgotten: the scheduler itself waits so long for its volumes
+/// (`bindTimeoutSeconds` of the plugin VolumeBinding, 600 by default).
 const ASSUMED_CLAIMS_TTL: Duration = Duration::from_secs(600);
 /// The most assumed pods; beyond, the oldest is forgotten. A scheduler has a few in flight, and one that waits for volumes more.
 const MAX_ASSUMED: usize = 8_192;
@@ -65,7 +65,8 @@ struct AssumedPod {
 }
 
 impl AssumedPods {
-    /// Assumes a pod on `nodes`, in place of those of an earlier call. Returns true if the pod was assumed before and is on no node now.
+    /// Assumes a pod on `nodes`, in place of those of an earlier call. Returns true if the pod was assumed before and is on no node
+    /// now.
     pub fn assume(&mut self, mut pod: AllowedPod, nodes: NodeSet, now: Instant) -> bool {
         let was_there = self.forget(&pod.uid);
         if nodes.is_empty() {
@@ -108,8 +109,9 @@ impl AssumedPods {
         id.inspect(|id| self.remove(*id)).is_some()
     }
 
-    /// Forgets the pods that were not bound in time. A pod with claims that was allowed on one node has more of it while it is pending, by
-    /// `is_pending` for its UID: on several nodes it would take the room of many pods. Returns true if a pod was forgotten.
+    /// Forgets the pods that were not bound in time. A pod with claims that was allowed on one node has more of it while it is
+    /// pending, by `is_pending` for its UID: on several nodes it would take the room of many pods. Returns true if a pod was
+    /// forgotten.
     pub fn expire(&mut self, now: Instant, is_pending: impl Fn(&str) -> bool) -> bool {
         let mut any = false;
         while let Some((end, id)) = self.by_end.first_key_value().map(|(end, id)| (*end, *id))

@@ -7,12 +7,12 @@
 //! - a pod of the DaemonSet was bound to the node until a moment ago;
 //! - the template, while the DaemonSet controller is on its way to create the pod: the birth window.
 //!
-//! All but the first charge the namespace's [`super::wait_budget`]: their holds may end without the pod. The last two are for no more pods
-//! than the namespace's quotas would take ([`super::unborn`]).
+//! All but the first charge the namespace's [`super::wait_budget`]: their holds may end without the pod. The last two are for no
+//! more pods than the namespace's quotas would take ([`super::unborn`]).
 //!
-//! The birth window follows the controller. It creates pods one after the other (20 a second by default), so the window is open while it
-//! creates pods of any DaemonSet, and for [`BasisLimits::idle_controller`] longer. It ends soon after the controller has failed to create a
-//! pod of this DaemonSet.
+//! The birth window follows the controller. It creates pods one after the other (20 a second by default), so the window is open
+//! while it creates pods of any DaemonSet, and for [`BasisLimits::idle_controller`] longer. It ends soon after the controller has
+//! failed to create a pod of this DaemonSet.
 
 use std::time::{Duration, Instant};
 
@@ -32,7 +32,8 @@ pub struct BasisLimits {
     pub idle_controller: Duration,
     /// The time after a failure to create a pod of the DaemonSet in which the next attempt may succeed.
     pub failed_creation: Duration,
-    /// The time after the predecessor has left. The controller's next attempt may be as late after failures for a quota whose status lags.
+    /// The time after the predecessor has left. The controller's next attempt may be as late after failures for a quota whose
+    /// status lags.
     pub predecessor: Duration,
     /// The time for which a quota counts pods that have left.
     pub quota_lag: Duration,
@@ -71,8 +72,8 @@ impl BasisCheck {
 }
 
 impl Reservation {
-    /// Returns the basis of a hold on a node. Call it after `hold.pod` and `hold.predecessor` are up to date. `unborn`: the DaemonSets before
-    /// it on the node that have holds for pods that do not exist yet.
+    /// Returns the basis of a hold on a node. Call it after `hold.pod` and `hold.predecessor` are up to date. `unborn`: the
+    /// DaemonSets before it on the node that have holds for pods that do not exist yet.
     pub(super) fn check_basis(
         &self,
         cache: &Cache,
@@ -160,8 +161,8 @@ impl Reservation {
         }
     }
 
-    /// Returns the time since which the controller could have created a pod that is missing now. After a start that is the creation of the
-    /// DaemonSet or the Node, so that a restart opens no birth window again; later it is the present.
+    /// Returns the time since which the controller could have created a pod that is missing now. After a start that is the creation
+    /// of the DaemonSet or the Node, so that a restart opens no birth window again; later it is the present.
     fn unborn_since(&self, cache: &Cache, info: &DaemonSetInfo, node: &NodeInfo, now: Instant) -> Instant {
         if !self.is_starting {
             return now;
@@ -171,8 +172,8 @@ impl Reservation {
         now.checked_sub(cache.age_by_objects(created)).unwrap_or(now)
     }
 
-    /// Handles the first complete cache: the objects tell for how long daemon pods have been missing. Refresh all nodes after it, then call
-    /// [`Self::finish_start`].
+    /// Handles the first complete cache: the objects tell for how long daemon pods have been missing. Refresh all nodes after it,
+    /// then call [`Self::finish_start`].
     pub fn begin_start(&mut self, cache: &Cache, now: Instant) {
         let newest = cache.daemon_sets().map(|(_, info)| &*info.last_created).max().unwrap_or_default();
         self.last_created_at = now.checked_sub(cache.age_by_objects(newest)).filter(|_| !newest.is_empty());
@@ -184,8 +185,8 @@ impl Reservation {
         self.is_starting = false;
     }
 
-    /// Returns the time until which quotas of the DaemonSet's namespace may count pods that have left: its pods are terminating, or were a
-    /// moment ago. `None` if they do not.
+    /// Returns the time until which quotas of the DaemonSet's namespace may count pods that have left: its pods are terminating, or
+    /// were a moment ago. `None` if they do not.
     fn quota_lag_ends(&self, cache: &Cache, info: &DaemonSetInfo, now: Instant) -> Option<Instant> {
         let namespace = info.daemon_set.metadata.namespace.as_str();
         let lag = self.basis_limits.quota_lag;
@@ -203,8 +204,8 @@ impl Reservation {
         }
     }
 
-    /// Looks again at a few DaemonSets whose birth window has ended because the controller was idle: it has just created a pod of another. Does
-    /// nothing if it did so within the last second, for each may cost a visit of every node.
+    /// Looks again at a few DaemonSets whose birth window has ended because the controller was idle: it has just created a pod of
+    /// another. Does nothing if it did so within the last second, for each may cost a visit of every node.
     pub(super) fn recheck_some_lapsed(&mut self, cache: &Cache, now: Instant) {
         let is_recent = |at: Instant| now.saturating_duration_since(at) < RECHECK_INTERVAL;
         if self.lapsed.is_empty() || self.lapsed_rechecked_at.is_some_and(is_recent) {

@@ -68,8 +68,8 @@ impl Reservation {
         }
     }
 
-    /// Updates the nodes on which a pod of a DaemonSet is desired, and marks them as dirty, also those on which it was before. If that takes
-    /// long, [`Self::refresh_some`] does the rest.
+    /// Updates the nodes on which a pod of a DaemonSet is desired, and marks them as dirty, also those on which it was before. If
+    /// that takes long, [`Self::refresh_some`] does the rest.
     pub(super) fn update_desired_by(&mut self, cache: &Cache, daemon_set: DaemonSetId) {
         if let Some(next) = self.update_desired_from(cache, daemon_set, 0) {
             self.place_later(daemon_set, next);
@@ -133,7 +133,8 @@ impl Reservation {
         (until < self.nodes.len()).then_some(until)
     }
 
-    /// Updates the record of a DaemonSet after another object has changed, and its nodes if room may be reserved for it now, or no more.
+    /// Updates the record of a DaemonSet after another object has changed, and its nodes if room may be reserved for it now, or no
+    /// more.
     pub(super) fn recheck_daemon_set(&mut self, cache: &Cache, id: DaemonSetId) {
         let (Some(info), Some(_)) = (cache.daemon_set_if_known(id), self.daemon_sets.get(id)) else { return };
         let (may_hold, gate) =

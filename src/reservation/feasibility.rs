@@ -48,8 +48,8 @@ pub struct DaemonShortage {
 }
 
 impl DaemonShortage {
-    /// Returns the shortage of a node for the `daemons` that go first and a pod that needs `need`, with no other pod on it. `None` if the
-    /// node is large enough for them.
+    /// Returns the shortage of a node for the `daemons` that go first and a pod that needs `need`, with no other pod on it. `None`
+    /// if the node is large enough for them.
     pub fn of(allocatable: &Resources, daemons: &Resources, need: &Resources) -> Option<Self> {
         let mut asked = need.clone();
         asked.add(daemons);
@@ -71,8 +71,8 @@ impl fmt::Display for DaemonShortage {
     }
 }
 
-/// Returns the feasibility of each of `missing`, which are in their order. Pods that cannot fit take nothing from the next ones. It takes time
-/// in proportion to the pods and their ports.
+/// Returns the feasibility of each of `missing`, which are in their order. Pods that cannot fit take nothing from the next ones. It
+/// takes time in proportion to the pods and their ports.
 pub fn feasibility(
     allocatable: &Resources,
     bound: &[BoundPod<'_>],

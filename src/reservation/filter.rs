@@ -6,39 +6,21 @@
 //! let stats = call.finish();                                    the pod is assumed on the allowed nodes
 //! ```
 
-use std::ops::DerefMut;
 use std::time::Instant;
 
-use enum_map::EnumMap;
-
+use super::Reservation;
 use super::filter_reason::FilterReason;
 use super::incoming_pod::{IncomingDemand, IncomingPod, PodClass};
 use super::node_reservation::NodeFreshness;
 use super::node_set::NodeSet;
-use super::target_node_filter::TargetNodeFilter;
-use super::{Reservation, View};
-use crate::api::decode_budget::DecodeBudget;
-use crate::api::extender_v1::verdicts::{EchoedBody, Verdicts};
-use crate::api::extender_v1::{ExtenderArgs, FullNode};
 use crate::api::pod::Pod;
 use crate::cache::daemonset_info::DaemonSetInfo;
 use crate::cache::pod_info::PodInfo;
 use crate::cache::{Cache, DaemonSetId, NodeId};
-use crate::policy::{Policy, ReservationMode};
+use crate::policy::ReservationMode;
 
 /// The most refused pods that are recorded. Pods beyond them are woken together with these.
 const MAX_WAITING: usize = 100_000;
-
-/// The response and its counts for the metrics.
-#[derive(Debug)]
-pub struct FilterResult {
-    /// The ExtenderFilterResult, in the mode of the request.
-    pub body: EchoedBody,
-    /// The number of nodes that the scheduler sent.
-    pub nodes: usize,
-    /// The number of refused nodes by reason.
-    pub refused: EnumMap<FilterReason, usize>,
-}
 
 /// The numbers of a call that its answer does not show.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,117 +31,9 @@ pub struct FilterStats {
     pub is_judged: bool,
 }
 
-/// Returns the response in which `refuse` decides each node, and the refused nodes by reason; see [`ExtenderArgs::judge`].
-pub fn answer(
-    args: &ExtenderArgs<'_>,
-    refuse: impl FnMut(&str, Option<&FullNode<'_>>) -> Option<FilterReason>,
-) -> FilterResult {
-    answer_verdicts(args, args.judge(refuse))
-}
-
-/// Returns the response for verdicts on the nodes of `args`.
-pub fn answer_verdicts(args: &ExtenderArgs<'_>, verdicts: Verdicts<FilterReason>) -> FilterResult {
-    let mut refused = EnumMap::default();
-    let body = args.answer(verdicts, |reason: FilterReason| {
-        refused[reason] += 1;
-        reason.message()
-    });
-    FilterResult { body, nodes: args.node_count(), refused }
-}
-
-/// Returns the response without a cache: a daemon pod is refused on nodes that its own spec excludes. Any other pod is allowed
-/// everywhere.
-///
-/// ```
-/// use daemonset_warden::api::extender_v1::ExtenderArgs;
-/// use daemonset_warden::policy::Policy;
-/// use daemonset_warden::reservation::filter::filter_standalone;
-///
-/// let owner = r#"{"apiVersion": "apps/v1", "kind": "DaemonSet", "name": "agent", "uid": "u", "controller": true}"#;
-/// let on_n1 = r#"{"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["n1"]}]}"#;
-/// let required = format!(r#"{{"requiredDuringSchedulingIgnoredDuringExecution": {{"nodeSelectorTerms": [{on_n1}]}}}}"#);
-/// let metadata = format!(r#"{{"name": "agent-x", "uid": "p", "ownerReferences": [{owner}]}}"#);
-/// let pod = format!(r#"{{"metadata": {metadata}, "spec": {{"affinity": {{"nodeAffinity": {required}}}}}}}"#);
-/// let body = format!(r#"{{"Pod": {pod}, "NodeNames": ["n1", "n2"]}}"#);
-///
-/// let args = ExtenderArgs::parse(body.as_bytes())?;
-/// let result = filter_standalone(&Policy::default(), &args);
-/// let json = String::from_utf8(result.body.to_vec(body.as_bytes())).expect("JSON is UTF-8");
-/// assert!(json.contains(r#""NodeNames":["n1"]"#), "the pod is for n1: {json}");
-/// assert!(json.contains("were not the daemon pod's target"), "n2 is refused: {json}");
-/// # Ok::<(), daemonset_warden::api::extender_v1::BadArgs>(())
-/// ```
-pub fn filter_standalone(policy: &Policy, args: &ExtenderArgs<'_>) -> FilterResult {
-    answer_verdicts(args, PreparedFilter::new(policy, args, &DecodeBudget::default()).judge_standalone())
-}
-
-/// The nodes of a call beyond those that the cache has. A cache that is fresh lacks a second's new nodes at most, and a call that names
-/// more nodes names some of them often.
-const UNKNOWN_NODES: usize = 1_000;
-
-/// A filter call before the cache is locked. The lock is held for [`PreparedFilter::judge_with_cache`] only: neither for reading the pod
-/// nor for writing the response.
-#[derive(Debug)]
-pub struct PreparedFilter<'a> {
-    args: &'a ExtenderArgs<'a>,
-    target: Option<TargetNodeFilter<'a>>,
-    demand: IncomingDemand<'a>,
-}
-
-impl<'a> PreparedFilter<'a> {
-    /// Computes the facts about the pod and its target.
-    pub fn new(policy: &Policy, args: &'a ExtenderArgs<'a>, budget: &DecodeBudget<'_>) -> Self {
-        let target = TargetNodeFilter::read(policy, args, budget);
-        Self { args, target, demand: IncomingDemand::of(&args.pod) }
-    }
-
-    /// Returns the verdicts without a cache; see [`filter_standalone`].
-    pub fn judge_standalone(self) -> Verdicts<FilterReason> {
-        let Self { args, mut target, .. } = self;
-        args.judge(|name, _| target.as_mut()?.refuse(name))
-    }
-
-    /// Returns the verdicts with the cache that `lock` locks. In addition, a pod is refused on nodes where it would take reserved room, and is
-    /// then assumed on the allowed ones. A pod whose DaemonSet does not exist or does not select it counts as an ordinary pod.
-    ///
-    /// A call that names more nodes than there are is not judged: each is allowed, and nothing is assumed. The lock is given to others in
-    /// between if there is much to judge.
-    pub fn judge_with_cache<G: DerefMut<Target = View>>(
-        self,
-        mut lock: impl FnMut() -> G,
-        now: Instant,
-    ) -> (Verdicts<FilterReason>, FilterStats) {
-        let Self { args, mut target, demand } = self;
-        let mut reasons = Vec::with_capacity(args.node_count());
-        let mut progress = FilterProgress::default();
-        loop {
-            let mut view = lock();
-            let View { cache, reservation } = &mut *view;
-            if args.node_count() > cache.node_capacity() + UNKNOWN_NODES {
-                drop(view);
-                return (args.judge(|_, _| None), FilterStats { would_refuse: 0, is_judged: false });
-            }
-            let mut target = target.as_mut().filter(|_| cache.verified_daemon_set(&args.pod).is_some());
-            let mut call = reservation.resume_filter(cache, &demand, progress, now);
-            while reasons.len() < args.node_count() && !call.is_long() {
-                reasons.push(args.name(reasons.len()).and_then(|name| {
-                    let misplaced = target.as_mut().and_then(|target| target.refuse(&name));
-                    misplaced.or_else(|| call.refuse(&name))
-                }));
-            }
-            if reasons.len() == args.node_count() {
-                let stats = call.finish();
-                drop(view);
-                return (Verdicts::of_reasons(reasons), stats);
-            }
-            progress = call.pause();
-        }
-    }
-}
-
-/// What a filter call has found so far.
+/// The nodes and counts that a filter call has found so far.
 #[derive(Debug, Default)]
-struct FilterProgress {
+pub(super) struct FilterProgress {
     allowed_nodes: NodeSet,
     any_allowed: bool,
     any_refused: bool,
@@ -168,11 +42,13 @@ struct FilterProgress {
     work: usize,
 }
 
-/// The work of a call before the lock is given to others: about a millisecond. A call with a handful of holds on each of 5,000 nodes needs
-/// a few turns.
+/// The work of a call before the lock is given to others: about a millisecond. A call with a handful of holds on each of 5,000
+/// nodes needs a few turns.
 const MAX_WORK: usize = 10_000;
 /// The work of looking at a hold.
 const HOLD_WORK: usize = 2;
+/// The work of looking at a hold for a pod with host ports.
+const PORTS_WORK: usize = 8;
 /// The work of refreshing a node with a few DaemonSets, and of the first refusal for a hold.
 const REFRESH_WORK: usize = 16;
 
@@ -194,8 +70,9 @@ impl Reservation {
         self.resume_filter(cache, &IncomingDemand::of(pod), FilterProgress::default(), now)
     }
 
-    /// Goes on with a filter call after [`FilterCall::pause`]. The facts about the pod are looked up again, for ids are given out again.
-    fn resume_filter<'c>(
+    /// Goes on with a filter call after [`FilterCall::pause`]. The facts about the pod are looked up again, for ids are given out
+    /// again.
+    pub(super) fn resume_filter<'c>(
         &'c mut self,
         cache: &'c Cache,
         demand: &IncomingDemand<'_>,
@@ -308,12 +185,12 @@ impl FilterCall<'_> {
     }
 
     /// Returns true if the lock should be given to others before the next node.
-    fn is_long(&self) -> bool {
+    pub(super) fn is_long(&self) -> bool {
         self.progress.work >= MAX_WORK
     }
 
     /// Ends the call for now. The pod is assumed on the nodes that are allowed so far: other calls come in between.
-    fn pause(self) -> FilterProgress {
+    pub(super) fn pause(self) -> FilterProgress {
         let Self { reservation, cache, now, pod, progress, .. } = self;
         if reservation.policy.reservation.mode != ReservationMode::Off {
             // Also if it is on no node any more: the pods that were refused for its sake may go.
@@ -328,7 +205,8 @@ impl FilterCall<'_> {
         self.progress.work += 1;
         let row = &self.reservation.nodes[id];
         if row.has_hold_or_gate {
-            self.progress.work += HOLD_WORK * row.holds.len();
+            self.progress.work +=
+                row.holds.len() * if self.pod.asks_ports() { PORTS_WORK } else { HOLD_WORK };
             let has_closed_gate = row.gates.iter().any(|gate| gate.is_closed);
             if let Some(by_assumed) = self.takes_reserved(id) {
                 if by_assumed {

@@ -20,13 +20,13 @@ use crate::cache::node_info::NodeInfo;
 use crate::cache::{Cache, NodeId};
 use crate::policy::ReservationMode;
 
-/// The first-ready annotations that a Node gets. One has about 100 bytes, so they take 6 KiB of the 256 KiB that all annotations of an
-/// object may have. A node has a handful of DaemonSets with such a gate.
+/// The first-ready annotations that a Node gets. One has about 100 bytes, so they take 6 KiB of the 256 KiB that all annotations of
+/// an object may have. A node has a handful of DaemonSets with such a gate.
 pub const MAX_FIRST_READY: usize = 64;
 /// The first-ready annotations of a Node that are read: those that a Node gets, and as many that another program has written.
 pub const MAX_FIRST_READY_READ: usize = 2 * MAX_FIRST_READY;
-/// The time for which no DaemonSet may have had the UID. An apiserver's watch may be behind for seconds, and one that was just restored
-/// for minutes.
+/// The time for which no DaemonSet may have had the UID. An apiserver's watch may be behind for seconds, and one that was just
+/// restored for minutes.
 const GRACE: Duration = Duration::from_secs(600);
 /// The nodes that are visited with a tick: 5,000 take 80 s, and a tick looks at 2,048 annotations at most.
 const NODES_A_STEP: usize = 16;

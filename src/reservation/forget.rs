@@ -11,8 +11,8 @@ use crate::cache::{Cache, DaemonSetId, NodeId};
 const NODES_AT_ONCE: usize = 128;
 
 impl Reservation {
-    /// Forgets a DaemonSet that was deleted. If there are many nodes, [`Self::refresh_some`] does the rest; its record names it for the
-    /// Events until then, and the cache does not give out its id.
+    /// Forgets a DaemonSet that was deleted. If there are many nodes, [`Self::refresh_some`] does the rest; its record names it for
+    /// the Events until then, and the cache does not give out its id.
     pub(super) fn forget_daemon_set(&mut self, cache: &Cache, id: DaemonSetId, now: Instant) {
         let (Some(info), Some(row)) = (cache.deleted_daemon_set(id), self.daemon_sets.get_mut(id)) else {
             self.forgotten.push(id);

@@ -57,8 +57,8 @@ pub struct Gate {
     first_ready_removals: u8,
 }
 
-/// The removals of the annotation after which it is not written again. A person may remove one, and a replica that does not know the
-/// DaemonSet's kind removes it every time.
+/// The removals of the annotation after which it is not written again. A person may remove one, and a replica that does not know
+/// the DaemonSet's kind removes it every time.
 const MAX_REMOVALS: u8 = 2;
 /// The time after which a write of the annotation counts as lost.
 const RECORD_AGAIN: Duration = Duration::from_secs(60);

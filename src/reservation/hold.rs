@@ -11,9 +11,9 @@
 //!     │ landed           │                             │            │
 //!     └──────────────────┴─────────────────────────────┴────────────┘
 //! ```
-//! [`super::basis`] decides between `Held` and `NoBasis`. `Expired` stays until the pod has landed once or the Node was replaced: another
-//! template gives no time back. `NotMissing` is the state while the DaemonSet is not desired on the node: the record keeps the spent time,
-//! so that removing and adding a label does not restart the timeout.
+//! [`super::basis`] decides between `Held` and `NoBasis`. `Expired` stays until the pod has landed once or the Node was replaced:
+//! another template gives no time back. `NotMissing` is the state while the DaemonSet is not desired on the node: the record keeps
+//! the spent time, so that removing and adding a label does not restart the timeout.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -17,7 +17,8 @@ use crate::scheduling::resources::{Resources, pod_requests};
 /// The label of the warden's own pods in its namespace.
 const OWN_LABEL: (&str, &str) = ("app.kubernetes.io/name", "daemonset-warden");
 
-/// The facts about the pod of a call that its object alone shows. They are computed before the cache is locked: a pod can be of megabytes.
+/// The facts about the pod of a call that its object alone shows. They are computed before the cache is locked: a pod can be of
+/// megabytes.
 #[derive(Debug)]
 pub struct IncomingDemand<'p> {
     pod: &'p Pod,
@@ -113,14 +114,19 @@ impl IncomingPod {
         }
     }
 
+    /// Returns true if the pod asks for ports of the host.
+    pub(super) fn asks_ports(&self) -> bool {
+        self.asks_all_ports || !self.host_ports.is_empty()
+    }
+
     /// Returns what is assumed of the pod where it is allowed.
     pub(super) fn into_allowed(self) -> AllowedPod {
         let Self { uid, requests, daemon_set, needs_claims, .. } = self;
         AllowedPod { uid, requests, daemon_set, needs_claims }
     }
 
-    /// Returns true if a hold on this node counts against the pod: for an ordinary pod, one of the same or higher priority; for a daemon pod,
-    /// one that goes before it in the order of the node's daemon pods. Its own hold never does.
+    /// Returns true if a hold on this node counts against the pod: for an ordinary pod, one of the same or higher priority; for a
+    /// daemon pod, one that goes before it in the order of the node's daemon pods. Its own hold never does.
     pub(super) fn is_held_by(&self, cache: &Cache, node: NodeId, hold: &Hold) -> bool {
         if self.class == PodClass::Exempt || hold.state != HoldState::Held {
             return false;

@@ -9,7 +9,8 @@ use crate::cache::DaemonSetId;
 
 /// The DaemonSets of one namespace that may hold room. Each event of a Node looks at all of them.
 const MAX_OF_NAMESPACE: usize = 256;
-/// The elements of their node selectors, node affinities and tolerations together: sixteen DaemonSets may list a thousand nodes each.
+/// The elements of their node selectors, node affinities and tolerations together: sixteen DaemonSets may list a thousand nodes
+/// each.
 const MAX_ELEMENTS_OF_NAMESPACE: usize = 16_384;
 
 /// The DaemonSets of each namespace by age.
@@ -34,8 +35,8 @@ fn age(metadata: &Metadata, id: DaemonSetId) -> Age {
 }
 
 impl OldestDaemonSets {
-    /// Adds a DaemonSet with so many elements, or changes their number. Returns the other DaemonSets that are among the oldest, or not among
-    /// them any more, because of it.
+    /// Adds a DaemonSet with so many elements, or changes their number. Returns the other DaemonSets that are among the oldest, or
+    /// not among them any more, because of it.
     pub(super) fn insert(
         &mut self,
         metadata: &Metadata,

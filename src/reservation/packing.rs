@@ -1,8 +1,8 @@
 //! The order in which the pods of a node get its room.
 //!
-//! The daemon pods of a node are packed into it in one order: the higher priority first, then the older DaemonSet. The order does not depend
-//! on the pod that came first, so the same daemon pods get the room after every event. A daemon pod that does not fit beside those that go
-//! first, were every pod gone that may be kept off for it, gets no hold.
+//! The daemon pods of a node are packed into it in one order: the higher priority first, then the older DaemonSet. The order does
+//! not depend on the pod that came first, so the same daemon pods get the room after every event. A daemon pod that does not fit
+//! beside those that go first, were every pod gone that may be kept off for it, gets no hold.
 
 use std::cmp::Reverse;
 

@@ -119,8 +119,8 @@ const MAX_WORK: usize = 2_048;
 /// The work for a candidate, in looked-up victims: its node may have to be refreshed.
 const CANDIDATE_WORK: usize = 32;
 
-/// Returns true if a call names more candidates than there are nodes, or more victims than there are pods, or than fit on a node. No
-/// scheduler does so.
+/// Returns true if a call names more candidates than there are nodes, or more victims than there are pods, or than fit on a node.
+/// No scheduler does so.
 fn names_too_many(cache: &Cache, candidates: &[PreemptionCandidate<'_>]) -> bool {
     let victims: usize = candidates.iter().map(|candidate| candidate.victims.len()).sum();
     candidates.len() > cache.node_capacity() + UNKNOWN_OBJECTS
@@ -128,8 +128,8 @@ fn names_too_many(cache: &Cache, candidates: &[PreemptionCandidate<'_>]) -> bool
         || candidates.iter().any(|candidate| candidate.victims.len() > MAX_VICTIMS)
 }
 
-/// Returns for each of `candidates` the reason for which it is dropped; `None` for those that stay. `None` if the call is not judged,
-/// because it names more than there can be: all candidates stay.
+/// Returns for each of `candidates` the reason for which it is dropped; `None` for those that stay. `None` if the call is not
+/// judged, because it names more than there can be: all candidates stay.
 ///
 /// `lock` locks the cache, which is given to others in between if there is much to judge.
 pub fn judge_candidates<G: DerefMut<Target = View>>(

@@ -18,8 +18,8 @@ impl Reservation {
         while self.refresh_some(cache, usize::MAX, now) {}
     }
 
-    /// Refreshes at most `limit` dirty nodes, fewer of those with many DaemonSets. Returns true if any are left, so that a caller can release
-    /// its lock in between.
+    /// Refreshes at most `limit` dirty nodes, fewer of those with many DaemonSets. Returns true if any are left, so that a caller
+    /// can release its lock in between.
     pub fn refresh_some(&mut self, cache: &Cache, limit: usize, now: Instant) -> bool {
         // It takes as long as a batch. Dirty nodes do not wait until all is placed.
         let mut done = if self.continue_placing(cache, now) { limit / 2 } else { 0 };
@@ -173,8 +173,8 @@ impl Reservation {
         }
     }
 
-    /// Sets the state of the holds of missing pods: `Held` if the pod can fit, unless the time is up or the hold has no basis. Such holds
-    /// take no room from others.
+    /// Sets the state of the holds of missing pods: `Held` if the pod can fit, unless the time is up or the hold has no basis. Such
+    /// holds take no room from others.
     fn decide_holds(&mut self, cache: &Cache, id: NodeId, holds: &mut [Hold], now: Instant) {
         let is_counted = |hold: &&Hold| !matches!(hold.state, HoldState::Expired | HoldState::NoBasis);
         let counted = holds.iter().filter(is_counted).map(|hold| &hold.pod);

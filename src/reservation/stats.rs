@@ -10,7 +10,8 @@ pub struct ReservationStats {
     pub holds: usize,
     /// Missing daemon pods whose node is too small for its daemon pods.
     pub too_small: usize,
-    /// Missing daemon pods for which no room is reserved, because nothing shows that they will come or their namespace has too many.
+    /// Missing daemon pods for which no room is reserved, because nothing shows that they will come or their namespace has too
+    /// many.
     pub without_basis: usize,
     /// Closed gates, one for each DaemonSet and node.
     pub gates_closed: usize,

@@ -23,9 +23,9 @@ pub struct TargetNodeFilter<'p> {
 }
 
 impl<'p> TargetNodeFilter<'p> {
-    /// Returns the filter of the pod of `args`; `None` for a pod that passes on every node: an ordinary one, one that opted out, and a
-    /// daemon pod without a target. Judges the target, which takes time and memory for a pod with many terms or a Node with many labels:
-    /// call it before the cache is locked.
+    /// Returns the filter of the pod of `args`; `None` for a pod that passes on every node: an ordinary one, one that opted out,
+    /// and a daemon pod without a target. Judges the target, which takes time and memory for a pod with many terms or a Node with
+    /// many labels: call it before the cache is locked.
     pub fn read(policy: &Policy, args: &'p ExtenderArgs<'_>, budget: &DecodeBudget<'_>) -> Option<Self> {
         let filter = Self::new(policy, &args.pod)?;
         let targets = args.nodes_named(filter.target, MAX_TARGETS);

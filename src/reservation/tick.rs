@@ -40,7 +40,8 @@ impl Reservation {
         self.to_tick.extend(std::mem::take(&mut self.ticking));
     }
 
-    /// Handles the holds and gates of at most `limit` nodes. Returns true if any are left, so that a caller can release its lock in between.
+    /// Handles the holds and gates of at most `limit` nodes. Returns true if any are left, so that a caller can release its lock in
+    /// between.
     pub fn tick_some(&mut self, cache: &Cache, limit: usize, now: Instant) -> bool {
         for _ in 0..limit {
             let Some(id) = self.to_tick.pop() else { return false };

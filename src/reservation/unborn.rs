@@ -63,8 +63,8 @@ impl Reservation {
         before.iter().for_each(|pod| self.unborn.remove(pod));
     }
 
-    /// Returns true if quotas would not take the pod of a DaemonSet for a node beside those that room is held for already: on other nodes, and
-    /// of the DaemonSets `before` it on this one.
+    /// Returns true if quotas would not take the pod of a DaemonSet for a node beside those that room is held for already: on other
+    /// nodes, and of the DaemonSets `before` it on this one.
     pub(super) fn is_beyond_quota(
         &self,
         cache: &Cache,

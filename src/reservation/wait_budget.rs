@@ -1,17 +1,18 @@
 //! The time for which pods may wait for daemon pods of a namespace that never come.
 //!
-//! An author can write DaemonSets whose pods cannot exist, and write them anew. So each namespace has a budget: the seconds of the last hour
-//! in which a pod was refused for a hold without proof ([`super::basis`]), however many holds and nodes, unless the daemon pod has landed. A
-//! namespace whose budget is spent has holds for schedulable pods only. Another name, another template or a new DaemonSet gives nothing back;
-//! time does. A namespace that runs many daemon pods has a larger budget, for it has to wait longer for its DaemonSet controller.
+//! An author can write DaemonSets whose pods cannot exist, and write them anew. So each namespace has a budget: the seconds of the
+//! last hour in which a pod was refused for a hold without proof ([`super::basis`]), however many holds and nodes, unless the
+//! daemon pod has landed. A namespace whose budget is spent has holds for schedulable pods only. Another name, another template or
+//! a new DaemonSet gives nothing back; time does. A namespace that runs many daemon pods has a larger budget, for it has to wait
+//! longer for its DaemonSet controller.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use hashbrown::HashMap;
 
-/// The seconds of an hour in which pods may wait for daemon pods of one namespace that do not come. Twelve DaemonSets of a namespace on 60
-/// new nodes have their last pod after 41 s, with the DaemonSet controller's default rate.
+/// The seconds of an hour in which pods may wait for daemon pods of one namespace that do not come. Twelve DaemonSets of a
+/// namespace on 60 new nodes have their last pod after 41 s, with the DaemonSet controller's default rate.
 const BUDGET: usize = 60;
 /// The bound daemon pods of a namespace for which it has no larger budget.
 const FEW_PODS: usize = 200;
@@ -71,8 +72,8 @@ impl WaitBudgets {
         self.is_spent(namespace)
     }
 
-    /// Gives more time to namespaces that run many daemon pods. `bound_pods` returns their number, up to a limit, and is called for few namespaces. Call it
-    /// once a tick.
+    /// Gives more time to namespaces that run many daemon pods. `bound_pods` returns their number, up to a limit, and is called for
+    /// few namespaces. Call it once a tick.
     pub(super) fn allow_for_many(&mut self, bound_pods: impl Fn(&str, usize) -> usize) {
         let half_spent = self.spent.iter().filter(|(_, spent)| spent.len() >= self.limit / 2);
         let more =

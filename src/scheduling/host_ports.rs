@@ -59,8 +59,8 @@ pub fn kept_host_ports(spec: &PodSpec) -> Box<[HostPort]> {
     ports.into()
 }
 
-/// Returns true if any of `a` conflicts with any of `b`. Both are in the order of [`host_ports`]: for each of the fewer ports, the same
-/// number is searched among the others.
+/// Returns true if any of `a` conflicts with any of `b`. Both are in the order of [`host_ports`]: for each of the fewer ports, the
+/// same number is searched among the others.
 pub fn any_conflict(a: &[HostPort], b: &[HostPort]) -> bool {
     let (few, many) = if a.len() <= b.len() { (a, b) } else { (b, a) };
     few.iter().any(|one| {

@@ -1,8 +1,8 @@
 //! The obstacle to scheduling a pending pod: room, or something else that no reserved room would help with.
 //!
-//! The scheduler's words are those of kubernetes v1.36.3 pkg/scheduler/framework/plugins: it filters by taints, node affinity, ports and
-//! resources first, and by volumes, other pods and claims of devices after them (`getDefaultPlugins`, apis/config/v1/default_plugins.go).
-//! So a message that names no lack of room means that the pod would fit.
+//! The scheduler's words are those of kubernetes v1.36.3 pkg/scheduler/framework/plugins: it filters by taints, node affinity,
+//! ports and resources first, and by volumes, other pods and claims of devices after them (`getDefaultPlugins`,
+//! apis/config/v1/default_plugins.go). So a message that names no lack of room means that the pod would fit.
 
 use crate::api::pod::{Pod, PodCondition, PodSpec};
 
@@ -75,9 +75,9 @@ fn is_for_default_scheduler(spec: &PodSpec) -> bool {
     matches!(spec.scheduler_name.as_str(), "" | DEFAULT_SCHEDULER)
 }
 
-/// Returns true if the message gives no reason but that nodes do not have the pod's name. A daemon pod's message says so of every other node
-/// of the cluster, beside the reason of its own: "0/3 nodes are available: 1 node(s) didn't match pod topology spread constraints, 2 node(s)
-/// didn't satisfy plugin(s) [NodeAffinity]. preemption: ..."
+/// Returns true if the message gives no reason but that nodes do not have the pod's name. A daemon pod's message says so of every
+/// other node of the cluster, beside the reason of its own: "0/3 nodes are available: 1 node(s) didn't match pod topology spread
+/// constraints, 2 node(s) didn't satisfy plugin(s) [NodeAffinity]. preemption: ..."
 fn names_only_other_nodes(message: &str) -> bool {
     let reasons = message.split_once("available: ").map_or(message, |(_, reasons)| reasons);
     let reasons = reasons.split_once(". ").map_or(reasons, |(reasons, _)| reasons);

@@ -53,8 +53,8 @@ pub struct CountedPod<'p> {
     pub requests: &'p Resources,
 }
 
-/// Returns true if the quota does not count the pod, or leaves room for one more like it. Resources that are not known of a pod, such as
-/// limits, are not checked: the apiserver does that.
+/// Returns true if the quota does not count the pod, or leaves room for one more like it. Resources that are not known of a pod,
+/// such as limits, are not checked: the apiserver does that.
 pub fn leaves_room_for(quota: &ResourceQuota, pod: &CountedPod<'_>) -> bool {
     !counts(quota, pod)
         || quota.status.hard.iter().all(|(name, hard)| {
@@ -64,8 +64,8 @@ pub fn leaves_room_for(quota: &ResourceQuota, pod: &CountedPod<'_>) -> bool {
         })
 }
 
-/// Returns true if the quota does not count the pod, or is large enough for it and the `planned` ones together, by pod and number. The pods
-/// that are there do not count.
+/// Returns true if the quota does not count the pod, or is large enough for it and the `planned` ones together, by pod and number.
+/// The pods that are there do not count.
 pub fn takes_all(quota: &ResourceQuota, pod: &CountedPod<'_>, planned: &[(CountedPod<'_>, u32)]) -> bool {
     !counts(quota, pod)
         || quota.status.hard.iter().all(|(name, hard)| {

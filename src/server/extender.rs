@@ -12,9 +12,10 @@ use super::{AppState, RouteKind, handle};
 use crate::api::extender_v1::preemption::ExtenderPreemptionArgs;
 use crate::api::extender_v1::{BadArgs, ExtenderArgs};
 use crate::api::meta::Metadata;
-use crate::reservation::filter::{self, FilterStats, PreparedFilter};
+use crate::reservation::filter::FilterStats;
 use crate::reservation::incoming_pod::IncomingDemand;
 use crate::reservation::preemption::{self, PreemptionReason};
+use crate::reservation::prepared_filter::{PreparedFilter, answer_verdicts};
 use crate::telemetry::logs::Sanitized;
 use crate::telemetry::metrics::{ExtenderOutcome, ExtenderVerb};
 use crate::telemetry::otlp::Attribute;
@@ -40,7 +41,7 @@ fn respond_to_filter(state: &AppState, body: BufferedBody) -> Response {
             None => prepared.judge_standalone(),
         };
         args.charge_answer(&verdicts, budget)?;
-        let result = filter::answer_verdicts(&args, verdicts);
+        let result = answer_verdicts(&args, verdicts);
         Ok((args.pod.metadata, result))
     });
     let (pod, result) = match filtered {
@@ -127,8 +128,8 @@ fn record_stats(state: &AppState, FilterStats { would_refuse, is_judged }: Filte
     }
 }
 
-/// Returns a function that locks the cache, if a refusal may be based on it. Counts a call that has to do without it because it is not
-/// fresh.
+/// Returns a function that locks the cache, if a refusal may be based on it. Counts a call that has to do without it because it is
+/// not fresh.
 fn lock_if_fresh<'s>(state: &'s AppState, now: Instant) -> Option<impl FnMut() -> CacheGuard<'s>> {
     let cluster = state.cluster.as_ref()?;
     if cluster.may_refuse(now) {

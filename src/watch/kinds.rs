@@ -47,8 +47,8 @@ pub trait WatchedKind: DeserializeOwned + Clone + Debug + Send + 'static {
     /// Returns the key of this object in the cache.
     fn key(&self) -> Self::Key;
 
-    /// Returns the keys of all cached objects of the kind; at the end of a relist, those that did not come are removed. Called under
-    /// the lock, so the caller makes a set of them.
+    /// Returns the keys of all cached objects of the kind; at the end of a relist, those that did not come are removed. Called
+    /// under the lock, so the caller makes a set of them.
     fn known(cache: &Cache, kind: &ApiResource) -> Vec<Self::Key>;
 
     /// Adds this object to the cache, or replaces the one with its key.
@@ -202,7 +202,8 @@ impl WatchedKind for Namespace {
 impl WatchedKind for Event {
     type Key = ();
 
-    // Events are not proof: an author with the right to a namespace can write one about any DaemonSet there. The apiserver does not compare UIDs.
+    // Events are not proof: an author with the right to a namespace can write one about any DaemonSet there. The apiserver does not
+    // compare UIDs.
     const FIELDS: &'static str = "reason=FailedCreate,involvedObject.kind=DaemonSet";
 
     fn metadata(&mut self) -> &mut Metadata {

@@ -3,24 +3,26 @@
 //! ```text
 //! watch ──▶ lock ──▶ Cache ──▶ Reservation ──▶ ClusterWrite ──▶ writes      watches ──▶ CacheFreshness ──▶ synced, fresh ──▶ server
 //! ```
-//! The lock is held for microseconds and never across an await; each hold is measured. Dropping the guard hands on what is to be written
-//! to the apiserver.
+//! The lock is held for microseconds and never across an await; each hold is measured. Dropping the guard hands on what is to be
+//! written to the apiserver.
 //!
 //! Two questions. *Synced*: has every kind been listed once? `/readyz` waits for that, once: a replica that loses the apiserver
-//! later still answers admission in full, and taking all replicas out of service for it would make it worse. *Fresh*: may a
-//! refusal be based on the cache? See [`CacheFreshness`]. It is not, either, while the ticks do not come, or after a task that feeds
-//! the cache has ended: nothing would end a refusal then.
+//! later still answers admission in full, and taking all replicas out of service for it would make it worse. *Fresh*: may a refusal
+//! be based on the cache? See [`CacheFreshness`]. It is not, either, while the ticks do not come, or after a task that feeds the
+//! cache has ended: nothing would end a refusal then.
+
+pub mod guard;
 
 use std::collections::BTreeMap;
-use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use futures::FutureExt;
-use parking_lot::{Mutex, MutexGuard};
-use rustix::time::{ClockId, clock_gettime};
+use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
+
+pub use self::guard::CacheGuard;
 
 use crate::cache::freshness::{CacheFreshness, STALE_AFTER, WatchHealth};
 use crate::reservation::View;
@@ -28,11 +30,11 @@ use crate::reservation::cluster_write::ClusterWrite;
 use crate::telemetry::metrics::{Metrics, WatchedResource};
 use crate::watch::watch_status::WatchStatus;
 
-/// The number of nodes that are refreshed before the lock is given to others, fewer of those with many DaemonSets. They take tens of
-/// microseconds.
+/// The number of nodes that are refreshed before the lock is given to others, fewer of those with many DaemonSets. They take tens
+/// of microseconds.
 const BATCH: usize = 16;
-/// The time for which a call refreshes changed nodes before it begins, those that it does not name too. It refreshes the others that it
-/// names while it judges them.
+/// The time for which a call refreshes changed nodes before it begins, those that it does not name too. It refreshes the others
+/// that it names while it judges them.
 const REFRESH_BEFORE_CALL: Duration = Duration::from_millis(20);
 
 /// The shared cache; cheap to clone.
@@ -52,15 +54,6 @@ struct SharedCacheInner {
     begin: Instant,
     enqueue: Box<dyn Fn(ClusterWrite) + Send + Sync>,
     metrics: Arc<Metrics>,
-}
-
-/// The locked cache. Dropping it hands the changes to the reservation, and what is to be written to `enqueue`. Before the first
-/// sync, nothing is written.
-pub struct CacheGuard<'s> {
-    view: MutexGuard<'s, View>,
-    inner: &'s SharedCacheInner,
-    since: Instant,
-    cpu_since: Duration,
 }
 
 impl SharedCache {
@@ -87,8 +80,7 @@ impl SharedCache {
 
     /// Locks the cache, fresh or not. Never hold the guard across an await.
     pub fn lock(&self) -> CacheGuard<'_> {
-        let view = self.0.view.lock();
-        CacheGuard { view, inner: &self.0, since: Instant::now(), cpu_since: thread_cpu_time() }
+        CacheGuard::lock(&self.0)
     }
 
     /// Locks the cache if a refusal may be based on it at `now`, see [`CacheFreshness::may_refuse`].
@@ -129,7 +121,8 @@ impl SharedCache {
         self.lock().cache.namespace(name).map(|namespace| namespace.metadata.labels.clone())
     }
 
-    /// Refreshes a few changed nodes; [`Self::run_refresh`] does the others. Does nothing before the first sync, when most pods are missing.
+    /// Refreshes a few changed nodes; [`Self::run_refresh`] does the others. Does nothing before the first sync, when most pods are
+    /// missing.
     pub fn refresh_changed(&self) {
         if self.is_synced() && self.refresh_batch() {
             self.0.has_changed_nodes.notify_one();
@@ -283,46 +276,6 @@ impl SharedCacheInner {
     fn millis(&self, now: Instant) -> u64 {
         u64::try_from(now.saturating_duration_since(self.begin).as_millis()).unwrap_or(u64::MAX)
     }
-}
-
-impl Deref for CacheGuard<'_> {
-    type Target = View;
-
-    fn deref(&self) -> &View {
-        &self.view
-    }
-}
-
-impl DerefMut for CacheGuard<'_> {
-    fn deref_mut(&mut self) -> &mut View {
-        &mut self.view
-    }
-}
-
-impl Drop for CacheGuard<'_> {
-    fn drop(&mut self) {
-        // Another panic would end the process at once. The next holder of the lock hands on what is left here.
-        if std::thread::panicking() {
-            return;
-        }
-        self.view.observe(Instant::now());
-        let writes = self.view.reservation.take_writes();
-        // The writes of an incomplete cache may be wrong; gates ask again.
-        if !writes.is_empty() && *self.inner.synced.borrow() {
-            for write in writes {
-                self.inner.metrics.cluster.record_decision(&write);
-                (self.inner.enqueue)(write);
-            }
-        }
-        // The lock is given back right after this.
-        let cpu = thread_cpu_time().saturating_sub(self.cpu_since);
-        self.inner.metrics.cluster.record_lock(self.since.elapsed(), cpu);
-    }
-}
-
-/// Returns the processor's time of this thread. Costs a call of the kernel, a quarter of a microsecond.
-fn thread_cpu_time() -> Duration {
-    Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).unwrap_or_default()
 }
 
 impl std::fmt::Debug for SharedCache {

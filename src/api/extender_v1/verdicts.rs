@@ -30,8 +30,9 @@ impl EchoedBody {
 }
 
 impl ExtenderArgs<'_> {
-    /// Decides each node, in order. `refuse` gets its name, and its fields if nodes were sent whole; it returns the reason if the node is
-    /// to be refused. For one name it must always return the same. Nothing is written, so that a lock need not be held for longer.
+    /// Decides each node, in order. `refuse` gets its name, and its fields if nodes were sent whole; it returns the reason if the
+    /// node is to be refused. For one name it must always return the same. Nothing is written, so that a lock need not be held for
+    /// longer.
     pub fn judge<R>(&self, refuse: impl FnMut(&str, Option<&FullNode<'_>>) -> Option<R>) -> Verdicts<R> {
         match &self.nodes {
             Nodes::Names(list) => judge_names(list, refuse),
@@ -47,7 +48,8 @@ impl ExtenderArgs<'_> {
         }
     }
 
-    /// Charges for the ExtenderFilterResult of these verdicts: a name of three bytes and the reason for its refusal are fifty times as much.
+    /// Charges for the ExtenderFilterResult of these verdicts: a name of three bytes and the reason for its refusal are fifty times
+    /// as much.
     ///
     /// # Errors
     /// Fails if there is too little memory.

@@ -77,8 +77,8 @@ fn may_be_nominated(cache: &Cache, pod: PodId, hold: &Hold) -> bool {
     pod.failed_version().is_some() && !is_opted_out && predecessor_has_left
 }
 
-/// Returns true if the nominated pods would keep out a missing daemon pod that goes before them and has room without them. `above` is the
-/// room beside nominated pods of higher priority. The scheduler counts a nominated pod against all pods of equal priority.
+/// Returns true if the nominated pods would keep out a missing daemon pod that goes before them and has room without them. `above`
+/// is the room beside nominated pods of higher priority. The scheduler counts a nominated pod against all pods of equal priority.
 fn keeps_out(above: &Resources, nominated: &[&Hold], other: &Hold) -> bool {
     let may_land = match other.state {
         HoldState::Held | HoldState::CannotFit => true,

@@ -359,6 +359,7 @@ proptest! {
         prop_assert!(reservation.nodes.iter().all(NodeReservation::is_empty));
         prop_assert!(reservation.nominations.remembers_nothing());
         prop_assert!(reservation.oldest.is_empty() && reservation.placing.is_empty());
+        prop_assert!(reservation.unborn.is_empty());
         prop_assert!(reservation.dirty.is_empty() && reservation.waiting.is_empty() && reservation.assumed.is_empty());
     }
 }

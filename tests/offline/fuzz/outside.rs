@@ -21,7 +21,7 @@ use daemonset_warden::explain::create_failures::CreateFailures;
 use daemonset_warden::explain::{RowFilter, explain};
 use daemonset_warden::policy::Policy;
 use daemonset_warden::reservation::View;
-use daemonset_warden::reservation::filter::{PreparedFilter, answer_verdicts};
+use daemonset_warden::reservation::prepared_filter::{PreparedFilter, answer_verdicts};
 use daemonset_warden::telemetry::metrics::Metrics;
 use daemonset_warden::tls::names::CertificateNames;
 use daemonset_warden::tls::rotation_plan::decide;

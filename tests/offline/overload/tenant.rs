@@ -1,5 +1,5 @@
-//! A tenant's DaemonSets on a large cluster: very many, and very large ones. The scheduler's calls go on, and the cache forgets what is
-//! deleted.
+//! A tenant's DaemonSets on a large cluster: very many, and very large ones. The scheduler's calls go on, and the cache forgets
+//! what is deleted.
 //!
 //! For the figures: `cargo test --release --test offline overload::tenant -- --nocapture --test-threads=1`.
 

@@ -2,8 +2,8 @@
 
 use super::*;
 
-/// The scheduler counts a nominated pod against pods of equal priority: it must not keep out a daemon pod that goes first and would land
-/// without it.
+/// The scheduler counts a nominated pod against pods of equal priority: it must not keep out a daemon pod that goes first and would
+/// land without it.
 #[test]
 fn no_daemon_pod_is_kept_out_by_one_behind_it() {
     // 400m are left: the small one fits, the large one does not.
