@@ -51,11 +51,12 @@ impl DaemonSet {
     }
 }
 
-/// The most elements of a DaemonSet that is kept: a hundred containers with twenty ports, resources and the like each.
-pub const MAX_ELEMENTS: usize = 4_096;
+/// The most elements of a DaemonSet that is kept: fifty containers with forty ports, resources and the like each. There may be thousands
+/// of DaemonSets.
+pub const MAX_ELEMENTS: usize = 2_048;
 
 /// The most elements of a DaemonSet that are compared with each node: the names of a thousand nodes, say.
-const MAX_PLACEMENT_ELEMENTS: usize = 1_024;
+pub const MAX_PLACEMENT_ELEMENTS: usize = 1_024;
 
 fn selector_len(selector: &LabelSelector) -> usize {
     let expressions = selector.match_expressions.iter().flatten();

@@ -312,10 +312,12 @@ impl FilterCall<'_> {
         match reason {
             FilterReason::Reserved => {
                 let mut holds = std::mem::take(&mut row.holds);
+                let is_cause = !pod.is_refused_for_proven(self.reservation, cache, id, &holds);
                 for hold in holds.iter_mut().filter(|hold| pod.is_held_by(cache, id, hold)) {
                     if hold.record_refusal(&pod.uid, now) {
                         first.push(hold.pod.daemon_set);
                     }
+                    hold.is_cause = is_cause;
                     self.reservation.charge(id, hold, now);
                 }
                 self.reservation.nodes[id].holds = holds;

@@ -45,8 +45,7 @@ pub struct Gate {
     pub daemon_set_uid: Arc<str>,
     /// True while ordinary pods are refused.
     pub is_closed: bool,
-    /// True once the timeout was over before the pod was Ready. The gate then stays open until the pod has been Ready or the
-    /// template changes.
+    /// True once the timeout was over before the pod was Ready. The gate then stays open until the pod has been Ready.
     pub is_expired: bool,
     /// True once a pod was Ready here, even if the watch has not brought the Node's annotation yet.
     pub was_ready: bool,

@@ -51,6 +51,8 @@ pub struct Hold {
     pub has_refused: bool,
     fits_clock: RefusalClock,
     waits_clock: RefusalClock,
+    /// True if the pod that was refused last would have gone in without the holds for daemon pods that may not come.
+    pub is_cause: bool,
     /// The seconds that were charged to the budget of the namespace.
     pub(super) charged: ChargedSeconds,
 }
@@ -148,6 +150,7 @@ impl Hold {
             has_refused: false,
             fits_clock: RefusalClock::default(),
             waits_clock: RefusalClock::default(),
+            is_cause: true,
             charged: ChargedSeconds::default(),
         }
     }
@@ -218,6 +221,7 @@ impl Hold {
     /// Returns true if time in which a pod waits is charged to the budget of the namespace.
     pub fn is_charged(&self) -> bool {
         self.state == HoldState::Held
+            && self.is_cause
             && self.basis.is_some_and(|basis| !basis.is_proven())
             && self.is_running()
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::Reservation;
 use super::assumed::AllowedPod;
 use super::hold::{Hold, HoldState};
+use super::hold_basis::HoldBasis;
 use super::packing::PackingOrder;
 use crate::api::pod::{Pod, SYSTEM_CRITICAL_PRIORITY};
 use crate::cache::{Cache, DaemonSetId, NodeId};
@@ -153,8 +154,32 @@ impl IncomingPod {
         cache: &Cache,
         id: NodeId,
     ) -> Option<Remaining> {
-        let all = &reservation.nodes[id].holds;
-        let counts = |hold: &Hold| self.is_held_by(cache, id, hold);
+        let holds = &reservation.nodes[id].holds;
+        self.remaining_beside(reservation, cache, id, holds, |hold| self.is_held_by(cache, id, hold))
+    }
+
+    /// Returns true if the pod would be refused on a node for the holds alone whose pods wait there, and for nothing but room.
+    pub(super) fn is_refused_for_proven(
+        &self,
+        reservation: &Reservation,
+        cache: &Cache,
+        id: NodeId,
+        holds: &[Hold],
+    ) -> bool {
+        let counts =
+            |hold: &Hold| hold.basis.is_some_and(HoldBasis::is_proven) && self.is_held_by(cache, id, hold);
+        let remaining = self.remaining_beside(reservation, cache, id, holds, counts);
+        remaining.is_some_and(|remaining| remaining.lacks_room_for(self))
+    }
+
+    fn remaining_beside(
+        &self,
+        reservation: &Reservation,
+        cache: &Cache,
+        id: NodeId,
+        all: &[Hold],
+        counts: impl Fn(&Hold) -> bool,
+    ) -> Option<Remaining> {
         let mut holds = all.iter().filter(|hold| counts(hold)).peekable();
         holds.peek()?;
         let node = cache.node_by_id(id);

@@ -21,6 +21,8 @@ use crate::reservation::gate::{FIRST_READY_PREFIX, GATE_ANNOTATION};
 
 /// The host ports that are read of a pod; fewer are kept.
 const MAX_PORTS_READ: usize = 1_024;
+/// The labels of a pod that are kept, the first by name. A selector that asks for others does not match it.
+const MAX_LABELS: usize = 64;
 
 /// A kind that is watched and cached.
 pub trait WatchedKind: DeserializeOwned + Clone + Debug + Send + 'static {
@@ -30,7 +32,7 @@ pub trait WatchedKind: DeserializeOwned + Clone + Debug + Send + 'static {
     /// The fields that select the objects of the watch; empty for all.
     const FIELDS: &'static str = "";
 
-    /// The metadata, to be trimmed.
+    /// Returns the metadata, for trim and for the resource version.
     fn metadata(&mut self) -> &mut Metadata;
 
     /// Drops the decoded fields that nothing reads of a cached object. Called once, before [`Self::apply`].
@@ -66,7 +68,7 @@ impl WatchedKind for Node {
     }
 
     fn trim(&mut self) {
-        // Whoever may patch the Node can write as many as its annotations hold.
+        // A right to patch the Node is a right to write as many as its annotations hold.
         let mut read = 0..MAX_FIRST_READY_READ;
         self.metadata
             .annotations
@@ -102,9 +104,11 @@ impl WatchedKind for Pod {
         &mut self.metadata
     }
 
-    // Ports are counted under the lock.
+    // Ports and labels are counted under the lock, and the labels of daemon pods are kept.
     fn trim(&mut self) {
         self.metadata.annotations.clear();
+        let mut kept = 0..MAX_LABELS;
+        self.metadata.labels.retain(|key, _| key == OPT_OUT_LABEL || kept.next().is_some());
         let mut read = 0..MAX_PORTS_READ;
         for container in self.spec.containers.iter_mut().chain(&mut self.spec.init_containers) {
             container.ports.retain(|port| port.host_port > 0 && read.next().is_some());
@@ -147,6 +151,10 @@ impl WatchedKind for DaemonSet {
         self.metadata.finalizers = Vec::new();
         self.metadata.owner_references = Vec::new();
         self.drop_if_too_large();
+        let template = &mut self.spec.template.spec;
+        for container in template.containers.iter_mut().chain(&mut template.init_containers) {
+            container.ports.retain(|port| port.host_port > 0);
+        }
     }
 
     fn key(&self) -> Arc<str> {

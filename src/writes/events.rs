@@ -14,7 +14,7 @@ use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use tokio::sync::mpsc;
 
 use super::in_time;
-use crate::api::daemonset::MAX_ELEMENTS;
+use crate::api::daemonset::{MAX_ELEMENTS, MAX_PLACEMENT_ELEMENTS};
 use crate::reservation::cluster_write::{ClusterWrite, DaemonSetReference, HoldSubject};
 use crate::reservation::token_bucket::TokenBucket;
 use crate::telemetry::FIELD_MANAGER;
@@ -96,7 +96,7 @@ impl EventWrite {
             "HoldingRoom" => "keeping room on nodes that miss a pod of this DaemonSet".to_owned(),
             "HoldEnded" => format!("no longer keeping room on a node: {}", self.reason_text),
             "NodeTooSmall" => "a node is too small for its daemons, and the pod of this DaemonSet does not fit beside those that go first: a higher priority or an older DaemonSet".to_owned(),
-            "TooLarge" => format!("no room is reserved for the pods of this DaemonSet: its selector and template have more than {MAX_ELEMENTS} elements"),
+            "TooLarge" => format!("no room is reserved for the pods of this DaemonSet: its selector and template have more than {MAX_ELEMENTS} elements, or the node selector, node affinity and tolerations in it more than {MAX_PLACEMENT_ELEMENTS}"),
             _ => "ordinary pods no longer wait on a node for the pod of this DaemonSet to be Ready: its time is up".to_owned(),
         };
         (self.event(text, None), self.daemon_set())

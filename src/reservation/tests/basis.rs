@@ -398,3 +398,26 @@ fn an_old_failure_does_not_count_after_a_restart() {
     fail_creation(&mut world, "2026-01-01T00:10:00Z");
     assert_eq!(seconds_refused(&mut world, 60), 20);
 }
+
+/// A tenant's pod that waits for room may wait for an hour. Others' holds beside it cost them nothing.
+#[test]
+fn a_hold_that_is_not_the_cause_is_not_charged() {
+    let mut world = TestCluster::with_default_limits(|_| {});
+    world.node("n1", json!({}));
+    world.namespace("other", json!({}));
+    world.daemon_set("tenants", template(sized("900m")));
+    world.pod(&with(daemon_pod("tenants", "n1"), json!({"spec": sized("900m")})));
+    let elsewhere = json!({"metadata": {"namespace": "other"}});
+    world.daemon_set("d", with(template(sized("50m")), elsewhere.clone()));
+    let uncertain = with(sized("50m"), json!({"schedulerName": "nobody"}));
+    world.pod(&with(with(daemon_pod("d", "n1"), elsewhere), json!({"spec": uncertain})));
+    world.pod(&pod("p", "800m"));
+    assert_eq!(seconds_refused(&mut world, 100), 100);
+    assert!(world.view.reservation.wait_budgets.is_empty());
+    world.pod(&pod("small", "80m"));
+    for _ in 0..3 {
+        assert!(world.ask_one(&pod("small", "80m"), "n1").is_some());
+        world.pass(1);
+    }
+    assert!(!world.view.reservation.wait_budgets.is_empty(), "it would go in beside the tenant's");
+}
