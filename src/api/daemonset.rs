@@ -51,8 +51,8 @@ impl DaemonSet {
     }
 }
 
-/// The most elements of a DaemonSet that is kept: fifty containers with forty ports, resources and the like each. There may be thousands
-/// of DaemonSets.
+/// The most elements of a DaemonSet that is kept: fifty containers with forty ports, resources and the like each. There may be
+/// thousands of DaemonSets.
 pub const MAX_ELEMENTS: usize = 2_048;
 
 /// The most elements of a DaemonSet that are compared with each node: the names of a thousand nodes, say.

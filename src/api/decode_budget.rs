@@ -1,8 +1,8 @@
 //! The memory that a text may become when it is decoded, charged while it is decoded.
 //!
 //! `{}` in a list is three bytes of text and up to 120 in memory, a map of one entry seven bytes and 600: 8 MiB of text can become
-//! gigabytes. [`DecodeBudget`] wraps the deserializer, whatever the type: it charges each element of a list and each entry of a map by
-//! the size of its Rust type, and each string by its length, and ends decoding when too much is asked for.
+//! gigabytes. [`DecodeBudget`] wraps the deserializer, whatever the type: it charges each element of a list and each entry of a map
+//! by the size of its Rust type, and each string by its length, and ends decoding when too much is asked for.
 //!
 //! ```
 //! use daemonset_warden::api::decode_budget::DecodeBudget;
@@ -24,13 +24,13 @@ use serde_json::de::StrRead;
 use self::charged::Charged;
 use super::meta::object_or_default;
 
-/// The length up to which a text is decoded without being charged, where some bytes are free: 32 KiB become 3 MiB at most. Nearly every
-/// review and pod is shorter.
+/// The length up to which a text is decoded without being charged, where some bytes are free: 32 KiB become 3 MiB at most. Nearly
+/// every review and pod is shorter.
 const SMALL: usize = 32 * 1024;
 /// The bytes that are asked for at a time.
 const STEP: usize = 128 * 1024;
-/// The length from which a string is charged as a message about it, in which each character may be escaped: serde repeats a string in
-/// the error about it.
+/// The length from which a string is charged as a message about it, in which each character may be escaped: serde repeats a string
+/// in the error about it.
 const LONG_STRING: usize = 64 * 1024;
 /// The length of an escape, `\u{7f}`.
 const ESCAPE: usize = 6;

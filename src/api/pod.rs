@@ -125,7 +125,8 @@ pub struct PodSpec {
 }
 
 impl PodSpec {
-    /// Returns true if the pod has volumes that a PersistentVolumeClaim provides, or claims of devices: binding it can take minutes.
+    /// Returns true if the pod has volumes that a PersistentVolumeClaim provides, or claims of devices: binding it can take
+    /// minutes.
     pub fn needs_claims(&self) -> bool {
         self.resource_claims
             || self.volumes.iter().any(|volume| volume.persistent_volume_claim || volume.ephemeral)
