@@ -120,12 +120,13 @@ pub fn chain(error: &dyn Error) -> String {
     text
 }
 
-/// Text from outside, made fit for a log: at most `MAX_SANITIZED` bytes of a line, and control characters escaped, which could forge
-/// lines or drive a reader's terminal.
+/// Text from outside, made fit for a log: at most `MAX_SANITIZED` bytes of a line, and control characters escaped, which could
+/// forge lines or drive a reader's terminal.
 #[derive(Debug, Clone, Copy)]
 pub struct Sanitized<'a>(pub &'a str);
 
-/// The most bytes of a sanitized text in a line of JSON, where escapes count in full: as many as the longest name in Kubernetes has.
+/// The most bytes of a sanitized text in a line of JSON, where escapes count in full: as many as the longest name in Kubernetes
+/// has.
 const MAX_SANITIZED: usize = 253;
 
 impl std::fmt::Display for Sanitized<'_> {

@@ -85,8 +85,8 @@ pub(crate) fn name<'a>(scanner: &mut Scanner<'a>) -> Result<JsonString<'a>, Json
     decode_name(scanner, &name).map(|_| name)
 }
 
-/// Decodes a name. Fails if an escape is half of a surrogate pair, or if the name is longer than any: it would be decoded again and looked up
-/// while the cache is locked.
+/// Decodes a name. Fails if an escape is half of a surrogate pair, or if the name is longer than any: it would be decoded again and
+/// looked up while the cache is locked.
 pub(crate) fn decode_name<'a>(
     scanner: &Scanner<'_>,
     name: &JsonString<'a>,

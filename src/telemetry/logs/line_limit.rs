@@ -19,8 +19,8 @@ use super::Sanitized;
 use crate::reservation::token_bucket::TokenBucket;
 use crate::telemetry::metrics::{LogSource, Metrics};
 
-/// The lines of one kind that are written at once. A line has about 350 bytes, so that is 70 KB; one with four texts of the most bytes,
-/// 1.4 KB.
+/// The lines of one kind that are written at once. A line has about 350 bytes, so that is 70 KB; one with four texts of the most
+/// bytes, 1.4 KB.
 const BURST: u32 = 200;
 /// The lines of one kind a second after a burst. The DaemonSet controller creates 20 pods a second (kube-controller-manager's
 /// default), each with a line of `/mutate`; a flood writes 7 KB a second, 28 KB with
