@@ -306,3 +306,27 @@ fn encode(review: &AdmissionRequest<'_>, result: &ReviewResult) -> Vec<u8> {
     };
     response.to_review()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::Policy;
+    use crate::server::http::limits::Limits;
+
+    #[test]
+    fn many_steps_are_made_on_a_thread_for_long_work_or_not_at_all() {
+        let state = AppState::new(Policy::default(), Limits::default(), false);
+        let takes = |on: AnswerOn, steps: &[usize]| {
+            let cache = CacheReader::new(&state, Instant::now(), on);
+            let taken = steps.iter().try_for_each(|steps| cache.may_take(*steps));
+            (taken, cache.is_deferred.get())
+        };
+        let (few, many) = (&[STEPS_ON_CONNECTION], &[STEPS_ON_CONNECTION, 1]);
+        for on in [AnswerOn::Connection, AnswerOn::ConnectionOnly, AnswerOn::LongWork] {
+            assert_eq!(takes(on, few), (Ok(()), false));
+        }
+        assert_eq!(takes(AnswerOn::Connection, many), (Err(Unread::Deferred), true));
+        assert_eq!(takes(AnswerOn::ConnectionOnly, many), (Err(Unread::TooLate), false));
+        assert_eq!(takes(AnswerOn::LongWork, many), (Ok(()), false));
+    }
+}

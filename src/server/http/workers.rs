@@ -164,6 +164,32 @@ mod tests {
     use super::*;
 
     #[tokio::test]
+    async fn as_many_reviews_run_at_once_as_there_are_cores_and_few_short_ones_wait() {
+        let reviews = Arc::new(LongReviews::new());
+        let (running, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let all = (0..40).map(|_| {
+            let (reviews, running, most) = (reviews.clone(), running.clone(), most.clone());
+            tokio::spawn(async move {
+                let work = move || {
+                    most.fetch_max(running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                    thread::sleep(Duration::from_millis(2));
+                    running.fetch_sub(1, Ordering::SeqCst);
+                };
+                reviews.work(work).await;
+            })
+        });
+        for review in all.collect::<Vec<_>>() {
+            review.await.unwrap();
+        }
+        let cores = thread::available_parallelism().map_or(1, NonZero::get);
+        assert!(most.load(Ordering::SeqCst) <= cores, "{most:?}");
+        let places: Vec<_> = std::iter::from_fn(|| reviews.place_for_short()).collect();
+        assert_eq!(places.len(), SHORT_REVIEWS);
+        drop(places);
+        assert!(reviews.place_for_short().is_some());
+    }
+
+    #[tokio::test]
     async fn a_thread_that_panics_is_noticed() {
         let workers = Workers::start().unwrap();
         let short = Duration::from_millis(20);
