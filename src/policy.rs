@@ -6,7 +6,9 @@ pub mod startup_taints;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use enum_map::Enum;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use strum::{IntoStaticStr, VariantNames};
 
 use crate::api::meta::GroupKind;
 
@@ -42,12 +44,14 @@ pub struct AdmissionPolicy {
     pub oversized: Oversized,
 }
 
-/// The answer for an object that is too large to be checked, where a rule could refuse it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// The answer for an object that is too large to be checked, where a rule could refuse it. Metrics have it as a label.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Enum, IntoStaticStr, VariantNames)]
 pub enum Oversized {
     /// The webhook refuses the object: no rule is bypassed by padding.
+    #[strum(serialize = "denied")]
     Deny,
     /// The webhook allows the object, with a warning that it has not been checked.
+    #[strum(serialize = "allowed")]
     Allow,
 }
 

@@ -34,7 +34,8 @@ use self::http::budget::BodyBudget;
 pub use self::http::connection::ClientInfo;
 use self::http::limits::Limits;
 use self::http::listener::Ports;
-use self::http::workers::{LONG, LONG_REVIEW};
+use self::http::response::ErrorResponse;
+use self::http::workers::{LONG, LONG_REVIEW, LongReviews, work_long};
 use crate::tls::Tls;
 
 /// The state that every request reads; cheap to clone.
@@ -59,6 +60,7 @@ pub struct ServerState {
     pub scheduler_needs_certificate: bool,
     admission_budget: BodyBudget,
     scheduler_budget: BodyBudget,
+    long_reviews: LongReviews,
 }
 
 impl AppState {
@@ -81,6 +83,7 @@ impl AppState {
             cluster,
             admission_budget: BodyBudget::new(limits.requests, limits.admission_memory),
             scheduler_budget: BodyBudget::new(limits.requests, limits.scheduler_memory),
+            long_reviews: LongReviews::new(),
             traces,
             readiness: Readiness::new(metrics.clone()),
             metrics,
@@ -186,22 +189,64 @@ pub fn metrics_router(state: AppState) -> Router {
     finish(health::metrics_routes().merge(health::probes()), state)
 }
 
-/// Reads the body of `request` and calls `answer` with it. If the body cannot be read, answers with an error, or by `answer_start`
-/// from its first bytes.
+/// The thread that a request is answered on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum AnswerOn {
+    /// The one of its connection, which others wait for. The answer may be that it takes too long there.
+    Connection,
+    /// The one of its connection, because there are too many on other threads: at any price it takes little time.
+    ConnectionOnly,
+    /// One for long work.
+    LongWork,
+}
+
+/// Reads the body of `request` and calls `answer` with it, which returns the body if it is to be answered on a thread for long
+/// work. If the body cannot be read, answers with an error, or by `answer_start` from its first bytes.
 async fn handle(
     state: AppState,
     request: Request,
     kind: RouteKind,
-    answer: impl FnOnce(&AppState, BufferedBody) -> Response + Send + 'static,
+    answer: impl Fn(&AppState, BufferedBody, AnswerOn) -> Result<Response, BufferedBody> + Send + 'static,
     answer_start: impl FnOnce(&AppState, &[u8]) -> Option<Response>,
 ) -> Response {
     match http::body::read(request, state.body_limits(kind), &state.metrics).await {
-        Ok(body) => http::workers::work(kind.is_long(body.len()), move || answer(&state, body)).await,
+        Ok(body) => {
+            let is_long = kind.is_long(body.len());
+            let deferred = if is_long { Err(body) } else { answer(&state, body, AnswerOn::Connection) };
+            let answered = match deferred {
+                Ok(response) => Ok(response),
+                Err(body) => answer_long(state, kind, body, answer).await,
+            };
+            answered.unwrap_or_else(|_| ErrorResponse::overloaded("too much work at once").into_response())
+        }
         Err(UnreadBody { response, start }) => {
             let by_start = if start.is_empty() { None } else { answer_start(&state, &start) };
             by_start.unwrap_or_else(|| response.into_response())
         }
     }
+}
+
+/// Answers on a thread for long work, if there is a place for the request.
+async fn answer_long(
+    state: AppState,
+    kind: RouteKind,
+    body: BufferedBody,
+    answer: impl Fn(&AppState, BufferedBody, AnswerOn) -> Result<Response, BufferedBody> + Send + 'static,
+) -> Result<Response, BufferedBody> {
+    if kind == RouteKind::Scheduler {
+        return work_long(move || answer(&state, body, AnswerOn::LongWork)).await;
+    }
+    // The memory of a long body is counted, and so bounds their number.
+    let place = if kind.is_long(body.len()) { None } else { state.long_reviews.place_for_short() };
+    if place.is_none() && !kind.is_long(body.len()) {
+        return answer(&state, body, AnswerOn::ConnectionOnly);
+    }
+    let shared = state.clone();
+    let work = move || {
+        let _place = place;
+        answer(&state, body, AnswerOn::LongWork)
+    };
+    shared.long_reviews.work(work).await
 }
 
 /// Adds JSON answers where there is no route, and counts responses that are errors.

@@ -37,6 +37,7 @@ pub use outcome::ReviewOutcome;
 pub use oversized::review_unread;
 pub use review::{decode, review, review_within};
 
+use std::cell::OnceCell;
 use std::collections::HashSet;
 
 use self::live_rules::{LIVE_RULES, LiveData, ReadCache, Unread};
@@ -82,68 +83,80 @@ pub fn validate(policy: &Policy, kind: &GroupKind, old: Option<&DaemonSet>, new:
     let mut validation = Validation { errors: upstream::faults(kind, old, new), ..Validation::default() };
     if kind.is_builtin() {
         for rule in rules::RULES {
-            apply_rule(rule, rule.check, policy, old, new, &mut validation);
+            let level = level_of(policy, rule);
+            if level != Level::Off {
+                let stored = || old.map(rule.check).unwrap_or_default();
+                apply_rule(rule, level, (rule.check)(new), stored, &mut validation);
+            }
         }
     }
     validation
 }
 
-/// Adds the faults of the live-data rules to `validation`: none while the cache is not fresh. Calls `read` for a few nodes at a time.
+/// Adds the faults of the live-data rules to `validation`: none while the cache is not fresh, and none if there are faults that
+/// refuse the DaemonSet already. Reads a few nodes of `cache` at a time.
 ///
-/// Returns false if a rule of level Deny could not be checked, because the DaemonSet is too large.
+/// # Errors
+/// Returns the reason if rules could not be checked although the cache is fresh.
 fn validate_with_live_data(
     policy: &Policy,
     kind: &GroupKind,
     old: Option<&DaemonSet>,
     new: &DaemonSet,
-    read: &ReadCache<'_>,
+    cache: &dyn ReadCache,
     validation: &mut Validation,
-) -> bool {
+) -> Result<(), Unread> {
     let level = |rule: &Rule<_>| level_of(policy, rule);
-    if !kind.is_builtin() || LIVE_RULES.iter().all(|rule| level(rule) == Level::Off) {
-        return true;
+    let is_refused = !validation.errors.is_empty() || !validation.denials.is_empty();
+    if is_refused || !kind.is_builtin() || LIVE_RULES.iter().all(|rule| level(rule) == Level::Off) {
+        return Ok(());
     }
-    let denies = LIVE_RULES.iter().any(|rule| level(rule) == Level::Deny);
-    let data = match LiveData::read(read, &kind.group, new) {
+    let data = match LiveData::read(cache, &kind.group, new) {
         Ok(data) => data,
-        Err(Unread::Stale) => return true,
-        Err(Unread::TooLarge) => return !denies,
+        Err(Unread::Stale) => return Ok(()),
+        Err(unread) => return Err(unread),
     };
-    // The faults of the stored DaemonSet matter only at level Deny, which is no live-data rule's default. One that is too large
-    // stays changeable: every fault of the new one counts as stored.
-    let old = old.filter(|_| denies).map(|old| LiveData::read(read, &kind.group, old)).transpose().ok();
-    for rule in LIVE_RULES {
-        match &old {
-            Some(old) => apply_rule(rule, rule.check, policy, old.as_ref(), &data, validation),
-            None => apply_rule(rule, rule.check, policy, Some(&data), &data, validation),
+    // The faults of the stored DaemonSet matter only where one of the new one is denied.
+    let stored = OnceCell::new();
+    for rule in LIVE_RULES.iter().filter(|rule| level(rule) != Level::Off) {
+        let errors = (rule.check)(&data);
+        if level(rule) == Level::Deny
+            && !errors.is_empty()
+            && let Some(old) = old
+            && let Err(unread @ (Unread::TooLate | Unread::Deferred)) =
+                stored.get_or_init(|| LiveData::read(cache, &kind.group, old))
+        {
+            return Err(*unread);
         }
+        let known = || match stored.get() {
+            None => ErrorList::new(),
+            Some(Ok(stored)) => (rule.check)(stored),
+            // One that is too large stays changeable: every fault of the new one counts as stored.
+            Some(Err(_)) => (rule.check)(&data),
+        };
+        apply_rule(rule, level(rule), errors, known, validation);
     }
-    true
+    Ok(())
 }
 
 fn level_of<Check>(policy: &Policy, rule: &Rule<Check>) -> Level {
     policy.admission.rules.get(rule.id).copied().unwrap_or(rule.default_level)
 }
 
-/// Runs a rule and adds its faults to `validation`, as denials or warnings according to the rule's level.
-fn apply_rule<Check, Subject>(
+/// Adds the faults that a rule of `level` has found to `validation`, as denials or warnings according to the level. `stored`
+/// returns those of the stored object.
+fn apply_rule<Check>(
     rule: &Rule<Check>,
-    check: impl Fn(&Subject) -> ErrorList,
-    policy: &Policy,
-    old: Option<&Subject>,
-    new: &Subject,
+    level: Level,
+    errors: ErrorList,
+    stored: impl FnOnce() -> ErrorList,
     validation: &mut Validation,
 ) {
-    let level = level_of(policy, rule);
-    if level == Level::Off {
-        return;
-    }
-    let errors = check(new);
     if errors.is_empty() {
         return;
     }
     // An object that was stored with the fault must stay changeable. Indices move as lists grow, so faults are compared by text.
-    let known = old.filter(|_| level == Level::Deny).map(check).unwrap_or_default();
+    let known = if level == Level::Deny { stored() } else { ErrorList::new() };
     let known: HashSet<(ErrorKind, String)> = known.iter().map(|error| (error.kind, error.body())).collect();
     for error in errors {
         let is_denied = level == Level::Deny && !known.contains(&(error.kind, error.body()));

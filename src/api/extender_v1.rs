@@ -14,10 +14,12 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use k8s_openapi::api::core::v1::Taint;
+use serde::de::Error;
 
-use self::node_names::{NodeNames, check_count, name};
+use self::node_names::{MAX_NAME, NodeNames, check_count, name};
 use super::decode_budget::{DecodeBudget, TooManyElements};
 use super::json::{self, JsonError, JsonString, Scanner};
+use crate::api::meta::Metadata;
 use crate::api::pod::Pod;
 
 /// The error of a body that holds no arguments: the server answers 400. No scheduler sends such a body.
@@ -225,6 +227,12 @@ pub(crate) fn parse_pod(
     let controller = pod.metadata.owner_references.iter().position(|owner| owner.controller == Some(true));
     let controller = controller.map(|at| pod.metadata.owner_references.swap_remove(at));
     pod.metadata.owner_references = controller.into_iter().collect();
+    // They are looked up while the cache is locked, and the UID is kept.
+    let Metadata { name, namespace, uid, owner_references, .. } = &pod.metadata;
+    let owner_uids = owner_references.iter().map(|owner| &owner.uid);
+    if [name, namespace, uid].into_iter().chain(owner_uids).any(|name| name.len() > MAX_NAME) {
+        return Err(BadArgs::BadPod(serde_json::Error::custom("a name or UID of more than 253 bytes")));
+    }
     Ok(pod)
 }
 

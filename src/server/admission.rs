@@ -1,5 +1,6 @@
 //! `POST /validate` and `POST /mutate`: the handlers read the review, call one pure function, and answer.
 
+use std::cell::Cell;
 use std::time::Instant;
 
 use axum::extract::{Request, State};
@@ -8,11 +9,12 @@ use axum::response::{IntoResponse, Response};
 
 use super::http::body::{BufferedBody, LARGE_START};
 use super::http::response::{self, ErrorResponse};
-use super::{AppState, RouteKind, handle};
+use super::{AnswerOn, AppState, RouteKind, handle};
 use crate::admission::default_priority::{self, CandidatePod};
 use crate::admission::mutation::{self, NamespaceChoice};
 use crate::admission::patch::Patch;
 use crate::admission::review_head::ReviewHead;
+use crate::admission::validation::live_rules::{ReadCache, Unread};
 use crate::admission::validation::{self, ReviewOutcome};
 use crate::api::admission_v1;
 use crate::api::admission_v1::response::{AdmissionResponse, AuditAnnotations, Status};
@@ -26,17 +28,10 @@ use crate::telemetry::otlp::Attribute;
 
 /// Answers `/validate`: allows or refuses a DaemonSet. The live-data rules apply only while the cache is fresh.
 pub(super) async fn validate(state: State<AppState>, request: Request) -> Response {
-    let review_object = |state: &AppState, review: &AdmissionRequest<'_>, budget: &DecodeBudget<'_>| {
-        // Each hold of the lock is short: the scheduler's calls wait for it.
-        let read = |call: &mut dyn FnMut(&Cache)| {
-            let Some(view) = state.cluster.as_ref().and_then(|cluster| cluster.fresh(Instant::now())) else {
-                return false;
-            };
-            call(&view.cache);
-            true
+    let review_object =
+        |cache: &CacheReader<'_>, review: &AdmissionRequest<'_>, budget: &DecodeBudget<'_>| {
+            Ok(ReviewResult::of(validation::review_within(&cache.state.policy, review, budget, cache)?))
         };
-        Ok(ReviewResult::of(validation::review_within(&state.policy, review, budget, &read)?))
-    };
     let review_start = |state: &AppState, head: &ReviewHead<'_>| {
         ReviewResult::of(validation::review_unread(&state.policy, head))
     };
@@ -46,7 +41,10 @@ pub(super) async fn validate(state: State<AppState>, request: Request) -> Respon
 /// Answers `/mutate`: patches daemon pods so that the scheduler places them. A priority class is added only while the cache is
 /// fresh.
 pub(super) async fn mutate(state: State<AppState>, request: Request) -> Response {
-    let review_object = |state: &AppState, review: &AdmissionRequest<'_>, budget: &DecodeBudget<'_>| {
+    let review_object = |cache: &CacheReader<'_>,
+                         review: &AdmissionRequest<'_>,
+                         budget: &DecodeBudget<'_>| {
+        let state = cache.state;
         let policy = &state.policy;
         let namespace = state.cluster.as_ref().and_then(|cluster| {
             let view = cluster.lock();
@@ -68,6 +66,53 @@ pub(super) async fn mutate(state: State<AppState>, request: Request) -> Response
         ReviewResult { oversized, ..ReviewResult::default() }
     };
     respond(state, request, Webhook::Mutate, review_object, review_start).await
+}
+
+/// The steps of a review on the thread of its connection: a millisecond at most.
+const STEPS_ON_CONNECTION: usize = 10_000;
+
+/// The access of one review to the cache, which is locked for a short time only: the scheduler's calls wait for it.
+struct CacheReader<'s> {
+    state: &'s AppState,
+    /// The time after which the cache is not read any more: the apiserver must get the answer.
+    deadline: Instant,
+    on: AnswerOn,
+    steps: Cell<usize>,
+    /// True if the review is to be repeated on a thread for long work.
+    is_deferred: Cell<bool>,
+}
+
+impl<'s> CacheReader<'s> {
+    fn new(state: &'s AppState, arrived: Instant, on: AnswerOn) -> Self {
+        let deadline = arrived + state.limits.review_time;
+        Self { state, deadline, on, steps: Cell::new(0), is_deferred: Cell::new(false) }
+    }
+}
+
+impl ReadCache for CacheReader<'_> {
+    fn read(&self, call: &mut dyn FnMut(&Cache)) -> Result<(), Unread> {
+        let now = Instant::now();
+        let view = self.state.cluster.as_ref().and_then(|cluster| cluster.fresh(now)).ok_or(Unread::Stale)?;
+        if now >= self.deadline {
+            return Err(Unread::TooLate);
+        }
+        call(&view.cache);
+        Ok(())
+    }
+
+    fn may_take(&self, steps: usize) -> Result<(), Unread> {
+        let steps = self.steps.get().saturating_add(steps);
+        self.steps.set(steps);
+        match self.on {
+            AnswerOn::LongWork => Ok(()),
+            _ if steps <= STEPS_ON_CONNECTION => Ok(()),
+            AnswerOn::ConnectionOnly => Err(Unread::TooLate),
+            AnswerOn::Connection => {
+                self.is_deferred.set(true);
+                Err(Unread::Deferred)
+            }
+        }
+    }
 }
 
 /// The result of a pure function.
@@ -107,8 +152,8 @@ async fn respond(
     State(state): State<AppState>,
     request: Request,
     webhook: Webhook,
-    review_object: impl FnOnce(
-        &AppState,
+    review_object: impl Fn(
+        &CacheReader<'_>,
         &AdmissionRequest<'_>,
         &DecodeBudget<'_>,
     ) -> Result<ReviewResult, BadReview>
@@ -116,7 +161,7 @@ async fn respond(
     + 'static,
     review_start: impl FnOnce(&AppState, &ReviewHead<'_>) -> ReviewResult,
 ) -> Response {
-    let respond = move |state: &AppState, body| respond_to_body(state, body, webhook, review_object);
+    let respond = move |state: &AppState, body, on| respond_to_body(state, body, on, webhook, &review_object);
     let respond_to_start = |state: &AppState, start: &[u8]| {
         let begin = Instant::now();
         let head = ReviewHead::read(start)?;
@@ -133,33 +178,43 @@ async fn respond(
 fn respond_to_body(
     state: &AppState,
     body: BufferedBody,
+    on: AnswerOn,
     webhook: Webhook,
-    review_object: impl FnOnce(
-        &AppState,
+    review_object: impl Fn(
+        &CacheReader<'_>,
         &AdmissionRequest<'_>,
         &DecodeBudget<'_>,
     ) -> Result<ReviewResult, BadReview>,
-) -> Response {
+) -> Result<Response, BufferedBody> {
     let begin = Instant::now();
+    let cache = CacheReader::new(state, body.arrived(), on);
     let mut is_starved = false;
     let parsed = admission_v1::parse(&body);
     let operation =
         parsed.as_ref().map_or(Operation::Other, |review| Operation::from_review(&review.operation));
     let reviewed = parsed.and_then(|review| {
         let reviewed = state.with_decode_budget(&body, RouteKind::Admission, |budget| {
-            let result = review_object(state, &review, budget);
-            is_starved = webhook == Webhook::Validate && (1..LARGE_START).contains(&budget.starved());
+            let result = review_object(&cache, &review, budget);
+            is_starved = match webhook {
+                Webhook::Validate => (1..LARGE_START).contains(&budget.starved()),
+                // A pod is not refused for its size, so it may be sent again whatever that is.
+                Webhook::Mutate => budget.starved() > 0,
+            };
             result
         });
         let result = reviewed?;
         let response = encode(&review, &result);
         Ok((review, result, response))
     });
+    if cache.is_deferred.get() {
+        drop(reviewed);
+        return Err(body);
+    }
     // As for a body that there is no memory for: a usual object must not count as too large because others take the memory.
     if is_starved {
-        return ErrorResponse::overloaded("too many large bodies at once").into_response();
+        return Ok(ErrorResponse::overloaded("too many large bodies at once").into_response());
     }
-    match reviewed {
+    Ok(match reviewed {
         Ok((review, result, response)) => {
             record(state, webhook, &review, &result, begin);
             drop(review);
@@ -171,7 +226,7 @@ fn respond_to_body(
             tracing::debug!(webhook = webhook.as_str(), error = %Sanitized(&error.to_string()), "refused a bad review");
             ErrorResponse::bad_request(error).into_response()
         }
-    }
+    })
 }
 
 /// Counts, describes and logs an answered review.
@@ -250,4 +305,28 @@ fn encode(review: &AdmissionRequest<'_>, result: &ReviewResult) -> Vec<u8> {
         patch,
     };
     response.to_review()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::Policy;
+    use crate::server::http::limits::Limits;
+
+    #[test]
+    fn many_steps_are_made_on_a_thread_for_long_work_or_not_at_all() {
+        let state = AppState::new(Policy::default(), Limits::default(), false);
+        let takes = |on: AnswerOn, steps: &[usize]| {
+            let cache = CacheReader::new(&state, Instant::now(), on);
+            let taken = steps.iter().try_for_each(|steps| cache.may_take(*steps));
+            (taken, cache.is_deferred.get())
+        };
+        let (few, many) = (&[STEPS_ON_CONNECTION], &[STEPS_ON_CONNECTION, 1]);
+        for on in [AnswerOn::Connection, AnswerOn::ConnectionOnly, AnswerOn::LongWork] {
+            assert_eq!(takes(on, few), (Ok(()), false));
+        }
+        assert_eq!(takes(AnswerOn::Connection, many), (Err(Unread::Deferred), true));
+        assert_eq!(takes(AnswerOn::ConnectionOnly, many), (Err(Unread::TooLate), false));
+        assert_eq!(takes(AnswerOn::LongWork, many), (Ok(()), false));
+    }
 }

@@ -24,7 +24,8 @@ use crate::watch::shared_cache::CacheGuard;
 /// Answers `/scheduler/filter`: the nodes, of those that the scheduler has found feasible, on which a pod is allowed, and the
 /// refused ones with the reason for each.
 pub(super) async fn filter(State(state): State<AppState>, request: Request) -> Response {
-    handle(state, request, RouteKind::Scheduler, respond_to_filter, |_, _| None).await
+    let respond = |state: &AppState, body, _| Ok(respond_to_filter(state, body));
+    handle(state, request, RouteKind::Scheduler, respond, |_, _| None).await
 }
 
 fn respond_to_filter(state: &AppState, body: BufferedBody) -> Response {
@@ -70,7 +71,8 @@ fn respond_to_filter(state: &AppState, body: BufferedBody) -> Response {
 
 /// Answers `/scheduler/preempt`: the scheduler's candidates on which a pod may evict others.
 pub(super) async fn preempt(State(state): State<AppState>, request: Request) -> Response {
-    handle(state, request, RouteKind::Scheduler, respond_to_preempt, |_, _| None).await
+    let respond = |state: &AppState, body, _| Ok(respond_to_preempt(state, body));
+    handle(state, request, RouteKind::Scheduler, respond, |_, _| None).await
 }
 
 fn respond_to_preempt(state: &AppState, body: BufferedBody) -> Response {

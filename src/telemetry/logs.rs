@@ -120,28 +120,43 @@ pub fn chain(error: &dyn Error) -> String {
     text
 }
 
-/// Text from outside, made fit for a log: at most `MAX_SANITIZED` characters, and control characters escaped, which could forge
-/// lines or drive a reader's terminal.
+/// Text from outside, made fit for a log: at most `MAX_SANITIZED` bytes of a line, and control characters escaped, which could
+/// forge lines or drive a reader's terminal.
 #[derive(Debug, Clone, Copy)]
 pub struct Sanitized<'a>(pub &'a str);
 
-/// The most characters of a sanitized text, as many as the longest name in Kubernetes has.
+/// The most bytes of a sanitized text in a line of JSON, where escapes count in full: as many as the longest name in Kubernetes
+/// has.
 const MAX_SANITIZED: usize = 253;
 
 impl std::fmt::Display for Sanitized<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let plain = self.0.bytes().all(|byte| (b' '..=b'~').contains(&byte));
+        let plain = self.0.bytes().all(|byte| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\'));
         if plain && self.0.len() <= MAX_SANITIZED {
             return f.write_str(self.0);
         }
-        for character in self.0.chars().take(MAX_SANITIZED) {
+        let mut left = MAX_SANITIZED;
+        for character in self.0.chars() {
+            match left.checked_sub(length_in_json(character)) {
+                Some(rest) => left = rest,
+                None => return f.write_str("..."),
+            }
             if character.is_control() {
                 write!(f, "{}", character.escape_default())
             } else {
                 write!(f, "{character}")
             }?;
         }
-        if self.0.chars().nth(MAX_SANITIZED).is_some() { f.write_str("...") } else { Ok(()) }
+        Ok(())
+    }
+}
+
+/// Returns the bytes of a character of a sanitized text in a line of JSON, which escapes quotes and the backslashes of our escapes.
+fn length_in_json(character: char) -> usize {
+    match character {
+        '"' | '\\' => 2,
+        _ if character.is_control() => 1 + character.escape_default().len(),
+        _ => character.len_utf8(),
     }
 }
 
@@ -203,6 +218,21 @@ mod tests {
     fn text_from_outside_is_tamed() {
         assert_eq!(Sanitized("kube-system/agent").to_string(), "kube-system/agent");
         assert_eq!(Sanitized("a\n\u{1b}[2J").to_string(), r"a\n\u{1b}[2J");
-        assert_eq!(Sanitized(&"ä".repeat(300)).to_string(), format!("{}...", "ä".repeat(253)));
+        assert_eq!(Sanitized(&"ä".repeat(300)).to_string(), format!("{}...", "ä".repeat(126)));
+        for text in ["a", "\"", "\\", "\u{7f}", "\n", "\u{9f}", "ä", "\u{1f600}"] {
+            let line = serde_json::to_string(&Sanitized(&text.repeat(10_000)).to_string()).unwrap();
+            assert!((240..=2 + 253 + 3).contains(&line.len()), "{text:?}: {line}");
+            assert_eq!(
+                Sanitized(text).to_string().len() + usize::from("\"\\".contains(text)),
+                match text {
+                    "\n" => 2,
+                    other if other.chars().all(char::is_control) => 6,
+                    "\"" | "\\" => 2,
+                    other => other.len(),
+                }
+            );
+        }
+        assert_eq!(Sanitized(&"a".repeat(253)).to_string(), "a".repeat(253));
+        assert_eq!(Sanitized(&"\"".repeat(126)).to_string(), "\"".repeat(126));
     }
 }

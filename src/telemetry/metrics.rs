@@ -19,7 +19,7 @@ use self::cluster::ClusterMetrics;
 pub use self::cluster::WatchedResource;
 pub use self::labels::{
     AdmissionOutcome, CertificateKind, CloseReason, ExtenderOutcome, ExtenderVerb, LogSource, Operation,
-    OversizedOutcome, Port, ShedReason, SpanOutcome, Webhook,
+    Port, ShedReason, SpanOutcome, Webhook,
 };
 use self::labels::{CODE_LABEL, LabelValues};
 use self::series::{
@@ -61,7 +61,7 @@ pub struct Metrics {
     registry: Registry,
     admission_requests: EnumMap<Webhook, EnumMap<Operation, EnumMap<AdmissionOutcome, IntCounter>>>,
     admission_duration: EnumMap<Webhook, Histogram>,
-    admission_oversized: EnumMap<Webhook, EnumMap<OversizedOutcome, IntCounter>>,
+    admission_oversized: EnumMap<Webhook, EnumMap<Oversized, IntCounter>>,
     extender_requests: EnumMap<ExtenderVerb, EnumMap<ExtenderOutcome, IntCounter>>,
     extender_duration: EnumMap<ExtenderVerb, Histogram>,
     extender_unjudged: EnumMap<ExtenderVerb, IntCounter>,
@@ -122,8 +122,8 @@ impl Default for Metrics {
             }),
             admission_duration: histograms(new, &ADMISSION_DURATION),
             admission_oversized: EnumMap::from_fn(|webhook: Webhook| {
-                EnumMap::from_fn(|outcome: OversizedOutcome| {
-                    oversized.with_label_values(&[webhook.as_str(), outcome.as_str()])
+                EnumMap::from_fn(|outcome: Oversized| {
+                    oversized.with_label_values(&[webhook.as_str(), outcome.into()])
                 })
             }),
             extender_requests: EnumMap::from_fn(|verb: ExtenderVerb| {
@@ -176,11 +176,7 @@ impl Metrics {
 
     /// Counts a review of an object that is too large.
     pub fn oversized(&self, webhook: Webhook, choice: Oversized) {
-        let outcome = match choice {
-            Oversized::Deny => OversizedOutcome::Denied,
-            Oversized::Allow => OversizedOutcome::Allowed,
-        };
-        self.admission_oversized[webhook][outcome].inc();
+        self.admission_oversized[webhook][choice].inc();
     }
 
     /// Counts a call that names more objects than there are, and is answered without a look at them.

@@ -256,6 +256,27 @@ async fn a_pod_is_never_refused_for_its_size() {
     }
 }
 
+/// Others hold the memory: the apiserver may ask again.
+#[tokio::test]
+async fn a_pod_for_which_there_is_no_memory_does_not_count_as_too_large() {
+    let owner = r#"{"apiVersion":"apps/v1","kind":"DaemonSet","name":"a","uid":"1","controller":true}"#;
+    let pod = format!(
+        r#"{{"metadata":{{"name":"p","ownerReferences":[{owner}]}},"spec":{{"nodeName":"n","tolerations":[{}{{}}]}}}}"#,
+        "{},".repeat(25_000)
+    );
+    let limits = Limits { admission_memory: 100 * 1024, ..Limits::default() };
+    let state = AppState::new(Policy::default(), limits, false);
+    let body = review("CREATE", POD, &pod, "null");
+    let request = Request::post("/mutate").body(Body::from(body)).unwrap();
+    let response = router(state.clone()).oneshot(request).await.unwrap();
+    assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+    let metrics = String::from_utf8(state.metrics.text()).unwrap();
+    assert!(
+        metrics
+            .contains(r#"daemonset_warden_admission_oversized_total{outcome="allowed",webhook="mutate"} 0"#)
+    );
+}
+
 #[tokio::test]
 async fn objects_near_the_apiservers_limit_are_checked() {
     let last_applied = "{\\\"a\\\":[1,2,{}],".repeat(10_000);

@@ -47,6 +47,26 @@ async fn denied_reviews_do_not_fill_the_log_and_hide_no_other_line() {
     assert_eq!(reports.map(|line| line["lines"].as_u64().unwrap()).sum::<u64>(), left_out as u64);
 }
 
+/// Each byte of such a name is seven in a line of JSON.
+#[tokio::test]
+async fn a_line_is_no_longer_for_names_that_are_escaped() {
+    let directory = tempfile::tempdir().unwrap();
+    let server = Server::start(directory.path(), &[]);
+    let mut client = server.client().await;
+    let name = "\u{7f}".repeat(10_000);
+    let body = denied_review()
+        .replace("705ab4f5-6393-11e8-b7cc-42010a800002", &name)
+        .replace("\"default\"", &format!("\"{name}\""))
+        .replace(r#""name":"d""#, &format!(r#""name":"{name}""#));
+    for _ in 0..50 {
+        assert_eq!(client.post("/validate", body.clone()).await.json()["response"]["allowed"], false);
+    }
+    let (_, log) = server.stop();
+    let longest = log.lines().filter(|line| line.contains("denied")).map(str::len).max().unwrap();
+    println!("{longest} bytes for a line");
+    assert!(longest < 1_400, "{longest}");
+}
+
 #[tokio::test]
 async fn handshakes_with_a_bad_server_name_write_no_log() {
     let directory = tempfile::tempdir().unwrap();

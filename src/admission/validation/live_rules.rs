@@ -9,29 +9,28 @@ mod missing_priority_class;
 mod namespace_node_selector;
 mod no_matching_node;
 mod overlapping_selector;
+mod size;
 mod virtual_nodes;
 mod wedged_rollout;
 
-use k8s_openapi::api::core::v1::Toleration;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use k8s_openapi::api::core::v1::{Taint, Toleration};
 
 use self::does_not_fit::Fit;
 use self::namespace_node_selector::HiddenNodes;
 use self::no_matching_node::Exclusions;
 use self::overlapping_selector::Overlaps;
+use self::size::BATCH_STEPS;
 use self::virtual_nodes::VirtualNodes;
 use self::wedged_rollout::Rollout;
 use super::rule::Rule;
 use crate::api::daemonset::DaemonSet;
 use crate::api::field::ErrorList;
 use crate::api::node::Node;
-use crate::api::pod::{Container, PodSpec};
 use crate::cache::daemonset_info::DaemonSetInfo;
 use crate::cache::node_info::NodeInfo;
 use crate::cache::{Cache, DaemonSetId, NodeId};
-use crate::daemonset::placement::admits;
+use crate::daemonset::placement::{Reason, place, tolerates};
 use crate::policy::startup_taints::is_transient_taint;
-use crate::scheduling::label_selector::expressions;
 use crate::scheduling::quota;
 
 /// A rule that checks a DaemonSet against the cluster.
@@ -49,30 +48,40 @@ pub const LIVE_RULES: &[LiveRule] = &[
     virtual_nodes::RULE,
 ];
 
-/// The most elements of a DaemonSet that is checked against the cluster: some of the rules clone it under the lock. DaemonSets have
-/// fewer than a hundred.
-const MAX_ELEMENTS: usize = 5_000;
-/// The steps of one hold of the cache's lock, each of 100 ns at most: one millisecond.
-const BATCH_STEPS: usize = 10_000;
-/// The steps of one review: 0.5 s at most, of the 3 s that the apiserver waits. For 5,000 nodes these are 1,000 for each, and a usual
-/// DaemonSet takes a hundred.
-const MAX_STEPS: usize = 5_000_000;
-/// The steps of a node besides the comparisons of labels and taints: one for each pod of a usual node.
-const NODE_STEPS: usize = 50;
-/// The taints of a usual node.
-const NODE_TAINTS: usize = 3;
+/// The access of a review to the cache. Functions that call their argument with the cache implement it.
+pub trait ReadCache {
+    /// Calls `call` with the cache, which is locked for as long.
+    ///
+    /// # Errors
+    /// Fails without a call if the cache is not fresh, or the time of the review is over.
+    fn read(&self, call: &mut dyn FnMut(&Cache)) -> Result<(), Unread>;
 
-/// A function that calls its argument with the cache, which is locked for as long. It returns false without a call if the cache is not
-/// fresh.
-pub type ReadCache<'r> = dyn Fn(&mut dyn FnMut(&Cache)) -> bool + 'r;
+    /// Allows so many steps, of 100 ns at most each, on this thread.
+    ///
+    /// # Errors
+    /// Fails if the review is to be repeated where there is time for them.
+    fn may_take(&self, _steps: usize) -> Result<(), Unread> {
+        Ok(())
+    }
+}
+
+impl<F: Fn(&mut dyn FnMut(&Cache)) -> Result<(), Unread>> ReadCache for F {
+    fn read(&self, call: &mut dyn FnMut(&Cache)) -> Result<(), Unread> {
+        self(call)
+    }
+}
 
 /// The reason for which a DaemonSet is not checked against the cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unread {
     /// The cache is not fresh.
     Stale,
-    /// The DaemonSet is too large for the number of nodes.
+    /// The DaemonSet is too large for the number of nodes, or has texts that Kubernetes does not allow.
     TooLarge,
+    /// The time of the review is over.
+    TooLate,
+    /// The review is to be repeated on another thread: its outcome counts for nothing.
+    Deferred,
 }
 
 /// A DaemonSet, and the facts about the cluster that it is checked against.
@@ -96,35 +105,40 @@ pub struct LiveData<'d> {
 }
 
 impl<'d> LiveData<'d> {
-    /// Reads the facts about `daemon_set`, of API group `group`. Visits every node, a few for each call of `read`.
+    /// Reads the facts about `daemon_set`, of API group `group`. Visits every node, a few for each call of `cache`.
     ///
     /// # Errors
     /// Returns the reason if there are no facts.
-    pub fn read(read: &ReadCache<'_>, group: &str, daemon_set: &'d DaemonSet) -> Result<Self, Unread> {
-        if elements(daemon_set) > MAX_ELEMENTS {
-            return Err(Unread::TooLarge);
-        }
-        let steps = NODE_STEPS + comparisons(&daemon_set.spec.template.spec);
+    pub fn read(cache: &dyn ReadCache, group: &str, daemon_set: &'d DaemonSet) -> Result<Self, Unread> {
+        let of_node = match size::steps_of_node(daemon_set) {
+            Ok(steps) => steps,
+            // Without a fresh cache the size does not matter.
+            Err(unread) => return cache.read(&mut |_| ()).and(Err(unread)),
+        };
+        let tolerations = DaemonSetInfo::tolerations_of(daemon_set);
         let mut found = None;
-        let is_fresh = read(&mut |cluster| {
+        cache.read(&mut |cluster| {
             found = Some((
                 Self::begin(cluster, group, daemon_set),
                 cluster.nodes().map(|(id, _)| id).collect::<Vec<NodeId>>(),
                 Overlaps::others(cluster, group, daemon_set),
             ));
-        });
-        let (mut data, nodes, others) = found.filter(|_| is_fresh).ok_or(Unread::Stale)?;
-        if nodes.len().saturating_mul(steps) > MAX_STEPS {
-            return Err(Unread::TooLarge);
-        }
-        let batch = (BATCH_STEPS / steps).max(1);
-        data.read_nodes(read, &nodes, batch, Self::add_node)?;
-        if data.matching == 0 {
-            data.read_nodes(read, &nodes, batch, Self::add_excluded_node)?;
+        })?;
+        let (mut data, nodes, others) = found.ok_or(Unread::Stale)?;
+        data.tolerations = tolerations;
+        cache.may_take(size::steps(nodes.len(), of_node, others.len())?)?;
+        for nodes in nodes.chunks((BATCH_STEPS / of_node).max(1)) {
+            cache.read(&mut |cluster| {
+                // A node may have gone since the ids were read.
+                for info in nodes.iter().filter_map(|id| cluster.node_if_known(*id)) {
+                    if let Some(node) = &info.node {
+                        data.add_node(cluster, info, node);
+                    }
+                }
+            })?;
         }
         for others in others.chunks(overlapping_selector::BATCH) {
-            let is_fresh = read(&mut |cluster| data.overlaps.add(cluster, daemon_set, others));
-            is_fresh.then_some(()).ok_or(Unread::Stale)?;
+            cache.read(&mut |cluster| data.overlaps.add(cluster, daemon_set, others))?;
         }
         Ok(data)
     }
@@ -138,7 +152,7 @@ impl<'d> LiveData<'d> {
             daemon_set,
             node_count: 0,
             matching: 0,
-            tolerations: DaemonSetInfo::tolerations_of(daemon_set),
+            tolerations: Vec::new(),
             exclusions: Exclusions::default(),
             fit: Fit::new(cluster, daemon_set, known.map(|(id, _)| id)),
             overlaps: Overlaps::default(),
@@ -152,33 +166,19 @@ impl<'d> LiveData<'d> {
         }
     }
 
-    fn read_nodes(
-        &mut self,
-        read: &ReadCache<'_>,
-        nodes: &[NodeId],
-        batch: usize,
-        mut add: impl FnMut(&mut Self, &Cache, &NodeInfo, &Node),
-    ) -> Result<(), Unread> {
-        for batch in nodes.chunks(batch) {
-            let is_fresh = read(&mut |cluster| {
-                // A node may have gone since the ids were read.
-                for info in batch.iter().filter_map(|id| cluster.node_if_known(*id)) {
-                    if let Some(node) = &info.node {
-                        add(self, cluster, info, node);
-                    }
-                }
-            });
-            is_fresh.then_some(()).ok_or(Unread::Stale)?;
-        }
-        Ok(())
-    }
-
     fn add_node(&mut self, cluster: &Cache, info: &NodeInfo, node: &Node) {
         self.node_count += 1;
         let template = &self.daemon_set.spec.template.spec;
         let policy = cluster.policy();
-        if !admits(template, &self.tolerations, node, |taint| is_transient_taint(taint, policy)) {
-            return;
+        if let Some(reason) = place(template, &self.tolerations, node).reason {
+            let is_transient = |taint: &Taint| is_transient_taint(taint, policy);
+            if !matches!(reason, Reason::Taint(_)) || !tolerates(&self.tolerations, node, is_transient) {
+                // The reasons are shown only if no node matches.
+                if self.matching == 0 {
+                    self.exclusions.add(&reason);
+                }
+                return;
+            }
         }
         self.matching += 1;
         self.fit.add(cluster, info, node);
@@ -187,10 +187,6 @@ impl<'d> LiveData<'d> {
         if let Some(rollout) = &mut self.rollout {
             rollout.add(cluster, info);
         }
-    }
-
-    fn add_excluded_node(&mut self, _: &Cache, _: &NodeInfo, node: &Node) {
-        self.exclusions.add(&self.daemon_set.spec.template.spec, &self.tolerations, node);
     }
 }
 
@@ -206,38 +202,6 @@ fn known<'c>(
         &*info.group == group && own.namespace == metadata.namespace && own.name == metadata.name
     };
     cluster.daemon_sets().find(|(_, info)| is_same(info))
-}
-
-/// Returns the number of elements that the rules may visit.
-fn elements(daemon_set: &DaemonSet) -> usize {
-    let template = &daemon_set.spec.template;
-    let containers = template.spec.containers.iter().chain(&template.spec.init_containers);
-    let of_container = |container: &Container| {
-        let resources = &container.resources;
-        1 + container.ports.len() + resources.requests.len() + resources.limits.len()
-    };
-    let selector = daemon_set.spec.selector.as_ref().map_or(0, requirements);
-    selector
-        + template.metadata.labels.len()
-        + comparisons(&template.spec)
-        + containers.map(of_container).sum::<usize>()
-}
-
-/// Returns the number of labels and values that a selector names.
-fn requirements(selector: &LabelSelector) -> usize {
-    let values = expressions(selector).iter().map(|one| 1 + one.values.as_ref().map_or(0, Vec::len));
-    selector.match_labels.as_ref().map_or(0, |labels| labels.len()) + values.sum::<usize>()
-}
-
-/// Returns the number of comparisons of a pod of `template` with one node.
-fn comparisons(template: &PodSpec) -> usize {
-    let terms =
-        template.affinity.node_affinity.required.iter().flat_map(|required| &required.node_selector_terms);
-    let requirements = terms.map(|term| {
-        let all = term.match_expressions.iter().chain(&term.match_fields).flatten();
-        1 + all.map(|one| 1 + one.values.as_ref().map_or(0, Vec::len)).sum::<usize>()
-    });
-    template.node_selector.len() + NODE_TAINTS * template.tolerations.len() + requirements.sum::<usize>()
 }
 
 /// Returns `1 node` or `2 nodes`.

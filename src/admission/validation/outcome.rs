@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use super::live_rules::Unread;
 use super::{RuleFault, Validation};
 use crate::api::admission_v1::response::{Status, StatusCause, StatusDetails};
 use crate::api::field::{Error, ErrorKind, quote};
@@ -15,6 +16,10 @@ const MAX_WARNINGS: usize = 50;
 const MAX_CAUSES: usize = 200;
 /// The fault of an object that is not checked.
 const TOO_LARGE: &str = "it is too large to be checked";
+/// The fault of an object that the live-data rules have not checked.
+const TOO_LARGE_FOR_CLUSTER: &str = "it is too large to be checked against the cluster";
+/// The fault of an object that the live-data rules have not checked in time.
+const TOO_LATE: &str = "to check it against the cluster took too long";
 
 /// The outcome of a review.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -29,6 +34,8 @@ pub struct ReviewOutcome {
     pub validation: Validation,
     /// The operator's choice, if the DaemonSet was not checked in full because it is too large.
     pub oversized: Option<Oversized>,
+    /// The reason, if only the live-data rules were not checked.
+    pub unread: Option<Unread>,
 }
 
 impl ReviewOutcome {
@@ -76,14 +83,24 @@ impl ReviewOutcome {
     fn denial_for_size(&self) -> Status {
         let cause = StatusCause {
             reason: ErrorKind::TooLong.reason(),
-            message: TOO_LARGE.to_owned(),
+            message: self.unchecked().to_owned(),
             field: "spec".to_owned(),
         };
         let message = format!(
-            "{} is forbidden by policy: {TOO_LARGE}; make it smaller, or set admission.oversized to Allow in the configuration of daemonset-warden",
+            "{} is forbidden by policy: {}; make it smaller, or set admission.oversized to Allow in the configuration of daemonset-warden",
             self.object(),
+            self.unchecked(),
         );
         self.failure(403, "Forbidden", message, vec![cause])
+    }
+
+    /// Returns the fault of an object that was not checked in full.
+    fn unchecked(&self) -> &'static str {
+        match self.unread {
+            None => TOO_LARGE,
+            Some(Unread::TooLate) => TOO_LATE,
+            Some(_) => TOO_LARGE_FOR_CLUSTER,
+        }
     }
 
     fn failure(&self, code: u16, reason: &'static str, message: String, causes: Vec<StatusCause>) -> Status {
@@ -97,8 +114,10 @@ impl ReviewOutcome {
         let Validation { errors, denials, warnings } = &self.validation;
         let denials = if errors.is_empty() { &[] } else { denials.as_slice() };
         let is_unchecked = self.oversized == Some(Oversized::Allow);
-        let unchecked =
-            is_unchecked.then(|| format!("daemonset-warden has not checked this {}: {TOO_LARGE}", self.kind));
+        let part = if self.unread.is_some() { " against the cluster" } else { "" };
+        let unchecked = is_unchecked.then(|| {
+            format!("daemonset-warden has not checked this {}{part}: {}", self.kind, self.unchecked())
+        });
         let faults = denials.iter().chain(warnings).map(warning);
         unchecked.into_iter().chain(faults).take(MAX_WARNINGS).collect()
     }

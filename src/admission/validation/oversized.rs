@@ -16,11 +16,15 @@ use crate::policy::{Level, Oversized, Policy};
 ///
 /// The rules apply to Kubernetes' own DaemonSets, which the apiserver itself validates besides. For other kinds nobody else checks the
 /// selector, which always refuses.
-pub(super) fn choice(policy: &Policy, kind: &GroupKind) -> Oversized {
-    let levels = RULES.iter().map(|rule| level_of(policy, rule));
-    let mut levels = levels.chain(LIVE_RULES.iter().map(|rule| level_of(policy, rule)));
-    let may_deny = !kind.is_builtin() || levels.any(|level| level == Level::Deny);
-    if may_deny { policy.admission.oversized } else { Oversized::Allow }
+fn choice(policy: &Policy, kind: &GroupKind) -> Oversized {
+    let is_denied = RULES.iter().any(|rule| level_of(policy, rule) == Level::Deny);
+    if is_denied || !kind.is_builtin() { policy.admission.oversized } else { choice_for_live_rules(policy) }
+}
+
+/// Returns the choice for a DaemonSet that only the live-data rules have not checked.
+pub(super) fn choice_for_live_rules(policy: &Policy) -> Oversized {
+    let is_denied = LIVE_RULES.iter().any(|rule| level_of(policy, rule) == Level::Deny);
+    if is_denied { policy.admission.oversized } else { Oversized::Allow }
 }
 
 /// Returns the outcome for a DaemonSet of `kind` and `name` that is too large.
@@ -31,6 +35,7 @@ pub(super) fn outcome(policy: &Policy, kind: &GroupKind, name: String) -> Review
         name,
         validation: Validation::default(),
         oversized: Some(choice(policy, kind)),
+        unread: None,
     }
 }
 

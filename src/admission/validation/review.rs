@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde::de::Error as _;
 use serde_json::value::RawValue;
 
-use super::live_rules::ReadCache;
+use super::live_rules::{ReadCache, Unread};
 use super::outcome::ReviewOutcome;
 use super::{oversized, semantic, validate, validate_with_live_data};
 use crate::admission::review_head::ObjectHead;
@@ -35,12 +35,12 @@ pub fn review(
     request: &AdmissionRequest<'_>,
     cluster: Option<&Cache>,
 ) -> Result<ReviewOutcome, BadReview> {
-    let read = |call: &mut dyn FnMut(&Cache)| cluster.map(call).is_some();
+    let read = |call: &mut dyn FnMut(&Cache)| cluster.map(call).ok_or(Unread::Stale);
     review_within(policy, request, &DecodeBudget::default(), &read)
 }
 
 /// Reviews a request as [`review`] does, if it does not take too much memory or time; otherwise the operator has chosen the outcome.
-/// Calls `read` for a few objects of the cache at a time.
+/// Reads a few objects of `cache` at a time.
 ///
 /// # Errors
 /// As [`review`].
@@ -48,7 +48,7 @@ pub fn review_within(
     policy: &Policy,
     request: &AdmissionRequest<'_>,
     budget: &DecodeBudget<'_>,
-    read: &ReadCache<'_>,
+    cache: &dyn ReadCache,
 ) -> Result<ReviewOutcome, BadReview> {
     let Some(kind) = request.daemon_set_kind(&policy.daemon_set_kinds) else {
         return Ok(ReviewOutcome::default());
@@ -60,7 +60,7 @@ pub fn review_within(
     };
     let raw = request.object.ok_or_else(|| BadReview::NoObject(request.operation.to_string()))?;
     let raw_old = if is_update { Some(request.old_object.ok_or(BadReview::NoOldObject)?) } else { None };
-    match review_objects(policy, request, kind, (raw, raw_old), budget, read) {
+    match review_objects(policy, request, kind, (raw, raw_old), budget, cache) {
         Err(_) if budget.is_exceeded() => Ok(too_large(policy, request, kind, (raw, raw_old))),
         reviewed => reviewed,
     }
@@ -89,7 +89,7 @@ fn review_objects(
     kind: &GroupKind,
     (raw, raw_old): (&str, Option<&str>),
     budget: &DecodeBudget<'_>,
-    read: &ReadCache<'_>,
+    cache: &dyn ReadCache,
 ) -> Result<ReviewOutcome, BadReview> {
     let bad =
         |field: &'static str| move |source| BadReview::BadObject { field, kind: kind.kind.clone(), source };
@@ -112,15 +112,22 @@ fn review_objects(
         new.metadata.namespace = request.namespace.to_string();
     }
     let mut validation = validate(policy, kind, old.as_ref(), &new);
-    let is_checked = validate_with_live_data(policy, kind, old.as_ref(), &new, read, &mut validation);
+    let unread = validate_with_live_data(policy, kind, old.as_ref(), &new, cache, &mut validation).err();
     // Most updates have no fault, so the comparison, which costs more, comes last.
-    let has_fault = !validation.is_empty() || !is_checked;
+    let has_fault = !validation.is_empty() || unread.is_some();
     if has_fault && raw_specs.is_some_and(|(old, new)| semantic::equal(old, new, budget)) {
         return Ok(ReviewOutcome::default());
     }
     let name = start_of(new.metadata.display_name());
-    let oversized = (!is_checked).then(|| oversized::choice(policy, kind));
-    Ok(ReviewOutcome { group: kind.group.clone(), kind: kind.kind.clone(), name, validation, oversized })
+    let oversized = unread.map(|_| oversized::choice_for_live_rules(policy));
+    Ok(ReviewOutcome {
+        group: kind.group.clone(),
+        kind: kind.kind.clone(),
+        name,
+        validation,
+        oversized,
+        unread,
+    })
 }
 
 /// Decodes a DaemonSet of `kind` from JSON, with all fields that [`validate`] checks.

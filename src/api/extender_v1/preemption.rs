@@ -9,7 +9,7 @@ use std::borrow::Cow;
 
 use hashbrown::HashSet;
 
-use super::node_names::name;
+use super::node_names::{decode_name, name};
 use super::{BadArgs, charge, decoded, object_text, parse_object, parse_pod, too_large_or};
 use crate::api::decode_budget::DecodeBudget;
 use crate::api::json::{JsonError, JsonString, Scanner};
@@ -144,10 +144,7 @@ fn parse_entries<'a>(
     scanner.object(|scanner, node| {
         spend_one(scanner, &mut left)?;
         charge::<(SentCandidate<'_>, PreemptionCandidate<'_>, Cow<'_, str>)>(scanner, 2, budget)?;
-        let Some(name) = node.decode() else {
-            return Err(scanner.fault("half a surrogate pair in a name"));
-        };
-        if !names.insert(name) {
+        if !names.insert(decode_name(scanner, &node)?) {
             return Err(scanner.fault("a node twice"));
         }
         let mut entry = SentCandidate { node, victims: Vec::new(), pdb_violations: None };
@@ -298,6 +295,8 @@ mod tests {
             (entry(r#"{"Pods":[{}]}"#), "without a UID"),
             (entry(r#"{"Pods":[{"UID":""}]}"#), "without a UID"),
             (entry(r#"{"Pods":[{"UID":7}]}"#), "expected a string"),
+            (entry(&format!(r#"{{"Pods":[{{"UID":"{}"}}]}}"#, "u".repeat(254))), "more than 253 bytes"),
+            (entry("null").replace(r#""n""#, &format!(r#""{}""#, "n".repeat(254))), "more than 253 bytes"),
             (entry(r#"{"NumPDBViolations":"1"}"#), "expected an integer"),
             (entry(r#"{"NumPDBViolations":1.5}"#), "expected an integer"),
             (r#"{"Pod":{},"NodeNameToMetaVictims":{"n":null,"\u006e":null}}"#.to_owned(), "a node twice"),

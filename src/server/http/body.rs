@@ -2,7 +2,7 @@
 
 use std::ops::Deref;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::body::{Body, HttpBody};
 use axum::extract::Request;
@@ -55,6 +55,8 @@ pub(crate) const LARGE_START: usize = 1024 * 1024;
 /// A whole body in memory, with its share of the budget.
 pub(crate) struct BufferedBody {
     bytes: Vec<u8>,
+    /// The time of the last byte.
+    arrived: Instant,
     free: usize,
     permit: BodyPermit,
     /// The connection that the response goes to. `None` where a test calls the router without one.
@@ -70,6 +72,11 @@ impl Deref for BufferedBody {
 }
 
 impl BufferedBody {
+    /// Returns the time at which the last byte came.
+    pub(crate) fn arrived(&self) -> Instant {
+        self.arrived
+    }
+
     /// Holds `bytes` for the decoded form besides those of the body, never fewer than before. Returns false if they are not to be had.
     pub(crate) fn hold_decoded(&self, bytes: usize, metrics: &Metrics) -> bool {
         let evicted =
@@ -84,7 +91,7 @@ impl BufferedBody {
     /// Answers with JSON, which takes over the body's share of the budget: a client that does not read its response holds no
     /// memory that is not counted.
     pub(crate) fn respond(self, json: Vec<u8>, metrics: &Metrics) -> Response {
-        let Self { bytes, free, permit, connection } = self;
+        let Self { bytes, free, permit, connection, .. } = self;
         drop(bytes);
         let beyond = json.len().saturating_sub(free);
         respond_with_permit(json, permit, beyond, connection, metrics, response::json)
@@ -95,7 +102,7 @@ impl BufferedBody {
         if sent.is_empty() {
             return self.respond([before, after].concat(), metrics);
         }
-        let Self { bytes, free, permit, connection } = self;
+        let Self { bytes, free, permit, connection, .. } = self;
         let beyond = (bytes.len() + before.len() + after.len()).saturating_sub(free);
         respond_with_permit(bytes, permit, beyond, connection, metrics, |body| {
             response::json_pieces([before.into(), body.slice(sent), after.into()])
@@ -252,7 +259,7 @@ async fn collect(
         bytes.extend_from_slice(&data);
     }
     if permit.complete() {
-        Ok(BufferedBody { bytes, free, permit, connection })
+        Ok(BufferedBody { bytes, arrived: Instant::now(), free, permit, connection })
     } else {
         let needed = bytes.len();
         Err(unread(too_old(), shortened(bytes, free), needed))

@@ -53,6 +53,8 @@ pub struct Limits {
     pub body_time: Duration,
     /// The time from a request's head to its response.
     pub handler_time: Duration,
+    /// The time from the last byte of a review's body to the end of its check against the cluster.
+    pub review_time: Duration,
     /// The time for which a client may take no byte of a response.
     pub write_time: Duration,
     /// The time for which a connection may have no request.
@@ -108,6 +110,9 @@ impl Default for Limits {
             body_time: Duration::from_secs(5),
             // Above body_time, and not above 10 s, the default timeout of an apiserver's call.
             handler_time: Duration::from_secs(10),
+            // Half of the 3 s after which the apiserver admits a DaemonSet unchecked, with `failurePolicy: Ignore`. A usual check
+            // takes milliseconds.
+            review_time: Duration::from_millis(1_500),
             // Only a client that has stopped reading is cut off: each byte that it takes begins the time anew.
             write_time: Duration::from_secs(10),
             // Go's clients close an idle connection after 90 s, and must be the first to close it: a POST that meets a connection

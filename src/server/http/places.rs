@@ -45,7 +45,7 @@ impl Places {
         let (id, admission) = self.table.lock().open(address, signal.clone());
         // Also where there is none: dropping it frees the row.
         let place = ConnectionPlace { places: self.clone(), id, signal };
-        self.announce(admission, ShedReason::Handshakes).map(|_| place)
+        self.announce(admission).map(|_| place)
     }
 
     /// Takes a place for a connection without a handshake. Returns `None` if the connection has to close, or `true` if it is a
@@ -54,20 +54,20 @@ impl Places {
         let signal = Arc::new(Notify::new());
         let (id, admission) = self.table.lock().open_plain(address, signal.clone());
         let place = ConnectionPlace { places: self.clone(), id, signal };
-        self.announce(admission, ShedReason::Connections).map(|surplus| (place, surplus))
+        self.announce(admission).map(|surplus| (place, surplus))
     }
 
-    /// Tells connections that they give way. Returns if the newcomer is a surplus one, or `None` if it has to close.
-    fn announce(&self, admission: Admission<Arc<Notify>>, reason: ShedReason) -> Option<bool> {
+    /// Tells connections that they give way, which loses no request and so sheds none. Returns if the newcomer is a surplus one, or
+    /// `None` if it has to close.
+    fn announce(&self, admission: Admission<Arc<Notify>>) -> Option<bool> {
         for signal in admission.gave_way {
-            self.metrics.record_shed(reason);
             signal.notify_one();
         }
         match admission.verdict {
             AdmissionVerdict::Placed => Some(false),
             AdmissionVerdict::Surplus => Some(true),
             AdmissionVerdict::Refused => {
-                self.metrics.record_shed(reason);
+                self.metrics.record_shed(ShedReason::Connections);
                 None
             }
         }
@@ -78,7 +78,7 @@ impl ConnectionPlace {
     /// Records the end of the handshake. Returns as [`Places::open_plain`] does.
     pub(crate) fn handshaken(&self, is_certified: bool) -> Option<bool> {
         let admission = self.places.table.lock().handshaken(self.id, is_certified);
-        self.places.announce(admission, ShedReason::Connections)
+        self.places.announce(admission)
     }
 
     /// Records that a request is in flight.

@@ -19,10 +19,12 @@ use super::Sanitized;
 use crate::reservation::token_bucket::TokenBucket;
 use crate::telemetry::metrics::{LogSource, Metrics};
 
-/// The lines of one kind that are written at once. A line has about 350 bytes, so that is 70 KB.
+/// The lines of one kind that are written at once. A line has about 350 bytes, so that is 70 KB; one with four texts of the most
+/// bytes, 1.4 KB.
 const BURST: u32 = 200;
 /// The lines of one kind a second after a burst. The DaemonSet controller creates 20 pods a second (kube-controller-manager's
-/// default), each with a line of `/mutate`; a flood writes 7 KB a second, and fills the kubelet's 50 MiB for a container in two hours.
+/// default), each with a line of `/mutate`; a flood writes 7 KB a second, 28 KB with
+/// the longest texts, and fills the kubelet's 50 MiB for a container in half an hour at the earliest.
 const PER_SECOND: u32 = 20;
 /// The time between two reports of the lines that were left out.
 const REPORT_INTERVAL: Duration = Duration::from_secs(10);

@@ -3,6 +3,7 @@
 use enum_map::Enum;
 use strum::{IntoStaticStr, VariantNames};
 
+use crate::policy::Oversized;
 use crate::reservation::filter_reason::FilterReason;
 use crate::reservation::hold::EndReason;
 use crate::reservation::preemption::PreemptionReason;
@@ -37,7 +38,6 @@ label! {
     Webhook = "webhook",
     Operation = "operation",
     AdmissionOutcome = "outcome",
-    OversizedOutcome = "outcome",
     ExtenderVerb = "verb",
     ExtenderOutcome = "outcome",
     ShedReason = "reason",
@@ -46,6 +46,10 @@ label! {
     CertificateKind = "certificate",
     SpanOutcome = "outcome",
     LogSource = "source",
+}
+
+impl Label for Oversized {
+    const NAME: &'static str = "outcome";
 }
 
 impl Label for FilterReason {
@@ -115,16 +119,6 @@ pub enum AdmissionOutcome {
     Bad,
 }
 
-/// The answer to a review of an object that is too large.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Enum, IntoStaticStr, VariantNames)]
-#[strum(serialize_all = "snake_case")]
-pub enum OversizedOutcome {
-    /// Refused.
-    Denied,
-    /// Allowed, and not reviewed.
-    Allowed,
-}
-
 /// A verb of the scheduler extender.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Enum, IntoStaticStr, VariantNames)]
 #[strum(serialize_all = "snake_case")]
@@ -157,8 +151,6 @@ pub enum ShedReason {
     Connections,
     /// Too many bytes of bodies and responses.
     Memory,
-    /// Too many TLS handshakes.
-    Handshakes,
 }
 
 /// The reason for which the server closed a connection.

@@ -2,6 +2,7 @@
 
 use super::labels::*;
 use super::{MetricDefinition, MetricKind, cluster};
+use crate::policy::Oversized;
 use crate::reservation::filter_reason::FilterReason;
 use crate::reservation::preemption::PreemptionReason;
 
@@ -77,8 +78,8 @@ pub(super) const ADMISSION_DURATION: MetricDefinition = MetricDefinition {
 pub(super) const ADMISSION_OVERSIZED: MetricDefinition = MetricDefinition {
     name: "daemonset_warden_admission_oversized_total",
     kind: MetricKind::Counter,
-    labels: &[Webhook::LABEL, OversizedOutcome::LABEL],
-    help: "Reviews of objects that are too large to be reviewed: `admission.oversized` says if such a DaemonSet is denied; a pod is allowed as it is. Anything but 0 is a very strange object, or an attack.",
+    labels: &[Webhook::LABEL, Oversized::LABEL],
+    help: "Reviews of objects that are too large to be reviewed, or to be checked against the cluster in time: `admission.oversized` says if such a DaemonSet is denied; a pod is allowed as it is. Anything but 0 is a very strange object, or an attack.",
 };
 pub(super) const EXTENDER_REQUESTS: MetricDefinition = MetricDefinition {
     name: "daemonset_warden_extender_requests_total",
@@ -120,7 +121,7 @@ pub(super) const HTTP_SHED: MetricDefinition = MetricDefinition {
     name: "daemonset_warden_http_requests_shed_total",
     kind: MetricKind::Counter,
     labels: &[ShedReason::LABEL],
-    help: "Requests answered 503, or connections closed, because of a limit. Anything but 0 is an overload or an attack.",
+    help: "Requests answered 503, or new connections closed, because of a limit. Anything but 0 is an overload or an attack. Connections that wait for a request and give way to newer ones do not count: see `daemonset_warden_connections_cut_total`.",
 };
 pub(super) const HTTP_IN_FLIGHT: MetricDefinition = MetricDefinition {
     name: "daemonset_warden_http_requests_in_flight",

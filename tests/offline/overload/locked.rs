@@ -36,6 +36,11 @@ pub(super) fn name(number: usize) -> String {
 
 /// Returns a server with a fresh cache of `nodes` nodes, on all of which room is reserved for a missing daemon pod.
 pub(super) fn server(nodes: usize) -> (AppState, SharedCache) {
+    server_with(nodes, Policy::default(), Limits::default())
+}
+
+/// Returns a server as [`server`] does, with this policy and these limits.
+pub(super) fn server_with(nodes: usize, policy: Policy, limits: Limits) -> (AppState, SharedCache) {
     let mut view = View::new(Arc::new(Policy::default()), None);
     for number in 0..nodes {
         view.cache.apply_node(object(json!({
@@ -63,7 +68,7 @@ pub(super) fn server(nodes: usize) -> (AppState, SharedCache) {
     let shared = SharedCache::new(view, vec![watch], metrics.clone(), |_| {});
     shared.tick(Instant::now());
     let cluster = Some(shared.clone());
-    (AppState::with_cluster(Policy::default(), Limits::default(), false, metrics, cluster, None), shared)
+    (AppState::with_cluster(policy, limits, false, metrics, cluster, None), shared)
 }
 
 pub(super) async fn post(state: &AppState, (path, body): Heavy) -> (StatusCode, Vec<u8>) {
@@ -72,7 +77,7 @@ pub(super) async fn post(state: &AppState, (path, body): Heavy) -> (StatusCode, 
     (response.status(), response.into_body().collect().await.unwrap().to_bytes().into())
 }
 
-fn series(state: &AppState, name: &str) -> f64 {
+pub(super) fn series(state: &AppState, name: &str) -> f64 {
     let text = String::from_utf8(state.metrics.text()).unwrap();
     let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
     value.unwrap_or_else(|| panic!("no {name}")).parse().unwrap()

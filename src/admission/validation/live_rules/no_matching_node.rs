@@ -2,13 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::Toleration;
-
 use super::{LiveData, LiveRule, nodes};
 use crate::api::field::{Error, ErrorList, Path};
-use crate::api::node::Node;
-use crate::api::pod::PodSpec;
-use crate::daemonset::placement::place;
+use crate::daemonset::placement::Reason;
 use crate::policy::Level;
 
 pub(super) const RULE: LiveRule = LiveRule {
@@ -25,11 +21,9 @@ pub(super) const RULE: LiveRule = LiveRule {
 pub(super) struct Exclusions(BTreeMap<String, usize>);
 
 impl Exclusions {
-    /// Counts a node. `tolerations` are the template's with those that the controller adds.
-    pub(super) fn add(&mut self, template: &PodSpec, tolerations: &[Toleration], node: &Node) {
-        if let Some(reason) = place(template, tolerations, node).reason {
-            *self.0.entry(reason.to_string()).or_default() += 1;
-        }
+    /// Counts a node that is excluded for `reason`.
+    pub(super) fn add(&mut self, reason: &Reason<'_>) {
+        *self.0.entry(reason.to_string()).or_default() += 1;
     }
 }
 

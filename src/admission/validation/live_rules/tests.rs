@@ -1,5 +1,7 @@
 //! Every live-data rule on a small cluster: its faults, and the cases without one.
 
+mod bounds;
+
 use std::sync::Arc;
 
 use super::*;
@@ -29,7 +31,7 @@ fn found(rule: &str, objects: &[(&str, &str)], spec: &str) -> Vec<String> {
     let daemon_set: DaemonSet = serde_json::from_str(&daemon_set).unwrap();
     let read = |call: &mut dyn FnMut(&Cache)| {
         call(&inventory.cluster);
-        true
+        Ok(())
     };
     let data = LiveData::read(&read, "apps", &daemon_set).unwrap();
     let rule = LIVE_RULES.iter().find(|own| own.id == rule).unwrap();
