@@ -194,7 +194,7 @@ pub fn metrics_router(state: AppState) -> Router {
 enum AnswerOn {
     /// The one of its connection, which others wait for. The answer may be that it takes too long there.
     Connection,
-    /// The one of its connection, because there are too many on other threads: at any price it takes little time.
+    /// The one of its connection, because too many wait for other threads: a long check is left out.
     ConnectionOnly,
     /// One for long work.
     LongWork,
