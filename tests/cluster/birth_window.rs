@@ -1,17 +1,22 @@
-//! Many daemon pods at once, from a DaemonSet controller with a limited rate: the template holds room until the last of them exists.
+//! Many daemon pods at once, from a DaemonSet controller with a limited rate: the template holds room until the last of them
+//! exists.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use k8s_openapi::api::apps::v1::DaemonSet;
+use kube::api::ListParams;
 use serde_json::json;
 
 use crate::harness::{
-    ControlPlane, NodeOptions, SchedulerOptions, TestNamespace, Warden, WardenOptions, eventually_within,
-    is_bound, say,
+    ControlPlane, NodeOptions, SchedulerOptions, TestNamespace, Warden, WardenOptions, eventually,
+    eventually_within, is_bound, say,
 };
+use crate::hostile::tenant;
 
-/// Joins nodes that ordinary pods wait for, and asserts that every daemon pod lands.
-async fn join(name: &'static str, daemon_sets: usize, nodes: usize, rate: (u32, u32)) {
+/// Joins nodes that ordinary pods wait for, and asserts that every daemon pod lands. With `forged`, a tenant reports failures to
+/// create them.
+async fn join(name: &'static str, daemon_sets: usize, nodes: usize, rate: (u32, u32), forged: bool) {
     let plane =
         tokio::task::spawn_blocking(move || ControlPlane::start_with_controller_rate(name, rate)).await;
     let namespace = TestNamespace::on(Arc::new(plane.expect("a control plane")), name).await;
@@ -39,6 +44,9 @@ async fn join(name: &'static str, daemon_sets: usize, nodes: usize, rate: (u32, 
         if there == 4 * nodes { Ok(()) } else { Err(format!("{there} exist")) }
     })
     .await;
+    if forged {
+        forge_failures(&namespace, &warden).await;
+    }
     let begun = Instant::now();
     namespace.add_nodes(1, nodes, &NodeOptions::default()).await;
     eventually_within(Duration::from_secs(240), "every daemon pod lands", async || {
@@ -56,13 +64,33 @@ async fn join(name: &'static str, daemon_sets: usize, nodes: usize, rate: (u32, 
     say(&format!("{name}: {} daemon pods after {:.1} s", daemon_sets * nodes, begun.elapsed().as_secs_f32()));
 }
 
+/// Has a tenant create Events that report failures of all DaemonSets, in a namespace of its own. Waits until the warden has them.
+async fn forge_failures(others: &TestNamespace<Arc<ControlPlane>>, warden: &Warden) {
+    let own = TestNamespace::on(others.plane.clone(), &format!("{}-tenant", others.name)).await;
+    let client = tenant::client(&own).await;
+    let daemon_sets = others.api::<DaemonSet>().list(&ListParams::default()).await.expect("a list").items;
+    for daemon_set in &daemon_sets {
+        tenant::forgery::failed_create(&client, &own.name, daemon_set).await.expect("an Event");
+    }
+    eventually("the warden has seen the Events", async || {
+        let seen = warden.metric("daemonset_warden_cache_objects", &[("resource", "events")]).await;
+        if seen >= daemon_sets.len() as f64 { Ok(()) } else { Err(format!("{seen}")) }
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn daemon_pods_that_are_created_slowly_find_their_room() {
-    join("slow-births", 4, 15, (3, 3)).await;
+    join("slow-births", 4, 15, (3, 3), false).await;
+}
+
+#[tokio::test]
+async fn forged_failures_take_no_room_from_daemon_pods_that_are_created_slowly() {
+    join("forged-failures", 4, 15, (3, 3), true).await;
 }
 
 #[tokio::test]
 #[ignore = "a minute, and alone: twelve DaemonSets on sixty nodes, with the controller's default rate"]
 async fn full_size() {
-    join("default-rate", 12, 60, (20, 30)).await;
+    join("default-rate", 12, 60, (20, 30), false).await;
 }

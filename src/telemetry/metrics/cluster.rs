@@ -152,7 +152,7 @@ pub(super) const HOLDS_ENDED: MetricDefinition = counter(
 pub(super) const TOO_LARGE: MetricDefinition = gauge(
     "daemonset_warden_daemonsets_too_large",
     &[],
-    "DaemonSets for which no room is reserved, because their selector and template have more than 4,096 elements.",
+    "DaemonSets for which no room is reserved, because their selector and template have too many elements: more than 2,048, or 1,024 that are compared with nodes.",
 );
 pub(super) const TOO_SMALL: MetricDefinition = gauge(
     "daemonset_warden_daemon_pods_too_large",

@@ -1,110 +1,108 @@
 //! A stranger at the port, without a credential.
 
+mod bodies;
+mod connections;
+
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use serde_json::json;
 use tokio::task::JoinHandle;
 
-use super::Dice;
-use super::probe::{Caller, filter_body};
+use super::caller::Caller;
+use super::dice::Dice;
+use super::tally::Tally;
 use crate::harness::Warden;
+use bodies::Body;
+use connections::{Connection, Target};
 
-/// The attacks that run at once.
+/// The bodies that are sent at once.
 const AT_ONCE: u64 = 3;
 
 /// The running attacks of a stranger.
 pub(super) struct Stranger {
     is_over: Arc<AtomicBool>,
-    attacks: Vec<JoinHandle<u64>>,
+    attacks: Vec<JoinHandle<Tally>>,
 }
 
 impl Stranger {
-    pub(super) fn start(warden: &Warden, mut dice: Dice) -> Self {
+    /// Begins. `served` is the number of connections to open that the server has to serve: each costs a handshake.
+    pub(super) async fn start(warden: &Warden, served: usize, dice: &mut Dice) -> Self {
+        daemonset_warden::server::http::open_files::raise_open_file_limit();
         let is_over = Arc::new(AtomicBool::new(false));
-        let attacks = (0..AT_ONCE).map(|attacker| {
-            let (caller, over) = (Caller::of(warden), is_over.clone());
-            let mut own = Dice(dice.below(u64::MAX) | 1);
-            tokio::spawn(async move {
-                let mut done = 0;
-                while !over.load(Ordering::Relaxed) {
-                    attack(&caller, &mut own, attacker * 1_000_000 + done).await;
-                    done += 1;
-                    tokio::time::sleep(Duration::from_millis(own.below(200))).await;
-                }
-                done
-            })
-        });
-        let attacks = attacks.collect();
+        let mut attacks = Vec::new();
+        let written = tokio::task::spawn_blocking(|| Body::ALL.map(Body::request)).await.expect("no panic");
+        let written = Arc::new(written);
+        for attacker in 0..AT_ONCE {
+            let (caller, over, own) = (Caller::of(warden), is_over.clone(), dice.split());
+            attacks.push(tokio::spawn(send_bodies(caller, attacker, written.clone(), own, over)));
+        }
+        let address = SocketAddr::from(([127, 0, 0, 1], warden.port()));
+        let target = Target::new(address, &warden.ca);
+        attacks.push(tokio::spawn(open_connections(target, served, dice.split(), is_over.clone())));
         Self { is_over, attacks }
     }
 
-    /// Ends the attacks. Returns their number.
-    pub(super) async fn stop(self) -> u64 {
+    /// Ends the attacks.
+    pub(super) async fn stop(self) -> Tally {
         self.is_over.store(true, Ordering::Relaxed);
-        let mut done = 0;
+        let mut tally = Tally::default();
         for attack in self.attacks {
-            done += attack.await.expect("no panic");
+            tally.add(attack.await.expect("no panic"));
         }
-        done
+        tally
     }
 }
 
-/// Sends one of the bodies that did harm. The answer does not matter.
-async fn attack(caller: &Caller, dice: &mut Dice, number: u64) {
-    let names = |count: usize| -> Vec<String> { (0..count).map(|node| format!("node-{node}")).collect() };
-    let (path, body) = match dice.below(7) {
-        0 => (
-            "/validate",
-            review(
-                &json!({ "metadata": { "name": "d", "namespace": "n", "ownerReferences": vec![json!({}); 2_000] } }),
-            ),
-        ),
-        1 => {
-            let list = format!("[{}]", vec!["{}"; 500_000].join(","));
-            (
-                "/validate",
-                review(&json!({})).replace(
-                    "\"object\":{}",
-                    &format!(
-                        "\"object\":{{\"spec\":{{\"template\":{{\"spec\":{{\"containers\":{list}}}}}}}}}"
-                    ),
-                ),
-            )
-        }
-        2 => {
-            let mut body = filter_body(&format!("s{number}"), "1", &vec!["node-1".to_owned(); 50_000]);
-            let amounts: serde_json::Map<_, _> =
-                (0..20_000).map(|name| (format!("example.com/r{name}"), json!("-1"))).collect();
-            body["Pod"]["spec"]["containers"][0]["resources"]["requests"] = amounts.into();
-            ("/scheduler/filter", body.to_string())
-        }
-        3 => {
-            let mut body = filter_body(&format!("s{number}"), "1", &names(5_000));
-            let term = json!({ "matchExpressions": [{ "key": "a", "operator": "In", "values": ["b"] }] });
-            let terms = vec![term; 20_000];
-            body["Pod"]["spec"]["affinity"] = json!({ "nodeAffinity": { "requiredDuringSchedulingIgnoredDuringExecution": { "nodeSelectorTerms": terms } } });
-            ("/scheduler/filter", body.to_string())
-        }
-        4 => (
-            "/scheduler/preempt",
-            json!({ "Pod": { "metadata": { "uid": format!("s{number}") } }, "NodeNameToMetaVictims": {} })
-                .to_string(),
-        ),
-        // New UIDs, each of which is remembered for a while.
-        _ => ("/scheduler/filter", filter_body(&format!("s{number}"), "100m", &names(500)).to_string()),
-    };
-    let _ = caller.post(path, body).await;
+/// Returns the kinds of attacks.
+pub(super) fn kinds() -> impl Iterator<Item = &'static str> {
+    Body::ALL.iter().map(|body| body.name()).chain(Connection::ALL.iter().map(|kind| kind.name()))
 }
 
-fn review(object: &serde_json::Value) -> String {
-    json!({
-        "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview",
-        "request": {
-            "uid": "u", "operation": "CREATE", "kind": { "group": "apps", "version": "v1", "kind": "DaemonSet" },
-            "resource": { "group": "apps", "version": "v1", "resource": "daemonsets" }, "object": object,
-        },
-    })
-    .to_string()
+/// Sends bodies.
+async fn send_bodies(
+    caller: Caller,
+    attacker: u64,
+    written: Arc<[(Body, &'static str, String); Body::ALL.len()]>,
+    mut dice: Dice,
+    is_over: Arc<AtomicBool>,
+) -> Tally {
+    let mut tally = Tally::default();
+    let mut order: Vec<usize> = (0..written.len()).collect();
+    for round in 0.. {
+        dice.shuffle(&mut order);
+        for number in &order {
+            if is_over.load(Ordering::Relaxed) {
+                break;
+            }
+            let (body, path, text) = &written[*number];
+            let text = text.replace(bodies::UID, &format!("s-{attacker}-{round}-{number}"));
+            let result = match caller.post(path, text).await {
+                Ok((status, _)) if body.is_read(status) => Ok(()),
+                Ok((status, text)) => Err(format!("{status}: {text}")),
+                Err(why) => Err(why),
+            };
+            tally.count(body.name(), result);
+            tokio::time::sleep(Duration::from_millis(dice.below(200))).await;
+        }
+        if is_over.load(Ordering::Relaxed) {
+            break;
+        }
+    }
+    tally
+}
+
+async fn open_connections(target: Target, served: usize, mut dice: Dice, is_over: Arc<AtomicBool>) -> Tally {
+    let mut tally = Tally::default();
+    loop {
+        let mut all = Connection::ALL;
+        dice.shuffle(&mut all);
+        for kind in all {
+            if is_over.load(Ordering::Relaxed) {
+                return tally;
+            }
+            tally.count(kind.name(), kind.hold(&target, served).await);
+        }
+    }
 }

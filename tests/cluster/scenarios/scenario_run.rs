@@ -270,6 +270,21 @@ impl ScenarioRun {
         .await;
     }
 
+    /// Waits for the daemon pods of `scenario` that are created late. Returns the numbers of bound ones, and of those with the new
+    /// template, as soon as all are there, and after `at_most` in any case.
+    pub(crate) async fn landed(&self, scenario: Scenario, at_most: Duration) -> (usize, usize) {
+        let all = DAEMONS.len() * self.nodes;
+        let updated = if matches!(scenario, Scenario::Rollout { .. }) { all } else { 0 };
+        let begun = Instant::now();
+        loop {
+            let now = self.count().await;
+            if (now.daemons, now.updated) == (all, updated) || begun.elapsed() > at_most {
+                return (now.daemons, now.updated);
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    }
+
     /// Counts the pods until nothing has changed for the time `quiet`.
     async fn outcome(&self, happened: Instant, ordinary_a_node: usize) -> Outcome {
         let mut counted = Outcome::default();
