@@ -59,6 +59,7 @@
 //! [`reservation::filter`]: crate::reservation::filter
 //! [`reservation::filter_reason`]: crate::reservation::filter_reason
 //! [`reservation::first_ready`]: crate::reservation::first_ready
+//! [`reservation::forget`]: crate::reservation::forget
 //! [`reservation::gate`]: crate::reservation::gate
 //! [`reservation::hold`]: crate::reservation::hold
 //! [`reservation::hold_basis`]: crate::reservation::hold_basis
@@ -71,6 +72,7 @@
 //! [`reservation::oldest`]: crate::reservation::oldest
 //! [`reservation::packing`]: crate::reservation::packing
 //! [`reservation::preemption`]: crate::reservation::preemption
+//! [`reservation::prepared_filter`]: crate::reservation::prepared_filter
 //! [`reservation::refresh`]: crate::reservation::refresh
 //! [`reservation::refresh_gates`]: crate::reservation::refresh_gates
 //! [`reservation::refusal_clock`]: crate::reservation::refusal_clock
@@ -79,6 +81,7 @@
 //! [`reservation::target_node_filter`]: crate::reservation::target_node_filter
 //! [`reservation::tick`]: crate::reservation::tick
 //! [`reservation::token_bucket`]: crate::reservation::token_bucket
+//! [`reservation::unborn`]: crate::reservation::unborn
 //! [`reservation::view`]: crate::reservation::view
 //! [`reservation::wait_budget`]: crate::reservation::wait_budget
 //! [`scheduling`]: crate::scheduling

@@ -1,7 +1,7 @@
 //! Validation of DaemonSets: Kubernetes' own rules, and policy rules for what Kubernetes accepts and what then fails or harms the
 //! DaemonSet.
 //!
-//! `/validate` calls [`review`] for each request. A refusal has Kubernetes' own words:
+//! `/validate` calls [`review()`] for each request. A refusal has Kubernetes' own words:
 //!
 //! ```
 //! use daemonset_warden::admission::validation;

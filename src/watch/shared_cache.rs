@@ -3,7 +3,7 @@
 //! ```text
 //! watch ──▶ lock ──▶ Cache ──▶ Reservation ──▶ ClusterWrite ──▶ writes      watches ──▶ CacheFreshness ──▶ synced, fresh ──▶ server
 //! ```
-//! The lock is held for microseconds and never across an await; each hold is measured. Dropping the guard hands on what is to be
+//! The lock is held for a millisecond at most, and never across an await; each hold is measured. Dropping the guard hands on what is to be
 //! written to the apiserver.
 //!
 //! Two questions. *Synced*: has every kind been listed once? `/readyz` waits for that, once: a replica that loses the apiserver

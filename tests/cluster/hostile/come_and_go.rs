@@ -1,5 +1,5 @@
-//! Pods of the tenant's own that name its DaemonSet: on one node after the other one lands, is deleted, and has been the predecessor of a
-//! daemon pod that never comes.
+//! Pods of the tenant's own that name its DaemonSet: on one node after the other one lands, is deleted, and has been the
+//! predecessor of a daemon pod that never comes.
 
 use std::time::Duration;
 
