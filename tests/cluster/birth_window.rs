@@ -2,7 +2,7 @@
 //! exists.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use k8s_openapi::api::apps::v1::DaemonSet;
 use kube::api::ListParams;
@@ -72,9 +72,13 @@ async fn forge_failures(others: &TestNamespace<Arc<ControlPlane>>, warden: &Ward
     for daemon_set in &daemon_sets {
         tenant::forgery::failed_create(&client, &own.name, daemon_set).await.expect("an Event");
     }
+    // One more after the present time, which the watch brings after the others.
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("a clock").as_secs_f64();
+    tenant::forgery::failed_create(&client, &own.name, &daemon_sets[0]).await.expect("an Event");
     eventually("the warden has seen the Events", async || {
-        let seen = warden.metric("daemonset_warden_cache_objects", &[("resource", "events")]).await;
-        if seen >= daemon_sets.len() as f64 { Ok(()) } else { Err(format!("{seen}")) }
+        let name = "daemonset_warden_watch_last_event_timestamp_seconds";
+        let seen = warden.metric(name, &[("resource", "events")]).await;
+        if seen > now { Ok(()) } else { Err(format!("{seen}, before {now}")) }
     })
     .await;
 }
