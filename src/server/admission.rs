@@ -100,6 +100,11 @@ impl ReadCache for CacheReader<'_> {
         Ok(())
     }
 
+    fn is_fresh(&self) -> bool {
+        let cluster = self.state.cluster.as_ref();
+        cluster.is_some_and(|cluster| cluster.may_refuse(Instant::now()))
+    }
+
     fn may_take(&self, steps: usize) -> Result<(), Unread> {
         let steps = self.steps.get().saturating_add(steps);
         self.steps.set(steps);
