@@ -56,9 +56,9 @@ pub trait ReadCache {
     /// Fails without a call if the cache is not fresh, or the time of the review is over.
     fn read(&self, call: &mut dyn FnMut(&Cache)) -> Result<(), Unread>;
 
-    /// Returns true if the cache is fresh.
+    /// Returns false if [`Self::read`] would fail because the cache is not fresh.
     fn is_fresh(&self) -> bool {
-        self.read(&mut |_| ()) != Err(Unread::Stale)
+        true
     }
 
     /// Allows so many steps, of 100 ns at most each, on this thread.
@@ -115,11 +115,14 @@ impl<'d> LiveData<'d> {
     /// # Errors
     /// Returns the reason if there are no facts.
     pub fn read(cache: &dyn ReadCache, group: &str, daemon_set: &'d DaemonSet) -> Result<Self, Unread> {
-        // The size does not matter then.
         if !cache.is_fresh() {
             return Err(Unread::Stale);
         }
-        let of_node = size::steps_of_node(daemon_set)?;
+        let of_node = match size::steps_of_node(daemon_set) {
+            Ok(steps) => steps,
+            // Without a fresh cache the size does not matter.
+            Err(unread) => return cache.read(&mut |_| ()).and(Err(unread)),
+        };
         let tolerations = DaemonSetInfo::tolerations_of(daemon_set);
         let mut found = None;
         cache.read(&mut |cluster| {

@@ -174,7 +174,10 @@ impl<'a> ReviewedObject<'a> {
         }
         let envelope: Envelope<'a> = serde_json::from_str(raw)?;
         let metadata: Metadata = part("metadata", envelope.metadata, budget)?;
-        let managed: Managed = part("metadata", envelope.metadata, budget)?;
+        // A second pass. Escapes may hide the name.
+        let may_be_managed =
+            |raw: &&RawValue| raw.get().contains("managedFields") || raw.get().contains('\\');
+        let managed: Managed = part("metadata", envelope.metadata.filter(may_be_managed), budget)?;
         Ok(Self {
             api_version: envelope.api_version.unwrap_or_default(),
             kind: envelope.kind.unwrap_or_default(),
