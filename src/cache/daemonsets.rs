@@ -107,7 +107,7 @@ impl Cache {
     }
 
     /// Deletes the DaemonSet with this UID and unlinks its pods, which stay cached. Does nothing if it is not cached. Its id is not
-    /// given out again before [`Self::forget_daemon_set`].
+    /// given out again before the reservation has forgotten it.
     pub fn delete_daemon_set(&mut self, uid: &str) {
         let Some(id) = self.daemon_set_ids.remove(uid) else { return };
         let info = &mut self.daemon_sets[id];

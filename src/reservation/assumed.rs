@@ -25,6 +25,20 @@ const MAX_ASSUMED: usize = 8_192;
 /// The most that is counted of one pod, in the scheduler's units: more than any node has, and sums of it cannot overflow.
 const MAX_AMOUNT: i64 = 1 << 49;
 
+/// The work of forgetting pods before the lock is given to others, in nodes that they are assumed on: a fraction of a millisecond.
+const EXPIRY_WORK: usize = 20_000;
+/// The work for a pod besides: thousands of daemon pods may be assumed on one node.
+const POD_WORK: usize = 500;
+
+/// The pods that [`AssumedPods::expire`] has forgotten.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Expiry {
+    /// True if a pod was forgotten.
+    pub any: bool,
+    /// True if more are to be forgotten.
+    pub is_cut: bool,
+}
+
 /// A pod that a call has allowed.
 #[derive(Debug)]
 pub struct AllowedPod {
@@ -109,15 +123,20 @@ impl AssumedPods {
         id.inspect(|id| self.remove(*id)).is_some()
     }
 
-    /// Forgets the pods that were not bound in time. A pod with claims that was allowed on one node has more of it while it is
-    /// pending, by `is_pending` for its UID: on several nodes it would take the room of many pods. Returns true if a pod was
-    /// forgotten.
-    pub fn expire(&mut self, now: Instant, is_pending: impl Fn(&str) -> bool) -> bool {
-        let mut any = false;
+    /// Forgets pods that were not bound in time, as many as `EXPIRY_WORK` allows. A pod with claims that was allowed on one node
+    /// has more of it while it is pending, by `is_pending` for its UID: on several nodes it would take the room of many pods.
+    pub fn expire(&mut self, now: Instant, is_pending: impl Fn(&str) -> bool) -> Expiry {
+        let mut expiry = Expiry::default();
+        let mut work = 0;
         while let Some((end, id)) = self.by_end.first_key_value().map(|(end, id)| (*end, *id))
             && end.0 <= now
         {
-            let AssumedPod { pod, since, only, .. } = &self.entries[id];
+            if work >= EXPIRY_WORK {
+                expiry.is_cut = true;
+                break;
+            }
+            let AssumedPod { pod, since, only, nodes, .. } = &self.entries[id];
+            work += POD_WORK + nodes.len();
             if only.is_some() && pod.needs_claims && now < *since + ASSUMED_CLAIMS_TTL && is_pending(&pod.uid)
             {
                 self.by_end.remove(&end);
@@ -126,10 +145,10 @@ impl AssumedPods {
                 self.by_end.insert(end, id);
             } else {
                 self.remove(id);
-                any = true;
+                expiry.any = true;
             }
         }
-        any
+        expiry
     }
 
     fn next_end(&mut self, now: Instant) -> (Instant, u64) {
@@ -272,8 +291,8 @@ mod tests {
                 && !assumed.is_assumed_on("b", 70)
         );
         let none = |_: &str| false;
-        assert!(!assumed.expire(now + ASSUMED_POD_TTL / 2, none));
-        assert!(assumed.expire(now + ASSUMED_POD_TTL, none));
+        assert!(!assumed.expire(now + ASSUMED_POD_TTL / 2, none).any);
+        assert!(assumed.expire(now + ASSUMED_POD_TTL, none).any);
         assert!(is_blank(&assumed) && !assumed.forget("a"));
         assert!(!assumed.assume(allowed("a", 1, None), NodeSet::default(), now));
         assert!(!assumed.assume(allowed("a", 1, None), set(&[3]), now));
@@ -299,7 +318,7 @@ mod tests {
         assert_eq!((on(&assumed, 3, "a"), on(&assumed, 70, "b")), (None, None));
         assumed.forget("b");
         assert_eq!((on(&assumed, 70, "x"), on(&assumed, 3, "x")), (None, Some(100)));
-        assert!(assumed.expire(now + ASSUMED_POD_TTL, |_| false) && is_blank(&assumed));
+        assert!(assumed.expire(now + ASSUMED_POD_TTL, |_| false).any && is_blank(&assumed));
     }
 
     #[test]
@@ -327,6 +346,11 @@ mod tests {
         assert!(
             !assumed.is_assumed_on("p99", 5) && assumed.is_assumed_on("p100", 5),
             "the oldest are forgotten"
+        );
+        let expiry = assumed.expire(now + ASSUMED_POD_TTL, |_| false);
+        assert!(
+            expiry.any && expiry.is_cut && assumed.len() > MAX_ASSUMED - 100,
+            "a few for each hold of the lock"
         );
         for pod in 0..MAX_ASSUMED + 100 {
             assumed.forget(&format!("p{pod}"));

@@ -47,6 +47,11 @@ impl NodeSet {
         (words.next().is_none() && word.is_power_of_two()).then(|| at * 64 + word.trailing_zeros() as usize)
     }
 
+    /// Returns the number of ids.
+    pub fn len(&self) -> usize {
+        self.bits.iter().map(|word| word.count_ones() as usize).sum()
+    }
+
     /// Returns true if the set has no id.
     pub fn is_empty(&self) -> bool {
         self.bits.iter().all(|word| *word == 0)

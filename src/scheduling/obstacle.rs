@@ -77,7 +77,7 @@ fn is_for_default_scheduler(spec: &PodSpec) -> bool {
 
 /// Returns true if the message gives no reason but that nodes do not have the pod's name. A daemon pod's message says so of every
 /// other node of the cluster, beside the reason of its own: "0/3 nodes are available: 1 node(s) didn't match pod topology spread
-/// constraints, 2 node(s) didn't satisfy plugin(s) [NodeAffinity]. preemption: ..."
+/// constraints, 2 node(s) didn't satisfy plugin(s) \[NodeAffinity\]. preemption: ..."
 fn names_only_other_nodes(message: &str) -> bool {
     let reasons = message.split_once("available: ").map_or(message, |(_, reasons)| reasons);
     let reasons = reasons.split_once(". ").map_or(reasons, |(reasons, _)| reasons);
