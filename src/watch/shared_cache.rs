@@ -33,6 +33,8 @@ use crate::watch::watch_status::WatchStatus;
 /// The number of nodes that are refreshed before the lock is given to others, fewer of those with many DaemonSets. They take tens
 /// of microseconds.
 const BATCH: usize = 16;
+/// The batches of a tick: all nodes of a large cluster with many DaemonSets once. A tick has to end, or nothing is refused.
+const MAX_BATCHES: usize = 16_384;
 /// The time for which a call refreshes changed nodes before it begins, those that it does not name too. It refreshes the others
 /// that it names while it judges them.
 const REFRESH_BEFORE_CALL: Duration = Duration::from_millis(20);
@@ -179,9 +181,7 @@ impl SharedCache {
                 let View { cache, reservation } = &mut *self.lock();
                 reservation.begin_start(cache, now);
             }
-            while self.refresh_batch() {
-                pause().await;
-            }
+            self.refresh_all(&pause).await;
             self.lock().reservation.finish_start();
             self.0.synced.send_replace(true);
             let counts = self.lock().cache.stats();
@@ -203,14 +203,23 @@ impl SharedCache {
         while tick(&mut self.lock()) {
             pause().await;
         }
-        while self.refresh_batch() {
-            pause().await;
-        }
+        self.refresh_all(&pause).await;
         let dropped = self.fresh(now).map_or(0, |mut view| {
             let View { cache, reservation } = &mut *view;
             reservation.nominate(cache, now)
         });
         self.0.metrics.cluster.nominations_dropped(dropped);
+    }
+
+    /// Refreshes the changed nodes. Events that come meanwhile change others, so it ends after [`MAX_BATCHES`].
+    async fn refresh_all<P: Future<Output = ()>>(&self, pause: &impl Fn() -> P) {
+        for _ in 0..MAX_BATCHES {
+            if !self.refresh_batch() {
+                return;
+            }
+            pause().await;
+        }
+        self.0.has_changed_nodes.notify_one();
     }
 
     /// Updates the metrics. It visits every node under the lock, so call it at most once a second.
