@@ -1,11 +1,13 @@
-# syntax=docker/dockerfile:1
 # A static program and the public CAs in an empty image: no shell, no libc, no package to patch. The image is for the architecture of
 # the build machine. For both: docker buildx build --platform linux/amd64,linux/arm64 --sbom=true --provenance=true -t YOUR-REGISTRY/daemonset-warden:0.1.0 --push .
 #
 # glibc is linked in, not musl: musl's allocator is slower, and the scheduler calls the extender for every pod. Name resolution works
 # in a static program: since 2.34 glibc reads /etc/hosts and asks DNS without loading a library. tests/image runs the steps of this
 # file, and runs the program.
-FROM rust:1.95-bookworm AS build
+#
+# An image is named by its digest too, because a tag can be moved; `just pin-images` writes the newest one of the tag. There is no
+# `# syntax=` line, which would name one more image: every BuildKit since 0.8 knows these instructions.
+FROM rust:1.95-bookworm@sha256:6258907abe69656e41cd992e0b705cdcfabcbbe3db374f92ed2d47121282d4a1 AS build
 WORKDIR /src
 COPY Cargo.toml Cargo.lock ./
 COPY src src

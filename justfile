@@ -54,6 +54,20 @@ test-cluster *args:
 image:
     cargo test --locked --test image -- --nocapture
 
+# Writes the newest digest of each image that the Dockerfile and the chart name (needs docker and its registry); review the diff
+pin-images:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    for file in Dockerfile charts/daemonset-warden/values.yaml; do
+      for image in $(grep -oE '[a-z0-9./-]+:[A-Za-z0-9._-]+@sha256:[0-9a-f]{64}' "$file"); do
+        tag="${image%@*}"
+        # Of all architectures, not of one.
+        digest=$(docker buildx imagetools inspect "$tag" --format '{{{{.Manifest.Digest}}')
+        sed -i "s|$image|$tag@$digest|" "$file"
+      done
+    done
+    "{{ just_executable() }}" goldens
+
 # Runs all benchmarks, or one: `just bench --bench load`
 bench *args:
     cargo bench --locked {{ args }}

@@ -1,5 +1,5 @@
 //! The cost of the cache for 5,000 nodes, 150,000 pods and 30 DaemonSets: from the JSON that an apiserver sends to the state that
-//! the hot path reads.
+//! the hot path reads. In the end a tenant adds 1,500 DaemonSets to them, and deletes them.
 //!
 //! `cargo bench --bench cache` prints resident memory and microseconds an event; `-- NODES PODS` sets other numbers. Objects
 //! are made one at a time, so that the memory is that of the cache and not of the input.
@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use daemonset_warden::api::daemonset::DaemonSet;
 use daemonset_warden::api::node::Node;
 use daemonset_warden::api::pod::Pod;
+use daemonset_warden::api::policy_objects::Namespace;
 use daemonset_warden::policy::Policy;
 use daemonset_warden::reservation::View;
 use daemonset_warden::telemetry::metrics::{Metrics, WatchedResource};
@@ -24,7 +25,13 @@ use kube::api::WatchEvent;
 use kube::core::GroupVersionKind;
 use kube::discovery::ApiResource;
 
+#[path = "large/lock.rs"]
+mod lock;
+
+use lock::describe_lock;
+
 const DAEMON_SETS: usize = 30;
+const TENANTS_DAEMON_SETS: usize = 1_500;
 
 fn main() {
     let mut numbers = std::env::args().skip(1).filter_map(|argument| argument.parse::<usize>().ok());
@@ -32,7 +39,7 @@ fn main() {
     let source = Arc::new(WatchStatus::new(WatchedResource::Pods, true));
     let cluster = View::new(Arc::new(Policy::default()), None);
     let metrics = Arc::new(Metrics::default());
-    let cluster = SharedCache::new(cluster, vec![source.clone()], metrics, |_| {});
+    let cluster = SharedCache::new(cluster, vec![source.clone()], metrics.clone(), |_| {});
     println!("{:>6.1} MiB resident before anything", resident());
     println!("a pod is {} bytes of JSON, a node {}", pod(0, nodes, 1).len(), node(0).len());
 
@@ -55,6 +62,37 @@ fn main() {
     println!("{:>6.0} us the longest of 20 ticks", micros(times.into_iter().max().unwrap_or_default()));
     println!("{:>6.0} us an update of the metrics", micros(time(|| cluster.update_metrics())));
     println!("{:>6.1} MiB resident in the end", resident());
+    let lock = || describe_lock(&String::from_utf8_lossy(&metrics.text()));
+    println!("the lock: {}", lock());
+
+    feed::<Namespace>(&cluster, "namespaces", 1, "Namespace", |_| {
+        r#"{"metadata":{"name":"tenant"}}"#.to_owned()
+    });
+    feed::<DaemonSet>(
+        &cluster,
+        "DaemonSets of a tenant",
+        TENANTS_DAEMON_SETS,
+        "DaemonSet",
+        tenants_daemon_set,
+    );
+    println!("{:>6.1} ms for the tick after", millis(time(|| cluster.tick(Instant::now()))));
+    println!("{:>6.1} MiB resident; {:?}", resident(), cluster.lock().reservation.stats());
+    for index in 0..TENANTS_DAEMON_SETS {
+        cluster.lock().cache.delete_daemon_set(&uid(5, index));
+        cluster.refresh_changed();
+    }
+    println!("{:>6.1} ms for the tick after they are deleted", millis(time(|| cluster.tick(Instant::now()))));
+    println!("{:>6.1} MiB resident; {:?}", resident(), cluster.lock().reservation.stats());
+    println!("the lock: {}", lock());
+}
+
+/// Returns a DaemonSet that fits on every node.
+fn tenants_daemon_set(index: usize) -> String {
+    format!(
+        r#"{{"metadata":{{"name":"small-{index}","namespace":"tenant","uid":"{}","generation":1,"creationTimestamp":"2026-01-02T00:00:00Z",{MANAGED}}},"spec":{{"selector":{{"matchLabels":{{"app":"small-{index}"}}}},"template":{{"metadata":{{"labels":{{"app":"small-{index}"}}}},"spec":{{"containers":[{}]}}}}}}}}"#,
+        uid(5, index),
+        container("1m").replace("128Mi", "1Mi")
+    )
 }
 
 /// Decodes and applies `count` objects, and prints the time; making them is not counted.

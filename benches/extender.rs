@@ -6,10 +6,12 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use daemonset_warden::api::extender_v1::{EchoedBody, ExtenderArgs};
+use daemonset_warden::api::decode_budget::DecodeBudget;
+use daemonset_warden::api::extender_v1::ExtenderArgs;
+use daemonset_warden::api::extender_v1::verdicts::EchoedBody;
 use daemonset_warden::policy::Policy;
-use daemonset_warden::reservation::filter;
 use daemonset_warden::reservation::filter_reason::FilterReason;
+use daemonset_warden::reservation::prepared_filter;
 use daemonset_warden::reservation::target_node_filter::TargetNodeFilter;
 use serde_json::{Value, json};
 
@@ -25,7 +27,8 @@ fn names(criterion: &mut Criterion) {
     group.bench_function("ordinary pod, every tenth node refused", |bencher| {
         bencher.iter(|| {
             let args = ExtenderArgs::parse(black_box(body.as_bytes())).unwrap();
-            filter::answer(&args, |name, _| name.ends_with('7').then_some(FilterReason::Reserved)).body
+            prepared_filter::answer(&args, |name, _| name.ends_with('7').then_some(FilterReason::Reserved))
+                .body
         });
     });
     group.finish();
@@ -47,8 +50,8 @@ fn nodes(criterion: &mut Criterion) {
 fn filter(body: &[u8]) -> EchoedBody {
     let args = ExtenderArgs::parse(body).unwrap();
     let policy = Policy::default();
-    let judge = TargetNodeFilter::new(&policy, &args.pod);
-    filter::answer(&args, |name, node| judge.as_ref().and_then(|judge| judge.refuse(name, node))).body
+    let mut target = TargetNodeFilter::read(&policy, &args, &DecodeBudget::default());
+    prepared_filter::answer(&args, |name, _| target.as_mut()?.refuse(name)).body
 }
 
 fn node_name(index: usize) -> String {

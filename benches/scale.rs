@@ -19,6 +19,7 @@ mod cluster {
     pub(crate) mod harness;
 }
 mod large {
+    pub(crate) mod lock;
     pub(crate) mod population;
 }
 mod load {
@@ -33,6 +34,7 @@ use futures::StreamExt;
 use serde_json::json;
 
 use cluster::harness::{Certificate, Warden, WardenOptions};
+use large::lock::describe_lock;
 use large::population::{Large, NAMESPACE};
 use load::process::{Stat, median, mib};
 use load::servers::{Server, load, p99};
@@ -112,6 +114,7 @@ async fn main() {
     tokio::time::sleep(Duration::from_secs(2)).await;
     let there = warden.metric("daemonset_warden_cache_objects", &[("resource", "pods")]).await;
     println!("| pods known afterwards | {there} |");
+    println!("| the cache's lock | {} |", describe_lock(&warden.metrics().await));
 }
 
 /// The measurements of each side, in turn.

@@ -216,6 +216,7 @@ async fn measure(large: &Large, case: Case, round: usize, count: usize) -> Measu
             .limits
             .map(|(qps, burst)| json!({ "clientConnection": { "qps": qps, "burst": burst } })),
         environment: if case.http2 { Vec::new() } else { vec![("DISABLE_HTTP2", "1")] },
+        flags: &[],
     };
     let scheduler = tokio::task::block_in_place(|| large.namespace.plane.scheduler(&options));
 

@@ -3,5 +3,5 @@
 pub mod default_priority;
 pub mod mutation;
 pub mod patch;
-pub mod quota;
+pub mod review_head;
 pub mod validation;

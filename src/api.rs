@@ -2,6 +2,7 @@
 
 pub mod admission_v1;
 pub mod daemonset;
+pub mod decode_budget;
 pub mod event;
 pub mod extender_v1;
 pub mod field;

@@ -22,8 +22,10 @@ pub mod stats;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use hashbrown::{HashMap, HashSet};
+use k8s_openapi::jiff::Timestamp;
 use slab::Slab;
 
 pub use self::stats::CacheStats;
@@ -33,8 +35,10 @@ use self::daemonset_info::DaemonSetInfo;
 use self::interner::Interner;
 use self::node_info::NodeInfo;
 use self::pod_info::PodInfo;
+use crate::api::meta::Metadata;
 use crate::api::policy_objects::{LimitRange, Namespace, PriorityClass, ResourceQuota, RuntimeClass};
 use crate::policy::Policy;
+use crate::scheduling::host_ports::HostPort;
 
 /// The id of a node, stable while a Node of its name exists or a cached pod names it. Another node may get the id after that.
 pub type NodeId = usize;
@@ -53,18 +57,22 @@ pub struct Cache {
     pod_ids: HashMap<Arc<str>, PodId>,
     /// Ordinary pods that the scheduler has tried and failed.
     failed_ordinary: HashSet<PodId>,
+    /// The number of terminating pods by namespace.
+    terminating: HashMap<Arc<str>, u32>,
     daemon_sets: Slab<DaemonSetInfo>,
     daemon_set_ids: HashMap<Arc<str>, DaemonSetId>,
     /// Pods by the UID of the DaemonSet that they name as their controller. The DaemonSet may come later, or never.
     pods_by_owner: HashMap<Arc<str>, HashSet<PodId>>,
     texts: Interner<str>,
     labels: Interner<BTreeMap<String, String>>,
+    host_ports: Interner<[HostPort]>,
     namespaces: BTreeMap<String, Namespace>,
     priority_classes: BTreeMap<String, PriorityClass>,
     limit_ranges: BTreeMap<(String, String), LimitRange>,
     runtime_classes: BTreeMap<String, RuntimeClass>,
     resource_quotas: BTreeMap<(String, String), ResourceQuota>,
-    next_template_version: u64,
+    /// The latest creation time of any object, as the cluster writes it: its clock, as far as objects tell it.
+    newest_creation: Box<str>,
     changes: Vec<Change>,
 }
 
@@ -78,17 +86,19 @@ impl Cache {
             pods: Slab::new(),
             pod_ids: HashMap::new(),
             failed_ordinary: HashSet::new(),
+            terminating: HashMap::new(),
             daemon_sets: Slab::new(),
             daemon_set_ids: HashMap::new(),
             pods_by_owner: HashMap::new(),
             texts: Interner::default(),
             labels: Interner::default(),
+            host_ports: Interner::default(),
             namespaces: BTreeMap::new(),
             priority_classes: BTreeMap::new(),
             limit_ranges: BTreeMap::new(),
             runtime_classes: BTreeMap::new(),
             resource_quotas: BTreeMap::new(),
-            next_template_version: 0,
+            newest_creation: Box::default(),
             changes: Vec::new(),
         }
     }
@@ -133,7 +143,12 @@ impl Cache {
         self.nodes.capacity()
     }
 
-    /// Returns all cached pods, also those that have succeeded or failed.
+    /// Returns a number above every pod's id.
+    pub(crate) fn pod_capacity(&self) -> usize {
+        self.pods.capacity()
+    }
+
+    /// Returns the pods, ended ones too.
     pub fn pods(&self) -> impl Iterator<Item = (PodId, &PodInfo)> {
         self.pods.iter()
     }
@@ -165,17 +180,22 @@ impl Cache {
 
     /// Returns all cached DaemonSets, of every group.
     pub fn daemon_sets(&self) -> impl Iterator<Item = (DaemonSetId, &DaemonSetInfo)> {
-        self.daemon_sets.iter()
+        self.daemon_sets.iter().filter(|(_, info)| !info.is_deleted)
     }
 
-    /// Returns a DaemonSet by its id. Panics if no DaemonSet has the id.
+    /// Returns a DaemonSet by its id, also a deleted one to which something may still refer. Panics if no DaemonSet has the id.
     pub fn daemon_set_by_id(&self, id: DaemonSetId) -> &DaemonSetInfo {
         &self.daemon_sets[id]
     }
 
     /// Returns a DaemonSet by its id; `None` if no DaemonSet has the id, as after the DaemonSet has been deleted.
     pub(crate) fn daemon_set_if_known(&self, id: DaemonSetId) -> Option<&DaemonSetInfo> {
-        self.daemon_sets.get(id)
+        self.daemon_sets.get(id).filter(|info| !info.is_deleted)
+    }
+
+    /// Returns a deleted DaemonSet to which something may still refer by its id.
+    pub(crate) fn deleted_daemon_set(&self, id: DaemonSetId) -> Option<&DaemonSetInfo> {
+        self.daemon_sets.get(id).filter(|info| info.is_deleted)
     }
 
     /// Returns a DaemonSet by its UID; `None` if it is not cached.
@@ -201,7 +221,28 @@ impl Cache {
         self.resource_quotas.range(first..).take_while(of_namespace).map(|(_, quota)| quota)
     }
 
-    /// Returns true if the pod has not ended and is not bound, false if it has ended or is bound, and `None` if it is not cached.
+    /// Returns the time that had passed since `created` when the newest object was created. This process' own clock may differ from
+    /// the cluster's. Zero for a time that cannot be read.
+    pub(crate) fn age_by_objects(&self, created: &str) -> Duration {
+        let parse = |text: &str| text.parse::<Timestamp>().ok();
+        let age = parse(&self.newest_creation)
+            .zip(parse(created))
+            .map(|(newest, created)| newest.duration_since(created));
+        age.and_then(|age| Duration::try_from(age).ok()).unwrap_or_default()
+    }
+
+    fn note_creation(&mut self, metadata: &Metadata) {
+        if *self.newest_creation < *metadata.creation_timestamp {
+            self.newest_creation = metadata.creation_timestamp.as_str().into();
+        }
+    }
+
+    /// Returns true if a pod of the namespace is terminating.
+    pub(crate) fn has_terminating_pods(&self, namespace: &str) -> bool {
+        self.terminating.contains_key(namespace)
+    }
+
+    /// Returns true if the pod exists, has not ended and is not bound; `None` if the cache does not know it.
     pub(crate) fn is_unbound(&self, uid: &str) -> Option<bool> {
         self.pod(uid).map(|pod| pod.node.is_none() && pod.is_unfinished())
     }
@@ -243,6 +284,7 @@ impl Cache {
             && self.pod_ids.is_empty()
             && self.pods_by_owner.is_empty()
             && self.failed_ordinary.is_empty()
+            && self.terminating.is_empty()
             && self.daemon_sets.is_empty()
             && self.daemon_set_ids.is_empty()
     }

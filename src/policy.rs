@@ -6,7 +6,9 @@ pub mod startup_taints;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use enum_map::Enum;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use strum::{IntoStaticStr, VariantNames};
 
 use crate::api::meta::GroupKind;
 
@@ -38,6 +40,19 @@ pub struct AdmissionPolicy {
     pub default_priority_class_name: String,
     /// Namespaces whose daemon pods `/mutate` gives no tolerations; `None` for no namespace.
     pub skip_tolerations: Option<LabelSelector>,
+    /// The answer for a DaemonSet that is too large to be checked.
+    pub oversized: Oversized,
+}
+
+/// The answer for an object that is too large to be checked, where a rule could refuse it. Metrics have it as a label.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Enum, IntoStaticStr, VariantNames)]
+pub enum Oversized {
+    /// The webhook refuses the object: no rule is bypassed by padding.
+    #[strum(serialize = "denied")]
+    Deny,
+    /// The webhook allows the object, with a warning that it has not been checked.
+    #[strum(serialize = "allowed")]
+    Allow,
 }
 
 /// The consequence of breaking a policy rule.
@@ -122,6 +137,8 @@ impl Default for AdmissionPolicy {
             scheduler_name: "default-scheduler".into(),
             default_priority_class_name: String::new(),
             skip_tolerations: None,
+            // A hundred times the largest DaemonSet that is known: whoever writes such a one tries to get around a rule.
+            oversized: Oversized::Deny,
         }
     }
 }

@@ -9,19 +9,27 @@
 //! what they need, do not depend on the extender, so that room can be reserved by other means too.
 
 pub mod assumed;
+pub mod basis;
 pub mod cluster_write;
 pub mod desired;
 pub mod feasibility;
 pub mod filter;
 pub mod filter_reason;
+pub mod first_ready;
+pub mod forget;
 pub mod gate;
 pub mod hold;
+pub mod hold_basis;
 pub mod incoming_pod;
 pub mod missing;
 pub mod node_reservation;
+pub mod node_set;
 pub mod nomination;
 pub mod observe;
+pub mod oldest;
+pub mod packing;
 pub mod preemption;
+pub mod prepared_filter;
 pub mod refresh;
 pub mod refresh_gates;
 pub mod refusal_clock;
@@ -30,21 +38,29 @@ pub mod stats;
 pub mod target_node_filter;
 pub mod tick;
 pub mod token_bucket;
+pub mod unborn;
 pub mod view;
+pub mod wait_budget;
 
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 
 pub use self::stats::ReservationStats;
 pub use self::view::View;
 
 use self::assumed::AssumedPods;
+use self::basis::BasisLimits;
 use self::cluster_write::{ClusterWrite, HoldSubject};
+use self::first_ready::FirstReadySweep;
 use self::node_reservation::{DaemonSetReservation, NodeReservation};
 use self::nomination::Nominations;
+use self::oldest::OldestDaemonSets;
 use self::stale_refusals::StaleRefusals;
+use self::unborn::UnbornPods;
+use self::wait_budget::WaitBudgets;
 use crate::api::node::Node;
 use crate::cache::freshness::CacheFreshness;
 use crate::cache::{Cache, DaemonSetId, NodeId};
@@ -68,14 +84,38 @@ pub struct Reservation {
     nodes: Vec<NodeReservation>,
     /// The record of each DaemonSet, by [`DaemonSetId`].
     daemon_sets: Vec<DaemonSetReservation>,
+    /// The DaemonSets that may hold room.
+    oldest: OldestDaemonSets,
+    /// DaemonSets, and the first node that is not visited for them yet.
+    placing: VecDeque<(DaemonSetId, NodeId)>,
+    /// Deleted DaemonSets that are recorded nowhere any more.
+    forgotten: Vec<DaemonSetId>,
     dirty: Vec<NodeId>,
+    /// Nodes with a hold or gate whose clock may run.
+    ticking: BTreeSet<NodeId>,
+    /// Those of them that the tick under way has not handled yet.
+    to_tick: Vec<NodeId>,
     assumed: AssumedPods,
     /// The time of the last refusal of each pod that was refused on every node, by UID.
     waiting: HashMap<Arc<str>, Instant>,
     last_refused_for_assumed: Option<Instant>,
+    basis_limits: BasisLimits,
+    wait_budgets: WaitBudgets,
+    unborn: UnbornPods,
+    /// The time at which a pod of any DaemonSet was last seen created.
+    last_created_at: Option<Instant>,
+    /// The time at which a terminating pod was last seen to leave, by namespace.
+    last_termination: HashMap<Arc<str>, Instant>,
+    /// True while the first complete cache is handled.
+    is_starting: bool,
+    /// The DaemonSets with holds that have no basis.
+    lapsed: HashSet<DaemonSetId>,
+    /// The time at which some of them were looked at again.
+    lapsed_rechecked_at: Option<Instant>,
     freshness: CacheFreshness,
     stale_refusals: StaleRefusals,
     nominations: Nominations,
+    first_ready: FirstReadySweep,
     writes: Vec<ClusterWrite>,
 }
 
@@ -87,13 +127,27 @@ impl Reservation {
             own_namespace,
             nodes: Vec::new(),
             daemon_sets: Vec::new(),
+            oldest: OldestDaemonSets::default(),
+            placing: VecDeque::new(),
+            forgotten: Vec::new(),
             dirty: Vec::new(),
+            ticking: BTreeSet::new(),
+            to_tick: Vec::new(),
             assumed: AssumedPods::default(),
             waiting: HashMap::new(),
             last_refused_for_assumed: None,
+            basis_limits: BasisLimits::default(),
+            wait_budgets: WaitBudgets::default(),
+            unborn: UnbornPods::default(),
+            last_created_at: None,
+            last_termination: HashMap::new(),
+            is_starting: false,
+            lapsed: HashSet::new(),
+            lapsed_rechecked_at: None,
             freshness: CacheFreshness::default(),
             stale_refusals: StaleRefusals::default(),
             nominations: Nominations::default(),
+            first_ready: FirstReadySweep::default(),
             writes: Vec::new(),
         }
     }
@@ -187,8 +241,8 @@ impl Reservation {
         HoldSubject {
             node: node.metadata.name.as_str().into(),
             node_uid: node.metadata.uid.clone(),
+            daemon_set: self.daemon_sets[daemon_set].reference.clone(),
             has_refused,
-            ..self.daemon_sets[daemon_set].subject.clone()
         }
     }
 }

@@ -4,6 +4,8 @@ pub mod host_ports;
 pub mod label_selector;
 pub mod names;
 pub mod node_affinity;
+pub mod obstacle;
+pub mod quota;
 pub mod resources;
 pub mod shortage;
 pub mod taints;

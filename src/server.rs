@@ -22,17 +22,20 @@ use axum::routing::post;
 use tokio::sync::watch;
 use tower::util::MapResponseLayer;
 
+use crate::api::decode_budget::DecodeBudget;
 use crate::policy::Policy;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::otlp::Traces;
 use crate::watch::shared_cache::SharedCache;
 
 use self::health::Readiness;
-use self::http::body::{BodyLimits, BufferedBody};
+use self::http::body::{BodyLimits, BufferedBody, UnreadBody};
 use self::http::budget::BodyBudget;
 pub use self::http::connection::ClientInfo;
 use self::http::limits::Limits;
 use self::http::listener::Ports;
+use self::http::response::ErrorResponse;
+use self::http::workers::{LONG, LONG_REVIEW, LongReviews, work_long};
 use crate::tls::Tls;
 
 /// The state that every request reads; cheap to clone.
@@ -57,6 +60,7 @@ pub struct ServerState {
     pub scheduler_needs_certificate: bool,
     admission_budget: BodyBudget,
     scheduler_budget: BodyBudget,
+    long_reviews: LongReviews,
 }
 
 impl AppState {
@@ -79,6 +83,7 @@ impl AppState {
             cluster,
             admission_budget: BodyBudget::new(limits.requests, limits.admission_memory),
             scheduler_budget: BodyBudget::new(limits.requests, limits.scheduler_memory),
+            long_reviews: LongReviews::new(),
             traces,
             readiness: Readiness::new(metrics.clone()),
             metrics,
@@ -88,17 +93,54 @@ impl AppState {
     }
 }
 
+/// The routes that share limits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum RouteKind {
+    /// `/validate` and `/mutate`.
+    Admission,
+    /// `/scheduler/*`.
+    Scheduler,
+}
+
+impl RouteKind {
+    /// Returns true if the handling of a body of this length would keep the other connections of its thread waiting.
+    fn is_long(self, length: usize) -> bool {
+        let long = match self {
+            Self::Admission => LONG_REVIEW,
+            Self::Scheduler => LONG,
+        };
+        length >= long
+    }
+}
+
 impl ServerState {
-    /// Returns the limits within which the body of an admission review is read.
-    fn admission_limits(&self) -> BodyLimits<'_> {
-        let Limits { admission_body: size, free_body: free, body_time: time, .. } = self.limits;
-        BodyLimits { size, free, budget: &self.admission_budget, time }
+    /// Returns the limits of the body of a request.
+    fn body_limits(&self, kind: RouteKind) -> BodyLimits<'_> {
+        let Limits { admission_body, scheduler_body, free_body: free, body_time: time, .. } = self.limits;
+        let (size, budget) = match kind {
+            RouteKind::Admission => (admission_body, &self.admission_budget),
+            RouteKind::Scheduler => (scheduler_body, &self.scheduler_budget),
+        };
+        // The apiserver admits an object when the webhook refuses the review, so a review is answered even if it is not read.
+        BodyLimits { size, free, budget, time, keeps_start: kind == RouteKind::Admission }
     }
 
-    /// Returns the limits within which the body of a call by the scheduler is read.
-    fn scheduler_limits(&self) -> BodyLimits<'_> {
-        let Limits { scheduler_body: size, free_body: free, body_time: time, .. } = self.limits;
-        BodyLimits { size, free, budget: &self.scheduler_budget, time }
+    /// Calls `work` with the budget of what `body` becomes when it is decoded. The first bytes are free for bodies that are worked
+    /// on by the threads of connections, which are as many as there are cores. There may be hundreds of long ones.
+    fn with_decode_budget<T>(
+        &self,
+        body: &BufferedBody,
+        kind: RouteKind,
+        work: impl FnOnce(&DecodeBudget<'_>) -> T,
+    ) -> T {
+        let Limits { free_decoded, admission_decoded, scheduler_decoded, .. } = self.limits;
+        let free = if kind.is_long(body.len()) { 0 } else { free_decoded };
+        let limit = match kind {
+            RouteKind::Admission => admission_decoded,
+            RouteKind::Scheduler => scheduler_decoded,
+        };
+        let grant = |bytes: usize| body.hold_decoded(bytes.saturating_sub(free), &self.metrics);
+        work(&DecodeBudget::shared(limit, free, &grant))
     }
 }
 
@@ -147,18 +189,64 @@ pub fn metrics_router(state: AppState) -> Router {
     finish(health::metrics_routes().merge(health::probes()), state)
 }
 
-/// Returns the response that `answer` makes of the body of `request`, or an error response if the body cannot be read within
-/// `limits`. A long body is answered on another thread, see [`http::workers::work`].
+/// The thread that a request is answered on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum AnswerOn {
+    /// The one of its connection, which others wait for. The answer may be that it takes too long there.
+    Connection,
+    /// The one of its connection, because too many wait for other threads: a long check is left out.
+    ConnectionOnly,
+    /// One for long work.
+    LongWork,
+}
+
+/// Reads the body of `request` and calls `answer` with it, which returns the body if it is to be answered on a thread for long
+/// work. If the body cannot be read, answers with an error, or by `answer_start` from its first bytes.
 async fn handle(
     state: AppState,
     request: Request,
-    limits: impl FnOnce(&ServerState) -> BodyLimits<'_>,
-    answer: impl FnOnce(&AppState, BufferedBody) -> Response + Send + 'static,
+    kind: RouteKind,
+    answer: impl Fn(&AppState, BufferedBody, AnswerOn) -> Result<Response, BufferedBody> + Send + 'static,
+    answer_start: impl FnOnce(&AppState, &[u8]) -> Option<Response>,
 ) -> Response {
-    match http::body::read(request, limits(&state), &state.metrics).await {
-        Ok(body) => http::workers::work(body.len(), move || answer(&state, body)).await,
-        Err(error) => error.into_response(),
+    match http::body::read(request, state.body_limits(kind), &state.metrics).await {
+        Ok(body) => {
+            let is_long = kind.is_long(body.len());
+            let deferred = if is_long { Err(body) } else { answer(&state, body, AnswerOn::Connection) };
+            let answered = match deferred {
+                Ok(response) => Ok(response),
+                Err(body) => answer_long(state, kind, body, answer).await,
+            };
+            answered.unwrap_or_else(|_| ErrorResponse::overloaded("too much work at once").into_response())
+        }
+        Err(UnreadBody { response, start }) => {
+            let by_start = if start.is_empty() { None } else { answer_start(&state, &start) };
+            by_start.unwrap_or_else(|| response.into_response())
+        }
     }
+}
+
+/// Answers on a thread for long work, if there is a place for the request.
+async fn answer_long(
+    state: AppState,
+    kind: RouteKind,
+    body: BufferedBody,
+    answer: impl Fn(&AppState, BufferedBody, AnswerOn) -> Result<Response, BufferedBody> + Send + 'static,
+) -> Result<Response, BufferedBody> {
+    if kind == RouteKind::Scheduler {
+        return work_long(move || answer(&state, body, AnswerOn::LongWork)).await;
+    }
+    // The memory of a long body is counted, and so bounds their number.
+    let place = if kind.is_long(body.len()) { None } else { state.long_reviews.place_for_short() };
+    if place.is_none() && !kind.is_long(body.len()) {
+        return answer(&state, body, AnswerOn::ConnectionOnly);
+    }
+    let shared = state.clone();
+    let work = move || {
+        let _place = place;
+        answer(&state, body, AnswerOn::LongWork)
+    };
+    shared.long_reviews.work(work).await
 }
 
 /// Adds JSON answers where there is no route, and counts responses that are errors.

@@ -18,6 +18,7 @@
 pub mod apiserver;
 pub mod ca_injector;
 pub mod client_ca;
+pub mod client_certificate;
 pub mod development;
 pub mod files;
 pub mod issue;
@@ -35,7 +36,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use parking_lot::Mutex;
 use rustls::crypto::ring;
 use rustls::server::ServerConfig;
@@ -146,6 +147,8 @@ pub struct Tls {
     source: CertificateSource,
     client_ca: Option<PathBuf>,
     config: ArcSwap<ServerConfig>,
+    /// That of [`InUse`], for readers that must not wait.
+    client_ca_in_use: ArcSwapOption<ClientCa>,
     in_use: Mutex<InUse>,
     usable: watch::Sender<bool>,
     metrics: Arc<Metrics>,
@@ -155,7 +158,7 @@ pub struct Tls {
 #[derive(Default)]
 struct InUse {
     serving: Option<ServingCertificate>,
-    client_ca: Option<ClientCa>,
+    client_ca: Option<Arc<ClientCa>>,
     /// The faults of the last reload, so that each is logged once.
     faults: Vec<String>,
 }
@@ -201,10 +204,12 @@ impl Tls {
         let config = ArcSwap::from_pointee(server_config(&ServingCertificate::stand_in()?, None)?);
         let (_, faults) = read_new(&source, client_ca.as_ref(), &mut in_use, &metrics);
         if let Some(serving) = &in_use.serving {
-            config.store(Arc::new(server_config(serving, in_use.client_ca.as_ref())?));
+            config.store(Arc::new(server_config(serving, in_use.client_ca.as_deref())?));
             usable.send_replace(true);
         }
-        Ok((Self { source, client_ca, config, in_use: Mutex::new(in_use), usable, metrics }, faults))
+        let client_ca_in_use = ArcSwapOption::new(in_use.client_ca.clone());
+        let in_use = Mutex::new(in_use);
+        Ok((Self { source, client_ca, config, client_ca_in_use, in_use, usable, metrics }, faults))
     }
 
     /// Returns an acceptor for one handshake, with the certificate now in use.
@@ -212,7 +217,17 @@ impl Tls {
         TlsAcceptor::from(self.config.load_full())
     }
 
-    /// Returns the path of the development CA's certificate, for clients; `None` with any other source.
+    /// Returns true if clients may have certificates.
+    pub(crate) fn knows_certificates(&self) -> bool {
+        self.client_ca.is_some()
+    }
+
+    /// Returns the client CA now in use.
+    fn client_ca_in_use(&self) -> Option<Arc<ClientCa>> {
+        self.client_ca_in_use.load_full()
+    }
+
+    /// Returns the development CA's certificate file, for clients; `None` with any other source.
     pub fn development_ca(&self) -> Option<PathBuf> {
         match &self.source {
             CertificateSource::Development { directory, .. } => {
@@ -252,8 +267,10 @@ impl Tls {
         let mut in_use = self.in_use.lock();
         let (is_new, mut faults) =
             read_new(&self.source, self.client_ca.as_ref(), &mut in_use, &self.metrics);
+        // From here on, clients of a CA that is gone are refused on their connections too.
+        self.client_ca_in_use.store(in_use.client_ca.clone());
         if let (true, Some(serving)) = (is_new, &in_use.serving) {
-            match server_config(serving, in_use.client_ca.as_ref()) {
+            match server_config(serving, in_use.client_ca.as_deref()) {
                 Ok(config) => {
                     // Sessions made before it are not resumed: they may rest on a client CA that is no longer trusted.
                     self.config.store(Arc::new(config));
@@ -313,10 +330,10 @@ fn read_new(
         }
         Err(error) => faults.push(error),
     }
-    match client_ca.map(|path| ClientCa::read(path, in_use.client_ca.as_ref())).transpose() {
+    match client_ca.map(|path| ClientCa::read(path, in_use.client_ca.as_deref())).transpose() {
         Ok(None | Some(None)) => {}
         Ok(Some(client_ca)) => {
-            in_use.client_ca = client_ca;
+            in_use.client_ca = client_ca.map(Arc::new);
             is_new = true;
         }
         Err(error) => faults.push(error),
@@ -369,9 +386,9 @@ fn server_config(
     };
     let mut config =
         builder.with_cert_resolver(Arc::new(rustls::sign::SingleCertAndKey::from(serving.key.clone())));
-    // HTTP/1.1 for clients that speak both, as schedulers do: a scheduler places a tenth more pods a second with it, and with HTTP/2 it
-    // goes on asking a replica that was lost with its node for 45 s. An apiserver that calls a service offers nothing else (kubernetes
-    // v1.36.3 staging/src/k8s.io/apiserver/pkg/util/webhook/client.go).
+    // HTTP/1.1 for clients that speak both, as schedulers do: a scheduler places a tenth more pods a second with it, and with
+    // HTTP/2 it goes on asking a replica that was lost with its node for 45 s. An apiserver that calls a service offers nothing
+    // else (kubernetes v1.36.3 staging/src/k8s.io/apiserver/pkg/util/webhook/client.go).
     config.alpn_protocols = vec![b"http/1.1".to_vec(), b"h2".to_vec()];
     // A resumed handshake needs no signature; tickets keep nothing here, however many clients come.
     config.ticketer = ring::Ticketer::new().map_err(TlsError::Setup)?;

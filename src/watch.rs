@@ -19,12 +19,13 @@ pub mod watch_status;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use k8s_openapi::api as k8s;
 use kube::client::ClientBuilder;
 use kube::core::GroupVersionKind;
 use kube::discovery::{self, ApiResource};
 use kube::{Client, Config};
-use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 
 use self::activity::WatchActivityLayer;
@@ -32,6 +33,7 @@ use self::client::ConnectError;
 use self::kinds::WatchedKind;
 use self::stream::ResourceWatch;
 use crate::api::daemonset::DaemonSet;
+use crate::api::event::Event;
 use crate::api::meta::GroupKind;
 use crate::api::node::Node;
 use crate::api::pod::Pod;
@@ -60,7 +62,7 @@ pub struct Watches {
     config: Config,
     cache: SharedCache,
     metrics: Arc<Metrics>,
-    /// In the order of [`Self::start`]: built-in kinds first.
+    /// In the order of [`Self::tasks`]: built-in kinds first.
     statuses: Vec<Arc<WatchStatus>>,
     other_kinds: Vec<GroupKind>,
 }
@@ -88,49 +90,41 @@ impl Watches {
         Self { config, cache, metrics, statuses, other_kinds }
     }
 
-    /// Returns the cache that the watches fill; it is empty until [`Self::start`]. Takes no lock: the caller locks it.
+    /// Returns the cache that the watches fill; it is empty until [`Self::tasks`]. Takes no lock: the caller locks it.
     pub fn cache(&self) -> &SharedCache {
         &self.cache
     }
 
-    /// Starts the watches and the ticks. They end when the returned tasks are dropped.
+    /// Returns the ticks and the watches as tasks with their names. Each must run for as long as the cache is used: none ends.
     ///
     /// # Errors
     /// Fails if no client can be made from `config`.
-    pub fn start(self) -> Result<JoinSet<()>, ConnectError> {
-        let mut tasks = JoinSet::new();
-        tasks.spawn(run_ticks(self.cache.clone()));
+    pub fn tasks(self) -> Result<Vec<(String, BoxFuture<'static, ()>)>, ConnectError> {
         let streams_lists = StreamingListSupport::new(self.config.clone())?;
-        let starter = WatchStarter { watches: &self, streams_lists };
-        starter.start::<Node>(&mut tasks, 0, ApiResource::erase::<k8s::core::v1::Node>(&()))?;
-        starter.start::<Pod>(&mut tasks, 1, ApiResource::erase::<k8s::core::v1::Pod>(&()))?;
-        starter.start::<DaemonSet>(&mut tasks, 2, ApiResource::erase::<k8s::apps::v1::DaemonSet>(&()))?;
-        starter.start::<Namespace>(&mut tasks, 3, ApiResource::erase::<k8s::core::v1::Namespace>(&()))?;
-        starter.start::<PriorityClass>(
-            &mut tasks,
-            4,
-            ApiResource::erase::<k8s::scheduling::v1::PriorityClass>(&()),
-        )?;
-        starter.start::<LimitRange>(&mut tasks, 5, ApiResource::erase::<k8s::core::v1::LimitRange>(&()))?;
-        starter.start::<RuntimeClass>(
-            &mut tasks,
-            6,
-            ApiResource::erase::<k8s::node::v1::RuntimeClass>(&()),
-        )?;
-        starter.start::<ResourceQuota>(
-            &mut tasks,
-            7,
-            ApiResource::erase::<k8s::core::v1::ResourceQuota>(&()),
-        )?;
+        let maker = WatchTaskMaker { watches: &self, streams_lists };
+        let cache = self.cache.clone();
+        let mut tasks = vec![
+            ("ticks of the cache".to_owned(), run_ticks(self.cache.clone()).boxed()),
+            ("refreshes of the cache".to_owned(), async move { cache.run_refresh().await }.boxed()),
+            maker.task::<Node>(0, ApiResource::erase::<k8s::core::v1::Node>(&()))?,
+            maker.task::<Pod>(1, ApiResource::erase::<k8s::core::v1::Pod>(&()))?,
+            maker.task::<DaemonSet>(2, ApiResource::erase::<k8s::apps::v1::DaemonSet>(&()))?,
+            maker.task::<Namespace>(3, ApiResource::erase::<k8s::core::v1::Namespace>(&()))?,
+            maker.task::<PriorityClass>(4, ApiResource::erase::<k8s::scheduling::v1::PriorityClass>(&()))?,
+            maker.task::<LimitRange>(5, ApiResource::erase::<k8s::core::v1::LimitRange>(&()))?,
+            maker.task::<RuntimeClass>(6, ApiResource::erase::<k8s::node::v1::RuntimeClass>(&()))?,
+            maker.task::<ResourceQuota>(7, ApiResource::erase::<k8s::core::v1::ResourceQuota>(&()))?,
+            maker.task::<Event>(8, ApiResource::erase::<k8s::core::v1::Event>(&()))?,
+        ];
         for (other, kind) in self.other_kinds.iter().enumerate() {
-            starter.start_when_found(&mut tasks, BUILTIN.len() + other, kind.clone())?;
+            tasks.push(maker.task_when_found(BUILTIN.len() + other, kind.clone())?);
         }
         Ok(tasks)
     }
 }
 
-/// The built-in kinds in the order of [`Watches::start`], and true for the required ones.
-const BUILTIN: [(WatchedResource, bool); 8] = [
+/// The built-in kinds in the order of [`Watches::tasks`], and true for the required ones.
+const BUILTIN: [(WatchedResource, bool); 9] = [
     (WatchedResource::Nodes, true),
     (WatchedResource::Pods, true),
     (WatchedResource::DaemonSets, true),
@@ -140,44 +134,46 @@ const BUILTIN: [(WatchedResource, bool); 8] = [
     (WatchedResource::LimitRanges, false),
     (WatchedResource::RuntimeClasses, false),
     (WatchedResource::ResourceQuotas, false),
+    // Without them a birth window ends later.
+    (WatchedResource::Events, false),
 ];
 
-struct WatchStarter<'w> {
+struct WatchTaskMaker<'w> {
     watches: &'w Watches,
     streams_lists: StreamingListSupport,
 }
 
-impl WatchStarter<'_> {
-    fn start<T: WatchedKind>(
+impl WatchTaskMaker<'_> {
+    fn task<T: WatchedKind>(
         &self,
-        tasks: &mut JoinSet<()>,
         index: usize,
         kind: ApiResource,
-    ) -> Result<(), ConnectError> {
+    ) -> Result<(String, BoxFuture<'static, ()>), ConnectError> {
+        let name = format!("watch of {}", kind.plural);
         let mut watch = self.watch(index, kind)?;
         let streams_lists = self.streams_lists.clone();
-        tasks.spawn(async move {
+        let run = async move {
             watch.streams_lists = streams_lists.get().await;
             watch.run::<T>().await;
-        });
-        Ok(())
+        };
+        Ok((name, run.boxed()))
     }
 
-    fn start_when_found(
+    fn task_when_found(
         &self,
-        tasks: &mut JoinSet<()>,
         index: usize,
         wanted: GroupKind,
-    ) -> Result<(), ConnectError> {
+    ) -> Result<(String, BoxFuture<'static, ()>), ConnectError> {
+        let name = format!("watch of {}.{}", wanted.kind, wanted.group);
         // Discovery replaces it: the version is not known yet, and the plural is a guess.
         let kind = ApiResource::from_gvk(&GroupVersionKind::gvk(&wanted.group, "", &wanted.kind));
         let mut watch = self.watch(index, kind)?;
-        tasks.spawn(async move {
+        let run = async move {
             watch.kind = discover(&watch, &wanted).await;
             // With plain lists, which every apiserver has.
             watch.run::<DaemonSet>().await;
-        });
-        Ok(())
+        };
+        Ok((name, run.boxed()))
     }
 
     fn watch(&self, index: usize, kind: ApiResource) -> Result<ResourceWatch, ConnectError> {
@@ -253,7 +249,7 @@ async fn run_ticks(cache: SharedCache) {
     let mut until_stats = 0;
     loop {
         ticks.tick().await;
-        cache.tick(Instant::now());
+        cache.run_tick(Instant::now()).await;
         if until_stats == 0 {
             cache.update_metrics();
             until_stats = STATS_TICKS;

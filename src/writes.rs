@@ -1,4 +1,5 @@
-//! EDGE out: the writes to the apiserver: Events, wake-ups and first-ready annotations of Nodes, and nominations of pods.
+//! EDGE out: the writes to the apiserver: Events, wake-ups and first-ready annotations of Nodes and their removal, and nominations
+//! of pods.
 //!
 //! ```text
 //! WriteQueue ──┬─▶ wake (the last Node replaces the others) ──▶ patch of a Node, at most one a second
@@ -18,12 +19,14 @@ pub mod wake;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use kube::Client;
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use self::events::EventWrite;
+use self::first_ready::FirstReadyWrite;
 pub use self::nomination::{NominationCallback, NominationResult};
 use crate::reservation::cluster_write::{ClusterWrite, Nomination};
 use crate::reservation::nomination::NOMINATED_AT_ONCE;
@@ -41,7 +44,7 @@ const NOMINATION_QUEUE: usize = 2 * NOMINATED_AT_ONCE;
 /// The sending half: takes writes, and never waits.
 pub struct WriteQueue {
     wake: watch::Sender<Option<Arc<str>>>,
-    first_ready: mpsc::Sender<(Arc<str>, Arc<str>)>,
+    first_ready: mpsc::Sender<FirstReadyWrite>,
     nominations: mpsc::Sender<Nomination>,
     events: mpsc::Sender<EventWrite>,
     metrics: Arc<Metrics>,
@@ -50,13 +53,13 @@ pub struct WriteQueue {
 /// The receiving half: sends the writes that come through the [`WriteQueue`] to the apiserver.
 pub struct ClusterWriter {
     wake: watch::Receiver<Option<Arc<str>>>,
-    first_ready: mpsc::Receiver<(Arc<str>, Arc<str>)>,
+    first_ready: mpsc::Receiver<FirstReadyWrite>,
     nominations: mpsc::Receiver<Nomination>,
     events: mpsc::Receiver<EventWrite>,
     metrics: Arc<Metrics>,
 }
 
-/// Makes a queue and its writer. Nothing is written before [`ClusterWriter::start`].
+/// Makes a queue and its writer. Nothing is written before [`ClusterWriter::tasks`].
 pub fn write_queue(metrics: Arc<Metrics>) -> (WriteQueue, ClusterWriter) {
     let (wake, wake_receiver) = watch::channel(None);
     let (first_ready, first_ready_receiver) = mpsc::channel(QUEUE);
@@ -83,7 +86,12 @@ impl WriteQueue {
                 return;
             }
             ClusterWrite::RecordFirstReady { node, daemon_set_uid } => {
-                (WriteKind::FirstReady, self.first_ready.try_send((node, daemon_set_uid)).is_ok())
+                let write = FirstReadyWrite::record(node, &daemon_set_uid);
+                (WriteKind::FirstReady, self.first_ready.try_send(write).is_ok())
+            }
+            ClusterWrite::RemoveFirstReady { node, daemon_set_uids } => {
+                let write = FirstReadyWrite::remove(node, &daemon_set_uids);
+                (WriteKind::RemoveFirstReady, self.first_ready.try_send(write).is_ok())
             }
             ClusterWrite::Nominate(nomination) => {
                 (WriteKind::of(&nomination), self.nominations.try_send(nomination).is_ok())
@@ -101,22 +109,28 @@ impl WriteQueue {
 }
 
 impl ClusterWriter {
-    /// Starts the tasks that write; they end when the returned tasks are dropped. `instance` is the reporting instance of Events,
-    /// the pod's name. `on_result` takes the answer to each nomination; without it no pod is nominated.
-    pub fn start(
+    /// Returns the tasks that write, with their names; none ends before the [`WriteQueue`] is dropped. `instance` is the reporting
+    /// instance of Events, the pod's name. `on_result` takes the answer to each nomination; without it no pod is nominated.
+    pub fn tasks(
         self,
         client: Client,
         instance: Option<String>,
         on_result: Option<NominationCallback>,
-    ) -> JoinSet<()> {
-        let mut tasks = JoinSet::new();
-        if let Some(on_result) = on_result {
-            tasks.spawn(nomination::run(client.clone(), self.nominations, on_result, self.metrics.clone()));
-        }
-        tasks.spawn(wake::run(client.clone(), self.wake, self.metrics.clone()));
-        tasks.spawn(first_ready::run(client.clone(), self.first_ready, self.metrics.clone()));
-        tasks.spawn(events::run(client, instance, self.events, self.metrics));
-        tasks
+    ) -> Vec<(String, BoxFuture<'static, ()>)> {
+        let (metrics, nominations) = (self.metrics, self.nominations);
+        let nominate = on_result.map(|on_result| {
+            let run = nomination::run(client.clone(), nominations, on_result, metrics.clone());
+            ("writes of nominations".to_owned(), run.boxed())
+        });
+        let wake = wake::run(client.clone(), self.wake, metrics.clone());
+        let first_ready = first_ready::run(client.clone(), self.first_ready, metrics.clone());
+        let events = events::run(client, instance, self.events, metrics);
+        let others = [
+            ("writes of wake-ups".to_owned(), wake.boxed()),
+            ("writes of first-ready annotations".to_owned(), first_ready.boxed()),
+            ("writes of Events".to_owned(), events.boxed()),
+        ];
+        nominate.into_iter().chain(others).collect()
     }
 }
 
@@ -159,18 +173,20 @@ async fn in_time<T>(call: impl Future<Output = Result<T, kube::Error>>) -> Resul
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::reservation::cluster_write::HoldSubject;
+    use crate::reservation::cluster_write::{DaemonSetReference, HoldSubject};
     use crate::reservation::hold::EndReason;
 
     pub(super) fn hold(has_refused: bool) -> HoldSubject {
         HoldSubject {
             node: "n1".into(),
             node_uid: "node-uid".into(),
-            namespace: "kube-system".into(),
-            name: "cni".into(),
-            api_version: "apps/v1".into(),
-            kind: "DaemonSet".into(),
-            uid: "uid".into(),
+            daemon_set: Arc::new(DaemonSetReference {
+                namespace: "kube-system".into(),
+                name: "cni".into(),
+                api_version: "apps/v1".into(),
+                kind: "DaemonSet".into(),
+                uid: "uid".into(),
+            }),
             has_refused,
         }
     }

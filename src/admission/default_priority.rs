@@ -6,28 +6,29 @@
 use serde::{Deserialize, Deserializer};
 
 use super::patch::Patch;
-use super::quota;
 use crate::api::admission_v1::AdmissionRequest;
+use crate::api::decode_budget::DecodeBudget;
 use crate::api::meta::{Metadata, or_default};
 use crate::cache::Cache;
 use crate::daemonset::daemon_pod::daemon_set_reference;
 use crate::policy::Policy;
 use crate::policy::opt_out::is_opted_out;
+use crate::scheduling::quota;
 
 /// The prefix of the names of classes that the apiserver creates.
 const SYSTEM_PREFIX: &str = "system-";
 
-/// The fields of a pod that decide if it gets the class.
-#[derive(Default, Deserialize)]
+/// The fields of a pod that decide.
+#[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-struct CandidatePod {
+pub struct CandidatePod {
     #[serde(deserialize_with = "or_default")]
     metadata: Metadata,
     #[serde(deserialize_with = "or_default")]
     spec: CandidateSpec,
 }
 
-#[derive(Default, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct CandidateSpec {
     #[serde(deserialize_with = "or_default")]
@@ -40,22 +41,27 @@ struct CandidateSpec {
     preemption_policy: bool,
 }
 
-/// Adds the configured class to the patch for `pod`, the JSON of the pod that `request` creates. Adds nothing if no class is
-/// configured, if the user is no trusted controller, or if the pod may not have the class: it belongs to no DaemonSet in `cluster`,
-/// has opted out, has a priority of its own, or could be refused because of the class. `cluster` must be fresh.
+/// Adds the configured class to the patch for the pod that `request` creates, if the pod may have it: `may_have` asks the cluster.
 ///
 /// The apiserver's priority plugin has already set a priority and a preemption policy, from no class or from the cluster's
 /// default class. The patch removes both, so that the plugin computes them again from the class; otherwise it would refuse the
 /// pod (kubernetes v1.36.3 plugin/pkg/admission/priority/admission.go `admitPod`).
-pub fn add(policy: &Policy, request: &AdmissionRequest<'_>, pod: &str, cluster: &Cache, patch: &mut Patch) {
+pub(super) fn add(
+    policy: &Policy,
+    request: &AdmissionRequest<'_>,
+    pod: &str,
+    budget: &DecodeBudget<'_>,
+    may_have: impl FnOnce(&CandidatePod) -> bool,
+    patch: &mut Patch,
+) {
     let class = policy.admission.default_priority_class_name.as_str();
     let is_trusted = policy.trusted_controllers.iter().any(|name| *name == request.user_info.username);
     if class.is_empty() || !is_trusted {
         return;
     }
     // A pod that cannot be read gets no class.
-    let Ok(pod) = serde_json::from_str::<CandidatePod>(pod) else { return };
-    if !may_have(policy, &request.namespace, &pod, class, cluster) {
+    let Ok(pod) = budget.decode::<CandidatePod>(pod) else { return };
+    if pod.spec.priority_class_name == class || is_opted_out(&pod.metadata.labels) || !may_have(&pod) {
         return;
     }
     patch.add(&["spec", "priorityClassName"], class);
@@ -67,13 +73,13 @@ pub fn add(policy: &Policy, request: &AdmissionRequest<'_>, pod: &str, cluster: 
     }
 }
 
-fn may_have(policy: &Policy, namespace: &str, pod: &CandidatePod, class: &str, cluster: &Cache) -> bool {
+/// Returns true if a pod of `namespace` may have the configured class, by its DaemonSet, the class and the quotas.
+pub fn may_have(policy: &Policy, namespace: &str, pod: &CandidatePod, cluster: &Cache) -> bool {
+    let class = policy.admission.default_priority_class_name.as_str();
     let own = pod.spec.priority_class_name.as_str();
     let owner = daemon_set_reference(&policy.daemon_set_kinds, &pod.metadata);
     let known = owner.and_then(|owner| Some((owner, cluster.daemon_set(&owner.uid)?.1)));
-    let Some((owner, info)) = known.filter(|_| own != class && !is_opted_out(&pod.metadata.labels)) else {
-        return false;
-    };
+    let Some((owner, info)) = known else { return false };
     let daemon_set = &info.daemon_set;
     let template = &daemon_set.spec.template.spec;
     let is_genuine = info.owns(namespace, &pod.metadata.labels)

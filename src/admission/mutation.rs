@@ -15,9 +15,10 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::de::StrRead;
 use serde_json::value::RawValue;
 
-use super::default_priority;
+use super::default_priority::{self, CandidatePod};
 use super::patch::{Patch, raw};
 use crate::api::admission_v1::{AdmissionRequest, BadReview};
+use crate::api::decode_budget::DecodeBudget;
 use crate::api::meta::{
     Metadata, OwnerReference, Text, object, object_or_default, or_default, parse_object, text, visit_list,
     visit_map,
@@ -34,12 +35,35 @@ use crate::scheduling::label_selector;
 
 const REQUIRED: &str = "requiredDuringSchedulingIgnoredDuringExecution";
 const TERMS: &str = "nodeSelectorTerms";
-/// More tolerations than fit into an object that the apiserver stores. Without this limit, a body of 8 MiB of `{},` would take
-/// forty times its size in memory.
-const MAX_TOLERATIONS: usize = 50_000;
+/// The copies of a pod's tolerations, which may be most of it, until the patch is sent: the value, the patch as JSON, in base64 (a third
+/// longer), and the response.
+const PATCH_COPIES: usize = 5;
 
-/// Returns the patch for the daemon pod that `request` creates. The patch is empty for any other request, and for a daemon pod that
-/// has opted out, names no node or needs no change.
+/// The choices of a pod's namespace, read from its labels while the cache is locked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NamespaceChoice {
+    /// The namespace has opted out.
+    is_opted_out: bool,
+    /// The namespace's pods get no tolerations.
+    skips_tolerations: bool,
+}
+
+impl NamespaceChoice {
+    /// Reads the labels of a namespace.
+    pub fn of(policy: &Policy, labels: &BTreeMap<String, String>) -> Self {
+        let selector = policy.admission.skip_tolerations.as_ref();
+        let skips = |selector| label_selector::matches(Some(selector), labels) == Some(true);
+        Self { is_opted_out: is_opted_out(labels), skips_tolerations: selector.is_some_and(skips) }
+    }
+
+    /// Returns the choices of a namespace that the cache does not have. The apiserver labels every namespace with its name, so the
+    /// usual selectors work without a cluster.
+    fn of_unknown(policy: &Policy, name: &str) -> Self {
+        Self::of(policy, &BTreeMap::from([("kubernetes.io/metadata.name".to_owned(), name.to_owned())]))
+    }
+}
+
+/// Returns the patch for the pod that `request` creates, however large; empty for any other request.
 ///
 /// `namespace_labels` are the labels of the request's namespace; with `None`, the namespace counts as having only its name label.
 /// Pass `cluster` only while the cache is fresh; without it, no priority class is added.
@@ -52,25 +76,45 @@ pub fn review(
     namespace_labels: Option<&BTreeMap<String, String>>,
     cluster: Option<&Cache>,
 ) -> Result<Patch, BadReview> {
+    let namespace = namespace_labels.map(|labels| NamespaceChoice::of(policy, labels));
+    let may_have = |pod: &CandidatePod| {
+        cluster.is_some_and(|cluster| default_priority::may_have(policy, &request.namespace, pod, cluster))
+    };
+    review_within(policy, request, namespace, &DecodeBudget::default(), may_have)
+}
+
+/// Returns the patch as [`review`] does; an empty one for a pod that takes more memory than `budget` has: [`DecodeBudget::is_exceeded`]
+/// says so. A daemon pod is never refused.
+///
+/// `may_have_class` is called once at most, for a pod that may get the configured priority class as far as its own fields say:
+/// [`default_priority::may_have`] decides, with a fresh cache.
+///
+/// # Errors
+/// As [`review`].
+pub fn review_within(
+    policy: &Policy,
+    request: &AdmissionRequest<'_>,
+    namespace: Option<NamespaceChoice>,
+    budget: &DecodeBudget<'_>,
+    may_have_class: impl FnOnce(&CandidatePod) -> bool,
+) -> Result<Patch, BadReview> {
     // Every field that the patch changes is immutable once the pod is stored.
     if !request.is_pod() || request.operation != "CREATE" {
         return Ok(Patch::default());
     }
     let object = request.object.ok_or_else(|| BadReview::NoObject(request.operation.clone().into_owned()))?;
-    let pod = parse_object(StrRead::new(object)).map_err(bad_pod)?;
-    let default_labels;
-    let namespace_labels = match namespace_labels {
-        Some(labels) => labels,
-        None => {
-            // The apiserver labels every namespace with its name, so the usual selectors work without a cluster.
-            let name = ("kubernetes.io/metadata.name".to_owned(), request.namespace.clone().into_owned());
-            default_labels = BTreeMap::from([name]);
-            &default_labels
-        }
+    let pod = match budget.decode_object(object) {
+        Ok(pod) => pod,
+        Err(_) if budget.is_exceeded() => return Ok(Patch::default()),
+        Err(error) => return Err(bad_pod(error)),
     };
-    let mut patch = patch(policy, pod, namespace_labels);
-    if let Some(cluster) = cluster.filter(|_| !is_opted_out(namespace_labels)) {
-        default_priority::add(policy, request, object, cluster, &mut patch);
+    if budget.charge(object.len().saturating_mul(PATCH_COPIES)).is_err() {
+        return Ok(Patch::default());
+    }
+    let namespace = namespace.unwrap_or_else(|| NamespaceChoice::of_unknown(policy, &request.namespace));
+    let mut patch = patch(policy, pod, namespace);
+    if !namespace.is_opted_out {
+        default_priority::add(policy, request, object, budget, may_have_class, &mut patch);
     }
     Ok(patch)
 }
@@ -160,13 +204,10 @@ fn has_mirror_annotation<'de, D: Deserializer<'de>>(from: D) -> Result<bool, D::
     Ok(found)
 }
 
-/// Decodes a pod's tolerations; fails beyond `MAX_TOLERATIONS`.
+/// Decodes a pod's tolerations.
 fn tolerations<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<RawToleration<'de>>, D::Error> {
     let mut list = Vec::new();
     visit_list(from, |toleration| {
-        if list.len() == MAX_TOLERATIONS {
-            return Err("too many tolerations");
-        }
         list.push(toleration);
         Ok(())
     })?;
@@ -188,13 +229,13 @@ fn controller<'de, D: Deserializer<'de>>(from: D) -> Result<Option<OwnerReferenc
     Ok(controller)
 }
 
-fn patch(policy: &Policy, pod: RawPod<'_>, namespace_labels: &BTreeMap<String, String>) -> Patch {
+fn patch(policy: &Policy, pod: RawPod<'_>, namespace: NamespaceChoice) -> Patch {
     let mut patch = Patch::default();
     let PodMetadata { is_opted_out: pod_is_opted_out, is_mirror, controller } = pod.metadata;
     let metadata = Metadata { owner_references: controller.into_iter().collect(), ..Metadata::default() };
     let owned = !is_mirror && daemon_set_reference(&policy.daemon_set_kinds, &metadata).is_some();
     let Some(spec) = pod.spec.filter(|_| owned) else { return patch };
-    if pod_is_opted_out || is_opted_out(namespace_labels) {
+    if pod_is_opted_out || namespace.is_opted_out {
         return patch;
     }
     let exists = spec.affinity.is_some();
@@ -202,7 +243,7 @@ fn patch(policy: &Policy, pod: RawPod<'_>, namespace_labels: &BTreeMap<String, S
     let has_node_affinity = node_affinity.is_some();
     let trimmed = PodSpec {
         node_name: spec.node_name.into_owned(),
-        affinity: Affinity { node_affinity: node_affinity.unwrap_or_default() },
+        affinity: Affinity { node_affinity: node_affinity.unwrap_or_default(), ..Affinity::default() },
         ..PodSpec::default()
     };
     // The node of a pod without a target is unknown. The pod passes unchanged: a refusal would stall its controller.
@@ -210,7 +251,7 @@ fn patch(policy: &Policy, pod: RawPod<'_>, namespace_labels: &BTreeMap<String, S
 
     let required = trimmed.affinity.node_affinity.required.as_ref();
     set_affinity(&mut patch, exists, has_node_affinity, required, target);
-    if !skips_tolerations(policy, namespace_labels) {
+    if !namespace.skips_tolerations {
         set_tolerations(&mut patch, &spec.tolerations, spec.host_network);
     }
     if spec.scheduler_name == LEGACY_SCHEDULER_NAME {
@@ -288,11 +329,6 @@ fn set_tolerations(patch: &mut Patch, existing: &[RawToleration<'_>], host_netwo
     });
     let list: Vec<&RawValue> = listed.chain(missing.map(daemon)).collect();
     patch.add_raw(&["spec", "tolerations"], &list);
-}
-
-fn skips_tolerations(policy: &Policy, namespace_labels: &BTreeMap<String, String>) -> bool {
-    let selector = policy.admission.skip_tolerations.as_ref();
-    selector.is_some_and(|selector| label_selector::matches(Some(selector), namespace_labels) == Some(true))
 }
 
 fn bad_pod(source: serde_json::Error) -> BadReview {

@@ -1,7 +1,7 @@
 //! Validation of DaemonSets: Kubernetes' own rules, and policy rules for what Kubernetes accepts and what then fails or harms the
 //! DaemonSet.
 //!
-//! `/validate` calls [`review`] for each request. A refusal has Kubernetes' own words:
+//! `/validate` calls [`review()`] for each request. A refusal has Kubernetes' own words:
 //!
 //! ```
 //! use daemonset_warden::admission::validation;
@@ -25,20 +25,26 @@
 //! ```
 
 pub mod live_rules;
+mod outcome;
+mod oversized;
 mod review;
 pub mod rule;
 pub mod rules;
 mod semantic;
 mod upstream;
 
-pub use review::{ReviewOutcome, decode, review};
+pub use outcome::ReviewOutcome;
+pub use oversized::review_unread;
+pub use review::{decode, review, review_within};
 
-use self::live_rules::LiveData;
+use std::cell::OnceCell;
+use std::collections::HashSet;
+
+use self::live_rules::{LIVE_RULES, LiveData, ReadCache, Unread};
 use self::rule::Rule;
 use crate::api::daemonset::DaemonSet;
-use crate::api::field::{Error, ErrorList};
+use crate::api::field::{Error, ErrorKind, ErrorList};
 use crate::api::meta::GroupKind;
-use crate::cache::Cache;
 use crate::policy::{Level, Policy};
 
 /// The faults of a DaemonSet, by the consequence.
@@ -77,59 +83,84 @@ pub fn validate(policy: &Policy, kind: &GroupKind, old: Option<&DaemonSet>, new:
     let mut validation = Validation { errors: upstream::faults(kind, old, new), ..Validation::default() };
     if kind.is_builtin() {
         for rule in rules::RULES {
-            apply_rule(rule, rule.check, policy, old, new, &mut validation);
+            let level = level_of(policy, rule);
+            if level != Level::Off {
+                let stored = || old.map(rule.check).unwrap_or_default();
+                apply_rule(rule, level, (rule.check)(new), stored, &mut validation);
+            }
         }
     }
     validation
 }
 
-/// Returns the faults that [`validate`] finds, and those that the live-data rules find in `cluster`, which must be fresh. Reads
-/// every node of the cluster, twice on update.
-pub fn validate_with_live_data(
+/// Adds the faults of the live-data rules to `validation`: none while the cache is not fresh, and none if there are faults that
+/// refuse the DaemonSet already. Reads a few nodes of `cache` at a time.
+///
+/// # Errors
+/// Returns the reason if rules could not be checked although the cache is fresh.
+fn validate_with_live_data(
     policy: &Policy,
     kind: &GroupKind,
     old: Option<&DaemonSet>,
     new: &DaemonSet,
-    cluster: &Cache,
-) -> Validation {
-    let mut validation = validate(policy, kind, old, new);
-    if kind.is_builtin() {
-        let data = LiveData::new(cluster, &kind.group, new);
-        // The faults of the stored DaemonSet matter only at level Deny, which is no live-data rule's default.
-        let old_data = old.map(|old| LiveData::new(cluster, &kind.group, old));
-        for rule in live_rules::LIVE_RULES {
-            apply_rule(rule, rule.check, policy, old_data.as_ref(), &data, &mut validation);
-        }
+    cache: &dyn ReadCache,
+    validation: &mut Validation,
+) -> Result<(), Unread> {
+    let level = |rule: &Rule<_>| level_of(policy, rule);
+    let is_refused = !validation.errors.is_empty() || !validation.denials.is_empty();
+    if is_refused || !kind.is_builtin() || LIVE_RULES.iter().all(|rule| level(rule) == Level::Off) {
+        return Ok(());
     }
-    validation
+    let data = match LiveData::read(cache, &kind.group, new) {
+        Ok(data) => data,
+        Err(Unread::Stale) => return Ok(()),
+        Err(unread) => return Err(unread),
+    };
+    // The faults of the stored DaemonSet matter only where one of the new one is denied.
+    let stored = OnceCell::new();
+    for rule in LIVE_RULES.iter().filter(|rule| level(rule) != Level::Off) {
+        let errors = (rule.check)(&data);
+        if level(rule) == Level::Deny
+            && !errors.is_empty()
+            && let Some(old) = old
+            && let Err(unread @ (Unread::TooLate | Unread::Deferred)) =
+                stored.get_or_init(|| LiveData::read(cache, &kind.group, old))
+        {
+            return Err(*unread);
+        }
+        let known = || match stored.get() {
+            None => ErrorList::new(),
+            Some(Ok(stored)) => (rule.check)(stored),
+            // One that is too large stays changeable: every fault of the new one counts as stored.
+            Some(Err(_)) => (rule.check)(&data),
+        };
+        apply_rule(rule, level(rule), errors, known, validation);
+    }
+    Ok(())
 }
 
-/// Runs a rule and adds its faults to `validation`, as denials or warnings according to the rule's level.
-fn apply_rule<Check, Subject>(
+fn level_of<Check>(policy: &Policy, rule: &Rule<Check>) -> Level {
+    policy.admission.rules.get(rule.id).copied().unwrap_or(rule.default_level)
+}
+
+/// Adds the faults that a rule of `level` has found to `validation`, as denials or warnings according to the level. `stored`
+/// returns those of the stored object.
+fn apply_rule<Check>(
     rule: &Rule<Check>,
-    check: impl Fn(&Subject) -> ErrorList,
-    policy: &Policy,
-    old: Option<&Subject>,
-    new: &Subject,
+    level: Level,
+    errors: ErrorList,
+    stored: impl FnOnce() -> ErrorList,
     validation: &mut Validation,
 ) {
-    let level = policy.admission.rules.get(rule.id).copied().unwrap_or(rule.default_level);
-    if level == Level::Off {
-        return;
-    }
-    let errors = check(new);
     if errors.is_empty() {
         return;
     }
     // An object that was stored with the fault must stay changeable. Indices move as lists grow, so faults are compared by text.
-    let known = old.filter(|_| level == Level::Deny).map(check).unwrap_or_default();
+    let known = if level == Level::Deny { stored() } else { ErrorList::new() };
+    let known: HashSet<(ErrorKind, String)> = known.iter().map(|error| (error.kind, error.body())).collect();
     for error in errors {
-        let is_known = known.iter().any(|known| known.kind == error.kind && known.body() == error.body());
+        let is_denied = level == Level::Deny && !known.contains(&(error.kind, error.body()));
         let fault = RuleFault { rule: rule.id, error };
-        if level == Level::Deny && !is_known {
-            validation.denials.push(fault)
-        } else {
-            validation.warnings.push(fault)
-        }
+        if is_denied { validation.denials.push(fault) } else { validation.warnings.push(fault) }
     }
 }

@@ -6,17 +6,24 @@
 pub mod response;
 
 use std::borrow::Cow;
+use std::fmt;
 
+use serde::de::{Error, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::de::SliceRead;
 use serde_json::value::RawValue;
 
-use crate::api::meta::{GroupKind, NamedObject, object, object_or_default, parse_object, text};
+use crate::api::meta::{GroupKind, object, object_or_default, parse_object};
 
 /// The only version that [`parse`] accepts; the webhook configurations ask for it.
 pub const API_VERSION: &str = "admission.k8s.io/v1";
 /// The kind of the body of requests and of responses.
 pub const KIND: &str = "AdmissionReview";
+
+/// The longest name of an object, in bytes.
+const MAX_NAME: usize = 253;
+/// The longest string with escapes, in bytes: the fields of a review are names, and no budget counts their copies.
+const MAX_COPIED: usize = 64 * 1024;
 
 /// The body that an apiserver sends.
 #[derive(Debug, Default, Deserialize)]
@@ -63,6 +70,21 @@ pub struct AdmissionRequest<'a> {
     pub old_object: Option<&'a str>,
 }
 
+/// An object that the apiserver will name, reduced to the prefix of its name.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct UnnamedObject<'a> {
+    #[serde(borrow, deserialize_with = "object_or_default")]
+    metadata: UnnamedMetadata<'a>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct UnnamedMetadata<'a> {
+    #[serde(borrow, deserialize_with = "text")]
+    generate_name: Cow<'a, str>,
+}
+
 /// A kind with its group and version.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -93,8 +115,8 @@ impl AdmissionRequest<'_> {
         if !self.name.is_empty() {
             return Cow::Borrowed(&self.name);
         }
-        let named = self.object.and_then(|object| serde_json::from_str::<NamedObject>(object).ok());
-        Cow::Owned(named.unwrap_or_default().metadata.generate_name)
+        let unnamed = self.object.and_then(|object| serde_json::from_str::<UnnamedObject<'_>>(object).ok());
+        unnamed.unwrap_or_default().metadata.generate_name
     }
 
     /// Returns true if the request is about a pod itself, not one of its subresources.
@@ -157,8 +179,8 @@ pub fn parse(body: &[u8]) -> Result<AdmissionRequest<'_>, BadReview> {
     let review: ReviewEnvelope<'_> = parse_object(SliceRead::new(body)).map_err(BadReview::NotAReview)?;
     if review.api_version != API_VERSION || review.kind != KIND {
         return Err(BadReview::WrongKind {
-            api_version: review.api_version.into_owned(),
-            kind: review.kind.into_owned(),
+            api_version: start_of_name(&review.api_version),
+            kind: start_of_name(&review.kind),
         });
     }
     let request = review.request.ok_or(BadReview::NoRequest)?;
@@ -166,6 +188,35 @@ pub fn parse(body: &[u8]) -> Result<AdmissionRequest<'_>, BadReview> {
         return Err(BadReview::NoUid);
     }
     Ok(request)
+}
+
+/// Returns the start of a text that should be a name.
+fn start_of_name(text: &str) -> String {
+    text[..text.floor_char_boundary(MAX_NAME)].to_owned()
+}
+
+/// Reads a string; `null` is the empty one. It is borrowed from the body unless it has escapes.
+fn text<'de, D: Deserializer<'de>>(from: D) -> Result<Cow<'de, str>, D::Error> {
+    struct ShortText;
+    impl<'de> Visitor<'de> for ShortText {
+        type Value = Cow<'de, str>;
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a string")
+        }
+        fn visit_unit<E>(self) -> Result<Self::Value, E> {
+            Ok(Cow::Borrowed(""))
+        }
+        fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Self::Value, E> {
+            Ok(Cow::Borrowed(text))
+        }
+        fn visit_str<E: Error>(self, text: &str) -> Result<Self::Value, E> {
+            match text.len() {
+                0..=MAX_COPIED => Ok(Cow::Owned(text.to_owned())),
+                _ => Err(E::custom("a string with escapes is too long")),
+            }
+        }
+    }
+    from.deserialize_any(ShortText)
 }
 
 /// Returns the JSON of a value, borrowed; `None` for `null`.
@@ -205,6 +256,16 @@ mod tests {
                 "is no Adm",
             ),
         ];
+        let long = r"\u0061".repeat(1 << 20);
+        for body in [
+            format!(r#"{{"apiVersion":"{long}"}}"#),
+            format!(r#"{{"apiVersion":"{}"}}"#, "a".repeat(1 << 20)),
+            format!(r#"{{"request":"{long}"}}"#),
+            format!(r#"{{"request":{{"uid":"{long}"}}}}"#),
+        ] {
+            let error = parse(body.as_bytes()).unwrap_err().to_string();
+            assert!(error.len() < 500, "{}", error.len());
+        }
         for (body, text) in faults {
             let error = parse(body).unwrap_err().to_string();
             assert!(error.contains(text), "{error}");

@@ -25,12 +25,56 @@ pub struct DaemonSet {
     /// The desired state, as its author wrote it.
     #[serde(deserialize_with = "object_or_default")]
     pub spec: DaemonSetSpec,
-    /// Empty unless [`crate::admission::validation::decode`] has made the object.
+    /// Written by the controller.
+    #[serde(deserialize_with = "or_default")]
+    pub status: DaemonSetStatus,
+    /// True if the template was dropped because of its size. Left false by serde.
+    #[serde(skip)]
+    pub is_too_large: bool,
+    /// Left empty by serde.
     #[serde(skip)]
     pub validated_only: ValidatedOnly,
 }
 
-/// The fields that only validation reads. serde skips them, so that the cache does not hold them.
+impl DaemonSet {
+    /// Drops the template and the selector if they have more elements than a DaemonSet needs, so that every node costs little
+    /// memory and time.
+    pub fn drop_if_too_large(&mut self) {
+        let selector = self.spec.selector.as_ref().map_or(0, selector_len);
+        let template = &self.spec.template;
+        if selector + template.metadata.labels.len() + template.spec.len() > MAX_ELEMENTS
+            || template.spec.placement_len() > MAX_PLACEMENT_ELEMENTS
+        {
+            self.spec = DaemonSetSpec::default();
+            self.is_too_large = true;
+        }
+    }
+}
+
+/// The most elements of a DaemonSet that is kept: fifty containers with forty ports, resources and the like each. There may be
+/// thousands of DaemonSets.
+pub const MAX_ELEMENTS: usize = 2_048;
+
+/// The most elements of a DaemonSet that are compared with each node: the names of a thousand nodes, say.
+pub const MAX_PLACEMENT_ELEMENTS: usize = 1_024;
+
+fn selector_len(selector: &LabelSelector) -> usize {
+    let expressions = selector.match_expressions.iter().flatten();
+    let values = expressions.map(|expression| 1 + expression.values.as_ref().map_or(0, Vec::len));
+    selector.match_labels.as_ref().map_or(0, BTreeMap::len) + values.sum::<usize>()
+}
+
+/// The part of `DaemonSetStatus` that is read.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct DaemonSetStatus {
+    /// The generation of the spec that the controller has acted on.
+    #[serde(deserialize_with = "or_default")]
+    pub observed_generation: i64,
+}
+
+/// The fields that only validation reads: [`crate::admission::validation::decode`] fills them, so that the cache does not pay
+/// for them.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ValidatedOnly {
     /// One entry for each client that wrote fields.

@@ -29,7 +29,14 @@ pub struct Event {
     pub event_time: String,
 }
 
-/// The fields of `ObjectReference` that this program reads.
+impl Event {
+    /// Returns the time of the last occurrence, as the cluster writes it.
+    pub fn last_time(&self) -> &str {
+        if self.last_timestamp.is_empty() { &self.event_time } else { &self.last_timestamp }
+    }
+}
+
+/// The part of `ObjectReference` that is read.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub struct ObjectReference {

@@ -7,15 +7,19 @@
 
 pub(crate) mod node_names;
 pub mod preemption;
+pub mod verdicts;
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use k8s_openapi::api::core::v1::Taint;
+use serde::de::Error;
 
-use self::node_names::{NodeNames, check_count, name};
+use self::node_names::{MAX_NAME, NodeNames, check_count, name};
+use super::decode_budget::{DecodeBudget, TooManyElements};
 use super::json::{self, JsonError, JsonString, Scanner};
+use crate::api::meta::Metadata;
 use crate::api::pod::Pod;
 
 /// The error of a body that holds no arguments: the server answers 400. No scheduler sends such a body.
@@ -46,6 +50,9 @@ pub enum BadArgs {
     /// The arguments of `filter` have no nodes.
     #[error("the ExtenderArgs have neither NodeNames nor Nodes")]
     NoNodes,
+    /// The arguments would take more memory than a call may.
+    #[error("the body cannot be handled as {0}: {TooManyElements}")]
+    TooLarge(&'static str),
     /// The arguments of `preempt` have no candidates.
     #[error("the ExtenderPreemptionArgs have neither NodeNameToMetaVictims nor NodeNameToVictims")]
     NoCandidates,
@@ -104,63 +111,60 @@ impl<'a> FullNode<'a> {
         Self { labels, taints }
     }
 
-    /// Returns the labels: an empty map if the field is absent, `None` if it is not a map of strings.
-    pub fn labels(&self) -> Option<BTreeMap<String, String>> {
-        decode(self.labels)
+    /// Decodes the labels; `None` if they are not a map of strings, or too large a one.
+    pub fn labels(&self, budget: &DecodeBudget<'_>) -> Option<BTreeMap<String, String>> {
+        decode(self.labels, budget)
     }
 
-    /// Returns the taints: an empty list if the field is absent, `None` if it is not a list of taints.
-    pub fn taints(&self) -> Option<Vec<Taint>> {
-        decode(self.taints)
+    /// Decodes the taints; `None` if they are not a list of taints, or too large a one.
+    pub fn taints(&self, budget: &DecodeBudget<'_>) -> Option<Vec<Taint>> {
+        decode(self.taints, budget)
     }
 }
 
-fn decode<T: Default + for<'de> serde::Deserialize<'de>>(sent: Option<&str>) -> Option<T> {
+fn decode<T: Default + for<'de> serde::Deserialize<'de>>(
+    sent: Option<&str>,
+    budget: &DecodeBudget<'_>,
+) -> Option<T> {
     let Some(sent) = sent else { return Some(T::default()) };
-    serde_json::from_str::<Option<T>>(sent).ok().map(Option::unwrap_or_default)
-}
-
-/// A response that repeats a part of the request's body, so that the caller need not copy that part.
-#[derive(Debug, Default)]
-pub struct EchoedBody {
-    /// The bytes before the repeated part.
-    pub before: Vec<u8>,
-    /// The range of the repeated part in the body that [`ExtenderArgs::parse`] read; empty if nothing is repeated.
-    pub sent: Range<usize>,
-    /// The bytes after the repeated part.
-    pub after: Vec<u8>,
-}
-
-impl EchoedBody {
-    /// Returns the whole response in one buffer. `body` is the body that [`ExtenderArgs::parse`] read.
-    pub fn to_vec(&self, body: &[u8]) -> Vec<u8> {
-        [&self.before, &body[self.sent.clone()], &self.after].concat()
-    }
+    budget.decode::<Option<T>>(sent).ok().map(Option::unwrap_or_default)
 }
 
 impl<'a> ExtenderArgs<'a> {
     const KIND: &'static str = "ExtenderArgs";
 
-    /// Parses the body of a `filter` call. If both names and whole Nodes were sent, the names count.
+    /// Parses the body of a `filter` call, however large.
     ///
     /// # Errors
     /// Fails if the body is no ExtenderArgs with a pod and nodes.
     pub fn parse(body: &'a [u8]) -> Result<Self, BadArgs> {
+        Self::parse_within(body, &DecodeBudget::default())
+    }
+
+    /// Parses the body of a `filter` call.
+    ///
+    /// # Errors
+    /// As [`Self::parse`], and if the arguments would take more memory than `budget` has.
+    pub fn parse_within(body: &'a [u8], budget: &DecodeBudget<'_>) -> Result<Self, BadArgs> {
+        Self::parse_parts(body, budget).map_err(|error| too_large_or(error, Self::KIND, budget))
+    }
+
+    fn parse_parts(body: &'a [u8], budget: &DecodeBudget<'_>) -> Result<Self, BadArgs> {
         let (mut pod, mut names, mut list) = (None, None, None);
         parse_object(Self::KIND, body, |scanner, key| {
             // The last of several equal keys counts, as for Go.
             if key.is_key("Pod") {
                 pod = object_text(scanner)?;
             } else if key.is_key("NodeNames") {
-                names = if scanner.null() { None } else { Some(NodeNames::parse(scanner)?) };
+                names = if scanner.null() { None } else { Some(NodeNames::parse(scanner, budget)?) };
             } else if key.is_key("Nodes") {
-                list = parse_list(scanner)?;
+                list = parse_list(scanner, budget)?;
             } else {
                 scanner.value()?;
             }
             Ok(())
         })?;
-        let pod = parse_pod(Self::KIND, pod)?;
+        let pod = parse_pod(Self::KIND, pod, budget)?;
         let nodes = match (names, list) {
             (Some(names), _) => Nodes::Names(names),
             (None, Some(list)) => Nodes::Whole(list),
@@ -177,100 +181,14 @@ impl<'a> ExtenderArgs<'a> {
         }
     }
 
-    /// Returns the ExtenderFilterResult as JSON. `refuse` is called once for each node, in the order that was sent, with the node's
-    /// name, and with its fields if the scheduler sent whole Nodes. It returns the reason to refuse the node, or `None` to allow
-    /// it; for equal arguments it must return the same. A Node without a name is allowed without a call.
-    ///
-    /// `message` is called once for each refused node, with the reason. It returns a text that needs no escapes in JSON.
-    pub fn filter<R: Copy>(
-        &self,
-        refuse: impl FnMut(&str, Option<&FullNode<'_>>) -> Option<R>,
-        message: impl FnMut(R) -> &'static str,
-    ) -> EchoedBody {
-        match &self.nodes {
-            Nodes::Names(list) => filter_names(list, refuse, message),
-            Nodes::Whole(list) => filter_list(list, refuse, message),
-        }
-    }
-}
-
-fn filter_names<R>(
-    NodeNames { sent, names }: &NodeNames<'_>,
-    mut refuse: impl FnMut(&str, Option<&FullNode<'_>>) -> Option<R>,
-    mut message: impl FnMut(R) -> &'static str,
-) -> EchoedBody {
-    let mut check = |name: &JsonString<'_>| refuse(&decoded(name), None);
-    let first = names.iter().enumerate().find_map(|(index, name)| Some((index, check(name)?)));
-    let before = r#"{"Nodes":null,"NodeNames":"#;
-    // Most calls refuse no node.
-    let Some((refused, reason)) = first else {
-        return FilterResultWriter::new(0).echo(before, sent.clone()).finish();
-    };
-    let mut writer = FilterResultWriter::new(sent.len() + 200);
-    writer.text(before);
-    writer.text("[");
-    names[..refused].iter().for_each(|name| writer.item(name.quoted()));
-    writer.refuse(names[refused], message(reason));
-    for name in &names[refused + 1..] {
-        match check(name) {
-            None => writer.item(name.quoted()),
-            Some(reason) => writer.refuse(*name, message(reason)),
-        }
-    }
-    writer.text("]");
-    writer.finish()
-}
-
-fn filter_list<R: Copy>(
-    list: &NodeList<'_>,
-    mut refuse: impl FnMut(&str, Option<&FullNode<'_>>) -> Option<R>,
-    mut message: impl FnMut(R) -> &'static str,
-) -> EchoedBody {
-    // The result cannot refuse a node without a name.
-    let check = |item: &SentNode<'_>| item.name.and_then(|name| refuse(&decoded(&name), Some(&item.node)));
-    let mut refusals: Vec<Option<R>> = list.items.iter().map(check).collect();
-    let begin = r#"{"Nodes":"#;
-    let end = r#","NodeNames":null"#;
-    if refusals.iter().any(Option::is_some) {
-        allow_names_allowed_once(&list.items, &mut refusals);
-    } else if let Some(SentList { sent, .. }) = &list.around {
-        let mut writer = FilterResultWriter::new(0).echo(begin, sent.clone());
-        writer.text(end);
-        return writer.finish();
-    }
-    let allowed = || list.items.iter().zip(&refusals).filter(|(_, refusal)| refusal.is_none());
-    let size: usize = allowed().map(|(item, _)| item.sent.len() + 1).sum();
-    let mut writer = FilterResultWriter::new(size + 500);
-    let (before, after) =
-        list.around.as_ref().map_or((r#"{"metadata":{},"items":"#, "}"), |list| (list.before, list.after));
-    writer.text(begin);
-    writer.text(before);
-    writer.text("[");
-    allowed().for_each(|(item, _)| writer.item(item.sent));
-    writer.text("]");
-    writer.text(after);
-    writer.text(end);
-    for (item, refusal) in list.items.iter().zip(&refusals) {
-        if let Some((name, reason)) = item.name.zip(*refusal) {
-            writer.refuse(name, message(reason));
-        }
-    }
-    writer.finish()
-}
-
-/// Removes the refusals of names that are also allowed: two Nodes of one name can differ, and the result must not have a name
-/// both as allowed and as refused.
-fn allow_names_allowed_once<R>(items: &[SentNode<'_>], refusals: &mut [Option<R>]) {
-    let named = |item: &SentNode<'_>| item.name.map(|name| decoded(&name).into_owned());
-    let allowed = items.iter().zip(refusals.iter()).filter(|(_, refusal)| refusal.is_none());
-    let allowed: HashSet<String> = allowed.filter_map(|(item, _)| named(item)).collect();
-    if allowed.is_empty() {
-        return;
-    }
-    for (item, refusal) in items.iter().zip(refusals).filter(|(_, refusal)| refusal.is_some()) {
-        if named(item).is_some_and(|name| allowed.contains(&name)) {
-            *refusal = None;
-        }
+    /// Returns the nodes called `name` that were sent whole, `limit` at most.
+    pub fn nodes_named(&self, name: &str, limit: usize) -> impl Iterator<Item = &FullNode<'a>> {
+        let items = match &self.nodes {
+            Nodes::Names(_) => &[],
+            Nodes::Whole(list) => list.items.as_slice(),
+        };
+        let is_called = move |item: &&SentNode<'a>| item.name.is_some_and(|own| own.says(name));
+        items.iter().filter(is_called).take(limit).map(|item| &item.node)
     }
 }
 
@@ -279,61 +197,7 @@ fn decoded<'a>(name: &JsonString<'a>) -> Cow<'a, str> {
     name.decode().unwrap_or_default()
 }
 
-/// Writes an ExtenderFilterResult.
-struct FilterResultWriter {
-    body: EchoedBody,
-    failed: Vec<u8>,
-    is_first: bool,
-}
-
-impl FilterResultWriter {
-    /// Creates a writer with room for `capacity` bytes besides the echoed text and the end.
-    fn new(capacity: usize) -> Self {
-        let body = EchoedBody { after: Vec::with_capacity(capacity + 100), ..EchoedBody::default() };
-        Self { body, failed: Vec::new(), is_first: true }
-    }
-
-    /// Writes `before` and the echoed range of the body; call this first.
-    fn echo(mut self, before: &str, sent: Range<usize>) -> Self {
-        self.body.before.extend_from_slice(before.as_bytes());
-        self.body.sent = sent;
-        self
-    }
-
-    fn text(&mut self, text: &str) {
-        self.body.after.extend_from_slice(text.as_bytes());
-    }
-
-    /// Writes an allowed item of the list.
-    fn item(&mut self, text: &str) {
-        if !std::mem::take(&mut self.is_first) {
-            self.text(",");
-        }
-        self.text(text);
-    }
-
-    fn refuse(&mut self, name: JsonString<'_>, message: &str) {
-        if !self.failed.is_empty() {
-            self.failed.push(b',');
-        }
-        // The texts need no escapes: the test of `FilterReason` checks that.
-        for part in [name.quoted(), ":\"", message, "\""] {
-            self.failed.extend_from_slice(part.as_bytes());
-        }
-    }
-
-    /// Writes the refusals and the end. Refusals are unresolvable: for an entry of FailedNodes the scheduler would try preemption,
-    /// which cannot help.
-    fn finish(mut self) -> EchoedBody {
-        self.text(r#","FailedNodes":{},"FailedAndUnresolvableNodes":{"#);
-        self.body.after.append(&mut self.failed);
-        self.text(r#"},"Error":""}"#);
-        self.body
-    }
-}
-
-/// Reads a body that is one JSON object; `member` gets each key and must read or skip the value. `kind` is the type that errors
-/// name.
+/// Reads a body that is one object.
 pub(crate) fn parse_object<'a>(
     kind: &'static str,
     body: &'a [u8],
@@ -353,12 +217,46 @@ pub(crate) fn object_text<'a>(scanner: &mut Scanner<'a>) -> Result<Option<&'a st
     }
 }
 
-/// Decodes the pod of the arguments. Fails if there is none, or it does not have the shape of a Pod.
-pub(crate) fn parse_pod(kind: &'static str, pod: Option<&str>) -> Result<Pod, BadArgs> {
-    serde_json::from_str(pod.ok_or(BadArgs::NoPod(kind))?).map_err(BadArgs::BadPod)
+/// Decodes the pod of the arguments. Of its owners only the controller is kept, which is looked for several times.
+pub(crate) fn parse_pod(
+    kind: &'static str,
+    pod: Option<&str>,
+    budget: &DecodeBudget<'_>,
+) -> Result<Pod, BadArgs> {
+    let mut pod: Pod = budget.decode(pod.ok_or(BadArgs::NoPod(kind))?).map_err(BadArgs::BadPod)?;
+    let controller = pod.metadata.owner_references.iter().position(|owner| owner.controller == Some(true));
+    let controller = controller.map(|at| pod.metadata.owner_references.swap_remove(at));
+    pod.metadata.owner_references = controller.into_iter().collect();
+    // They are looked up while the cache is locked, and the UID is kept.
+    let Metadata { name, namespace, uid, owner_references, .. } = &pod.metadata;
+    let owner_uids = owner_references.iter().map(|owner| &owner.uid);
+    if [name, namespace, uid].into_iter().chain(owner_uids).any(|name| name.len() > MAX_NAME) {
+        return Err(BadArgs::BadPod(serde_json::Error::custom("a name or UID of more than 253 bytes")));
+    }
+    Ok(pod)
 }
 
-fn parse_list<'a>(scanner: &mut Scanner<'a>) -> Result<Option<NodeList<'a>>, JsonError> {
+/// Returns the error for arguments that could not be parsed, or that there was no memory for.
+pub(crate) fn too_large_or(error: BadArgs, kind: &'static str, budget: &DecodeBudget<'_>) -> BadArgs {
+    if budget.is_exceeded() { BadArgs::TooLarge(kind) } else { error }
+}
+
+/// Charges for `count` elements of a list that grows to them.
+pub(crate) fn charge<T>(
+    scanner: &Scanner<'_>,
+    count: usize,
+    budget: &DecodeBudget<'_>,
+) -> Result<(), JsonError> {
+    budget.charge(count.saturating_mul(size_of::<T>())).map_err(|_| scanner.fault("too many elements"))
+}
+
+/// The bytes for a node that was sent whole, besides itself: its name among the allowed ones, see [`verdicts`].
+const NAME_IN_SET: usize = 128;
+
+fn parse_list<'a>(
+    scanner: &mut Scanner<'a>,
+    budget: &DecodeBudget<'_>,
+) -> Result<Option<NodeList<'a>>, JsonError> {
     if scanner.null() {
         return Ok(None);
     }
@@ -382,6 +280,8 @@ fn parse_list<'a>(scanner: &mut Scanner<'a>) -> Result<Option<NodeList<'a>>, Jso
         } else {
             scanner.array(|scanner| {
                 check_count(scanner, list.items.len())?;
+                charge::<SentNode<'_>>(scanner, 2, budget)?;
+                charge::<u8>(scanner, NAME_IN_SET, budget)?;
                 list.items.push(parse_item(scanner)?);
                 Ok(())
             })?;

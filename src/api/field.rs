@@ -1,11 +1,20 @@
 //! Field paths and errors, after kubernetes v1.36.3 staging/src/k8s.io/apimachinery/pkg/util/validation/field.
 //!
 //! An error is data: the [`Path`] of the field, the [`ErrorKind`], the wrong value, and a detail in words. The texts are
-//! upstream's to the letter, because users search for them.
+//! upstream's to the letter, because users search for them. Only their length and number are bounded, far above those of real
+//! objects: an object of 40 KB can have 2,000 faults, each of which shows 40 KB.
 
 use std::fmt;
+use std::ops::Deref;
 
 use serde::Serialize;
+
+/// The most bytes of a value, and of a detail, that an error shows. The longest of real objects, a selector, has a few hundred.
+const SHOWN: usize = 8 * 1024;
+/// The most errors of one object: a user repairs fewer at a time.
+const MAX_ERRORS: usize = 200;
+/// The bytes of text after which no further error is taken: no more would be read, and the response shows each text twice.
+const MAX_TEXT: usize = 64 * 1024;
 
 /// The path of a field from the root of an object, such as `spec.selector.matchExpressions[0].key`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -112,18 +121,23 @@ pub struct Error {
 impl Error {
     /// Creates the error of a required field that is not set.
     pub fn required(field: Path, detail: impl Into<String>) -> Self {
-        Self { kind: ErrorKind::Required, field, bad_value: String::new(), detail: detail.into() }
+        Self { kind: ErrorKind::Required, field, bad_value: String::new(), detail: shortened(detail.into()) }
     }
 
     /// Creates the error of a value that breaks a rule; the value is printed as JSON.
     pub fn invalid(field: Path, value: &impl Serialize, detail: impl Into<String>) -> Self {
-        Self { kind: ErrorKind::Invalid, field, bad_value: json(value), detail: detail.into() }
+        Self { kind: ErrorKind::Invalid, field, bad_value: json(value), detail: shortened(detail.into()) }
     }
 
     /// Creates the error of a value that breaks a rule and that is a plain string in Go. Go prints it by `%q`, which differs from
     /// JSON in characters that are not printable.
     pub fn invalid_text(field: Path, value: &str, detail: impl Into<String>) -> Self {
-        Self { kind: ErrorKind::Invalid, field, bad_value: quote(value), detail: detail.into() }
+        Self {
+            kind: ErrorKind::Invalid,
+            field,
+            bad_value: quote_start(value),
+            detail: shortened(detail.into()),
+        }
     }
 
     /// Creates the error of a value outside an enumeration; `supported` is in upstream's order.
@@ -135,7 +149,7 @@ impl Error {
 
     /// Creates the error of a field that may not be set here.
     pub fn forbidden(field: Path, detail: impl Into<String>) -> Self {
-        Self { kind: ErrorKind::Forbidden, field, bad_value: String::new(), detail: detail.into() }
+        Self { kind: ErrorKind::Forbidden, field, bad_value: String::new(), detail: shortened(detail.into()) }
     }
 
     /// Creates the error of a value that must be unique and is not.
@@ -170,8 +184,87 @@ impl fmt::Display for Error {
     }
 }
 
-/// The errors of one object, in the order of the rules that found them.
-pub type ErrorList = Vec<Error>;
+/// The errors of one object, in the order of the rules that found them: as many as a user can read.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ErrorList {
+    errors: Vec<Error>,
+    /// The bytes of their texts.
+    text: usize,
+    is_full: bool,
+}
+
+impl ErrorList {
+    /// Creates an empty list.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Returns true if an error was left out because there are too many. Whoever looks for further errors can stop.
+    pub fn is_full(&self) -> bool {
+        self.is_full
+    }
+
+    /// Adds an error, unless there are too many.
+    pub fn push(&mut self, error: Error) {
+        if self.errors.len() == MAX_ERRORS || self.text >= MAX_TEXT {
+            self.is_full = true;
+            return;
+        }
+        self.text += error.field.as_str().len() + error.bad_value.len() + error.detail.len();
+        self.errors.push(error);
+    }
+}
+
+impl Extend<Error> for ErrorList {
+    fn extend<T: IntoIterator<Item = Error>>(&mut self, errors: T) {
+        for error in errors {
+            self.push(error);
+            if self.is_full {
+                return;
+            }
+        }
+    }
+}
+
+impl FromIterator<Error> for ErrorList {
+    fn from_iter<T: IntoIterator<Item = Error>>(errors: T) -> Self {
+        let mut list = Self::new();
+        list.extend(errors);
+        list
+    }
+}
+
+impl From<Error> for ErrorList {
+    fn from(error: Error) -> Self {
+        Self::from_iter([error])
+    }
+}
+
+impl Deref for ErrorList {
+    type Target = [Error];
+
+    fn deref(&self) -> &[Error] {
+        &self.errors
+    }
+}
+
+impl IntoIterator for ErrorList {
+    type Item = Error;
+    type IntoIter = std::vec::IntoIter<Error>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.errors.into_iter()
+    }
+}
+
+impl<'a> IntoIterator for &'a ErrorList {
+    type Item = &'a Error;
+    type IntoIter = std::slice::Iter<'a, Error>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.errors.iter()
+    }
+}
 
 /// Returns true if Go calls a character printable (`unicode.IsPrint`).
 pub fn is_printable(char: char) -> bool {
@@ -185,10 +278,11 @@ pub fn is_printable(char: char) -> bool {
     text.escape_debug().nth(1) == Some(char)
 }
 
-/// Returns the JSON of `value` as Go writes it, with the characters escaped that have a meaning in HTML.
+/// Returns the start of JSON as Go writes it, with the characters escaped that have a meaning in HTML.
 fn json(value: &impl Serialize) -> String {
     // Only a map whose keys are not strings or a Serialize implementation of one's own can fail; the values here have neither.
     let text = serde_json::to_string(value).unwrap_or_else(|_| "null".to_owned());
+    let text = shortened(text);
     if !text.contains(['<', '>', '&', '\u{2028}', '\u{2029}']) {
         return text;
     }
@@ -203,6 +297,26 @@ fn json(value: &impl Serialize) -> String {
         }
     }
     escaped
+}
+
+/// Returns as much of a text as an error shows, with a sign if more follows.
+pub fn start_of(text: &str) -> String {
+    match text.len() {
+        0..=SHOWN => text.to_owned(),
+        _ => format!("{}…", &text[..text.floor_char_boundary(SHOWN)]),
+    }
+}
+
+fn shortened(text: String) -> String {
+    if text.len() <= SHOWN { text } else { start_of(&text) }
+}
+
+/// Quotes the start of a string.
+fn quote_start(text: &str) -> String {
+    match text.len() {
+        0..=SHOWN => quote(text),
+        _ => quote(&text[..text.floor_char_boundary(SHOWN)]) + "…",
+    }
 }
 
 /// Quotes a string as Go's `%q` does (`strconv.Quote`).
@@ -259,6 +373,28 @@ mod tests {
         for (error, text) in cases {
             assert_eq!(error.to_string(), text);
         }
+    }
+
+    #[test]
+    fn the_number_and_the_length_of_errors_are_bounded() {
+        let long = "ä".repeat(SHOWN);
+        let path = || Path::new("a");
+        for error in [
+            Error::invalid(path(), &long, &*long),
+            Error::invalid(path(), &vec![&long; 1_000], &*long),
+            Error::invalid_text(path(), &long, &*long),
+            Error::not_supported(path(), &long, &["b"]),
+        ] {
+            assert!(error.body().len() < 2 * SHOWN + 100, "{}", error.body().len());
+            assert!(error.bad_value.ends_with('…') && !error.bad_value.contains(char::REPLACEMENT_CHARACTER));
+        }
+        let mut list: ErrorList = std::iter::repeat_with(|| Error::required(path(), "b")).collect();
+        assert!(list.is_full() && list.len() == MAX_ERRORS);
+        list = ErrorList::new();
+        list.extend((0..100).map(|_| Error::invalid_text(path(), &long, "")));
+        assert!(list.is_full() && list.len() <= 1 + MAX_TEXT / SHOWN);
+        list = (0..MAX_ERRORS).map(|_| Error::required(path(), "")).collect();
+        assert!(!list.is_full());
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::fmt;
 use std::marker::PhantomData;
 
 use serde::de::value::MapAccessDeserializer;
-use serde::de::{Error, MapAccess, SeqAccess, Visitor};
+use serde::de::{Error, IgnoredAny, MapAccess, SeqAccess, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::de::Read;
 
@@ -161,7 +161,23 @@ pub fn or_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(from
     Ok(Option::deserialize(from)?.unwrap_or_default())
 }
 
-/// Reads a string; `null` is the empty string. The string is borrowed from the input if it has no escapes.
+/// Reads any value as true, and `null` as false: the field is set.
+///
+/// # Errors
+/// Fails if the value is no JSON.
+pub fn is_set<'de, D: Deserializer<'de>>(from: D) -> Result<bool, D::Error> {
+    Ok(Option::<IgnoredAny>::deserialize(from)?.is_some())
+}
+
+/// Reads a list as true if it has an element, and `null` as false. The elements are not kept.
+///
+/// # Errors
+/// Fails if the value is no list.
+pub fn is_filled<'de, D: Deserializer<'de>>(from: D) -> Result<bool, D::Error> {
+    Ok(Option::<Vec<IgnoredAny>>::deserialize(from)?.is_some_and(|list| !list.is_empty()))
+}
+
+/// Reads a string, borrowed from the input where it has no escapes; `null` is the empty string.
 ///
 /// # Errors
 /// Fails if the value is neither a string nor `null`.
@@ -187,6 +203,10 @@ pub fn object<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result
         }
         fn visit_unit<E>(self) -> Result<Self::Value, E> {
             Ok(None)
+        }
+        // serde would repeat the string, however long.
+        fn visit_str<E: Error>(self, _: &str) -> Result<Self::Value, E> {
+            Err(E::invalid_type(Unexpected::Other("string"), &self))
         }
         fn visit_map<A: MapAccess<'de>>(self, from: A) -> Result<Self::Value, A::Error> {
             T::deserialize(MapAccessDeserializer::new(from)).map(Some)

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::{NodeSelector, Toleration};
 use serde::Deserialize;
 
-use super::meta::{Metadata, or_default, string_map};
+use super::meta::{Metadata, is_filled, is_set, or_default, string_map};
 use super::quantity::Quantity;
 
 /// Amounts by resource name.
@@ -92,7 +92,7 @@ pub struct PodSpec {
     /// Labels that the node must have.
     #[serde(deserialize_with = "string_map")]
     pub node_selector: BTreeMap<String, String>,
-    /// The affinity, of which this program reads only the part about nodes.
+    /// Only what is required is read.
     #[serde(deserialize_with = "or_default")]
     pub affinity: Affinity,
     /// The tolerations in the order of the object: paths of faults name them by index.
@@ -116,6 +116,69 @@ pub struct PodSpec {
     /// The gates: the scheduler leaves the pod alone until all of them are removed.
     #[serde(deserialize_with = "or_default")]
     pub scheduling_gates: Vec<SchedulingGate>,
+    /// Only the volumes that need a claim matter to placement.
+    #[serde(deserialize_with = "or_default")]
+    pub volumes: Vec<Volume>,
+    /// True if the pod names claims of devices (`resourceClaims`).
+    #[serde(deserialize_with = "is_filled")]
+    pub resource_claims: bool,
+}
+
+impl PodSpec {
+    /// Returns true if the pod has volumes that a PersistentVolumeClaim provides, or claims of devices: binding it can take
+    /// minutes.
+    pub fn needs_claims(&self) -> bool {
+        self.resource_claims
+            || self.volumes.iter().any(|volume| volume.persistent_volume_claim || volume.ephemeral)
+    }
+
+    /// The number of elements of its lists and maps that are read. A container counts like four, by its memory.
+    pub fn len(&self) -> usize {
+        let container = |container: &Container| {
+            4 + container.ports.len() + container.resources.requests.len() + container.resources.limits.len()
+        };
+        let containers = self.containers.iter().chain(&self.init_containers).map(container).sum::<usize>();
+        containers
+            + self.placement_len()
+            + self.overhead.len()
+            + self.resources.requests.len()
+            + self.resources.limits.len()
+            + self.volumes.len()
+            + self.scheduling_gates.len()
+    }
+
+    /// The number of elements that are compared with a node: of the node selector, the required node affinity and the tolerations.
+    pub fn placement_len(&self) -> usize {
+        let terms =
+            self.affinity.node_affinity.required.iter().flat_map(|required| &required.node_selector_terms);
+        let requirements =
+            terms.clone().flat_map(|term| term.match_expressions.iter().chain(&term.match_fields).flatten());
+        let values = requirements.map(|requirement| 1 + requirement.values.as_ref().map_or(0, Vec::len));
+        terms.count() + values.sum::<usize>() + self.node_selector.len() + self.tolerations.len()
+    }
+
+    /// Returns true if the spec has no element.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Returns true if the pod can be scheduled only once other objects exist, besides its node: claims, or pods that its affinity
+    /// requires.
+    pub fn depends_on_others(&self) -> bool {
+        self.needs_claims() || self.affinity.pod_affinity.required
+    }
+}
+
+/// The part of `Volume` that is read.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Volume {
+    /// True if the volume names a PersistentVolumeClaim.
+    #[serde(deserialize_with = "is_set")]
+    pub persistent_volume_claim: bool,
+    /// True if a PersistentVolumeClaim is made for the volume.
+    #[serde(deserialize_with = "is_set")]
+    pub ephemeral: bool,
 }
 
 /// The fields of `Affinity` that this program reads.
@@ -125,6 +188,18 @@ pub struct Affinity {
     /// Rules about the labels and the name of the node.
     #[serde(deserialize_with = "or_default")]
     pub node_affinity: NodeAffinity,
+    /// Rules about the pods that must run near.
+    #[serde(deserialize_with = "or_default")]
+    pub pod_affinity: PodAffinity,
+}
+
+/// The part of `PodAffinity` that is read.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct PodAffinity {
+    /// True if there are required terms.
+    #[serde(rename = "requiredDuringSchedulingIgnoredDuringExecution", deserialize_with = "is_filled")]
+    pub required: bool,
 }
 
 /// The fields of `NodeAffinity` that this program reads.

@@ -96,6 +96,21 @@ pub struct ResourceQuota {
     /// The limits, and the scopes of the pods that count against them.
     #[serde(deserialize_with = "or_default")]
     pub spec: ResourceQuotaSpec,
+    /// Written by the quota controller, later than the pods.
+    #[serde(deserialize_with = "or_default")]
+    pub status: ResourceQuotaStatus,
+}
+
+/// The part of `ResourceQuotaStatus` that is read.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct ResourceQuotaStatus {
+    /// The limits that are in force.
+    #[serde(deserialize_with = "or_default")]
+    pub hard: ResourceList,
+    /// The use of each resource in the namespace, terminating pods included.
+    #[serde(deserialize_with = "or_default")]
+    pub used: ResourceList,
 }
 
 /// The fields of `ResourceQuotaSpec` that this program reads.

@@ -32,9 +32,22 @@ pub enum Change {
     /// A cached pod changed. A pod that is added makes no such change.
     PodChanged(PodId),
     /// A DaemonSet was added, or its spec, labels, annotations or deletion changed.
-    DaemonSetChanged(DaemonSetId),
+    DaemonSetChanged {
+        /// The DaemonSet.
+        id: DaemonSetId,
+        /// True if other nodes may be desired: the node selector, the node affinity or the tolerations have changed.
+        moves: bool,
+    },
     /// The requests, host ports or priority that are expected of the next pod of a DaemonSet changed.
     DemandChanged(DaemonSetId),
+    /// A pod of a DaemonSet was created, and linked to it.
+    DaemonPodCreated(DaemonSetId),
+    /// The controller has acted on the current spec of a DaemonSet.
+    DaemonSetObserved(DaemonSetId),
+    /// The controller could not create a pod of a DaemonSet.
+    CreationFailed(DaemonSetId),
+    /// A terminating pod of the namespace is gone.
+    TerminatingPodGone(Arc<str>),
     /// A DaemonSet was deleted: its id may be given to another.
     DaemonSetGone(DaemonSetId),
     /// The namespace of this name was added, changed or deleted.

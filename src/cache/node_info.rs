@@ -52,8 +52,8 @@ impl NodeInfo {
     }
 }
 
-/// Removes an id from a short list, if it is there. The order of the others may change.
-pub(super) fn remove_id<T: PartialEq>(list: &mut Vec<T>, id: &T) {
+/// Removes one id from a short list.
+pub(crate) fn remove_id<T: PartialEq>(list: &mut Vec<T>, id: &T) {
     if let Some(at) = list.iter().position(|own| own == id) {
         list.swap_remove(at);
     }

@@ -9,6 +9,7 @@ use crate::scheduling::resources::Resources;
 impl Cache {
     /// Adds a Node, or replaces the one of the same name.
     pub fn apply_node(&mut self, node: Node) {
+        self.note_creation(&node.metadata);
         let id = self.node_id_or_new(&node.metadata.name);
         let state = &mut self.nodes[id];
         let allocatable = Resources::from_list(node.allocatable());

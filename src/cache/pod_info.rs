@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::daemonset_info::PodDemand;
 use super::{DaemonSetId, NodeId};
 use crate::api::pod::PodSpec;
 use crate::scheduling::host_ports::HostPort;
+use crate::scheduling::obstacle::Obstacle;
 use crate::scheduling::resources::Resources;
 
 /// A pod of the cluster.
@@ -26,14 +28,16 @@ pub struct PodInfo {
     /// The requested amounts.
     pub requests: Resources,
     /// The ports of the host.
-    pub host_ports: Box<[HostPort]>,
+    pub host_ports: Arc<[HostPort]>,
     /// The phase, reduced to what counts here.
     pub phase: PodPhase,
     /// True once the pod is being deleted.
     pub is_terminating: bool,
     /// True if the pod is Ready.
     pub is_ready: bool,
-    /// The part that only daemon pods have; `None` if the pod names no DaemonSet as its controller.
+    /// True if the pod has opted out.
+    pub is_opted_out: bool,
+    /// Only for pods that name a DaemonSet as their controller.
     pub daemon: Option<Box<DaemonPodInfo>>,
     /// The node selector, node affinity and tolerations of an ordinary pod that the scheduler has tried and failed to place; `None`
     /// for any other pod.
@@ -67,7 +71,23 @@ impl PodInfo {
         self.phase == PodPhase::Unfinished
     }
 
-    /// Returns the resource version of a daemon pod that the scheduler has tried and failed to place; `None` for any other pod.
+    /// Returns the demand of the pod.
+    pub fn demand(&self) -> PodDemand {
+        PodDemand {
+            requests: self.requests.clone(),
+            host_ports: self.host_ports.clone(),
+            priority: self.priority,
+        }
+    }
+
+    /// Returns true if this is the demand of the pod.
+    pub fn has_demand(&self, demand: &PodDemand) -> bool {
+        self.priority == demand.priority
+            && self.requests == demand.requests
+            && self.host_ports == demand.host_ports
+    }
+
+    /// Returns the version of a daemon pod that the scheduler has tried and failed; `None` for other pods.
     pub fn failed_version(&self) -> Option<&str> {
         self.daemon.as_ref()?.failed_version.as_deref()
     }
@@ -126,7 +146,8 @@ pub struct DaemonPodInfo {
     /// The pod's resource version while the scheduler has tried and failed to place it, else `None`. A write to the pod must be
     /// guarded by it.
     pub failed_version: Option<Box<str>>,
-    /// The message of the scheduler or the kubelet that says why the pod is not scheduled, not Ready or failed; empty if there is
-    /// none.
+    /// The obstacle to scheduling the pod, while it is not bound.
+    pub obstacle: Obstacle,
+    /// The message of the scheduler or the kubelet: the reason for which the pod is not scheduled, not Ready or failed.
     pub message: Box<str>,
 }

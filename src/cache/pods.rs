@@ -2,18 +2,27 @@
 
 use std::sync::Arc;
 
+use hashbrown::hash_map::Entry;
+
 use super::change::Change;
 use super::node_info::remove_id;
 use super::pod_info::{DaemonPodInfo, PodInfo, PodPhase};
 use super::{Cache, DaemonSetId, PodId};
 use crate::api::pod::{Pod, PodSpec};
 use crate::daemonset::daemon_pod::{GENERATION_LABEL, daemon_set_reference, target_node_name};
-use crate::scheduling::host_ports::host_ports;
+use crate::policy::opt_out::is_opted_out;
+use crate::scheduling::host_ports::kept_host_ports;
+use crate::scheduling::obstacle::obstacle;
 use crate::scheduling::resources::{Resources, pod_requests};
+
+/// The elements of the node selector, affinity and tolerations of a failed ordinary pod that is compared with nodes. Each tick
+/// compares some hundred pods with the nodes of nominated ones.
+const MAX_FAILED_ELEMENTS: usize = 64;
 
 impl Cache {
     /// Adds a pod, or replaces the one with the same UID.
     pub fn apply_pod(&mut self, pod: &Pod) {
+        self.note_creation(&pod.metadata);
         let known = self.pod_ids.get_key_value(pod.metadata.uid.as_str()).map(|(uid, id)| (uid.clone(), *id));
         let Some((uid, id)) = known else {
             let uid: Arc<str> = pod.metadata.uid.as_str().into();
@@ -22,6 +31,7 @@ impl Cache {
             self.pod_ids.insert(uid, id);
             self.attach(id);
             self.link_to_owner(id);
+            self.note_created(id);
             return;
         };
         let mut info = self.pod_info(uid, pod);
@@ -70,13 +80,23 @@ impl Cache {
         self.unlink_pod(id);
         let pod = self.pods.remove(id);
         self.changes.push(Change::PodNotPending(pod.uid.clone()));
+        if pod.is_terminating {
+            self.changes.push(Change::TerminatingPodGone(pod.namespace.clone()));
+        }
         if let Some(node) = pod.occupied_node() {
             self.changes.push(Change::RoomFreed(node));
         }
         self.forget_nodes_of(&pod);
     }
 
-    /// Forgets the nodes that only this pod named.
+    /// Records that a pod of a DaemonSet was created.
+    fn note_created(&mut self, id: PodId) {
+        let Some(daemon) = &self.pods[id].daemon else { return };
+        let Some(daemon_set) = daemon.daemon_set else { return };
+        self.changes.push(Change::DaemonPodCreated(daemon_set));
+    }
+
+    /// Forgets the nodes that only this pod names.
     fn forget_nodes_of(&mut self, pod: &PodInfo) {
         let target = pod.daemon.as_ref().and_then(|daemon| daemon.target);
         for node in [pod.node, pod.nominated, target].into_iter().flatten() {
@@ -91,15 +111,8 @@ impl Cache {
         self.pod_ids.keys().cloned().collect()
     }
 
-    /// Returns the node that a pod is for. `None` if its spec names no single node, or if `verified_daemon_set` returns
-    /// `None`.
-    pub fn verified_target<'p>(&self, pod: &'p Pod) -> Option<&'p str> {
-        self.verified_daemon_set(pod)?;
-        target_node_name(&pod.spec)
-    }
-
-    /// Returns the DaemonSet that a pod names as its controller, if it is cached with that UID, is in the pod's namespace, and its
-    /// selector matches the pod. `None` otherwise: the reference alone can be forged.
+    /// Returns the DaemonSet of a pod, if it is verified: it exists with the UID that the pod names, in the pod's namespace, and
+    /// its selector matches the pod.
     pub(crate) fn verified_daemon_set(&self, pod: &Pod) -> Option<DaemonSetId> {
         let owner = daemon_set_reference(&self.policy.daemon_set_kinds, &pod.metadata)?;
         let (id, info) = self.daemon_set(&owner.uid)?;
@@ -134,10 +147,14 @@ impl Cache {
                 created: pod.metadata.creation_timestamp.as_str().into(),
                 failed_version: (is_unfinished && pod.has_failed_scheduling())
                     .then(|| pod.metadata.resource_version.as_str().into()),
-                message: not_running_message(pod).into(),
+                obstacle: obstacle(pod),
+                message: first_bytes(not_running_message(pod)).into(),
             })
         });
-        let has_failed = daemon.is_none() && is_unfinished && pod.has_failed_scheduling();
+        let has_failed = daemon.is_none()
+            && is_unfinished
+            && pod.has_failed_scheduling()
+            && spec.placement_len() <= MAX_FAILED_ELEMENTS;
         let placement = has_failed.then(|| {
             Box::new(PodSpec {
                 node_selector: spec.node_selector.clone(),
@@ -146,6 +163,8 @@ impl Cache {
                 ..PodSpec::default()
             })
         });
+        let mut requests = pod_requests(pod);
+        requests.limit_scalars();
         PodInfo {
             uid,
             namespace: self.texts.intern(pod.metadata.namespace.as_str()),
@@ -153,11 +172,12 @@ impl Cache {
             node,
             nominated,
             priority: pod.priority(),
-            requests: pod_requests(pod),
-            host_ports: host_ports(spec),
+            requests,
+            host_ports: self.host_ports.intern(&*kept_host_ports(spec)),
             phase,
             is_terminating: pod.metadata.is_deleting(),
             is_ready: pod.has_condition("Ready"),
+            is_opted_out: is_opted_out(&pod.metadata.labels),
             daemon,
             placement,
         }
@@ -177,6 +197,9 @@ impl Cache {
         }
         if pod.placement.is_some() {
             self.failed_ordinary.insert(id);
+        }
+        if pod.is_terminating {
+            *self.terminating.entry(pod.namespace.clone()).or_default() += 1;
         }
         if let Some(node) = pod.place() {
             self.nodes[node].daemon_pods.push(id);
@@ -207,6 +230,14 @@ impl Cache {
             remove_id(&mut self.nodes[node].nominated, &id);
         }
         self.failed_ordinary.remove(&id);
+        if pod.is_terminating
+            && let Entry::Occupied(mut count) = self.terminating.entry(pod.namespace.clone())
+        {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
+        }
         if let Some(node) = pod.place() {
             remove_id(&mut self.nodes[node].daemon_pods, &id);
         }
@@ -253,7 +284,13 @@ impl Cache {
         if let Some(daemon) = &mut self.pods[id].daemon {
             daemon.daemon_set = Some(daemon_set);
         }
-        self.daemon_sets[daemon_set].pods.insert(id);
+        let info = &mut self.daemon_sets[daemon_set];
+        info.pods.insert(id);
+        if let Some(daemon) =
+            self.pods[id].daemon.as_ref().filter(|daemon| info.last_created < daemon.created)
+        {
+            info.last_created.clone_from(&daemon.created);
+        }
         let info = &self.daemon_sets[daemon_set];
         let is_newest = self.is_current(id, info)
             && info.newest_pod.is_none_or(|newest| self.age_key(newest) < self.age_key(id));
@@ -273,7 +310,16 @@ impl Cache {
     }
 }
 
-/// Returns the message of the scheduler or the kubelet that says why a pod does not run or is not Ready; empty if there is none.
+/// The bytes of a message that are kept; the scheduler's own messages end at as many.
+const MAX_MESSAGE: usize = 1_024;
+
+/// Returns the first [`MAX_MESSAGE`] bytes, or a few less where a character ends.
+fn first_bytes(text: &str) -> &str {
+    &text[..text.floor_char_boundary(MAX_MESSAGE)]
+}
+
+/// Returns the message of the scheduler or the kubelet: the reason for which a pod does not run or is not Ready; empty if there is
+/// none.
 fn not_running_message(pod: &Pod) -> &str {
     if pod.is_terminal() {
         return &pod.status.reason;

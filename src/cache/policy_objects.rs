@@ -101,13 +101,19 @@ impl Cache {
 
     /// Adds or changes a quota.
     pub fn apply_resource_quota(&mut self, quota: ResourceQuota) {
-        let key = (quota.metadata.namespace.clone(), quota.metadata.name.clone());
-        self.resource_quotas.insert(key, quota);
+        let namespace = quota.metadata.namespace.clone();
+        let key = (namespace.clone(), quota.metadata.name.clone());
+        if self.resource_quotas.get(&key) != Some(&quota) {
+            self.resource_quotas.insert(key, quota);
+            self.recheck_admission(&namespace);
+        }
     }
 
     /// Deletes a quota.
     pub fn delete_resource_quota(&mut self, namespace: &str, name: &str) {
-        self.resource_quotas.remove(&(namespace.to_owned(), name.to_owned()));
+        if self.resource_quotas.remove(&(namespace.to_owned(), name.to_owned())).is_some() {
+            self.recheck_admission(namespace);
+        }
     }
 
     /// Returns the default limits and requests that the limit ranges of a namespace give to containers. If several name a resource,
@@ -130,8 +136,19 @@ impl Cache {
         self.runtime_classes.get(name).map(|class| &class.overhead.pod_fixed)
     }
 
-    /// Returns the priority that admission gives to a pod with this class: 0 for one that is not cached. For an empty `class` it is
-    /// the lowest value of the global default classes, or 0 (`getDefaultPriorityClass` upstream).
+    /// Returns true if a pod may name this class, or names none.
+    pub(super) fn class_exists(&self, class: &str) -> bool {
+        matches!(class, "" | "system-cluster-critical" | "system-node-critical")
+            || self.priority_classes.contains_key(class)
+            || !self.knows_priority_classes()
+    }
+
+    /// Returns true if the priority classes are watched: each cluster has two of its own.
+    pub(super) fn knows_priority_classes(&self) -> bool {
+        !self.priority_classes.is_empty()
+    }
+
+    /// Returns the priority that admission gives to a pod with this class; the default one if `class` is empty.
     pub(super) fn priority_of_class(&self, class: &str) -> i32 {
         if !class.is_empty() {
             return match class {

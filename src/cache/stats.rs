@@ -23,6 +23,10 @@ pub struct CacheStats {
     pub runtime_classes: usize,
     /// Quotas.
     pub resource_quotas: usize,
+    /// DaemonSets that have too many elements to be kept whole.
+    pub too_large: usize,
+    /// DaemonSets of which the controller last failed to create a pod.
+    pub failing_daemon_sets: usize,
 }
 
 impl Cache {
@@ -40,7 +44,9 @@ impl Cache {
         for (_, node) in self.nodes.iter() {
             stats.nodes += usize::from(node.node.is_some());
         }
-        for (_, info) in &self.daemon_sets {
+        for (_, info) in self.daemon_sets() {
+            stats.too_large += usize::from(info.daemon_set.is_too_large);
+            stats.failing_daemon_sets += usize::from(info.creation_has_failed());
             if &*info.group == "apps" {
                 stats.daemon_sets += 1;
             } else {

@@ -10,7 +10,9 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use crate::policy::{AdmissionPolicy, Level, Policy, ProtectDaemonPods, ReservationMode, ReservationPolicy};
+use crate::policy::{
+    AdmissionPolicy, Level, Oversized, Policy, ProtectDaemonPods, ReservationMode, ReservationPolicy,
+};
 
 use crate::admission::validation::live_rules::LIVE_RULES;
 use crate::admission::validation::rules::RULES;
@@ -197,6 +199,9 @@ fn admission(mut admission: Reader<'_>) -> AdmissionPolicy {
             .name_or_empty("defaultPriorityClassName")
             .unwrap_or(default.default_priority_class_name),
         skip_tolerations: admission.label_selector("skipTolerations"),
+        oversized: admission
+            .choice("oversized", &[("Deny", Oversized::Deny), ("Allow", Oversized::Allow)])
+            .unwrap_or(default.oversized),
     };
     admission.end();
     policy

@@ -8,10 +8,10 @@ use std::time::Instant;
 use anyhow::Context;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
-use tokio::task::JoinSet;
 
 use crate::cli::{LogArgs, ServeArgs};
 use crate::command::config;
+use crate::command::long_tasks::{LongTasks, TaskEnded};
 use crate::policy::Policy;
 use crate::reservation::View;
 use crate::server;
@@ -35,7 +35,7 @@ use crate::writes::{NominationCallback, NominationResult};
 
 pub(super) fn run(args: ServeArgs, log: &LogArgs) -> anyhow::Result<()> {
     let metrics = Arc::new(Metrics::default());
-    let _flush = logs::start(log.verbosity, log.logging_format, &metrics)?;
+    let log = logs::start(log.verbosity, log.logging_format, &metrics)?;
     let policy = args.config.as_deref().map(config::load).transpose()?.unwrap_or_default();
     // One thread for all but requests, which have threads of their own: an event of a watch passes through three tasks, and on
     // several threads, each of them would have to be woken.
@@ -43,18 +43,39 @@ pub(super) fn run(args: ServeArgs, log: &LogArgs) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("failed to start the runtime")?
-        .block_on(serve(&args, policy, metrics))
+        .block_on(async {
+            let mut signals = Signals::new()?;
+            // Ports first: a second server on the same ports must not create certificates.
+            let secure = SocketAddr::new(args.bind_address, args.secure_port);
+            let ports = Ports::bind(secure, args.metrics_bind_address)?;
+            let mut tasks = LongTasks::default();
+            tasks.spawn("reports of the log's limit", log.limit().report_regularly());
+            serve(&args, policy, metrics, ports, tasks, async || signals.next().await).await
+        })
 }
 
-async fn serve(args: &ServeArgs, policy: Policy, metrics: Arc<Metrics>) -> anyhow::Result<()> {
-    let mut signals = Signals::new()?;
-    // Ports first: a second server on the same ports must not create certificates.
-    let ports = Ports::bind(SocketAddr::new(args.bind_address, args.secure_port), args.metrics_bind_address)?;
+/// The reason for which the server ends.
+enum EndCause {
+    Signal(&'static str),
+    Task(TaskEnded),
+}
+
+/// Serves on `ports` until `next_signal` returns the name of a signal, or until one of its tasks ends; `tasks` may have some already.
+///
+/// # Errors
+/// Fails if it cannot start, if a task ends, and at a second signal.
+pub async fn serve(
+    args: &ServeArgs,
+    policy: Policy,
+    metrics: Arc<Metrics>,
+    ports: Ports,
+    mut tasks: LongTasks,
+    mut next_signal: impl AsyncFnMut() -> &'static str,
+) -> anyhow::Result<()> {
     let config = client::config(args.kubeconfig.as_deref()).await?;
     let rotator = rotator(args, config.clone(), metrics.clone())?;
     let tls = Arc::new(load_tls(args, rotator.as_ref(), config.is_some(), metrics.clone())?);
-    let connection = ClusterConnection::start(config, &policy, metrics.clone())?;
-    let cluster = connection.as_ref().map(|connection| connection.cache.clone());
+    let cluster = connect(config, &policy, metrics.clone(), &mut tasks)?;
     let needs_certificate = args.client_ca_file.is_some();
     let limits = limits_of_this_process();
     let traces = traces(args, metrics.clone())?;
@@ -63,15 +84,15 @@ async fn serve(args: &ServeArgs, policy: Policy, metrics: Arc<Metrics>) -> anyho
     announce(&ports, &tls)?;
     let (drain, draining) = watch::channel(false);
     let mut serving = tokio::spawn(server::serve(state.clone(), ports, tls.clone(), draining));
-    tokio::spawn(tls.clone().watch());
+    tasks.spawn("reload of the certificate", tls.clone().watch());
     let is_obtained = rotator.map(|rotator| {
         let is_obtained = rotator.is_obtained();
-        tokio::spawn(rotator.run());
+        tasks.spawn("rotation of the certificate", rotator.run());
         is_obtained
     });
     let get_ready = async {
         if let Some(mut is_obtained) = is_obtained {
-            // Fails only if the rotator has ended, and it never does.
+            // Fails only if the rotator has ended, and then this ends too.
             let _ = is_obtained.wait_for(|is_obtained| *is_obtained).await;
             // Until now, the server used a certificate that no client trusts; TLS reloads every other second.
             tls.reload_now().await;
@@ -84,16 +105,31 @@ async fn serve(args: &ServeArgs, policy: Policy, metrics: Arc<Metrics>) -> anyho
         std::future::pending().await
     };
 
-    let signal = tokio::select! {
-        signal = signals.next() => signal,
+    let cause = tokio::select! {
+        signal = next_signal() => EndCause::Signal(signal),
+        task = tasks.first_ended() => EndCause::Task(task),
         ended = &mut serving => anyhow::bail!("the server ended by itself: {ended:?}"),
         never = get_ready => never,
     };
-    tracing::info!(signal, "shutting down: no new connections, requests in flight are answered");
     state.readiness.set(false);
+    match &cause {
+        EndCause::Signal(signal) => {
+            tracing::info!(signal, "shutting down: no new connections, requests in flight are answered");
+        }
+        EndCause::Task(task) => {
+            // The task may have been one that feeds the cache or ends its holds.
+            if let Some(cluster) = &cluster {
+                cluster.distrust();
+            }
+            tracing::error!(
+                error = %task,
+                "a bug: shutting down, so that the process is started again. No room is reserved any more, requests in flight are answered"
+            );
+        }
+    }
     drain.send_replace(true);
-    // The watches run to the end: the last responses need a fresh cache, too.
-    let _connection = connection;
+    // The other tasks run to the end: after a signal, the last responses need a fresh cache, too.
+    let _tasks = tasks;
     let shut_down = async {
         if !serving.await.context("the server failed while it shut down")?.context("failed to serve")? {
             tracing::warn!("shut down with requests in flight");
@@ -101,11 +137,14 @@ async fn serve(args: &ServeArgs, policy: Policy, metrics: Arc<Metrics>) -> anyho
         if let Some(traces) = traces {
             traces.flush().await;
         }
-        Ok(())
+        match cause {
+            EndCause::Signal(_) => Ok(()),
+            EndCause::Task(task) => Err(task.into()),
+        }
     };
     tokio::select! {
         ended = shut_down => ended,
-        signal = signals.next() => anyhow::bail!("stopped at once by a second {signal}"),
+        signal = next_signal() => anyhow::bail!("stopped at once by a second {signal}"),
     }
 }
 
@@ -125,36 +164,30 @@ fn limits_of_this_process() -> Limits {
     fitting
 }
 
-/// The cache with the tasks that watch the cluster and write to it; dropping it stops them.
-struct ClusterConnection {
-    cache: SharedCache,
-    _watches: JoinSet<()>,
-    _writer: JoinSet<()>,
-}
-
-impl ClusterConnection {
-    /// Starts the tasks that watch the cluster and write to it. Returns `None` without `config`: the server then runs standalone.
-    fn start(
-        config: Option<kube::Config>,
-        policy: &Policy,
-        metrics: Arc<Metrics>,
-    ) -> anyhow::Result<Option<Self>> {
-        let Some(config) = config else {
-            tracing::info!("running standalone: no --kubeconfig, and no service account of a pod");
-            return Ok(None);
-        };
-        tracing::info!(apiserver = %config.cluster_url, "watching the cluster");
-        let client = client::client(config.clone())?;
-        let (queue, writer) = writes::write_queue(metrics.clone());
-        let own_namespace = client::own_namespace();
-        let enqueue = move |write| queue.enqueue(write);
-        let watches = Watches::new(config, Arc::new(policy.clone()), own_namespace, metrics, enqueue);
-        let cache = watches.cache().clone();
-        let _watches = watches.start()?;
-        let on_result = policy.reservation.nominates().then(|| report_to(cache.clone()));
-        let _writer = writer.start(client, std::env::var("POD_NAME").ok(), on_result);
-        Ok(Some(Self { cache, _watches, _writer }))
+/// Adds the tasks that watch the cluster and write to it, if there is one, and returns the cache that they fill.
+fn connect(
+    config: Option<kube::Config>,
+    policy: &Policy,
+    metrics: Arc<Metrics>,
+    tasks: &mut LongTasks,
+) -> anyhow::Result<Option<SharedCache>> {
+    let Some(config) = config else {
+        tracing::info!("running standalone: no --kubeconfig, and no service account of a pod");
+        return Ok(None);
+    };
+    tracing::info!(apiserver = %config.cluster_url, "watching the cluster");
+    let client = client::client(config.clone())?;
+    let (queue, writer) = writes::write_queue(metrics.clone());
+    let own_namespace = client::own_namespace();
+    let enqueue = move |write| queue.enqueue(write);
+    let watches = Watches::new(config, Arc::new(policy.clone()), own_namespace, metrics, enqueue);
+    let cache = watches.cache().clone();
+    let on_result = policy.reservation.nominates().then(|| report_to(cache.clone()));
+    let writes = writer.tasks(client, std::env::var("POD_NAME").ok(), on_result);
+    for (name, task) in watches.tasks()?.into_iter().chain(writes) {
+        tasks.spawn(name, task);
     }
+    Ok(Some(cache))
 }
 
 /// Returns a callback that passes the result of each nomination to the reservation. The callback takes the cache's lock.

@@ -27,13 +27,13 @@ pub struct Placement<'n> {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Reason<'n> {
     /// The template names another node.
-    NodeName(String),
+    NodeName(&'n str),
     /// The node lacks a label of the template's nodeSelector.
     NodeSelector {
         /// The key of the label.
-        key: String,
+        key: &'n str,
         /// The value that the template asks for.
-        value: String,
+        value: &'n str,
     },
     /// No term of the template's required node affinity matches.
     NodeAffinity,
@@ -84,14 +84,14 @@ impl fmt::Display for Reason<'_> {
 /// assert!(node_should_run_daemon_pod(&template, &node).should_run);
 /// # Ok::<(), serde_json::Error>(())
 /// ```
-pub fn node_should_run_daemon_pod<'n>(template: &PodSpec, node: &'n Node) -> Placement<'n> {
+pub fn node_should_run_daemon_pod<'n>(template: &'n PodSpec, node: &'n Node) -> Placement<'n> {
     let tolerations = with_daemon_tolerations(&template.tolerations, template.host_network);
     place(template, &tolerations, node)
 }
 
 /// Returns the decision of [`node_should_run_daemon_pod`], for a caller that decides about many nodes. `tolerations` are those of
 /// the template, merged once by [`with_daemon_tolerations`].
-pub fn place<'n>(template: &PodSpec, tolerations: &[Toleration], node: &'n Node) -> Placement<'n> {
+pub fn place<'n>(template: &'n PodSpec, tolerations: &[Toleration], node: &'n Node) -> Placement<'n> {
     if let Some(reason) = exclusion(template, node) {
         return Placement { should_run: false, should_continue_running: false, reason: Some(reason) };
     }
@@ -116,21 +116,26 @@ pub fn admits(
     node: &Node,
     ignores: impl Fn(&Taint) -> bool,
 ) -> bool {
+    exclusion(spec, node).is_none() && tolerates(tolerations, node, ignores)
+}
+
+/// Returns true if `tolerations` allow a pod on a node with these taints. Taints that `ignores` returns true for do not count.
+pub fn tolerates(tolerations: &[Toleration], node: &Node, ignores: impl Fn(&Taint) -> bool) -> bool {
     let mut taints = node.spec.taints.iter().filter(|taint| blocks_scheduling(taint) && !ignores(taint));
-    exclusion(spec, node).is_none() && taints.all(|taint| any_tolerates(tolerations, taint))
+    taints.all(|taint| any_tolerates(tolerations, taint))
 }
 
 /// Returns the reason if the template's nodeName, nodeSelector or required node affinity excludes the node; `None` if they allow
 /// it.
-fn exclusion(template: &PodSpec, node: &Node) -> Option<Reason<'static>> {
+fn exclusion<'t>(template: &'t PodSpec, node: &Node) -> Option<Reason<'t>> {
     let name = &node.metadata.name;
     let labels = &node.metadata.labels;
     if !template.node_name.is_empty() && template.node_name != *name {
-        return Some(Reason::NodeName(template.node_name.clone()));
+        return Some(Reason::NodeName(&template.node_name));
     }
     let missing = template.node_selector.iter().find(|(key, value)| labels.get(*key) != Some(value));
     if let Some((key, value)) = missing {
-        return Some(Reason::NodeSelector { key: key.clone(), value: value.clone() });
+        return Some(Reason::NodeSelector { key, value });
     }
     let required = template.affinity.node_affinity.required.as_ref();
     let matches = required_node_affinity_matches(&template.node_selector, required, name, labels);

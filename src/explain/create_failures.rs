@@ -34,7 +34,7 @@ impl CreateFailures {
         if event.reason != FAILED_CREATE || event.involved_object.kind != "DaemonSet" {
             return;
         }
-        let time = if event.last_timestamp.is_empty() { event.event_time } else { event.last_timestamp };
+        let time = event.last_time().to_owned();
         let ObjectReference { namespace, name, uid, .. } = event.involved_object;
         let failure = CreateFailure { uid, time, message: event.message };
         let known = self.by_daemon_set.entry((namespace, name)).or_insert_with(|| failure.clone());

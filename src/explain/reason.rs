@@ -4,7 +4,9 @@ use super::{DaemonPodState, Subject};
 use crate::cache::daemonset_info::PodDemand;
 use crate::cache::pod_info::{PodInfo, PodPhase};
 use crate::daemonset::namespace_selector::selectors_of;
-use crate::daemonset::placement::Placement;
+use crate::daemonset::placement::{Placement, place};
+use crate::reservation::feasibility::DaemonShortage;
+use crate::reservation::packing::PackingOrder;
 use crate::scheduling::host_ports::{HostPort, any_conflict};
 use crate::scheduling::resources::Resources;
 use crate::scheduling::shortage::{Shortage, amount_of, shortages};
@@ -86,14 +88,11 @@ impl Subject<'_> {
     fn obstacles(&self, pod: Option<&PodInfo>) -> Vec<String> {
         let mut obstacles = Vec::new();
         obstacles.extend(self.namespace_selector());
-        let demand = pod.map_or_else(
-            || self.info.demand.clone(),
-            |pod| PodDemand {
-                requests: pod.requests.clone(),
-                host_ports: pod.host_ports.clone(),
-                priority: pod.priority,
-            },
-        );
+        let demand = pod.map_or_else(|| PodDemand::clone(&self.info.demand), PodInfo::demand);
+        if pod.is_none() {
+            obstacles.extend(self.info.refused_by.map(|obstacle| obstacle.to_string()));
+        }
+        obstacles.extend(self.too_small(&demand));
         obstacles.extend(self.lack_of_room(&demand));
         obstacles.extend(self.taken_port(&demand.host_ports));
         obstacles
@@ -106,6 +105,36 @@ impl Subject<'_> {
             let (key, value) = selector.missing_label(&node.metadata.labels)?;
             Some(format!("the node lacks {key}={value} of the namespace's {}", selector.annotation))
         })
+    }
+
+    /// Returns the words for a node that is too small for its daemon pods up to this one, in the order in which they get its room.
+    fn too_small(&self, demand: &PodDemand) -> Option<String> {
+        let node = self.node_info.node.as_ref()?;
+        if node.allocatable().is_empty() {
+            return None;
+        }
+        let allocatable = &self.node_info.allocatable;
+        let own = PackingOrder::of_daemon(demand.priority, self.info);
+        let others = self.cluster.daemon_sets().filter(|(id, _)| *id != self.id);
+        let goes_first = others.filter_map(|(id, info)| {
+            let landed = self.pods_here().find(|pod| pod.has_landed_for(id));
+            let priority = landed.map_or(info.demand.priority, |pod| pod.priority);
+            let order = PackingOrder::of_daemon(priority, info);
+            let is_there = landed.is_some()
+                || place(&info.daemon_set.spec.template.spec, &info.tolerations, node).should_run;
+            let requests = landed.map_or(&info.demand.requests, |pod| &pod.requests);
+            (is_there && order < own).then_some((order, requests))
+        });
+        let mut goes_first: Vec<_> = goes_first.collect();
+        goes_first.sort_unstable_by_key(|(order, _)| *order);
+        let mut daemons = Resources::default();
+        for (_, requests) in goes_first {
+            // One that does not fit takes nothing from the next.
+            if DaemonShortage::of(allocatable, &daemons, requests).is_none() {
+                daemons.add(requests);
+            }
+        }
+        DaemonShortage::of(allocatable, &daemons, &demand.requests).map(|shortage| shortage.to_string())
     }
 
     fn lack_of_room(&self, demand: &PodDemand) -> Option<String> {

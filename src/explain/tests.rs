@@ -73,3 +73,34 @@ fn messages_are_one_line_of_bounded_length() {
     assert_eq!(state, DaemonPodState::Pending);
     assert!(reason.starts_with("not scheduled: a b [2Jxx") && reason.chars().count() < 1100, "{reason}");
 }
+
+#[test]
+fn a_node_that_is_too_small_for_its_daemons_and_a_pod_that_admission_refuses() {
+    let mut inventory = Inventory::new(Arc::new(Policy::default()));
+    let mut apply = |api_version: &str, kind: &str, json: &str| {
+        let kind = TypeMeta { api_version: api_version.into(), kind: kind.into() };
+        assert!(inventory.apply(&kind, json).unwrap());
+    };
+    let daemon_set = |name: &str, at: &str, cpu: &str, more: &str| {
+        format!(
+            r#"{{"metadata":{{"name":"{name}","namespace":"s","creationTimestamp":"{at}"}},"spec":{{"selector":{{"matchLabels":{{"a":"{name}"}}}},"template":{{"spec":{{{more}"containers":[{{"resources":{{"requests":{{"cpu":"{cpu}"}}}}}}]}}}}}}}}"#
+        )
+    };
+    apply("apps/v1", "DaemonSet", &daemon_set("old", "2026-01-01T00:00:00Z", "250m", ""));
+    apply("apps/v1", "DaemonSet", &daemon_set("mid", "2026-01-02T00:00:00Z", "100m", ""));
+    apply(
+        "apps/v1",
+        "DaemonSet",
+        &daemon_set("new", "2026-01-03T00:00:00Z", "10m", r#""priorityClassName":"none","#),
+    );
+    apply("scheduling.k8s.io/v1", "PriorityClass", r#"{"metadata":{"name":"prod"},"value":5}"#);
+    apply("v1", "Node", r#"{"metadata":{"name":"n"},"status":{"allocatable":{"cpu":"300m","pods":"10"}}}"#);
+    let rows = explain(&inventory.cluster, &inventory.failures, &RowFilter::default());
+    let reasons: Vec<(String, String)> = rows.map(|row| (row.daemon_set, row.reason)).collect();
+    let says = |name: &str, text: &str| {
+        reasons.iter().any(|(daemon_set, reason)| daemon_set.ends_with(name) && reason.contains(text))
+    };
+    assert!(says("/mid", "this node is too small for its daemons: 350m of 300m cpu"), "{reasons:?}");
+    assert!(!says("/old", "too small") && !says("/new", "too small"), "{reasons:?}");
+    assert!(says("/new", "the priority class does not exist"), "{reasons:?}");
+}

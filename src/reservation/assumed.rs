@@ -3,105 +3,199 @@
 //! The scheduler decides faster than the watch brings the binding, so without these two pods could take the same room. A pod is
 //! assumed on every node that the call allowed, because the scheduler has not said which of them it took.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hashbrown::HashMap;
 use hashbrown::hash_map::Entry;
+use slab::Slab;
 
-use crate::cache::DaemonSetId;
+use super::node_set::NodeSet;
+use crate::cache::{DaemonSetId, NodeId};
 use crate::scheduling::resources::Resources;
 
 /// The time after which an assumed pod is forgotten. A binding takes milliseconds, unless volumes have to be made first.
 const ASSUMED_POD_TTL: Duration = Duration::from_secs(5);
+/// The time after which an assumed pod with claims is forgotten: the scheduler itself waits so long for its volumes
+/// (`bindTimeoutSeconds` of the plugin VolumeBinding, 600 by default).
+const ASSUMED_CLAIMS_TTL: Duration = Duration::from_secs(600);
+/// The most assumed pods; beyond, the oldest is forgotten. A scheduler has a few in flight, and one that waits for volumes more.
+const MAX_ASSUMED: usize = 8_192;
+/// The most that is counted of one pod, in the scheduler's units: more than any node has, and sums of it cannot overflow.
+const MAX_AMOUNT: i64 = 1 << 49;
 
-/// The pods that are assumed on nodes, each for five seconds at most.
+/// The work of forgetting pods before the lock is given to others, in nodes that they are assumed on: a fraction of a millisecond.
+const EXPIRY_WORK: usize = 20_000;
+/// The work for a pod besides: thousands of daemon pods may be assumed on one node.
+const POD_WORK: usize = 500;
+
+/// The pods that [`AssumedPods::expire`] has forgotten.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Expiry {
+    /// True if a pod was forgotten.
+    pub any: bool,
+    /// True if more are to be forgotten.
+    pub is_cut: bool,
+}
+
+/// A pod that a call has allowed.
+#[derive(Debug)]
+pub struct AllowedPod {
+    /// The UID.
+    pub uid: Arc<str>,
+    /// The requested amounts.
+    pub requests: Resources,
+    /// The verified DaemonSet of the pod.
+    pub daemon_set: Option<DaemonSetId>,
+    /// True if the scheduler waits for claims of the pod before it binds it.
+    pub needs_claims: bool,
+}
+
+/// The assumed pods. Look-ups take the same time however many there are.
 #[derive(Debug, Default)]
 pub struct AssumedPods {
-    entries: Vec<AssumedPod>,
-    /// The number of pods that are assumed on one node only, by node. It is nearly always empty, which keeps the check of each node
-    /// of a filter call cheap.
-    only_on: HashMap<usize, usize>,
+    entries: Slab<AssumedPod>,
+    by_uid: HashMap<Arc<str>, usize>,
+    /// The entries in the order in which they end; the number decides between equal times.
+    by_end: BTreeMap<(Instant, u64), usize>,
+    next_number: u64,
+    /// The sum of the requests of the pods that are assumed on each node.
+    sums: Vec<Resources>,
+    /// The daemon pods that are assumed on each node: few, for a daemon pod is for one node.
+    daemon_pods: HashMap<NodeId, Vec<usize>>,
+    /// The number and the requests of the pods that are assumed on this node only.
+    only_on: HashMap<NodeId, (usize, Resources)>,
 }
 
 #[derive(Debug)]
 struct AssumedPod {
-    uid: Arc<str>,
-    requests: Resources,
-    daemon_set: Option<DaemonSetId>,
-    until: Instant,
+    pod: AllowedPod,
+    since: Instant,
+    end: (Instant, u64),
     nodes: NodeSet,
     /// The only node of `nodes`, if there is one only.
-    only: Option<usize>,
+    only: Option<NodeId>,
 }
 
 impl AssumedPods {
-    /// Assumes a pod on `nodes`, in place of those of an earlier call. Returns true if the pod was assumed before and `nodes` is
-    /// empty, so that it has only been forgotten.
-    pub fn assume(
-        &mut self,
-        uid: Arc<str>,
-        requests: Resources,
-        daemon_set: Option<DaemonSetId>,
-        nodes: NodeSet,
-        now: Instant,
-    ) -> bool {
-        let was_there = self.forget(&uid);
+    /// Assumes a pod on `nodes`, in place of those of an earlier call. Returns true if the pod was assumed before and is on no node
+    /// now.
+    pub fn assume(&mut self, mut pod: AllowedPod, nodes: NodeSet, now: Instant) -> bool {
+        let was_there = self.forget(&pod.uid);
         if nodes.is_empty() {
             return was_there;
         }
+        if self.entries.len() >= MAX_ASSUMED
+            && let Some(oldest) = self.by_end.first_key_value().map(|(_, oldest)| *oldest)
+        {
+            self.remove(oldest);
+        }
+        pod.requests.cap(MAX_AMOUNT);
+        for node in nodes.iter() {
+            if node >= self.sums.len() {
+                self.sums.resize_with(node + 1, Resources::default);
+            }
+            self.sums[node].add(&pod.requests);
+        }
         let only = nodes.only();
         if let Some(node) = only {
-            *self.only_on.entry(node).or_default() += 1;
+            let (pods, requests) = self.only_on.entry(node).or_default();
+            *pods += 1;
+            requests.add(&pod.requests);
         }
-        self.entries.push(AssumedPod {
-            uid,
-            requests,
-            daemon_set,
-            until: now + ASSUMED_POD_TTL,
-            nodes,
-            only,
-        });
+        let (uid, is_daemon_pod) = (pod.uid.clone(), pod.daemon_set.is_some());
+        let end = self.next_end(now);
+        let id = self.entries.insert(AssumedPod { pod, since: now, end, nodes, only });
+        if is_daemon_pod {
+            for node in self.entries[id].nodes.iter() {
+                self.daemon_pods.entry(node).or_default().push(id);
+            }
+        }
+        self.by_uid.insert(uid, id);
+        self.by_end.insert(end, id);
         false
     }
 
     /// Forgets a pod that is bound, deleted or refused. Returns true if it was assumed.
     pub fn forget(&mut self, uid: &str) -> bool {
-        let at = self.entries.iter().position(|entry| &*entry.uid == uid);
-        if let Some(at) = at {
-            let entry = self.entries.swap_remove(at);
-            self.decrement_only_on(entry.only);
-        }
-        at.is_some()
+        let id = self.by_uid.get(uid).copied();
+        id.inspect(|id| self.remove(*id)).is_some()
     }
 
-    /// Forgets the pods that were not bound within five seconds. Returns true if there were any.
-    pub fn expire(&mut self, now: Instant) -> bool {
-        let over: Vec<AssumedPod> = self.entries.extract_if(.., |entry| entry.until <= now).collect();
-        over.iter().for_each(|entry| self.decrement_only_on(entry.only));
-        !over.is_empty()
-    }
-
-    fn decrement_only_on(&mut self, node: Option<usize>) {
-        if let Some(node) = node
-            && let Entry::Occupied(mut count) = self.only_on.entry(node)
+    /// Forgets pods that were not bound in time, as many as `EXPIRY_WORK` allows. A pod with claims that was allowed on one node
+    /// has more of it while it is pending, by `is_pending` for its UID: on several nodes it would take the room of many pods.
+    pub fn expire(&mut self, now: Instant, is_pending: impl Fn(&str) -> bool) -> Expiry {
+        let mut expiry = Expiry::default();
+        let mut work = 0;
+        while let Some((end, id)) = self.by_end.first_key_value().map(|(end, id)| (*end, *id))
+            && end.0 <= now
         {
-            *count.get_mut() -= 1;
-            if *count.get() == 0 {
-                count.remove();
+            if work >= EXPIRY_WORK {
+                expiry.is_cut = true;
+                break;
+            }
+            let AssumedPod { pod, since, only, nodes, .. } = &self.entries[id];
+            work += POD_WORK + nodes.len();
+            if only.is_some() && pod.needs_claims && now < *since + ASSUMED_CLAIMS_TTL && is_pending(&pod.uid)
+            {
+                self.by_end.remove(&end);
+                let end = self.next_end(now);
+                self.entries[id].end = end;
+                self.by_end.insert(end, id);
+            } else {
+                self.remove(id);
+                expiry.any = true;
+            }
+        }
+        expiry
+    }
+
+    fn next_end(&mut self, now: Instant) -> (Instant, u64) {
+        self.next_number += 1;
+        (now + ASSUMED_POD_TTL, self.next_number)
+    }
+
+    fn remove(&mut self, id: usize) {
+        let AssumedPod { pod, end, nodes, only, .. } = self.entries.remove(id);
+        self.by_uid.remove(&pod.uid);
+        self.by_end.remove(&end);
+        for node in nodes.iter() {
+            self.sums[node].subtract(&pod.requests);
+            if pod.daemon_set.is_some()
+                && let Entry::Occupied(mut pods) = self.daemon_pods.entry(node)
+            {
+                pods.get_mut().retain(|own| *own != id);
+                if pods.get().is_empty() {
+                    pods.remove();
+                }
+            }
+        }
+        if let Some(node) = only
+            && let Entry::Occupied(mut entry) = self.only_on.entry(node)
+        {
+            let (pods, requests) = entry.get_mut();
+            *pods -= 1;
+            requests.subtract(&pod.requests);
+            if *pods == 0 {
+                entry.remove();
             }
         }
     }
 
-    /// Returns the requests of the pods, other than `uid`, that are assumed on this node only. `None` if no pod is assumed on this
-    /// node only.
-    pub fn assumed_only_on(&self, node: usize, uid: &str) -> Option<Resources> {
-        if self.only_on.is_empty() || !self.only_on.contains_key(&node) {
+    /// Returns the requests of the pods other than `uid` that are assumed on this node only; `None` if there are none.
+    pub fn assumed_only_on(&self, node: NodeId, uid: &str) -> Option<Resources> {
+        if self.only_on.is_empty() {
             return None;
         }
-        let mut requests = Resources::default();
-        for pod in self.entries.iter().filter(|pod| pod.only == Some(node) && &*pod.uid != uid) {
-            requests.add(&pod.requests);
+        let (pods, requests) = self.only_on.get(&node)?;
+        let own = self.get(uid).filter(|own| own.only == Some(node));
+        if *pods == usize::from(own.is_some()) {
+            return None;
+        }
+        let mut requests = requests.clone();
+        if let Some(own) = own {
+            requests.subtract(&own.pod.requests);
         }
         Some(requests)
     }
@@ -111,20 +205,29 @@ impl AssumedPods {
     pub fn subtract_assumed(
         &self,
         free: &mut Resources,
-        node: usize,
+        node: NodeId,
         uid: &str,
         has_hold_for: impl Fn(DaemonSetId) -> bool,
     ) {
-        for entry in self.entries.iter().filter(|entry| entry.nodes.contains(node) && &*entry.uid != uid) {
-            if !entry.daemon_set.is_some_and(&has_hold_for) {
-                free.subtract(&entry.requests);
-            }
+        if self.entries.is_empty() {
+            return;
         }
+        let Some(sum) = self.sums.get(node) else { return };
+        free.subtract(sum);
+        let own = self.by_uid.get(uid).copied().filter(|own| self.entries[*own].nodes.contains(node));
+        let has_hold = |id: &usize| self.entries[*id].pod.daemon_set.is_some_and(&has_hold_for);
+        let daemon_pods = self.daemon_pods.get(&node).into_iter().flatten().copied();
+        let left_out = daemon_pods.filter(|id| Some(*id) != own && has_hold(id)).chain(own);
+        left_out.for_each(|id| free.add(&self.entries[id].pod.requests));
     }
 
     /// Returns true if a pod is assumed on a node.
-    pub fn is_assumed_on(&self, uid: &str, node: usize) -> bool {
-        self.entries.iter().any(|entry| &*entry.uid == uid && entry.nodes.contains(node))
+    pub fn is_assumed_on(&self, uid: &str, node: NodeId) -> bool {
+        self.get(uid).is_some_and(|entry| entry.nodes.contains(node))
+    }
+
+    fn get(&self, uid: &str) -> Option<&AssumedPod> {
+        self.by_uid.get(uid).map(|id| &self.entries[*id])
     }
 
     /// The number of assumed pods.
@@ -138,44 +241,6 @@ impl AssumedPods {
     }
 }
 
-/// A set of node ids, one bit each.
-#[derive(Debug, Default, Clone)]
-pub struct NodeSet {
-    bits: Vec<u64>,
-}
-
-impl NodeSet {
-    /// Returns an empty set with room for ids below `nodes`.
-    pub fn with_capacity(nodes: usize) -> Self {
-        Self { bits: Vec::with_capacity(nodes.div_ceil(64)) }
-    }
-
-    /// Adds an id.
-    pub fn insert(&mut self, id: usize) {
-        if id / 64 >= self.bits.len() {
-            self.bits.resize(id / 64 + 1, 0);
-        }
-        self.bits[id / 64] |= 1 << (id % 64);
-    }
-
-    /// Returns true if the id is in the set.
-    pub fn contains(&self, id: usize) -> bool {
-        self.bits.get(id / 64).is_some_and(|word| word & (1 << (id % 64)) != 0)
-    }
-
-    /// Returns the id if the set has exactly one, else `None`.
-    fn only(&self) -> Option<usize> {
-        let mut words = self.bits.iter().enumerate().filter(|(_, word)| **word != 0);
-        let (at, word) = words.next()?;
-        (words.next().is_none() && word.is_power_of_two()).then(|| at * 64 + word.trailing_zeros() as usize)
-    }
-
-    /// Returns true if the set has no id.
-    pub fn is_empty(&self) -> bool {
-        self.bits.iter().all(|word| *word == 0)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -184,15 +249,32 @@ mod tests {
         Resources { milli_cpu, ..Resources::default() }
     }
 
+    fn set(ids: &[usize]) -> NodeSet {
+        let mut set = NodeSet::default();
+        ids.iter().for_each(|id| set.insert(*id));
+        set
+    }
+
+    fn allowed(uid: &str, milli_cpu: i64, daemon_set: Option<DaemonSetId>) -> AllowedPod {
+        AllowedPod { uid: uid.into(), requests: cpu(milli_cpu), daemon_set, needs_claims: false }
+    }
+
+    fn is_blank(assumed: &AssumedPods) -> bool {
+        let AssumedPods { entries, by_uid, by_end, sums, daemon_pods, only_on, .. } = assumed;
+        let none = sums.iter().all(|sum| *sum == Resources::default());
+        none && entries.is_empty()
+            && by_uid.is_empty()
+            && by_end.is_empty()
+            && daemon_pods.is_empty()
+            && only_on.is_empty()
+    }
+
     #[test]
     fn subtracts_each_assumed_pod_once_and_not_the_incoming_one() {
         let now = Instant::now();
-        let mut nodes = NodeSet::with_capacity(100);
-        nodes.insert(3);
-        nodes.insert(70);
         let mut assumed = AssumedPods::default();
-        assumed.assume("a".into(), cpu(100), None, nodes.clone(), now);
-        assumed.assume("a".into(), cpu(200), Some(7), nodes.clone(), now);
+        assumed.assume(allowed("a", 100, None), set(&[3, 70]), now);
+        assumed.assume(allowed("a", 200, Some(7)), set(&[3, 70]), now);
         let free = |assumed: &AssumedPods, node, uid, kept| {
             let mut free = cpu(1000);
             assumed.subtract_assumed(&mut free, node, uid, |daemon_set| daemon_set == kept);
@@ -202,43 +284,77 @@ mod tests {
             (free(&assumed, 3, "b", 8), free(&assumed, 4, "b", 8), free(&assumed, 70, "a", 8)),
             (800, 1000, 1000)
         );
-        assert_eq!(free(&assumed, 3, "b", 7), 1000);
+        assert_eq!((free(&assumed, 3, "b", 7), free(&assumed, 3, "a", 7)), (1000, 1000));
         assert!(
             assumed.is_assumed_on("a", 70)
                 && !assumed.is_assumed_on("a", 71)
                 && !assumed.is_assumed_on("b", 70)
         );
-        assert!(!assumed.expire(now + ASSUMED_POD_TTL / 2));
-        assert!(assumed.expire(now + ASSUMED_POD_TTL));
-        assert!(assumed.is_empty() && !assumed.forget("a"));
-        assert!(!assumed.assume("a".into(), cpu(1), None, NodeSet::default(), now));
-        assert!(!assumed.assume("a".into(), cpu(1), None, nodes, now));
-        assert!(assumed.assume("a".into(), cpu(1), None, NodeSet::default(), now));
-        assert!(assumed.is_empty());
+        let none = |_: &str| false;
+        assert!(!assumed.expire(now + ASSUMED_POD_TTL / 2, none).any);
+        assert!(assumed.expire(now + ASSUMED_POD_TTL, none).any);
+        assert!(is_blank(&assumed) && !assumed.forget("a"));
+        assert!(!assumed.assume(allowed("a", 1, None), NodeSet::default(), now));
+        assert!(!assumed.assume(allowed("a", 1, None), set(&[3]), now));
+        assert!(assumed.assume(allowed("a", 1, None), NodeSet::default(), now));
+        assert!(is_blank(&assumed));
     }
 
     #[test]
     fn assumed_only_on_counts_pods_with_one_allowed_node() {
         let now = Instant::now();
-        let set = |ids: &[usize]| {
-            let mut set = NodeSet::default();
-            ids.iter().for_each(|id| set.insert(*id));
-            set
-        };
         let mut assumed = AssumedPods::default();
         let on = |assumed: &AssumedPods, node, uid| {
             assumed.assumed_only_on(node, uid).map(|certain| certain.milli_cpu)
         };
-        assumed.assume("a".into(), cpu(100), None, set(&[70]), now);
-        assumed.assume("b".into(), cpu(200), Some(1), set(&[70]), now);
-        assumed.assume("c".into(), cpu(400), None, set(&[70, 71]), now);
-        assumed.assume("d".into(), cpu(800), None, set(&[3, 70]), now);
+        assumed.assume(allowed("a", 100, None), set(&[70]), now);
+        assumed.assume(allowed("b", 200, Some(1)), set(&[70]), now);
+        assumed.assume(allowed("c", 400, None), set(&[70, 71]), now);
+        assumed.assume(allowed("d", 800, None), set(&[3, 70]), now);
         assert_eq!((on(&assumed, 70, "x"), on(&assumed, 70, "a")), (Some(300), Some(200)));
         assert_eq!([3, 71, 6].map(|node| on(&assumed, node, "x")), [None; 3]);
-        assumed.assume("a".into(), cpu(100), None, set(&[3]), now);
+        assumed.assume(allowed("a", 100, None), set(&[3]), now);
         assert_eq!((on(&assumed, 70, "x"), on(&assumed, 3, "x")), (Some(200), Some(100)));
+        assert_eq!((on(&assumed, 3, "a"), on(&assumed, 70, "b")), (None, None));
         assumed.forget("b");
         assert_eq!((on(&assumed, 70, "x"), on(&assumed, 3, "x")), (None, Some(100)));
-        assert!(assumed.expire(now + ASSUMED_POD_TTL) && assumed.only_on.is_empty());
+        assert!(assumed.expire(now + ASSUMED_POD_TTL, |_| false).any && is_blank(&assumed));
+    }
+
+    #[test]
+    fn a_pod_whose_volumes_are_made_stays_assumed_until_it_is_bound() {
+        let start = Instant::now();
+        let mut assumed = AssumedPods::default();
+        let with_claims = |uid: &str| AllowedPod { needs_claims: true, ..allowed(uid, 100, None) };
+        assumed.assume(with_claims("pending"), set(&[1]), start);
+        assumed.assume(with_claims("never seen"), set(&[1]), start);
+        let mut tick = |seconds: u64| {
+            assumed.expire(start + Duration::from_secs(seconds), |uid| uid == "pending");
+            assumed.len()
+        };
+        assert_eq!([4, 5, 60, 599, 600, 606].map(&mut tick), [2, 1, 1, 1, 1, 0]);
+    }
+
+    #[test]
+    fn many_pods_and_huge_requests_are_bounded() {
+        let now = Instant::now();
+        let mut assumed = AssumedPods::default();
+        for pod in 0..MAX_ASSUMED + 100 {
+            assumed.assume(allowed(&format!("p{pod}"), i64::MAX, None), set(&[5]), now);
+        }
+        assert_eq!(assumed.len(), MAX_ASSUMED);
+        assert!(
+            !assumed.is_assumed_on("p99", 5) && assumed.is_assumed_on("p100", 5),
+            "the oldest are forgotten"
+        );
+        let expiry = assumed.expire(now + ASSUMED_POD_TTL, |_| false);
+        assert!(
+            expiry.any && expiry.is_cut && assumed.len() > MAX_ASSUMED - 100,
+            "a few for each hold of the lock"
+        );
+        for pod in 0..MAX_ASSUMED + 100 {
+            assumed.forget(&format!("p{pod}"));
+        }
+        assert!(is_blank(&assumed), "no sum has overflowed");
     }
 }

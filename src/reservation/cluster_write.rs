@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
+use super::feasibility::DaemonShortage;
 use super::hold::EndReason;
 
 /// One write to the apiserver.
@@ -13,7 +14,11 @@ pub enum ClusterWrite {
     HoldingRoom(HoldSubject),
     /// An Event: a hold has ended, for this reason.
     HoldEnded(HoldSubject, EndReason),
-    /// An Event: `holdTimeout` was over before the daemon pod of a gate was Ready.
+    /// An Event: the node is too small for its daemon pods.
+    NodeTooSmall(HoldSubject, DaemonShortage),
+    /// An Event on the DaemonSet alone: it has too many elements, and no room is reserved for it.
+    TooLarge(HoldSubject),
+    /// An Event: the time of a gate was up before the daemon pod was Ready.
     GateExpired(HoldSubject),
     /// A nomination of a daemon pod to its node, or the end of one.
     Nominate(Nomination),
@@ -26,6 +31,13 @@ pub enum ClusterWrite {
         /// The DaemonSet's UID.
         daemon_set_uid: Arc<str>,
     },
+    /// The removal of such annotations of DaemonSets that are gone.
+    RemoveFirstReady {
+        /// The node's name.
+        node: Arc<str>,
+        /// The DaemonSets' UIDs.
+        daemon_set_uids: Vec<Arc<str>>,
+    },
 }
 
 /// The DaemonSet and the node of a hold or gate.
@@ -35,18 +47,25 @@ pub struct HoldSubject {
     pub node: Arc<str>,
     /// The Node's UID.
     pub node_uid: String,
-    /// The DaemonSet's namespace.
-    pub namespace: String,
-    /// The DaemonSet's name.
-    pub name: String,
-    /// The DaemonSet's API version.
-    pub api_version: String,
-    /// The DaemonSet's kind.
-    pub kind: String,
-    /// The DaemonSet's UID.
-    pub uid: Arc<str>,
+    /// The DaemonSet.
+    pub daemon_set: Arc<DaemonSetReference>,
     /// True if a pod was refused because of the hold or gate; an Event is written only then.
     pub has_refused: bool,
+}
+
+/// The names of a DaemonSet, as an Event refers to it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DaemonSetReference {
+    /// The namespace.
+    pub namespace: String,
+    /// The name.
+    pub name: String,
+    /// The API version.
+    pub api_version: String,
+    /// The kind.
+    pub kind: String,
+    /// The UID.
+    pub uid: Arc<str>,
 }
 
 /// One write of `status.nominatedNodeName`, good for one version of one pod.

@@ -8,100 +8,49 @@
 
 use std::time::Instant;
 
-use enum_map::EnumMap;
-
 use super::Reservation;
-use super::assumed::NodeSet;
 use super::filter_reason::FilterReason;
-use super::incoming_pod::{IncomingPod, PodClass};
+use super::incoming_pod::{IncomingDemand, IncomingPod, PodClass};
 use super::node_reservation::NodeFreshness;
-use super::target_node_filter::TargetNodeFilter;
-use crate::api::extender_v1::{EchoedBody, ExtenderArgs, FullNode};
+use super::node_set::NodeSet;
 use crate::api::pod::Pod;
 use crate::cache::daemonset_info::DaemonSetInfo;
 use crate::cache::pod_info::PodInfo;
 use crate::cache::{Cache, DaemonSetId, NodeId};
-use crate::policy::{Policy, ReservationMode};
+use crate::policy::ReservationMode;
 
 /// The most refused pods that are recorded. Pods beyond them are woken together with these.
 const MAX_WAITING: usize = 100_000;
-
-/// The response and its counts for the metrics.
-#[derive(Debug)]
-pub struct FilterResult {
-    /// The ExtenderFilterResult, in the mode of the request.
-    pub body: EchoedBody,
-    /// The number of nodes that the scheduler sent.
-    pub nodes: usize,
-    /// The number of refused nodes by reason.
-    pub refused: EnumMap<FilterReason, usize>,
-}
 
 /// The numbers of a call that its answer does not show.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FilterStats {
     /// The number of nodes that only Audit mode has kept from being refused; 0 in other modes.
     pub would_refuse: u64,
+    /// False if every node was allowed because the call names more nodes than there are.
+    pub is_judged: bool,
 }
 
-/// Returns the response to a filter call, and the number of refused nodes by reason. `refuse` is called for each node, with the
-/// Node if the scheduler sent Nodes; `None` allows the node. See [`ExtenderArgs::filter`].
-pub fn answer(
-    args: &ExtenderArgs<'_>,
-    refuse: impl FnMut(&str, Option<&FullNode<'_>>) -> Option<FilterReason>,
-) -> FilterResult {
-    let mut refused = EnumMap::default();
-    let body = args.filter(refuse, |reason: FilterReason| {
-        refused[reason] += 1;
-        reason.message()
-    });
-    FilterResult { body, nodes: args.node_count(), refused }
+/// The nodes and counts that a filter call has found so far.
+#[derive(Debug, Default)]
+pub(super) struct FilterProgress {
+    allowed_nodes: NodeSet,
+    any_allowed: bool,
+    any_refused: bool,
+    would_refuse: u64,
+    /// The work since the lock was taken, in looked-up names and holds.
+    work: usize,
 }
 
-/// Returns the response without a cache: a daemon pod is refused on nodes that its own spec excludes. Any other pod is allowed
-/// everywhere.
-///
-/// ```
-/// use daemonset_warden::api::extender_v1::ExtenderArgs;
-/// use daemonset_warden::policy::Policy;
-/// use daemonset_warden::reservation::filter::filter_standalone;
-///
-/// let owner = r#"{"apiVersion": "apps/v1", "kind": "DaemonSet", "name": "agent", "uid": "u", "controller": true}"#;
-/// let on_n1 = r#"{"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["n1"]}]}"#;
-/// let required = format!(r#"{{"requiredDuringSchedulingIgnoredDuringExecution": {{"nodeSelectorTerms": [{on_n1}]}}}}"#);
-/// let metadata = format!(r#"{{"name": "agent-x", "uid": "p", "ownerReferences": [{owner}]}}"#);
-/// let pod = format!(r#"{{"metadata": {metadata}, "spec": {{"affinity": {{"nodeAffinity": {required}}}}}}}"#);
-/// let body = format!(r#"{{"Pod": {pod}, "NodeNames": ["n1", "n2"]}}"#);
-///
-/// let args = ExtenderArgs::parse(body.as_bytes())?;
-/// let result = filter_standalone(&Policy::default(), &args);
-/// let json = String::from_utf8(result.body.to_vec(body.as_bytes())).expect("JSON is UTF-8");
-/// assert!(json.contains(r#""NodeNames":["n1"]"#), "the pod is for n1: {json}");
-/// assert!(json.contains("were not the daemon pod's target"), "n2 is refused: {json}");
-/// # Ok::<(), daemonset_warden::api::extender_v1::BadArgs>(())
-/// ```
-pub fn filter_standalone(policy: &Policy, args: &ExtenderArgs<'_>) -> FilterResult {
-    let target = TargetNodeFilter::new(policy, &args.pod);
-    answer(args, |name, node| target.as_ref()?.refuse(name, node))
-}
-
-/// Returns the response with a cache. In addition, a pod is refused on nodes where it would take reserved room, and is then assumed
-/// on the allowed ones. A pod whose DaemonSet does not exist or does not select it counts as an ordinary pod.
-pub fn filter_with_cache(
-    reservation: &mut Reservation,
-    cache: &Cache,
-    args: &ExtenderArgs<'_>,
-    now: Instant,
-) -> (FilterResult, FilterStats) {
-    let is_verified = cache.verified_target(&args.pod).is_some();
-    let target = is_verified.then(|| TargetNodeFilter::new(cache.policy(), &args.pod)).flatten();
-    let mut call = reservation.begin_filter(cache, &args.pod, now);
-    let result = answer(args, |name, node| {
-        let misplaced = target.as_ref().and_then(|target| target.refuse(name, node));
-        misplaced.or_else(|| call.refuse(name))
-    });
-    (result, call.finish())
-}
+/// The work of a call before the lock is given to others: about a millisecond. A call with a handful of holds on each of 5,000
+/// nodes needs a few turns.
+const MAX_WORK: usize = 10_000;
+/// The work of looking at a hold.
+const HOLD_WORK: usize = 2;
+/// The work of looking at a hold for a pod with host ports.
+const PORTS_WORK: usize = 8;
+/// The work of refreshing a node with a few DaemonSets, and of the first refusal for a hold.
+const REFRESH_WORK: usize = 16;
 
 /// One filter call of the scheduler.
 #[derive(Debug)]
@@ -110,10 +59,7 @@ pub struct FilterCall<'c> {
     cache: &'c Cache,
     now: Instant,
     pod: IncomingPod,
-    allowed_nodes: NodeSet,
-    any_allowed: bool,
-    any_refused: bool,
-    would_refuse: u64,
+    progress: FilterProgress,
     /// True if the pod has to wait until the missing events have come. Neither the freshness nor a priority changes within a call.
     waits_for_events: bool,
 }
@@ -121,17 +67,28 @@ pub struct FilterCall<'c> {
 impl Reservation {
     /// Begins a filter call for a pod. It borrows the reservation until [`FilterCall::finish`].
     pub fn begin_filter<'c>(&'c mut self, cache: &'c Cache, pod: &Pod, now: Instant) -> FilterCall<'c> {
-        let pod = IncomingPod::of(self, cache, pod);
+        self.resume_filter(cache, &IncomingDemand::of(pod), FilterProgress::default(), now)
+    }
+
+    /// Goes on with a filter call after [`FilterCall::pause`]. The facts about the pod are looked up again, for ids are given out
+    /// again.
+    pub(super) fn resume_filter<'c>(
+        &'c mut self,
+        cache: &'c Cache,
+        demand: &IncomingDemand<'_>,
+        mut progress: FilterProgress,
+        now: Instant,
+    ) -> FilterCall<'c> {
+        progress.allowed_nodes.reserve(cache.node_capacity());
+        progress.work = 0;
+        let pod = IncomingPod::of(self, cache, demand);
         FilterCall {
             waits_for_events: pod.class == PodClass::Ordinary && self.waits_for_events(cache, pod.priority),
             pod,
             reservation: self,
             cache,
             now,
-            allowed_nodes: NodeSet::with_capacity(cache.node_capacity()),
-            any_allowed: false,
-            any_refused: false,
-            would_refuse: 0,
+            progress,
         }
     }
 }
@@ -141,7 +98,9 @@ impl Reservation {
     /// that may hold has such a priority.
     fn waits_for_events(&self, cache: &Cache, priority: i32) -> bool {
         let concerns = |id: DaemonSetId, info: &DaemonSetInfo| {
-            self.daemon_sets.get(id).is_some_and(|row| row.may_hold) && info.demand.priority >= priority
+            self.daemon_sets.get(id).is_some_and(|row| row.may_hold)
+                && info.may_be_admitted()
+                && info.demand.priority >= priority
         };
         self.freshness.lacks_events() && cache.daemon_sets().any(|(id, info)| concerns(id, info))
     }
@@ -153,21 +112,25 @@ impl FilterCall<'_> {
     pub fn refuse(&mut self, name: &str) -> Option<FilterReason> {
         let Self { cache, now, ref pod, .. } = *self;
         if pod.class == PodClass::Exempt {
+            if let Some(id) = cache.node_id(name) {
+                self.progress.allowed_nodes.insert(id);
+            }
             return None;
         }
         if self.waits_for_events && self.reservation.stale_refusals.refuses(now) {
             return self.refuse_while_stale();
         }
         let Some(id) = cache.node_id(name) else {
-            self.any_allowed = true;
+            self.progress.any_allowed = true;
             return None;
         };
         if self.reservation.nodes[id].is_dirty {
             self.reservation.refresh(cache, id, now);
+            self.progress.work += REFRESH_WORK * self.reservation.weight(id);
         }
         match self.check_node(id) {
             Some(_) if self.is_audit() => {
-                self.would_refuse += 1;
+                self.progress.would_refuse += 1;
                 // The pod may be placed there, so it counts for the next pod.
                 self.allow(id)
             }
@@ -184,47 +147,66 @@ impl FilterCall<'_> {
     }
 
     fn allow(&mut self, id: NodeId) -> Option<FilterReason> {
-        self.allowed_nodes.insert(id);
-        self.any_allowed = true;
+        self.progress.allowed_nodes.insert(id);
+        self.progress.any_allowed = true;
         None
     }
 
     /// Refuses any node, known or not, because the cache lacks events. In Audit mode it only counts the node and returns `None`.
     fn refuse_while_stale(&mut self) -> Option<FilterReason> {
         if self.is_audit() {
-            self.would_refuse += 1;
-            self.any_allowed = true;
+            self.progress.would_refuse += 1;
+            self.progress.any_allowed = true;
             return None;
         }
-        self.any_refused = true;
+        self.progress.any_refused = true;
         Some(FilterReason::StaleCache)
     }
 
     /// Ends the call: assumes the pod on the allowed nodes, in place of those of an earlier call, and records it as waiting if
     /// every node was refused.
     pub fn finish(self) -> FilterStats {
-        let Self {
-            reservation, cache, now, pod, allowed_nodes, any_allowed, any_refused, would_refuse, ..
-        } = self;
-        let daemon_set = match pod.class {
-            PodClass::Daemon(daemon_set) => Some(daemon_set),
-            PodClass::Ordinary => None,
-            PodClass::Exempt => return FilterStats { would_refuse },
-        };
-        if reservation.assumed.assume(pod.uid.clone(), pod.requests, daemon_set, allowed_nodes, now) {
+        let Self { reservation, cache, now, pod, progress, .. } = self;
+        let FilterProgress { allowed_nodes, any_allowed, any_refused, would_refuse, .. } = progress;
+        // Without reservation nothing is asked of the assumed pods.
+        if reservation.policy.reservation.mode == ReservationMode::Off {
+            return FilterStats { would_refuse, is_judged: true };
+        }
+        let uid = pod.uid.clone();
+        if reservation.assumed.assume(pod.into_allowed(), allowed_nodes, now) {
             reservation.assumed_pod_forgotten(cache, now);
         }
         if any_allowed {
-            reservation.waiting.remove(&pod.uid);
+            reservation.waiting.remove(&uid);
         } else if any_refused && reservation.waiting.len() < MAX_WAITING {
-            reservation.waiting.insert(pod.uid, now);
+            reservation.waiting.insert(uid, now);
         }
-        FilterStats { would_refuse }
+        FilterStats { would_refuse, is_judged: true }
+    }
+
+    /// Returns true if the lock should be given to others before the next node.
+    pub(super) fn is_long(&self) -> bool {
+        self.progress.work >= MAX_WORK
+    }
+
+    /// Ends the call for now. The pod is assumed on the nodes that are allowed so far: other calls come in between.
+    pub(super) fn pause(self) -> FilterProgress {
+        let Self { reservation, cache, now, pod, progress, .. } = self;
+        if reservation.policy.reservation.mode != ReservationMode::Off {
+            // Also if it is on no node any more: the pods that were refused for its sake may go.
+            if reservation.assumed.assume(pod.into_allowed(), progress.allowed_nodes.clone(), now) {
+                reservation.assumed_pod_forgotten(cache, now);
+            }
+        }
+        progress
     }
 
     fn check_node(&mut self, id: NodeId) -> Option<FilterReason> {
+        self.progress.work += 1;
         let row = &self.reservation.nodes[id];
         if row.has_hold_or_gate {
+            self.progress.work +=
+                row.holds.len() * if self.pod.asks_ports() { PORTS_WORK } else { HOLD_WORK };
             let has_closed_gate = row.gates.iter().any(|gate| gate.is_closed);
             if let Some(by_assumed) = self.takes_reserved(id) {
                 if by_assumed {
@@ -280,7 +262,7 @@ impl FilterCall<'_> {
         }
         let has_hold_for = |daemon_set| {
             let mut holds = reservation.nodes[id].holds.iter();
-            holds.any(|hold| hold.pod.daemon_set == daemon_set && pod.is_held_by(id, hold))
+            holds.any(|hold| hold.pod.daemon_set == daemon_set && pod.is_held_by(cache, id, hold))
         };
         reservation.assumed.subtract_assumed(&mut remaining.free, id, &pod.uid, has_hold_for);
         remaining.lacks_room_for(pod).then_some(true)
@@ -321,18 +303,24 @@ impl FilterCall<'_> {
     }
 
     fn record_refusal(&mut self, id: NodeId, reason: FilterReason) {
-        self.any_refused = true;
+        self.progress.any_refused = true;
         let Self { now, ref pod, cache, .. } = *self;
+        self.reservation.ticking.insert(id);
         let row = &mut self.reservation.nodes[id];
         row.last_refused = Some(now);
         let mut first = Vec::new();
         match reason {
             FilterReason::Reserved => {
-                for hold in row.holds.iter_mut().filter(|hold| pod.is_held_by(id, hold)) {
+                let mut holds = std::mem::take(&mut row.holds);
+                let is_cause = !pod.is_refused_for_proven(self.reservation, cache, id, &holds);
+                for hold in holds.iter_mut().filter(|hold| pod.is_held_by(cache, id, hold)) {
                     if hold.record_refusal(&pod.uid, now) {
                         first.push(hold.pod.daemon_set);
                     }
+                    hold.is_cause = is_cause;
+                    self.reservation.charge(id, hold, now);
                 }
+                self.reservation.nodes[id].holds = holds;
             }
             FilterReason::DaemonPodNotReady => {
                 for gate in row.gates.iter_mut().filter(|gate| gate.is_closed) {
@@ -343,8 +331,9 @@ impl FilterCall<'_> {
             // Reasons of the pod's own spec, which the caller finds before it calls this.
             FilterReason::NotTarget | FilterReason::NodeSelector | FilterReason::Taint => {}
         }
-        for daemon_set in first {
-            self.reservation.begin_refusing(cache, id, daemon_set, now);
+        self.progress.work += REFRESH_WORK * first.len();
+        if !first.is_empty() {
+            self.reservation.begin_refusing(cache, id, &first, now);
         }
     }
 }

@@ -43,39 +43,50 @@ pub struct Gate {
     pub daemon_set: DaemonSetId,
     /// The DaemonSet's UID, for ids are given out again.
     pub daemon_set_uid: Arc<str>,
-    /// The version of the template for which the spent time was counted.
-    pub template_version: u64,
     /// True while ordinary pods are refused.
     pub is_closed: bool,
-    /// True once the timeout was over before the pod was Ready. The gate then stays open until the pod has been Ready or the
-    /// template changes.
+    /// True once the timeout was over before the pod was Ready. The gate then stays open until the pod has been Ready.
     pub is_expired: bool,
     /// True once a pod was Ready here, even if the watch has not brought the Node's annotation yet.
     pub was_ready: bool,
     clock: RefusalClock,
     first_ready_asked_at: Option<Instant>,
+    /// True if the Node had the annotation when it was last looked at.
+    is_first_ready_recorded: bool,
+    first_ready_removals: u8,
 }
 
+/// The removals of the annotation after which it is not written again. A person may remove one, and a replica that does not know
+/// the DaemonSet's kind removes it every time.
+const MAX_REMOVALS: u8 = 2;
 /// The time after which a write of the annotation counts as lost.
 const RECORD_AGAIN: Duration = Duration::from_secs(60);
 
 impl Gate {
     /// Returns an open gate.
-    pub fn new(daemon_set: DaemonSetId, daemon_set_uid: Arc<str>, template_version: u64) -> Self {
+    pub fn new(daemon_set: DaemonSetId, daemon_set_uid: Arc<str>) -> Self {
         Self {
             daemon_set,
             daemon_set_uid,
-            template_version,
             is_closed: false,
             is_expired: false,
             was_ready: false,
             clock: RefusalClock::default(),
             first_ready_asked_at: None,
+            is_first_ready_recorded: false,
+            first_ready_removals: 0,
         }
     }
 
-    /// Returns true if the annotation should be written now. The caller must then write it: for a minute after that it returns
-    /// false.
+    /// Notes if the Node has the annotation. Returns true if it has not, and may get it.
+    pub fn may_record_first_ready(&mut self, is_recorded: bool) -> bool {
+        if std::mem::replace(&mut self.is_first_ready_recorded, is_recorded) && !is_recorded {
+            self.first_ready_removals = self.first_ready_removals.saturating_add(1);
+        }
+        !is_recorded && self.first_ready_removals < MAX_REMOVALS
+    }
+
+    /// Returns true if the annotation should be written now; false for a while after that.
     pub fn should_record_first_ready(&mut self, now: Instant) -> bool {
         let lately = |at: Instant| now.saturating_duration_since(at) < RECORD_AGAIN;
         if self.first_ready_asked_at.is_some_and(lately) {
@@ -96,14 +107,7 @@ impl Gate {
         self.clock.stop(now);
     }
 
-    /// Sets the spent time to zero, for a new template.
-    pub fn reset_for_template(&mut self, template_version: u64, now: Instant) {
-        self.template_version = template_version;
-        self.is_expired = false;
-        self.clock.reset_spent(now);
-    }
-
-    /// Returns true if nothing is lost with the record: the gate has not expired, no pod was Ready and no time was spent.
+    /// Returns true if the record can be dropped without loss.
     pub fn is_blank(&self) -> bool {
         !self.is_expired && !self.was_ready && self.clock.spent().is_zero()
     }

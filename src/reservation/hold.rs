@@ -3,13 +3,17 @@
 //! ```text
 //!            missing                     does not fit any more
 //!  (none) ────────────▶ Held ◀─────────────────────────────────▶ CannotFit
-//!     ▲                  │  │                                        │
-//!     │ landed           │  └────────── time is up ──▶ Expired       │
-//!     └──────────────────┴───────────────────────────────┴───────────┘
+//!     ▲                 ▲│ │                                        │
+//!     │                 ││ └────────── time is up ──▶ Expired       │
+//!     │                 │▼                             │            │
+//!     │            NoBasis: nothing shows that         │            │
+//!     │            the pod will come                   │            │
+//!     │ landed           │                             │            │
+//!     └──────────────────┴─────────────────────────────┴────────────┘
 //! ```
-//! `Expired` stays until the pod has landed once, the template has changed or the Node was replaced. `NotMissing` is the state
-//! while the DaemonSet is not desired on the node: the record keeps the spent time, so that removing and adding a label does not
-//! restart the timeout.
+//! [`super::basis`] decides between `Held` and `NoBasis`. `Expired` stays until the pod has landed once or the Node was replaced:
+//! another template gives no time back. `NotMissing` is the state while the DaemonSet is not desired on the node: the record keeps
+//! the spent time, so that removing and adding a label does not restart the timeout.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,8 +21,10 @@ use std::time::{Duration, Instant};
 use enum_map::Enum;
 use strum::{IntoStaticStr, VariantNames};
 
+use super::hold_basis::{HoldBasis, Predecessor};
 use super::missing::MissingDaemonPod;
 use super::refusal_clock::RefusalClock;
+use super::wait_budget::ChargedSeconds;
 
 /// The room that is reserved for one daemon pod.
 #[derive(Debug)]
@@ -27,18 +33,28 @@ pub struct Hold {
     pub pod: MissingDaemonPod,
     /// The DaemonSet's UID, for ids are given out again.
     pub daemon_set_uid: Arc<str>,
-    /// The version of the template for which the spent time was counted.
-    pub template_version: u64,
+    /// The basis of the hold; `None` while it has none.
+    pub basis: Option<HoldBasis>,
+    /// The bound pod that was there before.
+    pub predecessor: Predecessor,
+    /// The time since which the DaemonSet controller could have created the pod.
+    pub unborn_since: Option<Instant>,
     /// Only a hold in the state `Held` reserves room.
     pub state: HoldState,
     /// The time at which the state became `Held`; `None` in any other state.
     pub held_since: Option<Instant>,
     /// True if the pod would fit right now.
     pub fits_now: bool,
-    /// True if a pod was refused because of the hold since it began.
+    /// True if the node is too small for its daemon pods up to this one.
+    pub is_node_too_small: bool,
+    /// True if a pod was refused for it since it began.
     pub has_refused: bool,
     fits_clock: RefusalClock,
     waits_clock: RefusalClock,
+    /// True if the pod that was refused last would have gone in without the holds for daemon pods that may not come.
+    pub is_cause: bool,
+    /// The seconds that were charged to the budget of the namespace.
+    pub(super) charged: ChargedSeconds,
 }
 
 /// The state of a hold.
@@ -48,8 +64,9 @@ pub enum HoldState {
     Held,
     /// The pod could not fit beside more important ones, even if all others left.
     CannotFit,
-    /// `holdTimeout` or `waitTimeout` is over: no room is reserved until the pod has landed, the template changes or the Node is
-    /// replaced.
+    /// Nothing shows that the pod will come, so no room is reserved until something does.
+    NoBasis,
+    /// `holdTimeout` or `waitTimeout` is over: no room is reserved until the pod has landed or the Node is replaced.
     Expired,
     /// The pod is not missing, for the DaemonSet is not desired on the node.
     NotMissing,
@@ -68,6 +85,14 @@ pub enum EndReason {
     HoldTimeout,
     /// The pod did not fit for `waitTimeout`.
     WaitTimeout,
+    /// Admission would refuse the daemon pod.
+    NotAdmitted,
+    /// The DaemonSet controller has not created the daemon pod.
+    NotCreated,
+    /// The daemon pod waits for something other than room.
+    NotSchedulable,
+    /// The budget of the namespace is spent.
+    BudgetSpent,
     /// The Node was deleted or replaced.
     NodeGone,
 }
@@ -84,7 +109,7 @@ impl EndReason {
             Self::Landed => "the daemon pod is bound to the node",
             Self::NotWanted => "the DaemonSet does not want a pod on the node any more",
             Self::CannotFit => {
-                "the daemon pod cannot fit on the node even if every pod of its own or lower priority left"
+                "the daemon pod cannot fit on the node beside the daemon pods that go first, even if every pod of its own or lower priority left"
             }
             Self::HoldTimeout => {
                 "there was room for the daemon pod for reservation.holdTimeout and it did not come: look for a quota, a scheduling gate, a volume or a crash that keeps it"
@@ -92,32 +117,51 @@ impl EndReason {
             Self::WaitTimeout => {
                 "there was not room enough for the daemon pod within reservation.waitTimeout: give the DaemonSet a higher priority class, or make room on the node"
             }
+            Self::NotAdmitted => {
+                "admission would refuse the daemon pod: look at its priority class, at the priority in the template, and at the quotas of the namespace"
+            }
+            Self::NotCreated => {
+                "the DaemonSet controller has not created the daemon pod: look at the DaemonSet's FailedCreate events for a quota, a service account or a webhook that refuses it"
+            }
+            Self::NotSchedulable => {
+                "the daemon pod waits for something other than room: look at its scheduling gates, volumes and affinity, and at the scheduler's message"
+            }
+            Self::BudgetSpent => {
+                "pods have waited for a minute of the last hour for daemon pods of this namespace that did not come: room is reserved only for daemon pods that exist and wait for nothing but room"
+            }
             Self::NodeGone => "the node is gone",
         }
     }
 }
 
 impl Hold {
-    /// Returns a hold in the state `NotMissing` that has refused no pod yet.
-    pub fn new(pod: MissingDaemonPod, daemon_set_uid: Arc<str>, template_version: u64) -> Self {
+    /// Returns a hold that has refused no pod yet.
+    pub fn new(pod: MissingDaemonPod, daemon_set_uid: Arc<str>) -> Self {
         Self {
             pod,
             daemon_set_uid,
-            template_version,
+            basis: None,
+            predecessor: Predecessor::None,
+            unborn_since: None,
             state: HoldState::NotMissing,
             held_since: None,
             fits_now: false,
+            is_node_too_small: false,
             has_refused: false,
             fits_clock: RefusalClock::default(),
             waits_clock: RefusalClock::default(),
+            is_cause: true,
+            charged: ChargedSeconds::default(),
         }
     }
 
-    /// Returns true if the hold reserves its room against a pod of this `priority`: one of the same or lower priority. If
-    /// `strictly`, as for a daemon pod on its target, only one of lower priority.
-    pub fn is_held_against(&self, priority: i32, strictly: bool) -> bool {
-        self.state == HoldState::Held
-            && if strictly { self.pod.priority > priority } else { self.pod.priority >= priority }
+    /// Records if a bound pod of the DaemonSet is on the node.
+    pub(super) fn see_predecessor(&mut self, is_there: bool, now: Instant) {
+        self.predecessor = match self.predecessor {
+            _ if is_there => Predecessor::Present,
+            Predecessor::Present => Predecessor::Left(now),
+            gone => gone,
+        };
     }
 
     /// Records that a pod was refused, which starts the clock. Returns true for the first pod since the hold began.
@@ -153,18 +197,7 @@ impl Hold {
         self.state = state;
     }
 
-    /// Sets the spent time to zero, for a new template.
-    pub fn reset_for_template(&mut self, template_version: u64, now: Instant) {
-        self.template_version = template_version;
-        self.fits_clock.reset_spent(now);
-        self.waits_clock.reset_spent(now);
-        if self.state == HoldState::Expired {
-            self.state = HoldState::NotMissing;
-        }
-    }
-
-    /// Counts the time until `now`. Returns the reason if the time of a `Held` hold is up, which the caller then ends; else `None`.
-    /// `is_waiting` is that of [`RefusalClock::tick`].
+    /// Counts the time until `now`. Returns the reason if it is up.
     pub fn tick(
         &mut self,
         now: Instant,
@@ -185,7 +218,15 @@ impl Hold {
         }
     }
 
-    /// Returns true while a clock runs: a pod that the hold refused waits.
+    /// Returns true if time in which a pod waits is charged to the budget of the namespace.
+    pub fn is_charged(&self) -> bool {
+        self.state == HoldState::Held
+            && self.is_cause
+            && self.basis.is_some_and(|basis| !basis.is_proven())
+            && self.is_running()
+    }
+
+    /// Returns true while a clock runs.
     pub fn is_running(&self) -> bool {
         self.fits_clock.is_running() || self.waits_clock.is_running()
     }
@@ -195,5 +236,6 @@ impl Hold {
         self.state != HoldState::Expired
             && self.fits_clock.spent().is_zero()
             && self.waits_clock.spent().is_zero()
+            && self.charged.is_empty()
     }
 }

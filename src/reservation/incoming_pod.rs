@@ -3,34 +3,68 @@
 use std::sync::Arc;
 
 use super::Reservation;
-use super::hold::Hold;
+use super::assumed::AllowedPod;
+use super::hold::{Hold, HoldState};
+use super::hold_basis::HoldBasis;
+use super::packing::PackingOrder;
 use crate::api::pod::{Pod, SYSTEM_CRITICAL_PRIORITY};
 use crate::cache::{Cache, DaemonSetId, NodeId};
 use crate::daemonset::daemon_pod::target_node_name;
 use crate::policy::ReservationMode;
 use crate::policy::opt_out::is_opted_out;
-use crate::scheduling::host_ports::{HostPort, any_conflict, host_ports};
+use crate::scheduling::host_ports::{HostPort, MAX_HOST_PORTS, any_conflict, host_ports};
 use crate::scheduling::resources::{Resources, pod_requests};
 
 /// The label of the warden's own pods in its namespace.
 const OWN_LABEL: (&str, &str) = ("app.kubernetes.io/name", "daemonset-warden");
+
+/// The facts about the pod of a call that its object alone shows. They are computed before the cache is locked: a pod can be of
+/// megabytes.
+#[derive(Debug)]
+pub struct IncomingDemand<'p> {
+    pod: &'p Pod,
+    target: Option<&'p str>,
+    requests: Resources,
+    host_ports: Box<[HostPort]>,
+    /// The pod asks for so many ports of the host that it counts as if it asked for all of them.
+    asks_all_ports: bool,
+}
+
+impl<'p> IncomingDemand<'p> {
+    /// Computes the demand of `pod`.
+    pub fn of(pod: &'p Pod) -> Self {
+        let mut requests = pod_requests(pod);
+        requests.limit_scalars();
+        let mut host_ports = host_ports(&pod.spec);
+        let asks_all_ports = host_ports.len() > MAX_HOST_PORTS;
+        if asks_all_ports {
+            host_ports = Box::default();
+        }
+        Self { pod, target: target_node_name(&pod.spec), requests, host_ports, asks_all_ports }
+    }
+}
 
 /// The pod of a call, computed once for all nodes.
 #[derive(Debug)]
 pub(super) struct IncomingPod {
     pub(super) uid: Arc<str>,
     pub(super) class: PodClass,
-    /// The node that a daemon pod is for; `None` if the cache does not know it. On other nodes the pod counts as an ordinary one.
+    /// The verified DaemonSet, also of an exempt pod.
+    pub(super) daemon_set: Option<DaemonSetId>,
+    /// True if the scheduler waits for claims of the pod before it binds it.
+    pub(super) needs_claims: bool,
+    /// The node that a daemon pod is for. On other nodes it counts as an ordinary pod.
     target: Option<NodeId>,
     pub(super) priority: i32,
     pub(super) requests: Resources,
     host_ports: Box<[HostPort]>,
+    asks_all_ports: bool,
 }
 
 /// The class of a pod, which decides the holds that count against it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum PodClass {
-    /// A system-critical pod, one that opted out, the warden's own, or any pod in mode `Off`: no hold counts.
+    /// A system-critical pod, one that opted out, or the warden's own: no hold counts, but the pod counts for the next one.
     Exempt,
     /// Any other pod: holds of the same or higher priority count.
     Ordinary,
@@ -47,7 +81,7 @@ pub(super) struct Remaining {
 }
 
 impl Reservation {
-    fn class_of_pod(&self, cache: &Cache, pod: &Pod) -> PodClass {
+    fn class_of_pod(&self, cache: &Cache, pod: &Pod, daemon_set: Option<DaemonSetId>) -> PodClass {
         let metadata = &pod.metadata;
         let namespace = cache.namespace(&metadata.namespace);
         let is_own = self.own_namespace.as_ref() == Some(&metadata.namespace)
@@ -60,26 +94,56 @@ impl Reservation {
         if is_exempt {
             return PodClass::Exempt;
         }
-        cache.verified_daemon_set(pod).map_or(PodClass::Ordinary, PodClass::Daemon)
+        daemon_set.map_or(PodClass::Ordinary, PodClass::Daemon)
     }
 }
 
 impl IncomingPod {
-    pub(super) fn of(reservation: &Reservation, cache: &Cache, pod: &Pod) -> Self {
+    pub(super) fn of(reservation: &Reservation, cache: &Cache, demand: &IncomingDemand<'_>) -> Self {
+        let IncomingDemand { pod, target, requests, host_ports, asks_all_ports } = demand;
+        let daemon_set = cache.verified_daemon_set(pod);
         Self {
             uid: pod.metadata.uid.as_str().into(),
-            class: reservation.class_of_pod(cache, pod),
-            target: target_node_name(&pod.spec).and_then(|name| cache.node_id(name)),
+            class: reservation.class_of_pod(cache, pod, daemon_set),
+            daemon_set,
+            needs_claims: pod.spec.needs_claims(),
+            target: target.and_then(|name| cache.node_id(name)),
             priority: pod.priority(),
-            requests: pod_requests(pod),
-            host_ports: host_ports(&pod.spec),
+            requests: requests.clone(),
+            host_ports: host_ports.clone(),
+            asks_all_ports: *asks_all_ports,
         }
     }
 
-    /// Returns true if a hold on this node counts against the pod. The hold for a daemon pod never counts against that pod.
-    pub(super) fn is_held_by(&self, node: NodeId, hold: &Hold) -> bool {
-        self.class != PodClass::Exempt
-            && hold.is_held_against(self.priority, self.daemon_set_on(node).is_some())
+    /// Returns true if the pod asks for ports of the host.
+    pub(super) fn asks_ports(&self) -> bool {
+        self.asks_all_ports || !self.host_ports.is_empty()
+    }
+
+    /// Returns what is assumed of the pod where it is allowed.
+    pub(super) fn into_allowed(self) -> AllowedPod {
+        let Self { uid, requests, daemon_set, needs_claims, .. } = self;
+        AllowedPod { uid, requests, daemon_set, needs_claims }
+    }
+
+    /// Returns true if a hold on this node counts against the pod: for an ordinary pod, one of the same or higher priority; for a
+    /// daemon pod, one that goes before it in the order of the node's daemon pods. Its own hold never does.
+    pub(super) fn is_held_by(&self, cache: &Cache, node: NodeId, hold: &Hold) -> bool {
+        if self.class == PodClass::Exempt || hold.state != HoldState::Held {
+            return false;
+        }
+        let info = |id: DaemonSetId| cache.daemon_set_if_known(id);
+        match self.daemon_set_on(node) {
+            None => hold.pod.priority() >= self.priority,
+            Some(own) if own == hold.pod.daemon_set => false,
+            Some(own) => match (info(hold.pod.daemon_set), info(own)) {
+                (Some(other), Some(own)) => {
+                    PackingOrder::of_daemon(hold.pod.priority(), other)
+                        < PackingOrder::of_daemon(self.priority, own)
+                }
+                _ => false,
+            },
+        }
     }
 
     /// Returns the resources that a node has left beside the holds against the pod, and beside the nominated pods of the same or
@@ -90,16 +154,42 @@ impl IncomingPod {
         cache: &Cache,
         id: NodeId,
     ) -> Option<Remaining> {
-        let all = &reservation.nodes[id].holds;
-        let counts = |hold: &Hold| self.is_held_by(id, hold);
+        let holds = &reservation.nodes[id].holds;
+        self.remaining_beside(reservation, cache, id, holds, |hold| self.is_held_by(cache, id, hold))
+    }
+
+    /// Returns true if the pod would be refused on a node for the holds alone whose pods wait there, and for nothing but room.
+    pub(super) fn is_refused_for_proven(
+        &self,
+        reservation: &Reservation,
+        cache: &Cache,
+        id: NodeId,
+        holds: &[Hold],
+    ) -> bool {
+        let counts =
+            |hold: &Hold| hold.basis.is_some_and(HoldBasis::is_proven) && self.is_held_by(cache, id, hold);
+        let remaining = self.remaining_beside(reservation, cache, id, holds, counts);
+        remaining.is_some_and(|remaining| remaining.lacks_room_for(self))
+    }
+
+    fn remaining_beside(
+        &self,
+        reservation: &Reservation,
+        cache: &Cache,
+        id: NodeId,
+        all: &[Hold],
+        counts: impl Fn(&Hold) -> bool,
+    ) -> Option<Remaining> {
         let mut holds = all.iter().filter(|hold| counts(hold)).peekable();
         holds.peek()?;
         let node = cache.node_by_id(id);
         let mut remaining = Remaining { free: node.allocatable.clone(), ports_collide: false };
         remaining.free.subtract(&node.requested);
         for hold in holds {
-            remaining.free.subtract(&hold.pod.reserved);
-            remaining.ports_collide |= any_conflict(&self.host_ports, &hold.pod.host_ports);
+            remaining.free.subtract(hold.pod.reserved());
+            let held = hold.pod.host_ports();
+            remaining.ports_collide |=
+                self.asks_all_ports && !held.is_empty() || any_conflict(&self.host_ports, held);
         }
         for pod_id in &node.nominated {
             let pod = cache.pod_by_id(*pod_id);

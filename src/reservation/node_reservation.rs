@@ -1,10 +1,13 @@
 //! The records that the reservation keeps of each node and of each DaemonSet.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::cluster_write::HoldSubject;
+use super::cluster_write::DaemonSetReference;
 use super::gate::{Gate, GateKind};
 use super::hold::{Hold, HoldState};
+use super::node_set::NodeSet;
+use super::unborn::UnbornPod;
 use crate::cache::DaemonSetId;
 use crate::cache::node_info::NodeInfo;
 use crate::scheduling::resources::Resources;
@@ -17,6 +20,8 @@ pub(super) struct NodeReservation {
     /// True while a hold or a gate is in force. A filter call reads it first, and for most nodes nothing else of their holds and
     /// gates.
     pub(super) has_hold_or_gate: bool,
+    /// The counts, as when the node was last refreshed.
+    pub(super) counts: NodeCounts,
     /// The highest priority of the desired DaemonSets that may hold; `None` if there are none.
     pub(super) highest_desired_priority: Option<i32>,
     /// The freshness of the cache for this node.
@@ -27,10 +32,31 @@ pub(super) struct NodeReservation {
     pub(super) last_refused: Option<Instant>,
     /// The DaemonSets of which a pod is desired here, and that may hold or gate.
     pub(super) desired: Vec<DaemonSetId>,
-    /// The holds: those of missing pods first, the most important first, and then those of pods that are not missing.
+    /// The DaemonSets that had landed here when the node was last refreshed.
+    pub(super) landed: Vec<DaemonSetId>,
+    /// The number of desired DaemonSets that get no hold, because their namespace has too many on this node.
+    pub(super) beyond_limit: usize,
+    /// The time at which the basis of a hold has to be looked at again.
+    pub(super) recheck_at: Option<Instant>,
+    /// The holds, in the order of [`super::packing`].
     pub(super) holds: Vec<Hold>,
+    /// The pods among them that do not exist yet.
+    pub(super) unborn: Vec<UnbornPod>,
     /// The gates.
     pub(super) gates: Vec<Gate>,
+}
+
+/// The counts of a node for the metrics.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct NodeCounts {
+    /// Holds in force.
+    pub(super) held: usize,
+    /// Missing daemon pods for which the node is too small.
+    pub(super) too_small: usize,
+    /// Missing daemon pods for which no room is reserved.
+    pub(super) without_basis: usize,
+    /// Closed gates.
+    pub(super) gates_closed: usize,
 }
 
 /// The freshness of the cache for one node.
@@ -71,10 +97,18 @@ impl NodeReservation {
         }
     }
 
-    /// Updates `has_hold_or_gate`.
-    pub(super) fn update_has_hold_or_gate(&mut self) {
-        self.has_hold_or_gate = self.holds.iter().any(|hold| hold.state == HoldState::Held)
-            || self.gates.iter().any(|gate| gate.is_closed);
+    /// Updates `counts` and `has_hold_or_gate`.
+    pub(super) fn update_summary(&mut self) {
+        let mut counts = NodeCounts::default();
+        for hold in &self.holds {
+            counts.held += usize::from(hold.state == HoldState::Held);
+            counts.too_small += usize::from(hold.is_node_too_small);
+            counts.without_basis += usize::from(hold.state == HoldState::NoBasis);
+        }
+        counts.without_basis += self.beyond_limit;
+        counts.gates_closed = self.gates.iter().filter(|gate| gate.is_closed).count();
+        self.has_hold_or_gate = counts.held > 0 || counts.gates_closed > 0;
+        self.counts = counts;
     }
 }
 
@@ -89,7 +123,9 @@ impl NodeReservation {
             && self.offered == Resources::default()
             && self.last_refused.is_none()
             && self.desired.is_empty()
+            && self.landed.is_empty()
             && self.holds.is_empty()
+            && self.unborn.is_empty()
             && self.gates.is_empty()
     }
 }
@@ -99,10 +135,18 @@ impl NodeReservation {
 pub(super) struct DaemonSetReservation {
     /// True if room may be reserved for it: its namespace is selected, and it is neither being deleted nor opted out.
     pub(super) may_hold: bool,
+    /// True if it has too many elements to be kept whole.
+    pub(super) is_too_large: bool,
     /// The gate, if ordinary pods wait for its pods to be Ready.
     pub(super) gate: Option<GateKind>,
-    /// The DaemonSet's names for writes, without a node.
-    pub(super) subject: HoldSubject,
+    /// The nodes on which a pod of it is desired.
+    pub(super) desired_on: NodeSet,
+    /// The time at which the controller was last seen to act on a new spec.
+    pub(super) observed_at: Option<Instant>,
+    /// The time at which the controller was last seen to fail to create a pod.
+    pub(super) failed_at: Option<Instant>,
+    /// The DaemonSet's names, for writes.
+    pub(super) reference: Arc<DaemonSetReference>,
 }
 
 impl DaemonSetReservation {

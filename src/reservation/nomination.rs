@@ -398,9 +398,10 @@ impl Reservation {
                 continue;
             }
             let Some(kept_off) = kept_off_by(cache, hold, node) else { continue };
+            self.ticking.insert(id);
             if hold.record_refusal(&kept_off, now) {
                 let daemon_set = hold.pod.daemon_set;
-                self.begin_refusing(cache, id, daemon_set, now);
+                self.begin_refusing(cache, id, &[daemon_set], now);
             }
         }
     }
@@ -450,9 +451,9 @@ impl Reservation {
 fn kept_off_by(cache: &Cache, hold: &Hold, state: &NodeInfo) -> Option<Arc<str>> {
     let node = state.node.as_ref()?;
     let mut beside = state.requested.clone();
-    beside.add(&hold.pod.need);
+    beside.add(hold.pod.need());
     let mut kept_off = cache.failed_ordinary_pods().take(PODS_LOOKED_AT).filter(|pod| {
-        pod.priority <= hold.pod.priority
+        pod.priority <= hold.pod.priority()
             && state.allocatable.has_room_beside(&state.requested, &pod.requests)
             && !state.allocatable.has_room_beside(&beside, &pod.requests)
             && pod.placement.as_ref().is_some_and(|own| admits(own, &own.tolerations, node, |_| false))

@@ -4,15 +4,15 @@
 //! victim that the scheduler did not pick, or one of another node, would end its attempt (kubernetes v1.36.3
 //! pkg/scheduler/extender.go `convertToVictims`).
 
+use std::ops::DerefMut;
 use std::time::Instant;
 
 use enum_map::{Enum, EnumMap};
 use strum::{IntoStaticStr, VariantNames};
 
-use super::Reservation;
-use super::incoming_pod::{IncomingPod, PodClass};
+use super::incoming_pod::{IncomingDemand, IncomingPod, PodClass};
+use super::{Reservation, View};
 use crate::api::extender_v1::preemption::PreemptionCandidate;
-use crate::api::pod::Pod;
 use crate::cache::Cache;
 use crate::policy::ProtectDaemonPods;
 
@@ -39,13 +39,13 @@ pub struct PreemptionCall<'c> {
 
 impl Reservation {
     /// Begins a call for a pod that is about to preempt others.
-    pub fn begin_preemption<'c>(
+    fn begin_preemption<'c>(
         &'c mut self,
         cache: &'c Cache,
-        pod: &Pod,
+        demand: &IncomingDemand<'_>,
         now: Instant,
     ) -> PreemptionCall<'c> {
-        PreemptionCall { pod: IncomingPod::of(self, cache, pod), reservation: self, cache, now }
+        PreemptionCall { pod: IncomingPod::of(self, cache, demand), reservation: self, cache, now }
     }
 }
 
@@ -110,16 +110,57 @@ struct CandidateFacts {
     takes_reserved: bool,
 }
 
-/// Returns for each of `candidates`, in order, the reason for which it is dropped, or `None` if it stays. Give no `call` while
-/// there is no fresh cache: then all stay.
-pub fn filter_candidates(
+/// The candidates and victims of a call beyond the nodes and pods that the cache has; as for the nodes of a filter call.
+const UNKNOWN_OBJECTS: usize = 1_000;
+/// The victims on one candidate. A kubelet runs 110 pods by default, and few more than a thousand can be configured.
+const MAX_VICTIMS: usize = 4_096;
+/// The candidates and victims that are looked up before the lock is given to others: about a millisecond.
+const MAX_WORK: usize = 2_048;
+/// The work for a candidate, in looked-up victims: its node may have to be refreshed.
+const CANDIDATE_WORK: usize = 32;
+
+/// Returns true if a call names more candidates than there are nodes, or more victims than there are pods, or than fit on a node.
+/// No scheduler does so.
+fn names_too_many(cache: &Cache, candidates: &[PreemptionCandidate<'_>]) -> bool {
+    let victims: usize = candidates.iter().map(|candidate| candidate.victims.len()).sum();
+    candidates.len() > cache.node_capacity() + UNKNOWN_OBJECTS
+        || victims > cache.pod_capacity() + UNKNOWN_OBJECTS
+        || candidates.iter().any(|candidate| candidate.victims.len() > MAX_VICTIMS)
+}
+
+/// Returns for each of `candidates` the reason for which it is dropped; `None` for those that stay. `None` if the call is not
+/// judged, because it names more than there can be: all candidates stay.
+///
+/// `lock` locks the cache, which is given to others in between if there is much to judge.
+pub fn judge_candidates<G: DerefMut<Target = View>>(
+    mut lock: impl FnMut() -> G,
     protection: ProtectDaemonPods,
-    call: Option<&mut PreemptionCall<'_>>,
+    demand: &IncomingDemand<'_>,
     candidates: &[PreemptionCandidate<'_>],
-) -> Vec<Option<PreemptionReason>> {
-    let Some(call) = call else { return vec![None; candidates.len()] };
-    let facts: Vec<_> = candidates.iter().map(|candidate| call.facts(candidate)).collect();
-    decide(protection, call.pod.class, &facts)
+    now: Instant,
+) -> Option<Vec<Option<PreemptionReason>>> {
+    let mut facts = Vec::with_capacity(candidates.len());
+    loop {
+        let mut view = lock();
+        let View { cache, reservation } = &mut *view;
+        if names_too_many(cache, candidates) {
+            return None;
+        }
+        let mut call = reservation.begin_preemption(cache, demand, now);
+        let mut work = 0;
+        for candidate in &candidates[facts.len()..] {
+            facts.push(call.facts(candidate));
+            work += CANDIDATE_WORK + candidate.victims.len();
+            if work >= MAX_WORK {
+                break;
+            }
+        }
+        let preemptor = call.pod.class;
+        if facts.len() == candidates.len() {
+            drop(view);
+            return Some(decide(protection, preemptor, &facts));
+        }
+    }
 }
 
 fn decide(

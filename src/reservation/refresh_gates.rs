@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use super::Reservation;
 use super::cluster_write::ClusterWrite;
+use super::first_ready::has_room_for_first_ready;
 use super::gate::{Gate, GateKind, first_ready_annotation};
 use crate::cache::{Cache, DaemonSetId, NodeId};
 
@@ -24,11 +25,8 @@ impl Reservation {
             let at = gates.iter().position(|gate| gate.daemon_set == daemon_set);
             let mut gate = match at {
                 Some(at) => gates.swap_remove(at),
-                None => Gate::new(daemon_set, info.uid.clone(), info.template_version),
+                None => Gate::new(daemon_set, info.uid.clone()),
             };
-            if gate.template_version != info.template_version {
-                gate.reset_for_template(info.template_version, now);
-            }
             let is_ready = is_ready_on(cache, id, daemon_set);
             any_is_ready |= is_ready;
             gate.was_ready |= is_ready;
@@ -39,8 +37,9 @@ impl Reservation {
             } else {
                 gate.is_closed = !gate.is_expired;
             }
-            if first_only && gate.was_ready && !is_first_ready_recorded && gate.should_record_first_ready(now)
-            {
+            let may_record = first_only && gate.may_record_first_ready(is_first_ready_recorded);
+            let has_room = || cache.node_by_id(id).node.as_ref().is_some_and(has_room_for_first_ready);
+            if may_record && gate.was_ready && has_room() && gate.should_record_first_ready(now) {
                 let (node, daemon_set_uid) = (cache.node_by_id(id).name.clone(), info.uid.clone());
                 self.writes.push(ClusterWrite::RecordFirstReady { node, daemon_set_uid });
             }

@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 /// every event, so one pod is enough.
 #[derive(Debug, Clone, Default)]
 pub struct RefusalClock {
-    refused_pod: Option<RefusedPod>,
+    /// Boxed, because most clocks never run and a cluster has many.
+    refused_pod: Option<Box<RefusedPod>>,
     spent: Duration,
 }
 
@@ -27,7 +28,11 @@ impl RefusalClock {
     /// Records a refusal, which starts the clock.
     pub fn record_refusal(&mut self, uid: &Arc<str>, now: Instant) {
         self.count(now);
-        self.refused_pod = Some(RefusedPod { uid: uid.clone(), refused_at: now, counted_until: now });
+        let refused_pod = RefusedPod { uid: uid.clone(), refused_at: now, counted_until: now };
+        match &mut self.refused_pod {
+            Some(own) => **own = refused_pod,
+            None => self.refused_pod = Some(Box::new(refused_pod)),
+        }
     }
 
     /// Counts the time until `now`, and stops if the pod does not wait any more. `is_waiting` returns true for the UID of a pod
@@ -66,12 +71,6 @@ impl RefusalClock {
     pub fn stop(&mut self, now: Instant) {
         self.count(now);
         self.refused_pod = None;
-    }
-
-    /// Sets the counted time to zero. A running clock runs on from `now`.
-    pub fn reset_spent(&mut self, now: Instant) {
-        self.count(now);
-        self.spent = Duration::ZERO;
     }
 
     fn count(&mut self, now: Instant) {

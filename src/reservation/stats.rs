@@ -1,13 +1,18 @@
 //! Counts of holds, gates and pods for the metrics.
 
 use super::Reservation;
-use super::hold::HoldState;
+use super::node_reservation::NodeReservation;
 
 /// Counts of holds, gates and pods.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ReservationStats {
     /// Holds in force, one for each DaemonSet and node.
     pub holds: usize,
+    /// Missing daemon pods whose node is too small for its daemon pods.
+    pub too_small: usize,
+    /// Missing daemon pods for which no room is reserved, because nothing shows that they will come or their namespace has too
+    /// many.
+    pub without_basis: usize,
     /// Closed gates, one for each DaemonSet and node.
     pub gates_closed: usize,
     /// Assumed pods.
@@ -21,7 +26,7 @@ pub struct ReservationStats {
 }
 
 impl Reservation {
-    /// Returns the counts. It visits every node, so once a second is enough.
+    /// Returns the counts, as when each node was last refreshed. It visits every node, so once a second is enough.
     pub fn stats(&self) -> ReservationStats {
         let mut stats = ReservationStats {
             assumed_pods: self.assumed.len(),
@@ -30,9 +35,11 @@ impl Reservation {
             nominations_waiting: self.nominations.waiting(),
             ..ReservationStats::default()
         };
-        for row in &self.nodes {
-            stats.holds += row.holds.iter().filter(|hold| hold.state == HoldState::Held).count();
-            stats.gates_closed += row.gates.iter().filter(|gate| gate.is_closed).count();
+        for NodeReservation { counts, .. } in &self.nodes {
+            stats.holds += counts.held;
+            stats.too_small += counts.too_small;
+            stats.without_basis += counts.without_basis;
+            stats.gates_closed += counts.gates_closed;
         }
         stats
     }

@@ -1,7 +1,8 @@
 //! The nodes that a daemon pod's own spec excludes.
 
 use super::filter_reason::FilterReason;
-use crate::api::extender_v1::FullNode;
+use crate::api::decode_budget::DecodeBudget;
+use crate::api::extender_v1::{ExtenderArgs, FullNode};
 use crate::api::pod::{Pod, PodSpec};
 use crate::daemonset::daemon_pod::{daemon_set_reference, target_node_name};
 use crate::policy::Policy;
@@ -9,39 +10,51 @@ use crate::policy::opt_out::is_opted_out;
 use crate::scheduling::node_affinity::required_node_affinity_matches;
 use crate::scheduling::taints::find_untolerated_taint;
 
+/// The Nodes of the target's name that are judged. A scheduler sends one; those beyond are allowed.
+const MAX_TARGETS: usize = 8;
+
 /// The filter of one daemon pod's nodes.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct TargetNodeFilter<'p> {
     target: &'p str,
     spec: &'p PodSpec,
+    /// The verdicts on the Nodes of the target's name, in order, if Nodes were sent whole.
+    verdicts: std::vec::IntoIter<Option<FilterReason>>,
 }
 
 impl<'p> TargetNodeFilter<'p> {
-    /// Returns the filter of `pod`. `None` for a pod that is allowed on every node: an ordinary one, one that opted out, and a
-    /// daemon pod without a target.
-    pub fn new(policy: &Policy, pod: &'p Pod) -> Option<Self> {
+    /// Returns the filter of the pod of `args`; `None` for a pod that passes on every node: an ordinary one, one that opted out,
+    /// and a daemon pod without a target. Judges the target, which takes time and memory for a pod with many terms or a Node with
+    /// many labels: call it before the cache is locked.
+    pub fn read(policy: &Policy, args: &'p ExtenderArgs<'_>, budget: &DecodeBudget<'_>) -> Option<Self> {
+        let filter = Self::new(policy, &args.pod)?;
+        let targets = args.nodes_named(filter.target, MAX_TARGETS);
+        let verdicts: Vec<_> = targets.map(|node| filter.judge(node, budget)).collect();
+        Some(Self { verdicts: verdicts.into_iter(), ..filter })
+    }
+
+    fn new(policy: &Policy, pod: &'p Pod) -> Option<Self> {
         daemon_set_reference(&policy.daemon_set_kinds, &pod.metadata)?;
         if is_opted_out(&pod.metadata.labels) {
             return None;
         }
-        Some(Self { target: target_node_name(&pod.spec)?, spec: &pod.spec })
+        Some(Self { target: target_node_name(&pod.spec)?, spec: &pod.spec, verdicts: Vec::new().into_iter() })
     }
 
-    /// Returns the reason for which the pod is refused on the node `name`; `None` allows it. `node` is the Node, if the scheduler
-    /// sends Nodes; without it only the name is checked.
-    pub fn refuse(&self, name: &str, node: Option<&FullNode<'_>>) -> Option<FilterReason> {
-        if name != self.target {
-            return Some(FilterReason::NotTarget);
-        }
-        // A part of the Node that cannot be read refuses nothing: the scheduler has read it, and checks it itself.
-        let node = node?;
-        if let Some(labels) = node.labels() {
+    /// Returns the reason for which the pod is refused on the node `name`. Call it for each node, in order.
+    pub fn refuse(&mut self, name: &str) -> Option<FilterReason> {
+        if name == self.target { self.verdicts.next().flatten() } else { Some(FilterReason::NotTarget) }
+    }
+
+    /// Judges the target. A part of the Node that cannot be read refuses nothing: the scheduler has read it, and checks it itself.
+    fn judge(&self, node: &FullNode<'_>, budget: &DecodeBudget<'_>) -> Option<FilterReason> {
+        if let Some(labels) = node.labels(budget) {
             let required = self.spec.affinity.node_affinity.required.as_ref();
-            if !required_node_affinity_matches(&self.spec.node_selector, required, name, &labels) {
+            if !required_node_affinity_matches(&self.spec.node_selector, required, self.target, &labels) {
                 return Some(FilterReason::NodeSelector);
             }
         }
-        let taints = node.taints()?;
+        let taints = node.taints(budget)?;
         find_untolerated_taint(&taints, &self.spec.tolerations).map(|_| FilterReason::Taint)
     }
 }
@@ -75,12 +88,12 @@ mod tests {
         let policy = Policy::default();
         let spec = r#"{"nodeName":"n1","nodeSelector":{"disk":"ssd"},"tolerations":[{"key":"gpu","operator":"Exists"}]}"#;
         let pod = pod("DaemonSet", "{}", spec);
-        let filter = TargetNodeFilter::new(&policy, &pod).unwrap();
-        let refuse = |labels, taints| filter.refuse("n1", Some(&FullNode::new(Some(labels), taints)));
+        let mut filter = TargetNodeFilter::new(&policy, &pod).unwrap();
+        assert_eq!((filter.refuse("n2"), filter.refuse("n1")), (Some(FilterReason::NotTarget), None));
+        let refuse =
+            |labels, taints| filter.judge(&FullNode::new(Some(labels), taints), &DecodeBudget::default());
         let ssd = r#"{"disk":"ssd"}"#;
         let tainted = Some(r#"[{"key":"gpu","effect":"NoSchedule"},{"key":"a","effect":"NoExecute"}]"#);
-        assert_eq!(filter.refuse("n2", None), Some(FilterReason::NotTarget));
-        assert_eq!(filter.refuse("n1", None), None);
         assert_eq!(refuse("{}", tainted), Some(FilterReason::NodeSelector));
         assert_eq!(refuse("null", None), Some(FilterReason::NodeSelector));
         assert_eq!(refuse(ssd, tainted), Some(FilterReason::Taint));

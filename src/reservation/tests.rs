@@ -1,9 +1,12 @@
 //! The cache and the reservation together: a cluster that tests feed with events, and tables of the expected results.
 
+mod basis;
 mod event_order;
+mod first_ready;
 mod hold_ends;
 mod missing_pods;
 mod nomination;
+mod packing;
 mod preemption;
 mod refusals;
 mod reserved_amounts;
@@ -36,7 +39,18 @@ impl TestCluster {
         Self::with(|_| {})
     }
 
+    /// A cluster whose DaemonSet controller is about to create every pod, for as long as a test takes.
     fn with(change: impl FnOnce(&mut Policy)) -> Self {
+        let mut world = Self::with_default_limits(change);
+        let ages = Duration::from_secs(1_000_000);
+        let reservation = &mut world.view.reservation;
+        reservation.basis_limits.idle_controller = ages;
+        reservation.wait_budgets.limit = usize::MAX;
+        world
+    }
+
+    /// A cluster with the limits that hold in production for daemon pods that do not come.
+    fn with_default_limits(change: impl FnOnce(&mut Policy)) -> Self {
         let mut policy = Policy::default();
         change(&mut policy);
         let mut world =
@@ -146,12 +160,16 @@ impl TestCluster {
     fn writes(&mut self) -> Vec<ExpectedWrite> {
         self.refresh_all();
         let writes = self.view.reservation.take_writes();
-        let of = |hold: &HoldSubject| hold.name.clone();
+        let of = |hold: &HoldSubject| hold.daemon_set.name.clone();
         let short = |write: &ClusterWrite| match write {
             ClusterWrite::HoldingRoom(hold) => ExpectedWrite::Holding(of(hold)),
             ClusterWrite::HoldEnded(hold, reason) => {
                 ExpectedWrite::Ended(of(hold), *reason, hold.has_refused)
             }
+            ClusterWrite::NodeTooSmall(hold, shortage) => {
+                ExpectedWrite::TooSmall(of(hold), shortage.to_string())
+            }
+            ClusterWrite::TooLarge(daemon_set) => ExpectedWrite::TooLarge(of(daemon_set)),
             ClusterWrite::GateExpired(hold) => ExpectedWrite::GateExpired(of(hold)),
             ClusterWrite::Wake(node) => ExpectedWrite::Wake(node.to_string()),
             ClusterWrite::Nominate(nomination) => ExpectedWrite::Nominate(
@@ -160,6 +178,11 @@ impl TestCluster {
             ),
             ClusterWrite::RecordFirstReady { daemon_set_uid, .. } => {
                 ExpectedWrite::Remember(daemon_set_uid.to_string())
+            }
+            ClusterWrite::RemoveFirstReady { node, daemon_set_uids } => {
+                let mut uids: Vec<_> = daemon_set_uids.iter().map(ToString::to_string).collect();
+                uids.sort();
+                ExpectedWrite::Forget(node.to_string(), uids)
             }
         };
         writes.iter().map(short).collect()
@@ -170,10 +193,13 @@ impl TestCluster {
 enum ExpectedWrite {
     Holding(String),
     Ended(String, EndReason, bool),
+    TooSmall(String, String),
+    TooLarge(String),
     GateExpired(String),
     Wake(String),
     Nominate(String, Option<String>),
     Remember(String),
+    Forget(String, Vec<String>),
 }
 
 fn object<T: DeserializeOwned>(mut base: Value, change: Value) -> T {

@@ -19,38 +19,78 @@ impl Reservation {
     /// Ends holds, gates and assumed pods whose time is up, wakes the pods that they refused, and refreshes all dirty nodes. Call
     /// it a few times a second.
     pub fn tick(&mut self, cache: &Cache, now: Instant) {
-        let (hold_timeout, wait_timeout) =
-            (self.policy.reservation.hold_timeout, self.policy.reservation.wait_timeout);
-        let is_running = |row: &NodeReservation| {
-            row.holds.iter().any(Hold::is_running) || row.gates.iter().any(Gate::is_running)
-        };
-        let running = self.nodes.iter().enumerate().filter(|(_, row)| is_running(row));
-        let running: Vec<NodeId> = running.map(|(id, _)| id).collect();
-        for id in running {
-            // A hold that an event has ended must not end for its timeout.
-            self.refresh(cache, id, now);
-            let mut holds = std::mem::take(&mut self.nodes[id].holds);
-            for hold in &mut holds {
-                let waits = |uid: &str| cache.is_unbound(uid);
-                let ended = hold.tick(now, hold_timeout, wait_timeout, waits);
-                if let Some(reason) = ended {
-                    hold.transition_to(HoldState::Expired, now);
-                    self.end_hold(cache, id, hold, reason, now);
-                    self.mark_dirty(id);
-                }
-            }
-            self.nodes[id].holds = holds;
-            self.tick_gates(cache, id, now);
-        }
+        self.begin_tick(cache, now);
+        while self.tick_some(cache, usize::MAX, now) {}
+        self.refresh_all(cache, now);
+    }
+
+    /// Begins a tick: handles all but the assumed pods, the holds and the gates. Call [`Self::tick_some`] after it until it returns false.
+    pub fn begin_tick(&mut self, cache: &Cache, now: Instant) {
+        self.recheck_bases(now);
+        self.wait_budgets.expire(now);
+        self.wait_budgets.allow_for_many(|namespace, limit| cache.bound_daemon_pods(namespace, limit));
         self.give_up_on_stale_nodes(cache, now);
         if self.stale_refusals.expire(now) {
             self.wake_any(cache);
         }
-        if self.assumed.expire(now) {
+        self.forget_waiting(cache, now);
+        self.to_tick.extend(std::mem::take(&mut self.ticking));
+    }
+
+    /// Forgets assumed pods whose time is up, then handles the holds and gates of at most `limit` nodes. Returns true if any are left, so that a caller can release its lock in
+    /// between.
+    pub fn tick_some(&mut self, cache: &Cache, limit: usize, now: Instant) -> bool {
+        let expiry = self.assumed.expire(now, |uid| cache.is_unbound(uid) == Some(true));
+        if expiry.any {
             self.assumed_pod_forgotten(cache, now);
         }
-        self.forget_waiting(cache, now);
-        self.refresh_all(cache, now);
+        if expiry.is_cut {
+            return true;
+        }
+        for _ in 0..limit {
+            let Some(id) = self.to_tick.pop() else { return false };
+            self.tick_node(cache, id, now);
+        }
+        !self.to_tick.is_empty()
+    }
+
+    fn tick_node(&mut self, cache: &Cache, id: NodeId, now: Instant) {
+        // Before the refresh, which may end a hold: pods have waited for it until now.
+        let mut holds = std::mem::take(&mut self.nodes[id].holds);
+        for hold in &mut holds {
+            self.charge(id, hold, now);
+        }
+        self.nodes[id].holds = holds;
+        // A hold that an event has ended must not end for its timeout.
+        self.refresh(cache, id, now);
+        let (hold_timeout, wait_timeout) =
+            (self.policy.reservation.hold_timeout, self.policy.reservation.wait_timeout);
+        let mut holds = std::mem::take(&mut self.nodes[id].holds);
+        for hold in &mut holds {
+            let ended = hold.tick(now, hold_timeout, wait_timeout, |uid| cache.is_unbound(uid));
+            if let Some(reason) = ended {
+                hold.transition_to(HoldState::Expired, now);
+                self.end_hold(cache, id, hold, reason, now);
+                self.mark_dirty(id);
+            }
+        }
+        self.nodes[id].holds = holds;
+        self.count_unborn(id);
+        self.tick_gates(cache, id, now);
+        let row = &self.nodes[id];
+        if row.holds.iter().any(Hold::is_running) || row.gates.iter().any(Gate::is_running) {
+            self.ticking.insert(id);
+        }
+    }
+
+    /// Marks the nodes where the basis of a hold may have ended with time.
+    fn recheck_bases(&mut self, now: Instant) {
+        let is_due = |row: &NodeReservation| row.recheck_at.is_some_and(|at| at <= now);
+        let due: Vec<NodeId> =
+            self.nodes.iter().enumerate().filter(|(_, row)| is_due(row)).map(|(id, _)| id).collect();
+        due.into_iter().for_each(|id| self.mark_dirty(id));
+        let lag = self.basis_limits.quota_lag;
+        self.last_termination.retain(|_, at| now.saturating_duration_since(*at) < lag);
     }
 
     /// Sets the freshness of the cache. Call it on each tick and as soon as a required watch fails. Wakes the refused pods when no

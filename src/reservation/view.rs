@@ -28,5 +28,8 @@ impl View {
         // Also without changes: an event may have given out the id of a node that is only named yet.
         let changes = self.cache.take_changes();
         self.reservation.observe(&self.cache, changes, now);
+        for id in self.reservation.take_forgotten() {
+            self.cache.forget_daemon_set(id);
+        }
     }
 }

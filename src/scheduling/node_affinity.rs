@@ -42,12 +42,12 @@ fn term_matches(term: &NodeSelectorTerm, node_name: &str, labels: &BTreeMap<Stri
     if expressions.is_empty() && fields.is_empty() {
         return false;
     }
-    // Upstream parses the whole term before it matches: one bad requirement makes the term match nothing.
-    if !expressions.iter().all(expression_parses) || !fields.iter().all(field_parses) {
-        return false;
-    }
+    // Upstream parses the whole term before it matches: one bad requirement makes the term match nothing. To parse takes longer
+    // than to compare, and most terms match few nodes, so it comes last here.
     expressions.iter().all(|requirement| expression_matches(requirement, labels))
         && (node_name.is_empty() || fields.iter().all(|requirement| field_matches(requirement, node_name)))
+        && expressions.iter().all(expression_parses)
+        && fields.iter().all(field_parses)
 }
 
 fn expression_parses(requirement: &NodeSelectorRequirement) -> bool {

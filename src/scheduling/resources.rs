@@ -11,8 +11,11 @@ use crate::api::pod::{
 };
 use crate::api::quantity::Quantity;
 
-/// Amounts in the scheduler's units: thousandths of a CPU, bytes, pod slots, and whole units of everything else. Differences may be
-/// negative.
+/// The most extended resources of one pod that are compared with a node's, one by one: more than a node has, and the scheduler
+/// offers a node only to a pod whose resources the node has.
+const MAX_SCALARS: usize = 64;
+
+/// Amounts in the scheduler's units: thousandths of a CPU, bytes, pod slots, and whole units of everything else.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Resources {
     /// CPU, in thousandths of one.
@@ -73,7 +76,13 @@ impl Resources {
         rest
     }
 
-    /// Returns the amount of one of `scalars`; 0 if it is not listed.
+    /// Forgets the extended resources beyond the first 64 by name, more than a node has. For the requests of a pod that somebody
+    /// else has sent.
+    pub fn limit_scalars(&mut self) {
+        self.scalars.truncate(MAX_SCALARS);
+    }
+
+    /// Returns the amount of an extended resource; 0 if it is not listed.
     pub fn scalar(&self, name: &str) -> i64 {
         self.scalars.iter().find(|(own, _)| &**own == name).map_or(0, |(_, amount)| *amount)
     }
@@ -135,6 +144,15 @@ impl Resources {
             || request.scalars.iter().any(|(name, asked)| has_some(*asked, self.scalar(name)))
     }
 
+    /// Lowers each amount that is above `most` to it. Negative amounts become 0.
+    pub fn cap(&mut self, most: i64) {
+        for amount in [&mut self.milli_cpu, &mut self.memory, &mut self.ephemeral_storage, &mut self.pods] {
+            *amount = (*amount).clamp(0, most);
+        }
+        self.scalars.iter_mut().for_each(|(_, amount)| *amount = (*amount).clamp(0, most));
+        self.scalars.retain(|(_, amount)| *amount != 0);
+    }
+
     fn combine(&mut self, other: &Self, operation: fn(i64, i64) -> i64) {
         self.milli_cpu = operation(self.milli_cpu, other.milli_cpu);
         self.memory = operation(self.memory, other.memory);
@@ -182,22 +200,24 @@ pub fn template_requests(spec: &PodSpec) -> Resources {
 fn requests(spec: &PodSpec, status: &PodStatus) -> Resources {
     let infeasible = resize_is_infeasible(status);
     let mut total = Amounts::default();
+    let statuses = StatusByName::of(&status.container_statuses);
     for container in &spec.containers {
-        total.add(&container_requests(container, &status.container_statuses, infeasible));
+        total.add(&container_requests(container, &statuses, infeasible));
     }
     // Init containers run one after the other, each beside the sidecars that started before it.
     let mut sidecars = Amounts::default();
     let mut initializing = Amounts::default();
+    let statuses = StatusByName::of(&status.init_container_statuses);
     for container in &spec.init_containers {
         if container.is_sidecar() {
-            let asked = container_requests(container, &status.init_container_statuses, infeasible);
+            let asked = container_requests(container, &statuses, infeasible);
             total.add(&asked);
             sidecars.add(&asked);
-            initializing.raise_to(&sidecars);
+            // The amounts of other names have not changed: comparing all would take the square of their number.
+            initializing.raise_to_sums(&sidecars, &Amounts::default(), asked.0.keys().copied());
         } else {
-            let mut asked = sidecars.clone();
-            asked.add(&Amounts::of(&container.resources.requests));
-            initializing.raise_to(&asked);
+            let asked = Amounts::of(&container.resources.requests);
+            initializing.raise_to_sums(&sidecars, &asked, asked.0.keys().copied());
         }
     }
     total.raise_to(&initializing);
@@ -209,12 +229,38 @@ fn requests(spec: &PodSpec, status: &PodStatus) -> Resources {
     resources
 }
 
+/// The statuses of containers. Those of many are found by a map: one by one, the search would take the square of their number.
+enum StatusByName<'p> {
+    Few(&'p [ContainerStatus]),
+    Many(BTreeMap<&'p str, &'p ContainerStatus>),
+}
+
+impl<'p> StatusByName<'p> {
+    /// The number of statuses from which a map is faster.
+    const MANY: usize = 32;
+
+    fn of(statuses: &'p [ContainerStatus]) -> Self {
+        if statuses.len() < Self::MANY {
+            return Self::Few(statuses);
+        }
+        // The first of a name counts, so it is inserted last.
+        Self::Many(statuses.iter().rev().map(|status| (status.name.as_str(), status)).collect())
+    }
+
+    fn get(&self, name: &str) -> Option<&'p ContainerStatus> {
+        match self {
+            Self::Few(statuses) => statuses.iter().find(|status| status.name == name),
+            Self::Many(statuses) => statuses.get(name).copied(),
+        }
+    }
+}
+
 fn container_requests<'p>(
     container: &'p Container,
-    statuses: &'p [ContainerStatus],
+    statuses: &StatusByName<'p>,
     infeasible: bool,
 ) -> Amounts<'p> {
-    let status = statuses.iter().find(|status| status.name == container.name);
+    let status = statuses.get(&container.name);
     match status.and_then(|status| status.resources.as_ref().map(|actuated| (status, actuated))) {
         None => Amounts::of(&container.resources.requests),
         Some((status, actuated)) => effective_requests(
@@ -253,8 +299,10 @@ fn resize_is_infeasible(status: &PodStatus) -> bool {
 struct Amounts<'p>(BTreeMap<&'p str, Quantity>);
 
 impl<'p> Amounts<'p> {
+    /// The apiserver refuses a negative amount, and a forged one must not make room.
     fn of(list: &'p ResourceList) -> Self {
-        Self(list.iter().map(|(name, amount)| (name.as_str(), *amount)).collect())
+        let amount = |amount: &Quantity| (*amount).max(Quantity::default());
+        Self(list.iter().map(|(name, own)| (name.as_str(), amount(own))).collect())
     }
 
     fn add(&mut self, other: &Self) {
@@ -271,7 +319,17 @@ impl<'p> Amounts<'p> {
         }
     }
 
-    /// Replaces the sums of the containers by the pod-level requests, for the resources that have such requests.
+    /// Raises the amounts of `names` to the sums of two others.
+    fn raise_to_sums(&mut self, a: &Self, b: &Self, names: impl Iterator<Item = &'p str>) {
+        for name in names {
+            let amount = |amounts: &Self| amounts.0.get(name).copied().unwrap_or_default();
+            let sum = amount(a).plus(amount(b));
+            let own = self.0.entry(name).or_insert(sum);
+            *own = (*own).max(sum);
+        }
+    }
+
+    /// Puts pod-level requests, where the pod has them, in the place of the sums of its containers.
     fn replace_with_pod_level(&mut self, spec: &'p PodSpec, status: &'p PodStatus, infeasible: bool) {
         let asked = &spec.resources.requests;
         let effective = status.resources.as_ref().map(|actuated| {
@@ -280,7 +338,7 @@ impl<'p> Amounts<'p> {
         for (name, amount) in asked.iter().filter(|(name, _)| is_pod_level(name)) {
             let amount =
                 effective.as_ref().and_then(|effective| effective.0.get(name.as_str())).unwrap_or(amount);
-            self.0.insert(name, *amount);
+            self.0.insert(name, (*amount).max(Quantity::default()));
         }
     }
 }
@@ -331,3 +389,6 @@ fn fill(list: &mut ResourceList, defaults: &ResourceList) {
         list.entry(name.clone()).or_insert(*amount);
     }
 }
+
+#[cfg(test)]
+mod tests;

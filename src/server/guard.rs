@@ -41,7 +41,8 @@ pub(crate) async fn guard(State(state): State<AppState>, request: Request, next:
 
 /// Answers 401 to clients without a certificate, if the operator has configured a client CA.
 ///
-/// The TLS handshake has verified the certificate. It cannot require one, because apiservers call the webhooks without.
+/// The TLS handshake has verified the certificate, and the connection knows if it is still good. The handshake cannot require one,
+/// because apiservers call the webhooks without.
 pub(crate) async fn require_certificate(
     State(state): State<AppState>,
     request: Request,
@@ -51,7 +52,7 @@ pub(crate) async fn require_certificate(
     if state.scheduler_needs_certificate && !shown {
         return ErrorResponse::new(
             StatusCode::UNAUTHORIZED,
-            "a client certificate that --client-ca-file has signed is required here",
+            "a client certificate that --client-ca-file has signed, and that has not expired, is required here",
         )
         .and_close()
         .into_response();

@@ -18,8 +18,8 @@ use tracing_appender::non_blocking::ErrorCounter;
 use self::cluster::ClusterMetrics;
 pub use self::cluster::WatchedResource;
 pub use self::labels::{
-    AdmissionOutcome, CertificateKind, CloseReason, ExtenderOutcome, ExtenderVerb, Operation, Port,
-    ShedReason, SpanOutcome, Webhook,
+    AdmissionOutcome, CertificateKind, CloseReason, ExtenderOutcome, ExtenderVerb, LogSource, Operation,
+    Port, ShedReason, SpanOutcome, Webhook,
 };
 use self::labels::{CODE_LABEL, LabelValues};
 use self::series::{
@@ -27,6 +27,7 @@ use self::series::{
 };
 pub use self::table::TABLE;
 use self::table::*;
+use crate::policy::Oversized;
 use crate::reservation::filter_reason::FilterReason;
 use crate::reservation::preemption::PreemptionReason;
 
@@ -60,8 +61,10 @@ pub struct Metrics {
     registry: Registry,
     admission_requests: EnumMap<Webhook, EnumMap<Operation, EnumMap<AdmissionOutcome, IntCounter>>>,
     admission_duration: EnumMap<Webhook, Histogram>,
+    admission_oversized: EnumMap<Webhook, EnumMap<Oversized, IntCounter>>,
     extender_requests: EnumMap<ExtenderVerb, EnumMap<ExtenderOutcome, IntCounter>>,
     extender_duration: EnumMap<ExtenderVerb, Histogram>,
+    extender_unjudged: EnumMap<ExtenderVerb, IntCounter>,
     extender_refused_nodes: EnumMap<FilterReason, IntCounter>,
     extender_dropped_nodes: EnumMap<PreemptionReason, IntCounter>,
     /// In the order of [`CODE_LABEL`].
@@ -92,7 +95,8 @@ pub struct Metrics {
     /// Failed reads of the certificate files or the client CA.
     pub certificate_reload_failures: IntCounter,
     log_lines_dropped: IntCounter,
-    /// The log's own counter of dropped lines, which is read at each scrape; `None` until [`Metrics::count_dropped_log_lines`].
+    log_lines_left_out: EnumMap<LogSource, IntCounter>,
+    /// The log's own counter of the dropped lines, which is read at each scrape.
     log_lines_dropped_by: Mutex<Option<ErrorCounter>>,
     /// 1 if `/readyz` answers 200, else 0.
     pub ready: IntGauge,
@@ -105,6 +109,7 @@ impl Default for Metrics {
         int_gauge_vec(new, &BUILD_INFO).with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         let (admission, extender) =
             (counter_vec(new, &ADMISSION_REQUESTS), counter_vec(new, &EXTENDER_REQUESTS));
+        let oversized = counter_vec(new, &ADMISSION_OVERSIZED);
         let http_errors = counter_vec(new, &HTTP_ERRORS);
         Self {
             admission_requests: EnumMap::from_fn(|webhook: Webhook| {
@@ -116,12 +121,18 @@ impl Default for Metrics {
                 })
             }),
             admission_duration: histograms(new, &ADMISSION_DURATION),
+            admission_oversized: EnumMap::from_fn(|webhook: Webhook| {
+                EnumMap::from_fn(|outcome: Oversized| {
+                    oversized.with_label_values(&[webhook.as_str(), outcome.into()])
+                })
+            }),
             extender_requests: EnumMap::from_fn(|verb: ExtenderVerb| {
                 EnumMap::from_fn(|outcome: ExtenderOutcome| {
                     extender.with_label_values(&[verb.as_str(), outcome.as_str()])
                 })
             }),
             extender_duration: histograms(new, &EXTENDER_DURATION),
+            extender_unjudged: counters(new, &EXTENDER_UNJUDGED),
             extender_refused_nodes: counters(new, &EXTENDER_REFUSED_NODES),
             extender_dropped_nodes: counters(new, &EXTENDER_DROPPED_NODES),
             http_errors: CODE_LABEL.1.iter().map(|code| http_errors.with_label_values(&[*code])).collect(),
@@ -142,6 +153,7 @@ impl Default for Metrics {
             certificate_reloads: counter(new, &CERTIFICATE_RELOADS),
             certificate_reload_failures: counter(new, &CERTIFICATE_RELOAD_FAILURES),
             log_lines_dropped: counter(new, &LOG_LINES_DROPPED),
+            log_lines_left_out: counters(new, &LOG_LINES_LEFT_OUT),
             log_lines_dropped_by: Mutex::default(),
             ready: int_gauge(new, &READY),
             registry,
@@ -162,7 +174,17 @@ impl Metrics {
         self.admission_duration[webhook].observe(took.as_secs_f64());
     }
 
-    /// Counts a call by the scheduler that was answered, and observes the time from the whole body to the answer.
+    /// Counts a review of an object that is too large.
+    pub fn oversized(&self, webhook: Webhook, choice: Oversized) {
+        self.admission_oversized[webhook][choice].inc();
+    }
+
+    /// Counts a call that names more objects than there are, and is answered without a look at them.
+    pub fn unjudged_call(&self, verb: ExtenderVerb) {
+        self.extender_unjudged[verb].inc();
+    }
+
+    /// Counts a call by the scheduler and its time.
     pub fn extender(&self, verb: ExtenderVerb, outcome: ExtenderOutcome, took: Duration) {
         self.extender_requests[verb][outcome].inc();
         self.extender_duration[verb].observe(took.as_secs_f64());
@@ -215,7 +237,12 @@ impl Metrics {
         self.certificate_not_before[certificate].set(not_before as f64);
     }
 
-    /// Takes the number of dropped log lines from `counter`, at each scrape from now on.
+    /// Counts a log line that was left out because of its rate.
+    pub fn record_left_out_line(&self, source: LogSource) {
+        self.log_lines_left_out[source].inc();
+    }
+
+    /// Takes the number of dropped log lines from `counter` at each scrape from now on.
     pub fn count_dropped_log_lines(&self, counter: ErrorCounter) {
         *self.log_lines_dropped_by.lock() = Some(counter);
     }

@@ -38,7 +38,7 @@ use crate::telemetry::metrics::Metrics;
 const FLUSH_TIME: Duration = Duration::from_secs(3);
 
 /// The longest `tracestate` that is kept, in bytes: the least that the standard asks for
-/// (https://www.w3.org/TR/trace-context/#tracestate-limits), because a span in the queue holds it.
+/// (<https://www.w3.org/TR/trace-context/#tracestate-limits>), because a span in the queue holds it.
 const MAX_TRACE_STATE: usize = 512;
 
 /// The error for traces that cannot start.

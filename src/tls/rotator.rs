@@ -21,7 +21,7 @@ use super::secret;
 use super::secret::SecretName;
 use super::secret_content::SecretContent;
 use super::validity::local_time;
-use crate::telemetry::logs::chain;
+use crate::telemetry::logs::{Sanitized, chain};
 use crate::telemetry::metrics::{CertificateKind, Metrics};
 
 /// The time between two reads of the Secret while no change is known. It is the delay until a replica sees another's renewal, and
@@ -120,7 +120,8 @@ impl SecretRotator {
         self.is_obtained.subscribe()
     }
 
-    /// Keeps the objects for ever. An error does not end that: the pair that is served stays, whatever happens to the Secret.
+    /// Runs for ever. An error does not end it: the pair that is served stays, whatever happens to the Secret. It ends only with a
+    /// watch of its own, which would be a bug.
     pub async fn run(mut self) {
         let changed = Arc::new(Notify::new());
         let mut watches = JoinSet::new();
@@ -134,15 +135,22 @@ impl SecretRotator {
                     self.metrics.tls_secret_failures.inc();
                     let fault = chain(&error);
                     if self.fault.as_ref() != Some(&fault) {
-                        tracing::error!(error = %fault, "failed to keep the certificate; the one that is served stays");
+                        tracing::error!(error = %Sanitized(&fault), "failed to keep the certificate; the one that is served stays");
                         self.fault = Some(fault);
                     }
                 }
             }
             let interval = if *self.is_obtained.borrow() { INTERVAL } else { FIRST_INTERVAL };
             tokio::time::sleep(SHORTEST).await;
-            // A change and a timeout both lead to the next read.
-            let _ = tokio::time::timeout(interval.saturating_sub(SHORTEST), changed.notified()).await;
+            // A change and the time both lead to the next read.
+            tokio::select! {
+                () = changed.notified() => {}
+                () = tokio::time::sleep(interval.saturating_sub(SHORTEST)) => {}
+                Some(ended) = watches.join_next() => match ended {
+                    Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+                    Ok(()) | Err(_) => return,
+                },
+            }
         }
     }
 
@@ -291,7 +299,7 @@ impl SecretRotator {
 async fn watch_on(client: Client, configuration: WebhookConfiguration, changed: Arc<Notify>) {
     loop {
         if let Err(error) = configuration.watch(&client, &changed).await {
-            tracing::debug!(error = %chain(&error), "a watch ended");
+            tracing::debug!(error = %Sanitized(&chain(&error)), "a watch ended");
             tokio::time::sleep(INTERVAL).await;
         }
         tokio::time::sleep(SHORTEST).await;

@@ -20,7 +20,8 @@ impl<T: WatchedKind> CacheWriter<T> {
     }
 
     pub(super) fn begin(&mut self) {
-        self.unseen = T::known(&self.cache.lock().cache, &self.kind);
+        let known = T::known(&self.cache.lock().cache, &self.kind);
+        self.unseen = known.into_iter().collect();
     }
 
     pub(super) fn listed(&mut self, object: T) {

@@ -4,24 +4,35 @@ use std::fmt::Debug;
 use std::hash::Hash;
 use std::sync::Arc;
 
-use hashbrown::HashSet;
 use kube::discovery::ApiResource;
 use serde::de::DeserializeOwned;
 
 use crate::api::daemonset::DaemonSet;
+use crate::api::event::Event;
 use crate::api::meta::Metadata;
 use crate::api::node::Node;
 use crate::api::pod::Pod;
 use crate::api::policy_objects::{LimitRange, Namespace, PriorityClass, ResourceQuota, RuntimeClass};
 use crate::cache::Cache;
-use crate::reservation::gate::FIRST_READY_PREFIX;
+use crate::daemonset::daemon_pod::GENERATION_ANNOTATION;
+use crate::policy::opt_out::OPT_OUT_LABEL;
+use crate::reservation::first_ready::MAX_FIRST_READY_READ;
+use crate::reservation::gate::{FIRST_READY_PREFIX, GATE_ANNOTATION};
+
+/// The host ports that are read of a pod; fewer are kept.
+const MAX_PORTS_READ: usize = 1_024;
+/// The labels of a pod that are kept, the first by name. A selector that asks for others does not match it.
+const MAX_LABELS: usize = 64;
 
 /// A kind that is watched and cached.
 pub trait WatchedKind: DeserializeOwned + Clone + Debug + Send + 'static {
     /// The key of an object in the cache: its UID, or its names where the cache looks it up by them.
     type Key: Eq + Hash + Debug + Send + 'static;
 
-    /// Returns the metadata, for [`Self::trim`] and for the resource version.
+    /// The fields that select the objects of the watch; empty for all.
+    const FIELDS: &'static str = "";
+
+    /// Returns the metadata, for trim and for the resource version.
     fn metadata(&mut self) -> &mut Metadata;
 
     /// Drops the decoded fields that nothing reads of a cached object. Called once, before [`Self::apply`].
@@ -38,8 +49,9 @@ pub trait WatchedKind: DeserializeOwned + Clone + Debug + Send + 'static {
     /// Returns the key of this object in the cache.
     fn key(&self) -> Self::Key;
 
-    /// Returns the keys of all cached objects of the kind; at the end of a relist, those that did not come are removed.
-    fn known(cache: &Cache, kind: &ApiResource) -> HashSet<Self::Key>;
+    /// Returns the keys of all cached objects of the kind; at the end of a relist, those that did not come are removed. Called
+    /// under the lock, so the caller makes a set of them.
+    fn known(cache: &Cache, kind: &ApiResource) -> Vec<Self::Key>;
 
     /// Adds this object to the cache, or replaces the one with its key.
     fn apply(self, cache: &mut Cache, kind: &ApiResource);
@@ -56,7 +68,11 @@ impl WatchedKind for Node {
     }
 
     fn trim(&mut self) {
-        self.metadata.annotations.retain(|key, _| key.starts_with(FIRST_READY_PREFIX));
+        // A right to patch the Node is a right to write as many as its annotations hold.
+        let mut read = 0..MAX_FIRST_READY_READ;
+        self.metadata
+            .annotations
+            .retain(|key, _| key.starts_with(FIRST_READY_PREFIX) && read.next().is_some());
         self.metadata.finalizers = Vec::new();
         self.metadata.owner_references = Vec::new();
         if !self.status.allocatable.is_empty() {
@@ -68,8 +84,8 @@ impl WatchedKind for Node {
         self.metadata.name.clone()
     }
 
-    fn known(cache: &Cache, _: &ApiResource) -> HashSet<String> {
-        cache.node_names().into_iter().collect()
+    fn known(cache: &Cache, _: &ApiResource) -> Vec<String> {
+        cache.node_names()
     }
 
     fn apply(self, cache: &mut Cache, _: &ApiResource) {
@@ -88,6 +104,17 @@ impl WatchedKind for Pod {
         &mut self.metadata
     }
 
+    // Ports and labels are counted under the lock, and the labels of daemon pods are kept.
+    fn trim(&mut self) {
+        self.metadata.annotations.clear();
+        let mut kept = 0..MAX_LABELS;
+        self.metadata.labels.retain(|key, _| key == OPT_OUT_LABEL || kept.next().is_some());
+        let mut read = 0..MAX_PORTS_READ;
+        for container in self.spec.containers.iter_mut().chain(&mut self.spec.init_containers) {
+            container.ports.retain(|port| port.host_port > 0 && read.next().is_some());
+        }
+    }
+
     fn keeps_version(&self) -> bool {
         self.has_failed_scheduling()
     }
@@ -96,8 +123,8 @@ impl WatchedKind for Pod {
         self.metadata.uid.as_str().into()
     }
 
-    fn known(cache: &Cache, _: &ApiResource) -> HashSet<Arc<str>> {
-        cache.pod_uids().into_iter().collect()
+    fn known(cache: &Cache, _: &ApiResource) -> Vec<Arc<str>> {
+        cache.pod_uids()
     }
 
     fn apply(self, cache: &mut Cache, _: &ApiResource) {
@@ -116,17 +143,26 @@ impl WatchedKind for DaemonSet {
         &mut self.metadata
     }
 
-    // The other annotations are read; kubectl's copy of the whole object is not.
     fn trim(&mut self) {
-        self.metadata.annotations.remove("kubectl.kubernetes.io/last-applied-configuration");
+        self.metadata
+            .annotations
+            .retain(|key, _| [GENERATION_ANNOTATION, GATE_ANNOTATION].contains(&key.as_str()));
+        self.metadata.labels.retain(|key, _| key == OPT_OUT_LABEL);
+        self.metadata.finalizers = Vec::new();
+        self.metadata.owner_references = Vec::new();
+        self.drop_if_too_large();
+        let template = &mut self.spec.template.spec;
+        for container in template.containers.iter_mut().chain(&mut template.init_containers) {
+            container.ports.retain(|port| port.host_port > 0);
+        }
     }
 
     fn key(&self) -> Arc<str> {
         self.metadata.uid.as_str().into()
     }
 
-    fn known(cache: &Cache, kind: &ApiResource) -> HashSet<Arc<str>> {
-        cache.daemon_set_uids(&kind.group, &kind.kind).into_iter().collect()
+    fn known(cache: &Cache, kind: &ApiResource) -> Vec<Arc<str>> {
+        cache.daemon_set_uids(&kind.group, &kind.kind)
     }
 
     fn apply(mut self, cache: &mut Cache, kind: &ApiResource) {
@@ -157,7 +193,7 @@ impl WatchedKind for Namespace {
         self.metadata.name.clone()
     }
 
-    fn known(cache: &Cache, _: &ApiResource) -> HashSet<String> {
+    fn known(cache: &Cache, _: &ApiResource) -> Vec<String> {
         cache.namespace_names().cloned().collect()
     }
 
@@ -170,7 +206,32 @@ impl WatchedKind for Namespace {
     }
 }
 
-/// Implements [`WatchedKind`] for kinds that are cached as they are decoded; they differ in names only.
+/// The Events of the DaemonSet controller's failures to create a pod. Only the time of the last one is cached, with its DaemonSet.
+impl WatchedKind for Event {
+    type Key = ();
+
+    // Events are not proof: an author with the right to a namespace can write one about any DaemonSet there. The apiserver does not
+    // compare UIDs.
+    const FIELDS: &'static str = "reason=FailedCreate,involvedObject.kind=DaemonSet";
+
+    fn metadata(&mut self) -> &mut Metadata {
+        &mut self.metadata
+    }
+
+    fn key(&self) {}
+
+    fn known(_: &Cache, _: &ApiResource) -> Vec<()> {
+        Vec::new()
+    }
+
+    fn apply(self, cache: &mut Cache, _: &ApiResource) {
+        cache.apply_creation_failure(&self);
+    }
+
+    fn remove((): &(), _: &mut Cache) {}
+}
+
+/// The kinds that are cached as they are decoded; they differ in names only.
 macro_rules! watched_kind {
     ($kind:ty, $key:ty, $get:ident, $known:ident, $apply:ident, $remove:expr) => {
         impl WatchedKind for $kind {
@@ -184,7 +245,7 @@ macro_rules! watched_kind {
                 $get(&self.metadata)
             }
 
-            fn known(cache: &Cache, _: &ApiResource) -> HashSet<$key> {
+            fn known(cache: &Cache, _: &ApiResource) -> Vec<$key> {
                 cache.$known().cloned().collect()
             }
 

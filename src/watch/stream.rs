@@ -51,6 +51,9 @@ impl ResourceWatch {
         let mut throttle = LogThrottle::default();
         'again: loop {
             let mut config = watcher::Config::default().timeout(WATCH_SECONDS).page_size(PAGE);
+            if !T::FIELDS.is_empty() {
+                config = config.fields(T::FIELDS);
+            }
             if streams_lists {
                 config = config.streaming_lists();
             }
@@ -60,7 +63,11 @@ impl ResourceWatch {
                 match event {
                     Ok(event) => self.handle_event(&mut writer, event),
                     Err(error) if streams_lists && refuses_to_stream(&error) => {
-                        tracing::debug!(resource = self.kind.plural, "no streaming lists: {}", chain(&error));
+                        tracing::debug!(
+                            resource = self.kind.plural,
+                            "no streaming lists: {}",
+                            Sanitized(&chain(&error))
+                        );
                         streams_lists = false;
                         continue 'again;
                     }

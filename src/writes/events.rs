@@ -3,6 +3,7 @@
 //! kube's recorder merges equal Events on one object into a series with a count. The text on a DaemonSet therefore names no node: a
 //! rollout over 5,000 nodes is one Event with a count, and the Event on each Node names the DaemonSet.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,10 +14,11 @@ use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use tokio::sync::mpsc;
 
 use super::in_time;
-use crate::reservation::cluster_write::{ClusterWrite, HoldSubject};
+use crate::api::daemonset::{MAX_ELEMENTS, MAX_PLACEMENT_ELEMENTS};
+use crate::reservation::cluster_write::{ClusterWrite, DaemonSetReference, HoldSubject};
 use crate::reservation::token_bucket::TokenBucket;
 use crate::telemetry::FIELD_MANAGER;
-use crate::telemetry::logs::chain;
+use crate::telemetry::logs::{Sanitized, chain};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::metrics::cluster::{WriteKind, WriteOutcome};
 
@@ -35,7 +37,7 @@ pub(super) struct EventWrite {
     subject: HoldSubject,
     reason: &'static str,
     action: &'static str,
-    reason_text: &'static str,
+    reason_text: Cow<'static, str>,
     type_: EventType,
 }
 
@@ -43,21 +45,33 @@ impl EventWrite {
     /// Returns the Event for a write; `None` if it is another kind of write, or if no pod was refused because of the hold or gate.
     pub(super) fn of(write: ClusterWrite) -> Option<Self> {
         let (subject, reason, action, reason_text, type_) = match write {
-            ClusterWrite::HoldingRoom(subject) => (subject, "HoldingRoom", "Hold", "", EventType::Normal),
+            ClusterWrite::HoldingRoom(subject) => {
+                (subject, "HoldingRoom", "Hold", "".into(), EventType::Normal)
+            }
             ClusterWrite::HoldEnded(subject, end) => {
-                (subject, "HoldEnded", end.as_str(), end.message(), EventType::Normal)
+                (subject, "HoldEnded", end.as_str(), end.message().into(), EventType::Normal)
             }
-            ClusterWrite::GateExpired(subject) => (subject, "GateExpired", "Open", "", EventType::Warning),
-            ClusterWrite::Wake(_) | ClusterWrite::RecordFirstReady { .. } | ClusterWrite::Nominate(_) => {
-                return None;
+            ClusterWrite::NodeTooSmall(subject, shortage) => {
+                (subject, "NodeTooSmall", "Pack", shortage.to_string().into(), EventType::Warning)
             }
+            ClusterWrite::TooLarge(subject) => (subject, "TooLarge", "Hold", "".into(), EventType::Warning),
+            ClusterWrite::GateExpired(subject) => {
+                (subject, "GateExpired", "Open", "".into(), EventType::Warning)
+            }
+            ClusterWrite::Wake(_)
+            | ClusterWrite::RecordFirstReady { .. }
+            | ClusterWrite::RemoveFirstReady { .. }
+            | ClusterWrite::Nominate(_) => return None,
         };
         subject.has_refused.then_some(Self { subject, reason, action, reason_text, type_ })
     }
 
-    /// Returns the Event on the Node, whose text names the DaemonSet.
-    fn on_node(&self) -> (Event, ObjectReference) {
-        let HoldSubject { namespace, name, .. } = &self.subject;
+    /// The Event on the Node, whose text names the DaemonSet; `None` if the write is about no node.
+    fn on_node(&self) -> Option<(Event, ObjectReference)> {
+        if self.subject.node.is_empty() {
+            return None;
+        }
+        let DaemonSetReference { namespace, name, .. } = &*self.subject.daemon_set;
         let text = match self.reason {
             "HoldingRoom" => format!("keeping room for the missing pod of DaemonSet {namespace}/{name}"),
             "HoldEnded" => {
@@ -66,11 +80,14 @@ impl EventWrite {
                     self.reason_text
                 )
             }
+            "NodeTooSmall" => {
+                format!("no room for the pod of DaemonSet {namespace}/{name}: {}", self.reason_text)
+            }
             _ => format!(
                 "no longer waiting for the pod of DaemonSet {namespace}/{name} to be Ready: its time is up"
             ),
         };
-        (self.event(text, Some(self.daemon_set())), self.node())
+        Some((self.event(text, Some(self.daemon_set())), self.node()))
     }
 
     /// Returns the Event on the DaemonSet, with the same text for every node.
@@ -78,6 +95,8 @@ impl EventWrite {
         let text = match self.reason {
             "HoldingRoom" => "keeping room on nodes that miss a pod of this DaemonSet".to_owned(),
             "HoldEnded" => format!("no longer keeping room on a node: {}", self.reason_text),
+            "NodeTooSmall" => "a node is too small for its daemons, and the pod of this DaemonSet does not fit beside those that go first: a higher priority or an older DaemonSet".to_owned(),
+            "TooLarge" => format!("no room is reserved for the pods of this DaemonSet: its selector and template have more than {MAX_ELEMENTS} elements, or the node selector, node affinity and tolerations in it more than {MAX_PLACEMENT_ELEMENTS}"),
             _ => "ordinary pods no longer wait on a node for the pod of this DaemonSet to be Ready: its time is up".to_owned(),
         };
         (self.event(text, None), self.daemon_set())
@@ -105,12 +124,13 @@ impl EventWrite {
     }
 
     fn daemon_set(&self) -> ObjectReference {
+        let DaemonSetReference { namespace, name, api_version, kind, uid } = &*self.subject.daemon_set;
         ObjectReference {
-            api_version: Some(self.subject.api_version.clone()),
-            kind: Some(self.subject.kind.clone()),
-            namespace: Some(self.subject.namespace.clone()),
-            name: Some(self.subject.name.clone()),
-            uid: Some(self.subject.uid.to_string()),
+            api_version: Some(api_version.clone()),
+            kind: Some(kind.clone()),
+            namespace: Some(namespace.clone()),
+            name: Some(name.clone()),
+            uid: Some(uid.to_string()),
             ..ObjectReference::default()
         }
     }
@@ -129,8 +149,8 @@ pub(super) async fn run(
     let mut limiter = EventLimiter::new();
     let mut is_failing = false;
     while let Some(write) = writes.recv().await {
-        let mut events = vec![write.on_node()];
-        let key = (write.subject.uid.clone(), write.reason, write.action);
+        let mut events = Vec::from_iter(write.on_node());
+        let key = (write.subject.daemon_set.uid.clone(), write.reason, write.action);
         if limiter.is_due(key, Instant::now()) {
             events.push(write.on_daemon_set());
         }
@@ -150,7 +170,7 @@ pub(super) async fn run(
                         let forbidden = error.is_forbidden();
                         let hint =
                             if forbidden { ": grant create and patch on events.k8s.io events" } else { "" };
-                        tracing::warn!("failed to write an Event{hint}: {}", chain(&error));
+                        tracing::warn!("failed to write an Event{hint}: {}", Sanitized(&chain(&error)));
                     }
                 }
             }
@@ -202,7 +222,7 @@ mod tests {
             (on_one.kind.as_deref(), on_one.namespace.as_deref()),
             (Some("DaemonSet"), Some("kube-system"))
         );
-        let (event, node) = write("n1").on_node();
+        let (event, node) = write("n1").on_node().unwrap();
         assert_eq!(
             event.note.as_deref(),
             Some(

@@ -20,7 +20,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use super::{WriteError, in_time};
 use crate::reservation::cluster_write::Nomination;
 use crate::reservation::nomination::NominationOutcome;
-use crate::telemetry::logs::chain;
+use crate::telemetry::logs::{Sanitized, chain};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::metrics::cluster::{WriteKind, WriteOutcome};
 use crate::telemetry::patch_params;
@@ -163,7 +163,7 @@ impl Nominator {
                         namespace = &*nomination.namespace,
                         pod = &*nomination.name,
                         "failed to nominate a daemon pod{hint}: {}",
-                        chain(error)
+                        Sanitized(&chain(error))
                     );
                 }
             }

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 
 use super::{WriteError, in_time};
-use crate::telemetry::logs::chain;
+use crate::telemetry::logs::{Sanitized, chain};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::metrics::cluster::{WriteKind, WriteOutcome};
 use crate::telemetry::patch_params;
@@ -45,7 +45,11 @@ pub(super) async fn run(
                 metrics.cluster.record_write(WriteKind::Wake, WriteOutcome::Failed);
                 if failures == 0 {
                     let hint = if error.is_forbidden() { ": grant the verb patch on nodes" } else { "" };
-                    tracing::warn!(node = &*node, "failed to wake refused pods{hint}: {}", chain(&error));
+                    tracing::warn!(
+                        node = &*node,
+                        "failed to wake refused pods{hint}: {}",
+                        Sanitized(&chain(&error))
+                    );
                 }
                 failures = failures.saturating_add(1);
                 // The deletion of a Node wakes the pods as well. After other errors: this Node again, or a later one.

@@ -116,11 +116,24 @@ async fn hold_room(release: &Release, plane: Arc<ControlPlane>) {
         if bound == 3 { Ok(()) } else { Err(format!("{bound} are bound")) }
     })
     .await;
-    // A new template starts the holds again; the Events of the Node are then repeated, and their count is raised.
+    // Once their pods have landed, they can be held for again; the Events of the Node are then repeated, and their count is raised.
     namespace.kubectl.succeed(&["delete", "deployment", "web"]).await;
-    let changes = json!({ "spec": { "template": { "metadata": { "annotations": { "changed": "yes" } } } } });
+    let by = |scheduler: &str| json!({ "spec": { "template": { "spec": { "schedulerName": scheduler } } } });
     for name in ["first", "second"] {
-        namespace.change::<DaemonSet>(name, &changes).await;
+        namespace.change::<DaemonSet>(name, &by("default-scheduler")).await;
+    }
+    for name in ["first", "second"] {
+        namespace.settled(name, 1).await;
+    }
+    for name in ["first", "second"] {
+        namespace.change::<DaemonSet>(name, &by("nobody")).await;
+    }
+    for name in ["first", "second"] {
+        eventually(&format!("the pod of {name} waits"), async || {
+            let pods: Vec<Pod> = namespace.pods(name).await;
+            if pods.len() == 1 && !is_bound(&pods[0]) { Ok(()) } else { Err(describe(&pods)) }
+        })
+        .await;
     }
     namespace.create(&namespace.deployment("again", 3, "1", json!({}))).await;
     eventually_within(Duration::from_secs(60), "the holds end once more", async || {

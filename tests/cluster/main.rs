@@ -13,6 +13,7 @@ mod harness;
 
 mod admission;
 mod autoscalers;
+mod birth_window;
 mod chart;
 mod chart_faults;
 mod chart_load;
@@ -24,6 +25,7 @@ mod extender;
 mod fail_over;
 mod gates;
 mod holds;
+mod hostile;
 mod install_to_join;
 mod lifecycle;
 mod live_rules;

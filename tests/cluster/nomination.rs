@@ -296,9 +296,12 @@ async fn pods_beside_held_nodes(name: &'static str, nominate: bool) -> usize {
     let held = test.namespace.nodes(1, 20, &NodeOptions { labels, ..NodeOptions::default() }).await;
     test.namespace.nodes(21, 20, &NodeOptions { cpu: "400m", ..NodeOptions::default() }).await;
     // This takes 1 of 4 CPU, so that the agent's 3500m do not fit, and 3 CPU are left.
+    for node in &held {
+        let filler =
+            test.namespace.pod(&format!("filler-{node}"), "1", json!({ "spec": { "nodeName": node } }));
+        test.namespace.create(&filler).await;
+    }
     let selects_held = json!({ "nodeSelector": { "agent": "yes" } });
-    test.daemon_set("landed", "1", selects_held.clone()).await;
-    test.namespace.settled("landed", 20).await;
     test.daemon_set("agent", "3500m", selects_held).await;
     failed(&test, "agent", 20).await;
     if nominate {

@@ -4,13 +4,15 @@
 use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::DaemonSet;
-use k8s_openapi::api::core::v1::{Node, Pod};
-use kube::api::{DeleteParams, Patch, PatchParams};
+use k8s_openapi::api::core::v1::{Node, PersistentVolumeClaim, Pod};
+use k8s_openapi::api::storage::v1::StorageClass;
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 
 use crate::harness::{
-    NodeOptions, TestExtender, consistently, describe, eventually, eventually_within, is_bound, node_of,
+    NodeOptions, SchedulerOptions, TestExtender, TestNamespace, Warden, WardenOptions, consistently,
+    describe, eventually, eventually_within, is_bound, node_of, object,
 };
 
 /// A time in which a pod that should wait would be bound.
@@ -52,6 +54,53 @@ async fn a_hold_comes_and_goes_with_a_label() {
 
     test.namespace.change_node(&node, &json!({ "metadata": { "labels": { "agent": null } } })).await;
     bound_and_no_more(&test, "web", 4).await;
+}
+
+/// The scheduler waits in PreBind until the volume is made. It knows that the pod takes room; we know it from its call alone.
+#[tokio::test]
+async fn a_pod_whose_volume_is_being_made_counts_until_it_is_bound() {
+    let namespace = TestNamespace::shared("slow-volume").await;
+    let kubeconfig = Some(namespace.warden_kubeconfig().await);
+    let warden = Warden::start(WardenOptions { config: namespace.holding_here(json!({})), kubeconfig }).await;
+    // As before Kubernetes 1.35, where the scheduler does not write the node into the pod's status while it waits.
+    let flags: &[_] = &["--feature-gates=NominatedNodeNameForExpectation=false"];
+    let extenders = vec![warden.extender()];
+    let options = SchedulerOptions { extenders, flags, ..SchedulerOptions::default() };
+    let test = TestExtender::with(namespace, warden, options).await;
+    test.namespace.node().await;
+    let classes: Api<StorageClass> = Api::all(test.client());
+    let class = object(json!({
+        "metadata": { "name": test.namespace.name }, "provisioner": "example.test/never",
+        "volumeBindingMode": "WaitForFirstConsumer",
+    }));
+    classes.create(&PostParams::default(), &class).await.expect("a storage class");
+    let claim = object::<PersistentVolumeClaim>(json!({
+        "metadata": { "name": "data" },
+        "spec": {
+            "storageClassName": test.namespace.name, "accessModes": ["ReadWriteOnce"],
+            "resources": { "requests": { "storage": "1Gi" } },
+        },
+    }));
+    test.namespace.create(&claim).await;
+    test.missing_daemon_set("agent", "1", json!({})).await;
+    wanted(&test, "agent", 1).await;
+
+    let two = json!([{ "name": "main", "image": "example.test/main:1", "resources": { "requests": { "cpu": "2" } } }]);
+    let data = json!([{ "name": "data", "persistentVolumeClaim": { "claimName": "data" } }]);
+    test.ordinary("slow", 1, json!({ "containers": two, "volumes": data })).await;
+    let claims: Api<PersistentVolumeClaim> = test.namespace.api();
+    eventually("the scheduler has chosen the node and waits for the volume", async || {
+        let claim = claims.get("data").await.map_err(|e| e.to_string())?;
+        let chosen = claim.annotations().contains_key("volume.kubernetes.io/selected-node");
+        if chosen { Ok(()) } else { Err(format!("{:?}", claim.annotations())) }
+    })
+    .await;
+    // Longer than a pod without claims stays assumed.
+    tokio::time::sleep(Duration::from_secs(8)).await;
+    test.ordinary("quick", 1, json!({ "containers": two })).await;
+    bound_and_no_more(&test, "quick", 0).await;
+    assert!(!is_bound(&test.namespace.pods("slow").await[0]));
+    classes.delete(&test.namespace.name, &DeleteParams::default()).await.expect("the class is deleted");
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 //! Each scenario runs with the warden as the scheduler's extender: every daemon pod must be bound, and no pod evicted. As a
 //! control it also runs without the warden, where some daemon pods must not be bound. All pods have the same priority.
 
-mod scenario_run;
+pub(crate) mod scenario_run;
 mod table;
 
 use scenario_run::{Outcome, Scenario, ScenarioRun};
@@ -39,6 +39,20 @@ async fn a_rollout_on_full_nodes_finishes() {
 #[tokio::test]
 async fn a_rollout_on_full_nodes_finishes_with_pods_that_take_a_second_to_end() {
     let outcome = run("rollout-slow-with", Scenario::Rollout { gone_after: "1s" }, true).await;
+    assert_all_run(&outcome);
+    assert_eq!(outcome.updated, outcome.wanted, "{outcome:?}");
+}
+
+#[tokio::test]
+async fn a_rollout_finishes_in_a_quota_that_is_exactly_its_daemon_pods() {
+    let outcome = run("rollout-in-quota", Scenario::RolloutInQuota { gone_after: "1s" }, true).await;
+    assert_all_run(&outcome);
+    assert_eq!(outcome.updated, outcome.wanted, "{outcome:?}");
+}
+
+#[tokio::test]
+async fn a_younger_daemon_set_does_not_take_the_room_of_older_ones() {
+    let outcome = run("rollout-younger", Scenario::RolloutBesideYounger, true).await;
     assert_all_run(&outcome);
     assert_eq!(outcome.updated, outcome.wanted, "{outcome:?}");
 }

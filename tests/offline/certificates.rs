@@ -1,5 +1,7 @@
 //! Certificates: created, reused, renewed and loaded while the server runs; and the clients that need one.
 
+mod clients;
+
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
@@ -8,6 +10,7 @@ use std::time::{Duration, Instant};
 use hyper::StatusCode;
 use rcgen::{CertificateParams, Issuer, KeyPair};
 use rustls::pki_types::CertificateDer;
+use time::OffsetDateTime;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::support::{self, Client, PATIENCE, Server, bound_daemon_pod, run};
@@ -23,13 +26,13 @@ async fn shown(server: &Server, ca: &Path) -> std::io::Result<CertificateDer<'st
 }
 
 /// A CA that the warden has not made, and its certificates.
-struct OtherCa {
+pub(crate) struct OtherCa {
     issuer: Issuer<'static, KeyPair>,
     certificate: String,
 }
 
 impl OtherCa {
-    fn new(name: &str) -> Self {
+    pub(crate) fn new(name: &str) -> Self {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.distinguished_name.push(rcgen::DnType::CommonName, name);
         params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
@@ -44,15 +47,18 @@ impl OtherCa {
 
     /// Returns a certificate that is valid from the first of January of one year to that of another, and its key.
     fn sign_for(&self, from: i32, to: i32) -> (String, String) {
+        self.sign_between(rcgen::date_time_ymd(from, 1, 1), rcgen::date_time_ymd(to, 1, 1))
+    }
+
+    fn sign_between(&self, from: OffsetDateTime, to: OffsetDateTime) -> (String, String) {
         let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
-        params.not_before = rcgen::date_time_ymd(from, 1, 1);
-        params.not_after = rcgen::date_time_ymd(to, 1, 1);
+        (params.not_before, params.not_after) = (from, to);
         let key = KeyPair::generate().unwrap();
         (params.signed_by(&key, &self.issuer).unwrap().pem(), key.serialize_pem())
     }
 
     /// Writes `ca.crt`, `tls.crt` and `tls.key`.
-    fn write(&self, directory: &Path) {
+    pub(crate) fn write(&self, directory: &Path) {
         self.write_pair(directory, self.sign());
     }
 
@@ -322,44 +328,4 @@ async fn who_speaks_both_is_spoken_to_in_http1() {
         let stream = support::connect_as(host, server.address, config).await.unwrap();
         assert_eq!(stream.get_ref().1.alpn_protocol(), expected, "{host}, {offered:?}");
     }
-}
-
-#[tokio::test]
-async fn only_the_scheduler_must_show_a_certificate() {
-    let directory = tempfile::tempdir().unwrap();
-    let clients = directory.path().join("clients");
-    OtherCa::new("clients").write(&clients);
-    OtherCa::new("strangers").write(&directory.path().join("strangers"));
-    let client_ca = clients.join("ca.crt");
-    let server = Server::start(directory.path(), &["--client-ca-file", client_ca.to_str().unwrap()]);
-    let ca = server.ca();
-    let args =
-        br#"{"Pod":{"metadata":{"name":"a"},"spec":{"containers":[]}},"Nodes":null,"NodeNames":["n1"]}"#;
-
-    for alpn in [&b"http/1.1"[..], b"h2"] {
-        let mut anonymous =
-            Client::with(server.address, support::tls_config(&ca, None, &[alpn])).await.unwrap();
-        assert_eq!(anonymous.post("/mutate", bound_daemon_pod()).await.status, StatusCode::OK);
-        assert_eq!(anonymous.get("/readyz").await.status, StatusCode::OK);
-        let answer = anonymous.post("/scheduler/filter", *args).await;
-        assert_eq!(answer.status, StatusCode::UNAUTHORIZED);
-        assert!(answer.json()["error"].as_str().unwrap().contains("client certificate"));
-
-        let identity = (clients.join("tls.crt"), clients.join("tls.key"));
-        let identity = Some((identity.0.as_path(), identity.1.as_path()));
-        let mut known =
-            Client::with(server.address, support::tls_config(&ca, identity, &[alpn])).await.unwrap();
-        assert_eq!(known.post("/scheduler/filter", *args).await.status, StatusCode::OK);
-        assert_eq!(known.post("/mutate", bound_daemon_pod()).await.status, StatusCode::OK);
-    }
-    let strangers = directory.path().join("strangers");
-    let identity = (strangers.join("tls.crt"), strangers.join("tls.key"));
-    let identity = Some((identity.0.as_path(), identity.1.as_path()));
-    let config = support::tls_config(&ca, identity, &[b"http/1.1"]);
-    // With TLS 1.3 a client sees the refusal only when it reads.
-    let answer = match Client::with(server.address, config).await {
-        Ok(mut client) => client.try_send(hyper::Method::GET, "/readyz", Vec::new()).await.is_ok(),
-        Err(_) => false,
-    };
-    assert!(!answer, "the server ends the handshake of a client with an untrusted certificate");
 }

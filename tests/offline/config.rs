@@ -5,7 +5,7 @@ use std::time::Duration;
 use daemonset_warden::api::meta::GroupKind;
 use daemonset_warden::cli::Cli;
 use daemonset_warden::command::config::{ParseError, parse};
-use daemonset_warden::policy::{Level, Policy, ProtectDaemonPods, ReservationMode};
+use daemonset_warden::policy::{Level, Oversized, Policy, ProtectDaemonPods, ReservationMode};
 
 const HEAD: &str = "apiVersion: config.daemonset-warden.io/v1alpha1\nkind: DaemonSetWardenConfiguration\n";
 
@@ -38,6 +38,7 @@ fn the_documented_defaults_are_the_defaults() {
         "schedulerName:",
         "defaultPriorityClassName:",
         "skipTolerations:",
+        "oversized:",
         "mode:",
         "holdTimeout:",
         "waitTimeout:",
@@ -71,6 +72,7 @@ admission:
   schedulerName: my-scheduler
   defaultPriorityClassName: ""
   skipTolerations: {matchExpressions: [{key: team, operator: In, values: [a, b]}]}
+  oversized: Allow
 reservation:
   mode: Audit
   holdTimeout: 1h30m
@@ -94,6 +96,7 @@ preemption: {protectDaemonPods: Never}
         skip.match_expressions.unwrap()[0].values.as_deref(),
         Some(&["a".to_owned(), "b".to_owned()][..])
     );
+    assert_eq!(policy.admission.oversized, Oversized::Allow);
     assert_eq!(policy.reservation.mode, ReservationMode::Audit);
     assert_eq!(policy.reservation.hold_timeout, Duration::from_secs(5_400));
     assert_eq!(policy.reservation.wait_timeout, Duration::from_secs(90));
@@ -120,6 +123,7 @@ admission:
   schedulerName: ""
   defaultPriorityClassName: 7
   skipTolerations: {matchExpressions: [{key: team, operator: in, values: [a]}, {key: "", operator: In}, {operator: Exists, values: [x]}]}
+  oversized: Warn
 reservation:
   mode: enforce
   holdTimeout: 10
@@ -148,6 +152,7 @@ unknown: 1
         "admission.skipTolerations.matchExpressions[1].values: must not be empty with operator In",
         "admission.skipTolerations.matchExpressions[2].key: is missing",
         "admission.skipTolerations.matchExpressions[2].values: must be empty with operator Exists",
+        "admission.oversized: must be one of Deny, Allow, not \"Warn\"",
         "reservation.mode: must be one of Enforce, Audit, Off, not \"enforce\"",
         "reservation.holdTimeout: must be a duration like 90s, 10m or 1h30m, not 10",
         "reservation.waitTimeout: must be longer than 0",

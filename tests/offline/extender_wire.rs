@@ -2,11 +2,12 @@
 
 use std::collections::BTreeSet;
 
+use daemonset_warden::api::decode_budget::DecodeBudget;
 use daemonset_warden::api::extender_v1::ExtenderArgs;
 use daemonset_warden::policy::Policy;
-use daemonset_warden::reservation::filter;
-use daemonset_warden::reservation::filter::FilterResult;
 use daemonset_warden::reservation::filter_reason::FilterReason;
+use daemonset_warden::reservation::prepared_filter;
+use daemonset_warden::reservation::prepared_filter::FilterResult;
 use daemonset_warden::reservation::target_node_filter::TargetNodeFilter;
 use proptest::prelude::*;
 use serde_json::value::RawValue;
@@ -17,8 +18,8 @@ const NOT_TARGET: &str = "node(s) were not the daemon pod's target";
 fn filter(body: &[u8]) -> Result<FilterResult, String> {
     let args = ExtenderArgs::parse(body).map_err(|error| error.to_string())?;
     let policy = Policy::default();
-    let judge = TargetNodeFilter::new(&policy, &args.pod);
-    Ok(filter::answer(&args, |name, node| judge.as_ref().and_then(|judge| judge.refuse(name, node))))
+    let mut target = TargetNodeFilter::read(&policy, &args, &DecodeBudget::default());
+    Ok(prepared_filter::answer(&args, |name, _| target.as_mut()?.refuse(name)))
 }
 
 fn answer(args: &Value) -> Value {

@@ -14,6 +14,7 @@ use axum::body::Body;
 use axum::http::{Request, StatusCode};
 use daemonset_warden::admission::{mutation, validation};
 use daemonset_warden::api::admission_v1;
+use daemonset_warden::api::decode_budget::DecodeBudget;
 use daemonset_warden::api::extender_v1::ExtenderArgs;
 use daemonset_warden::api::extender_v1::preemption::ExtenderPreemptionArgs;
 use daemonset_warden::api::json::Scanner;
@@ -24,11 +25,14 @@ use daemonset_warden::command::explain::manifests;
 use daemonset_warden::explain::inventory::Inventory;
 use daemonset_warden::explain::{RowFilter, explain};
 use daemonset_warden::policy::{Level, Policy};
-use daemonset_warden::reservation::preemption::filter_candidates;
-use daemonset_warden::reservation::{Reservation, View, filter};
+use daemonset_warden::reservation::incoming_pod::IncomingDemand;
+use daemonset_warden::reservation::preemption::judge_candidates;
+use daemonset_warden::reservation::prepared_filter::{PreparedFilter, answer_verdicts};
+use daemonset_warden::reservation::{Reservation, View};
 use daemonset_warden::server::http::limits::Limits;
 use daemonset_warden::server::{AppState, router};
 use http_body_util::BodyExt;
+use parking_lot::Mutex;
 use serde_json::Value;
 use serde_json::value::RawValue;
 use tower::ServiceExt;
@@ -97,14 +101,16 @@ fn patches_apply_and_leave_nothing_to_do() {
 #[test]
 fn filter_arguments() {
     let server = Server::new();
-    let View { cache, mut reservation } = view();
+    let view = Mutex::new(view());
     fuzz("filter", &lines(FILTER), |input| {
         let (status, _) = server.post("/scheduler/filter", input);
         let parsed = ExtenderArgs::parse(input);
         assert_eq!(status, if parsed.is_ok() { StatusCode::OK } else { StatusCode::BAD_REQUEST });
         let Ok(args) = parsed else { return };
         assert!(serde_json::from_slice::<&RawValue>(input).is_ok(), "accepted what is no JSON");
-        let (result, _) = filter::filter_with_cache(&mut reservation, &cache, &args, Instant::now());
+        let prepared = PreparedFilter::new(&Policy::default(), &args, &DecodeBudget::default());
+        let (verdicts, _) = prepared.judge_with_cache(|| view.lock(), Instant::now());
+        let result = answer_verdicts(&args, verdicts);
         assert!(
             serde_json::from_slice::<&RawValue>(&result.body.to_vec(input)).is_ok(),
             "answered what is no JSON"
@@ -116,15 +122,16 @@ fn filter_arguments() {
 #[test]
 fn preemption_arguments() {
     let server = Server::new();
-    let View { cache, mut reservation } = view();
+    let view = Mutex::new(view());
     fuzz("preempt", &lines(PREEMPT), |input| {
         let (status, _) = server.post("/scheduler/preempt", input);
         let parsed = ExtenderPreemptionArgs::parse(input);
         assert_eq!(status, if parsed.is_ok() { StatusCode::OK } else { StatusCode::BAD_REQUEST });
         let Ok(args) = parsed else { return };
         let candidates = args.candidates();
-        let mut call = reservation.begin_preemption(&cache, &args.pod, Instant::now());
-        let verdicts = filter_candidates(Policy::default().protect_daemon_pods, Some(&mut call), &candidates);
+        let (protect, demand) = (Policy::default().protect_daemon_pods, IncomingDemand::of(&args.pod));
+        let judged = judge_candidates(|| view.lock(), protect, &demand, &candidates, Instant::now());
+        let verdicts = judged.unwrap_or_else(|| vec![None; candidates.len()]);
         let answer: Value =
             serde_json::from_slice(&args.to_result(|index| verdicts[index].is_none()).body).unwrap();
         let nodes = answer["NodeNameToMetaVictims"].as_object().unwrap();
@@ -233,7 +240,7 @@ fn cluster() -> Inventory {
 fn view() -> View {
     let cache = cluster().cluster;
     let mut reservation = Reservation::new(cache.policy().clone(), None);
-    let daemon_sets = cache.daemon_sets().map(|(id, _)| Change::DaemonSetChanged(id));
+    let daemon_sets = cache.daemon_sets().map(|(id, _)| Change::DaemonSetChanged { id, moves: true });
     let changes = daemon_sets.chain(cache.nodes().map(|(id, _)| Change::NodeAdded(id))).collect();
     reservation.observe(&cache, changes, Instant::now());
     View { cache, reservation }

@@ -1,12 +1,14 @@
 //! Clients that send too much, too slowly, or nothing: each gets an error or is disconnected, and other clients are served.
 
+mod connections;
+
 use std::time::Duration;
 
 use daemonset_warden::server::http::limits::Limits;
 use hyper::StatusCode;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::support::{Client, Local, PATIENCE, bound_daemon_pod};
+use super::support::{Client, Local, PATIENCE, bound_daemon_pod, review};
 
 const SHORT: Duration = Duration::from_millis(200);
 
@@ -27,10 +29,27 @@ async fn rest(stream: &mut (impl AsyncReadExt + Unpin)) -> String {
 async fn a_body_over_the_limit_is_413_before_it_is_sent() {
     let server = Local::start(limits()).await;
     let mut stream = server.raw().await;
-    stream.write_all(b"POST /mutate HTTP/1.1\r\nhost: a\r\ncontent-length: 8388609\r\n\r\n").await.unwrap();
+    let head = "POST /scheduler/filter HTTP/1.1\r\nhost: a\r\ncontent-length: 67108865\r\n\r\n";
+    stream.write_all(head.as_bytes()).await.unwrap();
     let answer = rest(&mut stream).await;
     assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
     assert!(answer.contains("connection: close") && answer.ends_with("}"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_review_of_9_mib_is_answered_by_its_start() {
+    let server = Local::start(limits()).await;
+    let kind = r#"{"group":"apps","version":"v1","kind":"DaemonSet"}"#;
+    let padding = format!(r#"{{"metadata":{{"name":"a"}},"spec":"{}"}}"#, "<".repeat(9 << 20));
+    let body = review("CREATE", kind, &padding, "null");
+    for mut client in [
+        Client::http1(server.address, &server.ca()).await.unwrap(),
+        Client::http2(server.address, &server.ca()).await.unwrap(),
+    ] {
+        let answer = client.post("/validate", body.clone()).await;
+        assert_eq!(answer.status, StatusCode::OK);
+        assert_eq!(answer.json()["response"]["allowed"], false);
+    }
 }
 
 #[tokio::test]
@@ -146,31 +165,6 @@ async fn where_there_are_too_many_requests_the_slowest_is_shed_at_once() {
     assert!(!answer.contains("retry-after"), "the apiserver would repeat the request ten times");
     assert_eq!(server.metric(r#"daemonset_warden_http_requests_shed_total{reason="requests"}"#).await, 1.0);
     server.metric_becomes("daemonset_warden_http_requests_in_flight", 0.0).await;
-}
-
-#[tokio::test]
-async fn too_many_connections_are_told_and_more_are_closed() {
-    let server = Local::start(Limits { connections: 1, surplus_connections: 1, ..limits() }).await;
-    let mut first = server.client().await;
-    let mut surplus = server.client().await;
-    assert!(Client::http1(server.address, &server.ca()).await.is_err());
-    assert_eq!(surplus.post("/mutate", bound_daemon_pod()).await.status, StatusCode::SERVICE_UNAVAILABLE);
-    assert_eq!(first.post("/mutate", bound_daemon_pod()).await.status, StatusCode::OK);
-    drop(surplus);
-    server.metric_becomes(r#"daemonset_warden_connections{port="secure"}"#, 1.0).await;
-    assert_eq!(
-        server.metric(r#"daemonset_warden_http_requests_shed_total{reason="connections"}"#).await,
-        2.0
-    );
-}
-
-#[tokio::test]
-async fn too_many_handshakes_are_closed() {
-    let server = Local::start(Limits { handshakes: 1, handshake_time: PATIENCE, ..limits() }).await;
-    let _silent = tokio::net::TcpStream::connect(server.address).await.unwrap();
-    server.metric_becomes(r#"daemonset_warden_connections{port="secure"}"#, 1.0).await;
-    assert!(Client::http1(server.address, &server.ca()).await.is_err());
-    assert_eq!(server.metric(r#"daemonset_warden_http_requests_shed_total{reason="handshakes"}"#).await, 1.0);
 }
 
 #[tokio::test]

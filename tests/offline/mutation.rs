@@ -7,11 +7,13 @@ use base64::prelude::BASE64_STANDARD;
 use daemonset_warden::admission::mutation;
 use daemonset_warden::admission::patch::Patch;
 use daemonset_warden::api::admission_v1;
+use daemonset_warden::api::decode_budget::DecodeBudget;
 use daemonset_warden::api::meta::GroupKind;
 use daemonset_warden::policy::Policy;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
+const OWNER: &str = r#"{"apiVersion":"apps/v1","kind":"DaemonSet","name":"a","uid":"1","controller":true}"#;
 const REQUIRED: &str = "requiredDuringSchedulingIgnoredDuringExecution";
 
 fn review_of(pod: &str) -> String {
@@ -504,8 +506,21 @@ fn rejects_what_is_no_pod() {
     }
     let deep = format!(r#"{{"spec":{}}}"#, "[".repeat(200_000));
     assert!(mutate_text(&Policy::default(), &review_of(&deep)).is_err());
-    let many = format!(r#"{{"spec":{{"tolerations":[{}{{}}]}}}}"#, "{},".repeat(50_000));
-    assert!(mutate_text(&Policy::default(), &review_of(&many)).unwrap_err().contains("too many tolerations"));
+}
+
+#[test]
+fn a_pod_that_takes_too_much_memory_is_allowed_without_a_patch() {
+    let many = format!(r#"{{"spec":{{"nodeName":"n","tolerations":[{}{{}}]}}}}"#, "{},".repeat(50_000));
+    let many = many.replacen('{', &format!(r#"{{"metadata":{{"ownerReferences":[{OWNER}]}},"#), 1);
+    let body = review_of(&many);
+    let request = admission_v1::parse(body.as_bytes()).unwrap();
+    let patch = |limit| {
+        let budget = DecodeBudget::new(limit);
+        let patch = mutation::review_within(&Policy::default(), &request, None, &budget, |_| false).unwrap();
+        (patch.is_empty(), budget.is_exceeded())
+    };
+    assert_eq!(patch(1 << 20), (true, true));
+    assert_eq!(patch(24 << 20), (false, false));
 }
 
 /// Compares the patches of whole reviews with golden files.

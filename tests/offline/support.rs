@@ -24,7 +24,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
@@ -202,13 +202,18 @@ pub struct Local {
 
 impl Local {
     pub async fn start(limits: Limits) -> Self {
+        Self::start_with(limits, None).await
+    }
+
+    /// Starts it with a client CA, otherwise as [`Self::start`].
+    pub async fn start_with(limits: Limits, client_ca: Option<PathBuf>) -> Self {
         crypto();
         let directory = tempfile::tempdir().unwrap();
-        let state = AppState::new(Policy::default(), limits, false);
+        let state = AppState::new(Policy::default(), limits, client_ca.is_some());
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
         let source =
             CertificateSource::Development { directory: directory.path().to_owned(), address: any.ip() };
-        let tls = Tls::load(source, None, state.metrics.clone()).unwrap();
+        let tls = Tls::load(source, client_ca, state.metrics.clone()).unwrap();
         let ports = Ports::bind(any, any).unwrap();
         let (address, metrics) = ports.addresses().unwrap();
         let (drain, draining) = watch::channel(false);
@@ -285,7 +290,19 @@ impl Client {
     }
 
     pub async fn with(address: SocketAddr, config: ClientConfig) -> std::io::Result<Self> {
-        let stream = connect(address, config).await?;
+        Self::over(connect(address, config).await?).await
+    }
+
+    /// Returns a client that comes from the address `from`, which is a loopback one.
+    pub async fn from(from: [u8; 4], address: SocketAddr, ca: &Path) -> std::io::Result<Self> {
+        let socket = TcpSocket::new_v4()?;
+        socket.bind(SocketAddr::from((from, 0)))?;
+        let config = tls_config(ca, None, &[b"http/1.1"]);
+        Self::over(shake_hands("localhost", socket.connect(address).await?, config).await?).await
+    }
+
+    /// Returns a client that speaks the version on which the handshake has agreed.
+    pub async fn over(stream: TlsStream<TcpStream>) -> std::io::Result<Self> {
         if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
             let executor = TokioExecutor::new();
             let (sender, connection) =
@@ -391,7 +408,14 @@ pub async fn connect_as(
     address: SocketAddr,
     config: ClientConfig,
 ) -> std::io::Result<TlsStream<TcpStream>> {
-    let stream = TcpStream::connect(address).await?;
+    shake_hands(host, TcpStream::connect(address).await?, config).await
+}
+
+async fn shake_hands(
+    host: &'static str,
+    stream: TcpStream,
+    config: ClientConfig,
+) -> std::io::Result<TlsStream<TcpStream>> {
     // Go's clients do the same.
     stream.set_nodelay(true)?;
     let name = ServerName::try_from(host).unwrap();

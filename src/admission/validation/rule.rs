@@ -1,12 +1,12 @@
 //! One policy rule: its id, its texts, and the function that finds its faults.
 
 use crate::api::daemonset::DaemonSet;
-use crate::api::field::Error;
+use crate::api::field::ErrorList;
 use crate::policy::Level;
 
 /// One policy rule. `Check` is the type of the function that finds its faults.
 #[derive(Debug)]
-pub struct Rule<Check = fn(&DaemonSet) -> Vec<Error>> {
+pub struct Rule<Check = fn(&DaemonSet) -> ErrorList> {
     /// The rule's name in configurations and messages, which users rely on.
     pub id: &'static str,
     /// The level of the rule if the configuration sets none.

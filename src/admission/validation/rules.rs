@@ -57,7 +57,9 @@ pub fn markdown() -> String {
         text += &rule.table_row(" (live data)");
     }
     text += "\nRules marked *live data* check the DaemonSet against the cluster at the time of the request. They are silent while the\n\
-             server runs standalone, and while its cache is not fresh.\n";
+             server runs standalone, while its cache is not fresh, and for a DaemonSet that is refused already. One with more than\n\
+             5,000 elements, with more than 5,000,000 comparisons with nodes, or whose check takes longer than 1.5 s is not checked: a\n\
+             warning says so, or the DaemonSet is denied if one of these rules has the level Deny (`admission.oversized`).\n";
     text.extend(RULES.iter().map(Rule::section));
     text.extend(LIVE_RULES.iter().map(Rule::section));
     text

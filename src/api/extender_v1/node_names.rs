@@ -1,13 +1,21 @@
 //! The list of node names that the scheduler sends to an extender with `nodeCacheCapable: true`: up to 5,000 in every call.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
+use super::charge;
+use crate::api::decode_budget::DecodeBudget;
 use crate::api::json::plain_text::plain_length;
 use crate::api::json::{JsonError, JsonString, Scanner};
 
 /// The most nodes of a call, more than any cluster has. It bounds memory: a body of 64 MiB of `{}` would take a hundred times its
 /// size.
 pub(crate) const MAX_NODES: usize = 200_000;
+
+/// The longest name of a node and UID of a pod, in bytes.
+pub(crate) const MAX_NAME: usize = 253;
+/// The bytes of an escape, which is at least one byte of a name.
+const ESCAPE: usize = 6;
 
 /// The names of a call, and the range of their array in the text that the scanner reads.
 #[derive(Debug)]
@@ -17,18 +25,20 @@ pub(crate) struct NodeNames<'a> {
 }
 
 impl<'a> NodeNames<'a> {
-    /// Reads an array of strings. Fails for another value, for a name that cannot be decoded, and beyond [`MAX_NODES`] names.
-    pub(crate) fn parse(scanner: &mut Scanner<'a>) -> Result<Self, JsonError> {
+    /// Reads an array of strings.
+    pub(crate) fn parse(scanner: &mut Scanner<'a>, budget: &DecodeBudget<'_>) -> Result<Self, JsonError> {
         scanner.peek();
         let start = scanner.position();
         let rest = scanner.rest();
         if let Some((length, names)) = Self::parse_plain(rest) {
+            charge::<JsonString<'_>>(scanner, names.capacity(), budget)?;
             scanner.skip(&rest[..length]);
             return Ok(Self { sent: start..start + length, names });
         }
         let mut names = Vec::new();
         scanner.array(|scanner| {
             check_count(scanner, names.len())?;
+            charge::<JsonString<'_>>(scanner, 2, budget)?;
             names.push(name(scanner)?);
             Ok(())
         })?;
@@ -37,7 +47,7 @@ impl<'a> NodeNames<'a> {
 
     /// Returns the length of the array at the start of `text` and its names, if the array has the form that Go writes for node
     /// names: nothing but quotes, commas, and characters that need no escape. Returns `None` for any other array, also for an empty
-    /// one and for one of more than [`MAX_NODES`] names.
+    /// one, for one of more than [`MAX_NODES`] names, and for a name of more than [`MAX_NAME`] bytes.
     fn parse_plain(text: &'a str) -> Option<(usize, Vec<JsonString<'a>>)> {
         let bytes = text.as_bytes();
         let mut names = Vec::new();
@@ -49,7 +59,7 @@ impl<'a> NodeNames<'a> {
         while bytes.get(before + 1) == Some(&b'"') && names.len() < MAX_NODES {
             let start = before + 1;
             let end = start + 1 + plain_length(&bytes[start + 1..]);
-            if bytes.get(end) != Some(&b'"') {
+            if bytes.get(end) != Some(&b'"') || end - start > MAX_NAME + 1 {
                 return None;
             }
             let name = JsonString::plain(&text[start..=end]);
@@ -69,11 +79,23 @@ impl<'a> NodeNames<'a> {
     }
 }
 
-/// Reads a string that can be decoded and so compared with the name of a node. Fails if an escape is half of a surrogate pair.
+/// Reads a string that can be decoded and so compared with the name of a node or the UID of a pod. Fails as [`decode_name`] does.
 pub(crate) fn name<'a>(scanner: &mut Scanner<'a>) -> Result<JsonString<'a>, JsonError> {
     let name = scanner.string()?;
-    match name.decode() {
-        Some(_) => Ok(name),
+    decode_name(scanner, &name).map(|_| name)
+}
+
+/// Decodes a name. Fails if an escape is half of a surrogate pair, or if the name is longer than any: it would be decoded again and
+/// looked up while the cache is locked.
+pub(crate) fn decode_name<'a>(
+    scanner: &Scanner<'_>,
+    name: &JsonString<'a>,
+) -> Result<Cow<'a, str>, JsonError> {
+    let is_short = name.quoted().len() <= 2 + ESCAPE * MAX_NAME;
+    let decoded = if is_short { name.decode() } else { Some(Cow::Borrowed(name.quoted())) };
+    match decoded {
+        Some(decoded) if decoded.len() <= MAX_NAME => Ok(decoded),
+        Some(_) => Err(scanner.fault("a name or UID of more than 253 bytes")),
         None => Err(scanner.fault("half a surrogate pair in a name")),
     }
 }
@@ -121,6 +143,22 @@ mod tests {
         ];
         for text in others {
             assert_eq!(names(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_no_node_has_is_a_fault() {
+        let parse = |name: &str| {
+            let text = format!(r#"["{name}"]"#);
+            let parsed = NodeNames::parse(&mut Scanner::new(&text), &DecodeBudget::default());
+            parsed.map(|names| names.names.len()).map_err(|error| error.to_string())
+        };
+        for name in ["a".repeat(253), "\\u0061".repeat(253), "ä".repeat(126)] {
+            assert_eq!(parse(&name), Ok(1), "{name}");
+        }
+        for name in ["a".repeat(254), "\\u0061".repeat(254), "ä".repeat(127), "\\u0061".repeat(1 << 20)] {
+            let error = parse(&name).unwrap_err();
+            assert!(error.contains("more than 253 bytes"), "{error}");
         }
     }
 

@@ -7,13 +7,16 @@
 
 use std::borrow::Cow;
 
-use super::node_names::name;
-use super::{BadArgs, decoded, object_text, parse_object, parse_pod};
+use hashbrown::HashSet;
+
+use super::node_names::{decode_name, name};
+use super::{BadArgs, charge, decoded, object_text, parse_object, parse_pod, too_large_or};
+use crate::api::decode_budget::DecodeBudget;
 use crate::api::json::{JsonError, JsonString, Scanner};
 use crate::api::pod::Pod;
 
-/// The most victims and nodes of a call together, more than the pods of any cluster.
-const MAX_VICTIMS: usize = 1_000_000;
+/// The most candidates and victims of a call, more than the pods of any cluster: the scheduler proposes a tenth of the nodes.
+const MAX_VICTIMS: usize = 200_000;
 
 /// The arguments of a `preempt` call: a pod, and the nodes with the victims that would make room for it.
 #[derive(Debug)]
@@ -53,25 +56,37 @@ pub struct PreemptionResult {
 impl<'a> ExtenderPreemptionArgs<'a> {
     const KIND: &'static str = "ExtenderPreemptionArgs";
 
-    /// Parses the body of a `preempt` call. The victims come as UIDs or as whole pods; if both were sent, the UIDs count.
+    /// Parses the body of a `preempt` call, however large. The victims come as UIDs, or without those as whole pods.
     ///
     /// # Errors
-    /// Fails if the body is no ExtenderPreemptionArgs with a pod and candidates.
+    /// Fails if the body is no ExtenderPreemptionArgs with a pod and candidates, or names a node twice.
     pub fn parse(body: &'a [u8]) -> Result<Self, BadArgs> {
+        Self::parse_within(body, &DecodeBudget::default())
+    }
+
+    /// Parses the body of a `preempt` call.
+    ///
+    /// # Errors
+    /// As [`Self::parse`], and if the arguments would take more memory than `budget` has.
+    pub fn parse_within(body: &'a [u8], budget: &DecodeBudget<'_>) -> Result<Self, BadArgs> {
+        Self::parse_parts(body, budget).map_err(|error| too_large_or(error, Self::KIND, budget))
+    }
+
+    fn parse_parts(body: &'a [u8], budget: &DecodeBudget<'_>) -> Result<Self, BadArgs> {
         let (mut pod, mut by_uid, mut whole) = (None, None, None);
         parse_object(Self::KIND, body, |scanner, key| {
             if key.is_key("Pod") {
                 pod = object_text(scanner)?;
             } else if key.is_key("NodeNameToMetaVictims") {
-                by_uid = parse_entries(scanner, meta_uid)?;
+                by_uid = parse_entries(scanner, meta_uid, budget)?;
             } else if key.is_key("NodeNameToVictims") {
-                whole = parse_entries(scanner, pod_uid)?;
+                whole = parse_entries(scanner, pod_uid, budget)?;
             } else {
                 scanner.value()?;
             }
             Ok(())
         })?;
-        let pod = parse_pod(Self::KIND, pod)?;
+        let pod = parse_pod(Self::KIND, pod, budget)?;
         let entries = by_uid.or(whole).ok_or(BadArgs::NoCandidates)?;
         Ok(Self { pod, entries })
     }
@@ -118,23 +133,26 @@ fn write_entry(body: &mut Vec<u8>, entry: &SentCandidate<'_>) {
 fn parse_entries<'a>(
     scanner: &mut Scanner<'a>,
     uid: impl Fn(&mut Scanner<'a>) -> Result<Option<JsonString<'a>>, JsonError>,
+    budget: &DecodeBudget<'_>,
 ) -> Result<Option<Vec<SentCandidate<'a>>>, JsonError> {
     if scanner.null() {
         return Ok(None);
     }
     let mut entries: Vec<SentCandidate<'a>> = Vec::new();
-    let mut budget = MAX_VICTIMS;
+    let mut names = HashSet::new();
+    let mut left = MAX_VICTIMS;
     scanner.object(|scanner, node| {
-        spend_one(scanner, &mut budget)?;
-        if node.decode().is_none() {
-            return Err(scanner.fault("half a surrogate pair in a name"));
+        spend_one(scanner, &mut left)?;
+        charge::<(SentCandidate<'_>, PreemptionCandidate<'_>, Cow<'_, str>)>(scanner, 2, budget)?;
+        if !names.insert(decode_name(scanner, &node)?) {
+            return Err(scanner.fault("a node twice"));
         }
         let mut entry = SentCandidate { node, victims: Vec::new(), pdb_violations: None };
         // A null entry is a node without victims; the result has an empty list for it.
         if !scanner.null() {
             scanner.object(|scanner, key| {
                 if key.is_key("Pods") {
-                    entry.victims = parse_victims(scanner, &mut budget, &uid)?;
+                    entry.victims = parse_victims(scanner, &mut left, &uid, budget)?;
                 } else if key.is_key("NumPDBViolations") {
                     entry.pdb_violations = parse_integer(scanner)?;
                 } else {
@@ -151,15 +169,18 @@ fn parse_entries<'a>(
 
 fn parse_victims<'a>(
     scanner: &mut Scanner<'a>,
-    budget: &mut usize,
+    left: &mut usize,
     uid: impl Fn(&mut Scanner<'a>) -> Result<Option<JsonString<'a>>, JsonError>,
+    budget: &DecodeBudget<'_>,
 ) -> Result<Vec<JsonString<'a>>, JsonError> {
     let mut victims = Vec::new();
     if scanner.null() {
         return Ok(victims);
     }
     scanner.array(|scanner| {
-        spend_one(scanner, budget)?;
+        spend_one(scanner, left)?;
+        // As it was sent, and as a candidate's.
+        charge::<(JsonString<'_>, Cow<'_, str>)>(scanner, 2, budget)?;
         // The result must name every victim, and a victim without a UID has no name.
         match uid(scanner)?.filter(|uid| uid.quoted() != r#""""#) {
             Some(uid) => victims.push(uid),
@@ -215,8 +236,8 @@ fn parse_integer<'a>(scanner: &mut Scanner<'a>) -> Result<Option<&'a str>, JsonE
     }
 }
 
-fn spend_one(scanner: &Scanner<'_>, budget: &mut usize) -> Result<(), JsonError> {
-    *budget = budget.checked_sub(1).ok_or_else(|| scanner.fault("too many victims"))?;
+fn spend_one(scanner: &Scanner<'_>, left: &mut usize) -> Result<(), JsonError> {
+    *left = left.checked_sub(1).ok_or_else(|| scanner.fault("too many victims"))?;
     Ok(())
 }
 
@@ -274,8 +295,11 @@ mod tests {
             (entry(r#"{"Pods":[{}]}"#), "without a UID"),
             (entry(r#"{"Pods":[{"UID":""}]}"#), "without a UID"),
             (entry(r#"{"Pods":[{"UID":7}]}"#), "expected a string"),
+            (entry(&format!(r#"{{"Pods":[{{"UID":"{}"}}]}}"#, "u".repeat(254))), "more than 253 bytes"),
+            (entry("null").replace(r#""n""#, &format!(r#""{}""#, "n".repeat(254))), "more than 253 bytes"),
             (entry(r#"{"NumPDBViolations":"1"}"#), "expected an integer"),
             (entry(r#"{"NumPDBViolations":1.5}"#), "expected an integer"),
+            (r#"{"Pod":{},"NodeNameToMetaVictims":{"n":null,"\u006e":null}}"#.to_owned(), "a node twice"),
         ];
         for (body, expected) in cases {
             let error = echo(&body).unwrap_err();

@@ -264,7 +264,7 @@ fn summary(world: &mut TestCluster) -> Value {
                 let pending = pod.pending.map(|pod| cache.pod_by_id(pod).uid.clone());
                 (
                     set_name(&pod.daemon_set),
-                    format!("{} {:?} {:?} {:?}", pod.priority, pod.need, pod.reserved, pending),
+                    format!("{} {:?} {:?} {:?}", pod.priority(), pod.need(), pod.reserved(), pending),
                 )
             })
             .collect();
@@ -275,7 +275,10 @@ fn summary(world: &mut TestCluster) -> Value {
                     set_name(&hold.pod.daemon_set),
                     format!(
                         "{:?} {:?} {} {:?}",
-                        hold.state, hold.pod.reserved, hold.fits_now, hold.pod.priority
+                        hold.state,
+                        hold.pod.reserved(),
+                        hold.fits_now,
+                        hold.pod.priority()
                     ),
                 )
             })
@@ -318,7 +321,7 @@ fn check_ids(View { cache, reservation }: &View) {
     }
     for (id, row) in reservation.daemon_sets.iter().enumerate() {
         let info = cache.daemon_set_if_known(id);
-        assert_eq!(&*row.subject.uid, info.map_or("", |info| &*info.uid));
+        assert_eq!(&*row.reference.uid, info.map_or("", |info| &*info.uid));
         assert!(info.is_some() || !row.restricts_nodes());
     }
 }
@@ -355,6 +358,8 @@ proptest! {
         prop_assert!(cache.is_empty());
         prop_assert!(reservation.nodes.iter().all(NodeReservation::is_empty));
         prop_assert!(reservation.nominations.remembers_nothing());
+        prop_assert!(reservation.oldest.is_empty() && reservation.placing.is_empty());
+        prop_assert!(reservation.unborn.is_empty());
         prop_assert!(reservation.dirty.is_empty() && reservation.waiting.is_empty() && reservation.assumed.is_empty());
     }
 }

@@ -438,12 +438,14 @@ fn an_orphan_is_left_to_the_scheduler() {
 }
 
 /// Returns a node with this much taken, on which pods of DaemonSets of equal priority have failed.
+/// Returns a node with failed daemon pods; each DaemonSet is older than the one before it, and goes first.
 fn world_of(used: &str, daemons: &[(&str, &str)]) -> Stage {
     let mut world = Stage::of(TestCluster::new());
     world.node("n1", json!({}));
     world.pod(&on(pod("o", used), "n1"));
-    for (name, cpu) in daemons {
-        world.daemon_set(name, json!({}));
+    for (age, (name, cpu)) in daemons.iter().enumerate() {
+        let created = format!("{}-01-01T00:00:00Z", 2020 - age);
+        world.daemon_set(name, json!({"metadata": {"creationTimestamp": created}}));
         world.pod(&sized(failed(name, "n1", 1), cpu));
     }
     world

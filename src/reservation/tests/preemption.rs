@@ -1,9 +1,13 @@
 //! Preemption calls with a cache: a node of 1 CPU with the daemon `d`, which has priority 10.
 
+use std::cell::{RefCell, RefMut};
+
 use super::*;
 use crate::api::extender_v1::preemption::PreemptionCandidate;
+use crate::api::pod::Pod;
 use crate::policy::ProtectDaemonPods;
-use crate::reservation::preemption::{PreemptionReason, filter_candidates};
+use crate::reservation::incoming_pod::IncomingDemand;
+use crate::reservation::preemption::{PreemptionReason, judge_candidates};
 
 fn world() -> TestCluster {
     let mut world = TestCluster::new();
@@ -21,15 +25,26 @@ fn sized(base: Value, cpu: &str) -> Value {
     with(base, json!({"spec": {"containers": [{"name": "c", "resources": {"requests": {"cpu": cpu}}}]}}))
 }
 
+/// Returns the reasons for which the candidates are dropped.
+fn judge(
+    world: &mut TestCluster,
+    preemptor: &Pod,
+    candidates: &[PreemptionCandidate<'_>],
+    now: Instant,
+) -> Vec<Option<PreemptionReason>> {
+    let view = RefCell::new(&mut world.view);
+    let lock = || RefMut::map(view.borrow_mut(), |view| &mut **view);
+    let demand = IncomingDemand::of(preemptor);
+    judge_candidates(lock, ProtectDaemonPods::PreferOthers, &demand, candidates, now).unwrap()
+}
+
 /// Returns the reason for which the candidate `n1` with these victims is dropped.
 fn dropped(world: &mut TestCluster, preemptor: &Value, victims: &[&str]) -> Option<PreemptionReason> {
     let victims = victims.iter().map(|uid| (*uid).into()).collect();
     let candidate = PreemptionCandidate { node: "n1".into(), victims };
     let now = world.now;
     let pod = object(preemptor.clone(), json!({}));
-    let View { cache, reservation } = &mut world.view;
-    let mut call = reservation.begin_preemption(cache, &pod, now);
-    filter_candidates(ProtectDaemonPods::PreferOthers, Some(&mut call), &[candidate])[0]
+    judge(world, &pod, &[candidate], now)[0]
 }
 
 #[test]
@@ -115,15 +130,12 @@ fn issue_141227_only_genuine_daemon_pods_are_spared() {
         world.pod(&on(pod("o", "700m"), "n2"));
         let now = world.now;
         let preemptor = object(priority(pod("p", "300m"), 100), json!({}));
-        let View { cache, reservation } = &mut world.view;
-        let mut call = reservation.begin_preemption(cache, &preemptor, now);
         let candidate = |node: &'static str, victim: &'static str| PreemptionCandidate {
             node: node.into(),
             victims: vec![victim.into()],
         };
         let both = [candidate("n1", "old"), candidate("n2", "o")];
-        let spares = ProtectDaemonPods::PreferOthers;
-        assert_eq!(filter_candidates(spares, Some(&mut call), &both), expected);
-        assert_eq!(filter_candidates(spares, Some(&mut call), &both[..1]), [None], "nothing else will do");
+        assert_eq!(judge(&mut world, &preemptor, &both, now), expected);
+        assert_eq!(judge(&mut world, &preemptor, &both[..1], now), [None], "nothing else will do");
     }
 }

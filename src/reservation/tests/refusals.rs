@@ -7,7 +7,8 @@ use crate::policy::ReservationMode;
 fn world() -> TestCluster {
     let mut world = TestCluster::new();
     world.node("n1", json!({}));
-    world.daemon_set("d", template(json!({"priority": 10})));
+    let younger = json!({"metadata": {"creationTimestamp": "2026-01-02T00:00:00Z"}});
+    world.daemon_set("d", with(template(json!({"priority": 10})), younger));
     world
 }
 
@@ -40,8 +41,34 @@ fn who_passes() {
     }
 }
 
+/// An ordinary pod that came a moment after a critical or ignored one took the room behind it.
 #[test]
-fn daemon_pods_yield_to_more_important_ones_only() {
+fn exempt_pods_are_never_refused_and_count_on_their_way() {
+    let ignored = json!({"metadata": {"labels": {"daemonset-warden.io/ignore": "true"}}});
+    let critical = |name: &str| priority(pod(name, "400m"), 2_000_000_000);
+    for exempt in [critical("first"), with(pod("first", "400m"), ignored)] {
+        let mut world = world();
+        assert_eq!(world.ask_one(&pod("alone", "400m"), "n1"), None);
+        world.pass(10);
+        assert_eq!(world.ask_one(&exempt, "n1"), None);
+        assert_eq!(world.ask_one(&pod("next", "400m"), "n1"), Some(FilterReason::Reserved));
+        assert_eq!(world.ask_one(&critical("second"), "n1"), None, "a second one is not refused either");
+        assert_eq!(world.view.reservation.assumed_len(), 2);
+        world.pod(&on(exempt, "n2"));
+        world.pass(10);
+        assert_eq!(world.ask_one(&pod("next", "400m"), "n1"), None);
+    }
+    // The critical daemon pod itself: its own hold and its assumption are one.
+    let mut world = TestCluster::new();
+    world.node("n1", json!({}));
+    world.daemon_set("d", template(json!({"priority": 2_000_001_000})));
+    assert_eq!(world.ask_one(&priority(daemon_pod("d", "n1"), 2_000_001_000), "n1"), None);
+    assert_eq!(world.ask_one(&pod("p", "700m"), "n1"), None);
+    assert_eq!(world.ask_one(&pod("q", "100m"), "n1"), Some(FilterReason::Reserved));
+}
+
+#[test]
+fn daemon_pods_yield_to_those_that_go_first() {
     let big = json!({"spec": {"containers": [{"name": "c", "resources": {"requests": {"cpu": "800m"}}}]}});
     let other = |of: i32| priority(with(daemon_pod("e", "n1"), big.clone()), of);
     for (of, expected) in [(9, true), (10, false), (11, false)] {

@@ -104,7 +104,7 @@ impl Simulation {
         for _ in 0..8 {
             chance.below(2);
         }
-        let mut world = TestCluster::new();
+        let mut world = TestCluster::with_default_limits(|_| {});
         let start = world.now;
         world.writes();
         let end_after = chance.below(2) * 1000;

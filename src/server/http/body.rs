@@ -2,7 +2,7 @@
 
 use std::ops::Deref;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::body::{Body, HttpBody};
 use axum::extract::Request;
@@ -15,8 +15,8 @@ use tokio::sync::oneshot;
 use super::budget::{BodyBudget, BodyPermit};
 use super::connection_state::ConnectionState;
 use super::response::{self, ErrorResponse};
-use crate::api::extender_v1::EchoedBody;
-use crate::telemetry::metrics::{Metrics, ShedReason};
+use crate::api::extender_v1::verdicts::EchoedBody;
+use crate::telemetry::metrics::{CloseReason, Metrics, ShedReason};
 
 /// The length, in bytes, from which on a body has a mapping of its own: it grows without being copied, and goes back to the kernel
 /// whole. On the heap, large bodies that come and go in any order leave holes, which are memory too.
@@ -35,11 +35,28 @@ pub(crate) struct BodyLimits<'a> {
     pub(crate) budget: &'a BodyBudget,
     /// The time from the request's head to the body's last byte.
     pub(crate) time: Duration,
+    /// The start of a large body that is not read to its end is kept, because it is enough for an answer.
+    pub(crate) keeps_start: bool,
 }
+
+/// A body that was not read to its end.
+pub(crate) struct UnreadBody {
+    /// The response that says so.
+    pub(crate) response: ErrorResponse,
+    /// The first bytes, [`BodyLimits::free`] at most, of a body that is large: see [`BodyLimits::keeps_start`]. Empty for any other.
+    pub(crate) start: Vec<u8>,
+}
+
+/// From this length on, in bytes, a body that is not read is answered by its start, and so is one that becomes so much. No DaemonSet is so
+/// large, and no daemon pod: a smaller body of a good client can be refused because others take the memory, and then it must not count
+/// as too large.
+pub(crate) const LARGE_START: usize = 1024 * 1024;
 
 /// A whole body in memory, with its share of the budget.
 pub(crate) struct BufferedBody {
     bytes: Vec<u8>,
+    /// The time of the last byte.
+    arrived: Instant,
     free: usize,
     permit: BodyPermit,
     /// The connection that the response goes to. `None` where a test calls the router without one.
@@ -55,10 +72,26 @@ impl Deref for BufferedBody {
 }
 
 impl BufferedBody {
-    /// Returns a 200 with this JSON, or a 503 if the budget lacks the memory for it. The response takes over the body's share of
-    /// the budget: a client that does not read its response holds no memory that is not counted.
+    /// Returns the time at which the last byte came.
+    pub(crate) fn arrived(&self) -> Instant {
+        self.arrived
+    }
+
+    /// Holds `bytes` for the decoded form besides those of the body, never fewer than before. Returns false if they are not to be had.
+    pub(crate) fn hold_decoded(&self, bytes: usize, metrics: &Metrics) -> bool {
+        let evicted =
+            self.permit.hold_in_work(self.bytes.len().saturating_sub(self.free).saturating_add(bytes));
+        match evicted {
+            Some(evicted) => count_evicted(evicted, ShedReason::Memory, metrics),
+            None => metrics.record_shed(ShedReason::Memory),
+        }
+        evicted.is_some()
+    }
+
+    /// Answers with JSON, which takes over the body's share of the budget: a client that does not read its response holds no
+    /// memory that is not counted.
     pub(crate) fn respond(self, json: Vec<u8>, metrics: &Metrics) -> Response {
-        let Self { bytes, free, permit, connection } = self;
+        let Self { bytes, free, permit, connection, .. } = self;
         drop(bytes);
         let beyond = json.len().saturating_sub(free);
         respond_with_permit(json, permit, beyond, connection, metrics, response::json)
@@ -69,7 +102,7 @@ impl BufferedBody {
         if sent.is_empty() {
             return self.respond([before, after].concat(), metrics);
         }
-        let Self { bytes, free, permit, connection } = self;
+        let Self { bytes, free, permit, connection, .. } = self;
         let beyond = (bytes.len() + before.len() + after.len()).saturating_sub(free);
         respond_with_permit(bytes, permit, beyond, connection, metrics, |body| {
             response::json_pieces([before.into(), body.slice(sent), after.into()])
@@ -92,7 +125,7 @@ fn respond_with_permit(
     }
     let end_connection = move || {
         if let Some(connection) = connection {
-            connection.end();
+            connection.end(CloseReason::WriteTime);
         }
     };
     let Some(evicted) = permit.respond(beyond, Box::new(end_connection)) else {
@@ -128,14 +161,14 @@ pub(crate) async fn read(
     request: Request,
     limits: BodyLimits<'_>,
     metrics: &Metrics,
-) -> Result<BufferedBody, ErrorResponse> {
+) -> Result<BufferedBody, UnreadBody> {
     // No client in a cluster compresses requests, and a small compressed body could grow past every limit here.
     if request.headers().get(header::CONTENT_ENCODING).is_some_and(|encoding| encoding != "identity") {
-        return Err(ErrorResponse::new(
+        let response = ErrorResponse::new(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
             "a compressed body is not understood; send it without Content-Encoding",
-        )
-        .and_close());
+        );
+        return Err(response.and_close().into());
     }
     let time = limits.time;
     match tokio::time::timeout(time, collect(request, limits, metrics)).await {
@@ -144,7 +177,14 @@ pub(crate) async fn read(
             StatusCode::REQUEST_TIMEOUT,
             format!("the body did not arrive within {} s", time.as_secs_f64()),
         )
-        .and_close()),
+        .and_close()
+        .into()),
+    }
+}
+
+impl From<ErrorResponse> for UnreadBody {
+    fn from(response: ErrorResponse) -> Self {
+        Self { response, start: Vec::new() }
     }
 }
 
@@ -152,14 +192,26 @@ async fn collect(
     request: Request,
     limits: BodyLimits<'_>,
     metrics: &Metrics,
-) -> Result<BufferedBody, ErrorResponse> {
-    let BodyLimits { size, free, budget, .. } = limits;
+) -> Result<BufferedBody, UnreadBody> {
+    let BodyLimits { size, free, budget, keeps_start, .. } = limits;
     let connection = request.extensions().get::<Arc<ConnectionState>>().cloned();
     let mut body: Body = request.into_body();
     let announced = body.size_hint().exact().map(|exact| usize::try_from(exact).unwrap_or(usize::MAX));
-    if announced.is_some_and(|announced| announced > size) {
-        return Err(too_large(size));
+    let is_too_large = announced.is_some_and(|announced| announced > size);
+    if is_too_large && !keeps_start {
+        return Err(too_large(size).into());
     }
+    // Of a body that is too large only the start is read.
+    let read = if is_too_large { free } else { size };
+    let unread = |response: ErrorResponse, bytes: Vec<u8>, needed: usize| {
+        let start =
+            if keeps_start && announced.unwrap_or(needed) >= LARGE_START { bytes } else { Vec::new() };
+        if let Some(connection) = connection.as_ref().filter(|_| !start.is_empty()) {
+            // The rest of the body comes after a response that may be no error.
+            connection.mark_error_sent();
+        }
+        UnreadBody { response, start }
+    };
     let (evict, mut evicted) = oneshot::channel();
     let on_evict = Box::new(move || {
         // An error means that the reader has ended meanwhile.
@@ -173,7 +225,10 @@ async fn collect(
             biased;
             frame = body.frame() => frame,
             // The newer body that needed the place or the memory has counted it.
-            _ = &mut evicted => return Err(too_old()),
+            _ = &mut evicted => {
+                let needed = bytes.len();
+                return Err(unread(too_old(), shortened(bytes, free), needed));
+            }
         };
         let Some(frame) = frame else { break };
         let frame = frame.map_err(|error| {
@@ -181,13 +236,15 @@ async fn collect(
         })?;
         let Ok(data) = frame.into_data() else { continue };
         let needed = bytes.len() + data.len();
-        if needed > size {
-            return Err(too_large(size));
+        if needed > read {
+            let missing = free.saturating_sub(bytes.len()).min(data.len());
+            bytes.extend_from_slice(&data[..missing]);
+            return Err(unread(too_large(size), shortened(bytes, free), needed));
         }
         if needed > free {
             let Some(others) = permit.hold(needed - free) else {
                 metrics.record_shed(ShedReason::Memory);
-                return Err(too_many_bytes());
+                return Err(unread(too_many_bytes(), shortened(bytes, free), needed));
             };
             count_evicted(others, ShedReason::Memory, metrics);
         }
@@ -196,12 +253,25 @@ async fn collect(
             // A Vec that cannot grow must not end the process, hence no `reserve`.
             if bytes.try_reserve_exact(capacity - bytes.len()).is_err() {
                 metrics.record_shed(ShedReason::Memory);
-                return Err(too_many_bytes());
+                return Err(unread(too_many_bytes(), shortened(bytes, free), needed));
             }
         }
         bytes.extend_from_slice(&data);
     }
-    if permit.complete() { Ok(BufferedBody { bytes, free, permit, connection }) } else { Err(too_old()) }
+    if permit.complete() {
+        Ok(BufferedBody { bytes, arrived: Instant::now(), free, permit, connection })
+    } else {
+        let needed = bytes.len();
+        Err(unread(too_old(), shortened(bytes, free), needed))
+    }
+}
+
+/// Returns the first `length` bytes, in as much memory.
+fn shortened(mut bytes: Vec<u8>, length: usize) -> Vec<u8> {
+    if bytes.len() > length {
+        bytes = bytes[..length].to_vec();
+    }
+    bytes
 }
 
 /// Returns the capacity, in bytes, for a body of which `needed` bytes are here or come next. `announced` is its Content-Length, and
@@ -233,12 +303,12 @@ mod tests {
     use super::*;
 
     fn limits(budget: &BodyBudget) -> BodyLimits<'_> {
-        BodyLimits { size: 1_000, free: 10, budget, time: Duration::from_millis(20) }
+        BodyLimits { size: 1_000, free: 10, budget, time: Duration::from_millis(20), keeps_start: false }
     }
 
     async fn read_text(body: Body, budget: &BodyBudget) -> Result<usize, StatusCode> {
         let read = read(Request::new(body), limits(budget), &Metrics::default()).await;
-        read.map(|body| body.len()).map_err(|answer| answer.into_response().status())
+        read.map(|body| body.len()).map_err(|unread| unread.response.into_response().status())
     }
 
     fn chunks(chunks: Vec<Vec<u8>>) -> Body {
@@ -260,6 +330,39 @@ mod tests {
         let stuck = Body::from_stream(futures::stream::pending::<Result<Vec<u8>, std::io::Error>>());
         assert_eq!(read_text(stuck, &budget).await, Err(StatusCode::REQUEST_TIMEOUT));
         assert_eq!(read_text(Body::from(vec![0; 500]), &budget).await, Ok(500), "everything is given back");
+    }
+
+    #[tokio::test]
+    async fn the_start_of_a_large_body_is_kept() {
+        let budget = BodyBudget::new(1, LARGE_START);
+        let start = async |size: usize, body: Body| {
+            let limits = BodyLimits { size, keeps_start: true, ..limits(&budget) };
+            let unread = read(Request::new(body), limits, &Metrics::default()).await.err();
+            unread.map(|unread| (unread.response.into_response().status(), unread.start.len()))
+        };
+        let large = 2 * LARGE_START;
+        let too_large = Some((StatusCode::PAYLOAD_TOO_LARGE, 10));
+        assert_eq!(start(1_000, Body::from(vec![0; large])).await, too_large);
+        assert_eq!(start(LARGE_START, chunks(vec![vec![0; 9]; large / 9])).await, too_large);
+        let no_memory = Some((StatusCode::SERVICE_UNAVAILABLE, 10));
+        assert_eq!(start(2 * large, chunks(vec![vec![0; 1_000]; large / 1_000])).await, no_memory);
+        assert_eq!(start(1_000, Body::from(vec![0; 1_001])).await, Some((StatusCode::PAYLOAD_TOO_LARGE, 0)));
+        assert_eq!(start(large, Body::from(vec![0; 1_000])).await, None);
+    }
+
+    #[tokio::test]
+    async fn the_decoded_form_is_held_beside_the_body() {
+        let budget = BodyBudget::new(1, 500);
+        let metrics = Metrics::default();
+        let read = async || {
+            let body = read(Request::new(Body::from(vec![0; 110])), limits(&budget), &metrics).await;
+            body.unwrap_or_else(|_| panic!("there is room for the body"))
+        };
+        let body = read().await;
+        assert!(body.hold_decoded(400, &metrics) && body.hold_decoded(300, &metrics));
+        assert!(!body.hold_decoded(401, &metrics));
+        drop(body);
+        assert!(read().await.hold_decoded(400, &metrics), "everything is given back");
     }
 
     #[test]

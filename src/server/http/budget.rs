@@ -59,15 +59,25 @@ impl BodyPermit {
     /// Raises the memory of this body to `bytes` in all; it never falls. Returns the number of older bodies and responses that gave
     /// way. Returns `None`, and changes nothing, if they would not free enough, or if this body itself has given way.
     pub(crate) fn hold(&self, bytes: usize) -> Option<usize> {
+        self.hold_from(bytes, |_| true)
+    }
+
+    fn hold_from(&self, bytes: usize, may_evict: impl Fn(&InFlightBody) -> bool) -> Option<usize> {
         let mut state = self.budget.0.lock();
         let more = bytes.saturating_sub(state.in_flight.get(&self.number)?.bytes);
-        let evicted = state.take(self.number, more)?;
+        let evicted = state.take(self.number, more, may_evict)?;
         state.in_flight.get_mut(&self.number)?.bytes += more;
         drop(state);
         Some(notify(evicted))
     }
 
-    /// Gives the place back when the whole body has been read; from then on it does not give way. Returns false if it already has.
+    /// Holds `bytes` in all as [`Self::hold`] does, for a body that is worked on: only bodies that are still on their way give way, because a
+    /// response that gives way ends the connection of a client that waits for it.
+    pub(crate) fn hold_in_work(&self, bytes: usize) -> Option<usize> {
+        self.hold_from(bytes, |older| older.has_place)
+    }
+
+    /// Gives the place back when the whole body is here; from now on it does not give way. Returns false if it already has.
     pub(crate) fn complete(&self) -> bool {
         let mut state = self.budget.0.lock();
         let Some(own) = state.in_flight.get_mut(&self.number) else { return false };
@@ -86,7 +96,7 @@ impl BodyPermit {
         let mut state = self.budget.0.lock();
         state.remove(self.number);
         let next = state.next_number;
-        let evicted = state.take(next, bytes)?;
+        let evicted = state.take(next, bytes, |_| true)?;
         self.number = state.insert(InFlightBody { bytes, has_place: false, on_evict: Some(on_evict) });
         drop(state);
         Some(notify(evicted))
@@ -124,16 +134,21 @@ impl BudgetState {
         self.remove(oldest)
     }
 
-    /// Takes `bytes` for the entry `asking`: older entries give way, the oldest first. Returns their `OnEvict`s, to be called
-    /// without the lock. Returns `None`, and none gives way, if all of them would not free enough.
-    fn take(&mut self, asking: u64, bytes: usize) -> Option<Vec<OnEvict>> {
+    /// Takes `bytes` for `asking`: those that are older, and for which `may_evict` is true, give way, the oldest first, and none if all of
+    /// them are not enough.
+    fn take(
+        &mut self,
+        asking: u64,
+        bytes: usize,
+        may_evict: impl Fn(&InFlightBody) -> bool,
+    ) -> Option<Vec<OnEvict>> {
         let mut free = self.memory;
         let mut evicted = Vec::new();
         for (number, older) in self.in_flight.range(..asking) {
             if free >= bytes {
                 break;
             }
-            if older.on_evict.is_some() && older.bytes > 0 {
+            if older.on_evict.is_some() && older.bytes > 0 && may_evict(older) {
                 free += older.bytes;
                 evicted.push(*number);
             }

@@ -35,19 +35,37 @@ use super::connection_state::{ConnectionState, HttpVersion, RequestInFlight};
 use super::limits::{self, Limits};
 use super::response::is_error;
 use crate::telemetry::metrics::{CloseReason, Metrics};
+use crate::tls::client_certificate::ClientCertificate;
 
 /// The client of a request.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct ClientInfo {
-    /// True if the client showed a certificate that the client CA has signed.
+    /// The client showed a certificate that the client CA has signed, and that is still good.
     pub certificate: bool,
     /// True if the connection is one of [`Limits::surplus_connections`]: its requests are shed.
     pub surplus: bool,
 }
 
+/// The client of a connection.
+pub(crate) struct Peer {
+    pub(crate) certificate: Option<ClientCertificate>,
+    pub(crate) surplus: bool,
+}
+
 /// A stream that gives access to its TCP connection.
 pub(crate) trait Transport: AsyncRead + AsyncWrite + Unpin + Send + 'static {
     fn tcp(&mut self) -> &mut TcpStream;
+}
+
+impl Peer {
+    /// Returns the client of a request. The connection ends with this request if the client's certificate is no longer good.
+    fn info(&self, activity: &ConnectionState) -> ClientInfo {
+        let certificate = self.certificate.as_ref().is_some_and(ClientCertificate::is_good);
+        if self.certificate.is_some() && !certificate {
+            activity.end(CloseReason::ClientCertificate);
+        }
+        ClientInfo { certificate, surplus: self.surplus }
+    }
 }
 
 impl Transport for TcpStream {
@@ -65,14 +83,14 @@ impl Transport for TlsStream<BufReader<TcpStream>> {
 /// Serves requests on `stream` until the client ends it or the server cuts it off. Once `drain` turns true, ends it gracefully.
 pub(crate) async fn serve(
     stream: impl Transport,
-    version: HttpVersion,
-    peer: ClientInfo,
+    activity: ConnectionState,
+    peer: Peer,
     router: Router,
     limits: &Limits,
     metrics: &Metrics,
     drain: watch::Receiver<bool>,
 ) {
-    let activity = Arc::new(ConnectionState::new(version));
+    let (version, activity) = (activity.version, Arc::new(activity));
     let io = TokioIo::new(TimedStream {
         stream,
         activity: activity.clone(),
@@ -82,7 +100,10 @@ pub(crate) async fn serve(
     let service_activity = activity.clone();
     let ending = drain.clone();
     let service = service_fn(move |request: Request<Incoming>| {
-        respond(router.clone(), request, peer, service_activity.clone(), ending.clone())
+        // In work from here on, although HTTP/2 polls the response later, and until its head is ready; for the rest there is the
+        // write timer.
+        let in_work = RequestInFlight::of(service_activity.clone());
+        respond(router.clone(), request, peer.info(&service_activity), in_work, ending.clone())
     });
     let cut = match version {
         HttpVersion::Http1 => {
@@ -116,14 +137,13 @@ pub(crate) async fn serve(
 async fn respond(
     router: Router,
     request: Request<Incoming>,
-    peer: ClientInfo,
-    activity: Arc<ConnectionState>,
+    client: ClientInfo,
+    in_work: RequestInFlight,
     ending: watch::Receiver<bool>,
 ) -> Result<Response<Body>, Infallible> {
-    // In work until the head of the response is ready; for the rest there is the write timer.
-    let _in_work = RequestInFlight::of(activity.clone());
+    let activity = in_work.connection();
     let mut request = request.map(Body::new);
-    request.extensions_mut().insert(peer);
+    request.extensions_mut().insert(client);
     // A large response that gives way ends the connection.
     request.extensions_mut().insert(activity.clone());
     let mut response = router.oneshot(request).await?;
@@ -167,7 +187,21 @@ async fn follow(
                 activity.begin_close();
                 connection.as_mut().graceful_shutdown();
             }
-            () = activity.ended() => return Some(CloseReason::WriteTime),
+            reason = activity.ended() => {
+                cut = Some(reason);
+                if reason == CloseReason::WriteTime {
+                    return cut;
+                }
+                ending = true;
+                activity.begin_close();
+                connection.as_mut().graceful_shutdown();
+                // What is to be said for a good end is written at once or not at all: a newer connection has the place.
+                if reason == CloseReason::GaveWay
+                    && (futures::poll!(connection.as_mut()).is_ready() || activity.gives_way())
+                {
+                    return cut;
+                }
+            }
             () = drained(&mut drain), if !draining && !ending => {
                 draining = true;
                 // HTTP/2 tells the client which requests it has not taken, and a response in work says `connection: close`.

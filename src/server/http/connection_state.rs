@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use parking_lot::Mutex;
-use tokio::sync::Notify;
 use tokio::time::{Instant, Sleep};
 
 use super::limits::Limits;
+use super::places::ConnectionPlace;
 use crate::telemetry::metrics::CloseReason;
 
 /// The version of HTTP that a connection speaks.
@@ -19,11 +19,10 @@ pub(crate) enum HttpVersion {
 }
 
 /// The state of a connection. The stream, the requests and [`super::connection::serve`] share it.
-#[derive(Debug)]
 pub(crate) struct ConnectionState {
     pub(crate) version: HttpVersion,
     state: Mutex<ConnectionProgress>,
-    end: Notify,
+    place: ConnectionPlace,
 }
 
 #[derive(Debug)]
@@ -40,6 +39,8 @@ struct ConnectionProgress {
     refused: bool,
     /// True if the connection is about to end, so that its idle time is short.
     leaving: bool,
+    /// The reason for which [`ConnectionState::end`] was called.
+    end: Option<CloseReason>,
 }
 
 /// A request that counts as in work until this is dropped.
@@ -51,6 +52,11 @@ impl RequestInFlight {
         activity.request_begins();
         Self(activity)
     }
+
+    /// Returns the connection of the request.
+    pub(crate) fn connection(&self) -> &Arc<ConnectionState> {
+        &self.0
+    }
 }
 
 impl Drop for RequestInFlight {
@@ -61,7 +67,7 @@ impl Drop for RequestInFlight {
 
 impl ConnectionState {
     /// Returns the state of a new connection, which is idle.
-    pub(crate) fn new(version: HttpVersion) -> Self {
+    pub(crate) fn new(version: HttpVersion, place: ConnectionPlace) -> Self {
         let state = ConnectionProgress {
             since: Instant::now(),
             in_head: false,
@@ -69,8 +75,9 @@ impl ConnectionState {
             stalled: None,
             refused: false,
             leaving: false,
+            end: None,
         };
-        Self { version, state: Mutex::new(state), end: Notify::new() }
+        Self { version, state: Mutex::new(state), place }
     }
 
     /// Records that bytes came. With HTTP/1.1, the first ones outside of a request begin a head.
@@ -94,12 +101,19 @@ impl ConnectionState {
         let mut state = self.state.lock();
         state.requests += 1;
         state.in_head = false;
+        if state.requests == 1 {
+            self.place.busy();
+        }
     }
 
     fn request_ends(&self) {
         let mut state = self.state.lock();
         state.requests -= 1;
         state.since = Instant::now();
+        if state.requests == 0 {
+            // A response that the client does not take is no request in flight: the connection waits, and may give way.
+            self.place.idle();
+        }
     }
 
     /// Returns true if a response of the connection was an error.
@@ -119,14 +133,34 @@ impl ConnectionState {
         state.since = Instant::now();
     }
 
-    /// Ends the connection at once: another request needs the memory of a response that the client does not take.
-    pub(crate) fn end(&self) {
-        self.end.notify_one();
+    /// Ends the connection: another request needs the memory of a response that the client does not take, or the client's
+    /// certificate is no longer good.
+    pub(crate) fn end(&self, reason: CloseReason) {
+        let mut state = self.state.lock();
+        // A response that is not taken holds memory until the connection has ended.
+        if state.end != Some(CloseReason::WriteTime) {
+            state.end = Some(reason);
+        }
+        drop(state);
+        self.place.signal().notify_one();
     }
 
-    /// Waits for [`Self::end`], which may have been called already.
-    pub(crate) async fn ended(&self) {
-        self.end.notified().await;
+    /// Waits for [`Self::end`], which may have been called before, or until the connection has to give way to a newer one.
+    pub(crate) async fn ended(&self) -> CloseReason {
+        loop {
+            self.place.signal().notified().await;
+            if self.gives_way() {
+                return CloseReason::GaveWay;
+            }
+            if let Some(reason) = self.state.lock().end.take() {
+                return reason;
+            }
+        }
+    }
+
+    /// Returns true if the connection has to give way, and no request has come meanwhile.
+    pub(crate) fn gives_way(&self) -> bool {
+        self.place.is_leaving()
     }
 
     /// Records a write; `stalled` is true if the client did not take a byte of it.

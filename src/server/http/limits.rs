@@ -21,14 +21,29 @@ pub struct Limits {
     pub admission_memory: usize,
     /// The same for `/scheduler/*`.
     pub scheduler_memory: usize,
-    /// The number of bodies of the webhooks that may be read at once, and as many of the scheduler. When another one begins, the
-    /// oldest is answered 503.
+    /// The bytes that the decoded form of a body may take without being counted, unless the body is long.
+    pub free_decoded: usize,
+    /// The bytes that the decoded form of a body of `/validate` or `/mutate` may take. Those beyond the free ones are taken from
+    /// [`Self::admission_memory`] too.
+    pub admission_decoded: usize,
+    /// The bytes that the decoded form of a body of `/scheduler/*` may take. Those beyond the free ones are taken from
+    /// [`Self::scheduler_memory`] too.
+    pub scheduler_decoded: usize,
+    /// The number of bodies that may be on their way at once: so many for the webhooks, and as many for the scheduler. For one more
+    /// the oldest is shed.
     pub requests: usize,
-    /// The number of connections that are served, for each port.
+    /// The number of connections that are served, for each port. For one more, the one that has waited for a request for the longest
+    /// gives way.
     pub connections: usize,
-    /// The number of connections beyond [`Self::connections`] whose requests are answered 503. Further ones are closed at once.
+    /// The number of [`Self::connections`] that are kept for clients with a certificate, if there is a client CA.
+    pub certified_connections: usize,
+    /// The number of connections of one address up to which it gives way only after larger ones. Counted for handshakes and
+    /// connections apart.
+    pub address_connections: usize,
+    /// The number of connections beyond [`Self::connections`] whose requests are answered 503, while all others have requests in
+    /// flight and none can give way. Further ones are closed at once.
     pub surplus_connections: usize,
-    /// The number of TLS handshakes at once. Further connections are closed at once.
+    /// The number of TLS handshakes at once. For one more, the oldest gives way.
     pub handshakes: usize,
     /// The time from the accepted connection to the end of the TLS handshake.
     pub handshake_time: Duration,
@@ -38,6 +53,8 @@ pub struct Limits {
     pub body_time: Duration,
     /// The time from a request's head to its response.
     pub handler_time: Duration,
+    /// The time from the last byte of a review's body to the end of its check against the cluster.
+    pub review_time: Duration,
     /// The time for which a client may take no byte of a response.
     pub write_time: Duration,
     /// The time for which a connection may have no request.
@@ -64,14 +81,26 @@ impl Default for Limits {
             admission_memory: 32 * MIB,
             // One of the largest, or seven of 1,000 full Nodes: a scheduler calls for one pod at a time.
             scheduler_memory: 72 * MIB,
+            // A DaemonSet of a hundred containers takes 200 KB. It is so much for each core: other threads work on long bodies.
+            free_decoded: MIB,
+            // A DaemonSet and its old one of 3,000 containers each, and three times what is left of the budget beside the largest body.
+            admission_decoded: 24 * MIB,
+            // The worst pod that etcd stores, of 150,000 tolerations, takes 33 MiB, the most nodes that are sent whole 40.
+            scheduler_decoded: 48 * MIB,
             // A request is microseconds of work, so only slow bodies fill this; times free_body it is 8 MiB of each kind. To be
             // shed, a good body would have to be older than 255 others, and it comes within milliseconds.
             requests: 256,
             // An apiserver keeps at most 25 idle ones a webhook, a scheduler 2 an extender: enough for any control plane
-            // and 2,000 other clients. An idle one costs 35 KiB (2,000 after one request each): 88 MiB in all.
-            connections: 2_560,
+            // and 1,000 other clients. An idle one costs 35 KiB (2,000 after one request each): 53 MiB in all.
+            connections: 1_536,
+            // Five apiservers with all of theirs to both webhooks. It is a sixth of all, because by default they show none.
+            certified_connections: 256,
+            // Five apiservers' to both webhooks: konnectivity and masquerading give all of them one address. Six such addresses fill
+            // the port. IPv6 addresses count whole, because the pods of a node share a network of 64 bits.
+            address_connections: 256,
             surplus_connections: 64,
-            // A silent client holds a handshake for handshake_time: up to 200 new ones a second do not delay other clients.
+            // A good one ends within 10 ms, so it is the oldest of these only if 100,000 others come in a second. An unfinished one
+            // costs 75 KiB (60 KB sent, rustls' limit is 64): 77 MiB in all.
             handshakes: 1_024,
             // Two round trips and a signature: milliseconds in a cluster, and the apiserver itself gives up at 10 s.
             handshake_time: Duration::from_secs(5),
@@ -81,6 +110,9 @@ impl Default for Limits {
             body_time: Duration::from_secs(5),
             // Above body_time, and not above 10 s, the default timeout of an apiserver's call.
             handler_time: Duration::from_secs(10),
+            // Half of the 3 s after which the apiserver admits a DaemonSet unchecked, with `failurePolicy: Ignore`. A usual check
+            // takes milliseconds.
+            review_time: Duration::from_millis(1_500),
             // Only a client that has stopped reading is cut off: each byte that it takes begins the time anew.
             write_time: Duration::from_secs(10),
             // Go's clients close an idle connection after 90 s, and must be the first to close it: a POST that meets a connection
@@ -103,10 +135,17 @@ impl Limits {
     /// both ports. A process without a file left could not even refuse the next connection.
     #[must_use]
     pub fn within_files(mut self, files: u64) -> Self {
-        let a_port = usize::try_from(files).unwrap_or(usize::MAX).saturating_sub(OWN_FILES) / 2;
+        let files = usize::try_from(files).unwrap_or(usize::MAX).saturating_sub(OWN_FILES);
+        // Only the secure port has handshakes, and they are short.
+        self.handshakes = self.handshakes.min(files / 4).max(1);
+        let a_port = files.saturating_sub(self.handshakes) / 2;
         // Surplus connections only get a 503, so they have the smaller part.
         self.surplus_connections = self.surplus_connections.min(a_port / 4);
         self.connections = self.connections.min(a_port - self.surplus_connections).max(1);
+        self.certified_connections = self.certified_connections.min(self.connections / 4);
+        self.address_connections = self.address_connections.min(self.connections / 4).max(1);
+        // A connection with a body on its way gives way to none, so those of both kinds must not be all.
+        self.requests = self.requests.min(self.connections / 4).max(1);
         self
     }
 }
@@ -149,12 +188,23 @@ mod tests {
     fn connections_fit_into_the_files() {
         let fitting = |files| {
             let limits = Limits::default().within_files(files);
-            (limits.connections, limits.surplus_connections)
+            (limits.connections, limits.surplus_connections, limits.handshakes)
         };
-        assert_eq!(fitting(u64::MAX), (2_560, 64));
-        assert_eq!(fitting(8_192), (2_560, 64));
-        assert_eq!(fitting(1_024), (416, 64));
-        assert_eq!(fitting(128), (24, 8));
-        assert_eq!(fitting(0), (1, 0));
+        assert_eq!(fitting(u64::MAX), (1_536, 64, 1_024));
+        assert_eq!(fitting(4_288), (1_536, 64, 1_024));
+        assert_eq!(fitting(1_024), (296, 64, 240));
+        assert_eq!(fitting(128), (18, 6, 16));
+        assert_eq!(fitting(0), (1, 0, 1));
+        let limits = Limits::default().within_files(128);
+        assert_eq!((limits.certified_connections, limits.address_connections, limits.requests), (4, 4, 4));
+    }
+
+    #[test]
+    fn slow_bodies_do_not_take_every_connection() {
+        for files in [u64::MAX, 4_288, 1_024, 128] {
+            let limits = Limits::default().within_files(files);
+            // The scheduler's and the webhooks'.
+            assert!(2 * limits.requests < limits.connections - limits.certified_connections, "{files}");
+        }
     }
 }

@@ -8,16 +8,19 @@ use std::time::Duration;
 use axum::Router;
 use tokio::io::BufReader;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout, timeout_at};
+use tokio_rustls::server::TlsStream;
 
-use super::connection::{self, ClientInfo, drained};
-use super::connection_state::HttpVersion;
+use super::connection::{self, Peer, drained};
+use super::connection_state::{ConnectionState, HttpVersion};
 use super::limits::{self, Limits};
+use super::places::{ConnectionPlace, Places};
 use super::workers::Workers;
-use crate::telemetry::metrics::{CloseReason, Metrics, Port, ShedReason};
+use crate::telemetry::metrics::{CloseReason, Metrics, Port};
 use crate::tls::Tls;
+use crate::tls::client_certificate::ClientCertificate;
 
 /// The secure port and the metrics port, open but not served yet.
 #[derive(Debug)]
@@ -55,7 +58,7 @@ impl Ports {
     /// if that time was over first, so that requests may be unanswered.
     ///
     /// # Errors
-    /// Fails if the system gives no threads.
+    /// The system gives no threads, or one of them has panicked.
     pub async fn serve(
         self,
         secure_routes: Router,
@@ -66,19 +69,25 @@ impl Ports {
         drain: watch::Receiver<bool>,
     ) -> io::Result<bool> {
         let workers = Workers::start()?;
-        let handshakes = Arc::new(Semaphore::new(limits.handshakes));
-        let listener = |port, router, tls| Listener {
+        let listener = |port, router, tls: Option<Arc<Tls>>| Listener {
             port,
             router,
+            places: Places::new(
+                &limits,
+                tls.as_ref().is_some_and(|tls| tls.knows_certificates()),
+                metrics.clone(),
+            ),
             tls,
-            handshakes: handshakes.clone(),
             limits: limits.clone(),
             metrics: metrics.clone(),
             workers: &workers,
         };
         let secure = listener(Port::Secure, secure_routes, Some(tls)).run(self.secure, drain.clone());
         let plain = listener(Port::Metrics, metrics_routes, None).run(self.metrics, drain);
-        let (secure_ended, plain_ended) = tokio::join!(secure, plain);
+        let (secure_ended, plain_ended) = tokio::select! {
+            ended = async { tokio::join!(secure, plain) } => ended,
+            () = workers.thread_lost() => return Err(io::Error::other("a thread of connections has panicked")),
+        };
         // Joining the threads of the last connections takes no time, but a runtime's thread may not wait for it.
         drop(tokio::task::spawn_blocking(move || drop(workers)).await);
         Ok(secure_ended && plain_ended)
@@ -101,7 +110,7 @@ struct Listener<'w> {
     port: Port,
     router: Router,
     tls: Option<Arc<Tls>>,
-    handshakes: Arc<Semaphore>,
+    places: Places,
     limits: Arc<Limits>,
     metrics: Arc<Metrics>,
     workers: &'w Workers,
@@ -111,11 +120,15 @@ impl Listener<'_> {
     async fn run(self, socket: TcpListener, drain: watch::Receiver<bool>) -> bool {
         let mut connections = JoinSet::new();
         let mut draining = drain.clone();
+        // Those that have to give way end within microseconds. Until then newcomers wait, so that no flood of them is without bound.
+        let most = self.limits.connections
+            + self.limits.surplus_connections
+            + self.tls.as_ref().map_or(0, |_| self.limits.handshakes);
         loop {
             tokio::select! {
                 () = drained(&mut draining) => break,
                 Some(_) = connections.join_next(), if !connections.is_empty() => {}
-                accepted = socket.accept() => match accepted {
+                accepted = socket.accept(), if connections.len() <= most => match accepted {
                     Ok((stream, from)) => self.accept(stream, from, &mut connections, &drain),
                     Err(error) => self.not_accepted(&error).await,
                 },
@@ -137,12 +150,6 @@ impl Listener<'_> {
         connections: &mut JoinSet<()>,
         drain: &watch::Receiver<bool>,
     ) {
-        let limits = &self.limits;
-        let surplus = connections.len() >= limits.connections;
-        if connections.len() >= limits.connections + limits.surplus_connections {
-            self.metrics.record_shed(ShedReason::Connections);
-            return;
-        }
         // Responses are written whole, so that Nagle's algorithm would only delay them.
         let stream = match stream.set_nodelay(true).and_then(|()| stream.into_std()) {
             Ok(stream) => stream,
@@ -151,48 +158,39 @@ impl Listener<'_> {
                 return;
             }
         };
+        // One client has one address, also where it comes as IPv4 to a socket of IPv6.
+        let address = from.ip().to_canonical();
         let (limits, metrics) = (self.limits.clone(), self.metrics.clone());
         let (router, drain) = (self.router.clone(), drain.clone());
-        let Some(tls) = &self.tls else {
+        let Some(tls) = self.tls.clone() else {
+            let Some((place, surplus)) = self.places.open_plain(address) else { return };
             self.workers.spawn(connections, async move {
                 let Some(stream) = registered(stream) else { return };
-                let peer = ClientInfo { certificate: false, surplus };
-                connection::serve(stream, HttpVersion::Http1, peer, router, &limits, &metrics, drain).await;
+                let (state, peer) =
+                    (ConnectionState::new(HttpVersion::Http1, place), Peer { certificate: None, surplus });
+                connection::serve(stream, state, peer, router, &limits, &metrics, drain).await;
             });
             return;
         };
-        let Ok(permit) = self.handshakes.clone().try_acquire_owned() else {
-            self.metrics.record_shed(ShedReason::Handshakes);
-            return;
-        };
-        let acceptor = tls.acceptor();
+        let Some(place) = self.places.open(address) else { return };
         self.workers.spawn(connections, async move {
             let Some(stream) = registered(stream) else { return };
-            let stream = match timeout(
-                limits.handshake_time,
-                acceptor.accept(BufReader::with_capacity(READ_AHEAD, stream)),
-            )
-            .await
-            {
-                Ok(Ok(stream)) => stream,
-                Ok(Err(error)) => {
-                    // A port scan would fill the log; the metric counts them.
-                    tracing::debug!(%error, %from, "TLS handshake failed");
-                    metrics.record_close(CloseReason::HandshakeFailed);
-                    return;
-                }
-                Err(_) => {
-                    metrics.record_close(CloseReason::HandshakeTime);
+            let stream = match shake_hands(&tls, stream, &place, limits.handshake_time).await {
+                Ok(stream) => stream,
+                Err(reason) => {
+                    tracing::debug!(reason = reason.as_str(), %from, "closed a connection before its TLS handshake ended");
+                    metrics.record_close(reason);
                     return;
                 }
             };
-            drop(permit);
             let session = stream.get_ref().1;
             let version =
                 if session.alpn_protocol() == Some(b"h2") { HttpVersion::Http2 } else { HttpVersion::Http1 };
-            // The verifier has refused bad certificates in the handshake.
-            let peer = ClientInfo { certificate: session.peer_certificates().is_some(), surplus };
-            connection::serve(stream, version, peer, router, &limits, &metrics, drain).await;
+            let chain = session.peer_certificates();
+            let certificate = chain.and_then(|chain| ClientCertificate::of(&tls, chain));
+            let Some(surplus) = place.handshaken(certificate.is_some()) else { return };
+            let (state, peer) = (ConnectionState::new(version, place), Peer { certificate, surplus });
+            connection::serve(stream, state, peer, router, &limits, &metrics, drain).await;
         });
     }
 
@@ -213,7 +211,33 @@ impl Listener<'_> {
 /// KiB at a time: for the names of 5,000 nodes that is 57 calls of the kernel.
 const READ_AHEAD: usize = 8 * 1024;
 
-/// Registers the connection with the runtime of this thread. Returns `None`, and logs the error, if that fails.
+/// Completes a TLS handshake with the certificate now in use. It has [`Limits::handshake_time`], and gives way to newer ones.
+///
+/// # Errors
+/// The reason for which the connection has to close.
+async fn shake_hands(
+    tls: &Tls,
+    stream: TcpStream,
+    place: &ConnectionPlace,
+    time: Duration,
+) -> Result<TlsStream<BufReader<TcpStream>>, CloseReason> {
+    let handshake = tls.acceptor().accept(BufReader::with_capacity(READ_AHEAD, stream));
+    tokio::select! {
+        biased;
+        ended = timeout(time, handshake) => match ended {
+            Ok(Ok(stream)) => Ok(stream),
+            Ok(Err(error)) => {
+                // A port scan would fill the log; the metric counts them.
+                tracing::debug!(%error, "TLS handshake failed");
+                Err(CloseReason::HandshakeFailed)
+            }
+            Err(_) => Err(CloseReason::HandshakeTime),
+        },
+        () = place.leaving() => Err(CloseReason::GaveWay),
+    }
+}
+
+/// Registers the connection with the runtime of this thread.
 fn registered(stream: std::net::TcpStream) -> Option<TcpStream> {
     TcpStream::from_std(stream)
         .inspect_err(|error| tracing::error!(%error, "failed to take over a connection"))

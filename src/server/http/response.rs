@@ -13,6 +13,9 @@ pub(crate) fn is_error(status: StatusCode) -> bool {
     status.is_client_error() || status.is_server_error()
 }
 
+/// The longest text of an error, in bytes: a name, a path and a position fit.
+const MAX_MESSAGE: usize = 1_024;
+
 /// The response to a request that cannot be answered.
 #[derive(Debug)]
 pub(crate) struct ErrorResponse {
@@ -23,9 +26,14 @@ pub(crate) struct ErrorResponse {
 }
 
 impl ErrorResponse {
-    /// Returns an error with this message, which the client is shown.
+    /// Returns an error with the text that the client is shown. The text may repeat what the client has sent, so its length is bounded.
     pub(crate) fn new(status: StatusCode, message: impl Display) -> Self {
-        Self { status, message: message.to_string(), close: false }
+        let mut message = message.to_string();
+        if message.len() > MAX_MESSAGE {
+            message.truncate(message.floor_char_boundary(MAX_MESSAGE));
+            message.push('…');
+        }
+        Self { status, message, close: false }
     }
 
     /// Returns 400: the client sent something that cannot be answered.

@@ -1,9 +1,9 @@
 //! The rows of the table about the cache: the watches, the reserved room, and the writes to the apiserver.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use enum_map::{Enum, EnumMap};
-use prometheus::{Gauge, IntCounter, IntGauge, Registry};
+use prometheus::{Gauge, Histogram, IntCounter, IntGauge, Registry};
 use strum::{IntoStaticStr, VariantNames};
 
 use super::labels::{Label, LabelValues, label};
@@ -42,6 +42,8 @@ pub enum WatchedResource {
     RuntimeClasses,
     /// `resourcequotas` of the core group.
     ResourceQuotas,
+    /// Of the core group: those of failures to create a daemon pod.
+    Events,
 }
 
 /// The kind of a write to the apiserver.
@@ -54,6 +56,8 @@ pub enum WriteKind {
     Wake,
     /// The Node annotation that records that a daemon pod was Ready.
     FirstReady,
+    /// The removal of such annotations, of DaemonSets that are gone.
+    RemoveFirstReady,
     /// The nomination of a daemon pod to its node.
     Nomination,
     /// The end of a nomination.
@@ -94,6 +98,18 @@ pub(super) const CACHE_FRESH: MetricDefinition = gauge(
     &[],
     "1 while the cache is fresh enough to refuse pods: only then is room reserved. Always 0 when running standalone.",
 );
+const fn histogram(name: &'static str, help: &'static str) -> MetricDefinition {
+    MetricDefinition { name, kind: MetricKind::Histogram, labels: &[], help }
+}
+
+pub(super) const LOCK_HELD: MetricDefinition = histogram(
+    "daemonset_warden_cache_lock_held_seconds",
+    "The time for which the cache was locked, each time. Every call of the scheduler and every event waits for the lock; a thread that the kernel takes off its core holds it for as long.",
+);
+pub(super) const LOCK_CPU: MetricDefinition = histogram(
+    "daemonset_warden_cache_lock_cpu_seconds",
+    "The processor's time of each hold of the cache's lock: as above, without the time for which the kernel ran something else.",
+);
 pub(super) const SYNCED: MetricDefinition = gauge(
     "daemonset_warden_cache_synced",
     &[WatchedResource::LABEL],
@@ -132,6 +148,21 @@ pub(super) const HOLDS_ENDED: MetricDefinition = counter(
     "daemonset_warden_holds_ended_total",
     &[EndReason::LABEL],
     "Holds that ended, whether or not they refused anything. Those that began are these and the ones in force.",
+);
+pub(super) const TOO_LARGE: MetricDefinition = gauge(
+    "daemonset_warden_daemonsets_too_large",
+    &[],
+    "DaemonSets for which no room is reserved, because their selector and template have too many elements: more than 2,048, or 1,024 that are compared with nodes.",
+);
+pub(super) const TOO_SMALL: MetricDefinition = gauge(
+    "daemonset_warden_daemon_pods_too_large",
+    &[],
+    "Missing daemon pods that do not fit on their node beside the daemon pods that go first: the node is too small for its daemons.",
+);
+pub(super) const WITHOUT_BASIS: MetricDefinition = gauge(
+    "daemonset_warden_daemon_pods_without_hold",
+    &[],
+    "Missing daemon pods for which no room is reserved: nothing shows that they will come, or their namespace has more than 64 on the node.",
 );
 pub(super) const GATES_CLOSED: MetricDefinition = gauge(
     "daemonset_warden_gates_closed",
@@ -186,6 +217,8 @@ pub(super) const CLUSTER_WRITES: MetricDefinition = counter(
 pub struct ClusterMetrics {
     /// 1 while a refusal may be based on the cache, else 0.
     pub cache_fresh: IntGauge,
+    lock_held: Histogram,
+    lock_cpu: Histogram,
     synced: EnumMap<WatchedResource, IntGauge>,
     objects: EnumMap<WatchedResource, IntGauge>,
     watch_last_event: EnumMap<WatchedResource, Gauge>,
@@ -195,6 +228,9 @@ pub struct ClusterMetrics {
     holds: IntGauge,
     holds_refusing: IntCounter,
     holds_ended: EnumMap<EndReason, IntCounter>,
+    too_large: IntGauge,
+    too_small: IntGauge,
+    without_basis: IntGauge,
     gates_closed: IntGauge,
     gates_expired: IntCounter,
     assumed_pods: IntGauge,
@@ -214,6 +250,8 @@ impl ClusterMetrics {
         let writes = series::counter_vec(new, &CLUSTER_WRITES);
         Self {
             cache_fresh: series::int_gauge(new, &CACHE_FRESH),
+            lock_held: series::lock_histogram(new, &LOCK_HELD),
+            lock_cpu: series::lock_histogram(new, &LOCK_CPU),
             synced: series::int_gauges(new, &SYNCED),
             objects: series::int_gauges(new, &OBJECTS),
             watch_last_event: series::gauges(new, &WATCH_LAST_EVENT),
@@ -223,6 +261,9 @@ impl ClusterMetrics {
             holds: series::int_gauge(new, &HOLDS),
             holds_refusing: series::counter(new, &HOLDS_REFUSING),
             holds_ended: series::counters(new, &HOLDS_ENDED),
+            too_large: series::int_gauge(new, &TOO_LARGE),
+            too_small: series::int_gauge(new, &TOO_SMALL),
+            without_basis: series::int_gauge(new, &WITHOUT_BASIS),
             gates_closed: series::int_gauge(new, &GATES_CLOSED),
             gates_expired: series::counter(new, &GATES_EXPIRED),
             assumed_pods: series::int_gauge(new, &ASSUMED_PODS),
@@ -240,7 +281,13 @@ impl ClusterMetrics {
         }
     }
 
-    /// Records that every object of the kind has been listed, or not yet.
+    /// Records a hold of the cache's lock: its time, and the processor's time of it.
+    pub fn record_lock(&self, held: Duration, cpu: Duration) {
+        self.lock_held.observe(held.as_secs_f64());
+        self.lock_cpu.observe(cpu.as_secs_f64());
+    }
+
+    /// Sets the gauge of kinds of which every object has been listed.
     pub fn synced(&self, resource: WatchedResource, synced: bool) {
         self.synced[resource].set(i64::from(synced));
     }
@@ -280,7 +327,12 @@ impl ClusterMetrics {
                 self.holds_ended[*reason].inc();
             }
             ClusterWrite::GateExpired(_) => self.gates_expired.inc(),
-            ClusterWrite::Wake(_) | ClusterWrite::RecordFirstReady { .. } | ClusterWrite::Nominate(_) => {}
+            ClusterWrite::NodeTooSmall(..)
+            | ClusterWrite::TooLarge(_)
+            | ClusterWrite::Wake(_)
+            | ClusterWrite::RecordFirstReady { .. }
+            | ClusterWrite::RemoveFirstReady { .. }
+            | ClusterWrite::Nominate(_) => {}
         }
     }
 
@@ -306,11 +358,15 @@ impl ClusterMetrics {
             (WatchedResource::LimitRanges, cache.limit_ranges),
             (WatchedResource::RuntimeClasses, cache.runtime_classes),
             (WatchedResource::ResourceQuotas, cache.resource_quotas),
+            (WatchedResource::Events, cache.failing_daemon_sets),
         ];
         for (resource, count) in objects {
             set(&self.objects[resource], count);
         }
         set(&self.holds, reservation.holds);
+        set(&self.too_large, cache.too_large);
+        set(&self.too_small, reservation.too_small);
+        set(&self.without_basis, reservation.without_basis);
         set(&self.gates_closed, reservation.gates_closed);
         set(&self.assumed_pods, reservation.assumed_pods);
         set(&self.waiting, reservation.waiting);

@@ -3,6 +3,7 @@
 use enum_map::Enum;
 use strum::{IntoStaticStr, VariantNames};
 
+use crate::policy::Oversized;
 use crate::reservation::filter_reason::FilterReason;
 use crate::reservation::hold::EndReason;
 use crate::reservation::preemption::PreemptionReason;
@@ -44,6 +45,11 @@ label! {
     Port = "port",
     CertificateKind = "certificate",
     SpanOutcome = "outcome",
+    LogSource = "source",
+}
+
+impl Label for Oversized {
+    const NAME: &'static str = "outcome";
 }
 
 impl Label for FilterReason {
@@ -145,8 +151,6 @@ pub enum ShedReason {
     Connections,
     /// Too many bytes of bodies and responses.
     Memory,
-    /// Too many TLS handshakes.
-    Handshakes,
 }
 
 /// The reason for which the server closed a connection.
@@ -163,6 +167,10 @@ pub enum CloseReason {
     WriteTime,
     /// No request for a long time; harmless.
     Idle,
+    /// A newer connection needed the place, and this one had waited for the longest.
+    GaveWay,
+    /// The client's certificate has expired, or its CA is in use no longer.
+    ClientCertificate,
 }
 
 /// A port of the server.
@@ -197,6 +205,42 @@ pub enum SpanOutcome {
     Failed,
     /// Too many spans waited before this one.
     Dropped,
+}
+
+/// The folder of the code that a log line comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Enum, IntoStaticStr, VariantNames)]
+#[strum(serialize_all = "snake_case")]
+pub enum LogSource {
+    /// The routes, and the connections with their handshakes.
+    Server,
+    /// The watches and their objects.
+    Watch,
+    /// The writes to the apiserver.
+    Writes,
+    /// Certificates, and the Secret and the webhook configurations that they are kept in.
+    Tls,
+    /// Traces, metrics and panics.
+    Telemetry,
+    /// The start and the end of the process.
+    Command,
+    /// Libraries.
+    Other,
+}
+
+impl LogSource {
+    /// Returns the source of a line with this target, which is a path of modules; `Other` for a library's.
+    pub fn of_target(target: &str) -> Self {
+        let folder = target.strip_prefix("daemonset_warden::").and_then(|path| path.split("::").next());
+        match folder {
+            Some("server") => Self::Server,
+            Some("watch") => Self::Watch,
+            Some("writes") => Self::Writes,
+            Some("tls") => Self::Tls,
+            Some("telemetry") => Self::Telemetry,
+            Some("command") => Self::Command,
+            _ => Self::Other,
+        }
+    }
 }
 
 /// The status codes of responses that are errors, and one value for all others.

@@ -17,6 +17,12 @@ const DURATION_BUCKETS: [f64; 17] = [
     0.5, 1.0, 2.5, 5.0,
 ];
 
+/// 5 µs to 1 s: a call of the scheduler holds the lock for tens of microseconds, and is to wait for less than ten milliseconds.
+const LOCK_BUCKETS: [f64; 15] = [
+    0.000_005, 0.000_01, 0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025,
+    0.1, 0.25, 1.0,
+];
+
 fn names(definition: &MetricDefinition) -> Vec<&'static str> {
     definition.labels.iter().map(|(label, _)| *label).collect()
 }
@@ -82,6 +88,12 @@ pub(super) fn histograms<L: Label>(
 ) -> EnumMap<L, Histogram> {
     let options = HistogramOpts::from(options(definition)).buckets(DURATION_BUCKETS.to_vec());
     by_label(&register(registry, HistogramVec::new(options, &names(definition))))
+}
+
+/// Makes a histogram of the time for which a lock is held.
+pub(super) fn lock_histogram(registry: &Registry, definition: &MetricDefinition) -> Histogram {
+    let options = HistogramOpts::from(options(definition)).buckets(LOCK_BUCKETS.to_vec());
+    register(registry, Histogram::with_opts(options))
 }
 
 /// Adds the counts to their series.

@@ -2,6 +2,7 @@
 
 use super::labels::*;
 use super::{MetricDefinition, MetricKind, cluster};
+use crate::policy::Oversized;
 use crate::reservation::filter_reason::FilterReason;
 use crate::reservation::preemption::PreemptionReason;
 
@@ -9,8 +10,10 @@ use crate::reservation::preemption::PreemptionReason;
 pub static TABLE: &[MetricDefinition] = &[
     ADMISSION_REQUESTS,
     ADMISSION_DURATION,
+    ADMISSION_OVERSIZED,
     EXTENDER_REQUESTS,
     EXTENDER_DURATION,
+    EXTENDER_UNJUDGED,
     EXTENDER_REFUSED_NODES,
     EXTENDER_DROPPED_NODES,
     HTTP_ERRORS,
@@ -29,6 +32,8 @@ pub static TABLE: &[MetricDefinition] = &[
     WEBHOOK_CONFIGURATION_PATCHES,
     WEBHOOK_CONFIGURATION_MISSING,
     cluster::CACHE_FRESH,
+    cluster::LOCK_HELD,
+    cluster::LOCK_CPU,
     cluster::SYNCED,
     cluster::OBJECTS,
     cluster::WATCH_LAST_EVENT,
@@ -38,6 +43,9 @@ pub static TABLE: &[MetricDefinition] = &[
     cluster::HOLDS,
     cluster::HOLDS_REFUSING,
     cluster::HOLDS_ENDED,
+    cluster::TOO_LARGE,
+    cluster::TOO_SMALL,
+    cluster::WITHOUT_BASIS,
     cluster::GATES_CLOSED,
     cluster::GATES_EXPIRED,
     cluster::ASSUMED_PODS,
@@ -49,6 +57,7 @@ pub static TABLE: &[MetricDefinition] = &[
     cluster::AUDITED,
     cluster::CLUSTER_WRITES,
     LOG_LINES_DROPPED,
+    LOG_LINES_LEFT_OUT,
     TRACE_SPANS,
     READY,
     BUILD_INFO,
@@ -66,6 +75,12 @@ pub(super) const ADMISSION_DURATION: MetricDefinition = MetricDefinition {
     labels: &[Webhook::LABEL],
     help: "The time from the whole body to the answer.",
 };
+pub(super) const ADMISSION_OVERSIZED: MetricDefinition = MetricDefinition {
+    name: "daemonset_warden_admission_oversized_total",
+    kind: MetricKind::Counter,
+    labels: &[Webhook::LABEL, Oversized::LABEL],
+    help: "Reviews of objects that are too large to be reviewed, or to be checked against the cluster in time: `admission.oversized` says if such a DaemonSet is denied; a pod is allowed as it is. Anything but 0 is a very strange object, or an attack.",
+};
 pub(super) const EXTENDER_REQUESTS: MetricDefinition = MetricDefinition {
     name: "daemonset_warden_extender_requests_total",
     kind: MetricKind::Counter,
@@ -77,6 +92,12 @@ pub(super) const EXTENDER_DURATION: MetricDefinition = MetricDefinition {
     kind: MetricKind::Histogram,
     labels: &[ExtenderVerb::LABEL],
     help: "The time from the whole body to the answer. The scheduler waits for it with every pod.",
+};
+pub(super) const EXTENDER_UNJUDGED: MetricDefinition = MetricDefinition {
+    name: "daemonset_warden_extender_unjudged_total",
+    kind: MetricKind::Counter,
+    labels: &[ExtenderVerb::LABEL],
+    help: "Calls that name more nodes or victims than the cluster has, and are answered as if no room were reserved. No scheduler sends one.",
 };
 pub(super) const EXTENDER_REFUSED_NODES: MetricDefinition = MetricDefinition {
     name: "daemonset_warden_extender_refused_nodes_total",
@@ -100,7 +121,7 @@ pub(super) const HTTP_SHED: MetricDefinition = MetricDefinition {
     name: "daemonset_warden_http_requests_shed_total",
     kind: MetricKind::Counter,
     labels: &[ShedReason::LABEL],
-    help: "Requests answered 503, or connections closed, because of a limit. Anything but 0 is an overload or an attack.",
+    help: "Requests answered 503, or new connections closed, because of a limit. Anything but 0 is an overload or an attack. Connections that wait for a request and give way to newer ones do not count: see `daemonset_warden_connections_cut_total`.",
 };
 pub(super) const HTTP_IN_FLIGHT: MetricDefinition = MetricDefinition {
     name: "daemonset_warden_http_requests_in_flight",
@@ -118,7 +139,9 @@ pub(super) const CONNECTIONS_CUT: MetricDefinition = MetricDefinition {
     name: "daemonset_warden_connections_cut_total",
     kind: MetricKind::Counter,
     labels: &[CloseReason::LABEL],
-    help: "Connections that the server ended. `handshake_failed` grows when clients do not trust the certificate.",
+    help: "Connections that the server ended. `handshake_failed` grows when clients do not trust the certificate, `gave_way` when \
+           newer connections need the place of those that wait, `client_certificate` when that of a client has expired or its CA is \
+           in use no longer.",
 };
 pub(super) const ACCEPT_ERRORS: MetricDefinition = MetricDefinition {
     name: "daemonset_warden_accept_errors_total",
@@ -185,6 +208,12 @@ pub(super) const LOG_LINES_DROPPED: MetricDefinition = MetricDefinition {
     kind: MetricKind::Counter,
     labels: &[],
     help: "Log lines lost because the reader of stderr is too slow; requests do not wait for the log.",
+};
+pub(super) const LOG_LINES_LEFT_OUT: MetricDefinition = MetricDefinition {
+    name: "daemonset_warden_log_lines_left_out_total",
+    kind: MetricKind::Counter,
+    labels: &[LogSource::LABEL],
+    help: "Log lines left out because too many were of one kind: 200 at once, and 20 a second after that. The log has a line every 10 s with their number.",
 };
 pub(super) const TRACE_SPANS: MetricDefinition = MetricDefinition {
     name: "daemonset_warden_trace_spans_total",

@@ -13,12 +13,21 @@ pub(crate) struct Layout {
     pub(crate) apiserver_port: u16,
     /// Added to the flags that every test uses.
     pub(crate) apiserver_flags: &'static [&'static str],
+    /// The calls a second that kube-controller-manager may make, and the calls at once.
+    pub(crate) controller_rate: (u32, u32),
 }
 
 impl Layout {
     pub(crate) fn new(folder: PathBuf) -> Self {
         let [etcd_port, etcd_peer_port, apiserver_port] = std::array::from_fn(|_| free_port());
-        Self { folder, etcd_port, etcd_peer_port, apiserver_port, apiserver_flags: &[] }
+        Self {
+            folder,
+            etcd_port,
+            etcd_peer_port,
+            apiserver_port,
+            apiserver_flags: &[],
+            controller_rate: (2000, 4000),
+        }
     }
 
     /// The kubeconfig of the cluster's administrator.
@@ -126,8 +135,8 @@ impl Layout {
                 &format!("--service-account-private-key-file={}", self.service_account_key().display()),
                 // The DaemonSet controller calls as its own user, as in a real cluster: the webhook checks the user.
                 "--use-service-account-credentials=true",
-                "--kube-api-qps=2000",
-                "--kube-api-burst=4000",
+                &format!("--kube-api-qps={}", self.controller_rate.0),
+                &format!("--kube-api-burst={}", self.controller_rate.1),
                 "--profiling=false",
             ],
         )

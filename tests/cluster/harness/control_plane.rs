@@ -62,18 +62,29 @@ impl ControlPlane {
 
     /// Starts a control plane for one test: to stop parts of it, or to measure it without other tests.
     pub(crate) fn start(name: &str) -> Self {
-        Self::start_with(name, None, &[])
+        Self::start_with(name, None, &[], None)
+    }
+
+    /// Starts a control plane whose kube-controller-manager may make this many calls a second, and at once.
+    pub(crate) fn start_with_controller_rate(name: &str, rate: (u32, u32)) -> Self {
+        Self::start_with(name, None, &[], Some(rate))
     }
 
     /// Starts a control plane with an audit log, by the rules of an audit policy, and with further flags of the apiserver.
     pub(crate) fn start_audited(name: &str, rules: &serde_json::Value, flags: &'static [&str]) -> Self {
-        Self::start_with(name, Some(rules), flags)
+        Self::start_with(name, Some(rules), flags, None)
     }
 
-    fn start_with(name: &str, audited: Option<&serde_json::Value>, flags: &'static [&str]) -> Self {
+    fn start_with(
+        name: &str,
+        audited: Option<&serde_json::Value>,
+        flags: &'static [&str],
+        controller_rate: Option<(u32, u32)>,
+    ) -> Self {
         let started = Instant::now();
         let mut layout = Layout::new(run::folder(name));
         layout.apiserver_flags = flags;
+        layout.controller_rate = controller_rate.unwrap_or(layout.controller_rate);
         write_credentials(&layout);
         if let Some(rules) = audited {
             let policy = json!({ "apiVersion": "audit.k8s.io/v1", "kind": "Policy", "rules": rules });

@@ -35,6 +35,8 @@ pub(crate) struct SchedulerOptions {
     pub(crate) percentage_of_nodes_to_score: Option<u32>,
     /// Added to the environment of this process.
     pub(crate) environment: Vec<(&'static str, &'static str)>,
+    /// Added to the arguments of this process.
+    pub(crate) flags: &'static [&'static str],
 }
 
 impl Default for SchedulerOptions {
@@ -45,6 +47,7 @@ impl Default for SchedulerOptions {
             written: None,
             percentage_of_nodes_to_score: None,
             environment: Vec::new(),
+            flags: &[],
         }
     }
 }
@@ -63,6 +66,7 @@ impl Scheduler {
         Self::with(layout, &options.name, &text, |component| {
             let environment = options.environment.iter().map(|&(name, value)| (name, value.to_owned()));
             component.environment.extend(environment);
+            component.args.extend(options.flags.iter().map(|flag| (*flag).to_owned()));
         })
     }
 

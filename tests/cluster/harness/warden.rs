@@ -123,8 +123,12 @@ impl Warden {
 
     /// Returns the sum of a metric over all label sets that contain `labels`.
     pub(crate) async fn metric(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
-        let text = get(self.metrics_port, "/metrics").await.expect("the warden's metrics");
-        metrics::sum(&text, name, labels)
+        metrics::sum(&self.metrics().await, name, labels)
+    }
+
+    /// Returns its metrics, as text.
+    pub(crate) async fn metrics(&self) -> String {
+        get(self.metrics_port, "/metrics").await.expect("the warden's metrics")
     }
 
     /// Returns the number of filter calls that it has answered.

@@ -3,14 +3,14 @@
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::apps::v1::DaemonSet;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Pod, ResourceQuota};
 use kube::ResourceExt;
 use kube::api::DeleteParams;
 use serde_json::{Value, json};
 
 use crate::harness::{
     ControlPlane, GONE_AFTER, NodeOptions, POOL, Scheduler, SchedulerOptions, TestNamespace, Warden,
-    WardenOptions, eventually_within, is_bound, node_of,
+    WardenOptions, eventually_within, is_bound, node_of, object,
 };
 
 /// DaemonSets of 300m a pod: together 0.9 of a node's 4 CPU.
@@ -23,6 +23,10 @@ const LONG: Duration = Duration::from_secs(300);
 pub(crate) enum Scenario {
     /// A and A2: every template changes, on full nodes with a backlog.
     Rollout { gone_after: &'static str },
+    /// A with a quota that is exactly the daemon pods: it counts a pod for a while after it has gone.
+    RolloutInQuota { gone_after: &'static str },
+    /// A while the pods of a younger DaemonSet of the same priority wait on every node.
+    RolloutBesideYounger,
     /// B and C: nodes join a cluster with a backlog, Ready at once or later.
     Join { ready_after: Option<&'static str> },
     /// D: daemon pods are deleted on full nodes with a backlog, one DaemonSet after the other.
@@ -50,16 +54,25 @@ pub(crate) struct Outcome {
 
 /// A namespace, a scheduler of the same name, and the warden, or not.
 pub(crate) struct ScenarioRun {
-    namespace: TestNamespace<&'static ControlPlane>,
+    pub(crate) namespace: TestNamespace<&'static ControlPlane>,
     nodes: usize,
     /// The time without a change after which the scenario is over.
     quiet: Duration,
     _scheduler: Scheduler,
-    _warden: Option<Warden>,
+    pub(crate) warden: Option<Warden>,
 }
 
 impl ScenarioRun {
     pub(crate) async fn new(name: &str, nodes: usize, with_warden: bool) -> Self {
+        Self::start(name, &[], nodes, with_warden).await
+    }
+
+    /// With the warden, which also holds room for the DaemonSets of another namespace.
+    pub(crate) async fn beside(name: &str, other: &str, nodes: usize) -> Self {
+        Self::start(name, &[other], nodes, true).await
+    }
+
+    async fn start(name: &str, others: &[&str], nodes: usize, with_warden: bool) -> Self {
         let namespace = TestNamespace::shared(name).await;
         let mut options = SchedulerOptions { name: name.to_owned(), ..SchedulerOptions::default() };
         let mut warden = None;
@@ -69,7 +82,13 @@ impl ScenarioRun {
             let nominate = std::env::var("NOMINATE").is_ok_and(|value| value == "false").then_some(false);
             let config =
                 nominate.map_or(json!({}), |nominate| json!({ "reservation": { "nominate": nominate } }));
-            let config = namespace.holding_here(config);
+            let mut config = namespace.holding_here(config);
+            if !others.is_empty() {
+                let namespaces: Vec<&str> = others.iter().copied().chain([name]).collect();
+                let named =
+                    json!({ "key": "kubernetes.io/metadata.name", "operator": "In", "values": namespaces });
+                config["reservation"]["namespaceSelector"] = json!({ "matchExpressions": [named] });
+            }
             let started = Warden::start(WardenOptions { config, kubeconfig }).await;
             let mut extender = started.extender();
             extender.preempts = true;
@@ -86,12 +105,17 @@ impl ScenarioRun {
             tokio::task::spawn_blocking(move || plane.scheduler(&options)).await.expect("a scheduler");
         // The full sizes use twice the scheduler's longest back-off; the small ones less, to save time.
         let quiet = Duration::from_secs(if nodes > 20 { 20 } else { 6 });
-        Self { namespace, nodes, quiet, _scheduler: scheduler, _warden: warden }
+        Self { namespace, nodes, quiet, _scheduler: scheduler, warden }
     }
 
     pub(crate) async fn run(&self, scenario: Scenario) -> Outcome {
         match scenario {
-            Scenario::Rollout { gone_after } => self.rollout(gone_after).await,
+            Scenario::Rollout { gone_after } => self.rollout(gone_after, None).await,
+            Scenario::RolloutInQuota { gone_after } => {
+                let class = self.quota_of_daemon_pods().await;
+                self.rollout(gone_after, Some(&class)).await
+            }
+            Scenario::RolloutBesideYounger => self.rollout_beside_younger().await,
             Scenario::Join { ready_after } => self.join(ready_after).await,
             Scenario::Deleted { times, gone_after } => self.deleted(times, gone_after).await,
             Scenario::Late => self.late().await,
@@ -109,8 +133,19 @@ impl ScenarioRun {
             .await;
     }
 
-    async fn rollout(&self, gone_after: &str) -> Outcome {
-        self.fill_with_small_pods(gone_after).await;
+    async fn rollout_beside_younger(&self) -> Outcome {
+        self.fill_with_small_pods("0s", None).await;
+        self.namespace.create(&self.namespace.daemon_set("younger", self.by_own_scheduler())).await;
+        self.namespace.pods_exist("younger", self.nodes).await;
+        self.change_templates().await
+    }
+
+    async fn rollout(&self, gone_after: &str, class: Option<&str>) -> Outcome {
+        self.fill_with_small_pods(gone_after, class).await;
+        self.change_templates().await
+    }
+
+    async fn change_templates(&self) -> Outcome {
         let happened = Instant::now();
         let image = json!({ "spec": { "template": { "metadata": { "labels": { "version": "2" } } } } });
         for name in DAEMONS {
@@ -119,8 +154,24 @@ impl ScenarioRun {
         self.outcome(happened, 10).await
     }
 
+    /// Creates a quota for as many pods of a class as there are daemon pods. Returns the class, of priority 0.
+    async fn quota_of_daemon_pods(&self) -> String {
+        let class = self.namespace.priority_class("agents", 0).await;
+        let quota: ResourceQuota = object(json!({
+            "metadata": { "name": "daemon-pods" },
+            "spec": {
+                "hard": { "pods": (DAEMONS.len() * self.nodes).to_string() },
+                "scopeSelector": { "matchExpressions": [
+                    { "scopeName": "PriorityClass", "operator": "In", "values": [class] },
+                ] },
+            },
+        }));
+        self.namespace.create(&quota).await;
+        class
+    }
+
     async fn join(&self, ready_after: Option<&'static str>) -> Outcome {
-        self.create_daemon_sets("0s").await;
+        self.create_daemon_sets("0s", None).await;
         self.create_backlog(8 * self.nodes, "1").await;
         let happened = Instant::now();
         self.namespace.add_nodes(1, self.nodes, &NodeOptions { ready_after, ..NodeOptions::default() }).await;
@@ -128,7 +179,7 @@ impl ScenarioRun {
     }
 
     async fn deleted(&self, times: usize, gone_after: &str) -> Outcome {
-        self.fill_with_small_pods(gone_after).await;
+        self.fill_with_small_pods(gone_after, None).await;
         let mut outcome = Outcome::default();
         let mut longest = Duration::ZERO;
         for time in 0..times {
@@ -151,7 +202,7 @@ impl ScenarioRun {
         self.namespace.nodes(1, self.nodes, &NodeOptions::default()).await;
         self.create_backlog(6 * self.nodes, "1").await;
         self.wait_for_bound("web", 4 * self.nodes).await;
-        self.create_daemon_sets("0s").await;
+        self.create_daemon_sets("0s", None).await;
         eventually_within(LONG, "all daemon pods exist", async || {
             let mut there = 0;
             for name in DAEMONS {
@@ -175,9 +226,9 @@ impl ScenarioRun {
     }
 
     /// Fills the nodes with daemon pods and ordinary pods of the same size; more ordinary pods wait.
-    async fn fill_with_small_pods(&self, gone_after: &str) {
+    async fn fill_with_small_pods(&self, gone_after: &str, class: Option<&str>) {
         self.namespace.nodes(1, self.nodes, &NodeOptions::default()).await;
-        self.create_daemon_sets(gone_after).await;
+        self.create_daemon_sets(gone_after, class).await;
         for name in DAEMONS {
             self.namespace.settled(name, self.nodes as i32).await;
         }
@@ -185,9 +236,12 @@ impl ScenarioRun {
         self.wait_for_bound("web", 10 * self.nodes).await;
     }
 
-    async fn create_daemon_sets(&self, gone_after: &str) {
+    async fn create_daemon_sets(&self, gone_after: &str, class: Option<&str>) {
         for name in DAEMONS {
             let mut changes = self.by_own_scheduler();
+            if let Some(class) = class {
+                changes["spec"]["template"]["spec"]["priorityClassName"] = json!(class);
+            }
             changes["spec"]["template"]["metadata"] = json!({ "annotations": { GONE_AFTER: gone_after } });
             changes["spec"]["updateStrategy"] =
                 json!({ "type": "RollingUpdate", "rollingUpdate": { "maxUnavailable": "10%" } });
@@ -214,6 +268,21 @@ impl ScenarioRun {
             }
         })
         .await;
+    }
+
+    /// Waits for the daemon pods of `scenario` that are created late. Returns the numbers of bound ones, and of those with the new
+    /// template, as soon as all are there, and after `at_most` in any case.
+    pub(crate) async fn landed(&self, scenario: Scenario, at_most: Duration) -> (usize, usize) {
+        let all = DAEMONS.len() * self.nodes;
+        let updated = if matches!(scenario, Scenario::Rollout { .. }) { all } else { 0 };
+        let begun = Instant::now();
+        loop {
+            let now = self.count().await;
+            if (now.daemons, now.updated) == (all, updated) || begun.elapsed() > at_most {
+                return (now.daemons, now.updated);
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
     }
 
     /// Counts the pods until nothing has changed for the time `quiet`.

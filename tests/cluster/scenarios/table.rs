@@ -10,6 +10,12 @@ async fn full_size() {
     let scenarios = [
         ("A", "rolling update, 50 full nodes", 50, Scenario::Rollout { gone_after: "0s" }),
         ("A2", "the same, pods take 1 s to end", 50, Scenario::Rollout { gone_after: "1s" }),
+        (
+            "A3",
+            "A2 in a quota that is exactly the daemon pods",
+            50,
+            Scenario::RolloutInQuota { gone_after: "1s" },
+        ),
         ("B", "100 nodes join", 100, Scenario::Join { ready_after: None }),
         ("C", "the same, Ready after 5 s", 100, Scenario::Join { ready_after: Some("5s") }),
         (

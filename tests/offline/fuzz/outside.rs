@@ -1,5 +1,6 @@
 //! Input that does not come in requests: the apiserver's objects, Secrets, certificates, and files and flags of operators.
 
+use std::cell::{RefCell, RefMut};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
@@ -7,6 +8,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use daemonset_warden::api::daemonset::DaemonSet;
+use daemonset_warden::api::decode_budget::DecodeBudget;
 use daemonset_warden::api::node::Node;
 use daemonset_warden::api::pod::Pod;
 use daemonset_warden::api::policy_objects::{
@@ -17,7 +19,9 @@ use daemonset_warden::cli::SchedulerConfigArgs;
 use daemonset_warden::command::scheduler_config::render;
 use daemonset_warden::explain::create_failures::CreateFailures;
 use daemonset_warden::explain::{RowFilter, explain};
-use daemonset_warden::reservation::{View, filter};
+use daemonset_warden::policy::Policy;
+use daemonset_warden::reservation::View;
+use daemonset_warden::reservation::prepared_filter::{PreparedFilter, answer_verdicts};
 use daemonset_warden::telemetry::metrics::Metrics;
 use daemonset_warden::tls::names::CertificateNames;
 use daemonset_warden::tls::rotation_plan::decide;
@@ -56,9 +60,13 @@ fn objects_of_watches() {
         passes::<LimitRange>(input, "", "LimitRange", cache);
         passes::<ResourceQuota>(input, "", "ResourceQuota", cache);
         view.observe(Instant::now());
-        let View { cache, reservation } = &mut view;
-        let (result, _) = filter::filter_with_cache(reservation, cache, &args, Instant::now());
+        let locked = RefCell::new(&mut view);
+        let lock = || RefMut::map(locked.borrow_mut(), |view| &mut **view);
+        let prepared = PreparedFilter::new(&Policy::default(), &args, &DecodeBudget::default());
+        let (verdicts, _) = prepared.judge_with_cache(lock, Instant::now());
+        let result = answer_verdicts(&args, verdicts);
         assert!(serde_json::from_slice::<Value>(&result.body.to_vec(body)).is_ok());
+        let View { cache, reservation } = &mut view;
         reservation.take_writes();
         // Starts again with a new view, so that one faulty object does not affect all later inputs.
         if cache.nodes().count() > 50 || cache.pods().count() > 50 {

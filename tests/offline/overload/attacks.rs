@@ -62,11 +62,11 @@ pub(super) struct Target {
 type Stream = TlsStream<TcpStream>;
 
 impl Target {
-    async fn stream(&self, config: &Arc<ClientConfig>) -> std::io::Result<Stream> {
+    pub(super) async fn stream(&self, config: &Arc<ClientConfig>) -> std::io::Result<Stream> {
         connect(self.address, config.as_ref().clone()).await
     }
 
-    fn http1(&self) -> Arc<ClientConfig> {
+    pub(super) fn http1(&self) -> Arc<ClientConfig> {
         Arc::new(tls_config(&self.ca, None, &[b"http/1.1"]))
     }
 
@@ -88,6 +88,38 @@ pub(super) async fn idle(target: Target, count: usize) -> Vec<Stream> {
     streams
 }
 
+/// Connections that send one request and then stay idle until they are closed; closed ones are opened again.
+pub(super) async fn idle_again(target: Target, count: usize) -> JoinSet<()> {
+    let config = target.http1();
+    each(&target, count, move |_, target: Target| {
+        let config = config.clone();
+        async move {
+            let mut stream = target.stream(&config).await?;
+            stream.write_all(b"GET /livez HTTP/1.1\r\nhost: a\r\n\r\n").await?;
+            tokio::io::copy(&mut stream, &mut tokio::io::sink()).await?;
+            Ok(())
+        }
+    })
+}
+
+/// The same over HTTP/2.
+pub(super) async fn idle_again_http2(target: Target, count: usize) -> JoinSet<()> {
+    let config = target.http2();
+    each(&target, count, move |_, target: Target| {
+        let config = config.clone();
+        async move {
+            let mut stream = target.stream(&config).await?;
+            let settings = frame(4, 0, 0, &[]);
+            let request = headers_of("GET", "/livez", 1, 0x5);
+            stream
+                .write_all(&[b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", &settings[..], &request].concat())
+                .await?;
+            tokio::io::copy(&mut stream, &mut tokio::io::sink()).await?;
+            Ok(())
+        }
+    })
+}
+
 /// Requests that are sent slowly, byte by byte: half of the clients send a head so, half a body.
 pub(super) async fn slow(target: Target, count: usize) -> JoinSet<()> {
     each(&target, count, |number, target: Target| async move {
@@ -99,6 +131,22 @@ pub(super) async fn slow(target: Target, count: usize) -> JoinSet<()> {
             sleep(Duration::from_millis(300)).await;
         }
         Ok(())
+    })
+}
+
+/// Requests whose bodies do not come.
+pub(super) async fn missing_bodies(target: Target, count: usize) -> JoinSet<()> {
+    let config = target.http1();
+    each(&target, count, move |number, target: Target| {
+        let config = config.clone();
+        async move {
+            let mut stream = target.stream(&config).await?;
+            let path = if number % 2 == 0 { "/mutate" } else { "/scheduler/filter" };
+            let head = format!("POST {path} HTTP/1.1\r\nhost: a\r\ncontent-length: 10\r\n\r\n");
+            stream.write_all(head.as_bytes()).await?;
+            tokio::io::copy(&mut stream, &mut tokio::io::sink()).await?;
+            Ok(())
+        }
     })
 }
 
@@ -276,7 +324,7 @@ fn literal_header() -> Vec<u8> {
 }
 
 /// Starts `count` attackers. Each repeats its attack until the set is dropped.
-fn each<Attack, Attacking>(target: &Target, count: usize, attack: Attack) -> JoinSet<()>
+pub(super) fn each<Attack, Attacking>(target: &Target, count: usize, attack: Attack) -> JoinSet<()>
 where
     Attack: Fn(usize, Target) -> Attacking + Clone + Send + 'static,
     Attacking: Future<Output = std::io::Result<()>> + Send,

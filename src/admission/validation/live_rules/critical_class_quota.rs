@@ -2,8 +2,7 @@
 
 use super::missing_priority_class::SYSTEM_CLASSES;
 use super::{LiveData, LiveRule};
-use crate::admission::quota;
-use crate::api::field::{Error, Path};
+use crate::api::field::{Error, ErrorList, Path};
 use crate::policy::Level;
 
 pub(super) const RULE: LiveRule = LiveRule {
@@ -15,17 +14,17 @@ pub(super) const RULE: LiveRule = LiveRule {
     check,
 };
 
-fn check(data: &LiveData<'_>) -> Vec<Error> {
+fn check(data: &LiveData<'_>) -> ErrorList {
     let namespace = data.daemon_set.metadata.namespace.as_str();
     let class = data.daemon_set.spec.template.spec.priority_class_name.as_str();
     if !SYSTEM_CLASSES.contains(&class) || namespace == "kube-system" {
-        return Vec::new();
+        return ErrorList::new();
     }
-    if data.cluster.resource_quotas(namespace).any(|quota| quota::is_for_class(quota, class)) {
-        return Vec::new();
+    if data.class_has_quota {
+        return ErrorList::new();
     }
     let detail = format!(
         "no ResourceQuota in {namespace} is scoped to this class: clusters that limit it, as GKE does, refuse the pods"
     );
-    vec![Error::invalid(Path::new("spec.template.spec.priorityClassName"), &class, detail)]
+    Error::invalid(Path::new("spec.template.spec.priorityClassName"), &class, detail).into()
 }

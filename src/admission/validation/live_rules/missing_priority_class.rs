@@ -1,7 +1,7 @@
 //! `missing-priority-class`: a priority class that does not exist.
 
 use super::{LiveData, LiveRule};
-use crate::api::field::{Error, Path};
+use crate::api::field::{Error, ErrorList, Path};
 use crate::policy::Level;
 
 pub(super) const RULE: LiveRule = LiveRule {
@@ -16,13 +16,11 @@ pub(super) const RULE: LiveRule = LiveRule {
 /// Classes that exist in every cluster: the apiserver creates them, and creates them again if they are deleted.
 pub(super) const SYSTEM_CLASSES: [&str; 2] = ["system-cluster-critical", "system-node-critical"];
 
-fn check(data: &LiveData<'_>) -> Vec<Error> {
+fn check(data: &LiveData<'_>) -> ErrorList {
     let class = data.daemon_set.spec.template.spec.priority_class_name.as_str();
-    let exists =
-        class.is_empty() || SYSTEM_CLASSES.contains(&class) || data.cluster.priority_class(class).is_some();
-    if exists {
-        return Vec::new();
+    if class.is_empty() || SYSTEM_CLASSES.contains(&class) || data.class_exists {
+        return ErrorList::new();
     }
     let detail = "no PriorityClass of this name exists: every pod would be refused";
-    vec![Error::invalid(Path::new("spec.template.spec.priorityClassName"), &class, detail)]
+    Error::invalid(Path::new("spec.template.spec.priorityClassName"), &class, detail).into()
 }

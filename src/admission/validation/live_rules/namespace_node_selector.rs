@@ -1,7 +1,9 @@
 //! `namespace-node-selector`: a node selector of the namespace that contradicts the template's or hides nodes from it.
 
 use super::{LiveData, LiveRule, nodes};
-use crate::api::field::{Error, Path};
+use crate::api::field::{Error, ErrorList, Path};
+use crate::api::node::Node;
+use crate::api::policy_objects::Namespace;
 use crate::daemonset::namespace_selector::{NamespaceSelector, selectors_of};
 use crate::policy::Level;
 
@@ -14,12 +16,28 @@ pub(super) const RULE: LiveRule = LiveRule {
     check,
 };
 
-fn check(data: &LiveData<'_>) -> Vec<Error> {
-    let namespace = data.cluster.namespace(&data.daemon_set.metadata.namespace);
-    namespace.into_iter().flat_map(selectors_of).filter_map(|selector| fault(data, &selector)).collect()
+/// The selectors of the DaemonSet's namespace, each with the number of the DaemonSet's nodes that it excludes.
+#[derive(Debug, Default)]
+pub(super) struct HiddenNodes(Vec<(NamespaceSelector, usize)>);
+
+impl HiddenNodes {
+    pub(super) fn new(namespace: Option<&Namespace>) -> Self {
+        Self(namespace.into_iter().flat_map(selectors_of).map(|selector| (selector, 0)).collect())
+    }
+
+    /// Counts one of the DaemonSet's nodes.
+    pub(super) fn add(&mut self, node: &Node) {
+        for (selector, count) in &mut self.0 {
+            *count += usize::from(selector.missing_label(&node.metadata.labels).is_some());
+        }
+    }
 }
 
-fn fault(data: &LiveData<'_>, selector: &NamespaceSelector) -> Option<Error> {
+fn check(data: &LiveData<'_>) -> ErrorList {
+    data.hidden_nodes.0.iter().filter_map(|(selector, hidden)| fault(data, selector, *hidden)).collect()
+}
+
+fn fault(data: &LiveData<'_>, selector: &NamespaceSelector, hidden: usize) -> Option<Error> {
     let path = Path::new("spec.template.spec.nodeSelector");
     let own = &data.daemon_set.spec.template.spec.node_selector;
     let annotation = selector.annotation;
@@ -28,12 +46,9 @@ fn fault(data: &LiveData<'_>, selector: &NamespaceSelector) -> Option<Error> {
         let detail = format!("the namespace's {annotation} wants {key}={value}: every pod would be refused");
         return Some(Error::invalid(path, own, detail));
     }
-    let hidden =
-        data.matching.iter().filter(|(_, node)| selector.missing_label(&node.metadata.labels).is_some());
-    let count = hidden.count();
-    let all = nodes(data.matching.len());
+    let all = nodes(data.matching);
     let detail = format!(
-        "the namespace's {annotation} hides {count} of the {all} that the DaemonSet is for: pods there never run"
+        "the namespace's {annotation} hides {hidden} of the {all} that the DaemonSet is for: pods there never run"
     );
-    (count > 0).then(|| Error::forbidden(path, detail))
+    (hidden > 0).then(|| Error::forbidden(path, detail))
 }

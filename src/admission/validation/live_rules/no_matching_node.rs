@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::{LiveData, LiveRule, nodes};
-use crate::api::field::{Error, Path};
-use crate::daemonset::placement::node_should_run_daemon_pod;
+use crate::api::field::{Error, ErrorList, Path};
+use crate::daemonset::placement::Reason;
 use crate::policy::Level;
 
 pub(super) const RULE: LiveRule = LiveRule {
@@ -16,21 +16,24 @@ pub(super) const RULE: LiveRule = LiveRule {
     check,
 };
 
-fn check(data: &LiveData<'_>) -> Vec<Error> {
-    if data.node_count == 0 || !data.matching.is_empty() {
-        return Vec::new();
+/// The reasons that exclude the cluster's nodes, each with their number.
+#[derive(Debug, Default)]
+pub(super) struct Exclusions(BTreeMap<String, usize>);
+
+impl Exclusions {
+    /// Counts a node that is excluded for `reason`.
+    pub(super) fn add(&mut self, reason: &Reason<'_>) {
+        *self.0.entry(reason.to_string()).or_default() += 1;
     }
-    let template = &data.daemon_set.spec.template.spec;
-    let mut reasons: BTreeMap<String, usize> = BTreeMap::new();
-    for (_, info) in data.cluster.nodes() {
-        let placement = info.node.as_ref().map(|node| node_should_run_daemon_pod(template, node));
-        if let Some(reason) = placement.and_then(|placement| placement.reason) {
-            *reasons.entry(reason.to_string()).or_default() += 1;
-        }
+}
+
+fn check(data: &LiveData<'_>) -> ErrorList {
+    if data.node_count == 0 || data.matching > 0 {
+        return ErrorList::new();
     }
     // The first by name among equals, so that the text is the same each time.
-    let most = reasons.iter().max_by(|a, b| a.1.cmp(b.1).then_with(|| b.0.cmp(a.0)));
+    let most = data.exclusions.0.iter().max_by(|a, b| a.1.cmp(b.1).then_with(|| b.0.cmp(a.0)));
     let most = most.map(|(reason, count)| format!(": {reason} ({})", nodes(*count))).unwrap_or_default();
     let detail = format!("none of the cluster's {} matches{most}", nodes(data.node_count));
-    vec![Error::forbidden(Path::new("spec.template.spec"), detail)]
+    Error::forbidden(Path::new("spec.template.spec"), detail).into()
 }

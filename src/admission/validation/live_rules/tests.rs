@@ -1,5 +1,7 @@
 //! Every live-data rule on a small cluster: its faults, and the cases without one.
 
+mod bounds;
+
 use std::sync::Arc;
 
 use super::*;
@@ -27,7 +29,11 @@ fn found(rule: &str, objects: &[(&str, &str)], spec: &str) -> Vec<String> {
     let inventory = inventory(objects);
     let daemon_set = format!(r#"{{"metadata":{{"name":"a","namespace":"s"}},"spec":{spec}}}"#);
     let daemon_set: DaemonSet = serde_json::from_str(&daemon_set).unwrap();
-    let data = LiveData::new(&inventory.cluster, "apps", &daemon_set);
+    let read = |call: &mut dyn FnMut(&Cache)| {
+        call(&inventory.cluster);
+        Ok(())
+    };
+    let data = LiveData::read(&read, "apps", &daemon_set).unwrap();
     let rule = LIVE_RULES.iter().find(|own| own.id == rule).unwrap();
     (rule.check)(&data).iter().map(ToString::to_string).collect()
 }

@@ -3,10 +3,10 @@
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::{LiveData, LiveRule, nodes};
-use crate::api::daemonset::ON_DELETE;
-use crate::api::field::{Error, Path};
-use crate::cache::DaemonSetId;
+use crate::api::daemonset::{DaemonSet, ON_DELETE};
+use crate::api::field::{Error, ErrorList, Path};
 use crate::cache::node_info::NodeInfo;
+use crate::cache::{Cache, DaemonSetId};
 use crate::daemonset::update_strategy::scaled;
 use crate::policy::Level;
 
@@ -19,37 +19,46 @@ pub(super) const RULE: LiveRule = LiveRule {
     check,
 };
 
-fn check(data: &LiveData<'_>) -> Vec<Error> {
-    let Some((id, known)) = data.known else { return Vec::new() };
-    let strategy = data.daemon_set.spec.update_strategy().unwrap_or_default();
-    // The controller rolls out new templates only, and a surge does not wait for the old pods.
-    let rolls_out = strategy.kind != ON_DELETE
-        && !data.daemon_set.spec.uses_surge()
-        && known.daemon_set.spec.template != data.daemon_set.spec.template;
-    if !rolls_out {
-        return Vec::new();
+/// The rollout that an update begins.
+#[derive(Debug)]
+pub(super) struct Rollout {
+    id: DaemonSetId,
+    max_unavailable: IntOrString,
+    /// The DaemonSet's nodes without a Ready pod of it.
+    down: usize,
+}
+
+impl Rollout {
+    /// Returns `None` if the update of `known` to `daemon_set` replaces no pods, or does not wait for the old ones.
+    pub(super) fn new(id: DaemonSetId, known: &DaemonSet, daemon_set: &DaemonSet) -> Option<Self> {
+        let strategy = daemon_set.spec.update_strategy().unwrap_or_default();
+        // The controller rolls out new templates only, and a surge does not wait for the old pods.
+        let rolls_out = strategy.kind != ON_DELETE
+            && !daemon_set.spec.uses_surge()
+            && known.spec.template != daemon_set.spec.template;
+        let max_unavailable = strategy.rolling_update.and_then(|update| update.max_unavailable);
+        let max_unavailable = max_unavailable.unwrap_or(IntOrString::Int(1));
+        rolls_out.then_some(Self { id, max_unavailable, down: 0 })
     }
-    let desired = data.matching.len();
-    let max_unavailable = strategy.rolling_update.and_then(|rolling_update| rolling_update.max_unavailable);
-    let max_unavailable = max_unavailable.unwrap_or(IntOrString::Int(1));
-    let budget = scaled(&max_unavailable, desired);
-    let down = data.matching.iter().filter(|(info, _)| !is_up(data, info, id)).count();
+
+    /// Counts one of the DaemonSet's nodes.
+    pub(super) fn add(&mut self, cluster: &Cache, info: &NodeInfo) {
+        let mut pods = info.daemon_pods.iter().map(|pod| cluster.pod_by_id(*pod));
+        self.down += usize::from(!pods.any(|pod| pod.has_landed_for(self.id) && pod.is_ready));
+    }
+}
+
+fn check(data: &LiveData<'_>) -> ErrorList {
+    let Some(Rollout { max_unavailable, down, .. }) = &data.rollout else { return ErrorList::new() };
+    let (down, desired) = (*down, data.matching);
     // A DaemonSet that is down on every node has every pod replaced at once.
-    if down < budget || down == 0 || down == desired {
-        return Vec::new();
+    if down < scaled(max_unavailable, desired) || down == 0 || down == desired {
+        return ErrorList::new();
     }
+    let path = Path::new("spec.updateStrategy.rollingUpdate.maxUnavailable");
     let detail = format!(
         "the DaemonSet is down on {down} of {} already, which uses it up: no pod that runs would be updated",
         nodes(desired)
     );
-    vec![Error::invalid(
-        Path::new("spec.updateStrategy.rollingUpdate.maxUnavailable"),
-        &max_unavailable,
-        detail,
-    )]
-}
-
-fn is_up(data: &LiveData<'_>, info: &NodeInfo, id: DaemonSetId) -> bool {
-    let mut pods = info.daemon_pods.iter().map(|pod| data.cluster.pod_by_id(*pod));
-    pods.any(|pod| pod.has_landed_for(id) && pod.is_ready)
+    Error::invalid(path, max_unavailable, detail).into()
 }

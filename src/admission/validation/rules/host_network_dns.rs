@@ -2,7 +2,7 @@
 
 use super::Rule;
 use crate::api::daemonset::DaemonSet;
-use crate::api::field::{Error, Path};
+use crate::api::field::{Error, ErrorList, Path};
 use crate::policy::Level;
 
 pub(super) const RULE: Rule = Rule {
@@ -17,11 +17,11 @@ pub(super) const RULE: Rule = Rule {
 const DETAIL: &str =
     "with hostNetwork it falls back to the node's resolver; use ClusterFirstWithHostNet, or say Default";
 
-fn check(daemon_set: &DaemonSet) -> Vec<Error> {
+fn check(daemon_set: &DaemonSet) -> ErrorList {
     let spec = &daemon_set.spec.template.spec;
     if !spec.host_network || !matches!(spec.dns_policy.as_str(), "" | "ClusterFirst") {
-        return Vec::new();
+        return ErrorList::new();
     }
     let path = Path::new("spec.template.spec.dnsPolicy");
-    vec![Error::invalid(path, &"ClusterFirst", DETAIL)]
+    Error::invalid(path, &"ClusterFirst", DETAIL).into()
 }

@@ -2,7 +2,7 @@
 
 use super::Rule;
 use crate::api::daemonset::DaemonSet;
-use crate::api::field::{Error, Path};
+use crate::api::field::{Error, ErrorList, Path};
 use crate::api::pod::PodSpec;
 use crate::policy::Level;
 
@@ -15,18 +15,20 @@ pub(super) const RULE: Rule = Rule {
     check,
 };
 
-fn check(daemon_set: &DaemonSet) -> Vec<Error> {
+fn check(daemon_set: &DaemonSet) -> ErrorList {
     if !daemon_set.spec.uses_surge() {
-        return Vec::new();
+        return ErrorList::new();
     }
-    let Some((container, port)) = first_host_port(&daemon_set.spec.template.spec) else { return Vec::new() };
+    let Some((container, port)) = first_host_port(&daemon_set.spec.template.spec) else {
+        return ErrorList::new();
+    };
     let strategy = daemon_set.spec.update_strategy().unwrap_or_default();
     let surge = strategy.rolling_update.and_then(|rolling_update| rolling_update.max_surge);
     let path = Path::new("spec.updateStrategy.rollingUpdate.maxSurge");
     let detail = format!(
         "container {container:?} takes port {port} of the host, so the old and the new pod exclude each other; use maxUnavailable"
     );
-    vec![Error::invalid(path, &surge, detail)]
+    Error::invalid(path, &surge, detail).into()
 }
 
 /// Returns the first host port, with its container, among the containers that run as long as the pod. Returns `None` if there is

@@ -2,7 +2,7 @@
 
 use super::Rule;
 use crate::api::daemonset::DaemonSet;
-use crate::api::field::{Error, Path};
+use crate::api::field::{Error, ErrorList, Path};
 use crate::daemonset::daemon_pod::{GENERATION_LABEL, REVISION_LABEL};
 use crate::policy::Level;
 use crate::scheduling::label_selector;
@@ -21,8 +21,8 @@ const MANAGED: [&str; 4] =
 const DETAIL: &str =
     "the system overwrites this label on pods, which then no longer match and are made again without end";
 
-fn check(daemon_set: &DaemonSet) -> Vec<Error> {
-    let Some(selector) = &daemon_set.spec.selector else { return Vec::new() };
+fn check(daemon_set: &DaemonSet) -> ErrorList {
+    let Some(selector) = &daemon_set.spec.selector else { return ErrorList::new() };
     let path = Path::new("spec.selector");
     let labels = selector.match_labels.iter().flatten().filter(|(key, _)| MANAGED.contains(&key.as_str()));
     let labels =

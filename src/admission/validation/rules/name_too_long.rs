@@ -2,7 +2,7 @@
 
 use super::Rule;
 use crate::api::daemonset::DaemonSet;
-use crate::api::field::{Error, Path};
+use crate::api::field::{Error, ErrorList, Path};
 use crate::policy::Level;
 
 pub(super) const RULE: Rule = Rule {
@@ -16,11 +16,11 @@ pub(super) const RULE: Rule = Rule {
 
 const MAX_LENGTH: usize = 242;
 
-fn check(daemon_set: &DaemonSet) -> Vec<Error> {
+fn check(daemon_set: &DaemonSet) -> ErrorList {
     if daemon_set.metadata.name.len() <= MAX_LENGTH {
-        return Vec::new();
+        return ErrorList::new();
     }
     let mut fault = Error::too_long(Path::new("metadata.name"), MAX_LENGTH);
     fault.detail += ": its ControllerRevisions need 11 more, and without them there are no pods";
-    vec![fault]
+    fault.into()
 }

@@ -2,7 +2,7 @@
 
 use super::Rule;
 use crate::api::daemonset::DaemonSet;
-use crate::api::field::{Error, Path};
+use crate::api::field::{Error, ErrorList, Path};
 use crate::policy::Level;
 
 pub(super) const RULE: Rule = Rule {
@@ -16,10 +16,10 @@ pub(super) const RULE: Rule = Rule {
 
 const DETAIL: &str = "without a class its pods cannot preempt ordinary pods on a full node";
 
-fn check(daemon_set: &DaemonSet) -> Vec<Error> {
+fn check(daemon_set: &DaemonSet) -> ErrorList {
     let spec = &daemon_set.spec.template.spec;
     if !spec.priority_class_name.is_empty() || spec.priority.is_some() {
-        return Vec::new();
+        return ErrorList::new();
     }
-    vec![Error::required(Path::new("spec.template.spec.priorityClassName"), DETAIL)]
+    Error::required(Path::new("spec.template.spec.priorityClassName"), DETAIL).into()
 }

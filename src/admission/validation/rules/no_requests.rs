@@ -2,7 +2,7 @@
 
 use super::Rule;
 use crate::api::daemonset::DaemonSet;
-use crate::api::field::{Error, Path};
+use crate::api::field::{Error, ErrorList, Path};
 use crate::api::pod::ResourceRequirements;
 use crate::api::quantity::Quantity;
 use crate::policy::Level;
@@ -18,14 +18,14 @@ pub(super) const RULE: Rule = Rule {
 
 const DETAIL: &str = "no container requests cpu or memory, so nothing reserves room for the pods";
 
-fn check(daemon_set: &DaemonSet) -> Vec<Error> {
+fn check(daemon_set: &DaemonSet) -> ErrorList {
     let spec = &daemon_set.spec.template.spec;
     let containers =
         spec.containers.iter().chain(&spec.init_containers).map(|container| &container.resources);
     if containers.chain([&spec.resources]).any(requests_resources) {
-        return Vec::new();
+        return ErrorList::new();
     }
-    vec![Error::required(Path::new("spec.template.spec.containers"), DETAIL)]
+    Error::required(Path::new("spec.template.spec.containers"), DETAIL).into()
 }
 
 fn requests_resources(resources: &ResourceRequirements) -> bool {

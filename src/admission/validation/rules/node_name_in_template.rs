@@ -2,7 +2,7 @@
 
 use super::Rule;
 use crate::api::daemonset::DaemonSet;
-use crate::api::field::{Error, Path};
+use crate::api::field::{Error, ErrorList, Path};
 use crate::policy::Level;
 
 pub(super) const RULE: Rule = Rule {
@@ -16,9 +16,9 @@ pub(super) const RULE: Rule = Rule {
 
 const DETAIL: &str = "it confines the DaemonSet to one node and bypasses the scheduler; use nodeSelector";
 
-fn check(daemon_set: &DaemonSet) -> Vec<Error> {
+fn check(daemon_set: &DaemonSet) -> ErrorList {
     if daemon_set.spec.template.spec.node_name.is_empty() {
-        return Vec::new();
+        return ErrorList::new();
     }
-    vec![Error::forbidden(Path::new("spec.template.spec.nodeName"), DETAIL)]
+    Error::forbidden(Path::new("spec.template.spec.nodeName"), DETAIL).into()
 }

@@ -3,7 +3,7 @@
 use super::Rule;
 use crate::api::daemonset::DaemonSet;
 use crate::api::daemonset::ON_DELETE;
-use crate::api::field::{Error, Path};
+use crate::api::field::{Error, ErrorList, Path};
 use crate::policy::Level;
 
 pub(super) const RULE: Rule = Rule {
@@ -17,13 +17,13 @@ pub(super) const RULE: Rule = Rule {
 
 const DETAIL: &str = "type OnDelete ignores it";
 
-fn check(daemon_set: &DaemonSet) -> Vec<Error> {
+fn check(daemon_set: &DaemonSet) -> ErrorList {
     let strategy = daemon_set.spec.update_strategy().unwrap_or_default();
     let settings = strategy
         .rolling_update
         .filter(|update| update.max_unavailable.is_some() || update.max_surge.is_some());
     if strategy.kind != ON_DELETE || settings.is_none() {
-        return Vec::new();
+        return ErrorList::new();
     }
-    vec![Error::forbidden(Path::new("spec.updateStrategy.rollingUpdate"), DETAIL)]
+    Error::forbidden(Path::new("spec.updateStrategy.rollingUpdate"), DETAIL).into()
 }

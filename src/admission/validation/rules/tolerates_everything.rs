@@ -2,7 +2,7 @@
 
 use super::Rule;
 use crate::api::daemonset::DaemonSet;
-use crate::api::field::{Error, Path};
+use crate::api::field::{Error, ErrorList, Path};
 use crate::policy::Level;
 
 pub(super) const RULE: Rule = Rule {
@@ -16,7 +16,7 @@ pub(super) const RULE: Rule = Rule {
 
 const DETAIL: &str = "a toleration without key tolerates every taint";
 
-fn check(daemon_set: &DaemonSet) -> Vec<Error> {
+fn check(daemon_set: &DaemonSet) -> ErrorList {
     let tolerations = daemon_set.spec.template.spec.tolerations.iter().enumerate();
     let keyless =
         tolerations.filter(|(_, toleration)| toleration.key.as_deref().unwrap_or_default().is_empty());

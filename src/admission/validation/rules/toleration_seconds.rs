@@ -2,7 +2,7 @@
 
 use super::Rule;
 use crate::api::daemonset::DaemonSet;
-use crate::api::field::{Error, Path};
+use crate::api::field::{Error, ErrorList, Path};
 use crate::policy::Level;
 use crate::scheduling::taints::NO_EXECUTE;
 use k8s_openapi::api::core::v1::Toleration;
@@ -19,7 +19,7 @@ pub(super) const RULE: Rule = Rule {
 const KEYS: [&str; 2] = ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"];
 const DETAIL: &str = "the controller overwrites this toleration by one without end";
 
-fn check(daemon_set: &DaemonSet) -> Vec<Error> {
+fn check(daemon_set: &DaemonSet) -> ErrorList {
     let tolerations = daemon_set.spec.template.spec.tolerations.iter().enumerate();
     let overwritten = tolerations.filter(|(_, toleration)| is_overwritten(toleration));
     let timed = overwritten.filter_map(|(index, toleration)| Some((index, toleration.toleration_seconds?)));

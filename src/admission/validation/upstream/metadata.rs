@@ -76,6 +76,9 @@ pub(super) fn check_annotations<'a>(
 ) {
     let mut length = 0_usize;
     for (key, value) in annotations {
+        if faults.is_full() {
+            return;
+        }
         length = length.saturating_add(key.len()).saturating_add(value.len());
         let key_faults = if key.bytes().all(|byte| byte.is_ascii() && !byte.is_ascii_uppercase()) {
             names::label_key_faults(key)
@@ -137,6 +140,9 @@ fn check_labels_and_annotations(metadata: &Metadata, faults: &mut ErrorList) {
 fn check_owner_references(references: &[OwnerReference], faults: &mut ErrorList) {
     let mut first_controller = None;
     for reference in references {
+        if faults.is_full() {
+            return;
+        }
         check_owner_reference(reference, faults);
         if reference.controller != Some(true) {
             continue;
@@ -206,6 +212,9 @@ fn printed(reference: &OwnerReference) -> impl serde::Serialize + use<'_> {
 
 fn check_finalizers(finalizers: &[String], faults: &mut ErrorList) {
     for finalizer in finalizers {
+        if faults.is_full() {
+            return;
+        }
         push_all(names::label_key_faults(finalizer), "finalizers", finalizer, faults);
     }
     let has = |name: &str| finalizers.iter().any(|finalizer| finalizer == name);
@@ -218,6 +227,9 @@ fn check_finalizers(finalizers: &[String], faults: &mut ErrorList) {
 /// Checks that finalizers without a domain are standard ones (`validateKubeFinalizerName`).
 fn check_standard_finalizers(metadata: &Metadata, faults: &mut ErrorList) {
     for (index, finalizer) in metadata.finalizers.iter().enumerate() {
+        if faults.is_full() {
+            return;
+        }
         if !finalizer.contains('/') && !matches!(finalizer.as_str(), "kubernetes" | ORPHAN | FOREGROUND) {
             let detail = "name is neither a standard finalizer name nor is it fully qualified";
             faults.push(Error::invalid_text(path("finalizers").index(index), finalizer, detail));
@@ -227,6 +239,9 @@ fn check_standard_finalizers(metadata: &Metadata, faults: &mut ErrorList) {
 
 fn check_managed_fields(entries: &[ManagedFieldsEntry], faults: &mut ErrorList) {
     for (index, entry) in entries.iter().enumerate() {
+        if faults.is_full() {
+            return;
+        }
         let path = |field: &str| path("managedFields").index(index).child(field);
         if !matches!(entry.operation.as_str(), "Apply" | "Update") {
             let detail = "must be `Apply` or `Update`";
@@ -238,10 +253,11 @@ fn check_managed_fields(entries: &[ManagedFieldsEntry], faults: &mut ErrorList) 
         if entry.manager.len() > MANAGER_MAX_LENGTH {
             faults.push(Error::too_long(path("manager"), MANAGER_MAX_LENGTH));
         }
-        for (position, char) in entry.manager.char_indices().filter(|(_, char)| !is_printable(*char)) {
+        let invalid = entry.manager.char_indices().filter(|(_, char)| !is_printable(*char));
+        faults.extend(invalid.map(|(position, char)| {
             let detail = format!("invalid character U+{:04X} (at position {position})", u32::from(char));
-            faults.push(Error::invalid_text(path("manager"), &entry.manager, detail));
-        }
+            Error::invalid_text(path("manager"), &entry.manager, detail)
+        }));
         if entry.subresource.len() > SUBRESOURCE_MAX_LENGTH {
             faults.push(Error::too_long(path("subresource"), SUBRESOURCE_MAX_LENGTH));
         }

@@ -20,9 +20,15 @@ pub(super) fn check(
     faults: &mut ErrorList,
 ) {
     for (key, value) in selector.match_labels.iter().flatten() {
+        if faults.is_full() {
+            return;
+        }
         check_label(key, value, || Path::new(path).child("matchLabels"), faults);
     }
     for (index, requirement) in expressions(selector).iter().enumerate() {
+        if faults.is_full() {
+            return;
+        }
         let path = || Path::new(path).child("matchExpressions").index(index);
         check_requirement(requirement, allow_invalid_values, path, faults);
     }
@@ -31,6 +37,9 @@ pub(super) fn check(
 /// Checks the syntax of labels at `path`.
 pub(super) fn check_labels(labels: &BTreeMap<String, String>, path: &str, faults: &mut ErrorList) {
     for (key, value) in labels {
+        if faults.is_full() {
+            return;
+        }
         check_label(key, value, || Path::new(path), faults);
     }
 }
@@ -92,6 +101,9 @@ fn check_requirement(
         return;
     }
     for (index, value) in values.iter().enumerate() {
+        if faults.is_full() {
+            return;
+        }
         let value_faults = names::label_value_faults(value).into_iter();
         let path = || path().child("values").index(index);
         faults.extend(value_faults.map(|fault| Error::invalid_text(path(), value, fault)));

@@ -1,17 +1,19 @@
-//! Nominated pods stand before pods of equal priority in the scheduler: they must not keep out a daemon pod.
+//! Nominated pods stand before pods of equal priority in the scheduler: they must not keep out a daemon pod that goes first.
 
 use super::*;
 
-/// The scheduler counts a nominated pod against pods of equal priority: it must not keep out a daemon pod that would land without
-/// it.
+/// The scheduler counts a nominated pod against pods of equal priority: it must not keep out a daemon pod that goes first and would
+/// land without it.
 #[test]
-fn no_daemon_pod_is_kept_out_by_an_equal() {
+fn no_daemon_pod_is_kept_out_by_one_behind_it() {
     // 400m are left: the small one fits, the large one does not.
     let world = |large: i32, small: i32| {
         let mut world = Stage::of(TestCluster::new());
         world.node("n1", json!({}));
-        world.daemon_set("a-large", template(json!({"priority": large})));
-        world.daemon_set("small", template(json!({"priority": small})));
+        let younger = json!({"metadata": {"creationTimestamp": "2021-01-01T00:00:00Z"}});
+        world.daemon_set("a-large", with(template(json!({"priority": large})), younger));
+        let older = json!({"metadata": {"creationTimestamp": "2020-01-01T00:00:00Z"}});
+        world.daemon_set("small", with(template(json!({"priority": small})), older));
         world.pod(&on(pod("o", "600m"), "n1"));
         world.pod(&priority(sized(failed("a-large", "n1", 1), "500m"), large));
         world
@@ -37,9 +39,12 @@ fn no_daemon_pod_is_kept_out_by_an_equal() {
     world.delete_pod("small-n1");
     assert_eq!(world.nominations(), [clears("a-large-n1")], "its place is its own");
 
-    // No room is reserved for the small one, which would not fit beside the large one on an empty node; yet it would land now.
     let mut world = world_of("600m", &[("a-large", "800m"), ("small", "300m")]);
-    assert_eq!(world.nominations(), [], "cannot fit beside it");
+    assert_eq!(
+        world.nominations(),
+        [sets("small-n1", "n1")],
+        "the older one goes first, and the other cannot fit beside it"
+    );
     let mut world = world_of("600m", &[("a-large", "500m"), ("small", "300m")]);
     assert_eq!(world.nominations(), [sets("small-n1", "n1")], "has room");
 
@@ -56,7 +61,11 @@ fn no_daemon_pod_is_kept_out_by_an_equal() {
         world.pod(&with(failed(name, "n1", 2), port.clone()));
     }
     world.pod(&on(pod("o", "985m"), "n1"));
-    assert_eq!(world.nominations(), [], "the port would keep the second out, which fits");
+    assert_eq!(
+        world.nominations(),
+        [sets("b-n1", "n1")],
+        "the older one; the port of the other would keep it out"
+    );
 
     // Two that do not fit either are nominated together.
     let mut world = Stage::of(TestCluster::new());

@@ -1,0 +1,83 @@
+//! The door of daemonset-warden at which a scheduler asks for a pod. Another verb is another variant, and nothing else of the
+//! adversary changes.
+
+use k8s_openapi::api::core::v1::Event;
+use serde_json::{Value, json};
+
+use super::caller::Caller;
+
+/// The door that the probe and the stranger use.
+pub(super) const DOOR: Door = Door::Filter;
+
+/// A verb of the extender that may refuse a pod.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Door {
+    /// All nodes in one call.
+    Filter,
+}
+
+/// An answer to [`Door::ask`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Answer {
+    /// The pod may go to one of the nodes at least.
+    Allowed,
+    Refused,
+}
+
+impl Door {
+    pub(super) fn path(self) -> &'static str {
+        match self {
+            Self::Filter => "/scheduler/filter",
+        }
+    }
+
+    /// Returns the bodies of the calls that ask for a pod on these nodes.
+    pub(super) fn bodies(self, pod: &Value, nodes: &[String]) -> Vec<String> {
+        match self {
+            Self::Filter => vec![json!({ "Pod": pod, "NodeNames": nodes }).to_string()],
+        }
+    }
+
+    /// Asks for a pod.
+    pub(super) async fn ask(self, caller: &Caller, pod: &Value, nodes: &[String]) -> Result<Answer, String> {
+        let mut answer = Answer::Refused;
+        for body in self.bodies(pod, nodes) {
+            let (status, text) = caller.post(self.path(), body).await?;
+            if status != 200 {
+                return Err(format!("{status}: {text}"));
+            }
+            let text: Value = serde_json::from_str(&text).map_err(|e| e.to_string())?;
+            if self.allows(&text) {
+                answer = Answer::Allowed;
+            }
+        }
+        Ok(answer)
+    }
+
+    fn allows(self, answer: &Value) -> bool {
+        match self {
+            Self::Filter => answer["NodeNames"].as_array().is_some_and(|names| !names.is_empty()),
+        }
+    }
+
+    /// Returns true if the scheduler reports in this Event that the pod was refused for reserved room.
+    pub(super) fn is_refusal(self, event: &Event) -> bool {
+        match self {
+            Self::Filter => {
+                event.reason.as_deref() == Some("FailedScheduling")
+                    && event
+                        .message
+                        .as_ref()
+                        .is_some_and(|text| text.contains("kept room for missing daemon"))
+            }
+        }
+    }
+}
+
+/// Returns a pod that does not exist, as a scheduler sends it.
+pub(super) fn forged_pod(uid: &str, cpu: &str) -> Value {
+    json!({
+        "metadata": { "name": uid, "namespace": "default", "uid": uid },
+        "spec": { "containers": [{ "name": "main", "resources": { "requests": { "cpu": cpu } } }] },
+    })
+}
