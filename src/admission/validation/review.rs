@@ -296,4 +296,4 @@ fn affinity_selectors(
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -9,21 +9,25 @@ use crate::api::admission_v1::response::{Status, StatusCause, StatusDetails};
 use crate::policy::Level;
 
 /// Returns a request as a client writes it.
-fn request(operation: &str, object: &Value, old: &Value) -> Value {
+pub(in crate::admission::validation) fn request(operation: &str, object: &Value, old: &Value) -> Value {
     json!({
         "uid": "1", "kind": {"group": "apps", "version": "v1", "kind": "DaemonSet"},
         "operation": operation, "object": object, "oldObject": old,
     })
 }
 
-fn review_request(policy: &Policy, request: &Value) -> Result<ReviewOutcome, BadReview> {
+/// Returns the body of a review.
+pub(in crate::admission::validation) fn body(request: &Value) -> Vec<u8> {
     let body = json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": request});
-    let body = serde_json::to_vec(&body).unwrap();
-    review(policy, &admission_v1::parse(&body).unwrap(), None)
+    serde_json::to_vec(&body).unwrap()
+}
+
+fn review_request(policy: &Policy, request: &Value) -> Result<ReviewOutcome, BadReview> {
+    review(policy, &admission_v1::parse(&body(request)).unwrap(), None)
 }
 
 /// Returns a DaemonSet without a fault, changed by a merge patch.
-fn daemon_set(patch: &str) -> Value {
+pub(in crate::admission::validation) fn daemon_set(patch: &str) -> Value {
     let mut object = json!({
         "apiVersion": "apps/v1", "kind": "DaemonSet",
         "metadata": {"name": "agent", "namespace": "ns", "resourceVersion": "7", "uid": "u"},

@@ -1,4 +1,4 @@
-//! What is not checked against the cluster, and what a check costs.
+//! The bounds of checks against the cluster: DaemonSets that are not checked, and the cost of a check.
 
 use std::cell::Cell;
 
@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::admission::validation::{ReviewOutcome, review_within};
+use crate::admission::validation::{ReviewOutcome, review, review_within};
 use crate::api::admission_v1;
 use crate::api::decode_budget::DecodeBudget;
 use crate::policy::{Level, Oversized};
@@ -44,22 +44,9 @@ impl ReadCache for CountingCache {
 
 /// Returns a DaemonSet without a fault that is for nodes of `zone`.
 fn daemon_set(zone: &str, spec: Value) -> Value {
-    let mut object = json!({
-        "apiVersion": "apps/v1", "kind": "DaemonSet",
-        "metadata": {"name": "agent", "namespace": "ns", "resourceVersion": "7", "uid": "u"},
-        "spec": {
-            "selector": {"matchLabels": {"app": "agent"}},
-            "template": {
-                "metadata": {"labels": {"app": "agent"}},
-                "spec": {
-                    "nodeSelector": {"zone": zone}, "priorityClassName": "system-node-critical",
-                    "containers": [{"name": "c", "resources": {"requests": {"cpu": "1m"}}}],
-                },
-            },
-        },
-    });
-    json_patch::merge(&mut object, &json!({"spec": {"template": {"spec": spec}}}));
-    object
+    let mut template = json!({"nodeSelector": {"zone": zone}, "priorityClassName": "system-node-critical"});
+    json_patch::merge(&mut template, &spec);
+    review::tests::daemon_set(&json!({"spec": {"template": {"spec": template}}}).to_string())
 }
 
 /// Reviews a DaemonSet with `no-matching-node` at this level and all other live-data rules off.
@@ -69,12 +56,8 @@ fn reviewed(level: Level, object: &Value, old: Option<&Value>, cache: &CountingC
         policy.admission.rules.insert(rule.id.to_owned(), Level::Off);
     }
     policy.admission.rules.insert("no-matching-node".to_owned(), level);
-    let request = json!({
-        "uid": "1", "kind": {"group": "apps", "version": "v1", "kind": "DaemonSet"},
-        "operation": if old.is_some() { "UPDATE" } else { "CREATE" }, "object": object, "oldObject": old,
-    });
-    let body = json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": request});
-    let body = serde_json::to_vec(&body).unwrap();
+    let operation = if old.is_some() { "UPDATE" } else { "CREATE" };
+    let body = review::tests::body(&review::tests::request(operation, object, &json!(old)));
     let request = admission_v1::parse(&body).unwrap();
     review_within(&policy, &request, &DecodeBudget::default(), cache).unwrap()
 }
