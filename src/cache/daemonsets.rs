@@ -192,16 +192,14 @@ impl Cache {
     /// replace.
     pub(crate) fn quotas_take(&self, id: DaemonSetId, planned: &BTreeMap<DaemonSetId, u32>) -> bool {
         let info = &self.daemon_sets[id];
-        let mut quotas = self.resource_quotas(&info.daemon_set.metadata.namespace).peekable();
-        if quotas.peek().is_none() {
-            return true;
-        }
         let counted = |id: DaemonSetId| {
             self.daemon_sets.get(id).map(|info| self.counted_pod(&info.daemon_set, &info.demand))
         };
         let planned: Vec<(CountedPod<'_>, u32)> =
             planned.iter().filter_map(|(id, count)| Some((counted(*id)?, *count))).collect();
-        quotas.all(|quota| takes_all(quota, &self.counted_pod(&info.daemon_set, &info.demand), &planned))
+        let pod = self.counted_pod(&info.daemon_set, &info.demand);
+        let mut quotas = self.resource_quotas(&info.daemon_set.metadata.namespace);
+        quotas.all(|quota| takes_all(quota, &pod, &planned))
     }
 
     fn counted_pod<'c>(&'c self, daemon_set: &'c DaemonSet, demand: &'c PodDemand) -> CountedPod<'c> {

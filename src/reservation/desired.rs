@@ -71,15 +71,15 @@ impl Reservation {
     /// Updates the nodes on which a pod of a DaemonSet is desired, and marks them as dirty, also those on which it was before. If
     /// that takes long, [`Self::refresh_some`] does the rest.
     pub(super) fn update_desired_by(&mut self, cache: &Cache, daemon_set: DaemonSetId) {
-        if let Some(next) = self.update_desired_from(cache, daemon_set, 0) {
-            self.place_later(daemon_set, next);
-        }
+        let next = self.update_desired_from(cache, daemon_set, 0);
+        self.place_later(daemon_set, next);
     }
 
-    /// Visits the nodes from the id `next` on for a DaemonSet, after those that wait already.
-    pub(super) fn place_later(&mut self, daemon_set: DaemonSetId, next: NodeId) {
+    /// Visits the nodes from the id `next` on for a DaemonSet, after those that wait already, and not where an earlier visit had
+    /// come to.
+    pub(super) fn place_later(&mut self, daemon_set: DaemonSetId, next: Option<NodeId>) {
         self.placing.retain(|(other, _)| *other != daemon_set);
-        self.placing.push_back((daemon_set, next));
+        self.placing.extend(next.map(|next| (daemon_set, next)));
     }
 
     /// Goes on with a DaemonSet whose nodes are not all visited. Returns false if there is none.
@@ -142,7 +142,7 @@ impl Reservation {
         let row = &mut self.daemon_sets[id];
         if (row.may_hold, row.gate) != (may_hold, gate) {
             (row.may_hold, row.gate) = (may_hold, gate);
-            self.place_later(id, 0);
+            self.place_later(id, Some(0));
         }
     }
 

@@ -204,7 +204,7 @@ impl FilterCall<'_> {
     fn check_node(&mut self, id: NodeId) -> Option<FilterReason> {
         self.progress.work += 1;
         let row = &self.reservation.nodes[id];
-        if row.has_hold_or_gate {
+        if row.has_hold_or_gate() {
             self.progress.work +=
                 row.holds.len() * if self.pod.asks_ports() { PORTS_WORK } else { HOLD_WORK };
             let has_closed_gate = row.gates.iter().any(|gate| gate.is_closed);

@@ -23,10 +23,8 @@ impl Reservation {
         for next in self.oldest.remove(&info.daemon_set.metadata, id) {
             self.recheck_daemon_set(cache, next);
         }
-        self.placing.retain(|(other, _)| *other != id);
-        if let Some(next) = self.forget_on_some(cache, id, 0, now) {
-            self.place_later(id, next);
-        }
+        let next = self.forget_on_some(cache, id, 0, now);
+        self.place_later(id, next);
     }
 
     /// Visits a few nodes from the id `from` on. Returns the first that is left; after the last, the record goes.
@@ -64,7 +62,7 @@ impl Reservation {
             self.mark_dirty(node);
             self.wake(cache, node);
         }
-        self.nodes[node].update_summary();
+        self.nodes[node].update_counts();
     }
 
     /// Ends the hold of a deleted DaemonSet on a node. What was charged for it stays charged.

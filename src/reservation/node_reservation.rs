@@ -17,9 +17,6 @@ use crate::scheduling::resources::Resources;
 pub(super) struct NodeReservation {
     /// True while the node waits for a refresh.
     pub(super) is_dirty: bool,
-    /// True while a hold or a gate is in force. A filter call reads it first, and for most nodes nothing else of their holds and
-    /// gates.
-    pub(super) has_hold_or_gate: bool,
     /// The counts, as when the node was last refreshed.
     pub(super) counts: NodeCounts,
     /// The highest priority of the desired DaemonSets that may hold; `None` if there are none.
@@ -97,8 +94,14 @@ impl NodeReservation {
         }
     }
 
-    /// Updates `counts` and `has_hold_or_gate`.
-    pub(super) fn update_summary(&mut self) {
+    /// Returns true while a hold or a gate is in force. A filter call asks this first, and for most nodes nothing else of their
+    /// holds and gates.
+    pub(super) fn has_hold_or_gate(&self) -> bool {
+        self.counts.held > 0 || self.counts.gates_closed > 0
+    }
+
+    /// Updates `counts`.
+    pub(super) fn update_counts(&mut self) {
         let mut counts = NodeCounts::default();
         for hold in &self.holds {
             counts.held += usize::from(hold.state == HoldState::Held);
@@ -107,7 +110,6 @@ impl NodeReservation {
         }
         counts.without_basis += self.beyond_limit;
         counts.gates_closed = self.gates.iter().filter(|gate| gate.is_closed).count();
-        self.has_hold_or_gate = counts.held > 0 || counts.gates_closed > 0;
         self.counts = counts;
     }
 }
@@ -116,8 +118,8 @@ impl NodeReservation {
 impl NodeReservation {
     /// Returns true if nothing is recorded of the node.
     pub(super) fn is_empty(&self) -> bool {
-        let Self { is_dirty, has_hold_or_gate, highest_desired_priority, freshness, .. } = self;
-        let is_quiet = !is_dirty && !has_hold_or_gate && highest_desired_priority.is_none();
+        let Self { is_dirty, highest_desired_priority, freshness, .. } = self;
+        let is_quiet = !is_dirty && !self.has_hold_or_gate() && highest_desired_priority.is_none();
         is_quiet
             && *freshness == NodeFreshness::Fresh
             && self.offered == Resources::default()

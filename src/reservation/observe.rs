@@ -182,7 +182,7 @@ impl Reservation {
         row.highest_desired_priority = None;
         row.beyond_limit = 0;
         let holds = std::mem::take(&mut row.holds);
-        row.update_summary();
+        row.update_counts();
         self.count_unborn(id);
         for mut hold in holds {
             self.refund(&mut hold);

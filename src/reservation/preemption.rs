@@ -119,17 +119,9 @@ const MAX_WORK: usize = 2_048;
 /// The work for a candidate, in looked-up victims: its node may have to be refreshed.
 const CANDIDATE_WORK: usize = 32;
 
-/// Returns true if a call names more candidates than there are nodes, or more victims than there are pods, or than fit on a node.
-/// No scheduler does so.
-fn names_too_many(cache: &Cache, candidates: &[PreemptionCandidate<'_>]) -> bool {
-    let victims: usize = candidates.iter().map(|candidate| candidate.victims.len()).sum();
-    candidates.len() > cache.node_capacity() + UNKNOWN_OBJECTS
-        || victims > cache.pod_capacity() + UNKNOWN_OBJECTS
-        || candidates.iter().any(|candidate| candidate.victims.len() > MAX_VICTIMS)
-}
-
 /// Returns for each of `candidates` the reason for which it is dropped; `None` for those that stay. `None` if the call is not
-/// judged, because it names more than there can be: all candidates stay.
+/// judged, because it names more candidates than there are nodes, or more victims than there are pods or than fit on a node, which
+/// no scheduler does: all candidates stay.
 ///
 /// `lock` locks the cache, which is given to others in between if there is much to judge.
 pub fn judge_candidates<G: DerefMut<Target = View>>(
@@ -139,11 +131,18 @@ pub fn judge_candidates<G: DerefMut<Target = View>>(
     candidates: &[PreemptionCandidate<'_>],
     now: Instant,
 ) -> Option<Vec<Option<PreemptionReason>>> {
+    let victims = || candidates.iter().map(|candidate| candidate.victims.len());
+    if victims().any(|victims| victims > MAX_VICTIMS) {
+        return None;
+    }
+    let victims: usize = victims().sum();
     let mut facts = Vec::with_capacity(candidates.len());
     loop {
         let mut view = lock();
         let View { cache, reservation } = &mut *view;
-        if names_too_many(cache, candidates) {
+        if candidates.len() > cache.node_capacity() + UNKNOWN_OBJECTS
+            || victims > cache.pod_capacity() + UNKNOWN_OBJECTS
+        {
             return None;
         }
         let mut call = reservation.begin_preemption(cache, demand, now);

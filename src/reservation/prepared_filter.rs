@@ -1,6 +1,6 @@
 //! The filter verb: a `/scheduler/filter` call from its arguments to its response.
 //!
-//! What the arguments show is computed before the cache is locked, and the response is written after it: [`super::filter`] judges
+//! The facts of the arguments are computed before the cache is locked, and the response is written after it: [`super::filter`] judges
 //! the nodes in between.
 
 use std::ops::DerefMut;

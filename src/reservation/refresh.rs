@@ -33,9 +33,8 @@ impl Reservation {
 
     /// Returns true if no more than `limit` nodes wait for a refresh, fewer of those with many DaemonSets.
     pub fn is_nearly_refreshed(&self, limit: usize) -> bool {
-        let is_short = || self.dirty.len() <= limit;
         self.placing.is_empty()
-            && is_short()
+            && self.dirty.len() <= limit
             && self.dirty.iter().map(|id| self.weight(*id)).sum::<usize>() <= limit
     }
 
@@ -59,7 +58,7 @@ impl Reservation {
         self.count_unborn(id);
         self.refresh_gates(cache, id, now);
         self.enqueue_nominations(cache, id, now);
-        self.nodes[id].update_summary();
+        self.nodes[id].update_counts();
     }
 
     fn refresh_holds(&mut self, cache: &Cache, id: NodeId, now: Instant) {

@@ -11,7 +11,7 @@ use crate::api::daemonset::DaemonSet;
 use crate::api::event::Event;
 use crate::api::meta::Metadata;
 use crate::api::node::Node;
-use crate::api::pod::Pod;
+use crate::api::pod::{Pod, PodSpec};
 use crate::api::policy_objects::{LimitRange, Namespace, PriorityClass, ResourceQuota, RuntimeClass};
 use crate::cache::Cache;
 use crate::daemonset::daemon_pod::GENERATION_ANNOTATION;
@@ -109,10 +109,7 @@ impl WatchedKind for Pod {
         self.metadata.annotations.clear();
         let mut kept = 0..MAX_LABELS;
         self.metadata.labels.retain(|key, _| key == OPT_OUT_LABEL || kept.next().is_some());
-        let mut read = 0..MAX_PORTS_READ;
-        for container in self.spec.containers.iter_mut().chain(&mut self.spec.init_containers) {
-            container.ports.retain(|port| port.host_port > 0 && read.next().is_some());
-        }
+        keep_host_ports(&mut self.spec, MAX_PORTS_READ);
     }
 
     fn keeps_version(&self) -> bool {
@@ -151,10 +148,7 @@ impl WatchedKind for DaemonSet {
         self.metadata.finalizers = Vec::new();
         self.metadata.owner_references = Vec::new();
         self.drop_if_too_large();
-        let template = &mut self.spec.template.spec;
-        for container in template.containers.iter_mut().chain(&mut template.init_containers) {
-            container.ports.retain(|port| port.host_port > 0);
-        }
+        keep_host_ports(&mut self.spec.template.spec, usize::MAX);
     }
 
     fn key(&self) -> Arc<str> {
@@ -280,6 +274,14 @@ watched_kind!(
         cache.delete_resource_quota(&key.0, &key.1);
     }
 );
+
+/// Drops the ports that are none of the host, and those beyond `limit`.
+fn keep_host_ports(spec: &mut PodSpec, limit: usize) {
+    let mut read = 0..limit;
+    for container in spec.containers.iter_mut().chain(&mut spec.init_containers) {
+        container.ports.retain(|port| port.host_port > 0 && read.next().is_some());
+    }
+}
 
 fn name(metadata: &Metadata) -> String {
     metadata.name.clone()

@@ -287,7 +287,7 @@ fn summary(world: &mut TestCluster) -> Value {
         assert_eq!(desired.len(), row.desired.len());
         let summary = json!({
             "requested": format!("{:?}", node.requested), "allocatable": format!("{:?}", node.allocatable), "desired": desired,
-            "highest": row.highest_desired_priority, "kept": row.has_hold_or_gate, "missing": missing, "holds": holds,
+            "highest": row.highest_desired_priority, "kept": row.has_hold_or_gate(), "missing": missing, "holds": holds,
             "pods": pod_names(&node.pods), "nominated": pod_names(&node.nominated), "daemons": pod_names(&node.daemon_pods),
             "may be nominated": reservation.may_be_nominated_on(cache, id),
         });
