@@ -214,23 +214,18 @@ async fn an_overwritten_ca_bundle_is_put_right_at_once() {
     let _replicas = release.start_replicas().await;
     release.in_force().await;
     let right = release.ca_bundle("validating").await;
-    for kind in ["validating", "mutating"] {
+    let bind = format!("{RELEASE}-bind");
+    for (kind, name) in [("validating", RELEASE), ("mutating", RELEASE), ("validating", &bind)] {
         let wrong = json!([{ "op": "replace", "path": "/webhooks/0/clientConfig/caBundle", "value": "" }]);
-        let patch = [
-            "patch",
-            &format!("{kind}webhookconfiguration"),
-            RELEASE,
-            "--type=json",
-            "-p",
-            &wrong.to_string(),
-        ];
+        let patch =
+            ["patch", &format!("{kind}webhookconfiguration"), name, "--type=json", "-p", &wrong.to_string()];
         release.kubectl.succeed(&patch).await;
         let overwritten = Instant::now();
         eventually_within(Duration::from_secs(3), "the bundle is right", async || {
-            let now = release.ca_bundle(kind).await;
+            let now = release.ca_bundle_of(kind, name).await;
             if now == right { Ok(()) } else { Err(now) }
         })
         .await;
-        say(&format!("{kind} caBundle put right after {:.1} s", overwritten.elapsed().as_secs_f32()));
+        say(&format!("{kind} {name} caBundle put right after {:.1} s", overwritten.elapsed().as_secs_f32()));
     }
 }
