@@ -30,7 +30,7 @@ use crate::telemetry::otlp::Traces;
 use crate::watch::shared_cache::SharedCache;
 
 use self::health::Readiness;
-use self::http::body::{BodyLimits, BufferedBody, UnreadBody};
+use self::http::body::{BodyLimits, BufferedBody, LARGE_START, UnreadBody};
 use self::http::budget::BodyBudget;
 pub use self::http::connection::ClientInfo;
 use self::http::limits::Limits;
@@ -130,7 +130,12 @@ impl ServerState {
             RouteKind::Bind => (bind_body, &self.bind_budget),
         };
         // The apiserver admits an object when the webhook refuses the review, so a review is answered even if it is not read.
-        BodyLimits { size, free, budget, time, keeps_start: kind != RouteKind::Scheduler }
+        let start_from = match kind {
+            RouteKind::Admission => Some(LARGE_START),
+            RouteKind::Bind => Some(bind_body),
+            RouteKind::Scheduler => None,
+        };
+        BodyLimits { size, free, budget, time, start_from }
     }
 
     /// Calls `work` with the budget of what `body` becomes when it is decoded. The first bytes are free for bodies that are worked
