@@ -24,6 +24,7 @@ pub mod gate;
 pub mod hold;
 pub mod hold_basis;
 pub mod incoming_pod;
+pub mod judge;
 pub mod judging;
 pub mod missing;
 pub mod node_reservation;
@@ -131,6 +132,7 @@ pub struct Reservation {
     stale_refusals: StaleRefusals,
     nominations: Nominations,
     first_ready: FirstReadySweep,
+    is_judging: bool,
     writes: Vec<ClusterWrite>,
 }
 
@@ -167,6 +169,7 @@ impl Reservation {
             stale_refusals: StaleRefusals::default(),
             nominations: Nominations::default(),
             first_ready: FirstReadySweep::default(),
+            is_judging: false,
             writes: Vec::new(),
         }
     }
