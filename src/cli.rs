@@ -265,6 +265,9 @@ pub struct ServeArgs {
     /// MutatingWebhookConfiguration that the CA of --tls-secret is written into
     #[arg(long, value_name = "NAME", requires = "tls_secret")]
     pub mutating_webhook_configuration: Option<String>,
+    /// ValidatingWebhookConfiguration of /bind that the CA of --tls-secret is written into
+    #[arg(long, value_name = "NAME", requires = "tls_secret")]
+    pub bind_webhook_configuration: Option<String>,
     /// CA of the clients that may call /scheduler/*; without it, every client may
     ///
     /// The webhooks stay open to clients without a certificate, because an apiserver usually has none.

@@ -290,6 +290,7 @@ fn rotator(
     let configurations = [
         configuration(Webhook::Validate, &args.validating_webhook_configuration),
         configuration(Webhook::Mutate, &args.mutating_webhook_configuration),
+        configuration(Webhook::Bind, &args.bind_webhook_configuration),
     ];
     let configurations = configurations.into_iter().flatten().collect();
     let settings = RotatorSettings { secret, names, configurations };
