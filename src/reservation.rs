@@ -132,7 +132,6 @@ pub struct Reservation {
     stale_refusals: StaleRefusals,
     nominations: Nominations,
     first_ready: FirstReadySweep,
-    is_judging: bool,
     writes: Vec<ClusterWrite>,
 }
 
@@ -169,7 +168,6 @@ impl Reservation {
             stale_refusals: StaleRefusals::default(),
             nominations: Nominations::default(),
             first_ready: FirstReadySweep::default(),
-            is_judging: false,
             writes: Vec::new(),
         }
     }

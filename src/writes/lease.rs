@@ -31,7 +31,8 @@ use crate::reservation::judge::{JudgeSight, JudgeState, JudgeTimes, JudgeTurn, L
 use crate::telemetry::log_on_change::LogThrottle;
 use crate::telemetry::logs::{Sanitized, chain};
 use crate::telemetry::metrics::Metrics;
-use crate::telemetry::{FIELD_MANAGER, patch_params};
+use crate::api::meta::FIELD_MANAGER;
+use crate::telemetry::patch_params;
 
 /// The most calls of one round: a read, a write that meets another version, and both again.
 const MAX_STEPS: usize = 6;
