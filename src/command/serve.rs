@@ -236,6 +236,8 @@ fn connect(
         let (judge, lease) = (election.judge(), election.lease.clone());
         let own_pod = lease.own_pod.as_ref().map(|(_, pod)| pod.clone());
         let view = ElectionView { cache: cache.clone(), own_pod };
+        // Another replica may judge until this one knows better.
+        view.set_judging(false, Instant::now());
         // A client of its own: no other write may delay a renewal.
         let run = lease::run(client::client(config)?, lease, judge.clone(), view, metrics);
         tasks.spawn("leader election", run);
