@@ -26,12 +26,12 @@ use tokio::time::{sleep, timeout};
 pub use self::shared_judge::SharedJudge;
 
 use super::WriteError;
+use crate::api::meta::FIELD_MANAGER;
 use crate::cache::replicas::{ACTIVE_LABEL, JUDGING_SINCE_ANNOTATION};
 use crate::reservation::judge::{JudgeSight, JudgeState, JudgeTimes, JudgeTurn, LabelFix, LeaseStep};
 use crate::telemetry::log_on_change::LogThrottle;
 use crate::telemetry::logs::{Sanitized, chain};
 use crate::telemetry::metrics::Metrics;
-use crate::api::meta::FIELD_MANAGER;
 use crate::telemetry::patch_params;
 
 /// The most calls of one round: a read, a write that meets another version, and both again.
