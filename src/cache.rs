@@ -18,7 +18,9 @@ pub mod nodes;
 pub mod pod_info;
 pub mod pods;
 pub mod policy_objects;
+pub mod replicas;
 pub mod stats;
+pub mod unbound;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -35,6 +37,8 @@ use self::daemonset_info::DaemonSetInfo;
 use self::interner::Interner;
 use self::node_info::NodeInfo;
 use self::pod_info::PodInfo;
+use self::replicas::Replicas;
+use self::unbound::UnboundPods;
 use crate::api::meta::Metadata;
 use crate::api::policy_objects::{LimitRange, Namespace, PriorityClass, ResourceQuota, RuntimeClass};
 use crate::policy::Policy;
@@ -55,6 +59,9 @@ pub struct Cache {
     node_ids: HashMap<Arc<str>, NodeId>,
     pods: Slab<PodInfo>,
     pod_ids: HashMap<Arc<str>, PodId>,
+    unbound: UnboundPods,
+    /// The Pods of the own release.
+    replicas: Replicas,
     /// Ordinary pods that the scheduler has tried and failed.
     failed_ordinary: HashSet<PodId>,
     /// The number of terminating pods by namespace.
@@ -85,6 +92,8 @@ impl Cache {
             node_ids: HashMap::new(),
             pods: Slab::new(),
             pod_ids: HashMap::new(),
+            unbound: UnboundPods::default(),
+            replicas: Replicas::default(),
             failed_ordinary: HashSet::new(),
             terminating: HashMap::new(),
             daemon_sets: Slab::new(),
@@ -101,6 +110,16 @@ impl Cache {
             newest_creation: Box::default(),
             changes: Vec::new(),
         }
+    }
+
+    /// Sets the namespace that the process runs in, whose Pods may be [`Replicas`]. Call it before any event.
+    pub fn set_own_namespace(&mut self, namespace: Option<String>) {
+        self.replicas.set_own_namespace(namespace);
+    }
+
+    /// Returns the Pods of the own namespace that belong to a release.
+    pub fn replicas(&self) -> &Replicas {
+        &self.replicas
     }
 
     /// Returns the changes since the last call, in the order of the events. Call it after each event.
@@ -244,7 +263,16 @@ impl Cache {
 
     /// Returns true if the pod exists, has not ended and is not bound; `None` if the cache does not know it.
     pub(crate) fn is_unbound(&self, uid: &str) -> Option<bool> {
-        self.pod(uid).map(|pod| pod.node.is_none() && pod.is_unfinished())
+        self.pod(uid).map(PodInfo::is_unbound)
+    }
+
+    /// Returns the pod of these names, if it is cached as neither bound nor ended.
+    pub(crate) fn unbound_pod(&self, namespace: &str, name: &str) -> Option<&PodInfo> {
+        let is_it = |id: PodId| {
+            let pod = &self.pods[id];
+            *pod.namespace == *namespace && *pod.name == *name
+        };
+        self.unbound.find(namespace, name, is_it).map(|id| &self.pods[id])
     }
 }
 
@@ -265,6 +293,7 @@ impl Cache {
         for (id, pod) in self.pods() {
             assert_eq!(self.pod_ids[&pod.uid], id);
             assert_eq!(self.failed_ordinary.contains(&id), pod.placement.is_some());
+            assert_eq!(self.unbound.contains(&pod.namespace, &pod.name, id), pod.is_unbound());
             let target = pod.daemon.as_ref().and_then(|daemon| daemon.target);
             assert!(
                 [pod.node, pod.nominated, target].into_iter().flatten().all(|node| self.nodes.contains(node))
@@ -284,6 +313,7 @@ impl Cache {
             && self.pod_ids.is_empty()
             && self.pods_by_owner.is_empty()
             && self.failed_ordinary.is_empty()
+            && self.unbound.is_empty()
             && self.terminating.is_empty()
             && self.daemon_sets.is_empty()
             && self.daemon_set_ids.is_empty()

@@ -3,8 +3,8 @@
 //! ```text
 //! watch ──▶ lock ──▶ Cache ──▶ Reservation ──▶ ClusterWrite ──▶ writes      watches ──▶ CacheFreshness ──▶ synced, fresh ──▶ server
 //! ```
-//! The lock is held for a millisecond at most, and never across an await; each hold is measured. Dropping the guard hands on what is to be
-//! written to the apiserver.
+//! The lock is held for a millisecond at most, and never across an await; each hold is measured. Dropping the guard hands on what
+//! is to be written to the apiserver.
 //!
 //! Two questions. *Synced*: has every kind been listed once? `/readyz` waits for that, once: a replica that loses the apiserver
 //! later still answers admission in full, and taking all replicas out of service for it would make it worse. *Fresh*: may a refusal
@@ -104,6 +104,11 @@ impl SharedCache {
     pub fn distrust(&self) {
         self.0.is_distrusted.store(true, Ordering::Release);
         self.0.metrics.cluster.cache_fresh.set(0);
+    }
+
+    /// Returns true while events of a required watch may be missing at `now`, as during a relist. Takes no lock of the cache.
+    pub fn lacks_events(&self, now: Instant) -> bool {
+        CacheFreshness::of(&self.health(), now).lacks_events()
     }
 
     /// Returns true once every kind has been listed or found absent, and from then on. Takes no lock of the cache.
