@@ -33,7 +33,7 @@ use crate::watch::Watches;
 use crate::watch::client;
 use crate::watch::shared_cache::SharedCache;
 use crate::writes;
-use crate::writes::lease;
+use crate::writes::lease::{self, JudgingCluster};
 use crate::writes::lease::SharedJudge;
 use crate::writes::{NominationCallback, NominationResult};
 
