@@ -30,11 +30,13 @@
 //! [`cache::pod_info`]: crate::cache::pod_info
 //! [`cache::pods`]: crate::cache::pods
 //! [`cache::policy_objects`]: crate::cache::policy_objects
+//! [`cache::replicas`]: crate::cache::replicas
 //! [`cache::stats`]: crate::cache::stats
 //! [`cli`]: crate::cli
 //! [`command`]: crate::command
 //! [`command::config`]: crate::command::config
 //! [`command::explain`]: crate::command::explain
+//! [`command::leader_election`]: crate::command::leader_election
 //! [`command::long_tasks`]: crate::command::long_tasks
 //! [`command::scheduler_config`]: crate::command::scheduler_config
 //! [`command::serve`]: crate::command::serve
@@ -64,6 +66,8 @@
 //! [`reservation::hold`]: crate::reservation::hold
 //! [`reservation::hold_basis`]: crate::reservation::hold_basis
 //! [`reservation::incoming_pod`]: crate::reservation::incoming_pod
+//! [`reservation::judge`]: crate::reservation::judge
+//! [`reservation::judging`]: crate::reservation::judging
 //! [`reservation::missing`]: crate::reservation::missing
 //! [`reservation::node_reservation`]: crate::reservation::node_reservation
 //! [`reservation::node_set`]: crate::reservation::node_set
@@ -119,6 +123,7 @@
 //! [`telemetry::metrics`]: crate::telemetry::metrics
 //! [`telemetry::metrics::cluster`]: crate::telemetry::metrics::cluster
 //! [`telemetry::metrics::labels`]: crate::telemetry::metrics::labels
+//! [`telemetry::metrics::leader_election`]: crate::telemetry::metrics::leader_election
 //! [`telemetry::metrics::series`]: crate::telemetry::metrics::series
 //! [`telemetry::metrics::table`]: crate::telemetry::metrics::table
 //! [`telemetry::otlp`]: crate::telemetry::otlp
@@ -151,6 +156,7 @@
 //! [`writes`]: crate::writes
 //! [`writes::events`]: crate::writes::events
 //! [`writes::first_ready`]: crate::writes::first_ready
+//! [`writes::lease`]: crate::writes::lease
 //! [`writes::nomination`]: crate::writes::nomination
 //! [`writes::wake`]: crate::writes::wake
 #![doc = ""]
