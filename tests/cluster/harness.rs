@@ -1,10 +1,12 @@
 //! The test harness: components as guarded child processes, a control plane made of them, and one namespace for each test.
 
+mod bind_webhook;
 mod certificates;
 mod chart_values;
 mod cluster_ip;
 mod components;
 mod control_plane;
+mod doors;
 mod forwarder;
 mod https;
 mod kubectl;
@@ -26,9 +28,11 @@ mod warden_rbac;
 mod webhooks;
 mod wiring;
 
+pub(crate) use bind_webhook::{BindWebhook, Binding};
 pub(crate) use certificates::Certificate;
 pub(crate) use chart_values::MATRIX;
 pub(crate) use control_plane::ControlPlane;
+pub(crate) use doors::Doors;
 pub(crate) use forwarder::Forwarder;
 pub(crate) use https::{HttpsServer, mutating_webhook};
 pub(crate) use kubectl::Kubectl;

@@ -20,8 +20,8 @@ pub(crate) mod tenant;
 
 use std::time::{Duration, Instant};
 
-use crate::harness::{TestNamespace, say};
-use crate::scenarios::scenario_run::{Scenario, ScenarioRun};
+use crate::harness::{Doors, TestNamespace, say};
+use crate::scenarios::scenario_run::{Scenario, ScenarioOptions, ScenarioRun};
 
 use dice::Dice;
 use probe::{Probe, Report};
@@ -71,7 +71,11 @@ async fn attacked(name: &'static str, scenario: Scenario, bounds: &Bounds) {
     let (mut dice, seed) = Dice::seeded();
     say(&format!("{name}: SEED={seed}"));
     let tenants = format!("{name}-tenant");
-    let run = ScenarioRun::beside(name, &tenants, bounds.nodes).await;
+    let options = ScenarioOptions {
+        beside: Some(tenants.clone()),
+        ..ScenarioOptions::new(bounds.nodes, Doors::Extender)
+    };
+    let run = ScenarioRun::start(name, options).await;
     let warden = run.warden.as_ref().expect("started with the warden");
     let tenant_namespace = TestNamespace::shared(&tenants).await;
     let begun = Instant::now();

@@ -75,7 +75,7 @@ impl<P: Deref<Target = ControlPlane>> TestNamespace<P> {
         self.called(name, "admit", ask).await;
     }
 
-    fn webhook(&self, name: &str, url: &str, ca: &str, failure_policy: &str) -> Value {
+    pub(super) fn webhook(&self, name: &str, url: &str, ca: &str, failure_policy: &str) -> Value {
         json!({
             "name": webhook_name(name),
             "admissionReviewVersions": ["v1"],
@@ -88,7 +88,7 @@ impl<P: Deref<Target = ControlPlane>> TestNamespace<P> {
     }
 
     /// Repeats `ask` until the apiserver has called the webhook: it loads a new configuration a little later.
-    async fn called<F: Future<Output = ()>>(&self, name: &str, kind: &str, ask: impl Fn() -> F) {
+    pub(super) async fn called<F: Future<Output = ()>>(&self, name: &str, kind: &str, ask: impl Fn() -> F) {
         eventually(&format!("the apiserver calls {name}"), async || {
             ask().await;
             if calls(&self.client, name, kind).await > 0 { Ok(()) } else { Err("it does not".to_owned()) }
@@ -108,6 +108,11 @@ impl<P: Deref<Target = ControlPlane>> TestNamespace<P> {
     /// Returns the number of calls of the mutating webhook of that name.
     pub(crate) async fn mutating_calls(&self, name: &str) -> u64 {
         calls(&self.client, name, "admit").await
+    }
+
+    /// Returns the number of calls of `/bind`.
+    pub(crate) async fn bind_calls(&self) -> u64 {
+        calls(&self.client, &format!("{}-bind", self.name), "validating").await
     }
 
     /// Returns the number of calls of the test's validating webhook.
