@@ -28,7 +28,7 @@ mod warden_rbac;
 mod webhooks;
 mod wiring;
 
-pub(crate) use bind_webhook::{BindWebhook, Binding};
+pub(crate) use bind_webhook::{BindRefusal, BindWebhook, Binding};
 pub(crate) use certificates::Certificate;
 pub(crate) use chart_values::MATRIX;
 pub(crate) use control_plane::ControlPlane;

@@ -7,7 +7,7 @@
 //!
 //! `NODES=500 cargo test --release --test cluster hostile::full_size -- --ignored --nocapture` runs it longer and larger.
 
-mod caller;
+pub(crate) mod caller;
 mod cannot_exist;
 mod come_and_go;
 mod dice;

@@ -13,6 +13,8 @@ mod harness;
 
 mod admission;
 mod autoscalers;
+mod bind;
+mod bind_rules;
 mod birth_window;
 mod chart;
 mod chart_faults;

@@ -110,11 +110,6 @@ impl<P: Deref<Target = ControlPlane>> TestNamespace<P> {
         calls(&self.client, name, "admit").await
     }
 
-    /// Returns the number of calls of `/bind`.
-    pub(crate) async fn bind_calls(&self) -> u64 {
-        calls(&self.client, &format!("{}-bind", self.name), "validating").await
-    }
-
     /// Returns the number of calls of the test's validating webhook.
     pub(crate) async fn validating_calls(&self) -> u64 {
         calls(&self.client, &format!("{}-warden", self.name), "validating").await
