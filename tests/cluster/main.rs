@@ -36,6 +36,7 @@ mod nomination;
 mod placement;
 mod predecessors;
 mod priority;
+mod real_path;
 mod rejections;
 mod replicas;
 mod reservation;
