@@ -19,6 +19,7 @@ pub mod pod_info;
 pub mod pods;
 pub mod policy_objects;
 pub mod stats;
+pub mod unbound;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -35,6 +36,7 @@ use self::daemonset_info::DaemonSetInfo;
 use self::interner::Interner;
 use self::node_info::NodeInfo;
 use self::pod_info::PodInfo;
+use self::unbound::UnboundPods;
 use crate::api::meta::Metadata;
 use crate::api::policy_objects::{LimitRange, Namespace, PriorityClass, ResourceQuota, RuntimeClass};
 use crate::policy::Policy;
@@ -55,6 +57,7 @@ pub struct Cache {
     node_ids: HashMap<Arc<str>, NodeId>,
     pods: Slab<PodInfo>,
     pod_ids: HashMap<Arc<str>, PodId>,
+    unbound: UnboundPods,
     /// Ordinary pods that the scheduler has tried and failed.
     failed_ordinary: HashSet<PodId>,
     /// The number of terminating pods by namespace.
@@ -85,6 +88,7 @@ impl Cache {
             node_ids: HashMap::new(),
             pods: Slab::new(),
             pod_ids: HashMap::new(),
+            unbound: UnboundPods::default(),
             failed_ordinary: HashSet::new(),
             terminating: HashMap::new(),
             daemon_sets: Slab::new(),
@@ -244,7 +248,16 @@ impl Cache {
 
     /// Returns true if the pod exists, has not ended and is not bound; `None` if the cache does not know it.
     pub(crate) fn is_unbound(&self, uid: &str) -> Option<bool> {
-        self.pod(uid).map(|pod| pod.node.is_none() && pod.is_unfinished())
+        self.pod(uid).map(PodInfo::is_unbound)
+    }
+
+    /// Returns the pod of these names, if it is cached as neither bound nor ended.
+    pub(crate) fn unbound_pod(&self, namespace: &str, name: &str) -> Option<&PodInfo> {
+        let is_it = |id: PodId| {
+            let pod = &self.pods[id];
+            *pod.namespace == *namespace && *pod.name == *name
+        };
+        self.unbound.find(namespace, name, is_it).map(|id| &self.pods[id])
     }
 }
 
@@ -265,6 +278,7 @@ impl Cache {
         for (id, pod) in self.pods() {
             assert_eq!(self.pod_ids[&pod.uid], id);
             assert_eq!(self.failed_ordinary.contains(&id), pod.placement.is_some());
+            assert_eq!(self.unbound.contains(&pod.namespace, &pod.name, id), pod.is_unbound());
             let target = pod.daemon.as_ref().and_then(|daemon| daemon.target);
             assert!(
                 [pod.node, pod.nominated, target].into_iter().flatten().all(|node| self.nodes.contains(node))
@@ -284,6 +298,7 @@ impl Cache {
             && self.pod_ids.is_empty()
             && self.pods_by_owner.is_empty()
             && self.failed_ordinary.is_empty()
+            && self.unbound.is_empty()
             && self.terminating.is_empty()
             && self.daemon_sets.is_empty()
             && self.daemon_set_ids.is_empty()

@@ -10,8 +10,11 @@
 
 pub mod assumed;
 pub mod basis;
+pub mod bind;
+pub mod bind_message;
 pub mod cluster_write;
 pub mod desired;
+pub mod door;
 pub mod feasibility;
 pub mod filter;
 pub mod filter_reason;
@@ -21,6 +24,7 @@ pub mod gate;
 pub mod hold;
 pub mod hold_basis;
 pub mod incoming_pod;
+pub mod judging;
 pub mod missing;
 pub mod node_reservation;
 pub mod node_set;
@@ -28,17 +32,20 @@ pub mod nomination;
 pub mod observe;
 pub mod oldest;
 pub mod packing;
+pub mod pod_wait;
 pub mod preemption;
 pub mod prepared_filter;
 pub mod refresh;
 pub mod refresh_gates;
 pub mod refusal_clock;
+pub mod spent_note;
 pub mod stale_refusals;
 pub mod stats;
 pub mod target_node_filter;
 pub mod tick;
 pub mod token_bucket;
 pub mod unborn;
+pub mod unknown_bindings;
 pub mod view;
 pub mod wait_budget;
 
@@ -58,8 +65,10 @@ use self::first_ready::FirstReadySweep;
 use self::node_reservation::{DaemonSetReservation, NodeReservation};
 use self::nomination::Nominations;
 use self::oldest::OldestDaemonSets;
+use self::pod_wait::PodWaits;
 use self::stale_refusals::StaleRefusals;
 use self::unborn::UnbornPods;
+use self::unknown_bindings::UnknownBindings;
 use self::wait_budget::WaitBudgets;
 use crate::api::node::Node;
 use crate::cache::freshness::CacheFreshness;
@@ -98,6 +107,12 @@ pub struct Reservation {
     assumed: AssumedPods,
     /// The time of the last refusal of each pod that was refused on every node, by UID.
     waiting: HashMap<Arc<str>, Instant>,
+    waits: PodWaits,
+    unknown_bindings: UnknownBindings,
+    /// True if this process judges bindings and nominates pods; false while another replica does.
+    is_judging: bool,
+    /// The pods that were bound since the last call of [`Reservation::take_unjudged`], and that no call has allowed.
+    bound_unjudged: u64,
     last_refused_for_assumed: Option<Instant>,
     basis_limits: BasisLimits,
     wait_budgets: WaitBudgets,
@@ -135,6 +150,10 @@ impl Reservation {
             to_tick: Vec::new(),
             assumed: AssumedPods::default(),
             waiting: HashMap::new(),
+            waits: PodWaits::default(),
+            unknown_bindings: UnknownBindings::default(),
+            is_judging: true,
+            bound_unjudged: 0,
             last_refused_for_assumed: None,
             basis_limits: BasisLimits::default(),
             wait_budgets: WaitBudgets::default(),

@@ -1,10 +1,11 @@
 //! EDGE: HTTPS for the apiserver and the scheduler, plain HTTP for metrics and health.
 //!
 //! ```text
-//! listener -> connection (TLS, timers) -> router -> guard (limits, panics) -> admission | extender -> pure function
+//! listener -> connection (TLS, timers) -> router -> guard (limits, panics) -> admission | bind | extender -> pure function
 //! ```
 
 pub mod admission;
+pub mod bind;
 pub mod extender;
 pub mod guard;
 pub mod health;
@@ -60,6 +61,7 @@ pub struct ServerState {
     pub scheduler_needs_certificate: bool,
     admission_budget: BodyBudget,
     scheduler_budget: BodyBudget,
+    bind_budget: BodyBudget,
     long_reviews: LongReviews,
 }
 
@@ -83,6 +85,7 @@ impl AppState {
             cluster,
             admission_budget: BodyBudget::new(limits.requests, limits.admission_memory),
             scheduler_budget: BodyBudget::new(limits.requests, limits.scheduler_memory),
+            bind_budget: BodyBudget::new(limits.requests, limits.bind_memory),
             long_reviews: LongReviews::new(),
             traces,
             readiness: Readiness::new(metrics.clone()),
@@ -100,6 +103,8 @@ enum RouteKind {
     Admission,
     /// `/scheduler/*`.
     Scheduler,
+    /// `/bind`.
+    Bind,
 }
 
 impl RouteKind {
@@ -107,7 +112,8 @@ impl RouteKind {
     fn is_long(self, length: usize) -> bool {
         let long = match self {
             Self::Admission => LONG_REVIEW,
-            Self::Scheduler => LONG,
+            // A binding is never long.
+            Self::Scheduler | Self::Bind => LONG,
         };
         length >= long
     }
@@ -116,13 +122,15 @@ impl RouteKind {
 impl ServerState {
     /// Returns the limits of the body of a request.
     fn body_limits(&self, kind: RouteKind) -> BodyLimits<'_> {
-        let Limits { admission_body, scheduler_body, free_body: free, body_time: time, .. } = self.limits;
+        let Limits { admission_body, scheduler_body, bind_body, free_body: free, body_time: time, .. } =
+            self.limits;
         let (size, budget) = match kind {
             RouteKind::Admission => (admission_body, &self.admission_budget),
             RouteKind::Scheduler => (scheduler_body, &self.scheduler_budget),
+            RouteKind::Bind => (bind_body, &self.bind_budget),
         };
         // The apiserver admits an object when the webhook refuses the review, so a review is answered even if it is not read.
-        BodyLimits { size, free, budget, time, keeps_start: kind == RouteKind::Admission }
+        BodyLimits { size, free, budget, time, keeps_start: kind != RouteKind::Scheduler }
     }
 
     /// Calls `work` with the budget of what `body` becomes when it is decoded. The first bytes are free for bodies that are worked
@@ -137,7 +145,8 @@ impl ServerState {
         let free = if kind.is_long(body.len()) { 0 } else { free_decoded };
         let limit = match kind {
             RouteKind::Admission => admission_decoded,
-            RouteKind::Scheduler => scheduler_decoded,
+            // A binding is borrowed from its body.
+            RouteKind::Scheduler | RouteKind::Bind => scheduler_decoded,
         };
         let grant = |bytes: usize| body.hold_decoded(bytes.saturating_sub(free), &self.metrics);
         work(&DecodeBudget::shared(limit, free, &grant))
@@ -169,8 +178,10 @@ pub async fn serve(
 
 /// Returns the routes of the secure port.
 pub fn router(state: AppState) -> Router {
-    let webhooks =
-        Router::new().route("/validate", post(admission::validate)).route("/mutate", post(admission::mutate));
+    let webhooks = Router::new()
+        .route("/validate", post(admission::validate))
+        .route("/mutate", post(admission::mutate))
+        .route("/bind", post(bind::bind));
     let scheduler = Router::new()
         .route("/scheduler/filter", post(extender::filter))
         .route("/scheduler/preempt", post(extender::preempt))
@@ -233,7 +244,7 @@ async fn answer_long(
     body: BufferedBody,
     answer: impl Fn(&AppState, BufferedBody, AnswerOn) -> Result<Response, BufferedBody> + Send + 'static,
 ) -> Result<Response, BufferedBody> {
-    if kind == RouteKind::Scheduler {
+    if kind != RouteKind::Admission {
         return work_long(move || answer(&state, body, AnswerOn::LongWork)).await;
     }
     // The memory of a long body is counted, and so bounds their number.

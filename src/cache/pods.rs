@@ -10,8 +10,8 @@ use super::pod_info::{DaemonPodInfo, PodInfo, PodPhase};
 use super::{Cache, DaemonSetId, PodId};
 use crate::api::pod::{Pod, PodSpec};
 use crate::daemonset::daemon_pod::{GENERATION_LABEL, daemon_set_reference, target_node_name};
-use crate::policy::opt_out::is_opted_out;
-use crate::scheduling::host_ports::kept_host_ports;
+use crate::policy::opt_out::{has_own_label, is_opted_out};
+use crate::scheduling::host_ports::{MAX_HOST_PORTS, host_ports};
 use crate::scheduling::obstacle::obstacle;
 use crate::scheduling::resources::{Resources, pod_requests};
 
@@ -44,6 +44,9 @@ impl Cache {
             return;
         }
         let same_identity = self.pods[id].has_same_identity(&info);
+        if self.pods[id].node.is_none() && info.node.is_some() {
+            self.changes.push(Change::PodBound(id));
+        }
         self.detach(id);
         if !same_identity {
             self.unlink_pod(id);
@@ -53,10 +56,6 @@ impl Cache {
         }
         let old = std::mem::replace(&mut self.pods[id], info);
         self.attach(id);
-        let pod = &self.pods[id];
-        if old.node.is_none() && pod.node.is_some() {
-            self.changes.push(Change::PodBound);
-        }
         self.changes.push(Change::PodChanged(id));
         if !same_identity {
             self.link_to_owner(id);
@@ -147,6 +146,7 @@ impl Cache {
                 created: pod.metadata.creation_timestamp.as_str().into(),
                 failed_version: (is_unfinished && pod.has_failed_scheduling())
                     .then(|| pod.metadata.resource_version.as_str().into()),
+                is_nominated_by_warden: nominated.is_some() && pod.metadata.has_warden_status,
                 obstacle: obstacle(pod),
                 message: first_bytes(not_running_message(pod)).into(),
             })
@@ -165,6 +165,9 @@ impl Cache {
         });
         let mut requests = pod_requests(pod);
         requests.limit_scalars();
+        let mut host_ports = host_ports(spec).into_vec();
+        let asks_all_ports = host_ports.len() > MAX_HOST_PORTS;
+        host_ports.truncate(MAX_HOST_PORTS);
         PodInfo {
             uid,
             namespace: self.texts.intern(pod.metadata.namespace.as_str()),
@@ -173,11 +176,14 @@ impl Cache {
             nominated,
             priority: pod.priority(),
             requests,
-            host_ports: self.host_ports.intern(&*kept_host_ports(spec)),
+            host_ports: self.host_ports.intern(&*host_ports),
             phase,
             is_terminating: pod.metadata.is_deleting(),
             is_ready: pod.has_condition("Ready"),
             is_opted_out: is_opted_out(&pod.metadata.labels),
+            has_own_label: has_own_label(&pod.metadata.labels),
+            has_failed: is_unfinished && node.is_none() && pod.has_failed_scheduling(),
+            asks_all_ports,
             daemon,
             placement,
         }
@@ -197,6 +203,9 @@ impl Cache {
         }
         if pod.placement.is_some() {
             self.failed_ordinary.insert(id);
+        }
+        if pod.is_unbound() {
+            self.unbound.insert(&pod.namespace, &pod.name, id);
         }
         if pod.is_terminating {
             *self.terminating.entry(pod.namespace.clone()).or_default() += 1;
@@ -230,6 +239,7 @@ impl Cache {
             remove_id(&mut self.nodes[node].nominated, &id);
         }
         self.failed_ordinary.remove(&id);
+        self.unbound.remove(&pod.namespace, &pod.name, id);
         if pod.is_terminating
             && let Entry::Occupied(mut count) = self.terminating.entry(pod.namespace.clone())
         {

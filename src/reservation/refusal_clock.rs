@@ -55,6 +55,11 @@ impl RefusalClock {
         self.spent
     }
 
+    /// Adds time that another replica has counted.
+    pub fn add_spent(&mut self, spent: Duration) {
+        self.spent += spent;
+    }
+
     /// Returns true while a refused pod waits.
     pub fn is_running(&self) -> bool {
         self.refused_pod.is_some()

@@ -1,6 +1,7 @@
 //! The cache and the reservation together: a cluster that tests feed with events, and tables of the expected results.
 
 mod basis;
+mod bind;
 mod event_order;
 mod first_ready;
 mod hold_ends;

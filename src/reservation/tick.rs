@@ -24,7 +24,8 @@ impl Reservation {
         self.refresh_all(cache, now);
     }
 
-    /// Begins a tick: handles all but the assumed pods, the holds and the gates. Call [`Self::tick_some`] after it until it returns false.
+    /// Begins a tick: handles all but the assumed pods, the holds and the gates. Call [`Self::tick_some`] after it until it returns
+    /// false.
     pub fn begin_tick(&mut self, cache: &Cache, now: Instant) {
         self.recheck_bases(now);
         self.wait_budgets.expire(now);
@@ -34,11 +35,12 @@ impl Reservation {
             self.wake_any(cache);
         }
         self.forget_waiting(cache, now);
+        self.unknown_bindings.expire(now);
         self.to_tick.extend(std::mem::take(&mut self.ticking));
     }
 
-    /// Forgets assumed pods whose time is up, then handles the holds and gates of at most `limit` nodes. Returns true if any are left, so that a caller can release its lock in
-    /// between.
+    /// Forgets assumed pods whose time is up, then handles the holds and gates of at most `limit` nodes. Returns true if any are
+    /// left, so that a caller can release its lock in between.
     pub fn tick_some(&mut self, cache: &Cache, limit: usize, now: Instant) -> bool {
         let expiry = self.assumed.expire(now, |uid| cache.is_unbound(uid) == Some(true));
         if expiry.any {
@@ -150,5 +152,6 @@ impl Reservation {
         self.waiting.retain(|uid, refused_at| {
             is_known(uid) || now.saturating_duration_since(*refused_at) < UNKNOWN_POD
         });
+        self.waits.retain(is_known, UNKNOWN_POD, now);
     }
 }

@@ -87,6 +87,17 @@ impl Resources {
         self.scalars.iter().find(|(own, _)| &**own == name).map_or(0, |(_, amount)| *amount)
     }
 
+    /// Returns the amount of a resource by its name; 0 if it is not listed.
+    pub fn amount(&self, name: &str) -> i64 {
+        match name {
+            "pods" => self.pods,
+            "cpu" => self.milli_cpu,
+            "memory" => self.memory,
+            "ephemeral-storage" => self.ephemeral_storage,
+            _ => self.scalar(name),
+        }
+    }
+
     /// Returns true if any amount is at a limit of `i64`. A part of such a sum may be lost: subtracting one summand does not give
     /// back the others.
     pub fn is_saturated(&self) -> bool {

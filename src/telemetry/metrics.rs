@@ -3,6 +3,7 @@
 //! Labels come from closed sets only: each is an enum, never a name, a namespace or a message. All series exist from the start,
 //! with 0, so that an alert on an increase sees the first one. No series is looked up by its labels while a request waits.
 
+pub mod bind;
 pub mod cluster;
 pub mod labels;
 pub mod series;
@@ -15,6 +16,7 @@ use parking_lot::Mutex;
 use prometheus::{Encoder, Gauge, Histogram, IntCounter, IntGauge, Registry, TextEncoder};
 use tracing_appender::non_blocking::ErrorCounter;
 
+use self::bind::BindMetrics;
 use self::cluster::ClusterMetrics;
 pub use self::cluster::WatchedResource;
 pub use self::labels::{
@@ -82,6 +84,8 @@ pub struct Metrics {
     pub tls_secret_failures: IntCounter,
     /// Writes of a CA that was missing or wrong in a webhook configuration.
     pub webhook_configuration_patches: IntCounter,
+    /// The metrics about bindings.
+    pub bind: BindMetrics,
     /// The metrics about the cache, which the watches, the writes and the scheduler's calls count.
     pub cluster: ClusterMetrics,
     /// Requests in work on the secure port.
@@ -146,6 +150,7 @@ impl Default for Metrics {
             tls_secret_writes: counter(new, &TLS_SECRET_WRITES),
             tls_secret_failures: counter(new, &TLS_SECRET_FAILURES),
             webhook_configuration_patches: counter(new, &WEBHOOK_CONFIGURATION_PATCHES),
+            bind: BindMetrics::new(new),
             cluster: ClusterMetrics::new(new),
             http_in_flight: int_gauge(new, &HTTP_IN_FLIGHT),
             accept_errors: counter(new, &ACCEPT_ERRORS),

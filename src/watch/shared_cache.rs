@@ -3,8 +3,8 @@
 //! ```text
 //! watch ──▶ lock ──▶ Cache ──▶ Reservation ──▶ ClusterWrite ──▶ writes      watches ──▶ CacheFreshness ──▶ synced, fresh ──▶ server
 //! ```
-//! The lock is held for a millisecond at most, and never across an await; each hold is measured. Dropping the guard hands on what is to be
-//! written to the apiserver.
+//! The lock is held for a millisecond at most, and never across an await; each hold is measured. Dropping the guard hands on what
+//! is to be written to the apiserver.
 //!
 //! Two questions. *Synced*: has every kind been listed once? `/readyz` waits for that, once: a replica that loses the apiserver
 //! later still answers admission in full, and taking all replicas out of service for it would make it worse. *Fresh*: may a refusal

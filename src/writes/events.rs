@@ -15,9 +15,9 @@ use tokio::sync::mpsc;
 
 use super::in_time;
 use crate::api::daemonset::{MAX_ELEMENTS, MAX_PLACEMENT_ELEMENTS};
+use crate::api::meta::FIELD_MANAGER;
 use crate::reservation::cluster_write::{ClusterWrite, DaemonSetReference, HoldSubject};
 use crate::reservation::token_bucket::TokenBucket;
-use crate::telemetry::FIELD_MANAGER;
 use crate::telemetry::logs::{Sanitized, chain};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::metrics::cluster::{WriteKind, WriteOutcome};

@@ -1,7 +1,7 @@
 //! The table of metrics. Its rows about the cache are in `cluster`.
 
 use super::labels::*;
-use super::{MetricDefinition, MetricKind, cluster};
+use super::{MetricDefinition, MetricKind, bind, cluster};
 use crate::policy::Oversized;
 use crate::reservation::filter_reason::FilterReason;
 use crate::reservation::preemption::PreemptionReason;
@@ -16,6 +16,11 @@ pub static TABLE: &[MetricDefinition] = &[
     EXTENDER_UNJUDGED,
     EXTENDER_REFUSED_NODES,
     EXTENDER_DROPPED_NODES,
+    bind::BIND_REQUESTS,
+    bind::BIND_UNJUDGED,
+    bind::BIND_DURATION,
+    bind::BOUND_UNJUDGED,
+    bind::POD_WAIT,
     HTTP_ERRORS,
     HTTP_SHED,
     HTTP_IN_FLIGHT,
