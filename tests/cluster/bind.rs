@@ -45,7 +45,7 @@ impl ReservedNode {
             let tried = Binding { dry_run: true, ..Binding::new(&large, &test.node) };
             match test.namespace.bind(&tried).await {
                 Err(refusal) if refusal.is_for_room() => Ok(()),
-                other => Err(format!("{other:?}")),
+                other => Err(format!("{other:?}; {}", test.bind_metrics().await)),
             }
         })
         .await;
@@ -88,6 +88,18 @@ impl ReservedNode {
         self.warden.metric("daemonset_warden_bind_requests_total", &[("outcome", outcome)]).await
     }
 
+    /// Returns the lines of the metrics that tell about `/bind`, for a failure message.
+    async fn bind_metrics(&self) -> String {
+        let text = self.warden.metrics().await;
+        let tells = |line: &&str| {
+            line.contains("_bind_")
+                && !line.contains("_bucket")
+                && !line.starts_with('#')
+                && !line.ends_with(" 0")
+        };
+        text.lines().filter(tells).collect::<Vec<_>>().join("; ")
+    }
+
     async fn unjudged(&self, reason: &str) -> f64 {
         self.warden.metric("daemonset_warden_bind_unjudged_total", &[("reason", reason)]).await
     }
@@ -114,7 +126,7 @@ async fn a_binding_into_reserved_room_is_refused_with_the_names_and_the_amounts(
     assert!(refusal.is_for_room(), "{refusal:?}");
     let says = format!(
         "node {:?} reserves room for daemon pods that have not landed yet: bind-refused/agent (1 cpu); this pod asks 500m cpu, \
-         and 0 cpu is left beside them",
+         and 0 is left beside them",
         test.node
     );
     assert!(refusal.message.ends_with(&says), "{}\n{says}", refusal.message);
@@ -306,10 +318,12 @@ async fn kubectl_describe_shows_the_refusal_in_one_line() {
         "node {node:?} reserves room for daemon pods that have not landed yet: bind-describe/agent (1 cpu)"
     );
     eventually("kubectl describe shows it", async || {
-        let pods = test.namespace.kubectl.succeed(&["describe", "pods", "-l", "app=web"]).await;
-        match pods.lines().find(|line| line.contains("FailedScheduling") && line.contains(&says)) {
+        let pods = test.namespace.pods("web").await;
+        let waits = pods.iter().find(|pod| !is_bound(pod)).ok_or("all are bound")?.name_any();
+        let shown = test.namespace.kubectl.succeed(&["describe", "pod", &waits]).await;
+        match shown.lines().find(|line| line.contains("FailedScheduling") && line.contains(&says)) {
             Some(_) => Ok(()),
-            None => Err(pods),
+            None => Err(shown),
         }
     })
     .await;

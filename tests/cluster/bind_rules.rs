@@ -121,10 +121,11 @@ async fn a_gate_refuses_bindings_until_the_daemon_pod_is_ready() {
     let (test, node) = gated("bind-gate", "FirstReady", "6s", "60s").await;
     test.ordinary("web", 1, json!({})).await;
     eventually("the refusal names the daemon pod", async || {
-        let pods = test.namespace.kubectl.succeed(&["describe", "pods", "-l", "app=web"]).await;
+        let name = test.namespace.pods("web").await.first().ok_or("no pod")?.name_any();
+        let shown = test.namespace.kubectl.succeed(&["describe", "pod", &name]).await;
         let says = format!("node {node:?} waits");
         let is_said = |line: &str| line.contains(&says) && line.contains("bind-gate/agent");
-        if pods.lines().any(is_said) { Ok(()) } else { Err(pods) }
+        if shown.lines().any(is_said) { Ok(()) } else { Err(shown) }
     })
     .await;
     eventually_within(BACK_OFF, "the pod runs", async || {
