@@ -18,6 +18,7 @@ pub mod nodes;
 pub mod pod_info;
 pub mod pods;
 pub mod policy_objects;
+pub mod replicas;
 pub mod stats;
 pub mod unbound;
 
@@ -36,6 +37,7 @@ use self::daemonset_info::DaemonSetInfo;
 use self::interner::Interner;
 use self::node_info::NodeInfo;
 use self::pod_info::PodInfo;
+use self::replicas::Replicas;
 use self::unbound::UnboundPods;
 use crate::api::meta::Metadata;
 use crate::api::policy_objects::{LimitRange, Namespace, PriorityClass, ResourceQuota, RuntimeClass};
@@ -58,6 +60,8 @@ pub struct Cache {
     pods: Slab<PodInfo>,
     pod_ids: HashMap<Arc<str>, PodId>,
     unbound: UnboundPods,
+    /// The Pods of the own release.
+    replicas: Replicas,
     /// Ordinary pods that the scheduler has tried and failed.
     failed_ordinary: HashSet<PodId>,
     /// The number of terminating pods by namespace.
@@ -89,6 +93,7 @@ impl Cache {
             pods: Slab::new(),
             pod_ids: HashMap::new(),
             unbound: UnboundPods::default(),
+            replicas: Replicas::default(),
             failed_ordinary: HashSet::new(),
             terminating: HashMap::new(),
             daemon_sets: Slab::new(),
@@ -105,6 +110,16 @@ impl Cache {
             newest_creation: Box::default(),
             changes: Vec::new(),
         }
+    }
+
+    /// Sets the namespace that the process runs in, whose Pods may be [`Replicas`]. Call it before any event.
+    pub fn set_own_namespace(&mut self, namespace: Option<String>) {
+        self.replicas.set_own_namespace(namespace);
+    }
+
+    /// Returns the Pods of the own namespace that belong to a release.
+    pub fn replicas(&self) -> &Replicas {
+        &self.replicas
     }
 
     /// Returns the changes since the last call, in the order of the events. Call it after each event.

@@ -24,6 +24,7 @@ pub mod gate;
 pub mod hold;
 pub mod hold_basis;
 pub mod incoming_pod;
+pub mod judge;
 pub mod judging;
 pub mod missing;
 pub mod node_reservation;

@@ -30,7 +30,7 @@ use crate::telemetry::otlp::Traces;
 use crate::watch::shared_cache::SharedCache;
 
 use self::health::Readiness;
-use self::http::body::{BodyLimits, BufferedBody, UnreadBody};
+use self::http::body::{BodyLimits, BufferedBody, LARGE_START, UnreadBody};
 use self::http::budget::BodyBudget;
 pub use self::http::connection::ClientInfo;
 use self::http::limits::Limits;
@@ -38,6 +38,7 @@ use self::http::listener::Ports;
 use self::http::response::ErrorResponse;
 use self::http::workers::{LONG, LONG_REVIEW, LongReviews, work_long};
 use crate::tls::Tls;
+use crate::writes::lease::SharedJudge;
 
 /// The state that every request reads; cheap to clone.
 #[derive(Clone)]
@@ -49,6 +50,8 @@ pub struct ServerState {
     pub policy: Policy,
     /// The cluster. `None` if the server runs standalone.
     pub cluster: Option<SharedCache>,
+    /// Says if this replica judges bindings. `None` without `--leader-elect`: then it always does.
+    pub judge: Option<SharedJudge>,
     /// The exporter of spans. `None` without `--tracing-endpoint`.
     pub traces: Option<Traces>,
     /// The metrics of the whole process.
@@ -68,21 +71,23 @@ pub struct ServerState {
 impl AppState {
     /// Returns the state of a server without a cluster and without traces.
     pub fn new(policy: Policy, limits: Limits, scheduler_needs_certificate: bool) -> Self {
-        Self::with_cluster(policy, limits, scheduler_needs_certificate, Arc::default(), None, None)
+        Self::with_cluster(policy, limits, scheduler_needs_certificate, Arc::default(), None, None, None)
     }
 
-    /// Returns the state of a server that looks at `cluster` and sends spans to `traces`, where they are given.
+    /// Returns the state of a server that looks at `cluster`, judges bindings if `judge` lets it, and sends spans to `traces`, where they are given.
     pub fn with_cluster(
         policy: Policy,
         limits: Limits,
         scheduler_needs_certificate: bool,
         metrics: Arc<Metrics>,
         cluster: Option<SharedCache>,
+        judge: Option<SharedJudge>,
         traces: Option<Traces>,
     ) -> Self {
         Self(Arc::new(ServerState {
             policy,
             cluster,
+            judge,
             admission_budget: BodyBudget::new(limits.requests, limits.admission_memory),
             scheduler_budget: BodyBudget::new(limits.requests, limits.scheduler_memory),
             bind_budget: BodyBudget::new(limits.requests, limits.bind_memory),
@@ -130,7 +135,12 @@ impl ServerState {
             RouteKind::Bind => (bind_body, &self.bind_budget),
         };
         // The apiserver admits an object when the webhook refuses the review, so a review is answered even if it is not read.
-        BodyLimits { size, free, budget, time, keeps_start: kind != RouteKind::Scheduler }
+        let start_from = match kind {
+            RouteKind::Admission => Some(LARGE_START),
+            RouteKind::Bind => Some(bind_body),
+            RouteKind::Scheduler => None,
+        };
+        BodyLimits { size, free, budget, time, start_from }
     }
 
     /// Calls `work` with the budget of what `body` becomes when it is decoded. The first bytes are free for bodies that are worked

@@ -13,6 +13,7 @@
 
 pub mod events;
 pub mod first_ready;
+pub mod lease;
 pub mod nomination;
 pub mod wake;
 

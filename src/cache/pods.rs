@@ -23,6 +23,7 @@ impl Cache {
     /// Adds a pod, or replaces the one with the same UID.
     pub fn apply_pod(&mut self, pod: &Pod) {
         self.note_creation(&pod.metadata);
+        self.replicas.apply(pod);
         let known = self.pod_ids.get_key_value(pod.metadata.uid.as_str()).map(|(uid, id)| (uid.clone(), *id));
         let Some((uid, id)) = known else {
             let uid: Arc<str> = pod.metadata.uid.as_str().into();
@@ -74,6 +75,7 @@ impl Cache {
 
     /// Deletes the pod with this UID, if it is cached.
     pub fn delete_pod(&mut self, uid: &str) {
+        self.replicas.remove(uid);
         let Some(id) = self.pod_ids.remove(uid) else { return };
         self.detach(id);
         self.unlink_pod(id);

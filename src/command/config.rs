@@ -1,6 +1,6 @@
 //! The configuration file: a DaemonSetWardenConfiguration in YAML, read into a [`Policy`] or refused with all faults at once.
 
-mod duration;
+pub(crate) mod duration;
 mod reader;
 
 use std::fmt;

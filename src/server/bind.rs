@@ -20,9 +20,14 @@ use crate::api::admission_v1::response::{AdmissionResponse, AuditAnnotations, St
 use crate::api::binding::Binding;
 use crate::reservation::View;
 use crate::reservation::bind::BindVerdict;
+use crate::reservation::judge::JudgeTurn;
 use crate::telemetry::logs::Sanitized;
 use crate::telemetry::metrics::bind::{BindOutcome, UnjudgedReason};
 use crate::telemetry::otlp::Attribute;
+
+/// The message of a binding that another replica has to judge.
+const ANOTHER_JUDGES: &str =
+    "another replica of daemonset-warden judges bindings now; the binding is tried again";
 
 /// Answers `/bind`: may a pod be bound to the node that its scheduler has chosen?
 pub(super) async fn bind(State(state): State<AppState>, request: Request) -> Response {
@@ -113,7 +118,16 @@ fn judge(state: &AppState, review: &AdmissionRequest<'_>, now: Instant) -> Answe
     if cluster.may_refuse(now) {
         cluster.refresh_before_call();
     }
-    let Some(mut view) = cluster.fresh(now) else { return Answer::unjudged(UnjudgedReason::NotFresh) };
+    let view = cluster.fresh(now);
+    // Under the lock, and by the time of now: a hand-over waits for every binding that was let through before, and this thread may
+    // have stood still since the request came.
+    let turn = state.judge.as_ref().map_or(JudgeTurn::Judges, |judge| judge.turn(Instant::now()));
+    match turn {
+        JudgeTurn::Judges => {}
+        JudgeTurn::Denies => return Answer::of(BindOutcome::Denied, ANOTHER_JUDGES),
+        JudgeTurn::Allows => return Answer::unjudged(UnjudgedReason::NoJudge),
+    }
+    let Some(mut view) = view else { return Answer::unjudged(UnjudgedReason::NotFresh) };
     let View { cache, reservation } = &mut *view;
     match reservation.judge_bind(cache, &binding, review.dry_run, now) {
         BindVerdict::Allowed => Answer::of(BindOutcome::Allowed, ""),

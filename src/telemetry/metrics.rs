@@ -6,6 +6,7 @@
 pub mod bind;
 pub mod cluster;
 pub mod labels;
+pub mod leader_election;
 pub mod series;
 pub mod table;
 
@@ -24,6 +25,7 @@ pub use self::labels::{
     Port, ShedReason, SpanOutcome, Webhook,
 };
 use self::labels::{CODE_LABEL, LabelValues};
+use self::leader_election::LeaderElectionMetrics;
 use self::series::{
     add, counter, counter_vec, counters, gauges, histograms, int_gauge, int_gauge_vec, int_gauges,
 };
@@ -88,6 +90,8 @@ pub struct Metrics {
     pub bind: BindMetrics,
     /// The metrics about the cache, which the watches, the writes and the scheduler's calls count.
     pub cluster: ClusterMetrics,
+    /// The metrics of leader election.
+    pub leader_election: LeaderElectionMetrics,
     /// Requests in work on the secure port.
     pub http_in_flight: IntGauge,
     /// Connections that could not be accepted.
@@ -152,6 +156,7 @@ impl Default for Metrics {
             webhook_configuration_patches: counter(new, &WEBHOOK_CONFIGURATION_PATCHES),
             bind: BindMetrics::new(new),
             cluster: ClusterMetrics::new(new),
+            leader_election: LeaderElectionMetrics::new(new),
             http_in_flight: int_gauge(new, &HTTP_IN_FLIGHT),
             accept_errors: counter(new, &ACCEPT_ERRORS),
             panics: counter(new, &PANICS),

@@ -22,7 +22,7 @@ const WATCH: u32 = 60;
 /// One webhook configuration whose CA bundle this replica keeps.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WebhookConfiguration {
-    /// The webhook: `Validate` for a ValidatingWebhookConfiguration, `Mutate` for a MutatingWebhookConfiguration.
+    /// The webhook: `Validate` and `Bind` for a ValidatingWebhookConfiguration, `Mutate` for a MutatingWebhookConfiguration.
     pub webhook: Webhook,
     /// The object's name.
     pub name: String,
@@ -31,7 +31,7 @@ pub struct WebhookConfiguration {
 impl WebhookConfiguration {
     fn resource(&self) -> ApiResource {
         match self.webhook {
-            Webhook::Validate => ApiResource::erase::<ValidatingWebhookConfiguration>(&()),
+            Webhook::Validate | Webhook::Bind => ApiResource::erase::<ValidatingWebhookConfiguration>(&()),
             Webhook::Mutate => ApiResource::erase::<MutatingWebhookConfiguration>(&()),
         }
     }

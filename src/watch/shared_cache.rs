@@ -106,6 +106,11 @@ impl SharedCache {
         self.0.metrics.cluster.cache_fresh.set(0);
     }
 
+    /// Returns true while events of a required watch may be missing at `now`, as during a relist. Takes no lock of the cache.
+    pub fn lacks_events(&self, now: Instant) -> bool {
+        CacheFreshness::of(&self.health(), now).lacks_events()
+    }
+
     /// Returns true once every kind has been listed or found absent, and from then on. Takes no lock of the cache.
     pub fn is_synced(&self) -> bool {
         *self.0.synced.borrow()

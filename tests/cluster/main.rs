@@ -19,6 +19,7 @@ mod birth_window;
 mod chart;
 mod chart_faults;
 mod chart_load;
+mod chart_match_conditions;
 mod chart_rbac;
 mod chart_wiring;
 mod control_plane;

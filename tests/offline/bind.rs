@@ -49,7 +49,7 @@ fn reserving() -> AppState {
     watch.mark_listed();
     cluster.tick(Instant::now());
     let metrics = state.metrics.clone();
-    AppState::with_cluster(Policy::default(), Limits::default(), false, metrics, Some(cluster), None)
+    AppState::with_cluster(Policy::default(), Limits::default(), false, metrics, Some(cluster), None, None)
 }
 
 fn binding(change: Value) -> Value {

@@ -72,6 +72,8 @@ pub enum Webhook {
     Validate,
     /// `/mutate`
     Mutate,
+    /// `/bind`
+    Bind,
 }
 
 /// The operation of a request that is reviewed.

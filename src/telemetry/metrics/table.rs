@@ -1,7 +1,7 @@
 //! The table of metrics. Its rows about the cache are in `cluster`.
 
 use super::labels::*;
-use super::{MetricDefinition, MetricKind, bind, cluster};
+use super::{MetricDefinition, MetricKind, bind, cluster, leader_election};
 use crate::policy::Oversized;
 use crate::reservation::filter_reason::FilterReason;
 use crate::reservation::preemption::PreemptionReason;
@@ -61,6 +61,9 @@ pub static TABLE: &[MetricDefinition] = &[
     cluster::FAIL_OPEN,
     cluster::AUDITED,
     cluster::CLUSTER_WRITES,
+    leader_election::JUDGING,
+    leader_election::TRANSITIONS,
+    leader_election::ERRORS,
     LOG_LINES_DROPPED,
     LOG_LINES_LEFT_OUT,
     TRACE_SPANS,

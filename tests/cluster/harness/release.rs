@@ -163,9 +163,15 @@ impl Release {
         .await
     }
 
-    /// Returns the number of calls that the apiserver admitted without an answer, because the failure policy is Ignore.
+    /// Returns the number of DaemonSets and daemon pods that the apiserver admitted without an answer, because the failure policy is
+    /// Ignore. The Service of `/bind` is not served here.
     pub(crate) async fn failed_open(&self) -> f64 {
-        self.apiserver_metric("apiserver_admission_webhook_fail_open_count", &[]).await
+        let mut failed = 0.0;
+        for name in ["validate.daemonset-warden.io", "mutate.daemonset-warden.io"] {
+            failed +=
+                self.apiserver_metric("apiserver_admission_webhook_fail_open_count", &[("name", name)]).await;
+        }
+        failed
     }
 
     pub(crate) async fn apiserver_metric(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
@@ -216,8 +222,13 @@ impl Release {
 
     /// Returns the `caBundle` of the `validating` or `mutating` webhook configuration, in base64.
     pub(crate) async fn ca_bundle(&self, kind: &str) -> String {
+        self.ca_bundle_of(kind, RELEASE).await
+    }
+
+    /// Returns the `caBundle` of the `validating` or `mutating` webhook configuration of that name, in base64.
+    pub(crate) async fn ca_bundle_of(&self, kind: &str, name: &str) -> String {
         let path = "jsonpath={.webhooks[0].clientConfig.caBundle}";
-        self.kubectl.succeed(&["get", &format!("{kind}webhookconfiguration"), RELEASE, "-o", path]).await
+        self.kubectl.succeed(&["get", &format!("{kind}webhookconfiguration"), name, "-o", path]).await
     }
 
     /// Waits until the service account exists, and returns a token of it.

@@ -32,6 +32,8 @@ pub(crate) struct Warden {
     metrics_port: u16,
     /// The CA of its certificate, in PEM.
     pub(crate) ca: String,
+    /// The default priority class of its configuration, if there is one.
+    pub(crate) class: Option<String>,
 }
 
 impl Warden {
@@ -67,7 +69,8 @@ impl Warden {
             discard: None,
         };
         let process = component.start();
-        let mut warden = Self { component, process, port, metrics_port, ca: certificate.ca };
+        let class = options.config["admission"]["defaultPriorityClassName"].as_str().map(str::to_owned);
+        let mut warden = Self { component, process, port, metrics_port, ca: certificate.ca, class };
         warden.wait_until_ready();
         warden
     }

@@ -27,7 +27,7 @@ impl<P: Deref<Target = ControlPlane>> TestNamespace<P> {
     /// Registers both webhooks for the test's namespace, and waits until the apiserver calls them.
     pub(crate) async fn register(&self, warden: &Warden, failure_policy: &str) {
         self.register_mutating(&format!("{}-warden", self.name), warden, failure_policy).await;
-        let conditions = match_conditions("validating");
+        let conditions = match_conditions("validating", None);
         let rules = json!([{
             "apiGroups": ["apps", PERMISSIVE], "apiVersions": ["*"], "resources": ["daemonsets"],
             "operations": ["CREATE", "UPDATE"], "scope": "Namespaced",
@@ -49,8 +49,22 @@ impl<P: Deref<Target = ControlPlane>> TestNamespace<P> {
 
     /// Registers only the mutating webhook. The apiserver calls webhooks in the order of their names, so the test chooses it.
     pub(crate) async fn register_mutating(&self, name: &str, warden: &Warden, failure_policy: &str) {
-        let mut webhook = self.webhook(name, &format!("{}/mutate", warden.url()), &warden.ca, failure_policy);
-        webhook["matchConditions"] = match_conditions("mutating");
+        let url = format!("{}/mutate", warden.url());
+        let mut webhook = self.webhook(name, &url, &warden.ca, failure_policy);
+        webhook["matchConditions"] = match_conditions("mutating", warden.class.as_deref());
+        self.register_webhook(name, webhook).await;
+    }
+
+    /// Registers a mutating webhook that is not the warden's, with the match conditions of the chart, and with that default class.
+    pub(crate) async fn register_foreign_as_ours(
+        &self,
+        name: &str,
+        url: &str,
+        ca: &str,
+        class: Option<&str>,
+    ) {
+        let mut webhook = self.webhook(name, url, ca, "Fail");
+        webhook["matchConditions"] = match_conditions("mutating", class);
         self.register_webhook(name, webhook).await;
     }
 
@@ -70,7 +84,10 @@ impl<P: Deref<Target = ControlPlane>> TestNamespace<P> {
             object(json!({ "metadata": { "name": name }, "webhooks": [webhook] }));
         let api = Api::all(self.client.clone());
         api.create(&PostParams::default(), &configuration).await.expect("a webhook configuration");
-        let probe: Pod = self.pod("probe", "1m", owned_by_daemon_set("probe", "00000000"));
+        // A daemon pod that lacks something: the match conditions pass over others.
+        let mut probe = owned_by_daemon_set("probe", "00000000");
+        probe["spec"] = json!({ "nodeName": "probe" });
+        let probe: Pod = self.pod("probe", "1m", probe);
         let ask = || async { self.dry_run(&probe).await };
         self.called(name, "admit", ask).await;
     }
@@ -138,10 +155,17 @@ fn webhook_name(name: &str) -> String {
     format!("{name}.daemonset-warden.test")
 }
 
-fn match_conditions(kind: &str) -> Value {
+/// Returns the match conditions of the chart's `validating` or `mutating` webhook, as its templates render them for that class.
+fn match_conditions(kind: &str, class: Option<&str>) -> Value {
     let file =
         Path::new(env!("CARGO_MANIFEST_DIR")).join("charts/daemonset-warden/files/match-conditions.yaml");
     let text = std::fs::read_to_string(&file).expect("the chart's match conditions");
-    let conditions: Value = serde_saphyr::from_str(&text).expect("YAML");
+    let mut conditions: Value = serde_saphyr::from_str(&text).expect("YAML");
+    if let Some(class) = class.filter(|_| kind == "mutating") {
+        let of_class = conditions["mutatingClass"].as_str().expect("an expression").replace("CLASS", class);
+        let last = conditions[kind].as_array_mut().and_then(|list| list.last_mut()).expect("conditions");
+        last["expression"] =
+            json!(format!("({}) || ({of_class})", last["expression"].as_str().expect("an expression")));
+    }
     conditions[kind].clone()
 }
