@@ -62,6 +62,8 @@ pub struct Judge {
     /// The last time at which the process is known to have run.
     ran_at: Instant,
     is_ending: bool,
+    /// True once the own Pod was among the release's.
+    has_seen_own: bool,
     due: DueSteps,
     takeovers: u64,
 }
@@ -118,6 +120,7 @@ impl Judge {
             no_judge_since: Some(now),
             ran_at: now,
             is_ending: false,
+            has_seen_own: false,
             due: DueSteps::default(),
             takeovers: 0,
         }
@@ -170,7 +173,14 @@ impl Judge {
     pub fn look(&mut self, sight: JudgeSight, now: Instant) {
         self.notice(now);
         self.sight = sight;
-        self.is_ending |= self.own_replica().is_some_and(|own| own.is_terminating);
+        match self.own_replica() {
+            Some(own) => {
+                self.is_ending |= own.is_terminating;
+                self.has_seen_own = true;
+            }
+            // Deleted without a grace period, or taken out of the release by its labels.
+            None => self.is_ending |= self.has_seen_own && self.sight.is_complete,
+        }
         self.advance(now);
     }
 

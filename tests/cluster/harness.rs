@@ -54,5 +54,5 @@ pub(crate) use test_extender::TestExtender;
 pub(crate) use test_namespace::{POOL, TestNamespace, describe, is_bound, node_of, object};
 pub(crate) use tools::{say, tools};
 pub(crate) use wait::{consistently, eventually, eventually_within};
-pub(crate) use warden::{Warden, WardenOptions};
+pub(crate) use warden::{PodName, Warden, WardenOptions};
 pub(crate) use webhooks::{PERMISSIVE, owned_by_daemon_set};

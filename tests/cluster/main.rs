@@ -30,6 +30,7 @@ mod gates;
 mod holds;
 mod hostile;
 mod install_to_join;
+mod leader_election;
 mod lifecycle;
 mod live_rules;
 mod manifests;

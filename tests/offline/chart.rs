@@ -219,7 +219,7 @@ fn rejects_values_that_are_none_and_names_them() {
         ("tracing.samplingRatePerMillion=1000001", "/tracing/samplingRatePerMillion"),
         ("deployment.terminationGracePeriodSeconds=5", "/deployment/terminationGracePeriodSeconds"),
         ("deployment.preStopSleepSeconds=30", "deployment.terminationGracePeriodSeconds"),
-        ("deployment.terminationGracePeriodSeconds=31", "must be at least preStopSleepSeconds and 22 s"),
+        ("deployment.terminationGracePeriodSeconds=32", "must be at least preStopSleepSeconds and 23 s"),
         ("pod.runAsUser=0", "/pod/runAsUser"),
         ("metricsPort=10250", "metricsPort"),
         ("schedulerExtender.daemonSet.securePort=443", "/schedulerExtender/daemonSet/securePort"),

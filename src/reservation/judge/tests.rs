@@ -605,6 +605,9 @@ fn the_judge_stops() {
 fn an_end_before_it_judges() {
     let table: &[(&str, &[Is], JudgeState)] = &[
         ("in Standby", &[Pods("a b"), Sigterm], Released),
+        ("the own Pod is gone", &[Pods("a b"), Pods("b")], Released),
+        ("the own Pod has not come yet", &[Pods("b")], Standby),
+        ("a list is not complete", &[Pods("a b"), Complete(false), Pods("b")], Standby),
         ("in Standby, by a deletion", &[Pods("a! b")], Released),
         (
             "while the Lease is acquired",
