@@ -33,8 +33,8 @@ use crate::watch::Watches;
 use crate::watch::client;
 use crate::watch::shared_cache::SharedCache;
 use crate::writes;
-use crate::writes::lease::{self, JudgingCluster};
 use crate::writes::lease::SharedJudge;
+use crate::writes::lease::{self, JudgingCluster};
 use crate::writes::{NominationCallback, NominationResult};
 
 pub(super) fn run(args: ServeArgs, log: &LogArgs) -> anyhow::Result<()> {

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use super::control_plane::ControlPlane;
 use super::test_namespace::{TestNamespace, object};
 use super::warden::Warden;
+use super::webhooks::failed_open;
 
 /// The options of a registration of `/bind`.
 #[derive(Clone)]
@@ -57,6 +58,13 @@ impl<P: Deref<Target = ControlPlane>> TestNamespace<P> {
         self.called(&name, "validating", ask).await;
         let at_once = DeleteParams::default().grace_period(0);
         let _ = self.api::<Pod>().delete("bind-probe", &at_once).await;
+    }
+
+    /// Returns the number of bindings that nobody judged: allowed by the warden without judging, or bound without an answer.
+    pub(crate) async fn unjudged_bindings(&self, warden: &Warden) -> f64 {
+        let allowed = [("outcome", "unjudged")];
+        let allowed = warden.metric("daemonset_warden_bind_requests_total", &allowed).await;
+        allowed + failed_open(&self.client, &format!("{}-bind", self.name)).await as f64
     }
 
     /// Returns a pod that no scheduler takes; `changes` are merged into it.

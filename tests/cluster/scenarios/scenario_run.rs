@@ -138,7 +138,7 @@ pub(crate) struct Outcome {
     pub(crate) took: Duration,
     /// Bindings that `/bind` refused.
     pub(crate) refused: f64,
-    /// Pods that were seen bound and that `/bind` had not judged. Zero without that door.
+    /// Bindings that nobody judged. Zero without that door.
     pub(crate) unjudged: f64,
 }
 
@@ -150,6 +150,8 @@ pub(crate) struct ScenarioRun {
     /// The time without a change after which the scenario is over.
     quiet: Duration,
     _schedulers: Vec<Scheduler>,
+    /// Bindings that nobody judged while `/bind` was registered.
+    unjudged_before: f64,
     pub(crate) warden: Option<Warden>,
 }
 
@@ -162,6 +164,7 @@ impl ScenarioRun {
             ..SchedulerOptions::default()
         }];
         let mut warden = None;
+        let mut unjudged_before = 0.0;
         if options.doors != Doors::Without {
             let started = start_warden(&namespace, &options).await;
             let is_small = options.nodes <= SMALL;
@@ -183,6 +186,7 @@ impl ScenarioRun {
                     webhook.timeout_seconds = 1;
                 }
                 namespace.register_bind(&started, &webhook).await;
+                unjudged_before = namespace.unjudged_bindings(&started).await;
             }
             warden = Some(started);
         }
@@ -201,7 +205,7 @@ impl ScenarioRun {
         };
         let daemons = options.daemons();
         let quiet = Duration::from_secs(quiet);
-        Self { namespace, options, daemons, quiet, _schedulers: schedulers, warden }
+        Self { namespace, options, daemons, quiet, _schedulers: schedulers, unjudged_before, warden }
     }
 
     /// Deletes all objects of the scenario.
@@ -311,7 +315,7 @@ impl ScenarioRun {
         if let Some(warden) = self.warden.as_ref().filter(|_| self.options.doors.has_bind()) {
             let refused = [("outcome", "refused")];
             counted.refused = warden.metric("daemonset_warden_bind_requests_total", &refused).await;
-            counted.unjudged = warden.metric("daemonset_warden_bound_unjudged_pods_total", &[]).await;
+            counted.unjudged = self.namespace.unjudged_bindings(warden).await - self.unjudged_before;
         }
         counted
     }
