@@ -60,6 +60,13 @@ impl<P: Deref<Target = ControlPlane>> TestNamespace<P> {
         let _ = self.api::<Pod>().delete("bind-probe", &at_once).await;
     }
 
+    /// Deletes the registration of [`Self::register_bind`].
+    pub(crate) async fn unregister_bind(&self) {
+        let api: Api<ValidatingWebhookConfiguration> = Api::all(self.client.clone());
+        let deleted = api.delete(&format!("{}-bind", self.name), &DeleteParams::default()).await;
+        deleted.map(drop).expect("it was registered");
+    }
+
     /// Returns the number of bindings that nobody judged: allowed by the warden without judging, or bound without an answer.
     pub(crate) async fn unjudged_bindings(&self, warden: &Warden) -> f64 {
         let allowed = [("outcome", "unjudged")];

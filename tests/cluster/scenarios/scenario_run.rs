@@ -218,8 +218,7 @@ impl ScenarioRun {
             .succeed(&["delete", "pods", "--all", "--grace-period=0", "--force", "--wait=false"])
             .await;
         if self.options.doors.has_bind() {
-            let name = format!("{}-bind", self.namespace.name);
-            self.namespace.kubectl.succeed(&["delete", "validatingwebhookconfiguration", &name]).await;
+            self.namespace.unregister_bind().await;
         }
     }
 
