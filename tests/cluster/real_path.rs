@@ -5,7 +5,7 @@
 //! Each test runs in a network namespace of its own. Two ways of routing are tested: an apiserver with
 //! `--enable-aggregator-routing`, which chooses an endpoint itself, and one that calls the ClusterIP, which a proxy serves.
 //!
-//! `NODES=100 cargo test --release --test cluster real_path::full_size -- --ignored --nocapture` joins so many nodes each time.
+//! `NODES=100 cargo test --release --test cluster real_path::many_nodes -- --ignored --nocapture` joins so many nodes each time.
 
 mod joining;
 mod transitions;
@@ -91,8 +91,8 @@ async fn the_active_replica_ends_with_failure_policy_fail() {
 /// Runs with 100 nodes, or as many as the environment variable `NODES` says.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "minutes, and alone: see the head of this file"]
-async fn full_size() {
-    if is_inside("real_path::full_size") {
+async fn many_nodes() {
+    if is_inside("real_path::many_nodes") {
         let nodes = std::env::var("NODES").map_or(100, |nodes| nodes.parse().expect("NODES is a number"));
         run(Routing::Aggregator, "Ignore", nodes, &Transition::ALL).await;
         run(Routing::ClusterIp, "Ignore", nodes, &Transition::ALL).await;

@@ -36,6 +36,8 @@ pub(super) struct JoiningCluster {
     release: Arc<Release>,
     /// The nodes that have joined.
     nodes: usize,
+    /// The daemon pods that earlier joins have cost.
+    lost: usize,
     _scheduler: Scheduler,
     _proxies: Vec<ServiceProxy>,
 }
@@ -43,7 +45,7 @@ pub(super) struct JoiningCluster {
 /// The cost of a transition.
 #[derive(Debug)]
 pub(super) struct Lost {
-    /// Daemon pods that were not bound in the end.
+    /// Daemon pods of this join that were not bound in the end.
     pub(super) daemons: usize,
     wanted: usize,
     /// Bindings that no replica judged: allowed by one that may not judge, or bound without an answer.
@@ -94,7 +96,7 @@ impl JoiningCluster {
         let kubelet = Kubelet::start(release.clone());
         let namespace = TestNamespace::on(plane, "joins").await;
         let cluster =
-            Self { namespace, kubelet, release, nodes: 0, _scheduler: scheduler, _proxies: proxies };
+            Self { namespace, kubelet, release, nodes: 0, lost: 0, _scheduler: scheduler, _proxies: proxies };
         cluster.recover().await;
         cluster.bind_is_called().await;
         for name in DAEMONS {
@@ -134,12 +136,13 @@ impl JoiningCluster {
         if transition == Transition::Frozen {
             self.kubelet.thaw(&active).await;
         }
-        let wanted = DAEMONS.len() * self.nodes;
-        let landed = self.landed(wanted).await;
+        let landed = self.landed(DAEMONS.len() * self.nodes - self.lost).await;
+        let daemons = (DAEMONS.len() * self.nodes - self.lost).saturating_sub(landed);
+        self.lost += daemons;
         let after = self.unjudged().await;
         Lost {
-            daemons: wanted - landed,
-            wanted,
+            daemons,
+            wanted: DAEMONS.len() * count,
             unjudged: (after.0 - before.0) + (after.1 - before.1),
             unanswered: after.1 - before.1,
             replaced_after,

@@ -1,4 +1,4 @@
-//! The scenarios at full size, printed as a table: `cargo test --release --test cluster full_size -- --ignored --nocapture`.
+//! The scenarios at full size, printed as a table: `cargo test --release --test cluster scenarios::table::full_size -- --ignored --nocapture`.
 //!
 //! In the environment, `SCENARIOS=A,D` runs only these, `DOORS=without,extender,bind,both` chooses the columns, and `LIMITS=default`
 //! gives the controllers and the scheduler Kubernetes' default client limits.
