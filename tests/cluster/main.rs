@@ -13,6 +13,8 @@ mod harness;
 
 mod admission;
 mod autoscalers;
+mod bind;
+mod bind_rules;
 mod birth_window;
 mod chart;
 mod chart_faults;
@@ -36,6 +38,7 @@ mod nomination;
 mod placement;
 mod predecessors;
 mod priority;
+mod real_path;
 mod rejections;
 mod replicas;
 mod reservation;

@@ -71,12 +71,17 @@ impl Release {
 
     /// Runs `helm install`, with free ports and these values.
     pub(crate) async fn install(&mut self, values: &[&str]) {
-        self.put("install", &[&["--create-namespace"], values].concat()).await;
+        self.install_without_cluster_ip(values).await;
         let services: Api<Service> = Api::namespaced(self.client.clone(), RELEASE);
         let spec = services.get(RELEASE).await.expect("the chart's Service").spec.unwrap_or_default();
         let address: Ipv4Addr = spec.cluster_ip.expect("a ClusterIP").parse().expect("an IPv4 address");
         let port = spec.ports.unwrap_or_default().first().expect("a port").port;
         self.service = Some(ClusterIp::start(address, port.try_into().expect("a port")));
+    }
+
+    /// Runs `helm install`, with free ports and these values, and leaves the way to the replicas to the test.
+    pub(crate) async fn install_without_cluster_ip(&self, values: &[&str]) {
+        self.put("install", &[&["--create-namespace"], values].concat()).await;
     }
 
     /// Runs `helm upgrade`.
@@ -169,7 +174,7 @@ impl Release {
         failed
     }
 
-    async fn apiserver_metric(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
+    pub(crate) async fn apiserver_metric(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
         let request = axum::http::Request::get("/metrics").body(Vec::new()).expect("a request");
         let text = self.client.request_text(request).await.expect("the apiserver's metrics");
         super::metrics::sum(&text, name, labels)

@@ -14,6 +14,7 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, ServerName};
 
 use super::control_plane::{block_on, listens_at};
+use super::network_namespace::is_root;
 use super::process::{Component, Process, random};
 use super::release::{RELEASE, Release, pod_address};
 use super::run;
@@ -23,6 +24,7 @@ const SERVICE_ACCOUNT: &str = "var/run/secrets/kubernetes.io/serviceaccount";
 
 /// A running replica. Killed when dropped.
 pub(crate) struct Replica {
+    component: Component,
     process: Process,
     https: SocketAddr,
     metrics: SocketAddr,
@@ -31,13 +33,21 @@ pub(crate) struct Replica {
     pod: PodSpec,
     /// The preStop sleep, before SIGTERM.
     pub(crate) pre_stop: Duration,
-    grace: Duration,
+    pub(super) grace: Duration,
 }
 
 impl Replica {
+    /// Starts a replica with a name and an address of its own.
     pub(super) async fn start(release: &Release, pod: &PodSpec) -> Self {
+        // In the host's network, the pod binds to the addresses of the node.
+        let is_host = pod.host_network.unwrap_or_default();
+        let address = if is_host { Ipv4Addr::LOCALHOST } else { pod_address() };
+        Self::start_as(release, pod, format!("{RELEASE}-{}", random()), address).await
+    }
+
+    /// Starts the replica of a Pod with that name, at that address.
+    pub(super) async fn start_as(release: &Release, pod: &PodSpec, name: String, address: Ipv4Addr) -> Self {
         let container = pod.containers.first().expect("a container");
-        let name = format!("{RELEASE}-{}", random());
         let root = run::folder("root");
         image(&root);
         mount(release, pod, container, &root).await;
@@ -49,9 +59,7 @@ impl Replica {
         ];
         files.iter().for_each(|(file, text)| write(&root.join(SERVICE_ACCOUNT).join(file), text.as_bytes()));
 
-        // In the host's network, the pod binds to the addresses of the node.
-        let is_host = pod.host_network.unwrap_or_default();
-        let address = IpAddr::V4(if is_host { Ipv4Addr::LOCALHOST } else { pod_address() });
+        let address = IpAddr::V4(address);
         let port = |name: &str| {
             let ports = container.ports.iter().flatten();
             let mut port =
@@ -81,6 +89,7 @@ impl Replica {
         };
         Self {
             process: component.start(),
+            component,
             https: port("https"),
             metrics: port("metrics"),
             root,
@@ -113,9 +122,34 @@ impl Replica {
         assert!(status.success(), "{status}: {}", self.log());
     }
 
+    /// Sends SIGTERM, and does not wait.
+    pub(super) fn signal_end(&mut self) {
+        self.process.terminate();
+    }
+
     /// Sends SIGKILL.
     pub(crate) fn kill(&mut self) {
         self.process.kill();
+    }
+
+    /// Sends SIGSTOP: the kernel accepts connections, and the replica does not answer.
+    pub(super) fn freeze(&mut self) {
+        self.process.freeze();
+    }
+
+    /// Sends SIGCONT.
+    pub(super) fn thaw(&mut self) {
+        self.process.thaw();
+    }
+
+    /// Starts the process again after its end, as the kubelet restarts a container: in the same Pod.
+    pub(super) fn restart(&mut self) {
+        self.process = self.component.start();
+    }
+
+    /// Returns its metrics, or `None` while the metrics port does not answer.
+    pub(super) async fn metrics_if_any(&self) -> Option<String> {
+        get_from(self.metrics, "/metrics").await.ok()
     }
 
     /// Makes a TLS handshake as a client that trusts only this CA. Returns the error, if any.
@@ -248,9 +282,8 @@ fn environment(variable: &EnvVar, pod: &str) -> String {
 /// else in a new user namespace.
 fn confined(root: &Path, pod: &PodSpec) -> Vec<String> {
     let root = root.display();
-    let is_root = Command::new("id").arg("-u").output().is_ok_and(|id| id.stdout.trim_ascii() == b"0");
     let user = pod.security_context.as_ref().and_then(|context| context.run_as_user).unwrap_or(0);
-    if is_root {
+    if is_root() {
         vec!["chroot".to_owned(), format!("--userspec={user}:{user}"), root.to_string()]
     } else {
         vec!["unshare".to_owned(), "--map-root-user".to_owned(), format!("--root={root}")]

@@ -92,7 +92,7 @@ impl<P: Deref<Target = ControlPlane>> TestNamespace<P> {
         self.called(name, "admit", ask).await;
     }
 
-    fn webhook(&self, name: &str, url: &str, ca: &str, failure_policy: &str) -> Value {
+    pub(super) fn webhook(&self, name: &str, url: &str, ca: &str, failure_policy: &str) -> Value {
         json!({
             "name": webhook_name(name),
             "admissionReviewVersions": ["v1"],
@@ -105,7 +105,7 @@ impl<P: Deref<Target = ControlPlane>> TestNamespace<P> {
     }
 
     /// Repeats `ask` until the apiserver has called the webhook: it loads a new configuration a little later.
-    async fn called<F: Future<Output = ()>>(&self, name: &str, kind: &str, ask: impl Fn() -> F) {
+    pub(super) async fn called<F: Future<Output = ()>>(&self, name: &str, kind: &str, ask: impl Fn() -> F) {
         eventually(&format!("the apiserver calls {name}"), async || {
             ask().await;
             if calls(&self.client, name, kind).await > 0 { Ok(()) } else { Err("it does not".to_owned()) }
@@ -143,11 +143,19 @@ pub(crate) fn owned_by_daemon_set(name: &str, uid: &str) -> Value {
 
 /// Returns the number of calls as the apiserver counts them, independent of the warden's metrics.
 async fn calls(client: &Client, name: &str, kind: &str) -> u64 {
+    count(client, "apiserver_admission_webhook_request_total", name, kind).await
+}
+
+/// Returns the number of requests that the apiserver admitted without an answer, because the failure policy is Ignore.
+pub(super) async fn failed_open(client: &Client, name: &str) -> u64 {
+    count(client, "apiserver_admission_webhook_fail_open_count", name, "validating").await
+}
+
+async fn count(client: &Client, metric: &str, name: &str, kind: &str) -> u64 {
     let request = axum::http::Request::get("/metrics").body(Vec::new()).expect("a request");
     let text = client.request_text(request).await.expect("the apiserver's metrics");
-    let labels = [("name", &*webhook_name(name)), ("type", kind)].map(|(k, v)| (k, v.to_owned()));
-    let labels: Vec<_> = labels.iter().map(|(key, value)| (*key, value.as_str())).collect();
-    metrics::sum(&text, "apiserver_admission_webhook_request_total", &labels) as u64
+    let name = webhook_name(name);
+    metrics::sum(&text, metric, &[("name", &name), ("type", kind)]) as u64
 }
 
 /// Returns the webhook's name, which needs at least three parts.
