@@ -1,7 +1,7 @@
 //! The filter verb: a `/scheduler/filter` call from its arguments to its response.
 //!
-//! The facts of the arguments are computed before the cache is locked, and the response is written after it: [`super::filter`] judges
-//! the nodes in between.
+//! The facts of the arguments are computed before the cache is locked, and the response is written after it: [`super::filter`]
+//! judges the nodes in between.
 
 use std::ops::DerefMut;
 use std::time::Instant;

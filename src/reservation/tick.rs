@@ -24,7 +24,8 @@ impl Reservation {
         self.refresh_all(cache, now);
     }
 
-    /// Begins a tick: handles all but the assumed pods, the holds and the gates. Call [`Self::tick_some`] after it until it returns false.
+    /// Begins a tick: handles all but the assumed pods, the holds and the gates. Call [`Self::tick_some`] after it until it returns
+    /// false.
     pub fn begin_tick(&mut self, cache: &Cache, now: Instant) {
         self.recheck_bases(now);
         self.wait_budgets.expire(now);
@@ -37,8 +38,8 @@ impl Reservation {
         self.to_tick.extend(std::mem::take(&mut self.ticking));
     }
 
-    /// Forgets assumed pods whose time is up, then handles the holds and gates of at most `limit` nodes. Returns true if any are left, so that a caller can release its lock in
-    /// between.
+    /// Forgets assumed pods whose time is up, then handles the holds and gates of at most `limit` nodes. Returns true if any are
+    /// left, so that a caller can release its lock in between.
     pub fn tick_some(&mut self, cache: &Cache, limit: usize, now: Instant) -> bool {
         let expiry = self.assumed.expire(now, |uid| cache.is_unbound(uid) == Some(true));
         if expiry.any {

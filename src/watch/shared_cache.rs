@@ -3,8 +3,8 @@
 //! ```text
 //! watch ──▶ lock ──▶ Cache ──▶ Reservation ──▶ ClusterWrite ──▶ writes      watches ──▶ CacheFreshness ──▶ synced, fresh ──▶ server
 //! ```
-//! The lock is held for a millisecond at most, and never across an await; each hold is measured. Dropping the guard hands on what is to be
-//! written to the apiserver.
+//! The lock is held for a millisecond at most, and never across an await; each hold is measured. Dropping the guard hands on what
+//! is to be written to the apiserver.
 //!
 //! Two questions. *Synced*: has every kind been listed once? `/readyz` waits for that, once: a replica that loses the apiserver
 //! later still answers admission in full, and taking all replicas out of service for it would make it worse. *Fresh*: may a refusal
@@ -81,13 +81,16 @@ impl SharedCache {
     }
 
     /// Locks the cache, fresh or not. Never hold the guard across an await.
+    #[track_caller]
     pub fn lock(&self) -> CacheGuard<'_> {
         CacheGuard::lock(&self.0)
     }
 
     /// Locks the cache if a refusal may be based on it at `now`, see [`CacheFreshness::may_refuse`].
+    #[track_caller]
     pub fn fresh(&self, now: Instant) -> Option<CacheGuard<'_>> {
-        self.may_refuse(now).then(|| self.lock())
+        // No closure: it would count as the caller.
+        if self.may_refuse(now) { Some(self.lock()) } else { None }
     }
 
     /// Returns true if a refusal may be based on the cache at `now`. Takes no lock.

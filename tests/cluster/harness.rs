@@ -7,6 +7,7 @@ mod components;
 mod control_plane;
 mod forwarder;
 mod https;
+mod image_environment;
 mod kubectl;
 mod metrics;
 mod nodes;
