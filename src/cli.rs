@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::error::ErrorKind;
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 use crate::command::config::duration;
 use crate::telemetry::logs::LogFormat;
@@ -52,7 +52,7 @@ pub enum Command {
     /// Routes of the metrics port: GET /metrics, /livez, /readyz.
     ///
     /// SIGTERM or SIGINT stops the server once all requests in flight are answered, after 15 s at most; a second signal stops it
-    /// at once.
+    /// at once. The replica that judges bindings (--leader-elect) first hands over to another one, if there is one.
     ///
     /// Exit code 0 after such a stop, 1 for any failure. All faults of a configuration file are listed.
     #[command(after_help = SERVE_EXAMPLES)]
@@ -276,15 +276,6 @@ pub struct ServeArgs {
     /// Address and port to serve metrics and health on, in plain HTTP; port 0 takes a free one
     #[arg(long, value_name = "IP:PORT", default_value_t = SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)))]
     pub metrics_bind_address: SocketAddr,
-    /// Judge bindings only while this replica holds a Lease, so that one of several replicas does
-    ///
-    /// Needs a cluster. POD_NAME and POD_NAMESPACE in the environment name the own Pod, whose label says that it judges. Without this
-    /// flag every replica judges what it is asked about.
-    #[arg(long)]
-    pub leader_elect: bool,
-    /// The flags of leader election.
-    #[command(flatten)]
-    pub election: LeaderElectionArgs,
     /// OTLP collector to send spans of requests to, over HTTP, such as http://HOST:4318; without it, nothing is traced
     ///
     /// Without a path, /v1/traces is used. https needs certificate authorities: SSL_CERT_FILE names them if the system has none,
@@ -298,6 +289,9 @@ pub struct ServeArgs {
     #[arg(long, value_name = "N", default_value_t = 0, requires = "tracing_endpoint",
         value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
     pub tracing_sampling_rate_per_million: u32,
+    /// The flags of leader election.
+    #[command(flatten)]
+    pub election: LeaderElectionArgs,
 }
 
 /// The heading in `--help` of the flags of leader election.
@@ -307,6 +301,13 @@ const LEADER_ELECTION: &str = "Leader election";
 #[derive(Debug, Args)]
 #[command(next_help_heading = LEADER_ELECTION)]
 pub struct LeaderElectionArgs {
+    /// Judge bindings only while this replica holds a Lease, so that one of several replicas does
+    ///
+    /// Needs a cluster. POD_NAME and POD_NAMESPACE in the environment name the own Pod, whose label says that it judges. Without this
+    /// flag every replica judges what it is asked about.
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
+        default_value_t = false, action = ArgAction::Set)]
+    pub leader_elect: bool,
     /// Time after which a Lease that is not renewed may be taken over
     ///
     /// As long, bindings are denied at most for want of a judge; then they are allowed.

@@ -63,6 +63,7 @@ use self::assumed::AssumedPods;
 use self::basis::BasisLimits;
 use self::cluster_write::{ClusterWrite, HoldSubject};
 use self::first_ready::FirstReadySweep;
+use self::judging::Judging;
 use self::node_reservation::{DaemonSetReservation, NodeReservation};
 use self::nomination::Nominations;
 use self::oldest::OldestDaemonSets;
@@ -110,8 +111,7 @@ pub struct Reservation {
     waiting: HashMap<Arc<str>, Instant>,
     waits: PodWaits,
     unknown_bindings: UnknownBindings,
-    /// True if this process judges bindings and nominates pods; false while another replica does.
-    is_judging: bool,
+    judging: Judging,
     /// The pods that were bound since the last call of [`Reservation::take_unjudged`], and that no call has allowed.
     bound_unjudged: u64,
     last_refused_for_assumed: Option<Instant>,
@@ -153,7 +153,7 @@ impl Reservation {
             waiting: HashMap::new(),
             waits: PodWaits::default(),
             unknown_bindings: UnknownBindings::default(),
-            is_judging: true,
+            judging: Judging::default(),
             bound_unjudged: 0,
             last_refused_for_assumed: None,
             basis_limits: BasisLimits::default(),

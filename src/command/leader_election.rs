@@ -30,7 +30,7 @@ impl LeaderElection {
         namespace: Option<&str>,
         pod: Option<&str>,
     ) -> anyhow::Result<Option<Self>> {
-        if !args.leader_elect {
+        if !args.election.leader_elect {
             return Ok(None);
         }
         let election = &args.election;
@@ -143,6 +143,7 @@ mod tests {
     #[test]
     fn the_flags_have_defaults() {
         assert!(read(&[], Some("warden"), Some("a")).unwrap().is_none());
+        assert!(read(&["--leader-elect=false"], Some("warden"), Some("a")).unwrap().is_none());
         let election = read(&["--leader-elect"], Some("warden"), Some("a")).unwrap().unwrap();
         let LeaseSettings { namespace, name, own_pod } = &election.lease;
         assert_eq!((namespace.as_str(), name.as_str()), ("warden", "daemonset-warden"));

@@ -230,6 +230,10 @@ impl Judge {
         if record.as_ref().is_some_and(|record| record.holder != self.identity) && self.holds() {
             self.stop(now);
         }
+        // There is nothing to give back any more.
+        if record.is_none() && matches!(self.phase, JudgePhase::HandingOver { .. }) {
+            self.stop(now);
+        }
         // If it is ours or deleted, the holder writes it again.
         self.due.write |= self.holds();
         self.lease = match (record, std::mem::replace(&mut self.lease, LeaseSight::Unknown)) {

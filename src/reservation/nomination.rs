@@ -33,6 +33,7 @@ use self::queue::{NominationQueue, QueuePlace};
 use super::Reservation;
 use super::cluster_write::{ClusterWrite, Nomination};
 use super::hold::{Hold, HoldState};
+use super::judging::Judging;
 use super::token_bucket::TokenBucket;
 use crate::cache::node_info::NodeInfo;
 use crate::cache::{Cache, NodeId, PodId};
@@ -243,7 +244,7 @@ impl Reservation {
     /// Call it on each tick. It does nothing while the cache lacks events, or if nominations are not configured or not permitted.
     pub fn nominate(&mut self, cache: &Cache, now: Instant) -> usize {
         if !self.policy.reservation.nominates()
-            || !self.is_judging
+            || self.judging == Judging::Standby
             || !self.nominations.is_permitted
             || self.freshness.lacks_events()
         {

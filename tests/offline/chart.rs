@@ -71,8 +71,11 @@ fn renders_what_it_rendered() {
 fn what_it_renders_is_what_the_program_takes() {
     for (name, args) in MATRIX {
         for object in objects(&render(args)) {
-            if let Some(text) = object["data"]["config.yaml"].as_str() {
-                assert!(config::parse(text).is_ok(), "{name}: {:?}", config::parse(text).err());
+            for file in ["config.yaml", "extender.yaml"] {
+                let Some(text) = object["data"][file].as_str() else { continue };
+                let policy = config::parse(text).unwrap_or_else(|faults| panic!("{name}: {faults:?}"));
+                // The replica that holds the Lease nominates for the extender's pods too.
+                assert!(file == "config.yaml" || !policy.reservation.nominates(), "{name}");
             }
             for container in object["spec"]["template"]["spec"]["containers"].as_array().into_iter().flatten()
             {
@@ -113,9 +116,15 @@ fn the_certificate_names_the_services_of_all_webhooks() {
 }
 
 #[test]
-fn only_replicas_of_the_deployment_stand_for_the_lease() {
+fn only_replicas_of_the_deployment_stand_for_the_lease_and_nominate() {
     for (name, args) in MATRIX {
         let objects = objects(&render(args));
+        let of_kind = |kind: &str| objects.iter().find(|object| object["kind"] == kind);
+        let files = &of_kind("ConfigMap").unwrap()["data"];
+        for argument in of_kind("DaemonSet").into_iter().flat_map(arguments) {
+            let Some(file) = argument.strip_prefix("--config=/etc/daemonset-warden/") else { continue };
+            assert!(files[file].as_str().unwrap().contains("nominate: false"), "{name}: {file}");
+        }
         let has_bind =
             objects.iter().any(|object| object["webhooks"][0]["clientConfig"]["service"]["path"] == "/bind");
         for object in &objects {

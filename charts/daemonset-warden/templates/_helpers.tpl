@@ -204,9 +204,8 @@ capabilities:
   drop: [ALL]
 {{- end }}
 
-{{- /* The arguments of `serve` in the Deployment and in the DaemonSet. */}}
+{{- /* The arguments of `serve` in the Deployment and in the DaemonSet, besides --config. */}}
 {{- define "daemonset-warden.commonArgs" -}}
-- --config=/etc/daemonset-warden/config.yaml
 {{- if eq .Values.tls.source "self" }}
 - --tls-secret={{ .Release.Namespace }}/{{ include "daemonset-warden.tlsSecretName" . }}
 - --tls-names={{ include "daemonset-warden.tlsNames" . | splitList "\n" | join "," }}
@@ -323,4 +322,9 @@ false. */}}
 {{- /* true if the replicas elect one of them: the one that judges bindings, and that nominates. */}}
 {{- define "daemonset-warden.elects" -}}
 {{- if or .Values.bindingWebhook.enabled (include "daemonset-warden.nominates" .) }}true{{ end }}
+{{- end }}
+
+{{- /* true if the extender's pods have a configuration of their own: without nomination. */}}
+{{- define "daemonset-warden.extenderConfigDiffers" -}}
+{{- if and .Values.schedulerExtender.daemonSet.enabled (include "daemonset-warden.nominates" .) }}true{{ end }}
 {{- end }}

@@ -7,6 +7,7 @@ use std::time::Instant;
 use super::{NominationRecord, NominationState};
 use crate::cache::{Cache, PodId};
 use crate::reservation::Reservation;
+use crate::reservation::judging::Judging;
 
 impl Reservation {
     /// Takes over all nominations of the warden. Call it when this process begins to judge.
@@ -20,7 +21,7 @@ impl Reservation {
 
     /// Takes over the nomination of a pod, if the warden has written it and this process has no record of it.
     pub(in crate::reservation) fn adopt_nomination(&mut self, cache: &Cache, id: PodId, now: Instant) {
-        if !self.is_judging || !self.policy.reservation.nominates() {
+        if self.judging == Judging::Standby || !self.policy.reservation.nominates() {
             return;
         }
         let Some(pod) = cache.pod_if_known(id) else { return };

@@ -236,6 +236,11 @@ fn a_gate_refuses_bindings_for_a_minute() {
 #[test]
 fn pods_that_were_bound_without_a_judgement_are_counted() {
     let mut world = world();
+    let elect = |world: &mut TestCluster, is_judging: bool| {
+        let View { cache, reservation } = &mut world.view;
+        reservation.set_judging(cache, is_judging, world.now);
+    };
+    elect(&mut world, true);
     world.pod(&on(pod("large", "800m"), "n2"));
     assert_eq!(world.view.reservation.take_unjudged(), 1);
     world.judge(&binding("small", "n1"));
@@ -246,8 +251,7 @@ fn pods_that_were_bound_without_a_judgement_are_counted() {
     world.pod(&priority(pod("critical", "1m"), 2_000_000_000));
     world.pod(&on(priority(pod("critical", "1m"), 2_000_000_000), "n1"));
     assert_eq!(world.view.reservation.take_unjudged(), 0);
-    let View { cache, reservation } = &mut world.view;
-    reservation.set_judging(cache, false, world.now);
+    elect(&mut world, false);
     world.pod(&on(pod("middle", "400m"), "n1"));
     assert_eq!(world.view.reservation.take_unjudged(), 0, "another replica judges");
 }

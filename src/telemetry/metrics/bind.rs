@@ -81,7 +81,7 @@ pub(super) const BOUND_UNJUDGED: MetricDefinition = MetricDefinition {
     name: "daemonset_warden_bound_unjudged_pods_total",
     kind: MetricKind::Counter,
     labels: &[],
-    help: "Pods that were seen bound and that neither door had allowed, while this replica judged. Pods that no hold counts against are left out. Grows by every pod if the webhook configuration of `/bind` is missing and no extender is called.",
+    help: "Pods that were seen bound and that neither door had allowed, while this replica was the elected judge. Pods that no hold counts against are left out. Grows by every pod if the webhook configuration of `/bind` is missing and no extender is called.",
 };
 pub(super) const POD_WAIT: MetricDefinition = MetricDefinition {
     name: "daemonset_warden_pod_wait_seconds",
