@@ -24,6 +24,9 @@ FROM scratch
 COPY --from=build /daemonset-warden /daemonset-warden
 # The public CAs, for a kubeconfig without a CA and for traces over https. In a pod the service account has the CA of its apiserver.
 COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
+# By default glibc keeps eight heaps for each core, each as large as it ever was, and large blocks in them: under attack that doubles
+# the memory (docs/overload.md, "Memory").
+ENV MALLOC_ARENA_MAX=2 MALLOC_MMAP_THRESHOLD_=1048576 MALLOC_TRIM_THRESHOLD_=1048576
 # The same user as in the chart; a number, so that the kubelet can verify runAsNonRoot.
 USER 65532:65532
 EXPOSE 8443 8080

@@ -81,13 +81,16 @@ impl SharedCache {
     }
 
     /// Locks the cache, fresh or not. Never hold the guard across an await.
+    #[track_caller]
     pub fn lock(&self) -> CacheGuard<'_> {
         CacheGuard::lock(&self.0)
     }
 
     /// Locks the cache if a refusal may be based on it at `now`, see [`CacheFreshness::may_refuse`].
+    #[track_caller]
     pub fn fresh(&self, now: Instant) -> Option<CacheGuard<'_>> {
-        self.may_refuse(now).then(|| self.lock())
+        // No closure: it would count as the caller.
+        if self.may_refuse(now) { Some(self.lock()) } else { None }
     }
 
     /// Returns true if a refusal may be based on the cache at `now`. Takes no lock.

@@ -9,6 +9,7 @@ mod control_plane;
 mod doors;
 mod forwarder;
 mod https;
+mod image_environment;
 mod kubectl;
 mod kubelet;
 mod metrics;

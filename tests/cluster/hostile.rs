@@ -117,7 +117,10 @@ async fn attacked(name: &str, scenario: Scenario, bounds: &Bounds, door: Door) {
             |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<f64>().ok());
         let (all, short) = (count("daemonset_warden_cache_lock_cpu_seconds_count"), count(&within));
         assert!(all.is_some(), "no such metric");
-        assert_eq!(all, short, "the lock was held for more than {bound:?}");
+        let log = warden.log();
+        let long: Vec<_> =
+            log.lines().filter(|line| line.contains("the cache was locked for long")).collect();
+        assert_eq!(all, short, "the lock was held for more than {bound:?}: {long:?}");
     }
 }
 

@@ -54,8 +54,8 @@ impl Dockerfile {
                 "USER" => stage.user = words[0].clone(),
                 "ENTRYPOINT" => stage.entrypoint = serde_json::from_str(rest).unwrap(),
                 "CMD" => stage.cmd = serde_json::from_str(rest).unwrap(),
-                // Has no effect on a run.
-                "EXPOSE" => {}
+                // Neither has an effect on a build. tests/cluster/harness/image_environment.rs reads ENV.
+                "ENV" | "EXPOSE" => {}
                 "RUN" => {
                     let command = words.iter().skip_while(|word| word.starts_with("--mount=type=cache,"));
                     stage.runs.push(command.cloned().collect::<Vec<_>>().join(" "));

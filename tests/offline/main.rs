@@ -41,6 +41,9 @@ mod traces;
 #[path = "../cluster/harness/chart_values.rs"]
 mod chart_values;
 
+#[path = "../cluster/harness/image_environment.rs"]
+mod image_environment;
+
 // Helm and the oracle come from the cache of the cluster tests.
 #[path = "../cluster/harness/tools.rs"]
 #[allow(dead_code, reason = "the cluster's tests use more of it")]

@@ -30,6 +30,8 @@ use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use crate::image_environment::image_environment;
+
 /// The longest time to wait for anything, on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -42,7 +44,7 @@ pub fn crypto() {
 /// Returns the command of the real binary, not started yet.
 pub fn warden(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_daemonset-warden"));
-    command.args(args).env_remove("RUST_LOG").stdin(Stdio::null());
+    command.args(args).envs(image_environment()).env_remove("RUST_LOG").stdin(Stdio::null());
     command
 }
 

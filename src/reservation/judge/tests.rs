@@ -475,6 +475,12 @@ fn the_judge_stops() {
         ("it renews", &[Wait(2_900), Round(Renew), Done, Wait(2_900)], Judging, Judges),
         ("the apiserver is away", &[Wait(3_000)], Standby, Denies),
         ("the apiserver stays away", &[Wait(7_900), Turn(Denies), Wait(100)], Standby, Allows),
+        (
+            "a slow write counts from its start",
+            &[Round(Renew), Wait(2_000), Done, Wait(900), State(Judging), Wait(100)],
+            Standby,
+            Denies,
+        ),
         ("a write took too long", &[Round(Renew), Wait(2_900), Wait(200), Done], Standby, Denies),
         (
             "another has taken the Lease",

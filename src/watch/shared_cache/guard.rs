@@ -1,6 +1,7 @@
 //! The guard of the shared cache's lock: it hands on the changes, and measures the time.
 
 use std::ops::{Deref, DerefMut};
+use std::panic::Location;
 use std::time::{Duration, Instant};
 
 use parking_lot::MutexGuard;
@@ -9,6 +10,10 @@ use rustix::time::{ClockId, clock_gettime};
 use super::SharedCacheInner;
 use crate::reservation::View;
 
+/// The processor's time after which a hold of the lock is logged, with the place in the code that took it: a bound of the program
+/// is broken.
+const LONG_HOLD: Duration = Duration::from_millis(5);
+
 /// The locked cache. Dropping it hands the changes to the reservation, and what is to be written to `enqueue`. Before the first
 /// sync, nothing is written.
 pub struct CacheGuard<'s> {
@@ -16,13 +21,16 @@ pub struct CacheGuard<'s> {
     inner: &'s SharedCacheInner,
     since: Instant,
     cpu_since: Duration,
+    locked_by: &'static Location<'static>,
 }
 
 impl<'s> CacheGuard<'s> {
-    /// Locks the cache. The times run from here.
+    /// Locks the cache for the caller of the caller. The times run from here.
+    #[track_caller]
     pub(super) fn lock(inner: &'s SharedCacheInner) -> Self {
         let view = inner.view.lock();
-        Self { view, inner, since: Instant::now(), cpu_since: thread_cpu_time() }
+        let locked_by = Location::caller();
+        Self { view, inner, since: Instant::now(), cpu_since: thread_cpu_time(), locked_by }
     }
 }
 
@@ -61,6 +69,10 @@ impl Drop for CacheGuard<'_> {
         // The lock is given back right after this.
         let cpu = thread_cpu_time().saturating_sub(self.cpu_since);
         self.inner.metrics.cluster.record_lock(self.since.elapsed(), cpu);
+        if cpu > LONG_HOLD {
+            let cpu_us = u64::try_from(cpu.as_micros()).unwrap_or(u64::MAX);
+            tracing::info!(by = %self.locked_by, cpu_us, "the cache was locked for long");
+        }
     }
 }
 

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::certificates::Certificate;
 use super::control_plane::{block_on, listens};
+use super::image_environment::image_environment;
 use super::metrics;
 use super::process::{Component, Process, free_port};
 use super::run;
@@ -89,7 +90,7 @@ impl Warden {
             name: "daemonset-warden".to_owned(),
             program: PathBuf::from(env!("CARGO_BIN_EXE_daemonset-warden")),
             args,
-            environment,
+            environment: image_environment().into_iter().chain(environment).collect(),
             folder,
             discard: None,
         };
