@@ -269,8 +269,8 @@ async fn measure(large: &Large, case: Case, round: usize, count: usize, held: us
         large.delete_daemon_set(&late).await;
     }
     if case.kind == Kind::Bind {
-        let unjudged = large.namespace.unjudged_bindings(warden.as_ref().expect("started")).await;
-        println!("{name}: {unjudged} bindings of {count} pods unjudged");
+        let unanswered = large.namespace.unanswered_bindings().await;
+        println!("{name}: {unanswered} bindings of {count} pods without an answer");
         large.namespace.unregister_bind().await;
     }
     if let (Some(warden), Kind::Warden | Kind::Bind) = (warden, case.kind) {

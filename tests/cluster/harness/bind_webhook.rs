@@ -26,7 +26,7 @@ impl Default for BindWebhook {
     fn default() -> Self {
         // The chart's timeout is 1 s. With other tests on two cores a call can take longer; then the apiserver binds without an
         // answer, and the test proves nothing.
-        Self { beside: Vec::new(), timeout_seconds: 5, failure_policy: "Ignore" }
+        Self { beside: Vec::new(), timeout_seconds: 20, failure_policy: "Ignore" }
     }
 }
 
@@ -67,11 +67,9 @@ impl<P: Deref<Target = ControlPlane>> TestNamespace<P> {
         deleted.map(drop).expect("it was registered");
     }
 
-    /// Returns the number of bindings that nobody judged: allowed by the warden without judging, or bound without an answer.
-    pub(crate) async fn unjudged_bindings(&self, warden: &Warden) -> f64 {
-        let allowed = [("outcome", "unjudged")];
-        let allowed = warden.metric("daemonset_warden_bind_requests_total", &allowed).await;
-        allowed + failed_open(&self.client, &format!("{}-bind", self.name)).await as f64
+    /// Returns the number of bindings for which the warden did not answer in time.
+    pub(crate) async fn unanswered_bindings(&self) -> u64 {
+        failed_open(&self.client, &format!("{}-bind", self.name)).await
     }
 
     /// Returns a pod that no scheduler takes; `changes` are merged into it.

@@ -138,8 +138,10 @@ pub(crate) struct Outcome {
     pub(crate) took: Duration,
     /// Bindings that `/bind` refused.
     pub(crate) refused: f64,
-    /// Bindings that nobody judged. Zero without that door.
+    /// Bindings that `/bind` allowed without judging: of pods that the warden had not seen, on nodes without a hold.
     pub(crate) unjudged: f64,
+    /// Bindings for which `/bind` did not answer in time.
+    pub(crate) unanswered: u64,
 }
 
 /// A namespace, a scheduler of the same name, and the warden, or not.
@@ -150,8 +152,8 @@ pub(crate) struct ScenarioRun {
     /// The time without a change after which the scenario is over.
     quiet: Duration,
     _schedulers: Vec<Scheduler>,
-    /// Bindings that nobody judged while `/bind` was registered.
-    unjudged_before: f64,
+    /// Bindings without an answer while `/bind` was registered.
+    unanswered_before: u64,
     pub(crate) warden: Option<Warden>,
 }
 
@@ -164,7 +166,7 @@ impl ScenarioRun {
             ..SchedulerOptions::default()
         }];
         let mut warden = None;
-        let mut unjudged_before = 0.0;
+        let mut unanswered_before = 0;
         if options.doors != Doors::Without {
             let started = start_warden(&namespace, &options).await;
             let is_small = options.nodes <= SMALL;
@@ -186,7 +188,7 @@ impl ScenarioRun {
                     webhook.timeout_seconds = 1;
                 }
                 namespace.register_bind(&started, &webhook).await;
-                unjudged_before = namespace.unjudged_bindings(&started).await;
+                unanswered_before = namespace.unanswered_bindings().await;
             }
             warden = Some(started);
         }
@@ -205,7 +207,7 @@ impl ScenarioRun {
         };
         let daemons = options.daemons();
         let quiet = Duration::from_secs(quiet);
-        Self { namespace, options, daemons, quiet, _schedulers: schedulers, unjudged_before, warden }
+        Self { namespace, options, daemons, quiet, _schedulers: schedulers, unanswered_before, warden }
     }
 
     /// Deletes all objects of the scenario.
@@ -314,7 +316,9 @@ impl ScenarioRun {
         if let Some(warden) = self.warden.as_ref().filter(|_| self.options.doors.has_bind()) {
             let refused = [("outcome", "refused")];
             counted.refused = warden.metric("daemonset_warden_bind_requests_total", &refused).await;
-            counted.unjudged = self.namespace.unjudged_bindings(warden).await - self.unjudged_before;
+            let unjudged = [("outcome", "unjudged")];
+            counted.unjudged = warden.metric("daemonset_warden_bind_requests_total", &unjudged).await;
+            counted.unanswered = self.namespace.unanswered_bindings().await - self.unanswered_before;
         }
         counted
     }

@@ -69,9 +69,10 @@ fn rows() -> Vec<Row> {
 fn cell(outcome: &Outcome, doors: Doors) -> String {
     let refusals = if doors.has_bind() {
         format!(
-            ", {:.1} refusals for each daemon pod, {} unjudged",
+            ", {:.1} refusals for each daemon pod, {} unjudged, {} unanswered",
             outcome.refused / outcome.wanted as f64,
-            outcome.unjudged
+            outcome.unjudged,
+            outcome.unanswered
         )
     } else {
         String::new()
