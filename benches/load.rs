@@ -1,5 +1,5 @@
-//! `cargo bench --bench load [-- mutate validate bind names nodes]`: the real server over TLS on 127.0.0.1, and in turn with it a Go
-//! peer (benches/peer). Needs Go and h2load (Debian: nghttp2-client).
+//! `cargo bench --bench load [-- mutate validate bind names nodes]`: the real server over TLS on 127.0.0.1, and in turn with it a
+//! Go peer (benches/peer). Needs Go and h2load (Debian: nghttp2-client).
 //!
 //! Compare only the ratios of the rates: machines differ, and the load generator shares the cores with the server. docs/operate.md
 //! uses the CPU time of a call and the memory of the server for sizing.

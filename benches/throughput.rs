@@ -1,10 +1,11 @@
 //! `cargo bench --bench throughput [-- all] [-- NAME ...] [-- rounds=N] [-- nodes=N] [-- pods=N] [-- held=N]`: the pods a second
-//! that a real kube-scheduler binds: alone, with its bindings judged by `/bind`, and with the warden as its extender; in turn, in the
-//! same run, on the same control plane. `echo` is an extender that only echoes its NodeNames; `all` adds other configurations. The
+//! that a real kube-scheduler binds: alone, with its bindings judged by `/bind`, and with the warden as its extender; in turn, in
+//! the same run, on the same control plane. `echo` is an extender that only echoes its NodeNames; `all` adds other configurations.
+//! The
 //! `held` cases run while a DaemonSet waits on half of the nodes, or on as many as `held=N` says: `held-plain` without the warden,
-//! `held-bind` by `/bind`, `held` and `held-nominate` with the extender, without and with nomination; `-limited` uses the scheduler's
-//! default client limits. The figures are `-- rounds=10`, and `-- held-plain held-bind held-nominate held=100 pods=5000
-//! rounds=10`.
+//! `held-bind` by `/bind`, `held` and `held-nominate` with the extender, without and with nomination; `-limited` uses the
+//! scheduler's default client limits. The figures are `-- rounds=10`, and `-- held-plain held-bind held-nominate held=100
+//! pods=5000 rounds=10`.
 //!
 //! 1,000 nodes, 30 DaemonSets whose pods are all bound (made by `large/population.rs`), and 8,000 ordinary pods of 100m, which
 //! exist before their scheduler starts. With only 2,000 the result would depend on the number of the apiserver's garbage

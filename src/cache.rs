@@ -292,7 +292,7 @@ impl Cache {
         }
         for (id, pod) in self.pods() {
             assert_eq!(self.pod_ids[&pod.uid], id);
-            assert_eq!(self.failed_ordinary.contains(&id), pod.placement.is_some());
+            assert_eq!(self.failed_ordinary.contains(&id), pod.has_failed && pod.placement.is_some());
             assert_eq!(self.unbound.contains(&pod.namespace, &pod.name, id), pod.is_unbound());
             let target = pod.daemon.as_ref().and_then(|daemon| daemon.target);
             assert!(

@@ -303,8 +303,8 @@ const LEADER_ELECTION: &str = "Leader election";
 pub struct LeaderElectionArgs {
     /// Judge bindings only while this replica holds a Lease, so that one of several replicas does
     ///
-    /// Needs a cluster. POD_NAME and POD_NAMESPACE in the environment name the own Pod, whose label says that it judges. Without this
-    /// flag every replica judges what it is asked about.
+    /// Needs a cluster. POD_NAME and POD_NAMESPACE in the environment name the own Pod, whose label says that it judges. Without
+    /// this flag every replica judges what it is asked about.
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
         default_value_t = false, action = ArgAction::Set)]
     pub leader_elect: bool,

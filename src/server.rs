@@ -74,7 +74,8 @@ impl AppState {
         Self::with_cluster(policy, limits, scheduler_needs_certificate, Arc::default(), None, None, None)
     }
 
-    /// Returns the state of a server that looks at `cluster`, judges bindings if `judge` lets it, and sends spans to `traces`, where they are given.
+    /// Returns the state of a server that looks at `cluster`, judges bindings if `judge` lets it, and sends spans to `traces`,
+    /// where they are given.
     pub fn with_cluster(
         policy: Policy,
         limits: Limits,

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use super::daemonset_info::PodDemand;
 use super::{DaemonSetId, NodeId};
+use crate::api::node::Node;
 use crate::api::pod::PodSpec;
+use crate::daemonset::placement::admits;
 use crate::scheduling::host_ports::HostPort;
 use crate::scheduling::obstacle::Obstacle;
 use crate::scheduling::resources::Resources;
@@ -45,8 +47,8 @@ pub struct PodInfo {
     pub asks_all_ports: bool,
     /// Only for pods that name a DaemonSet as their controller.
     pub daemon: Option<Box<DaemonPodInfo>>,
-    /// The node selector, node affinity and tolerations of an ordinary pod that the scheduler has tried and failed to place; `None`
-    /// for any other pod.
+    /// The node selector, node affinity and tolerations of an ordinary pod that is neither bound nor ended; `None` for any other
+    /// pod, and for one with too many of them.
     pub placement: Option<Box<PodSpec>>,
 }
 
@@ -75,6 +77,16 @@ impl PodInfo {
     /// Returns true if the pod is neither bound nor ended.
     pub fn is_unbound(&self) -> bool {
         self.node.is_none() && self.is_unfinished()
+    }
+
+    /// Returns false if the labels or the name of a node exclude it for the pod, as far as they are known: no scheduler binds the
+    /// pod there.
+    pub fn may_run_on(&self, id: NodeId, node: &Node) -> bool {
+        match (&self.daemon, &self.placement) {
+            (Some(daemon), _) => daemon.target.is_none_or(|target| target == id),
+            (None, Some(own)) => admits(own, &[], node, |_| true),
+            (None, None) => true,
+        }
     }
 
     /// Returns true if the pod has not ended.

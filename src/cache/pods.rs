@@ -15,9 +15,9 @@ use crate::scheduling::host_ports::{MAX_HOST_PORTS, host_ports};
 use crate::scheduling::obstacle::obstacle;
 use crate::scheduling::resources::{Resources, pod_requests};
 
-/// The elements of the node selector, affinity and tolerations of a failed ordinary pod that is compared with nodes. Each tick
+/// The elements of the node selector, affinity and tolerations of an unbound ordinary pod that is compared with nodes. Each tick
 /// compares some hundred pods with the nodes of nominated ones.
-const MAX_FAILED_ELEMENTS: usize = 64;
+const MAX_PLACEMENT_ELEMENTS: usize = 64;
 
 impl Cache {
     /// Adds a pod, or replaces the one with the same UID.
@@ -153,11 +153,11 @@ impl Cache {
                 message: first_bytes(not_running_message(pod)).into(),
             })
         });
-        let has_failed = daemon.is_none()
+        let keeps_placement = daemon.is_none()
             && is_unfinished
-            && pod.has_failed_scheduling()
-            && spec.placement_len() <= MAX_FAILED_ELEMENTS;
-        let placement = has_failed.then(|| {
+            && node.is_none()
+            && spec.placement_len() <= MAX_PLACEMENT_ELEMENTS;
+        let placement = keeps_placement.then(|| {
             Box::new(PodSpec {
                 node_selector: spec.node_selector.clone(),
                 affinity: spec.affinity.clone(),
@@ -203,7 +203,7 @@ impl Cache {
         if let (Some(node), true) = (pod.nominated, is_unfinished) {
             self.nodes[node].nominated.push(id);
         }
-        if pod.placement.is_some() {
+        if pod.has_failed && pod.placement.is_some() {
             self.failed_ordinary.insert(id);
         }
         if pod.is_unbound() {

@@ -2,8 +2,8 @@
 //!
 //! It is the filter's judgement for one node, and the last word. The facts about the pod come from the cache, never from the
 //! review: any client that reaches the port can send one. So a forged review can name a pod that exists and is not bound, on a
-//! node; the pod then counts there for a few seconds, as if its scheduler had tried to bind it. No clock of a hold runs for a pod
-//! that no scheduler has tried and failed.
+//! node; the pod then counts there for a few seconds, as if its scheduler had tried to bind it, unless its own spec excludes the
+//! node. No clock of a hold runs for a pod that no scheduler has tried and failed.
 
 use std::time::Instant;
 
@@ -53,6 +53,7 @@ impl Reservation {
             return self.judge_unknown(cache, binding, pod, node, is_dry_run, now);
         };
         self.refresh(cache, id, now);
+        let may_be_bound = cache.node_by_id(id).node.as_ref().is_none_or(|node| pod.may_run_on(id, node));
         let incoming = IncomingPod::of_cached(self, cache, pod);
         let is_exempt = incoming.class == PodClass::Exempt;
         let mut call = self.begin_call(cache, incoming, Door::Bind, FilterProgress::default(), now);
@@ -67,7 +68,7 @@ impl Reservation {
             None if is_exempt => BindVerdict::Exempt,
             None => BindVerdict::Allowed,
         };
-        call.finish_bind(id, &verdict);
+        call.finish_bind(id, &verdict, may_be_bound);
         verdict
     }
 
@@ -132,13 +133,15 @@ impl FilterCall<'_> {
         if self.is_audit() { BindVerdict::WouldRefuse(refusal) } else { BindVerdict::Refused(refusal) }
     }
 
-    /// Ends the call: assumes the pod on the node if it is allowed.
-    fn finish_bind(self, id: NodeId, verdict: &BindVerdict) {
+    /// Ends the call: assumes the pod on the node if it is allowed, unless no scheduler would bind it there.
+    fn finish_bind(self, id: NodeId, verdict: &BindVerdict, may_be_bound: bool) {
         let Self { reservation, now, pod, .. } = self;
         match verdict {
             BindVerdict::Allowed | BindVerdict::Exempt | BindVerdict::WouldRefuse(_) => {
                 reservation.waiting.remove(&pod.uid);
-                reservation.assumed.assume_binding(pod.into_allowed(), id, now);
+                if may_be_bound {
+                    reservation.assumed.assume_binding(pod.into_allowed(), id, now);
+                }
             }
             // The scheduler tries it again after a pause by itself, so that nothing need wake it.
             BindVerdict::Refused(refusal) => {

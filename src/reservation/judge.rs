@@ -13,10 +13,10 @@
 //!     SIGTERM, or the own            (for good)   what was let through is
 //!     Pod is deleted                              bound, the Lease given back
 //! ```
-//! The states follow client-go's tools/leaderelection: another's Lease is valid for its duration from the time at which this process
-//! saw it change, by this process' clock alone; the own one for the renew deadline from the start of the last write that succeeded.
-//! What is between `Standby` and `Judging` client-go does not have: bindings of the earlier judge may be in flight, and the watch of
-//! pods may not have brought them.
+//! The states follow client-go's tools/leaderelection: another's Lease is valid for its duration from the time at which this
+//! process saw it change, by this process' clock alone; the own one for the renew deadline from the start of the last write that
+//! succeeded. What is between `Standby` and `Judging` client-go does not have: bindings of the earlier judge may be in flight, and
+//! the watch of pods may not have brought them.
 //!
 //! | state | a binding is |
 //! |---|---|
@@ -276,8 +276,8 @@ impl Judge {
         self.due.read = true;
     }
 
-    /// Takes the answer to [`LeaseStep::Mark`]: the token if it was written, `None` if the own Pod cannot be written. After a failure
-    /// that may pass, report nothing: the next round tries again.
+    /// Takes the answer to [`LeaseStep::Mark`]: the token if it was written, `None` if the own Pod cannot be written. After a
+    /// failure that may pass, report nothing: the next round tries again.
     pub fn marked(&mut self, token: Option<String>, now: Instant) {
         if let JudgePhase::TakingOver { barrier, .. } = &mut self.phase {
             *barrier = token.map_or(Barrier::Refused(now), Barrier::Marked);

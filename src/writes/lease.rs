@@ -6,9 +6,9 @@
 //!  apiserver ◀── get, create, replace of the Lease ◀── Judge::next_step      SharedJudge::turn ──▶ server
 //!            ◀── patch of Pods' labels             ◀── Judge::label_fixes
 //! ```
-//! The state machine is [`crate::reservation::judge`]; here are its calls. Each write of the Lease replaces the version that was read, so
-//! that a process which was frozen cannot renew what another one holds. An error ends nothing: it is counted, and logged with the
-//! right that is missing.
+//! The state machine is [`crate::reservation::judge`]; here are its calls. Each write of the Lease replaces the version that was
+//! read, so that a process which was frozen cannot renew what another one holds. An error ends nothing: it is counted, and logged
+//! with the right that is missing.
 
 pub mod record;
 pub mod shared_judge;

@@ -1,4 +1,5 @@
-//! Two processes of `serve --leader-elect` on a real apiserver, with a Pod object for each: one judges, and the other one follows it.
+//! Two processes of `serve --leader-elect` on a real apiserver, with a Pod object for each: one judges, and the other one follows
+//! it.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};

@@ -32,8 +32,8 @@ impl Judge {
         }
     }
 
-    /// Returns true if the holder is another replica that lives: a Pod of the own release that is not being deleted. Without a Pod of
-    /// its own the process can see no release, and the Lease alone decides.
+    /// Returns true if the holder is another replica that lives: a Pod of the own release that is not being deleted. Without a Pod
+    /// of its own the process can see no release, and the Lease alone decides.
     pub(super) fn is_living(&self, holder: &str) -> bool {
         if holder.is_empty() || holder == self.identity || self.is_own_pod(holder) {
             return false;

@@ -161,6 +161,19 @@ fn exempt_pods_and_daemon_pods_are_allowed_and_count() {
     assert_eq!(world.judge(&binding("d-n1", "n1")), BindVerdict::Allowed);
 }
 
+/// No scheduler binds a pod to a node that its own spec excludes, so somebody has forged the review.
+#[test]
+fn a_pod_counts_on_no_node_that_its_spec_excludes() {
+    let mut world = world();
+    world.pod(&tried(with(pod("elsewhere", "400m"), json!({"spec": {"nodeSelector": {"pool": "others"}}}))));
+    world.pod(&priority(daemon_pod("d", "n2"), 10));
+    for forged in ["elsewhere", "d-n2"] {
+        assert_eq!(world.judge(&binding(forged, "n1")), BindVerdict::Allowed, "{forged}");
+    }
+    assert_eq!(world.view.reservation.assumed_len(), 0);
+    assert_eq!(world.judge(&binding("middle", "n1")), BindVerdict::Allowed);
+}
+
 /// A reference to a DaemonSet that does not own the pod gains nothing.
 #[test]
 fn a_forged_owner_gains_nothing() {

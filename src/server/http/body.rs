@@ -35,7 +35,8 @@ pub(crate) struct BodyLimits<'a> {
     pub(crate) budget: &'a BodyBudget,
     /// The time from the request's head to the body's last byte.
     pub(crate) time: Duration,
-    /// The length, in bytes, from which the start of a body that is not read to its end is kept, because it is enough for an answer;
+    /// The length, in bytes, from which the start of a body that is not read to its end is kept, because it is enough for an
+    /// answer;
     /// `None` to keep none.
     pub(crate) start_from: Option<usize>,
 }

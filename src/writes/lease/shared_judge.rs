@@ -24,8 +24,8 @@ impl SharedJudge {
         Self(Arc::new(SharedJudgeInner { judge: Mutex::new(judge), handed_over: watch::Sender::new(false) }))
     }
 
-    /// Returns the answer to a binding at `now`. Ask while the cache is locked, so that a hand-over waits for every binding that was
-    /// let through: it counts them under the lock after the last [`JudgeTurn::Judges`].
+    /// Returns the answer to a binding at `now`. Ask while the cache is locked, so that a hand-over waits for every binding that
+    /// was let through: it counts them under the lock after the last [`JudgeTurn::Judges`].
     pub fn turn(&self, now: Instant) -> JudgeTurn {
         let mut judge = self.0.judge.lock();
         judge.notice(now);
@@ -42,8 +42,8 @@ impl SharedJudge {
         self.0.judge.lock().end(now);
     }
 
-    /// Waits until the process may stop to serve: the apiserver asks another replica, or there is none to wait for. Takes as long as
-    /// the hand-over and a lease duration at most, while the task runs. Call [`Self::begin_hand_over`] before.
+    /// Waits until the process may stop to serve: the apiserver asks another replica, or there is none to wait for. Takes as long
+    /// as the hand-over and a lease duration at most, while the task runs. Call [`Self::begin_hand_over`] before.
     pub async fn wait_until_handed_over(&self) {
         // The sender lives as long as `self`, so this cannot fail.
         let _ = self.0.handed_over.subscribe().wait_for(|is_handed_over| *is_handed_over).await;

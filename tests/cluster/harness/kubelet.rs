@@ -1,5 +1,5 @@
-//! The kubelet's part for the Pods of a release: each Pod that its controller creates and the scheduler binds runs as a process, at an
-//! address of its own that its status names. The controllers write EndpointSlices from these Pods.
+//! The kubelet's part for the Pods of a release: each Pod that its controller creates and the scheduler binds runs as a process, at
+//! an address of its own that its status names. The controllers write EndpointSlices from these Pods.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

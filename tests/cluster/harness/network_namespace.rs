@@ -1,7 +1,7 @@
 //! A network namespace for one test, with addresses for pods.
 //!
-//! The apiserver takes no endpoint in 127.0.0.0/8, so a test whose replicas are endpoints needs other addresses. It gets them on the
-//! loopback device of a network namespace, where they collide with nothing.
+//! The apiserver takes no endpoint in 127.0.0.0/8, so a test whose replicas are endpoints needs other addresses. It gets them on
+//! the loopback device of a network namespace, where they collide with nothing.
 
 use std::net::Ipv4Addr;
 use std::process::Command;

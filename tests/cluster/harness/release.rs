@@ -163,8 +163,8 @@ impl Release {
         .await
     }
 
-    /// Returns the number of DaemonSets and daemon pods that the apiserver admitted without an answer, because the failure policy is
-    /// Ignore. The Service of `/bind` is not served here.
+    /// Returns the number of DaemonSets and daemon pods that the apiserver admitted without an answer, because the failure policy
+    /// is Ignore. The Service of `/bind` is not served here.
     pub(crate) async fn failed_open(&self) -> f64 {
         let mut failed = 0.0;
         for name in ["validate.daemonset-warden.io", "mutate.daemonset-warden.io"] {

@@ -1,4 +1,5 @@
-//! Ordinary pods beside nodes that hold room, look the freest, and hold it for long: the nomination makes the scheduler choose others.
+//! Ordinary pods beside nodes that hold room, look the freest, and hold it for long: the nomination makes the scheduler choose
+//! others.
 
 use std::time::{Duration, Instant};
 
@@ -35,8 +36,8 @@ async fn without_nomination_they_take_held_room() {
 }
 
 /// Creates twenty ordinary pods in a cluster with twenty nodes that hold room and have the most free resources, and twenty other
-/// nodes with room. Returns the number of ordinary pods on the nodes that hold room. With [`Doors::Without`] nobody asks the warden:
-/// only the nomination keeps the pods off.
+/// nodes with room. Returns the number of ordinary pods on the nodes that hold room. With [`Doors::Without`] nobody asks the
+/// warden: only the nomination keeps the pods off.
 async fn pods_beside_held_nodes(name: &'static str, nominate: bool, doors: Doors) -> usize {
     // Its own control plane: each pod that ends in a cluster makes the scheduler try all failed pods, and clear their
     // nominations.

@@ -1,7 +1,8 @@
-//! The scenarios at full size, printed as a table: `cargo test --release --test cluster scenarios::table::full_size -- --ignored --nocapture`.
+//! The scenarios at full size, printed as a table: `cargo test --release --test cluster scenarios::table::full_size -- --ignored
+//! --nocapture`.
 //!
-//! In the environment, `SCENARIOS=A,D` runs only these, `DOORS=without,extender,bind,both` chooses the columns, and `LIMITS=default`
-//! gives the controllers and the scheduler Kubernetes' default client limits.
+//! In the environment, `SCENARIOS=A,D` runs only these, `DOORS=without,extender,bind,both` chooses the columns, and
+//! `LIMITS=default` gives the controllers and the scheduler Kubernetes' default client limits.
 
 use super::scenario_run::{ClientLimits, Outcome, Scenario, ScenarioOptions, ScenarioRun};
 use crate::harness::{Doors, say};
