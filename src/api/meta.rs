@@ -15,7 +15,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::de::Read;
 
 /// The field manager of the warden's writes, under which the apiserver records the fields that they set.
-pub const FIELD_MANAGER: &str = env!("CARGO_PKG_NAME");
+pub const FIELD_MANAGER: &str = "daemonset-warden";
 
 /// The fields of `ObjectMeta` that this program reads.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]

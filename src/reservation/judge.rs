@@ -335,6 +335,8 @@ impl Judge {
                 JudgePhase::TakingOver { .. } | JudgePhase::Judging => {
                     self.phase = JudgePhase::HandingOver { since: now };
                     self.due.write = true;
+                    // The count was taken before: another thread may have let a binding through since. The next look counts all.
+                    self.sight.unseen_bindings = usize::MAX;
                 }
                 JudgePhase::HandingOver { .. } | JudgePhase::Released { .. } => {}
             }

@@ -198,7 +198,10 @@ impl Play {
             },
             Conflict => self.judge.conflict(),
             Refused => self.judge.marked(None, self.now),
-            Sigterm => self.judge.end(self.now),
+            Sigterm => {
+                self.judge.end(self.now);
+                self.look();
+            }
             Turn(expected) => assert_eq!(self.turn(), expected, "{at}: {:?}", self.judge),
             State(expected) => assert_eq!(self.judge.state(), expected, "{at}: {:?}", self.judge),
         }
@@ -611,6 +614,21 @@ fn the_judge_stops() {
         let mut play = play(Some("a"), name, &[JUDGE, events]);
         assert_eq!((play.judge.state(), play.turn()), (*state, *turn), "{name}: {:?}", play.judge);
     }
+}
+
+/// Between the count of unseen bindings and the end of judging, another thread may have let a binding through.
+#[test]
+fn a_hand_over_counts_again() {
+    let mut play = play(Some("a"), "judge", &[JUDGE]);
+    play.judge.end(play.now);
+    play.expect(Nothing, "before the next look");
+    play.look();
+    play.expect(Release, "after it");
+    // The own Pod's deletion comes by the look itself.
+    let mut play = self::play(Some("a"), "judge", &[JUDGE, &[Pods("a!*+ b")]]);
+    play.expect(Nothing, "before the next look");
+    play.look();
+    play.expect(Release, "after it");
 }
 
 #[test]

@@ -107,9 +107,9 @@ impl Default for Limits {
             // the port. IPv6 addresses count whole, because the pods of a node share a network of 64 bits.
             address_connections: 256,
             surplus_connections: 64,
-            // A good one ends within 10 ms, so it is the oldest of these only if 50,000 others come in a second. An unfinished one
-            // costs 75 KiB (60 KB sent, rustls' limit is 64): 38 MiB in all.
-            handshakes: 512,
+            // A good one ends within 10 ms, so it is the oldest of these only if 100,000 others come in a second. An unfinished one
+            // costs 75 KiB (60 KB sent, rustls' limit is 64): 77 MiB in all.
+            handshakes: 1_024,
             // Two round trips and a signature: milliseconds in a cluster, and the apiserver itself gives up at 10 s.
             handshake_time: Duration::from_secs(5),
             // A good client sends a head in one packet.
@@ -198,8 +198,8 @@ mod tests {
             let limits = Limits::default().within_files(files);
             (limits.connections, limits.surplus_connections, limits.handshakes)
         };
-        assert_eq!(fitting(u64::MAX), (1_536, 64, 512));
-        assert_eq!(fitting(3_776), (1_536, 64, 512));
+        assert_eq!(fitting(u64::MAX), (1_536, 64, 1_024));
+        assert_eq!(fitting(4_288), (1_536, 64, 1_024));
         assert_eq!(fitting(1_024), (296, 64, 240));
         assert_eq!(fitting(128), (18, 6, 16));
         assert_eq!(fitting(0), (1, 0, 1));
@@ -209,7 +209,7 @@ mod tests {
 
     #[test]
     fn slow_bodies_do_not_take_every_connection() {
-        for files in [u64::MAX, 3_776, 1_024, 128] {
+        for files in [u64::MAX, 4_288, 1_024, 128] {
             let limits = Limits::default().within_files(files);
             // The scheduler's, the webhooks' and those of bindings.
             assert!(3 * limits.requests < limits.connections - limits.certified_connections, "{files}");

@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::TlsConnector;
 
-/// More than there are places for handshakes (512).
+/// More than there are places for handshakes (1,024 on a port).
 const SILENT: usize = 1_100;
 /// The bytes of a head without an end: below the 16 KiB at which the server refuses it.
 const HEAD: usize = 15 * 1024;
