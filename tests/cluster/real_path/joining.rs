@@ -81,8 +81,10 @@ impl JoiningCluster {
         let mut values: Vec<String> = Kubelet::values(REPLICAS_HERE).into();
         values.extend(["--set".to_owned(), policy]);
         if !is_full {
-            // Shorter, to save time; the full size has the chart's.
-            values.extend(["--set".to_owned(), "deployment.preStopSleepSeconds=3".to_owned()]);
+            // Shorter, to save time, and longer, because other tests share the cores; the full size has the chart's.
+            for value in ["deployment.preStopSleepSeconds=3", "bindingWebhook.timeoutSeconds=5"] {
+                values.extend(["--set".to_owned(), value.to_owned()]);
+            }
         }
         let values: Vec<&str> = values.iter().map(String::as_str).collect();
         release.install_without_cluster_ip(&values).await;
