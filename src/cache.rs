@@ -15,6 +15,7 @@ pub mod freshness;
 pub mod interner;
 pub mod node_info;
 pub mod nodes;
+mod pod_ids;
 pub mod pod_info;
 pub mod pods;
 pub mod policy_objects;
@@ -36,6 +37,7 @@ use self::change::Change;
 use self::daemonset_info::DaemonSetInfo;
 use self::interner::Interner;
 use self::node_info::NodeInfo;
+use self::pod_ids::PodIds;
 use self::pod_info::PodInfo;
 use self::replicas::Replicas;
 use self::unbound::UnboundPods;
@@ -57,8 +59,9 @@ pub struct Cache {
     policy: Arc<Policy>,
     nodes: Slab<NodeInfo>,
     node_ids: HashMap<Arc<str>, NodeId>,
-    pods: Slab<PodInfo>,
-    pod_ids: HashMap<Arc<str>, PodId>,
+    /// Boxed, so that few bytes move when there are more than ever.
+    pods: Slab<Box<PodInfo>>,
+    pod_ids: PodIds,
     unbound: UnboundPods,
     /// The Pods of the own release.
     replicas: Replicas,
@@ -91,7 +94,7 @@ impl Cache {
             nodes: Slab::new(),
             node_ids: HashMap::new(),
             pods: Slab::new(),
-            pod_ids: HashMap::new(),
+            pod_ids: PodIds::default(),
             unbound: UnboundPods::default(),
             replicas: Replicas::default(),
             failed_ordinary: HashSet::new(),
@@ -169,7 +172,7 @@ impl Cache {
 
     /// Returns the pods, ended ones too.
     pub fn pods(&self) -> impl Iterator<Item = (PodId, &PodInfo)> {
-        self.pods.iter()
+        self.pods.iter().map(|(id, pod)| (id, &**pod))
     }
 
     /// Returns a pod by its id. Panics if no pod has the id.
@@ -179,22 +182,22 @@ impl Cache {
 
     /// Returns a pod by its UID; `None` if it is not cached.
     pub fn pod(&self, uid: &str) -> Option<&PodInfo> {
-        self.pod_ids.get(uid).map(|id| &self.pods[*id])
+        self.pod_ids.get(uid).map(|id| &*self.pods[id])
     }
 
     /// Returns the pods of no DaemonSet that the scheduler has tried and failed to place, in no order.
     pub(crate) fn failed_ordinary_pods(&self) -> impl Iterator<Item = &PodInfo> {
-        self.failed_ordinary.iter().map(|id| &self.pods[*id])
+        self.failed_ordinary.iter().map(|id| &*self.pods[*id])
     }
 
     /// Returns a pod by its id; `None` if no pod has the id, as after the pod has been deleted.
     pub(crate) fn pod_if_known(&self, id: PodId) -> Option<&PodInfo> {
-        self.pods.get(id)
+        self.pods.get(id).map(|pod| &**pod)
     }
 
     /// Returns the id of the pod with this UID; `None` if it is not cached.
     pub(crate) fn pod_id(&self, uid: &str) -> Option<PodId> {
-        self.pod_ids.get(uid).copied()
+        self.pod_ids.get(uid)
     }
 
     /// Returns all cached DaemonSets, of every group.
@@ -272,7 +275,7 @@ impl Cache {
             let pod = &self.pods[id];
             *pod.namespace == *namespace && *pod.name == *name
         };
-        self.unbound.find(namespace, name, is_it).map(|id| &self.pods[id])
+        self.unbound.find(namespace, name, is_it).map(|id| &*self.pods[id])
     }
 }
 
@@ -291,7 +294,7 @@ impl Cache {
             }
         }
         for (id, pod) in self.pods() {
-            assert_eq!(self.pod_ids[&pod.uid], id);
+            assert_eq!(self.pod_ids.get(&pod.uid), Some(id));
             assert_eq!(self.failed_ordinary.contains(&id), pod.has_failed && pod.placement.is_some());
             assert_eq!(self.unbound.contains(&pod.namespace, &pod.name, id), pod.is_unbound());
             let target = pod.daemon.as_ref().and_then(|daemon| daemon.target);

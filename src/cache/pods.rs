@@ -24,11 +24,11 @@ impl Cache {
     pub fn apply_pod(&mut self, pod: &Pod) {
         self.note_creation(&pod.metadata);
         self.replicas.apply(pod);
-        let known = self.pod_ids.get_key_value(pod.metadata.uid.as_str()).map(|(uid, id)| (uid.clone(), *id));
+        let known = self.pod_ids.get_key_value(&pod.metadata.uid);
         let Some((uid, id)) = known else {
             let uid: Arc<str> = pod.metadata.uid.as_str().into();
             let info = self.pod_info(uid.clone(), pod);
-            let id = self.pods.insert(info);
+            let id = self.pods.insert(Box::new(info));
             self.pod_ids.insert(uid, id);
             self.attach(id);
             self.link_to_owner(id);
@@ -41,7 +41,7 @@ impl Cache {
             daemon.daemon_set = linked;
         }
         // Most events change a part of the status that is not cached.
-        if self.pods[id] == info {
+        if *self.pods[id] == info {
             return;
         }
         let same_identity = self.pods[id].has_same_identity(&info);
@@ -55,7 +55,7 @@ impl Cache {
                 daemon.daemon_set = None;
             }
         }
-        let old = std::mem::replace(&mut self.pods[id], info);
+        let old = std::mem::replace(&mut *self.pods[id], info);
         self.attach(id);
         self.changes.push(Change::PodChanged(id));
         if !same_identity {
@@ -109,7 +109,7 @@ impl Cache {
 
     /// Returns the UIDs of all pods, to delete those that a relist did not bring.
     pub fn pod_uids(&self) -> Vec<Arc<str>> {
-        self.pod_ids.keys().cloned().collect()
+        self.pod_ids.uids().cloned().collect()
     }
 
     /// Returns the DaemonSet of a pod, if it is verified: it exists with the UID that the pod names, in the pod's namespace, and
