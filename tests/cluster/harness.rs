@@ -46,7 +46,7 @@ pub(crate) use network_namespace::is_inside;
 pub(crate) use nodes::NodeOptions;
 pub(crate) use process::{Component, Process, free_port};
 pub(crate) use release::{RELEASE, Release, chart, daemon_pod, daemon_set};
-pub(crate) use replica::Replica;
+pub(crate) use replica::{PREVIOUS, Replica};
 pub(crate) use run::folder;
 pub(crate) use scheduler::{Extender, Scheduler, SchedulerOptions};
 pub(crate) use service_proxy::ServiceProxy;

@@ -9,6 +9,7 @@
 
 mod joining;
 mod transitions;
+mod upgrade;
 
 use std::time::Duration;
 

@@ -90,7 +90,15 @@ impl Release {
     }
 
     async fn put(&self, verb: &str, values: &[&str]) {
-        let chart = chart();
+        self.put_chart(verb, &chart(), values).await;
+    }
+
+    /// Runs `helm install` with a chart of another version, as [`Self::install_without_cluster_ip`].
+    pub(crate) async fn install_chart(&self, chart: &Path, values: &[&str]) {
+        self.put_chart("install", chart, &[&["--create-namespace"], values].concat()).await;
+    }
+
+    async fn put_chart(&self, verb: &str, chart: &Path, values: &[&str]) {
         let ports = self.ports.iter().flat_map(|value| ["--set", value]);
         let args = [verb, RELEASE, chart.to_str().expect("UTF-8")].into_iter().chain(ports);
         self.helm_succeeds(&args.chain(values.iter().copied()).collect::<Vec<_>>()).await;

@@ -49,7 +49,7 @@ impl Replica {
     pub(super) async fn start_as(release: &Release, pod: &PodSpec, name: String, address: Ipv4Addr) -> Self {
         let container = pod.containers.first().expect("a container");
         let root = run::folder("root");
-        image(&root);
+        image(&root, container.image.as_deref().unwrap_or_default());
         mount(release, pod, container, &root).await;
         let account = pod.service_account_name.as_deref().unwrap_or("default");
         let files = [
@@ -201,20 +201,29 @@ impl Replica {
     }
 }
 
-/// Puts the program of the image into the root folder: from the folder that `DAEMONSET_WARDEN_IMAGE` names, where tests/image
-/// leaves the result of the Dockerfile, or else the program that Cargo built for the tests, with its shared libraries.
-fn image(root: &Path) {
-    static IMAGE: OnceLock<(PathBuf, Vec<PathBuf>)> = OnceLock::new();
-    let (program, libraries) = IMAGE.get_or_init(|| {
-        let named =
-            std::env::var_os("DAEMONSET_WARDEN_IMAGE").map(|root| Path::new(&root).join("daemonset-warden"));
-        let from = named.unwrap_or_else(|| env!("CARGO_BIN_EXE_daemonset-warden").into());
-        let program = run::folder("image").join("daemonset-warden");
-        fs::copy(&from, &program).unwrap_or_else(|e| panic!("failed to copy {}: {e}", from.display()));
-        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).expect("a mode");
-        let libraries = libraries(&program);
-        (program, libraries)
-    });
+/// The tag of an image that is the version before this one: its program is the file that `PREVIOUS_PROGRAM` names.
+pub(crate) const PREVIOUS: &str = "previous";
+
+/// A program with its shared libraries.
+type Program = (PathBuf, Vec<PathBuf>);
+
+/// Puts the program of an image into the root folder. Without the tag [`PREVIOUS`] it is from the folder that
+/// `DAEMONSET_WARDEN_IMAGE` names, where tests/image leaves the result of the Dockerfile, or else the program that Cargo built for
+/// the tests.
+fn image(root: &Path, name: &str) {
+    static IMAGE: OnceLock<Program> = OnceLock::new();
+    static PREVIOUS_IMAGE: OnceLock<Program> = OnceLock::new();
+    let (program, libraries) = if name.ends_with(&format!(":{PREVIOUS}")) {
+        PREVIOUS_IMAGE.get_or_init(|| {
+            copied("previous", &std::env::var_os("PREVIOUS_PROGRAM").expect("PREVIOUS_PROGRAM is set").into())
+        })
+    } else {
+        IMAGE.get_or_init(|| {
+            let named = std::env::var_os("DAEMONSET_WARDEN_IMAGE")
+                .map(|root| Path::new(&root).join("daemonset-warden"));
+            copied("image", &named.unwrap_or_else(|| env!("CARGO_BIN_EXE_daemonset-warden").into()))
+        })
+    };
     fs::set_permissions(root, fs::Permissions::from_mode(0o755)).expect("a mode");
     fs::hard_link(program, root.join("daemonset-warden")).expect("both are in the run's folder");
     for library in libraries {
@@ -222,6 +231,15 @@ fn image(root: &Path) {
         fs::create_dir_all(inside.parent().expect("it is below the root")).expect("a folder");
         fs::copy(library, inside).expect("a library can be read");
     }
+}
+
+/// Copies a program into the run's folder, so that a build meanwhile does not change it.
+fn copied(folder: &str, from: &PathBuf) -> Program {
+    let program = run::folder(folder).join("daemonset-warden");
+    fs::copy(from, &program).unwrap_or_else(|e| panic!("failed to copy {}: {e}", from.display()));
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).expect("a mode");
+    let libraries = libraries(&program);
+    (program, libraries)
 }
 
 /// Returns the shared libraries of the program; empty if it is static.

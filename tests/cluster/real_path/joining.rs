@@ -1,6 +1,7 @@
 //! A cluster with the chart's release and a backlog, to which nodes are added one after the other.
 
 use std::fmt::{Display, Formatter, Result as FormatResult};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,8 +14,8 @@ use serde_json::json;
 use super::Routing;
 use super::transitions::Transition;
 use crate::harness::{
-    Binding, ControlPlane, Kubelet, NodeOptions, RELEASE, Release, Scheduler, SchedulerOptions, ServiceProxy,
-    TestNamespace, eventually, eventually_within, is_bound,
+    Binding, ControlPlane, Kubelet, NodeOptions, PREVIOUS, RELEASE, Release, Scheduler, SchedulerOptions,
+    ServiceProxy, TestNamespace, chart, eventually, eventually_within, is_bound,
 };
 
 const DAEMONS: [&str; 3] = ["cni", "csi", "logs"];
@@ -33,7 +34,7 @@ const JUDGING: &str = "daemonset_warden_leader_election_judging";
 pub(super) struct JoiningCluster {
     pub(super) namespace: TestNamespace<Arc<ControlPlane>>,
     pub(super) kubelet: Kubelet,
-    release: Arc<Release>,
+    pub(super) release: Arc<Release>,
     /// The nodes that have joined.
     nodes: usize,
     /// The daemon pods that earlier joins have cost.
@@ -63,7 +64,17 @@ impl Display for Lost {
 }
 
 impl JoiningCluster {
+    /// Starts a cluster with the chart's release, of which one replica judges.
     pub(super) async fn start(routing: Routing, failure_policy: &str, is_full: bool) -> Self {
+        let values = values(failure_policy, is_full);
+        let cluster = Self::install(routing, &chart(), &values).await;
+        cluster.recover().await;
+        cluster.bind_is_called().await;
+        cluster
+    }
+
+    /// Starts a cluster, and installs a chart of any version.
+    pub(super) async fn install(routing: Routing, chart: &Path, values: &[String]) -> Self {
         let flags: &[&str] = match routing {
             Routing::Aggregator => &["--enable-aggregator-routing=true"],
             Routing::ClusterIp => &[],
@@ -77,17 +88,7 @@ impl JoiningCluster {
         let scheduler = scheduler.expect("a scheduler");
         let release = Release::on(plane.clone()).await;
         replica_nodes(&release).await;
-        let policy = format!("bindingWebhook.failurePolicy={failure_policy}");
-        let mut values: Vec<String> = Kubelet::values(REPLICAS_HERE).into();
-        values.extend(["--set".to_owned(), policy]);
-        if !is_full {
-            // Shorter, to save time, and longer, because other tests share the cores; the full size has the chart's.
-            for value in ["deployment.preStopSleepSeconds=3", "bindingWebhook.timeoutSeconds=5"] {
-                values.extend(["--set".to_owned(), value.to_owned()]);
-            }
-        }
-        let values: Vec<&str> = values.iter().map(String::as_str).collect();
-        release.install_without_cluster_ip(&values).await;
+        release.install_chart(chart, &values.iter().map(String::as_str).collect::<Vec<_>>()).await;
         let release = Arc::new(release);
         let mut proxies = Vec::new();
         if routing == Routing::ClusterIp {
@@ -99,8 +100,6 @@ impl JoiningCluster {
         let namespace = TestNamespace::on(plane, "joins").await;
         let cluster =
             Self { namespace, kubelet, release, nodes: 0, lost: 0, _scheduler: scheduler, _proxies: proxies };
-        cluster.recover().await;
-        cluster.bind_is_called().await;
         for name in DAEMONS {
             cluster.namespace.create(&cluster.namespace.daemon_set(name, json!({}))).await;
         }
@@ -110,18 +109,7 @@ impl JoiningCluster {
 
     /// Adds nodes one after the other to a cluster with a backlog, and begins a transition after a third of them.
     pub(super) async fn join(&mut self, count: usize, transition: Transition) -> Lost {
-        let first = self.nodes + 1;
-        self.nodes += count;
-        // More than fits on all nodes: 3 pods of 1 CPU beside the daemon pods of each.
-        let replicas = 3 * self.nodes + 5 * count;
-        self.namespace.change::<Deployment>("web", &json!({ "spec": { "replicas": replicas } })).await;
-        eventually_within(Duration::from_secs(300), "the backlog exists", async || {
-            match self.namespace.pods("web").await.len() {
-                there if there == replicas => Ok(()),
-                there => Err(format!("{there} of {replicas}")),
-            }
-        })
-        .await;
+        let first = self.backlog(count).await;
         let before = self.unjudged().await;
         let active = self.active().await.expect("one replica judges");
         let mut replaced = None;
@@ -138,9 +126,7 @@ impl JoiningCluster {
         if transition == Transition::Frozen {
             self.kubelet.thaw(&active).await;
         }
-        let landed = self.landed(DAEMONS.len() * self.nodes - self.lost).await;
-        let daemons = (DAEMONS.len() * self.nodes - self.lost).saturating_sub(landed);
-        self.lost += daemons;
+        let daemons = self.missing().await;
         let after = self.unjudged().await;
         Lost {
             daemons,
@@ -149,6 +135,55 @@ impl JoiningCluster {
             unanswered: after.1 - before.1,
             replaced_after,
         }
+    }
+
+    /// Adds nodes one after the other to a cluster with a backlog, and calls `meanwhile` after a third of them. Returns the daemon
+    /// pods that are lost, and those that were wanted.
+    pub(super) async fn join_while(
+        &mut self,
+        count: usize,
+        meanwhile: impl Future<Output = ()>,
+    ) -> (usize, usize) {
+        let first = self.backlog(count).await;
+        let add = async |number| {
+            self.namespace.add_nodes(number, 1, &NodeOptions::default()).await;
+            tokio::time::sleep(PAUSE).await;
+        };
+        for number in first..first + count / 3 {
+            add(number).await;
+        }
+        let others = async {
+            for number in first + count / 3..first + count {
+                add(number).await;
+            }
+        };
+        futures::join!(others, meanwhile);
+        (self.missing().await, DAEMONS.len() * count)
+    }
+
+    /// Lets more ordinary pods wait than fit on so many nodes more. Returns the number of the first of these.
+    async fn backlog(&mut self, count: usize) -> usize {
+        let first = self.nodes + 1;
+        self.nodes += count;
+        // 3 pods of 1 CPU fit on each node beside its daemon pods.
+        let replicas = 3 * self.nodes + 5 * count;
+        self.namespace.change::<Deployment>("web", &json!({ "spec": { "replicas": replicas } })).await;
+        eventually_within(Duration::from_secs(300), "the backlog exists", async || {
+            match self.namespace.pods("web").await.len() {
+                there if there == replicas => Ok(()),
+                there => Err(format!("{there} of {replicas}")),
+            }
+        })
+        .await;
+        first
+    }
+
+    /// Waits until no more daemon pods are bound. Returns the number of those that this join has cost.
+    async fn missing(&mut self) -> usize {
+        let wanted = DAEMONS.len() * self.nodes - self.lost;
+        let missing = wanted.saturating_sub(self.landed(wanted).await);
+        self.lost += missing;
+        missing
     }
 
     /// Returns a future of the time until another process judges than the one that judged. It runs from now on.
@@ -206,8 +241,26 @@ impl JoiningCluster {
         .await;
     }
 
+    /// Returns the number of Pods of the Deployment, ending ones too.
+    pub(super) async fn replicas(&self) -> usize {
+        let pods: Api<Pod> = Api::namespaced(self.release.client.clone(), RELEASE);
+        let of_release = ListParams::default().labels("app.kubernetes.io/component=server");
+        pods.list(&of_release).await.expect("pods can be listed").items.len()
+    }
+
+    /// Waits until each node has as many ordinary pods as fit beside the daemon pods that are bound.
+    pub(super) async fn ordinary_pods_fill_the_rest(&self) {
+        // A node without one of its daemon pods has room for one ordinary pod more, or not.
+        let least = 3 * self.nodes;
+        eventually_within(Duration::from_secs(120), "ordinary pods fill what is left", async || {
+            let bound = self.namespace.pods("web").await.iter().filter(|pod| is_bound(pod)).count();
+            if bound >= least { Ok(()) } else { Err(format!("{bound} of {least}")) }
+        })
+        .await;
+    }
+
     /// Waits until the apiserver calls `/bind` and gets answers.
-    async fn bind_is_called(&self) {
+    pub(super) async fn bind_is_called(&self) {
         let probe = self.namespace.create(&self.namespace.unscheduled_pod("probe", "1m", json!({}))).await;
         eventually("the apiserver calls /bind", async || {
             let _ = self.namespace.bind(&Binding { dry_run: true, ..Binding::new(&probe, "nowhere") }).await;
@@ -227,7 +280,7 @@ impl JoiningCluster {
     }
 
     /// Returns the number of bindings that a replica allowed without judging, and of those for which no replica answered in time.
-    async fn unjudged(&self) -> (f64, f64) {
+    pub(super) async fn unjudged(&self) -> (f64, f64) {
         let unjudged = [("outcome", "unjudged")];
         let allowed = self.kubelet.sum("daemonset_warden_bind_requests_total", &unjudged).await;
         let name = "apiserver_admission_webhook_fail_open_count";
@@ -260,4 +313,24 @@ async fn replica_nodes(release: &Release) {
         let node = options.node(&format!("replicas-{number}"));
         api.create(&PostParams::default(), &node).await.expect("a node");
     }
+}
+
+/// Returns the values of the chart: this test's kubelet runs the replicas.
+pub(super) fn values(failure_policy: &str, is_full: bool) -> Vec<String> {
+    let mut values: Vec<String> = Kubelet::values(REPLICAS_HERE).into();
+    values.extend(["--set".to_owned(), format!("bindingWebhook.failurePolicy={failure_policy}")]);
+    if !is_full {
+        // Shorter, to save time, and longer, because other tests share the cores; the full size has the chart's.
+        for value in ["deployment.preStopSleepSeconds=3", "bindingWebhook.timeoutSeconds=5"] {
+            values.extend(["--set".to_owned(), value.to_owned()]);
+        }
+    }
+    values
+}
+
+/// Returns the values for the chart of the version before this one.
+pub(super) fn previous_values() -> Vec<String> {
+    let mut values: Vec<String> = Kubelet::values(REPLICAS_HERE).into();
+    values.extend(["--set".to_owned(), format!("image.tag={PREVIOUS}")]);
+    values
 }
