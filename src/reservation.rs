@@ -114,6 +114,10 @@ pub struct Reservation {
     judging: Judging,
     /// The pods that were bound since the last call of [`Reservation::take_unjudged`], and that no call has allowed.
     bound_unjudged: u64,
+    /// The pods that a review let through to a node where they cannot count, by UID, with the time.
+    allowed_unassumed: HashMap<Arc<str>, Instant>,
+    /// The time until which this process was the elected judge, if it was and another one is.
+    judged_until: Option<Instant>,
     last_refused_for_assumed: Option<Instant>,
     basis_limits: BasisLimits,
     wait_budgets: WaitBudgets,
@@ -155,6 +159,8 @@ impl Reservation {
             unknown_bindings: UnknownBindings::default(),
             judging: Judging::default(),
             bound_unjudged: 0,
+            allowed_unassumed: HashMap::new(),
+            judged_until: None,
             last_refused_for_assumed: None,
             basis_limits: BasisLimits::default(),
             wait_budgets: WaitBudgets::default(),

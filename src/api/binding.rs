@@ -23,6 +23,9 @@ pub struct Binding<'a> {
     pub node: Cow<'a, str>,
 }
 
+/// The longest name of an object, in bytes (`DNS1123SubdomainMaxLength`). No UID is longer.
+const MAX_NAME: usize = 253;
+
 /// The object as it is sent.
 #[derive(Default, Deserialize)]
 #[serde(default)]
@@ -55,7 +58,8 @@ struct BindingTarget<'a> {
 
 impl<'a> Binding<'a> {
     /// Reads the binding that a request is about. Returns `None` for any other request, and for a binding that the apiserver
-    /// refuses itself: to another kind than a Node, without a pod or a node, or of another namespace than the request's.
+    /// refuses itself: to another kind than a Node, without a pod or a node, with a name that none can have, or of another namespace
+    /// than the request's.
     pub fn of(request: &AdmissionRequest<'a>) -> Option<Self> {
         let is_binding = request.kind.group.is_empty()
             && request.kind.kind == "Binding"
@@ -66,7 +70,9 @@ impl<'a> Binding<'a> {
             parse_object(serde_json::de::SliceRead::new(object.as_bytes())).ok()?;
         let is_of_namespace = metadata.namespace.is_empty() || metadata.namespace == request.namespace;
         let pod = if metadata.name.is_empty() { request.name.clone() } else { metadata.name };
-        let is_whole = !pod.is_empty() && !target.name.is_empty() && !request.namespace.is_empty();
+        let names = [&pod, &target.name, &request.namespace];
+        let is_whole = names.iter().all(|name| (1..=MAX_NAME).contains(&name.len()));
+        let is_whole = is_whole && metadata.uid.len() <= MAX_NAME;
         (is_whole && is_of_namespace && matches!(&*target.kind, "" | "Node")).then(|| Self {
             namespace: request.namespace.clone(),
             pod,

@@ -117,6 +117,9 @@ pub async fn serve(
             cluster.wait_until_synced().await;
         }
         state.readiness.set(true);
+        if let Some(judge) = &judge {
+            judge.begin_to_stand();
+        }
         std::future::pending().await
     };
 

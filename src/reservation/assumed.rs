@@ -90,21 +90,39 @@ struct AssumedPod {
 impl AssumedPods {
     /// Assumes a pod on `nodes`, in place of those of an earlier filter call. Returns true if the pod was assumed before and is on
     /// no node now.
-    pub fn assume(&mut self, pod: AllowedPod, mut nodes: NodeSet, now: Instant) -> bool {
+    pub fn assume(&mut self, mut pod: AllowedPod, mut nodes: NodeSet, now: Instant) -> bool {
         let bindings = self.take_bindings(&pod.uid, now);
         bindings.iter().for_each(|(node, _)| nodes.insert(*node));
+        // Anybody can send a filter call with this UID. The binding was judged by the pod in the cache.
+        if !bindings.is_empty()
+            && let Some(known) = self.get(&pod.uid)
+        {
+            (pod.requests, pod.daemon_set) = (known.pod.requests.clone(), known.pod.daemon_set);
+        }
         self.assume_with(pod, nodes, bindings, now)
     }
 
-    /// Assumes a pod on the node that it is about to be bound to, in place of the nodes of a filter call.
-    pub fn assume_binding(&mut self, pod: AllowedPod, node: NodeId, now: Instant) {
+    /// Assumes a pod on the node that it is about to be bound to. With `is_last_word` that is in place of the nodes of a filter
+    /// call, or else beside them: where no apiserver asks about bindings, somebody else has sent the review.
+    pub fn assume_binding(&mut self, mut pod: AllowedPod, node: NodeId, is_last_word: bool, now: Instant) {
+        let mut nodes = NodeSet::default();
+        if let Some(known) = self.get(&pod.uid) {
+            // Its scheduler waits for its volumes, and binds it to no other node.
+            let waits_elsewhere = known.only.is_some_and(|only| only != node) && known.bindings.is_empty();
+            if known.pod.needs_claims && waits_elsewhere {
+                return;
+            }
+            pod.needs_claims |= known.pod.needs_claims;
+            if !is_last_word {
+                nodes = known.nodes.clone();
+            }
+        }
         let mut bindings = self.take_bindings(&pod.uid, now);
         bindings.retain(|(own, _)| *own != node);
         if bindings.len() >= MAX_BINDINGS {
             bindings.remove(0);
         }
         bindings.push((node, now));
-        let mut nodes = NodeSet::default();
         bindings.iter().for_each(|(node, _)| nodes.insert(*node));
         self.assume_with(pod, nodes, bindings, now);
     }
@@ -132,6 +150,10 @@ impl AssumedPods {
         if self.entries.len() >= MAX_ASSUMED
             && let Some(oldest) = self.by_end.first_key_value().map(|(_, oldest)| *oldest)
         {
+            // Filter calls, which anybody can send, push out no binding.
+            if bindings.is_empty() && !self.entries[oldest].bindings.is_empty() {
+                return was_there;
+            }
             self.remove(oldest);
         }
         pod.requests.cap(MAX_AMOUNT);
@@ -400,19 +422,45 @@ mod tests {
         };
         let mut assumed = AssumedPods::default();
         assumed.assume(allowed("a", 100, None), set(&[1, 2, 3]), start);
-        assumed.assume_binding(allowed("a", 100, None), 2, start);
-        assumed.assume_binding(allowed("a", 100, None), 2, start);
+        assumed.assume_binding(allowed("a", 100, None), 2, true, start);
+        assumed.assume_binding(allowed("a", 100, None), 2, true, start);
         assert_eq!((on(&assumed), assumed.about_to_be_bound()), (vec![2], 1));
         assumed.assume(allowed("a", 100, None), set(&[4]), at(2));
         assert_eq!((on(&assumed), assumed.about_to_be_bound()), (vec![2, 4], 1));
-        assumed.assume_binding(allowed("a", 100, None), 5, at(4));
+        assumed.assume_binding(allowed("a", 100, None), 5, true, at(4));
         assert_eq!(on(&assumed), [2, 5], "both bindings, and no node of the filter");
-        assumed.assume_binding(allowed("a", 100, None), 6, at(5));
+        assumed.assume_binding(allowed("a", 100, None), 6, true, at(5));
         assert_eq!(on(&assumed), [5, 6], "the time of the first is up");
-        (0..9).for_each(|node| assumed.assume_binding(allowed("a", 100, None), node, at(5)));
+        (0..9).for_each(|node| assumed.assume_binding(allowed("a", 100, None), node, true, at(5)));
         assert_eq!(on(&assumed), [5, 6, 7, 8], "the newest");
         assert!(assumed.expire(at(10), |_| false).any && is_blank(&assumed));
         assert_eq!(assumed.about_to_be_bound(), 0);
+    }
+
+    /// Anybody can send a filter call, and, where no apiserver asks about bindings, a review.
+    #[test]
+    fn forged_calls_take_nothing_back() {
+        let now = Instant::now();
+        let mut assumed = AssumedPods::default();
+        assumed.assume_binding(allowed("bound", 100, None), 1, true, now);
+        assumed.assume(allowed("bound", 0, None), set(&[1, 2]), now);
+        assert_eq!(assumed.sums[1].milli_cpu, 100, "the amounts are those of the pod that was judged");
+        for pod in 0..MAX_ASSUMED {
+            assumed.assume(allowed(&format!("p{pod}"), 1, None), set(&[5]), now);
+        }
+        assert!(assumed.is_assumed_on("bound", 1), "a flood of filter calls pushes out no binding");
+
+        let mut assumed = AssumedPods::default();
+        assumed.assume(allowed("filtered", 100, None), set(&[1, 2]), now);
+        assumed.assume_binding(allowed("filtered", 100, None), 3, false, now);
+        assert!((1..4).all(|node| assumed.is_assumed_on("filtered", node)));
+        let with_claims = AllowedPod { needs_claims: true, ..allowed("claims", 100, None) };
+        assumed.assume(with_claims, set(&[1]), now);
+        assumed.assume_binding(allowed("claims", 100, None), 2, true, now);
+        assert!(assumed.is_assumed_on("claims", 1) && !assumed.is_assumed_on("claims", 2));
+        assumed.assume_binding(allowed("claims", 100, None), 1, true, now);
+        assumed.expire(now + Duration::from_secs(60), |_| true);
+        assert!(assumed.is_assumed_on("claims", 1), "for as long as its volumes may take");
     }
 
     #[test]

@@ -3,12 +3,13 @@
 //! It is the filter's judgement for one node, and the last word. The facts about the pod come from the cache, never from the
 //! review: any client that reaches the port can send one. So a forged review can name a pod that exists and is not bound, on a
 //! node; the pod then counts there for a few seconds, as if its scheduler had tried to bind it, unless its own spec excludes the
-//! node. No clock of a hold runs for a pod that no scheduler has tried and failed.
+//! node or it is full. No clock of a hold runs for a pod that does not fit beside the pods of the node, nor for one that no scheduler
+//! has tried: by its condition, or because its binding is refused again and again.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::Reservation;
-use super::bind_message::{self, BindRefusal};
+use super::bind_message::{self, BindLack, BindRefusal};
 use super::door::Door;
 use super::filter::{FilterCall, FilterProgress};
 use super::filter_reason::FilterReason;
@@ -17,6 +18,10 @@ use crate::api::binding::Binding;
 use crate::cache::pod_info::PodInfo;
 use crate::cache::{Cache, NodeId};
 use crate::policy::ReservationMode;
+
+/// The time for which the binding of a pod is refused before its clocks run without a condition that its scheduler has failed it.
+/// kube-scheduler writes one at once.
+const UNCONDITIONED: Duration = Duration::from_secs(15);
 
 /// The verdict on a binding.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,11 +55,20 @@ impl Reservation {
         let node = cache.node_id(&binding.node).filter(|id| cache.node_by_id(*id).node.is_some());
         let pod = find_pod(cache, binding);
         let (Some(pod), Some(id)) = (pod, node) else {
-            return self.judge_unknown(cache, binding, pod, node, is_dry_run, now);
+            let lack = if pod.is_none() { BindLack::Pod } else { BindLack::Node };
+            return self.judge_unknown(cache, binding, (pod, node, lack), is_dry_run, now);
         };
         self.refresh(cache, id, now);
-        let may_be_bound = cache.node_by_id(id).node.as_ref().is_none_or(|node| pod.may_run_on(id, node));
-        let incoming = IncomingPod::of_cached(self, cache, pod);
+        let row = cache.node_by_id(id);
+        if row.node.as_ref().is_some_and(|node| !pod.may_run_on(id, node)) {
+            // A label of the node may have changed a moment ago, or somebody has forged the review.
+            let sight = (Some(pod), node, BindLack::Agreement);
+            return self.judge_unknown(cache, binding, sight, is_dry_run, now);
+        }
+        let fits = row.allocatable.has_known_room_beside(&row.requested, &pod.requests);
+        let mut incoming = IncomingPod::of_cached(self, cache, pod);
+        // No scheduler binds a pod to a node that is full; so no clock runs for it, and it counts nowhere.
+        incoming.has_failed = fits && (pod.has_failed || self.is_refused_again(&pod.uid, now));
         let is_exempt = incoming.class == PodClass::Exempt;
         let mut call = self.begin_call(cache, incoming, Door::Bind, FilterProgress::default(), now);
         if is_dry_run {
@@ -68,35 +82,42 @@ impl Reservation {
             None if is_exempt => BindVerdict::Exempt,
             None => BindVerdict::Allowed,
         };
-        call.finish_bind(id, &verdict, may_be_bound);
+        call.finish_bind(id, &verdict, fits);
         verdict
     }
 
-    /// Judges a binding of which the cache lacks the pod or the node: it waits a moment if a hold may count against the pod.
+    /// Returns true for a pod whose binding was first refused a while ago, and that is tried still: its scheduler is one that writes
+    /// no condition.
+    fn is_refused_again(&self, uid: &str, now: Instant) -> bool {
+        self.waits.since_refused(uid, Door::Bind, now).is_some_and(|since| since >= UNCONDITIONED)
+    }
+
+    /// Judges a binding that the cache shows in part only: it waits a moment if a hold may count against the pod.
     fn judge_unknown(
         &mut self,
         cache: &Cache,
         binding: &Binding<'_>,
-        pod: Option<&PodInfo>,
-        node: Option<NodeId>,
+        (pod, node, lack): (Option<&PodInfo>, Option<NodeId>, BindLack),
         is_dry_run: bool,
         now: Instant,
     ) -> BindVerdict {
+        let is_exempt = pod.is_some_and(|pod| self.is_exempt_at_bind(cache, pod));
+        if is_dry_run || is_exempt || self.policy.reservation.mode != ReservationMode::Enforce {
+            return BindVerdict::Unknown;
+        }
+        let priority = pod.map_or(i32::MIN, |pod| pod.priority);
+        if self.waits_for_events(cache, priority) && self.stale_refusals.refuses(now) {
+            return BindVerdict::Refused(BindRefusal::unknown(binding, BindLack::Events));
+        }
         let may_take_reserved = match node {
             Some(id) => {
                 self.refresh(cache, id, now);
                 self.nodes[id].has_hold_or_gate()
             }
-            None => {
-                let priority = pod.map_or(i32::MIN, |pod| pod.priority);
-                !pod.is_some_and(|pod| self.is_exempt_pod(cache, pod))
-                    && self.may_hold_against(cache, priority)
-            }
+            None => self.may_hold_against(cache, priority),
         };
-        let is_audit = self.policy.reservation.mode == ReservationMode::Audit;
-        if may_take_reserved && !is_audit && !is_dry_run && self.unknown_bindings.refuses(&binding.key(), now)
-        {
-            return BindVerdict::Refused(BindRefusal::unknown(binding, pod.is_none()));
+        if may_take_reserved && self.unknown_bindings.refuses(&binding.key(), pod.is_some(), now) {
+            return BindVerdict::Refused(BindRefusal::unknown(binding, lack));
         }
         BindVerdict::Unknown
     }
@@ -133,14 +154,17 @@ impl FilterCall<'_> {
         if self.is_audit() { BindVerdict::WouldRefuse(refusal) } else { BindVerdict::Refused(refusal) }
     }
 
-    /// Ends the call: assumes the pod on the node if it is allowed, unless no scheduler would bind it there.
-    fn finish_bind(self, id: NodeId, verdict: &BindVerdict, may_be_bound: bool) {
+    /// Ends the call: assumes the pod on the node if it is allowed and `fits` there.
+    fn finish_bind(self, id: NodeId, verdict: &BindVerdict, fits: bool) {
         let Self { reservation, now, pod, .. } = self;
         match verdict {
             BindVerdict::Allowed | BindVerdict::Exempt | BindVerdict::WouldRefuse(_) => {
                 reservation.waiting.remove(&pod.uid);
-                if may_be_bound {
-                    reservation.assumed.assume_binding(pod.into_allowed(), id, now);
+                if fits {
+                    let is_last_word = reservation.is_elected();
+                    reservation.assumed.assume_binding(pod.into_allowed(), id, is_last_word, now);
+                } else {
+                    reservation.note_allowed(pod.uid, now);
                 }
             }
             // The scheduler tries it again after a pause by itself, so that nothing need wake it.

@@ -13,6 +13,19 @@ use crate::scheduling::shortage::shortages;
 /// The DaemonSets that a message names; the others are counted.
 const NAMED: usize = 3;
 
+/// The knowledge that the cache lacks of a binding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum BindLack {
+    /// It does not have the pod.
+    Pod,
+    /// It does not have the node.
+    Node,
+    /// Its pod may not run on its node.
+    Agreement,
+    /// It lacks events.
+    Events,
+}
+
 /// The refusal of a binding.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BindRefusal {
@@ -23,12 +36,21 @@ pub struct BindRefusal {
 }
 
 impl BindRefusal {
-    /// Returns the refusal of a binding of which the cache lacks the pod, or else the node.
-    pub(super) fn unknown(binding: &Binding<'_>, is_pod: bool) -> Self {
-        let (kind, name) = if is_pod { ("pod", &binding.pod) } else { ("node", &binding.node) };
+    /// Returns the refusal of a binding that cannot be judged yet.
+    pub(super) fn unknown(binding: &Binding<'_>, lack: BindLack) -> Self {
+        let Binding { pod, node, .. } = binding;
+        let lack = match lack {
+            BindLack::Pod => format!("pod {pod:?} has not been seen yet"),
+            BindLack::Node => format!("node {node:?} has not been seen yet"),
+            BindLack::Agreement => {
+                format!(
+                    "the node selector or affinity of pod {pod:?} excludes node {node:?} as it was last seen"
+                )
+            }
+            BindLack::Events => "events of the apiserver are awaited".to_owned(),
+        };
         let message = format!(
-            "{kind} {name:?} has not been seen yet, and node {:?} may have to reserve room for a missing daemon pod: the binding is tried again",
-            binding.node
+            "{lack}, and node {node:?} may have to reserve room for a missing daemon pod: the binding is tried again"
         );
         Self { reason: FilterReason::StaleCache, message }
     }
@@ -41,7 +63,7 @@ pub(super) fn refusal(call: &FilterCall<'_>, id: NodeId, reason: FilterReason) -
         FilterReason::Reserved => reserved(call, id),
         FilterReason::DaemonPodNotReady => {
             let gates = call.reservation.nodes[id].gates.iter();
-            let gates = gates.filter(|gate| gate.is_closed).map(|gate| (gate.daemon_set, None));
+            let gates = gates.filter(|gate| call.waits_for_gate(gate)).map(|gate| (gate.daemon_set, None));
             format!("node {node:?} waits until daemon pods are ready: {}", list(call.reservation, gates))
         }
         FilterReason::StaleCache => {
@@ -72,7 +94,11 @@ fn reserved(call: &FilterCall<'_>, id: NodeId) -> String {
     let reserving = holds().filter(|hold| hold.pod.reserved().amount(short.resource) > 0);
     let reserving =
         reserving.map(|hold| (hold.pod.daemon_set, Some(amount(hold.pod.reserved().amount(short.resource)))));
-    let names = list(reservation, reserving);
+    let mut names = list(reservation, reserving);
+    // All of it is reserved by others: predecessors that leave, or assumed pods.
+    if names.is_empty() {
+        names = list(reservation, holds().map(|hold| (hold.pod.daemon_set, None)));
+    }
     let left = short.amount(short.free.max(0));
     format!(
         "{head} room for daemon pods that have not landed yet: {names}; this pod asks {}, and {left} is left beside them",

@@ -115,7 +115,7 @@ impl Reservation {
 impl Reservation {
     /// Returns true if the cache lacks events that could show a missing daemon pod of the same or higher priority: some DaemonSet
     /// that may hold has such a priority.
-    fn waits_for_events(&self, cache: &Cache, priority: i32) -> bool {
+    pub(super) fn waits_for_events(&self, cache: &Cache, priority: i32) -> bool {
         self.freshness.lacks_events() && self.may_hold_against(cache, priority)
     }
 
@@ -339,12 +339,16 @@ impl FilterCall<'_> {
         }
         let freshness = match row.freshness {
             NodeFreshness::Fresh if fits => return false,
+            // No scheduler offers a node that is too small, as it is advertised: somebody has forged the call, or the scheduler does
+            // not count a resource of the pod.
+            NodeFreshness::Fresh if node.allocatable.lacks(requests).is_some() => return false,
             NodeFreshness::Fresh => NodeFreshness::Stale(self.now),
             // Only a pod that requests as much shows that the cache has caught up: a smaller one would fit anyway.
             _ if fits && requests.lacks(&row.offered).is_none() => NodeFreshness::Fresh,
             _ if fits => return false,
             freshness if freshness.refuses(self.now) => return true,
-            NodeFreshness::Stale(_) | NodeFreshness::StaleIgnored => NodeFreshness::StaleIgnored,
+            NodeFreshness::Stale(_) => NodeFreshness::StaleIgnored(self.now),
+            ignored @ NodeFreshness::StaleIgnored(_) => ignored,
         };
         row.freshness = freshness;
         let is_stale = matches!(freshness, NodeFreshness::Stale(_));

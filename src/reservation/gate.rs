@@ -53,6 +53,8 @@ pub struct Gate {
     clock: RefusalClock,
     /// The time in which pods waited that a review of their binding refused.
     bind_clock: RefusalClock,
+    /// True once the end of the wait of bindings was told.
+    is_end_for_bindings_told: bool,
     first_ready_asked_at: Option<Instant>,
     /// True if the Node had the annotation when it was last looked at.
     is_first_ready_recorded: bool,
@@ -76,6 +78,7 @@ impl Gate {
             was_ready: false,
             clock: RefusalClock::default(),
             bind_clock: RefusalClock::default(),
+            is_end_for_bindings_told: false,
             first_ready_asked_at: None,
             is_first_ready_recorded: false,
             first_ready_removals: 0,
@@ -133,6 +136,34 @@ impl Gate {
         self.is_expired = false;
         self.clock = RefusalClock::default();
         self.bind_clock = RefusalClock::default();
+        self.is_end_for_bindings_told = false;
+    }
+
+    /// Returns true once, when bindings have waited for `timeout`.
+    pub fn ends_for_bindings(&mut self, timeout: Duration) -> bool {
+        let is_news = self.is_over_for_bindings(timeout) && !self.is_end_for_bindings_told;
+        self.is_end_for_bindings_told |= is_news;
+        is_news
+    }
+
+    /// Returns the time in which pods waited at any door, and that in which bindings waited.
+    pub(super) fn spent(&self) -> (Duration, Duration) {
+        (self.clock.spent(), self.bind_clock.spent())
+    }
+
+    /// Takes over the time that another replica has counted, and the end that it has come to.
+    pub(super) fn restore_spent(
+        &mut self,
+        (all, bindings): (Duration, Duration),
+        is_expired: bool,
+        now: Instant,
+    ) {
+        self.clock.restore_spent(all);
+        self.bind_clock.restore_spent(bindings);
+        if is_expired {
+            self.suspend(now);
+            self.is_expired = true;
+        }
     }
 
     /// Counts the time until `now`. If a closed gate has spent `timeout`, opens it, marks it as expired and returns true.

@@ -235,10 +235,18 @@ impl Hold {
         (self.fits_clock.spent(), self.waits_clock.spent())
     }
 
-    /// Adds time that another replica has counted.
-    pub(super) fn add_spent(&mut self, (fits, waits): (Duration, Duration)) {
-        self.fits_clock.add_spent(fits);
-        self.waits_clock.add_spent(waits);
+    /// Takes over the time that another replica has counted, and the end that it has come to.
+    pub(super) fn restore_spent(
+        &mut self,
+        (fits, waits): (Duration, Duration),
+        is_expired: bool,
+        now: Instant,
+    ) {
+        self.fits_clock.restore_spent(fits);
+        self.waits_clock.restore_spent(waits);
+        if is_expired {
+            self.transition_to(HoldState::Expired, now);
+        }
     }
 
     /// Returns true while a clock runs.

@@ -160,9 +160,14 @@ impl IncomingPod {
     pub(super) fn of_cached(reservation: &Reservation, cache: &Cache, pod: &PodInfo) -> Self {
         let daemon = pod.daemon.as_deref();
         let daemon_set = daemon.and_then(|daemon| daemon.daemon_set);
+        let class = if reservation.is_exempt_at_bind(cache, pod) {
+            PodClass::Exempt
+        } else {
+            reservation.class_of(cache, &ExemptingFacts::of_cached(pod), daemon_set)
+        };
         Self {
             uid: pod.uid.clone(),
-            class: reservation.class_of(cache, &ExemptingFacts::of_cached(pod), daemon_set),
+            class,
             daemon_set,
             needs_claims: false,
             has_failed: pod.has_failed,

@@ -13,6 +13,8 @@
 //!     SIGTERM, or the own            (for good)   what was let through is
 //!     Pod is deleted                              bound, the Lease given back
 //! ```
+//! A judge that cannot judge for one lease duration, as while a watch fails, hands over too, and then stands by.
+//!
 //! The states follow client-go's tools/leaderelection: another's Lease is valid for its duration from the time at which this
 //! process saw it change, by this process' clock alone; the own one for the renew deadline from the start of the last write that
 //! succeeded. What is between `Standby` and `Judging` client-go does not have: bindings of the earlier judge may be in flight, and
@@ -21,7 +23,7 @@
 //! | state | a binding is |
 //! |---|---|
 //! | Judging, and renewed within the renew deadline | judged |
-//! | any other, while a living replica has a valid Lease | denied, to be tried again by way of that replica |
+//! | any other, while a living replica has a valid Lease | denied, to be tried again by way of that replica; allowed after one lease duration in which the label leads here and not there |
 //! | any other, for one lease duration since no replica judges | denied, because another replica is about to judge |
 //! | any other, after that | allowed: a Lease never stops a cluster's binding |
 //!
@@ -64,6 +66,10 @@ pub struct Judge {
     is_ending: bool,
     /// True once the own Pod was among the release's.
     has_seen_own: bool,
+    /// The time since which the label leads to this replica, and not to the one that holds the Lease.
+    misled_since: Option<Instant>,
+    /// The time since which this replica could not judge what it is asked.
+    unfit_since: Option<Instant>,
     due: DueSteps,
     takeovers: u64,
 }
@@ -121,6 +127,8 @@ impl Judge {
             ran_at: now,
             is_ending: false,
             has_seen_own: false,
+            misled_since: None,
+            unfit_since: None,
             due: DueSteps::default(),
             takeovers: 0,
         }
@@ -130,7 +138,14 @@ impl Judge {
     pub fn turn(&self, now: Instant) -> JudgeTurn {
         let judged_until = self.judged_until();
         if judged_until.is_some_and(|end| now < end) {
-            return if self.is_judging() { JudgeTurn::Judges } else { JudgeTurn::Denies };
+            // The label cannot be moved, as where Pods cannot be written: another attempt comes here again.
+            let is_only_one_asked =
+                self.misled_since.is_some_and(|since| now >= since + self.times.lease_duration);
+            return match (self.is_judging(), is_only_one_asked) {
+                (true, _) => JudgeTurn::Judges,
+                (false, true) => JudgeTurn::Allows,
+                (false, false) => JudgeTurn::Denies,
+            };
         }
         let since = self.no_judge_since.or(judged_until).unwrap_or(now);
         if now < since + self.times.lease_duration { JudgeTurn::Denies } else { JudgeTurn::Allows }
@@ -181,6 +196,9 @@ impl Judge {
             // Deleted without a grace period, or taken out of the release by its labels.
             None => self.is_ending |= self.has_seen_own && self.sight.is_complete,
         }
+        let is_misled = self.own_replica().is_some_and(|own| own.is_active) && self.is_holder_unlabelled();
+        self.misled_since = is_misled.then(|| self.misled_since.unwrap_or(now));
+        self.unfit_since = (!self.sight.may_stand).then(|| self.unfit_since.unwrap_or(now));
         self.advance(now);
     }
 
@@ -263,6 +281,8 @@ impl Judge {
                 self.renewed_at = started;
             }
             JudgePhase::TakingOver { .. } | JudgePhase::Judging => self.renewed_at = started,
+            // A renewal may have been under way when the hand-over began.
+            JudgePhase::HandingOver { .. } if record.holder == self.identity => {}
             JudgePhase::HandingOver { .. } => self.stop(now),
             JudgePhase::Released { .. } => {}
         }
@@ -329,17 +349,17 @@ impl Judge {
         {
             self.phase = JudgePhase::Judging;
         }
-        if self.is_ending {
-            match self.phase {
-                JudgePhase::Standby => self.stop(now),
-                JudgePhase::TakingOver { .. } | JudgePhase::Judging => {
-                    self.phase = JudgePhase::HandingOver { since: now };
-                    self.due.write = true;
-                    // The count was taken before: another thread may have let a binding through since. The next look counts all.
-                    self.sight.unseen_bindings = usize::MAX;
-                }
-                JudgePhase::HandingOver { .. } | JudgePhase::Released { .. } => {}
+        match self.phase {
+            JudgePhase::Standby if self.is_ending => self.stop(now),
+            JudgePhase::TakingOver { .. } | JudgePhase::Judging
+                if self.is_ending || self.must_step_down(now) =>
+            {
+                self.phase = JudgePhase::HandingOver { since: now };
+                self.due.write = true;
+                // The count was taken before: another thread may have let a binding through since. The next look counts all.
+                self.sight.unseen_bindings = usize::MAX;
             }
+            _ => {}
         }
         let is_active = self.own_replica().is_some_and(|own| own.is_active);
         if let JudgePhase::Released { label_gone_at, .. } = &mut self.phase
@@ -384,13 +404,21 @@ impl Judge {
         }
     }
 
+    /// Returns true if this replica has not been able to judge for one lease duration, as while a watch fails, and another one may.
+    fn must_step_down(&self, now: Instant) -> bool {
+        self.unfit_since.is_some_and(|since| now >= since + self.times.lease_duration)
+            && self.others().any(|other| !other.is_terminating)
+    }
+
     /// Returns the time until which a replica is known to judge, this one or another; `None` if none is known to.
     fn judged_until(&self) -> Option<Instant> {
         if self.is_judging() {
             return Some(self.renewed_at + self.times.renew_deadline);
         }
         let LeaseSight::Seen(record, at) = &self.lease else { return None };
-        self.is_living(&record.holder).then(|| *at + record.duration)
+        // Replicas have the same flags, and renew several times in this time: a longer one was written by somebody else.
+        let longest = self.times.lease_duration + Duration::from_secs(1);
+        self.is_living(&record.holder).then(|| *at + record.duration.min(longest))
     }
 
     fn has_seen_all(&self, quiet_from: Instant, barrier: &Barrier, now: Instant) -> bool {

@@ -37,6 +37,12 @@ impl PodWaits {
         }
     }
 
+    /// Returns the time since a pod was first refused at this door; `None` if it was first refused at another one, or never.
+    pub(super) fn since_refused(&self, uid: &str, at: Door, now: Instant) -> Option<Duration> {
+        let (door, _, since) = self.refused.get(uid)?;
+        (*door == at).then(|| now.saturating_duration_since(*since))
+    }
+
     /// Records that a pod was bound.
     pub(super) fn bound(&mut self, uid: &str, now: Instant) {
         if let Some((door, reason, since)) = self.refused.remove(uid) {

@@ -55,9 +55,9 @@ impl RefusalClock {
         self.spent
     }
 
-    /// Adds time that another replica has counted.
-    pub fn add_spent(&mut self, spent: Duration) {
-        self.spent += spent;
+    /// Takes over the time that another replica has counted. It includes what this one had counted when that one took over.
+    pub fn restore_spent(&mut self, spent: Duration) {
+        self.spent = self.spent.max(spent);
     }
 
     /// Returns true while a refused pod waits.

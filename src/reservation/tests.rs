@@ -172,6 +172,7 @@ impl TestCluster {
             }
             ClusterWrite::TooLarge(daemon_set) => ExpectedWrite::TooLarge(of(daemon_set)),
             ClusterWrite::GateExpired(hold) => ExpectedWrite::GateExpired(of(hold)),
+            ClusterWrite::GateExpiredForBindings(hold) => ExpectedWrite::GateExpiredForBindings(of(hold)),
             ClusterWrite::Wake(node) => ExpectedWrite::Wake(node.to_string()),
             ClusterWrite::Nominate(nomination) => ExpectedWrite::Nominate(
                 nomination.name.to_string(),
@@ -197,6 +198,7 @@ enum ExpectedWrite {
     TooSmall(String, String),
     TooLarge(String),
     GateExpired(String),
+    GateExpiredForBindings(String),
     Wake(String),
     Nominate(String, Option<String>),
     Remember(String),

@@ -146,6 +146,17 @@ impl Resources {
             && request.scalars.iter().all(|(name, asked)| fits(*asked, self.scalar(name), used.scalar(name)))
     }
 
+    /// Returns true as [`Self::has_room_beside`], without a look at extended resources of which `self` has none: a scheduler may
+    /// not count them (`ignoredResources`, `ignoredByScheduler`).
+    pub fn has_known_room_beside(&self, used: &Self, request: &Self) -> bool {
+        if request.scalars.iter().all(|(name, _)| self.scalar(name) > 0) {
+            return self.has_room_beside(used, request);
+        }
+        let mut known = request.clone();
+        known.scalars.retain(|(name, _)| self.scalar(name) > 0);
+        self.has_room_beside(used, &known)
+    }
+
     /// Returns true if `self` has more than 0 of any resource that `request` asks for, pod slots aside.
     pub fn has_some_of(&self, request: &Self) -> bool {
         let has_some = |asked: i64, own: i64| asked > 0 && own > 0;

@@ -18,6 +18,7 @@ use crate::api::admission_v1;
 use crate::api::admission_v1::AdmissionRequest;
 use crate::api::admission_v1::response::{AdmissionResponse, AuditAnnotations, Status, StatusDetails};
 use crate::api::binding::Binding;
+use crate::policy::ReservationMode;
 use crate::reservation::View;
 use crate::reservation::bind::BindVerdict;
 use crate::reservation::judge::JudgeTurn;
@@ -92,7 +93,9 @@ fn respond_to_bind(state: &AppState, body: BufferedBody) -> Response {
         Ok(review) => {
             let answer = judge(state, &review, begin);
             record(state, &review, &answer, begin);
-            (encode(&review, &answer), answer.outcome == BindOutcome::Denied)
+            let is_anothers =
+                answer.outcome == BindOutcome::Denied || answer.unjudged == Some(UnjudgedReason::NoJudge);
+            (encode(&review, &answer), is_anothers)
         }
         Err(error) => {
             state.metrics.bind.record(BindOutcome::Bad, begin.elapsed());
@@ -124,7 +127,11 @@ fn judge(state: &AppState, review: &AdmissionRequest<'_>, now: Instant) -> Answe
     let turn = state.judge.as_ref().map_or(JudgeTurn::Judges, |judge| judge.turn(Instant::now()));
     match turn {
         JudgeTurn::Judges => {}
-        JudgeTurn::Denies => return Answer::of(BindOutcome::Denied, ANOTHER_JUDGES),
+        // Nothing is refused in the other modes, so there is nothing to ask another replica for.
+        JudgeTurn::Denies if state.policy.reservation.mode == ReservationMode::Enforce => {
+            return Answer::of(BindOutcome::Denied, ANOTHER_JUDGES);
+        }
+        JudgeTurn::Denies => return Answer::unjudged(UnjudgedReason::NoJudge),
         JudgeTurn::Allows => return Answer::unjudged(UnjudgedReason::NoJudge),
     }
     let Some(mut view) = view else { return Answer::unjudged(UnjudgedReason::NotFresh) };
@@ -143,7 +150,7 @@ fn record(state: &AppState, review: &AdmissionRequest<'_>, answer: &Answer, begi
     let took = begin.elapsed();
     let outcome = answer.outcome;
     state.metrics.bind.record(outcome, took);
-    if let Some(reason) = answer.unjudged {
+    if let Some(reason) = answer.unjudged.filter(|_| !review.dry_run) {
         state.metrics.bind.record_unjudged(reason);
     }
     state.describe(|| {

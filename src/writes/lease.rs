@@ -93,6 +93,7 @@ pub async fn run(
         cluster,
         metrics,
         known: None,
+        written_note: None,
         was_judging: false,
         has_begun: false,
         last_logged: None,
@@ -116,6 +117,8 @@ struct Elector<C> {
     metrics: Arc<Metrics>,
     /// The Lease as last read or written, with its version.
     known: Option<Lease>,
+    /// The note that this process has written last.
+    written_note: Option<String>,
     /// The last value that `set_judging` was called with.
     was_judging: bool,
     /// True if this replica has begun to judge and has not looked at the labels since.
@@ -153,7 +156,8 @@ impl<C: JudgingCluster> Elector<C> {
     /// Shows the cluster to the judge, and reports what has changed.
     fn look(&mut self) {
         let now = Instant::now();
-        let sight = self.cluster.look(now);
+        let mut sight = self.cluster.look(now);
+        sight.may_stand &= self.judge.may_stand();
         self.judge.with(|judge| judge.look(sight, now));
         self.report();
     }
@@ -236,8 +240,9 @@ impl<C: JudgingCluster> Elector<C> {
     }
 
     async fn acquire(&mut self) -> bool {
-        let anothers = self.known.as_ref().filter(|lease| record::record_of(lease).holder != self.identity);
-        let note = anothers.map(|lease| record::note_of(lease).to_owned());
+        // Also if this process is the holder: an earlier attempt may have been stored without an answer.
+        let note = self.known.as_ref().map(|lease| record::note_of(lease).to_owned());
+        let note = note.filter(|note| self.written_note.as_ref() != Some(note));
         let lease = record::held(self.known.as_ref(), &self.name, &self.identity, self.times.lease_duration);
         self.write(lease, note).await
     }
@@ -272,6 +277,7 @@ impl<C: JudgingCluster> Elector<C> {
         match written {
             Ok(lease) => {
                 let record = record::record_of(&lease);
+                self.written_note = Some(record::note_of(&lease).to_owned());
                 self.known = Some(lease);
                 if let Some(note) = note {
                     self.cluster.restore_spent(&note, now);

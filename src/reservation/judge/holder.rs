@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use super::{Judge, LeaseSight};
 use crate::cache::replicas::Replica;
 
-/// The time for which a binding that an earlier judge allowed may be on its way: the webhook's timeout, after which the apiserver
-/// does not wait for the answer any more.
+/// The time for which a binding that an earlier judge allowed may be on its way: the chart's `timeoutSeconds`, after which the
+/// apiserver does not wait for the answer any more. With a longer one, the answer of a judge that was frozen may come later.
 const IN_FLIGHT: Duration = Duration::from_secs(1);
 
 impl Judge {
@@ -48,6 +48,13 @@ impl Judge {
         self.others().any(|other| other.is_terminating && other.name == pod_of(&record.holder))
     }
 
+    /// Returns true if the holder is another replica that lives, and does not have the label.
+    pub(super) fn is_holder_unlabelled(&self) -> bool {
+        let LeaseSight::Seen(record, _) = &self.lease else { return false };
+        self.is_living(&record.holder)
+            && self.others().any(|other| other.name == pod_of(&record.holder) && !other.is_active)
+    }
+
     /// Returns true if the holder ran in the own Pod: an earlier container, which has ended.
     fn is_own_pod(&self, holder: &str) -> bool {
         self.own_pod.as_deref() == Some(pod_of(holder))
@@ -70,7 +77,11 @@ impl Judge {
     /// Returns the time from which on no binding of an earlier judge is in flight. Call it before the Lease as it was is forgotten.
     pub(super) fn quiet_from(&self, now: Instant) -> Instant {
         match &self.lease {
-            LeaseSight::Seen(record, _) if record.holder.is_empty() => now,
+            LeaseSight::Seen(record, _) if record.is_given_back => now,
+            // Somebody has taken the holder's name out, and the holder does not know yet.
+            LeaseSight::Seen(record, at) if record.holder.is_empty() => {
+                (*at + self.times.renew_deadline + IN_FLIGHT).max(now)
+            }
             LeaseSight::Seen(record, _) if self.is_own_pod(&record.holder) => now + IN_FLIGHT,
             LeaseSight::Seen(record, _) if record.holder == self.identity => now + IN_FLIGHT,
             LeaseSight::Seen(record, at) => (*at + record.duration + IN_FLIGHT).max(now),

@@ -65,6 +65,8 @@ impl JudgeTimes {
 pub struct LeaseRecord {
     /// The holder's identity; empty if the Lease was given back.
     pub holder: String,
+    /// True if its holder has given it back, and judges no longer.
+    pub is_given_back: bool,
     /// The duration that the holder wrote.
     pub duration: Duration,
     /// The times and counts of the record, as text: it changes with each renewal.
@@ -76,7 +78,7 @@ pub struct LeaseRecord {
 pub struct JudgeSight {
     /// The Pods of the own release, the own one included.
     pub replicas: Vec<Replica>,
-    /// True if this replica could judge: its cache is fresh.
+    /// True if this replica could judge: it serves, and its cache is fresh.
     pub may_stand: bool,
     /// True if the cache lacks no event, so that an object in it shows that all earlier ones have come.
     pub is_complete: bool,

@@ -168,7 +168,11 @@ fn a_pod_counts_on_no_node_that_its_spec_excludes() {
     world.pod(&tried(with(pod("elsewhere", "400m"), json!({"spec": {"nodeSelector": {"pool": "others"}}}))));
     world.pod(&priority(daemon_pod("d", "n2"), 10));
     for forged in ["elsewhere", "d-n2"] {
-        assert_eq!(world.judge(&binding(forged, "n1")), BindVerdict::Allowed, "{forged}");
+        assert!(matches!(world.judge(&binding(forged, "n1")), BindVerdict::Refused(_)), "{forged}");
+    }
+    world.pass(2);
+    for forged in ["elsewhere", "d-n2"] {
+        assert_eq!(world.judge(&binding(forged, "n1")), BindVerdict::Unknown, "{forged}: for two seconds");
     }
     assert_eq!(world.view.reservation.assumed_len(), 0);
     assert_eq!(world.judge(&binding("middle", "n1")), BindVerdict::Allowed);
@@ -212,21 +216,90 @@ fn a_dry_run_is_remembered_nowhere() {
 }
 
 #[test]
-fn a_clock_runs_only_for_a_pod_that_a_scheduler_has_tried() {
+fn a_clock_runs_for_a_pod_that_a_scheduler_has_tried() {
+    let begin = || {
+        let mut world = TestCluster::with(|policy| policy.reservation.hold_timeout = Duration::from_secs(60));
+        world.node("n1", json!({}));
+        world.daemon_set("d", json!({}));
+        world
+    };
+    let refused_for = |world: &mut TestCluster, every: u64| {
+        let seconds = (0..600).step_by(every as usize).find(|_| {
+            let is_allowed = world.refusal("p").is_none();
+            world.pass(every);
+            is_allowed
+        });
+        seconds.expect("the hold ends")
+    };
+    let mut world = begin();
+    world.pod(&tried(pod("p", "800m")));
+    assert_eq!(refused_for(&mut world, 1), 60);
+    // A scheduler that writes no condition, and backs off for ten seconds.
+    let mut world = begin();
+    world.pod(&pod("p", "800m"));
+    assert_eq!(refused_for(&mut world, 10), 80);
+    // A review of a pod that nobody tries.
+    let mut world = begin();
+    world.pod(&pod("p", "800m"));
+    assert!(world.refusal("p").is_some());
+    world.pass(600);
+    assert!(world.refusal("p").is_some());
+}
+
+/// No scheduler tries a node that is full, so somebody has forged the review.
+#[test]
+fn a_review_of_a_node_that_is_full_moves_nothing() {
     let mut world = TestCluster::with(|policy| policy.reservation.hold_timeout = Duration::from_secs(60));
     world.node("n1", json!({}));
     world.daemon_set("d", json!({}));
-    world.pod(&pod("gated", "800m"));
-    for _ in 0..120 {
-        assert!(world.refusal("gated").is_some());
-        world.pass(1);
-    }
-    world.pod(&tried(pod("waits", "800m")));
-    assert!(world.refusal("waits").is_some());
-    world.pass(59);
-    assert!(world.refusal("waits").is_some());
+    world.pod(&on(pod("there", "600m"), "n1"));
+    world.pod(&tried(pod("p", "800m")));
+    world.pod(&tried(pod("huge", "9999")));
+    world.pod(&priority(pod("critical", "800m"), 2_000_000_000));
+    assert!(world.refusal("p").is_some() && world.refusal("huge").is_some());
+    assert_eq!(world.judge(&binding("critical", "n1")), BindVerdict::Exempt);
+    assert_eq!(world.view.reservation.assumed_len(), 0);
+    world.pass(600);
+    assert!(world.refusal("p").is_some(), "the clock of the hold has not run");
+    world.pod(&on(priority(pod("critical", "800m"), 2_000_000_000), "n1"));
+    assert_eq!(world.view.reservation.take_unjudged(), 0);
+
+    // Nor is the watch of a node behind because somebody says so.
+    let mut world = TestCluster::new();
+    world.node("n1", json!({}));
+    world.daemon_set("d", json!({}));
+    world.pod(&on(daemon_pod("d", "n1"), "n1"));
+    world.pod(&on(pod("there", "700m"), "n1"));
+    world.pod(&tried(pod("huge", "9999")));
+    world.pod(&tried(pod("p", "100m")));
+    assert!(world.refusal("huge").is_none());
+    assert!(world.refusal("p").is_some(), "the node is full: a pod must have left that is counted still");
     world.pass(2);
-    assert!(world.refusal("waits").is_none(), "the hold has ended");
+    assert!(world.refusal("p").is_none(), "for two seconds");
+    world.pass(30);
+    assert!(world.refusal("p").is_none());
+    world.pass(30);
+    assert!(world.refusal("p").is_some(), "once a minute");
+}
+
+/// After an outage of the apiserver the cache may lack the pod, and the end of a daemon pod on the node.
+#[test]
+fn an_unknown_pod_waits_while_events_are_awaited() {
+    let mut world = world();
+    world.pod(&on(priority(daemon_pod("d", "n1"), 10), "n1"));
+    world.refresh_all();
+    world.observe_freshness(CacheFreshness::CatchingUp);
+    assert!(world.refusal("none").unwrap().contains("events of the apiserver are awaited"));
+}
+
+#[test]
+fn pods_of_kube_system_are_never_refused_and_count() {
+    let mut world = world();
+    let of_system = json!({"metadata": {"namespace": "kube-system"}});
+    world.pod(&tried(with(pod("dns", "800m"), of_system)));
+    let system = Binding { namespace: "kube-system".into(), ..binding("dns", "n1") };
+    assert_eq!(world.judge(&system), BindVerdict::Exempt);
+    assert!(world.refusal("small").is_some());
 }
 
 #[test]
@@ -243,6 +316,7 @@ fn a_gate_refuses_bindings_for_a_minute() {
     assert!(world.refusal("p").is_some());
     world.pass(3);
     assert!(world.refusal("p").is_none(), "bindings do not wait any longer");
+    assert!(world.writes().contains(&ExpectedWrite::GateExpiredForBindings("d".into())), "and it is said");
     assert!(world.ask_one(&pod("q", "1m"), "n1").is_some(), "the filter steers pods to other nodes");
 }
 
@@ -316,6 +390,16 @@ fn the_next_judge_goes_on_with_the_spent_time() {
         reservation.restore_spent(cache, bad, second.now);
     }
 
+    // It gives the Lease back to the first, which has its own seconds still.
+    let View { cache, reservation } = &mut first.view;
+    reservation.set_judging(cache, true, first.now);
+    reservation.set_judging(cache, false, first.now);
+    let before = reservation.spent_note(cache, first.now);
+    for _ in 0..5 {
+        reservation.restore_spent(cache, &before, first.now);
+    }
+    assert_eq!(reservation.spent_note(cache, first.now), before, "five hand-overs charge nothing twice");
+
     // The daemon pod lands: what both have charged for it is refunded.
     let mut third = begin();
     let View { cache, reservation } = &mut third.view;
@@ -324,4 +408,40 @@ fn the_next_judge_goes_on_with_the_spent_time() {
     third.refresh_all();
     let View { cache, reservation } = &mut third.view;
     assert_eq!(reservation.spent_note(cache, third.now), "");
+}
+
+/// Neither does it give a hold or a gate back whose time was up.
+#[test]
+fn the_next_judge_knows_what_has_expired() {
+    let gate = json!({"metadata": {"annotations": {"daemonset-warden.io/ready-before-pods": "Always"}}});
+    for (what, daemon_set, landed, cpu) in
+        [("a hold", json!({}), false, "800m"), ("a gate", gate, true, "1m")]
+    {
+        let begin = || {
+            let mut world = TestCluster::with(|policy| {
+                policy.reservation.hold_timeout = Duration::from_secs(60);
+                policy.readiness_gates.namespace_selector = Default::default();
+            });
+            world.node("n1", json!({}));
+            world.daemon_set("d", daemon_set.clone());
+            if landed {
+                world.pod(&on(daemon_pod("d", "n1"), "n1"));
+            }
+            world.pod(&tried(pod("p", cpu)));
+            world
+        };
+        let mut first = begin();
+        for _ in 0..62 {
+            first.refusal("p");
+            first.pass(1);
+        }
+        assert!(first.refusal("p").is_none(), "{what}: its time is up");
+        let View { cache, reservation } = &mut first.view;
+        let note = reservation.spent_note(cache, first.now);
+        let mut second = begin();
+        assert!(second.refusal("p").is_some(), "{what}");
+        let View { cache, reservation } = &mut second.view;
+        reservation.restore_spent(cache, &note, second.now);
+        assert!(second.refusal("p").is_none(), "{what}: {note}");
+    }
 }

@@ -326,7 +326,9 @@ impl ClusterMetrics {
             ClusterWrite::HoldEnded(_, reason) => {
                 self.holds_ended[*reason].inc();
             }
-            ClusterWrite::GateExpired(_) => self.gates_expired.inc(),
+            ClusterWrite::GateExpired(_) | ClusterWrite::GateExpiredForBindings(_) => {
+                self.gates_expired.inc()
+            }
             ClusterWrite::NodeTooSmall(..)
             | ClusterWrite::TooLarge(_)
             | ClusterWrite::Wake(_)

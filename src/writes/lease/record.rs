@@ -8,12 +8,13 @@ use k8s_openapi::jiff::Timestamp;
 use kube::api::ObjectMeta;
 
 use crate::reservation::judge::LeaseRecord;
+use crate::reservation::spent_note::MAX_NOTE;
 
 /// The annotation of the Lease with what the judge has spent of holds and budgets, for the next one.
 const SPENT_ANNOTATION: &str = "daemonset-warden.io/spent";
-/// The longest note that is read or written, in bytes. Somebody else may have written a longer one; all annotations of an object
-/// have 256 KiB.
-const MAX_NOTE: usize = 16 * 1024;
+
+/// The duration in a Lease that was given back, as client-go writes it.
+const GIVEN_BACK_SECONDS: i32 = 1;
 
 /// Returns the record of a Lease.
 pub(super) fn record_of(lease: &Lease) -> LeaseRecord {
@@ -21,6 +22,9 @@ pub(super) fn record_of(lease: &Lease) -> LeaseRecord {
     let seconds = u64::try_from(spec.lease_duration_seconds.unwrap_or_default()).unwrap_or_default();
     let time = |time: &Option<MicroTime>| time.as_ref().map(|MicroTime(time)| time.to_string());
     LeaseRecord {
+        is_given_back: spec.holder_identity.as_deref().unwrap_or_default().is_empty()
+            && spec.lease_duration_seconds == Some(GIVEN_BACK_SECONDS)
+            && spec.acquire_time == spec.renew_time,
         duration: Duration::from_secs(seconds),
         stamp: format!(
             "{:?} {:?} {:?}",
@@ -67,7 +71,7 @@ pub(super) fn given_back(known: &Lease) -> Lease {
     let spec = lease.spec.get_or_insert_with(LeaseSpec::default);
     // The apiserver refuses an empty text.
     spec.holder_identity = None;
-    spec.lease_duration_seconds = Some(1);
+    spec.lease_duration_seconds = Some(GIVEN_BACK_SECONDS);
     spec.acquire_time = Some(now.clone());
     spec.renew_time = Some(now);
     lease
@@ -112,7 +116,10 @@ mod tests {
         let other = held(Some(&renewed), "warden", "b_1", Duration::from_secs(5));
         assert_eq!(other.spec.as_ref().unwrap().lease_transitions, Some(1));
         let free = given_back(&other);
-        assert_eq!(record_of(&free).holder, "");
+        assert_eq!((record_of(&free).holder.as_str(), record_of(&free).is_given_back), ("", true));
+        let mut emptied = other.clone();
+        emptied.spec.as_mut().unwrap().holder_identity = None;
+        assert!(!record_of(&emptied).is_given_back, "by somebody else");
         assert_eq!(free.spec.as_ref().unwrap().lease_transitions, Some(1));
         let next = held(Some(&free), "warden", "a_2", Duration::from_secs(5));
         assert_eq!(next.spec.as_ref().unwrap().lease_transitions, Some(2));
@@ -120,8 +127,12 @@ mod tests {
 
     #[test]
     fn a_lease_of_somebody_else_is_read_as_far_as_it_goes() {
-        let empty =
-            LeaseRecord { holder: String::new(), duration: Duration::ZERO, stamp: "None None None".into() };
+        let empty = LeaseRecord {
+            holder: String::new(),
+            is_given_back: false,
+            duration: Duration::ZERO,
+            stamp: "None None None".into(),
+        };
         assert_eq!(record_of(&Lease::default()), empty);
         let spec = LeaseSpec { lease_duration_seconds: Some(-5), ..LeaseSpec::default() };
         assert_eq!(record_of(&Lease { spec: Some(spec), ..Lease::default() }), empty);

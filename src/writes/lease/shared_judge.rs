@@ -1,6 +1,7 @@
 //! The judge as the tasks share it.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use parking_lot::Mutex;
@@ -8,20 +9,35 @@ use tokio::sync::watch;
 
 use crate::reservation::judge::{Judge, JudgeState, JudgeTurn};
 
-/// The shared judge; cheap to clone. Its lock is held for microseconds, never across an await, and never while the cache is locked
-/// by the same task: a caller that holds the cache may ask for the turn.
+/// The shared judge; cheap to clone. Its lock is held for microseconds, never across an await. A task that holds the cache may
+/// take it; one that holds it takes no other lock.
 #[derive(Clone)]
 pub struct SharedJudge(Arc<SharedJudgeInner>);
 
 struct SharedJudgeInner {
     judge: Mutex<Judge>,
     handed_over: watch::Sender<bool>,
+    serves: AtomicBool,
 }
 
 impl SharedJudge {
     /// Shares a judge. [`super::run`] moves it.
     pub fn new(judge: Judge) -> Self {
-        Self(Arc::new(SharedJudgeInner { judge: Mutex::new(judge), handed_over: watch::Sender::new(false) }))
+        Self(Arc::new(SharedJudgeInner {
+            judge: Mutex::new(judge),
+            handed_over: watch::Sender::new(false),
+            serves: AtomicBool::new(false),
+        }))
+    }
+
+    /// Records that the process serves, with a certificate that the apiserver trusts. Until then it does not stand for the Lease.
+    pub fn begin_to_stand(&self) {
+        self.0.serves.store(true, Ordering::Relaxed);
+    }
+
+    /// Returns true after [`Self::begin_to_stand`].
+    pub(super) fn may_stand(&self) -> bool {
+        self.0.serves.load(Ordering::Relaxed)
     }
 
     /// Returns the answer to a binding at `now`. Ask while the cache is locked, so that a hand-over waits for every binding that

@@ -143,6 +143,7 @@ struct TestReplica {
 fn start(objects: &Shared, name: &'static str) -> TestReplica {
     let own_pod = Some(name.to_owned());
     let judge = SharedJudge::new(Judge::new(new_identity(name), own_pod, TIMES, Instant::now()));
+    judge.begin_to_stand();
     let view = TestView { objects: objects.clone(), told: Arc::default(), unseen: Arc::default(), name };
     let settings = LeaseSettings {
         namespace: "warden".to_owned(),
