@@ -106,7 +106,7 @@ verify-minors:
     #!/usr/bin/env bash
     set -euo pipefail
     for minor in tests/control-plane/minors/*/; do
-      KUBERNETES=$(basename "$minor") cargo test --locked --test cluster -- scenarios:: bind:: nomination:: real_path:: install_to_join chart::an_apiserver
+      KUBERNETES=$(basename "$minor") cargo test --locked --test cluster -- scenarios:: bind:: bind_rules:: leader_election:: nomination:: real_path:: install_to_join chart::an_apiserver
     done
 
 # Runs the scenarios, the adversary and the real path of a binding at full size

@@ -23,7 +23,7 @@ use crate::server::http::listener::Ports;
 use crate::server::http::open_files as files;
 use crate::telemetry::OtlpSettings;
 use crate::telemetry::logs;
-use crate::telemetry::metrics::{Metrics, Webhook};
+use crate::telemetry::metrics::{Metrics, RegisteredWebhook};
 use crate::telemetry::otlp::Traces;
 use crate::tls::ca_injector::WebhookConfiguration;
 use crate::tls::names::CertificateNames;
@@ -293,9 +293,9 @@ fn rotator(
         name.as_ref().map(|name| WebhookConfiguration { webhook, name: name.clone() })
     };
     let configurations = [
-        configuration(Webhook::Validate, &args.validating_webhook_configuration),
-        configuration(Webhook::Mutate, &args.mutating_webhook_configuration),
-        configuration(Webhook::Bind, &args.bind_webhook_configuration),
+        configuration(RegisteredWebhook::Validate, &args.validating_webhook_configuration),
+        configuration(RegisteredWebhook::Mutate, &args.mutating_webhook_configuration),
+        configuration(RegisteredWebhook::Bind, &args.bind_webhook_configuration),
     ];
     let configurations = configurations.into_iter().flatten().collect();
     let settings = RotatorSettings { secret, names, configurations };

@@ -202,8 +202,8 @@ fn respond_to_body(
             let result = review_object(&cache, &review, budget);
             is_starved = match webhook {
                 Webhook::Validate => (1..LARGE_START).contains(&budget.starved()),
-                // A pod is not refused for its size, so it may be sent again whatever that is. A Binding is never large.
-                Webhook::Mutate | Webhook::Bind => budget.starved() > 0,
+                // A pod is not refused for its size, so it may be sent again whatever that is.
+                Webhook::Mutate => budget.starved() > 0,
             };
             result
         });

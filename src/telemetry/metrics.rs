@@ -22,7 +22,7 @@ use self::cluster::ClusterMetrics;
 pub use self::cluster::WatchedResource;
 pub use self::labels::{
     AdmissionOutcome, CertificateKind, CloseReason, ExtenderOutcome, ExtenderVerb, LogSource, Operation,
-    Port, ShedReason, SpanOutcome, Webhook,
+    Port, RegisteredWebhook, ShedReason, SpanOutcome, Webhook,
 };
 use self::labels::{CODE_LABEL, LabelValues};
 use self::leader_election::LeaderElectionMetrics;
@@ -78,7 +78,7 @@ pub struct Metrics {
     connections_cut: EnumMap<CloseReason, IntCounter>,
     certificate_expiration: EnumMap<CertificateKind, Gauge>,
     certificate_not_before: EnumMap<CertificateKind, Gauge>,
-    webhook_configuration_missing: EnumMap<Webhook, IntGauge>,
+    webhook_configuration_missing: EnumMap<RegisteredWebhook, IntGauge>,
     trace_spans: EnumMap<SpanOutcome, IntCounter>,
     /// Writes of the Secret of `--tls-secret` by this replica.
     pub tls_secret_writes: IntCounter,
@@ -237,7 +237,7 @@ impl Metrics {
     }
 
     /// Records that a webhook configuration of which this replica writes the CA does not exist, or that it does.
-    pub fn webhook_configuration_missing(&self, webhook: Webhook, missing: bool) {
+    pub fn webhook_configuration_missing(&self, webhook: RegisteredWebhook, missing: bool) {
         self.webhook_configuration_missing[webhook].set(i64::from(missing));
     }
 

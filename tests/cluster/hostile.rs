@@ -7,7 +7,7 @@
 //!
 //! The control plane asks the extender, or `/bind` alone.
 //!
-//! `NODES=500 cargo test --release --test cluster hostile::full_size -- --ignored --nocapture` runs it longer and larger.
+//! `NODES=500 cargo test --release --test cluster hostile::full_size -- --ignored --nocapture --test-threads=1` runs it longer and larger.
 
 pub(crate) mod caller;
 mod cannot_exist;

@@ -208,7 +208,7 @@ pub(super) const WEBHOOK_CONFIGURATION_PATCHES: MetricDefinition = MetricDefinit
 pub(super) const WEBHOOK_CONFIGURATION_MISSING: MetricDefinition = MetricDefinition {
     name: "daemonset_warden_webhook_configuration_missing",
     kind: MetricKind::Gauge,
-    labels: &[Webhook::LABEL],
+    labels: &[RegisteredWebhook::LABEL],
     help: "1 if the webhook configuration whose CA bundle this replica writes does not exist.",
 };
 pub(super) const LOG_LINES_DROPPED: MetricDefinition = MetricDefinition {

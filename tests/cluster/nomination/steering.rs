@@ -11,6 +11,9 @@ use crate::harness::{
     describe, eventually_within, is_bound, node_of, say,
 };
 
+/// The time in which twenty pods run: longer beside other tests on the same two cores.
+const SOON: Duration = Duration::from_secs(if cfg!(debug_assertions) { 10 } else { 3 });
+
 #[tokio::test]
 async fn twenty_pods_beside_twenty_held_nodes_that_look_the_freest_go_elsewhere_at_once() {
     let beside = pods_beside_held_nodes("steered", true, Doors::Without).await;
@@ -71,7 +74,7 @@ async fn pods_beside_held_nodes(name: &'static str, nominate: bool, doors: Doors
     let begun = Instant::now();
     let web = json!({ "spec": { "template": { "spec": { "schedulerName": test.namespace.name } } } });
     test.namespace.create(&test.namespace.deployment("web", 20, "300m", web)).await;
-    eventually_within(Duration::from_secs(3), "twenty pods run", async || {
+    eventually_within(SOON, "twenty pods run", async || {
         let pods = test.namespace.pods("web").await;
         match pods.iter().filter(|pod| is_bound(pod)).count() {
             20 => Ok(()),

@@ -56,6 +56,17 @@ pub(super) struct Lost {
     pub(super) replaced_after: Duration,
 }
 
+/// Bindings that no replica has judged.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Unjudged {
+    /// Allowed by a replica that may not judge.
+    allowed: f64,
+    /// Bound because no replica answered in time.
+    unanswered: f64,
+    /// Seen bound by the replica that judged then. The last answers before the end of a process are in no metric of it.
+    seen_bound: f64,
+}
+
 impl Display for Lost {
     fn fmt(&self, f: &mut Formatter<'_>) -> FormatResult {
         let Self { daemons, wanted, unjudged, unanswered, replaced_after } = self;
@@ -131,8 +142,9 @@ impl JoiningCluster {
         Lost {
             daemons,
             wanted: DAEMONS.len() * count,
-            unjudged: (after.0 - before.0) + (after.1 - before.1),
-            unanswered: after.1 - before.1,
+            unjudged: (after.allowed - before.allowed + after.unanswered - before.unanswered)
+                .max(after.seen_bound - before.seen_bound),
+            unanswered: after.unanswered - before.unanswered,
             replaced_after,
         }
     }
@@ -279,13 +291,15 @@ impl JoiningCluster {
         if judging.len() == 1 { judging.pop() } else { None }
     }
 
-    /// Returns the number of bindings that a replica allowed without judging, and of those for which no replica answered in time.
-    pub(super) async fn unjudged(&self) -> (f64, f64) {
+    /// Returns the numbers of bindings that no replica has judged so far.
+    pub(super) async fn unjudged(&self) -> Unjudged {
         let unjudged = [("outcome", "unjudged")];
-        let allowed = self.kubelet.sum("daemonset_warden_bind_requests_total", &unjudged).await;
         let name = "apiserver_admission_webhook_fail_open_count";
-        let failed_open = self.release.apiserver_metric(name, &[("name", "bind.daemonset-warden.io")]).await;
-        (allowed, failed_open)
+        Unjudged {
+            allowed: self.kubelet.sum("daemonset_warden_bind_requests_total", &unjudged).await,
+            unanswered: self.release.apiserver_metric(name, &[("name", "bind.daemonset-warden.io")]).await,
+            seen_bound: self.kubelet.sum("daemonset_warden_bound_unjudged_pods_total", &[]).await,
+        }
     }
 
     /// Waits until that many daemon pods are bound, or nothing has changed for a while. Returns their number.

@@ -41,6 +41,16 @@ pub(crate) enum Scenario {
     Labelled,
 }
 
+impl Scenario {
+    /// Returns true if all daemon pods have to be of a new template in the end.
+    pub(super) fn changes_templates(self) -> bool {
+        matches!(
+            self,
+            Self::Rollout { .. } | Self::RolloutInQuota { .. } | Self::RolloutBesideYounger | Self::Surge
+        )
+    }
+}
+
 /// The calls a second that the controllers and the scheduler may make.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ClientLimits {
