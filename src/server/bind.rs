@@ -94,7 +94,7 @@ fn respond_to_bind(state: &AppState, body: BufferedBody) -> Response {
             let answer = judge(state, &review, begin);
             record(state, &review, &answer, begin);
             let is_anothers =
-                answer.outcome == BindOutcome::Denied || answer.unjudged == Some(UnjudgedReason::NoJudge);
+                answer.outcome == BindOutcome::Denied || answer.unjudged == Some(UnjudgedReason::Standby);
             (encode(&review, &answer), is_anothers)
         }
         Err(error) => {
@@ -131,7 +131,7 @@ fn judge(state: &AppState, review: &AdmissionRequest<'_>, now: Instant) -> Answe
         JudgeTurn::Denies if state.policy.reservation.mode == ReservationMode::Enforce => {
             return Answer::of(BindOutcome::Denied, ANOTHER_JUDGES);
         }
-        JudgeTurn::Denies => return Answer::unjudged(UnjudgedReason::NoJudge),
+        JudgeTurn::Denies => return Answer::unjudged(UnjudgedReason::Standby),
         JudgeTurn::Allows => return Answer::unjudged(UnjudgedReason::NoJudge),
     }
     let Some(mut view) = view else { return Answer::unjudged(UnjudgedReason::NotFresh) };

@@ -137,6 +137,14 @@ async fn a_binding_into_reserved_room_is_refused_with_the_names_and_the_amounts(
     test.namespace.delete::<DaemonSet>("agent").await;
     eventually("the pod may be bound", async || test.bind(&last).await.map_err(|refusal| refusal.message))
         .await;
+    let waited = [("door", "bind"), ("reason", "reserved")];
+    eventually("its wait is measured", async || {
+        match test.warden.metric("daemonset_warden_pod_wait_seconds_count", &waited).await {
+            1.0 => Ok(()),
+            other => Err(other.to_string()),
+        }
+    })
+    .await;
 }
 
 /// All of them are sent in the same moment, before the watch shows one.

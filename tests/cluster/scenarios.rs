@@ -235,3 +235,8 @@ async fn without_the_warden_room_that_comes_late_goes_to_the_backlog() {
 async fn a_label_that_lets_daemons_in_gives_them_the_room_that_comes_by_bind() {
     assert_all_run(&run("labelled-bind", Scenario::Labelled, Doors::Bind).await);
 }
+
+#[tokio::test]
+async fn without_the_warden_a_backlog_takes_the_room_of_daemons_that_a_label_lets_in() {
+    assert_some_lost(&run("labelled-without", Scenario::Labelled, Doors::Without).await);
+}

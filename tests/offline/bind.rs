@@ -1,27 +1,33 @@
 //! `/bind` by the real router, without a cluster and with one that this process feeds.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use axum::http::{HeaderMap, Request, StatusCode, header};
-use daemonset_warden::policy::Policy;
+use daemonset_warden::policy::{Policy, ReservationMode};
 use daemonset_warden::reservation::View;
+use daemonset_warden::reservation::judge::{Judge, JudgeTimes};
 use daemonset_warden::server::http::limits::Limits;
 use daemonset_warden::server::{AppState, router};
-use daemonset_warden::telemetry::metrics::WatchedResource;
+use daemonset_warden::telemetry::metrics::{Metrics, WatchedResource};
 use daemonset_warden::watch::shared_cache::SharedCache;
 use daemonset_warden::watch::watch_status::WatchStatus;
+use daemonset_warden::writes::lease::SharedJudge;
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
 /// A server with a node on which a missing daemon pod of 300m leaves 700m, and a pod of 800m that waits.
 fn reserving() -> AppState {
+    reserving_with(Policy::default(), Limits::default(), None)
+}
+
+fn reserving_with(policy: Policy, limits: Limits, judge: Option<SharedJudge>) -> AppState {
     let watch = Arc::new(WatchStatus::new(WatchedResource::Nodes, true));
-    let view = View::new(Arc::new(Policy::default()), None);
-    let state = AppState::new(Policy::default(), Limits::default(), false);
-    let cluster = SharedCache::new(view, vec![watch.clone()], state.metrics.clone(), |_| {});
+    let view = View::new(Arc::new(policy.clone()), None);
+    let metrics: Arc<Metrics> = Arc::default();
+    let cluster = SharedCache::new(view, vec![watch.clone()], metrics.clone(), |_| {});
     let object = |value: Value| serde_json::from_value(value).unwrap();
     {
         let mut view = cluster.lock();
@@ -48,8 +54,7 @@ fn reserving() -> AppState {
     }
     watch.mark_listed();
     cluster.tick(Instant::now());
-    let metrics = state.metrics.clone();
-    AppState::with_cluster(Policy::default(), Limits::default(), false, metrics, Some(cluster), None, None)
+    AppState::with_cluster(policy, limits, false, metrics, Some(cluster), judge, None)
 }
 
 fn binding(change: Value) -> Value {
@@ -173,4 +178,66 @@ fn in_gos_order(review: &Value) -> String {
         r#"{{"kind":"AdmissionReview","apiVersion":"admission.k8s.io/v1","request":{{{}}}}}"#,
         fields.join(",")
     )
+}
+
+/// A replica that has just been started, and knows of no judge: it denies for one lease duration.
+#[tokio::test]
+async fn a_replica_that_does_not_judge_denies_for_a_while_and_ends_the_connection() {
+    let standby = |lease_duration| {
+        let times = JudgeTimes {
+            lease_duration,
+            renew_deadline: Duration::from_millis(30),
+            retry_period: Duration::from_millis(10),
+        };
+        SharedJudge::new(Judge::new("a_1".to_owned(), Some("a".to_owned()), times, Instant::now()))
+    };
+    let of = |mode, judge| {
+        let mut policy = Policy::default();
+        policy.reservation.mode = mode;
+        reserving_with(policy, Limits::default(), Some(judge))
+    };
+    let state = of(ReservationMode::Enforce, standby(Duration::from_secs(3_600)));
+    let (status, headers, answer) = post(&state, binding(json!({})).to_string()).await;
+    assert_eq!((status, &headers[header::CONNECTION]), (StatusCode::OK, &"close".parse().unwrap()));
+    let response = &answer["response"];
+    assert_eq!((&response["allowed"], &response["status"]["code"]), (&json!(false), &json!(503)));
+    assert_eq!(metric(&state, r#"daemonset_warden_bind_requests_total{outcome="denied"}"#), 1.0);
+
+    let unjudged = |reason: &str| format!("daemonset_warden_bind_unjudged_total{{reason=\"{reason}\"}}");
+    for mode in [ReservationMode::Audit, ReservationMode::Off] {
+        let state = of(mode, standby(Duration::from_secs(3_600)));
+        let (_, _, answer) = post(&state, binding(json!({})).to_string()).await;
+        assert_eq!(answer["response"]["allowed"], true, "{mode:?} denies nothing");
+        assert_eq!(metric(&state, &unjudged("standby")), 1.0);
+    }
+    // A process that stands still for longer than the renew deadline waits anew, so this is tried until it did not.
+    let begun = Instant::now();
+    let state = of(ReservationMode::Enforce, standby(Duration::from_millis(40)));
+    loop {
+        let (_, _, answer) = post(&state, binding(json!({})).to_string()).await;
+        if answer["response"]["allowed"] == true {
+            break;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(20), "nobody judges, and it is denied still");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    assert!(begun.elapsed() >= Duration::from_millis(40));
+    assert_eq!(metric(&state, &unjudged("no_judge")), 1.0);
+}
+
+/// Each kind of route has places of its own.
+#[tokio::test]
+async fn webhooks_that_take_all_places_do_not_turn_judging_off() {
+    let limits = Limits { requests: 2, ..Limits::default() };
+    let state = reserving_with(Policy::default(), limits, None);
+    let mut stalled = Vec::new();
+    for _ in 0..6 {
+        let body = Body::from_stream(futures::stream::pending::<Result<Vec<u8>, std::io::Error>>());
+        let request = Request::post("/validate").body(body).unwrap();
+        stalled.push(tokio::spawn(router(state.clone()).oneshot(request)));
+    }
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert!(stalled.iter().filter(|call| call.is_finished()).count() >= 4, "all places are taken");
+    assert_eq!(ask(&state, &binding(json!({}))).await["status"]["code"], 403);
+    stalled.iter().for_each(tokio::task::JoinHandle::abort);
 }

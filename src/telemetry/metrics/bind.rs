@@ -55,6 +55,8 @@ pub enum UnjudgedReason {
     NotFresh,
     /// No replica has judged for a lease duration.
     NoJudge,
+    /// Another replica judges, and the mode is not Enforce, so that nothing is denied.
+    Standby,
     /// The cache lacks the pod or the node, and no room is reserved there or the time to wait is up.
     Unknown,
 }

@@ -13,8 +13,10 @@ use crate::harness::{
 
 /// The time limit for a change of a whole cluster.
 pub(super) const LONG: Duration = Duration::from_secs(300);
-/// The nodes of the small runs, at most.
+/// The nodes of the full sizes, at least, but for one with ten.
 const SMALL: usize = 20;
+/// The nodes of those that keep the control plane busy for minutes, at least.
+const LARGE: usize = 200;
 
 /// The event of a scenario.
 #[derive(Clone, Copy)]
@@ -179,7 +181,7 @@ impl ScenarioRun {
         let mut unanswered_before = 0;
         if options.doors != Doors::Without {
             let started = start_warden(&namespace, &options).await;
-            let is_small = options.nodes <= SMALL;
+            let is_small = options.nodes < SMALL;
             if options.doors.has_extender() {
                 let mut extender = started.extender();
                 extender.preempts = true;
@@ -210,10 +212,12 @@ impl ScenarioRun {
         let schedulers = tokio::task::spawn_blocking(start).await.expect("schedulers");
         // After a refusal of `/bind` the scheduler backs off for up to 10 s. The full sizes wait twice as long; the small ones
         // less, to save time.
-        let quiet = match (options.nodes > SMALL, options.doors.has_bind()) {
-            (true, _) => 20,
-            (false, true) => 12,
-            (false, false) => 6,
+        let quiet = match (options.nodes, options.doors.has_bind()) {
+            // The controllers and KWOK may stand still for longer than a scheduler.
+            (LARGE.., _) => 90,
+            (SMALL.., _) => 20,
+            (_, true) => 12,
+            (_, false) => 6,
         };
         let daemons = options.daemons();
         let quiet = Duration::from_secs(quiet);
