@@ -13,9 +13,9 @@ use crate::harness::{
 
 /// The time limit for a change of a whole cluster.
 pub(super) const LONG: Duration = Duration::from_secs(300);
-/// The nodes of the full sizes, at least, but for one with ten.
+/// The number of nodes from which on a run is no small one.
 const SMALL: usize = 20;
-/// The nodes of those that keep the control plane busy for minutes, at least.
+/// The number of nodes from which on a run keeps the control plane busy for minutes.
 const LARGE: usize = 200;
 
 /// The event of a scenario.
