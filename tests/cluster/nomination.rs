@@ -152,7 +152,7 @@ async fn a_daemon_pod_that_the_scheduler_failed_is_nominated_until_its_hold_ends
     })
     .await;
     let cleared = [("kind", "clear_nomination"), ("outcome", "done")];
-    assert_eq!(test.warden.metric("daemonset_warden_cluster_writes_total", &cleared).await, 1.0);
+    assert!(test.warden.metric("daemonset_warden_cluster_writes_total", &cleared).await >= 1.0);
     assert_eq!(written(&test.warden, "failed").await, 0.0, "{}", test.warden.log());
 }
 
@@ -205,9 +205,8 @@ async fn a_nomination_that_a_preemption_stands_on_is_left_alone() {
     }
     test.daemon_set("agent", "800m", json!({ "priorityClassName": class })).await;
     failed_and_nominated(&test, 1).await;
-    assert_eq!(
-        written(&test.warden, "done").await,
-        1.0,
+    assert!(
+        written(&test.warden, "done").await >= 1.0,
         "by the warden: the scheduler does not preempt pods of equal priority"
     );
     // The agent needs 800m, and 500m are free. The victim takes 400m of these, so that the agent needs its room after
