@@ -259,10 +259,10 @@ impl Judge {
             (Some(record), LeaseSight::Seen(known, at)) if record == known => LeaseSight::Seen(known, at),
             (Some(record), _) => LeaseSight::Seen(record, now),
             (None, LeaseSight::Seen(known, at)) => {
-                let is_anothers = !known.holder.is_empty() && known.holder != self.identity;
+                let was_another = !known.holder.is_empty() && known.holder != self.identity;
                 // The holder stops at its own renew deadline at the latest; replicas of a release have the same flags.
                 let longest = known.duration.min(self.times.renew_deadline);
-                LeaseSight::Missing(is_anothers.then(|| at + longest))
+                LeaseSight::Missing(was_another.then(|| at + longest))
             }
             (None, LeaseSight::Missing(end)) => LeaseSight::Missing(end),
             (None, LeaseSight::Unknown) => LeaseSight::Missing(None),

@@ -93,9 +93,9 @@ fn respond_to_bind(state: &AppState, body: BufferedBody) -> Response {
         Ok(review) => {
             let answer = judge(state, &review, begin);
             record(state, &review, &answer, begin);
-            let is_anothers =
+            let is_for_another =
                 answer.outcome == BindOutcome::Denied || answer.unjudged == Some(UnjudgedReason::Standby);
-            (encode(&review, &answer), is_anothers)
+            (encode(&review, &answer), is_for_another)
         }
         Err(error) => {
             state.metrics.bind.record(BindOutcome::Bad, begin.elapsed());

@@ -32,9 +32,9 @@ use crate::watch::watch_status::WatchStatus;
 
 /// The number of nodes that are refreshed before the lock is given to others, fewer of those with many DaemonSets. They take tens
 /// of microseconds.
-const BATCH: usize = 16;
+const BATCH: usize = 8;
 /// The batches of a tick: all nodes of a large cluster with many DaemonSets once. A tick has to end, or nothing is refused.
-const MAX_BATCHES: usize = 16_384;
+const MAX_BATCHES: usize = 32_768;
 /// The time for which a call refreshes changed nodes before it begins, those that it does not name too. It refreshes the others
 /// that it names while it judges them.
 const REFRESH_BEFORE_CALL: Duration = Duration::from_millis(20);
