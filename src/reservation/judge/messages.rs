@@ -89,13 +89,13 @@ pub struct JudgeSight {
 /// The call to the apiserver that is due next.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LeaseStep {
-    /// Read the Lease; report by [`Judge::read`].
+    /// Read the Lease; report by [`super::Judge::read`].
     Read,
-    /// Write the Lease as one that this replica acquires; report by [`Judge::written`] or [`Judge::conflict`].
+    /// Write the Lease as one that this replica acquires; report by [`super::Judge::written`] or [`super::Judge::conflict`].
     Acquire,
     /// Write the Lease as one that this replica renews; report as for [`Self::Acquire`].
     Renew,
-    /// Write the label and this token to the own Pod; report by [`Judge::marked`].
+    /// Write the label and this token to the own Pod; report by [`super::Judge::marked`].
     Mark(String),
     /// Write the Lease without a holder; report as for [`Self::Acquire`].
     Release,
