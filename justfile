@@ -93,6 +93,39 @@ chart:
 deny:
     cargo deny --locked check bans licenses sources
 
+# Runs what does not fit into CI: the other minors of Kubernetes, the full sizes, the autoscalers where CLUSTER_AUTOSCALER, KARPENTER
+# and KARPENTER_CRDS name them (docs/autoscalers.md), the benchmarks. Needs a machine that does nothing else; hours
+verify-all: verify-minors verify-sizes verify-autoscalers
+    cargo bench --locked --bench throughput -- rounds=10
+    cargo bench --locked --bench throughput -- held-plain held-bind held-nominate held=100 pods=5000 rounds=10
+    cargo bench --locked --bench load
+    cargo bench --locked --bench scale
+
+# Runs A to E, and from `helm install` to a node that joins, on the other minors of Kubernetes
+verify-minors:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    for minor in tests/control-plane/minors/*/; do
+      KUBERNETES=$(basename "$minor") cargo test --locked --test cluster -- scenarios:: bind:: bind_rules:: leader_election:: nomination:: real_path:: install_to_join chart::an_apiserver
+    done
+
+# Runs the scenarios, the adversary and the real path of a binding at full size
+verify-sizes:
+    cargo test --locked --release --test cluster scenarios::table::full_size -- --ignored --nocapture
+    LIMITS=default DOORS=without,bind SCENARIOS=A,B,C,D,E cargo test --locked --release --test cluster scenarios::table::full_size -- --ignored --nocapture
+    NODES=500 cargo test --locked --release --test cluster hostile::full_size -- --ignored --nocapture --test-threads=1
+    NODES=100 cargo test --locked --release --test cluster real_path::many_nodes -- --ignored --nocapture
+
+# Runs the real autoscalers
+verify-autoscalers:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    for autoscaler in CLUSTER_AUTOSCALER KARPENTER; do
+      if [ -z "${!autoscaler:-}" ]; then echo "$autoscaler is not set: docs/autoscalers.md says how to build it" >&2; continue; fi
+      name=$(tr '[:upper:]' '[:lower:]' <<<"$autoscaler")
+      cargo test --locked --release --test cluster "autoscalers::$name" -- --ignored --nocapture --test-threads=1
+    done
+
 # Runs every check, in the order of .ci/run
 ci:
     "{{ just_executable() }}" {{ checks }}

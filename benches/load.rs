@@ -1,5 +1,5 @@
-//! `cargo bench --bench load [-- mutate validate names nodes]`: the real server over TLS on 127.0.0.1, and in turn with it a Go
-//! peer (benches/peer). Needs Go and h2load (Debian: nghttp2-client).
+//! `cargo bench --bench load [-- mutate validate bind names nodes]`: the real server over TLS on 127.0.0.1, and in turn with it a
+//! Go peer (benches/peer). Needs Go and h2load (Debian: nghttp2-client).
 //!
 //! Compare only the ratios of the rates: machines differ, and the load generator shares the cores with the server. docs/operate.md
 //! uses the CPU time of a call and the memory of the server for sizing.
@@ -33,9 +33,9 @@ fn main() {
     let peer = Server::peer(folder.path());
     println!("Resident memory of the warden, idle: {:.1} MiB\n", warden.resident_mib());
     println!(
-        "| request | connections | Go peer, 1/s | daemonset-warden, 1/s | ratio | at most | p99, peer | p99, warden | CPU a call, warden | CPU a call, h2load | resident, warden |"
+        "| request | connections | Go peer, 1/s | daemonset-warden, 1/s | ratio | at most | p99, peer | p99, warden | CPU a call, peer | CPU a call, warden | CPU a call, h2load | resident, warden |"
     );
-    println!("|---|---|---|---|---|---|---|---|---|---|---|");
+    println!("|---|---|---|---|---|---|---|---|---|---|---|---|");
     for request in requests()
         .into_iter()
         .filter(|request| wanted.is_empty() || wanted.iter().any(|name| name == request.name))
@@ -45,15 +45,17 @@ fn main() {
         let url = |server: &Server| format!("{}{}", server.url, request.path);
         let (mut theirs, mut ours) = (Vec::new(), Vec::new());
         let mut generator = Duration::ZERO;
-        let before = warden.cpu();
+        let (before, peer_before) = (warden.cpu(), peer.cpu());
         for _ in 0..ROUNDS {
             theirs.push(load(&url(&peer), &body, request.connections, request.peer_calls));
             let others = cpu_of_children();
             ours.push(load(&url(&warden), &body, request.connections, request.warden_calls));
             generator += cpu_of_children() - others;
         }
-        let a_call = |cpu: Duration| cpu.as_secs_f64() * 1e6 / (ROUNDS * request.warden_calls) as f64;
-        let (cpu, generator) = (a_call(warden.cpu() - before), a_call(generator));
+        let a_call = |cpu: Duration, calls: usize| cpu.as_secs_f64() * 1e6 / (ROUNDS * calls) as f64;
+        let cpu = a_call(warden.cpu() - before, request.warden_calls);
+        let generator = a_call(generator, request.warden_calls);
+        let peer_cpu = a_call(peer.cpu() - peer_before, request.peer_calls);
         let (theirs, ours) = (median(theirs), median(ours));
         // The highest possible ratio: even with a server that takes no time, h2load's one thread needs this time for a call.
         let at_most = 1e6 / generator / theirs;
@@ -61,7 +63,7 @@ fn main() {
         let their_p99 = slowest(&peer, request.peer_calls);
         let our_p99 = slowest(&warden, request.warden_calls);
         println!(
-            "| {} | {} | {theirs:.0} | {ours:.0} | {:.1} | {at_most:.1} | {their_p99:.2} ms | {our_p99:.2} ms | {cpu:.0} us | {generator:.0} us | {:.1} MiB |",
+            "| {} | {} | {theirs:.0} | {ours:.0} | {:.1} | {at_most:.1} | {their_p99:.2} ms | {our_p99:.2} ms | {peer_cpu:.0} us | {cpu:.0} us | {generator:.0} us | {:.1} MiB |",
             request.what,
             request.connections,
             ours / theirs,

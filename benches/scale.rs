@@ -92,6 +92,13 @@ async fn main() {
     println!("| when nothing happens | {:.2}% of a core |", 100.0 * idle / span.as_secs_f64());
 
     tokio::task::block_in_place(|| filter(&large, &warden, nodes));
+    let waits = json!({ "schedulerName": "nobody" });
+    large.create_pods([large.ordinary_pod("waits", 0, waits)]).await;
+    // The warden judges only pods that it has seen.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    tokio::task::block_in_place(|| bind(&large, &warden, nodes));
+    let unjudged = warden.metric("daemonset_warden_bind_requests_total", &[("outcome", "unjudged")]).await;
+    println!("| of these, unjudged | {unjudged} |");
 
     let before = cpu(warden.id());
     let begin = Instant::now();
@@ -147,6 +154,36 @@ fn filter(large: &Large, warden: &Warden, nodes: usize) {
     println!(
         "| filter of {nodes} names, one connection | {our_rate:.0} a second, p99 {our_p99:.2} ms; Go peer {their_rate:.0} a second, p99 {their_p99:.2} ms: {:.1} times |",
         our_rate / their_rate
+    );
+}
+
+/// Sends reviews of a binding of one pod, on one connection.
+fn bind(large: &Large, warden: &Warden, nodes: usize) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let body = folder.path().join("bind");
+    let binding = json!({
+        "kind": "Binding", "apiVersion": "v1",
+        "metadata": { "name": "waits-0", "namespace": NAMESPACE },
+        "target": { "kind": "Node", "name": large.node(0) },
+    });
+    let kind = json!({ "group": "", "version": "v1", "kind": "Binding" });
+    let resource = json!({ "group": "", "version": "v1", "resource": "pods" });
+    let review = json!({
+        "kind": "AdmissionReview", "apiVersion": "admission.k8s.io/v1",
+        "request": {
+            "uid": "705ab4f5-6393-11e8-b7cc-42010a800002",
+            "kind": kind, "resource": resource, "subResource": "binding",
+            "name": "waits-0", "namespace": NAMESPACE, "operation": "CREATE", "object": binding, "dryRun": false,
+        },
+    });
+    fs::write(&body, review.to_string()).expect("a body");
+    let url = format!("{}/bind", warden.url());
+    let before = cpu(warden.id());
+    let rate = load(&url, &body, 1, WARDEN_CALLS);
+    let cpu = 1e6 * (cpu(warden.id()) - before) / WARDEN_CALLS as f64;
+    println!(
+        "| bind with {nodes} nodes behind, one connection | {rate:.0} a second, p99 {:.2} ms, {cpu:.0} us of CPU a call |",
+        p99(&url, &body, 1, WARDEN_CALLS)
     );
 }
 

@@ -1,7 +1,11 @@
-//! `cargo bench --bench throughput [-- all] [-- NAME ...] [-- rounds=N] [-- nodes=N] [-- pods=N]`: the pods a second that a real
-//! kube-scheduler places: without an extender, with an extender that only echoes its NodeNames, and with the warden; in turn, in
-//! the same run, on the same control plane. `all` adds other configurations. `held` and `held-nominate` are the warden while a
-//! DaemonSet waits on half of the nodes, without and with nomination; `-limited` uses the scheduler's default client limits.
+//! `cargo bench --bench throughput [-- all] [-- NAME ...] [-- rounds=N] [-- nodes=N] [-- pods=N] [-- held=N]`: the pods a second
+//! that a real kube-scheduler binds: alone, with its bindings judged by `/bind`, and with the warden as its extender; in turn, in
+//! the same run, on the same control plane. `echo` is an extender that only echoes its NodeNames; `all` adds other configurations.
+//! The
+//! `held` cases run while a DaemonSet waits on half of the nodes, or on as many as `held=N` says: `held-plain` without the warden,
+//! `held-bind` by `/bind`, `held` and `held-nominate` with the extender, without and with nomination; `-limited` uses the
+//! scheduler's default client limits. The figures are `-- rounds=10`, and `-- held-plain held-bind held-nominate held=100
+//! pods=5000 rounds=10`.
 //!
 //! 1,000 nodes, 30 DaemonSets whose pods are all bound (made by `large/population.rs`), and 8,000 ordinary pods of 100m, which
 //! exist before their scheduler starts. With only 2,000 the result would depend on the number of the apiserver's garbage
@@ -42,9 +46,9 @@ use axum::extract::DefaultBodyLimit;
 use axum::routing::post;
 use serde_json::json;
 
-use cluster::harness::{Extender, HttpsServer, SchedulerOptions, Warden, WardenOptions, sum};
-use large::population::Large;
-use load::process::{Stat, median};
+use cluster::harness::{BindWebhook, Extender, HttpsServer, SchedulerOptions, Warden, WardenOptions, sum};
+use large::population::{Large, NAMESPACE};
+use load::process::Stat;
 
 /// The interval at which the scheduler's metrics are read; the response is long.
 const POLL: Duration = Duration::from_millis(400);
@@ -59,7 +63,10 @@ enum Kind {
     Echo,
     /// The scheduler calls the echo, and a warden watches the cluster without being called.
     EchoBeside,
+    /// The scheduler calls the warden.
     Warden,
+    /// The apiserver calls the warden with each binding.
+    Bind,
 }
 
 /// A configuration of the scheduler and its extender.
@@ -71,7 +78,7 @@ struct Case {
     http2: bool,
     percentage: Option<u32>,
     node_cache_capable: bool,
-    /// A DaemonSet is created for the first half of the nodes, and fits on none of them.
+    /// A DaemonSet is created for the first nodes, and fits on none of them.
     is_held: bool,
     nominate: bool,
     /// The QPS and burst of the scheduler's client; `None` for limits that it does not reach.
@@ -94,12 +101,14 @@ const HELD: Case = Case { name: "held", is_held: true, nominate: false, ..WARDEN
 const HELD_NOMINATE: Case = Case { name: "held-nominate", nominate: true, ..HELD };
 const ECHO: Case = Case { name: "echo", kind: Kind::Echo, ..CASE };
 const WARDEN: Case = Case { name: "warden", kind: Kind::Warden, ..CASE };
+const BIND: Case = Case { name: "bind", kind: Kind::Bind, ..CASE };
 
 /// All cases. The first three run by default.
-const CASES: [Case; 16] = [
+const CASES: [Case; 20] = [
     CASE,
-    ECHO,
+    BIND,
     WARDEN,
+    ECHO,
     Case { name: "echo-beside", kind: Kind::EchoBeside, ..CASE },
     Case { name: "plain-http1", http2: false, ..CASE },
     Case { name: "echo-http1", http2: false, ..ECHO },
@@ -111,6 +120,9 @@ const CASES: [Case; 16] = [
     Case { name: "warden-nodes", node_cache_capable: false, ..WARDEN },
     HELD,
     HELD_NOMINATE,
+    Case { name: "held-plain", is_held: true, ..CASE },
+    Case { name: "held-bind", is_held: true, ..BIND },
+    Case { name: "held-bind-limited", is_held: true, limits: DEFAULT_LIMITS, ..BIND },
     Case { name: "held-limited", limits: DEFAULT_LIMITS, ..HELD },
     Case { name: "held-nominate-limited", limits: DEFAULT_LIMITS, ..HELD_NOMINATE },
 ];
@@ -120,15 +132,17 @@ struct BenchArgs {
     rounds: usize,
     nodes: usize,
     pods: usize,
+    held: Option<usize>,
 }
 
 fn bench_args() -> BenchArgs {
-    let mut args = BenchArgs { cases: Vec::new(), rounds: 3, nodes: 1000, pods: 8000 };
+    let mut args = BenchArgs { cases: Vec::new(), rounds: 3, nodes: 1000, pods: 8000, held: None };
     for arg in std::env::args().skip(1).filter(|arg| !arg.starts_with('-')) {
         match arg.split_once('=') {
             Some(("rounds", number)) => args.rounds = number.parse().expect("a number"),
             Some(("nodes", number)) => args.nodes = number.parse().expect("a number"),
             Some(("pods", number)) => args.pods = number.parse().expect("a number"),
+            Some(("held", number)) => args.held = Some(number.parse().expect("a number")),
             None if arg == "all" => args.cases = CASES.into_iter().filter(|case| !case.is_held).collect(),
             _ => args.cases.push(*CASES.iter().find(|case| case.name == arg).expect("the name of a case")),
         }
@@ -153,7 +167,7 @@ struct Measured {
 async fn main() {
     let args = bench_args();
     let large = Large::start("throughput", args.nodes, 3).await;
-    let held = args.nodes / 2;
+    let held = args.held.unwrap_or(args.nodes / 2);
     if args.cases.iter().any(|case| case.is_held) {
         large.fill(held).await;
     }
@@ -163,7 +177,7 @@ async fn main() {
         for turn in 0..args.cases.len() {
             let index = (round + turn) % args.cases.len();
             let (case, rates) = (&args.cases[index], &mut rates[index]);
-            let measured = measure(&large, *case, round, args.pods).await;
+            let measured = measure(&large, *case, round, args.pods, held).await;
             let names =
                 measured.mean_names.map(|names| format!("  {names:.0} names a call")).unwrap_or_default();
             let cpu: Vec<_> = measured.cpu.iter().map(|(name, us)| format!("{name} {us:.0}")).collect();
@@ -176,22 +190,30 @@ async fn main() {
             rates.push(measured.rate);
         }
     }
-    println!("\n| scheduler | pods/s, median of {} | runs |", args.rounds);
-    println!("|---|---|---|");
+    println!(
+        "\n| scheduler | pods/s, mean of {} | least to most | of {} | runs |",
+        args.rounds, args.cases[0].name
+    );
+    println!("|---|---|---|---|---|");
+    let mean = |rates: &[f64]| rates.iter().sum::<f64>() / rates.len() as f64;
+    let first = mean(&rates[0]);
     for (case, rates) in args.cases.iter().zip(rates) {
         let runs: Vec<_> = rates.iter().map(|rate| format!("{rate:.0}")).collect();
-        println!("| {} | {:.0} | {} |", case.name, median(rates), runs.join(", "));
+        let (mean, runs) = (mean(&rates), runs.join(", "));
+        let (least, most) =
+            rates.iter().fold((f64::MAX, 0.0_f64), |(least, most), rate| (least.min(*rate), most.max(*rate)));
+        println!("| {} | {mean:.0} | {least:.0} to {most:.0} | {:.2} | {runs} |", case.name, mean / first);
     }
 }
 
-async fn measure(large: &Large, case: Case, round: usize, count: usize) -> Measured {
+async fn measure(large: &Large, case: Case, round: usize, count: usize, held: usize) -> Measured {
     // Each scheduler has another name, so that it has no pods of the last one.
     let name = format!("{}-{round}", case.name.replace('%', "-percent"));
     let pods = (0..count).map(|number| large.ordinary_pod(&name, number, json!({ "schedulerName": name })));
     large.create_pods(pods).await;
     let late = format!("late-{name}");
     if case.is_held {
-        large.waiting_daemon_set(&late, large.nodes / 2, &name).await;
+        large.waiting_daemon_set(&late, held, &name).await;
     }
 
     let names = Arc::new(AtomicU64::new(0));
@@ -202,6 +224,17 @@ async fn measure(large: &Large, case: Case, round: usize, count: usize) -> Measu
         Kind::Warden => {
             let warden = warden(large, case.nominate).await;
             (Some(Extender { http_timeout: "5s", ..warden.extender() }), Some(warden))
+        }
+        Kind::Bind => {
+            let warden = warden(large, case.nominate).await;
+            // The chart's timeout.
+            let webhook = BindWebhook {
+                beside: vec![NAMESPACE.to_owned()],
+                timeout_seconds: 1,
+                ..BindWebhook::default()
+            };
+            large.namespace.register_bind(&warden, &webhook).await;
+            (None, Some(warden))
         }
     };
     // Waits until the apiserver has freed the memory of the lists for the start.
@@ -236,8 +269,20 @@ async fn measure(large: &Large, case: Case, round: usize, count: usize) -> Measu
     if case.is_held {
         large.delete_daemon_set(&late).await;
     }
-    if let (Some(warden), Kind::Warden) = (warden, case.kind) {
-        let calls = warden.filter_calls().await;
+    if case.kind == Kind::Bind {
+        let unanswered = large.namespace.unanswered_bindings().await;
+        println!("{name}: {unanswered} bindings of {count} pods without an answer");
+        large.namespace.unregister_bind().await;
+    }
+    if let (Some(warden), Kind::Warden | Kind::Bind) = (warden, case.kind) {
+        let calls = if case.kind == Kind::Bind {
+            let refused =
+                warden.metric("daemonset_warden_bind_requests_total", &[("outcome", "refused")]).await;
+            println!("{name}: {refused} bindings refused");
+            warden.metric("daemonset_warden_bind_requests_total", &[]).await
+        } else {
+            warden.filter_calls().await
+        };
         if case.is_held {
             let of = |outcome: &'static str| {
                 let labels = [("kind", "nomination"), ("outcome", outcome)];

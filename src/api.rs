@@ -1,6 +1,7 @@
 //! PURE: Kubernetes' objects and wire formats, trimmed to the fields that this program reads.
 
 pub mod admission_v1;
+pub mod binding;
 pub mod daemonset;
 pub mod decode_budget;
 pub mod event;

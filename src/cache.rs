@@ -19,7 +19,9 @@ mod pod_ids;
 pub mod pod_info;
 pub mod pods;
 pub mod policy_objects;
+pub mod replicas;
 pub mod stats;
+pub mod unbound;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -37,6 +39,8 @@ use self::interner::Interner;
 use self::node_info::NodeInfo;
 use self::pod_ids::PodIds;
 use self::pod_info::PodInfo;
+use self::replicas::Replicas;
+use self::unbound::UnboundPods;
 use crate::api::meta::Metadata;
 use crate::api::policy_objects::{LimitRange, Namespace, PriorityClass, ResourceQuota, RuntimeClass};
 use crate::policy::Policy;
@@ -58,6 +62,9 @@ pub struct Cache {
     /// Boxed, so that few bytes move when there are more than ever.
     pods: Slab<Box<PodInfo>>,
     pod_ids: PodIds,
+    unbound: UnboundPods,
+    /// The Pods of the own release.
+    replicas: Replicas,
     /// Ordinary pods that the scheduler has tried and failed.
     failed_ordinary: HashSet<PodId>,
     /// The number of terminating pods by namespace.
@@ -88,6 +95,8 @@ impl Cache {
             node_ids: HashMap::new(),
             pods: Slab::new(),
             pod_ids: PodIds::default(),
+            unbound: UnboundPods::default(),
+            replicas: Replicas::default(),
             failed_ordinary: HashSet::new(),
             terminating: HashMap::new(),
             daemon_sets: Slab::new(),
@@ -104,6 +113,16 @@ impl Cache {
             newest_creation: Box::default(),
             changes: Vec::new(),
         }
+    }
+
+    /// Sets the namespace that the process runs in, whose Pods may be [`Replicas`]. Call it before any event.
+    pub fn set_own_namespace(&mut self, namespace: Option<String>) {
+        self.replicas.set_own_namespace(namespace);
+    }
+
+    /// Returns the Pods of the own namespace that belong to a release.
+    pub fn replicas(&self) -> &Replicas {
+        &self.replicas
     }
 
     /// Returns the changes since the last call, in the order of the events. Call it after each event.
@@ -247,7 +266,16 @@ impl Cache {
 
     /// Returns true if the pod exists, has not ended and is not bound; `None` if the cache does not know it.
     pub(crate) fn is_unbound(&self, uid: &str) -> Option<bool> {
-        self.pod(uid).map(|pod| pod.node.is_none() && pod.is_unfinished())
+        self.pod(uid).map(PodInfo::is_unbound)
+    }
+
+    /// Returns the pod of these names, if it is cached as neither bound nor ended.
+    pub(crate) fn unbound_pod(&self, namespace: &str, name: &str) -> Option<&PodInfo> {
+        let is_it = |id: PodId| {
+            let pod = &self.pods[id];
+            *pod.namespace == *namespace && *pod.name == *name
+        };
+        self.unbound.find(namespace, name, is_it).map(|id| &*self.pods[id])
     }
 }
 
@@ -267,7 +295,8 @@ impl Cache {
         }
         for (id, pod) in self.pods() {
             assert_eq!(self.pod_ids.get(&pod.uid), Some(id));
-            assert_eq!(self.failed_ordinary.contains(&id), pod.placement.is_some());
+            assert_eq!(self.failed_ordinary.contains(&id), pod.has_failed && pod.placement.is_some());
+            assert_eq!(self.unbound.contains(&pod.namespace, &pod.name, id), pod.is_unbound());
             let target = pod.daemon.as_ref().and_then(|daemon| daemon.target);
             assert!(
                 [pod.node, pod.nominated, target].into_iter().flatten().all(|node| self.nodes.contains(node))
@@ -287,6 +316,7 @@ impl Cache {
             && self.pod_ids.is_empty()
             && self.pods_by_owner.is_empty()
             && self.failed_ordinary.is_empty()
+            && self.unbound.is_empty()
             && self.terminating.is_empty()
             && self.daemon_sets.is_empty()
             && self.daemon_set_ids.is_empty()

@@ -2,10 +2,12 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::error::ErrorKind;
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
+use crate::command::config::duration;
 use crate::telemetry::logs::LogFormat;
 use crate::telemetry::otlp::Endpoint;
 use crate::tls::secret::SecretName;
@@ -50,7 +52,7 @@ pub enum Command {
     /// Routes of the metrics port: GET /metrics, /livez, /readyz.
     ///
     /// SIGTERM or SIGINT stops the server once all requests in flight are answered, after 15 s at most; a second signal stops it
-    /// at once.
+    /// at once. The replica that judges bindings (--leader-elect) first hands over to another one, if there is one.
     ///
     /// Exit code 0 after such a stop, 1 for any failure. All faults of a configuration file are listed.
     #[command(after_help = SERVE_EXAMPLES)]
@@ -263,6 +265,9 @@ pub struct ServeArgs {
     /// MutatingWebhookConfiguration that the CA of --tls-secret is written into
     #[arg(long, value_name = "NAME", requires = "tls_secret")]
     pub mutating_webhook_configuration: Option<String>,
+    /// ValidatingWebhookConfiguration of /bind that the CA of --tls-secret is written into
+    #[arg(long, value_name = "NAME", requires = "tls_secret")]
+    pub bind_webhook_configuration: Option<String>,
     /// CA of the clients that may call /scheduler/*; without it, every client may
     ///
     /// The webhooks stay open to clients without a certificate, because an apiserver usually has none.
@@ -284,6 +289,42 @@ pub struct ServeArgs {
     #[arg(long, value_name = "N", default_value_t = 0, requires = "tracing_endpoint",
         value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
     pub tracing_sampling_rate_per_million: u32,
+    /// The flags of leader election.
+    #[command(flatten)]
+    pub election: LeaderElectionArgs,
+}
+
+/// The heading in `--help` of the flags of leader election.
+const LEADER_ELECTION: &str = "Leader election";
+
+/// The flags of leader election, named after those of Kubernetes' own components.
+#[derive(Debug, Args)]
+#[command(next_help_heading = LEADER_ELECTION)]
+pub struct LeaderElectionArgs {
+    /// Judge bindings only while this replica holds a Lease, so that one of several replicas does
+    ///
+    /// Needs a cluster. POD_NAME and POD_NAMESPACE in the environment name the own Pod, whose label says that it judges. Without
+    /// this flag every replica judges what it is asked about.
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
+        default_value_t = false, action = ArgAction::Set)]
+    pub leader_elect: bool,
+    /// Time after which a Lease that is not renewed may be taken over
+    ///
+    /// As long, bindings are denied at most for want of a judge; then they are allowed.
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = duration::parse)]
+    pub leader_elect_lease_duration: Duration,
+    /// Time after the last renewal after which the holder stops judging; shorter than the lease duration
+    #[arg(long, value_name = "DURATION", default_value = "3s", value_parser = duration::parse)]
+    pub leader_elect_renew_deadline: Duration,
+    /// Time between two renewals of the Lease, or two reads
+    #[arg(long, value_name = "DURATION", default_value = "500ms", value_parser = duration::parse)]
+    pub leader_elect_retry_period: Duration,
+    /// Namespace of the Lease; the default is the own one, POD_NAMESPACE
+    #[arg(long, value_name = "NAMESPACE")]
+    pub leader_elect_resource_namespace: Option<String>,
+    /// Name of the Lease
+    #[arg(long, value_name = "NAME", default_value = "daemonset-warden")]
+    pub leader_elect_resource_name: String,
 }
 
 /// The heading in `--help` of the flags that every command has.

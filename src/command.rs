@@ -2,6 +2,7 @@
 
 pub mod config;
 pub mod explain;
+pub mod leader_election;
 pub mod long_tasks;
 pub mod scheduler_config;
 pub mod serve;

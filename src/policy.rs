@@ -23,10 +23,20 @@ pub struct Policy {
     pub admission: AdmissionPolicy,
     /// Settings of holds and nominations.
     pub reservation: ReservationPolicy,
-    /// Namespaces whose DaemonSets may keep ordinary pods off a node until their daemon pod on it is Ready.
-    pub readiness_gate_namespaces: LabelSelector,
+    /// Settings of gates.
+    pub readiness_gates: ReadinessGatePolicy,
     /// The protection of daemon pods when the scheduler chooses victims.
     pub protect_daemon_pods: ProtectDaemonPods,
+}
+
+/// The settings of gates.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ReadinessGatePolicy {
+    /// Namespaces whose DaemonSets may keep ordinary pods off a node until their daemon pod on it is Ready.
+    pub namespace_selector: LabelSelector,
+    /// The longest time for which a gate refuses bindings to a node. A scheduler that no extender steers tries the same node again,
+    /// so pods wait that could run elsewhere.
+    pub bind_timeout: Duration,
 }
 
 /// The settings of the webhooks.
@@ -124,8 +134,17 @@ impl Default for Policy {
             ],
             admission: AdmissionPolicy::default(),
             reservation: ReservationPolicy::default(),
-            readiness_gate_namespaces: match_label("kubernetes.io/metadata.name", "kube-system"),
+            readiness_gates: ReadinessGatePolicy::default(),
             protect_daemon_pods: ProtectDaemonPods::PreferOthers,
+        }
+    }
+}
+
+impl Default for ReadinessGatePolicy {
+    fn default() -> Self {
+        Self {
+            namespace_selector: match_label("kubernetes.io/metadata.name", "kube-system"),
+            bind_timeout: Duration::from_secs(60),
         }
     }
 }

@@ -10,8 +10,11 @@
 
 pub mod assumed;
 pub mod basis;
+pub mod bind;
+pub mod bind_message;
 pub mod cluster_write;
 pub mod desired;
+pub mod door;
 pub mod feasibility;
 pub mod filter;
 pub mod filter_reason;
@@ -21,6 +24,8 @@ pub mod gate;
 pub mod hold;
 pub mod hold_basis;
 pub mod incoming_pod;
+pub mod judge;
+pub mod judging;
 pub mod missing;
 pub mod node_reservation;
 pub mod node_set;
@@ -28,17 +33,20 @@ pub mod nomination;
 pub mod observe;
 pub mod oldest;
 pub mod packing;
+pub mod pod_wait;
 pub mod preemption;
 pub mod prepared_filter;
 pub mod refresh;
 pub mod refresh_gates;
 pub mod refusal_clock;
+pub mod spent_note;
 pub mod stale_refusals;
 pub mod stats;
 pub mod target_node_filter;
 pub mod tick;
 pub mod token_bucket;
 pub mod unborn;
+pub mod unknown_bindings;
 pub mod view;
 pub mod wait_budget;
 
@@ -55,11 +63,14 @@ use self::assumed::AssumedPods;
 use self::basis::BasisLimits;
 use self::cluster_write::{ClusterWrite, HoldSubject};
 use self::first_ready::FirstReadySweep;
+use self::judging::Judging;
 use self::node_reservation::{DaemonSetReservation, NodeReservation};
 use self::nomination::Nominations;
 use self::oldest::OldestDaemonSets;
+use self::pod_wait::PodWaits;
 use self::stale_refusals::StaleRefusals;
 use self::unborn::UnbornPods;
+use self::unknown_bindings::UnknownBindings;
 use self::wait_budget::WaitBudgets;
 use crate::api::node::Node;
 use crate::cache::freshness::CacheFreshness;
@@ -98,6 +109,15 @@ pub struct Reservation {
     assumed: AssumedPods,
     /// The time of the last refusal of each pod that was refused on every node, by UID.
     waiting: HashMap<Arc<str>, Instant>,
+    waits: PodWaits,
+    unknown_bindings: UnknownBindings,
+    judging: Judging,
+    /// The pods that were bound since the last call of [`Reservation::take_unjudged`], and that no call has allowed.
+    bound_unjudged: u64,
+    /// The pods that a review let through to a node where they cannot count, by UID, with the time.
+    allowed_unassumed: HashMap<Arc<str>, Instant>,
+    /// The time until which this process was the elected judge, if it was and another one is.
+    judged_until: Option<Instant>,
     last_refused_for_assumed: Option<Instant>,
     basis_limits: BasisLimits,
     wait_budgets: WaitBudgets,
@@ -135,6 +155,12 @@ impl Reservation {
             to_tick: Vec::new(),
             assumed: AssumedPods::default(),
             waiting: HashMap::new(),
+            waits: PodWaits::default(),
+            unknown_bindings: UnknownBindings::default(),
+            judging: Judging::default(),
+            bound_unjudged: 0,
+            allowed_unassumed: HashMap::new(),
+            judged_until: None,
             last_refused_for_assumed: None,
             basis_limits: BasisLimits::default(),
             wait_budgets: WaitBudgets::default(),

@@ -1,10 +1,11 @@
 //! EDGE: HTTPS for the apiserver and the scheduler, plain HTTP for metrics and health.
 //!
 //! ```text
-//! listener -> connection (TLS, timers) -> router -> guard (limits, panics) -> admission | extender -> pure function
+//! listener -> connection (TLS, timers) -> router -> guard (limits, panics) -> admission | bind | extender -> pure function
 //! ```
 
 pub mod admission;
+pub mod bind;
 pub mod extender;
 pub mod guard;
 pub mod health;
@@ -29,7 +30,7 @@ use crate::telemetry::otlp::Traces;
 use crate::watch::shared_cache::SharedCache;
 
 use self::health::Readiness;
-use self::http::body::{BodyLimits, BufferedBody, UnreadBody};
+use self::http::body::{BodyLimits, BufferedBody, LARGE_START, UnreadBody};
 use self::http::budget::BodyBudget;
 pub use self::http::connection::ClientInfo;
 use self::http::limits::Limits;
@@ -37,6 +38,7 @@ use self::http::listener::Ports;
 use self::http::response::ErrorResponse;
 use self::http::workers::{LONG, LONG_REVIEW, LongReviews, work_long};
 use crate::tls::Tls;
+use crate::writes::lease::SharedJudge;
 
 /// The state that every request reads; cheap to clone.
 #[derive(Clone)]
@@ -48,6 +50,8 @@ pub struct ServerState {
     pub policy: Policy,
     /// The cluster. `None` if the server runs standalone.
     pub cluster: Option<SharedCache>,
+    /// Says if this replica judges bindings. `None` without `--leader-elect`: then it always does.
+    pub judge: Option<SharedJudge>,
     /// The exporter of spans. `None` without `--tracing-endpoint`.
     pub traces: Option<Traces>,
     /// The metrics of the whole process.
@@ -60,29 +64,34 @@ pub struct ServerState {
     pub scheduler_needs_certificate: bool,
     admission_budget: BodyBudget,
     scheduler_budget: BodyBudget,
+    bind_budget: BodyBudget,
     long_reviews: LongReviews,
 }
 
 impl AppState {
     /// Returns the state of a server without a cluster and without traces.
     pub fn new(policy: Policy, limits: Limits, scheduler_needs_certificate: bool) -> Self {
-        Self::with_cluster(policy, limits, scheduler_needs_certificate, Arc::default(), None, None)
+        Self::with_cluster(policy, limits, scheduler_needs_certificate, Arc::default(), None, None, None)
     }
 
-    /// Returns the state of a server that looks at `cluster` and sends spans to `traces`, where they are given.
+    /// Returns the state of a server that looks at `cluster`, judges bindings if `judge` lets it, and sends spans to `traces`,
+    /// where they are given.
     pub fn with_cluster(
         policy: Policy,
         limits: Limits,
         scheduler_needs_certificate: bool,
         metrics: Arc<Metrics>,
         cluster: Option<SharedCache>,
+        judge: Option<SharedJudge>,
         traces: Option<Traces>,
     ) -> Self {
         Self(Arc::new(ServerState {
             policy,
             cluster,
+            judge,
             admission_budget: BodyBudget::new(limits.requests, limits.admission_memory),
             scheduler_budget: BodyBudget::new(limits.requests, limits.scheduler_memory),
+            bind_budget: BodyBudget::new(limits.requests, limits.bind_memory),
             long_reviews: LongReviews::new(),
             traces,
             readiness: Readiness::new(metrics.clone()),
@@ -100,6 +109,8 @@ enum RouteKind {
     Admission,
     /// `/scheduler/*`.
     Scheduler,
+    /// `/bind`.
+    Bind,
 }
 
 impl RouteKind {
@@ -107,7 +118,8 @@ impl RouteKind {
     fn is_long(self, length: usize) -> bool {
         let long = match self {
             Self::Admission => LONG_REVIEW,
-            Self::Scheduler => LONG,
+            // A binding is never long.
+            Self::Scheduler | Self::Bind => LONG,
         };
         length >= long
     }
@@ -116,13 +128,20 @@ impl RouteKind {
 impl ServerState {
     /// Returns the limits of the body of a request.
     fn body_limits(&self, kind: RouteKind) -> BodyLimits<'_> {
-        let Limits { admission_body, scheduler_body, free_body: free, body_time: time, .. } = self.limits;
+        let Limits { admission_body, scheduler_body, bind_body, free_body: free, body_time: time, .. } =
+            self.limits;
         let (size, budget) = match kind {
             RouteKind::Admission => (admission_body, &self.admission_budget),
             RouteKind::Scheduler => (scheduler_body, &self.scheduler_budget),
+            RouteKind::Bind => (bind_body, &self.bind_budget),
         };
         // The apiserver admits an object when the webhook refuses the review, so a review is answered even if it is not read.
-        BodyLimits { size, free, budget, time, keeps_start: kind == RouteKind::Admission }
+        let start_from = match kind {
+            RouteKind::Admission => Some(LARGE_START),
+            RouteKind::Bind => Some(bind_body),
+            RouteKind::Scheduler => None,
+        };
+        BodyLimits { size, free, budget, time, start_from }
     }
 
     /// Calls `work` with the budget of what `body` becomes when it is decoded. The first bytes are free for bodies that are worked
@@ -137,7 +156,8 @@ impl ServerState {
         let free = if kind.is_long(body.len()) { 0 } else { free_decoded };
         let limit = match kind {
             RouteKind::Admission => admission_decoded,
-            RouteKind::Scheduler => scheduler_decoded,
+            // A binding is borrowed from its body.
+            RouteKind::Scheduler | RouteKind::Bind => scheduler_decoded,
         };
         let grant = |bytes: usize| body.hold_decoded(bytes.saturating_sub(free), &self.metrics);
         work(&DecodeBudget::shared(limit, free, &grant))
@@ -169,8 +189,10 @@ pub async fn serve(
 
 /// Returns the routes of the secure port.
 pub fn router(state: AppState) -> Router {
-    let webhooks =
-        Router::new().route("/validate", post(admission::validate)).route("/mutate", post(admission::mutate));
+    let webhooks = Router::new()
+        .route("/validate", post(admission::validate))
+        .route("/mutate", post(admission::mutate))
+        .route("/bind", post(bind::bind));
     let scheduler = Router::new()
         .route("/scheduler/filter", post(extender::filter))
         .route("/scheduler/preempt", post(extender::preempt))
@@ -233,7 +255,7 @@ async fn answer_long(
     body: BufferedBody,
     answer: impl Fn(&AppState, BufferedBody, AnswerOn) -> Result<Response, BufferedBody> + Send + 'static,
 ) -> Result<Response, BufferedBody> {
-    if kind == RouteKind::Scheduler {
+    if kind != RouteKind::Admission {
         return work_long(move || answer(&state, body, AnswerOn::LongWork)).await;
     }
     // The memory of a long body is counted, and so bounds their number.

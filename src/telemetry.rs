@@ -11,11 +11,10 @@ pub mod otlp;
 
 use kube::api::PatchParams;
 
-/// The field manager of the warden's writes, under which the apiserver records the fields that they set. It stands here because
-/// `tls` and `writes` may not name each other.
-pub(crate) const FIELD_MANAGER: &str = env!("CARGO_PKG_NAME");
+use crate::api::meta::FIELD_MANAGER;
 
-/// Returns the parameters of the warden's patches: the field manager.
+/// Returns the parameters of the warden's patches: the field manager. It stands here because `tls` and `writes` may not name each
+/// other.
 pub(crate) fn patch_params() -> PatchParams {
     PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() }
 }

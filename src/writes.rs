@@ -1,5 +1,5 @@
-//! EDGE out: the writes to the apiserver: Events, wake-ups and first-ready annotations of Nodes and their removal, and nominations
-//! of pods.
+//! EDGE out: the writes to the apiserver: Events, wake-ups and first-ready annotations of Nodes and their removal, nominations
+//! of pods, and the Lease of leader election ([`lease`], which has no queue).
 //!
 //! ```text
 //! WriteQueue ──┬─▶ wake (the last Node replaces the others) ──▶ patch of a Node, at most one a second
@@ -13,6 +13,7 @@
 
 pub mod events;
 pub mod first_ready;
+pub mod lease;
 pub mod nomination;
 pub mod wake;
 

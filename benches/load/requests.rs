@@ -36,6 +36,15 @@ pub(crate) fn requests() -> Vec<Request> {
             warden_calls: 80_000,
         },
         Request {
+            name: "bind",
+            what: "bind, a Binding",
+            path: "/bind",
+            body: bind(),
+            connections: 16,
+            peer_calls: 20_000,
+            warden_calls: 80_000,
+        },
+        Request {
             name: "names",
             what: "filter, 5,000 names",
             path: "/scheduler/filter",
@@ -132,6 +141,31 @@ fn validate() -> Vec<u8> {
             "status": {"currentNumberScheduled": 0, "numberMisscheduled": 0, "desiredNumberScheduled": 0, "numberReady": 0},
         }),
     )
+}
+
+/// Returns a review of about 1.5 KB, as the apiserver sends it for a binding of kube-scheduler.
+fn bind() -> Vec<u8> {
+    let kind = json!({"group": "", "version": "v1", "kind": "Binding"});
+    let resource = json!({"group": "", "version": "v1", "resource": "pods"});
+    bytes(&json!({
+        "kind": "AdmissionReview", "apiVersion": "admission.k8s.io/v1",
+        "request": {
+            "uid": "705ab4f5-6393-11e8-b7cc-42010a800002",
+            "kind": kind, "resource": resource, "subResource": "binding",
+            "requestKind": kind, "requestResource": resource, "requestSubResource": "binding",
+            "name": "checkout-7d9c6b5f4-x2x7q", "namespace": "shop", "operation": "CREATE",
+            "userInfo": {"username": "system:kube-scheduler", "uid": "3d0c7a36-6393-11e8-b7cc-42010a800002", "groups": ["system:authenticated"], "extra": {"authentication.kubernetes.io/credential-id": ["X509SHA256=9b74c9897bac770ffc029102a200c5de0f2c5a2f1a3b4c5d6e7f8091a2b3c4d5"]}},
+            "object": {
+                "kind": "Binding", "apiVersion": "v1",
+                "metadata": {"name": "checkout-7d9c6b5f4-x2x7q", "namespace": "shop", "uid": "9f0e6a1c-6393-11e8-b7cc-42010a800002", "creationTimestamp": null,
+                    "labels": {"topology.kubernetes.io/zone": "eu-central-1a", "topology.kubernetes.io/region": "eu-central-1"},
+                    "managedFields": [{"manager": "kube-scheduler", "operation": "Update", "apiVersion": "v1", "time": "2026-11-21T00:00:00Z", "fieldsType": "FieldsV1", "fieldsV1": {"f:target": {"f:kind": {}, "f:name": {}}}, "subresource": "binding"}]},
+                "target": {"kind": "Node", "name": "node-00017.nodes.cluster-1.region-1.example"},
+            },
+            "oldObject": null, "dryRun": false,
+            "options": {"kind": "CreateOptions", "apiVersion": "meta.k8s.io/v1", "fieldManager": "kube-scheduler"},
+        },
+    }))
 }
 
 fn ordinary_pod() -> Value {

@@ -1,4 +1,4 @@
-// Command peer is a Go server to compare daemonset-warden with. It gives the same three answers with the usual Go libraries:
+// Command peer is a Go server to compare daemonset-warden with. It answers the same calls with the usual Go libraries:
 // the webhooks use controller-runtime, and the extender decodes with encoding/json. Both use upstream's types and the rules
 // that the benchmark's requests need.
 package main
@@ -40,6 +40,7 @@ func main() {
 	server := webhook.NewServer(webhook.Options{Host: "127.0.0.1", Port: *port, CertDir: *certificates})
 	server.Register("/mutate", &admission.Webhook{Handler: mutator{decoder}})
 	server.Register("/validate", &admission.Webhook{Handler: validator{decoder}})
+	server.Register("/bind", &admission.Webhook{Handler: binder{decoder}})
 	server.Register("/scheduler/filter", http.HandlerFunc(filter))
 	if err := server.Start(context.Background()); err != nil {
 		fail(err)
@@ -118,6 +119,20 @@ func (v validator) Handle(_ context.Context, request admission.Request) admissio
 	}
 	if template.Spec.RestartPolicy != "" && template.Spec.RestartPolicy != corev1.RestartPolicyAlways {
 		return admission.Denied("restartPolicy must be Always")
+	}
+	return admission.Allowed("")
+}
+
+type binder struct{ decoder admission.Decoder }
+
+// Handle decodes the Binding and allows it: the least that a webhook for pods/binding can do.
+func (b binder) Handle(_ context.Context, request admission.Request) admission.Response {
+	binding := &corev1.Binding{}
+	if err := b.decoder.Decode(request, binding); err != nil {
+		return admission.Errored(http.StatusBadRequest, err)
+	}
+	if binding.Target.Name == "" {
+		return admission.Denied("a Binding needs a target")
 	}
 	return admission.Allowed("")
 }

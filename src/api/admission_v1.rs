@@ -59,6 +59,9 @@ pub struct AdmissionRequest<'a> {
     /// `CREATE`, `UPDATE`, `DELETE` or `CONNECT`.
     #[serde(borrow, deserialize_with = "text")]
     pub operation: Cow<'a, str>,
+    /// True if nothing is written: the webhooks must not change anything either.
+    #[serde(deserialize_with = "flag")]
+    pub dry_run: bool,
     /// The user that sent the object to the apiserver.
     #[serde(borrow, deserialize_with = "object_or_default")]
     pub user_info: UserInfo<'a>,
@@ -196,7 +199,7 @@ fn start_of_name(text: &str) -> String {
 }
 
 /// Reads a string; `null` is the empty one. It is borrowed from the body unless it has escapes.
-fn text<'de, D: Deserializer<'de>>(from: D) -> Result<Cow<'de, str>, D::Error> {
+pub(super) fn text<'de, D: Deserializer<'de>>(from: D) -> Result<Cow<'de, str>, D::Error> {
     struct ShortText;
     impl<'de> Visitor<'de> for ShortText {
         type Value = Cow<'de, str>;
@@ -217,6 +220,11 @@ fn text<'de, D: Deserializer<'de>>(from: D) -> Result<Cow<'de, str>, D::Error> {
         }
     }
     from.deserialize_any(ShortText)
+}
+
+/// Reads a bool; `null` is false.
+fn flag<'de, D: Deserializer<'de>>(from: D) -> Result<bool, D::Error> {
+    Ok(Option::<bool>::deserialize(from)?.unwrap_or_default())
 }
 
 /// Returns the JSON of a value, borrowed; `None` for `null`.

@@ -14,6 +14,9 @@ use serde::de::{Error, IgnoredAny, MapAccess, SeqAccess, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::de::Read;
 
+/// The field manager of the warden's writes, under which the apiserver records the fields that they set.
+pub const FIELD_MANAGER: &str = "daemonset-warden";
+
 /// The fields of `ObjectMeta` that this program reads.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -55,6 +58,9 @@ pub struct Metadata {
     /// The apiserver removes a deleted object once this list is empty.
     #[serde(deserialize_with = "or_default")]
     pub finalizers: Vec<String>,
+    /// True if some field of the status has the value that the warden wrote last (`managedFields`).
+    #[serde(rename = "managedFields", deserialize_with = "names_warden_for_status")]
+    pub has_warden_status: bool,
 }
 
 impl Metadata {
@@ -263,6 +269,28 @@ pub fn visit_list<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     from.deserialize_any(Items(item, PhantomData))
 }
 
+/// An entry of `managedFields`, without its fields.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct FieldsManager<'a> {
+    #[serde(borrow)]
+    manager: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    subresource: Option<Cow<'a, str>>,
+}
+
+/// Reads `managedFields`. Returns true if an entry is of the warden and of the status: the apiserver removes the entry when others
+/// have overwritten all of its fields.
+fn names_warden_for_status<'de, D: Deserializer<'de>>(from: D) -> Result<bool, D::Error> {
+    let mut is_named = false;
+    visit_list(from, |entry: FieldsManager<'_>| {
+        is_named |=
+            entry.manager.as_deref() == Some(FIELD_MANAGER) && entry.subresource.as_deref() == Some("status");
+        Ok(())
+    })?;
+    Ok(is_named)
+}
+
 /// Reads a map of strings in which `null` is the empty string, as in YAML's `app:` with nothing behind it.
 ///
 /// # Errors
@@ -312,6 +340,18 @@ mod tests {
         assert_eq!(serde_json::from_str::<Metadata>(text).unwrap(), Metadata::default());
         let metadata: Metadata = serde_json::from_str(r#"{"labels":{"app":null}}"#).unwrap();
         assert_eq!(metadata.labels["app"], "");
+    }
+
+    #[test]
+    fn the_warden_is_the_manager_of_a_status_that_it_wrote() {
+        let of = |manager: &str, subresource: &str| {
+            let text = format!(
+                r#"{{"managedFields":[{{"manager":"kubelet","subresource":"status"}},{{"manager":"{manager}","operation":"Update","subresource":"{subresource}","fieldsV1":{{"f:status":{{}}}}}}]}}"#
+            );
+            serde_json::from_str::<Metadata>(&text).unwrap().has_warden_status
+        };
+        assert!(of(FIELD_MANAGER, "status"));
+        assert!(!of(FIELD_MANAGER, "") && !of("kube-scheduler", "status"));
     }
 
     #[test]

@@ -26,7 +26,7 @@ pub enum Change {
     /// A pod left the node, or holds less of it.
     RoomFreed(NodeId),
     /// A pod that was cached as not bound was bound.
-    PodBound,
+    PodBound(PodId),
     /// The pod with this UID is bound, has ended or was deleted: the scheduler does not place it any more.
     PodNotPending(Arc<str>),
     /// A cached pod changed. A pod that is added makes no such change.

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use super::daemonset_info::PodDemand;
 use super::{DaemonSetId, NodeId};
+use crate::api::node::Node;
 use crate::api::pod::PodSpec;
+use crate::daemonset::placement::admits;
 use crate::scheduling::host_ports::HostPort;
 use crate::scheduling::obstacle::Obstacle;
 use crate::scheduling::resources::Resources;
@@ -37,10 +39,16 @@ pub struct PodInfo {
     pub is_ready: bool,
     /// True if the pod has opted out.
     pub is_opted_out: bool,
+    /// True if the pod has the label of the warden's own pods.
+    pub has_own_label: bool,
+    /// True if the scheduler has tried and failed to place the pod, and has not placed it since.
+    pub has_failed: bool,
+    /// True if the pod asks for more ports of the host than are kept, so that it counts as if it asked for all of them.
+    pub asks_all_ports: bool,
     /// Only for pods that name a DaemonSet as their controller.
     pub daemon: Option<Box<DaemonPodInfo>>,
-    /// The node selector, node affinity and tolerations of an ordinary pod that the scheduler has tried and failed to place; `None`
-    /// for any other pod.
+    /// The node selector, node affinity and tolerations of an ordinary pod that is neither bound nor ended; `None` for any other
+    /// pod, and for one with too many of them.
     pub placement: Option<Box<PodSpec>>,
 }
 
@@ -64,6 +72,21 @@ impl PodInfo {
     /// Returns true if the pod is a verified pod of this DaemonSet that is bound, has not ended and is not terminating.
     pub fn has_landed_for(&self, daemon_set: DaemonSetId) -> bool {
         self.is_of(daemon_set) && self.node.is_some() && self.is_unfinished() && !self.is_terminating
+    }
+
+    /// Returns true if the pod is neither bound nor ended.
+    pub fn is_unbound(&self) -> bool {
+        self.node.is_none() && self.is_unfinished()
+    }
+
+    /// Returns false if the labels or the name of a node exclude it for the pod, as far as they are known: no scheduler binds the
+    /// pod there.
+    pub fn may_run_on(&self, id: NodeId, node: &Node) -> bool {
+        match (&self.daemon, &self.placement) {
+            (Some(daemon), _) => daemon.target.is_none_or(|target| target == id),
+            (None, Some(own)) => admits(own, &[], node, |_| true),
+            (None, None) => true,
+        }
     }
 
     /// Returns true if the pod has not ended.
@@ -146,6 +169,8 @@ pub struct DaemonPodInfo {
     /// The pod's resource version while the scheduler has tried and failed to place it, else `None`. A write to the pod must be
     /// guarded by it.
     pub failed_version: Option<Box<str>>,
+    /// True if the warden has nominated the pod: this process, another replica, or an earlier one.
+    pub is_nominated_by_warden: bool,
     /// The obstacle to scheduling the pod, while it is not bound.
     pub obstacle: Obstacle,
     /// The message of the scheduler or the kubelet: the reason for which the pod is not scheduled, not Ready or failed.

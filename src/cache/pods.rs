@@ -10,19 +10,20 @@ use super::pod_info::{DaemonPodInfo, PodInfo, PodPhase};
 use super::{Cache, DaemonSetId, PodId};
 use crate::api::pod::{Pod, PodSpec};
 use crate::daemonset::daemon_pod::{GENERATION_LABEL, daemon_set_reference, target_node_name};
-use crate::policy::opt_out::is_opted_out;
-use crate::scheduling::host_ports::kept_host_ports;
+use crate::policy::opt_out::{has_own_label, is_opted_out};
+use crate::scheduling::host_ports::{MAX_HOST_PORTS, host_ports};
 use crate::scheduling::obstacle::obstacle;
 use crate::scheduling::resources::{Resources, pod_requests};
 
-/// The elements of the node selector, affinity and tolerations of a failed ordinary pod that is compared with nodes. Each tick
+/// The elements of the node selector, affinity and tolerations of an unbound ordinary pod that is compared with nodes. Each tick
 /// compares some hundred pods with the nodes of nominated ones.
-const MAX_FAILED_ELEMENTS: usize = 64;
+const MAX_PLACEMENT_ELEMENTS: usize = 64;
 
 impl Cache {
     /// Adds a pod, or replaces the one with the same UID.
     pub fn apply_pod(&mut self, pod: &Pod) {
         self.note_creation(&pod.metadata);
+        self.replicas.apply(pod);
         let known = self.pod_ids.get_key_value(&pod.metadata.uid);
         let Some((uid, id)) = known else {
             let uid: Arc<str> = pod.metadata.uid.as_str().into();
@@ -44,6 +45,9 @@ impl Cache {
             return;
         }
         let same_identity = self.pods[id].has_same_identity(&info);
+        if self.pods[id].node.is_none() && info.node.is_some() {
+            self.changes.push(Change::PodBound(id));
+        }
         self.detach(id);
         if !same_identity {
             self.unlink_pod(id);
@@ -53,10 +57,6 @@ impl Cache {
         }
         let old = std::mem::replace(&mut *self.pods[id], info);
         self.attach(id);
-        let pod = &self.pods[id];
-        if old.node.is_none() && pod.node.is_some() {
-            self.changes.push(Change::PodBound);
-        }
         self.changes.push(Change::PodChanged(id));
         if !same_identity {
             self.link_to_owner(id);
@@ -75,6 +75,7 @@ impl Cache {
 
     /// Deletes the pod with this UID, if it is cached.
     pub fn delete_pod(&mut self, uid: &str) {
+        self.replicas.remove(uid);
         let Some(id) = self.pod_ids.remove(uid) else { return };
         self.detach(id);
         self.unlink_pod(id);
@@ -147,15 +148,16 @@ impl Cache {
                 created: pod.metadata.creation_timestamp.as_str().into(),
                 failed_version: (is_unfinished && pod.has_failed_scheduling())
                     .then(|| pod.metadata.resource_version.as_str().into()),
+                is_nominated_by_warden: nominated.is_some() && pod.metadata.has_warden_status,
                 obstacle: obstacle(pod),
                 message: first_bytes(not_running_message(pod)).into(),
             })
         });
-        let has_failed = daemon.is_none()
+        let keeps_placement = daemon.is_none()
             && is_unfinished
-            && pod.has_failed_scheduling()
-            && spec.placement_len() <= MAX_FAILED_ELEMENTS;
-        let placement = has_failed.then(|| {
+            && node.is_none()
+            && spec.placement_len() <= MAX_PLACEMENT_ELEMENTS;
+        let placement = keeps_placement.then(|| {
             Box::new(PodSpec {
                 node_selector: spec.node_selector.clone(),
                 affinity: spec.affinity.clone(),
@@ -165,6 +167,9 @@ impl Cache {
         });
         let mut requests = pod_requests(pod);
         requests.limit_scalars();
+        let mut host_ports = host_ports(spec).into_vec();
+        let asks_all_ports = host_ports.len() > MAX_HOST_PORTS;
+        host_ports.truncate(MAX_HOST_PORTS);
         PodInfo {
             uid,
             namespace: self.texts.intern(pod.metadata.namespace.as_str()),
@@ -173,11 +178,14 @@ impl Cache {
             nominated,
             priority: pod.priority(),
             requests,
-            host_ports: self.host_ports.intern(&*kept_host_ports(spec)),
+            host_ports: self.host_ports.intern(&*host_ports),
             phase,
             is_terminating: pod.metadata.is_deleting(),
             is_ready: pod.has_condition("Ready"),
             is_opted_out: is_opted_out(&pod.metadata.labels),
+            has_own_label: has_own_label(&pod.metadata.labels),
+            has_failed: is_unfinished && node.is_none() && pod.has_failed_scheduling(),
+            asks_all_ports,
             daemon,
             placement,
         }
@@ -195,8 +203,11 @@ impl Cache {
         if let (Some(node), true) = (pod.nominated, is_unfinished) {
             self.nodes[node].nominated.push(id);
         }
-        if pod.placement.is_some() {
+        if pod.has_failed && pod.placement.is_some() {
             self.failed_ordinary.insert(id);
+        }
+        if pod.is_unbound() {
+            self.unbound.insert(&pod.namespace, &pod.name, id);
         }
         if pod.is_terminating {
             *self.terminating.entry(pod.namespace.clone()).or_default() += 1;
@@ -230,6 +241,7 @@ impl Cache {
             remove_id(&mut self.nodes[node].nominated, &id);
         }
         self.failed_ordinary.remove(&id);
+        self.unbound.remove(&pod.namespace, &pod.name, id);
         if pod.is_terminating
             && let Entry::Occupied(mut count) = self.terminating.entry(pod.namespace.clone())
         {

@@ -1,6 +1,6 @@
 //! The configuration file: a DaemonSetWardenConfiguration in YAML, read into a [`Policy`] or refused with all faults at once.
 
-mod duration;
+pub(crate) mod duration;
 mod reader;
 
 use std::fmt;
@@ -11,7 +11,8 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use crate::policy::{
-    AdmissionPolicy, Level, Oversized, Policy, ProtectDaemonPods, ReservationMode, ReservationPolicy,
+    AdmissionPolicy, Level, Oversized, Policy, ProtectDaemonPods, ReadinessGatePolicy, ReservationMode,
+    ReservationPolicy,
 };
 
 use crate::admission::validation::live_rules::LIVE_RULES;
@@ -149,14 +150,7 @@ fn policy(mut root: Reader<'_>) -> Policy {
         trusted_controllers: root.texts("trustedControllers").unwrap_or(default.trusted_controllers),
         admission: root.object("admission", admission).unwrap_or_default(),
         reservation: root.object("reservation", reservation).unwrap_or_default(),
-        readiness_gate_namespaces: root
-            .object("readinessGates", |mut gates| {
-                let selector = gates.label_selector("namespaceSelector");
-                gates.end();
-                selector
-            })
-            .flatten()
-            .unwrap_or(default.readiness_gate_namespaces),
+        readiness_gates: root.object("readinessGates", readiness_gates).unwrap_or_default(),
         protect_daemon_pods: root
             .object("preemption", |mut preemption| {
                 let protect = preemption.choice(
@@ -204,6 +198,16 @@ fn admission(mut admission: Reader<'_>) -> AdmissionPolicy {
             .unwrap_or(default.oversized),
     };
     admission.end();
+    policy
+}
+
+fn readiness_gates(mut gates: Reader<'_>) -> ReadinessGatePolicy {
+    let default = ReadinessGatePolicy::default();
+    let policy = ReadinessGatePolicy {
+        namespace_selector: gates.label_selector("namespaceSelector").unwrap_or(default.namespace_selector),
+        bind_timeout: gates.duration("bindTimeout").unwrap_or(default.bind_timeout),
+    };
+    gates.end();
     policy
 }
 

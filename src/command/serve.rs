@@ -8,9 +8,11 @@ use std::time::Instant;
 use anyhow::Context;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
+use tokio::time::timeout;
 
 use crate::cli::{LogArgs, ServeArgs};
 use crate::command::config;
+use crate::command::leader_election::{ElectionView, LeaderElection};
 use crate::command::long_tasks::{LongTasks, TaskEnded};
 use crate::policy::Policy;
 use crate::reservation::View;
@@ -21,7 +23,7 @@ use crate::server::http::listener::Ports;
 use crate::server::http::open_files as files;
 use crate::telemetry::OtlpSettings;
 use crate::telemetry::logs;
-use crate::telemetry::metrics::{Metrics, Webhook};
+use crate::telemetry::metrics::{Metrics, RegisteredWebhook};
 use crate::telemetry::otlp::Traces;
 use crate::tls::ca_injector::WebhookConfiguration;
 use crate::tls::names::CertificateNames;
@@ -31,6 +33,8 @@ use crate::watch::Watches;
 use crate::watch::client;
 use crate::watch::shared_cache::SharedCache;
 use crate::writes;
+use crate::writes::lease::SharedJudge;
+use crate::writes::lease::{self, JudgingCluster};
 use crate::writes::{NominationCallback, NominationResult};
 
 pub(super) fn run(args: ServeArgs, log: &LogArgs) -> anyhow::Result<()> {
@@ -75,12 +79,23 @@ pub async fn serve(
     let config = client::config(args.kubeconfig.as_deref()).await?;
     let rotator = rotator(args, config.clone(), metrics.clone())?;
     let tls = Arc::new(load_tls(args, rotator.as_ref(), config.is_some(), metrics.clone())?);
-    let cluster = connect(config, &policy, metrics.clone(), &mut tasks)?;
+    let (namespace, pod) = (client::own_namespace(), own_pod_name());
+    let election = LeaderElection::read(args, namespace.as_deref(), pod.as_deref())?;
+    let connected = connect(config, &policy, election.as_ref(), metrics.clone(), &mut tasks)?;
+    let (cluster, judge) = connected.unzip();
+    let judge = judge.flatten();
     let needs_certificate = args.client_ca_file.is_some();
     let limits = limits_of_this_process();
     let traces = traces(args, metrics.clone())?;
-    let state =
-        AppState::with_cluster(policy, limits, needs_certificate, metrics, cluster.clone(), traces.clone());
+    let state = AppState::with_cluster(
+        policy,
+        limits,
+        needs_certificate,
+        metrics,
+        cluster.clone(),
+        judge.clone(),
+        traces.clone(),
+    );
     announce(&ports, &tls)?;
     let (drain, draining) = watch::channel(false);
     let mut serving = tokio::spawn(server::serve(state.clone(), ports, tls.clone(), draining));
@@ -102,6 +117,9 @@ pub async fn serve(
             cluster.wait_until_synced().await;
         }
         state.readiness.set(true);
+        if let Some(judge) = &judge {
+            judge.begin_to_stand();
+        }
         std::future::pending().await
     };
 
@@ -112,15 +130,21 @@ pub async fn serve(
         never = get_ready => never,
     };
     state.readiness.set(false);
+    if let (EndCause::Task(_), Some(cluster)) = (&cause, &cluster) {
+        // The task may have been one that feeds the cache or ends its holds.
+        cluster.distrust();
+    }
+    if let Some(judge) = &judge {
+        tokio::select! {
+            () = hand_over(judge, &election) => {}
+            signal = next_signal() => anyhow::bail!("stopped at once by a second {signal}"),
+        }
+    }
     match &cause {
         EndCause::Signal(signal) => {
             tracing::info!(signal, "shutting down: no new connections, requests in flight are answered");
         }
         EndCause::Task(task) => {
-            // The task may have been one that feeds the cache or ends its holds.
-            if let Some(cluster) = &cluster {
-                cluster.distrust();
-            }
             tracing::error!(
                 error = %task,
                 "a bug: shutting down, so that the process is started again. No room is reserved any more, requests in flight are answered"
@@ -164,14 +188,37 @@ fn limits_of_this_process() -> Limits {
     fitting
 }
 
-/// Adds the tasks that watch the cluster and write to it, if there is one, and returns the cache that they fill.
+/// Hands the judging of bindings over and serves on, until the apiserver asks another replica or there is none.
+async fn hand_over(judge: &SharedJudge, election: &Option<LeaderElection>) {
+    let longest = election.as_ref().map(LeaderElection::longest_hand_over).unwrap_or_default();
+    judge.begin_hand_over(Instant::now());
+    tracing::info!(
+        "handing over: this replica judges no bindings any more, and serves until another one does"
+    );
+    // The task of leader election may be the one that has ended.
+    if timeout(longest, judge.wait_until_handed_over()).await.is_err() {
+        tracing::warn!("no other replica is known to judge bindings after {}s", longest.as_secs());
+    }
+}
+
+/// Returns the name of the Pod that the process runs in: the environment variable POD_NAME. `None` outside of a Pod.
+fn own_pod_name() -> Option<String> {
+    std::env::var("POD_NAME").ok().filter(|name| !name.is_empty())
+}
+
+/// Adds the tasks that watch the cluster and write to it, if there is one, and that of leader election. Returns the cache that they
+/// fill, and the judge.
 fn connect(
     config: Option<kube::Config>,
     policy: &Policy,
+    election: Option<&LeaderElection>,
     metrics: Arc<Metrics>,
     tasks: &mut LongTasks,
-) -> anyhow::Result<Option<SharedCache>> {
+) -> anyhow::Result<Option<(SharedCache, Option<SharedJudge>)>> {
     let Some(config) = config else {
+        if election.is_some() {
+            anyhow::bail!("--leader-elect needs a cluster: --kubeconfig, or the service account of a pod");
+        }
         tracing::info!("running standalone: no --kubeconfig, and no service account of a pod");
         return Ok(None);
     };
@@ -180,14 +227,26 @@ fn connect(
     let (queue, writer) = writes::write_queue(metrics.clone());
     let own_namespace = client::own_namespace();
     let enqueue = move |write| queue.enqueue(write);
-    let watches = Watches::new(config, Arc::new(policy.clone()), own_namespace, metrics, enqueue);
+    let watches =
+        Watches::new(config.clone(), Arc::new(policy.clone()), own_namespace, metrics.clone(), enqueue);
     let cache = watches.cache().clone();
     let on_result = policy.reservation.nominates().then(|| report_to(cache.clone()));
-    let writes = writer.tasks(client, std::env::var("POD_NAME").ok(), on_result);
+    let writes = writer.tasks(client, own_pod_name(), on_result);
     for (name, task) in watches.tasks()?.into_iter().chain(writes) {
         tasks.spawn(name, task);
     }
-    Ok(Some(cache))
+    let judge = election.map(|election| -> anyhow::Result<_> {
+        let (judge, lease) = (election.judge(), election.lease.clone());
+        let own_pod = lease.own_pod.as_ref().map(|(_, pod)| pod.clone());
+        let view = ElectionView { cache: cache.clone(), own_pod };
+        // Another replica may judge until this one knows better.
+        view.set_judging(false, Instant::now());
+        // A client of its own: no other write may delay a renewal.
+        let run = lease::run(client::client(config)?, lease, judge.clone(), view, metrics);
+        tasks.spawn("leader election", run);
+        Ok(judge)
+    });
+    Ok(Some((cache, judge.transpose()?)))
 }
 
 /// Returns a callback that passes the result of each nomination to the reservation. The callback takes the cache's lock.
@@ -234,8 +293,9 @@ fn rotator(
         name.as_ref().map(|name| WebhookConfiguration { webhook, name: name.clone() })
     };
     let configurations = [
-        configuration(Webhook::Validate, &args.validating_webhook_configuration),
-        configuration(Webhook::Mutate, &args.mutating_webhook_configuration),
+        configuration(RegisteredWebhook::Validate, &args.validating_webhook_configuration),
+        configuration(RegisteredWebhook::Mutate, &args.mutating_webhook_configuration),
+        configuration(RegisteredWebhook::Bind, &args.bind_webhook_configuration),
     ];
     let configurations = configurations.into_iter().flatten().collect();
     let settings = RotatorSettings { secret, names, configurations };

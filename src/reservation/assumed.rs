@@ -1,7 +1,9 @@
-//! Assumed pods: allowed on nodes by a filter call, and not yet seen bound.
+//! Assumed pods: allowed on nodes by a filter call or for a binding, and not yet seen bound.
 //!
 //! The scheduler decides faster than the watch brings the binding, so without these two pods could take the same room. A pod is
-//! assumed on every node that the call allowed, because the scheduler has not said which of them it took.
+//! assumed on every node that the call allowed, because the scheduler has not said which of them it took. A binding says it: then
+//! the pod is assumed on that node only. A later review of another node does not take back what was allowed, for anybody can send
+//! one: the pod counts on both, for a few seconds.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -22,6 +24,9 @@ const ASSUMED_POD_TTL: Duration = Duration::from_secs(5);
 const ASSUMED_CLAIMS_TTL: Duration = Duration::from_secs(600);
 /// The most assumed pods; beyond, the oldest is forgotten. A scheduler has a few in flight, and one that waits for volumes more.
 const MAX_ASSUMED: usize = 8_192;
+/// The nodes to which one pod may be about to be bound. A scheduler binds a pod to one; after a binding that failed it may choose
+/// another before the time of the first is up.
+const MAX_BINDINGS: usize = 4;
 /// The most that is counted of one pod, in the scheduler's units: more than any node has, and sums of it cannot overflow.
 const MAX_AMOUNT: i64 = 1 << 49;
 
@@ -66,6 +71,8 @@ pub struct AssumedPods {
     daemon_pods: HashMap<NodeId, Vec<usize>>,
     /// The number and the requests of the pods that are assumed on this node only.
     only_on: HashMap<NodeId, (usize, Resources)>,
+    /// The number of pods for which a binding was allowed.
+    about_to_be_bound: usize,
 }
 
 #[derive(Debug)]
@@ -76,12 +83,66 @@ struct AssumedPod {
     nodes: NodeSet,
     /// The only node of `nodes`, if there is one only.
     only: Option<NodeId>,
+    /// The nodes among them to which a binding was allowed, with the times.
+    bindings: Vec<(NodeId, Instant)>,
 }
 
 impl AssumedPods {
-    /// Assumes a pod on `nodes`, in place of those of an earlier call. Returns true if the pod was assumed before and is on no node
-    /// now.
-    pub fn assume(&mut self, mut pod: AllowedPod, nodes: NodeSet, now: Instant) -> bool {
+    /// Assumes a pod on `nodes`, in place of those of an earlier filter call. Returns true if the pod was assumed before and is on
+    /// no node now.
+    pub fn assume(&mut self, mut pod: AllowedPod, mut nodes: NodeSet, now: Instant) -> bool {
+        let bindings = self.take_bindings(&pod.uid, now);
+        bindings.iter().for_each(|(node, _)| nodes.insert(*node));
+        // Anybody can send a filter call with this UID. The binding was judged by the pod in the cache.
+        if !bindings.is_empty()
+            && let Some(known) = self.get(&pod.uid)
+        {
+            (pod.requests, pod.daemon_set) = (known.pod.requests.clone(), known.pod.daemon_set);
+        }
+        self.assume_with(pod, nodes, bindings, now)
+    }
+
+    /// Assumes a pod on the node that it is about to be bound to. With `is_last_word` that is in place of the nodes of a filter
+    /// call, or else beside them: where no apiserver asks about bindings, somebody else has sent the review.
+    pub fn assume_binding(&mut self, mut pod: AllowedPod, node: NodeId, is_last_word: bool, now: Instant) {
+        let mut nodes = NodeSet::default();
+        if let Some(known) = self.get(&pod.uid) {
+            // Its scheduler waits for its volumes, and binds it to no other node.
+            let waits_elsewhere = known.only.is_some_and(|only| only != node) && known.bindings.is_empty();
+            if known.pod.needs_claims && waits_elsewhere {
+                return;
+            }
+            pod.needs_claims |= known.pod.needs_claims;
+            if !is_last_word {
+                nodes = known.nodes.clone();
+            }
+        }
+        let mut bindings = self.take_bindings(&pod.uid, now);
+        bindings.retain(|(own, _)| *own != node);
+        if bindings.len() >= MAX_BINDINGS {
+            bindings.remove(0);
+        }
+        bindings.push((node, now));
+        bindings.iter().for_each(|(node, _)| nodes.insert(*node));
+        self.assume_with(pod, nodes, bindings, now);
+    }
+
+    /// Takes the bindings of a pod whose time is not up, the oldest first.
+    fn take_bindings(&mut self, uid: &str, now: Instant) -> Vec<(NodeId, Instant)> {
+        let Some(id) = self.by_uid.get(uid) else { return Vec::new() };
+        let mut bindings = std::mem::take(&mut self.entries[*id].bindings);
+        self.about_to_be_bound -= usize::from(!bindings.is_empty());
+        bindings.retain(|(_, at)| now.saturating_duration_since(*at) < ASSUMED_POD_TTL);
+        bindings
+    }
+
+    fn assume_with(
+        &mut self,
+        mut pod: AllowedPod,
+        nodes: NodeSet,
+        bindings: Vec<(NodeId, Instant)>,
+        now: Instant,
+    ) -> bool {
         let was_there = self.forget(&pod.uid);
         if nodes.is_empty() {
             return was_there;
@@ -89,6 +150,10 @@ impl AssumedPods {
         if self.entries.len() >= MAX_ASSUMED
             && let Some(oldest) = self.by_end.first_key_value().map(|(_, oldest)| *oldest)
         {
+            // Filter calls, which anybody can send, push out no binding.
+            if bindings.is_empty() && !self.entries[oldest].bindings.is_empty() {
+                return was_there;
+            }
             self.remove(oldest);
         }
         pod.requests.cap(MAX_AMOUNT);
@@ -106,7 +171,8 @@ impl AssumedPods {
         }
         let (uid, is_daemon_pod) = (pod.uid.clone(), pod.daemon_set.is_some());
         let end = self.next_end(now);
-        let id = self.entries.insert(AssumedPod { pod, since: now, end, nodes, only });
+        self.about_to_be_bound += usize::from(!bindings.is_empty());
+        let id = self.entries.insert(AssumedPod { pod, since: now, end, nodes, only, bindings });
         if is_daemon_pod {
             for node in self.entries[id].nodes.iter() {
                 self.daemon_pods.entry(node).or_default().push(id);
@@ -157,7 +223,8 @@ impl AssumedPods {
     }
 
     fn remove(&mut self, id: usize) {
-        let AssumedPod { pod, end, nodes, only, .. } = self.entries.remove(id);
+        let AssumedPod { pod, end, nodes, only, bindings, .. } = self.entries.remove(id);
+        self.about_to_be_bound -= usize::from(!bindings.is_empty());
         self.by_uid.remove(&pod.uid);
         self.by_end.remove(&end);
         for node in nodes.iter() {
@@ -221,6 +288,16 @@ impl AssumedPods {
         left_out.for_each(|id| free.add(&self.entries[id].pod.requests));
     }
 
+    /// The number of pods for which a binding was allowed and has not been seen.
+    pub fn about_to_be_bound(&self) -> usize {
+        self.about_to_be_bound
+    }
+
+    /// Returns true if a pod is assumed.
+    pub fn contains(&self, uid: &str) -> bool {
+        self.by_uid.contains_key(uid)
+    }
+
     /// Returns true if a pod is assumed on a node.
     pub fn is_assumed_on(&self, uid: &str, node: NodeId) -> bool {
         self.get(uid).is_some_and(|entry| entry.nodes.contains(node))
@@ -261,6 +338,7 @@ mod tests {
 
     fn is_blank(assumed: &AssumedPods) -> bool {
         let AssumedPods { entries, by_uid, by_end, sums, daemon_pods, only_on, .. } = assumed;
+        assert!(assumed.about_to_be_bound == 0 || !entries.is_empty());
         let none = sums.iter().all(|sum| *sum == Resources::default());
         none && entries.is_empty()
             && by_uid.is_empty()
@@ -333,6 +411,56 @@ mod tests {
             assumed.len()
         };
         assert_eq!([4, 5, 60, 599, 600, 606].map(&mut tick), [2, 1, 1, 1, 1, 0]);
+    }
+
+    #[test]
+    fn a_binding_counts_on_its_node_alone_and_no_later_review_takes_it_back() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let on = |assumed: &AssumedPods| {
+            (0..9).filter(|node| assumed.is_assumed_on("a", *node)).collect::<Vec<_>>()
+        };
+        let mut assumed = AssumedPods::default();
+        assumed.assume(allowed("a", 100, None), set(&[1, 2, 3]), start);
+        assumed.assume_binding(allowed("a", 100, None), 2, true, start);
+        assumed.assume_binding(allowed("a", 100, None), 2, true, start);
+        assert_eq!((on(&assumed), assumed.about_to_be_bound()), (vec![2], 1));
+        assumed.assume(allowed("a", 100, None), set(&[4]), at(2));
+        assert_eq!((on(&assumed), assumed.about_to_be_bound()), (vec![2, 4], 1));
+        assumed.assume_binding(allowed("a", 100, None), 5, true, at(4));
+        assert_eq!(on(&assumed), [2, 5], "both bindings, and no node of the filter");
+        assumed.assume_binding(allowed("a", 100, None), 6, true, at(5));
+        assert_eq!(on(&assumed), [5, 6], "the time of the first is up");
+        (0..9).for_each(|node| assumed.assume_binding(allowed("a", 100, None), node, true, at(5)));
+        assert_eq!(on(&assumed), [5, 6, 7, 8], "the newest");
+        assert!(assumed.expire(at(10), |_| false).any && is_blank(&assumed));
+        assert_eq!(assumed.about_to_be_bound(), 0);
+    }
+
+    /// Anybody can send a filter call, and, where no apiserver asks about bindings, a review.
+    #[test]
+    fn forged_calls_take_nothing_back() {
+        let now = Instant::now();
+        let mut assumed = AssumedPods::default();
+        assumed.assume_binding(allowed("bound", 100, None), 1, true, now);
+        assumed.assume(allowed("bound", 0, None), set(&[1, 2]), now);
+        assert_eq!(assumed.sums[1].milli_cpu, 100, "the amounts are those of the pod that was judged");
+        for pod in 0..MAX_ASSUMED {
+            assumed.assume(allowed(&format!("p{pod}"), 1, None), set(&[5]), now);
+        }
+        assert!(assumed.is_assumed_on("bound", 1), "a flood of filter calls pushes out no binding");
+
+        let mut assumed = AssumedPods::default();
+        assumed.assume(allowed("filtered", 100, None), set(&[1, 2]), now);
+        assumed.assume_binding(allowed("filtered", 100, None), 3, false, now);
+        assert!((1..4).all(|node| assumed.is_assumed_on("filtered", node)));
+        let with_claims = AllowedPod { needs_claims: true, ..allowed("claims", 100, None) };
+        assumed.assume(with_claims, set(&[1]), now);
+        assumed.assume_binding(allowed("claims", 100, None), 2, true, now);
+        assert!(assumed.is_assumed_on("claims", 1) && !assumed.is_assumed_on("claims", 2));
+        assumed.assume_binding(allowed("claims", 100, None), 1, true, now);
+        assumed.expire(now + Duration::from_secs(60), |_| true);
+        assert!(assumed.is_assumed_on("claims", 1), "for as long as its volumes may take");
     }
 
     #[test]

@@ -178,6 +178,7 @@ impl Reservation {
         let newest = cache.daemon_sets().map(|(_, info)| &*info.last_created).max().unwrap_or_default();
         self.last_created_at = now.checked_sub(cache.age_by_objects(newest)).filter(|_| !newest.is_empty());
         self.is_starting = true;
+        self.adopt_nominations(cache, now);
     }
 
     /// Ends the start: what is missing from now on has been missing since now.

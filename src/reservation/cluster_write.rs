@@ -20,6 +20,8 @@ pub enum ClusterWrite {
     TooLarge(HoldSubject),
     /// An Event: the time of a gate was up before the daemon pod was Ready.
     GateExpired(HoldSubject),
+    /// Bindings do not wait any longer for a daemon pod to be Ready; the scheduler's extender goes on to steer pods elsewhere.
+    GateExpiredForBindings(HoldSubject),
     /// A nomination of a daemon pod to its node, or the end of one.
     Nominate(Nomination),
     /// A change of this node's annotation, so that the scheduler tries the refused pods again.

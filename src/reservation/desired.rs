@@ -40,7 +40,7 @@ impl Reservation {
     /// or is in a namespace for which the configuration allows no gates.
     pub(super) fn gate(&self, cache: &Cache, daemon_set: &DaemonSet) -> Option<GateKind> {
         let gate = gate_of(daemon_set).filter(|_| !is_exempt(daemon_set))?;
-        let selector = &self.policy.readiness_gate_namespaces;
+        let selector = &self.policy.readiness_gates.namespace_selector;
         namespace_allows(cache, &daemon_set.metadata.namespace, selector).then_some(gate)
     }
 

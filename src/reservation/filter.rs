@@ -9,8 +9,10 @@
 use std::time::Instant;
 
 use super::Reservation;
+use super::door::Door;
 use super::filter_reason::FilterReason;
-use super::incoming_pod::{IncomingDemand, IncomingPod, PodClass};
+use super::gate::Gate;
+use super::incoming_pod::{IncomingDemand, IncomingPod, PodClass, Remaining};
 use super::node_reservation::NodeFreshness;
 use super::node_set::NodeSet;
 use crate::api::pod::Pod;
@@ -36,8 +38,11 @@ pub struct FilterStats {
 pub(super) struct FilterProgress {
     allowed_nodes: NodeSet,
     any_allowed: bool,
-    any_refused: bool,
+    /// The reason of the last refusal.
+    refused: Option<FilterReason>,
     would_refuse: u64,
+    /// The reason of the last refusal that only Audit mode has prevented.
+    pub(super) would_refuse_for: Option<FilterReason>,
     /// The work since the lock was taken, in looked-up names and holds.
     work: usize,
 }
@@ -55,11 +60,12 @@ const REFRESH_WORK: usize = 16;
 /// One filter call of the scheduler.
 #[derive(Debug)]
 pub struct FilterCall<'c> {
-    reservation: &'c mut Reservation,
-    cache: &'c Cache,
-    now: Instant,
-    pod: IncomingPod,
-    progress: FilterProgress,
+    pub(super) reservation: &'c mut Reservation,
+    pub(super) cache: &'c Cache,
+    pub(super) now: Instant,
+    pub(super) pod: IncomingPod,
+    pub(super) progress: FilterProgress,
+    door: Door,
     /// True if the pod has to wait until the missing events have come. Neither the freshness nor a priority changes within a call.
     waits_for_events: bool,
 }
@@ -82,6 +88,18 @@ impl Reservation {
         progress.allowed_nodes.reserve(cache.node_capacity());
         progress.work = 0;
         let pod = IncomingPod::of(self, cache, demand);
+        self.begin_call(cache, pod, Door::Filter, progress, now)
+    }
+
+    /// Begins a call at one of the doors.
+    pub(super) fn begin_call<'c>(
+        &'c mut self,
+        cache: &'c Cache,
+        pod: IncomingPod,
+        door: Door,
+        progress: FilterProgress,
+        now: Instant,
+    ) -> FilterCall<'c> {
         FilterCall {
             waits_for_events: pod.class == PodClass::Ordinary && self.waits_for_events(cache, pod.priority),
             pod,
@@ -89,6 +107,7 @@ impl Reservation {
             cache,
             now,
             progress,
+            door,
         }
     }
 }
@@ -96,13 +115,18 @@ impl Reservation {
 impl Reservation {
     /// Returns true if the cache lacks events that could show a missing daemon pod of the same or higher priority: some DaemonSet
     /// that may hold has such a priority.
-    fn waits_for_events(&self, cache: &Cache, priority: i32) -> bool {
+    pub(super) fn waits_for_events(&self, cache: &Cache, priority: i32) -> bool {
+        self.freshness.lacks_events() && self.may_hold_against(cache, priority)
+    }
+
+    /// Returns true if some DaemonSet that may hold has this priority or a higher one.
+    pub(super) fn may_hold_against(&self, cache: &Cache, priority: i32) -> bool {
         let concerns = |id: DaemonSetId, info: &DaemonSetInfo| {
             self.daemon_sets.get(id).is_some_and(|row| row.may_hold)
                 && info.may_be_admitted()
                 && info.demand.priority >= priority
         };
-        self.freshness.lacks_events() && cache.daemon_sets().any(|(id, info)| concerns(id, info))
+        cache.daemon_sets().any(|(id, info)| concerns(id, info))
     }
 }
 
@@ -129,8 +153,9 @@ impl FilterCall<'_> {
             self.progress.work += REFRESH_WORK * self.reservation.weight(id);
         }
         match self.check_node(id) {
-            Some(_) if self.is_audit() => {
+            Some(reason) if self.is_audit() => {
                 self.progress.would_refuse += 1;
+                self.progress.would_refuse_for = Some(reason);
                 // The pod may be placed there, so it counts for the next pod.
                 self.allow(id)
             }
@@ -142,7 +167,7 @@ impl FilterCall<'_> {
         }
     }
 
-    fn is_audit(&self) -> bool {
+    pub(super) fn is_audit(&self) -> bool {
         self.reservation.policy.reservation.mode == ReservationMode::Audit
     }
 
@@ -156,10 +181,11 @@ impl FilterCall<'_> {
     fn refuse_while_stale(&mut self) -> Option<FilterReason> {
         if self.is_audit() {
             self.progress.would_refuse += 1;
+            self.progress.would_refuse_for = Some(FilterReason::StaleCache);
             self.progress.any_allowed = true;
             return None;
         }
-        self.progress.any_refused = true;
+        self.progress.refused = Some(FilterReason::StaleCache);
         Some(FilterReason::StaleCache)
     }
 
@@ -167,7 +193,7 @@ impl FilterCall<'_> {
     /// every node was refused.
     pub fn finish(self) -> FilterStats {
         let Self { reservation, cache, now, pod, progress, .. } = self;
-        let FilterProgress { allowed_nodes, any_allowed, any_refused, would_refuse, .. } = progress;
+        let FilterProgress { allowed_nodes, any_allowed, refused, would_refuse, .. } = progress;
         // Without reservation nothing is asked of the assumed pods.
         if reservation.policy.reservation.mode == ReservationMode::Off {
             return FilterStats { would_refuse, is_judged: true };
@@ -178,8 +204,11 @@ impl FilterCall<'_> {
         }
         if any_allowed {
             reservation.waiting.remove(&uid);
-        } else if any_refused && reservation.waiting.len() < MAX_WAITING {
-            reservation.waiting.insert(uid, now);
+        } else if let Some(reason) = refused {
+            reservation.waits.begin(&uid, Door::Filter, reason, now);
+            if reservation.waiting.len() < MAX_WAITING {
+                reservation.waiting.insert(uid, now);
+            }
         }
         FilterStats { would_refuse, is_judged: true }
     }
@@ -207,7 +236,7 @@ impl FilterCall<'_> {
         if row.has_hold_or_gate() {
             self.progress.work +=
                 row.holds.len() * if self.pod.asks_ports() { PORTS_WORK } else { HOLD_WORK };
-            let has_closed_gate = row.gates.iter().any(|gate| gate.is_closed);
+            let has_closed_gate = row.gates.iter().any(|gate| self.waits_for_gate(gate));
             if let Some(by_assumed) = self.takes_reserved(id) {
                 if by_assumed {
                     self.reservation.last_refused_for_assumed = Some(self.now);
@@ -219,6 +248,16 @@ impl FilterCall<'_> {
             }
         }
         (self.is_awaited(id) || self.view_is_stale(id)).then_some(FilterReason::StaleCache)
+    }
+
+    /// Returns true if pods wait at this door for a gate.
+    pub(super) fn waits_for_gate(&self, gate: &Gate) -> bool {
+        let bind_timeout = self.reservation.policy.readiness_gates.bind_timeout;
+        gate.is_closed
+            && match self.door {
+                Door::Filter => true,
+                Door::Bind => !gate.is_over_for_bindings(bind_timeout),
+            }
     }
 
     /// Returns true if a daemon pod is for a node whose Node the cache lacks, until this has lasted for the time of
@@ -254,18 +293,31 @@ impl FilterCall<'_> {
 
     /// Returns `None` if the pod leaves the room and the ports that holds reserve, `Some(false)` if it would take some of them, and
     /// `Some(true)` if it would only because of the assumed pods.
-    fn takes_reserved(&self, id: NodeId) -> Option<bool> {
+    pub(super) fn takes_reserved(&self, id: NodeId) -> Option<bool> {
         let Self { pod, reservation, cache, .. } = self;
         let mut remaining = pod.remaining_beside_holds(reservation, cache, id)?;
         if remaining.lacks_room_for(pod) {
             return Some(false);
         }
+        self.subtract_assumed(&mut remaining, id);
+        remaining.lacks_room_for(pod).then_some(true)
+    }
+
+    /// Returns the resources that a node has left for the pod beside the holds and the assumed pods; `None` if no hold counts
+    /// against the pod.
+    pub(super) fn remaining(&self, id: NodeId) -> Option<Remaining> {
+        let mut remaining = self.pod.remaining_beside_holds(self.reservation, self.cache, id)?;
+        self.subtract_assumed(&mut remaining, id);
+        Some(remaining)
+    }
+
+    fn subtract_assumed(&self, remaining: &mut Remaining, id: NodeId) {
+        let Self { pod, reservation, cache, .. } = self;
         let has_hold_for = |daemon_set| {
             let mut holds = reservation.nodes[id].holds.iter();
             holds.any(|hold| hold.pod.daemon_set == daemon_set && pod.is_held_by(cache, id, hold))
         };
         reservation.assumed.subtract_assumed(&mut remaining.free, id, &pod.uid, has_hold_for);
-        remaining.lacks_room_for(pod).then_some(true)
     }
 
     /// Returns true if the scheduler offers a node where the pod does not fit by the cache and the assumed pods, until this has
@@ -287,12 +339,16 @@ impl FilterCall<'_> {
         }
         let freshness = match row.freshness {
             NodeFreshness::Fresh if fits => return false,
+            // No scheduler offers a node that is too small, as it is advertised: somebody has forged the call, or the scheduler does
+            // not count a resource of the pod.
+            NodeFreshness::Fresh if node.allocatable.lacks(requests).is_some() => return false,
             NodeFreshness::Fresh => NodeFreshness::Stale(self.now),
             // Only a pod that requests as much shows that the cache has caught up: a smaller one would fit anyway.
             _ if fits && requests.lacks(&row.offered).is_none() => NodeFreshness::Fresh,
             _ if fits => return false,
             freshness if freshness.refuses(self.now) => return true,
-            NodeFreshness::Stale(_) | NodeFreshness::StaleIgnored => NodeFreshness::StaleIgnored,
+            NodeFreshness::Stale(_) => NodeFreshness::StaleIgnored(self.now),
+            ignored @ NodeFreshness::StaleIgnored(_) => ignored,
         };
         row.freshness = freshness;
         let is_stale = matches!(freshness, NodeFreshness::Stale(_));
@@ -303,8 +359,8 @@ impl FilterCall<'_> {
     }
 
     fn record_refusal(&mut self, id: NodeId, reason: FilterReason) {
-        self.progress.any_refused = true;
-        let Self { now, ref pod, cache, .. } = *self;
+        self.progress.refused = Some(reason);
+        let Self { now, ref pod, cache, door, .. } = *self;
         self.reservation.ticking.insert(id);
         let row = &mut self.reservation.nodes[id];
         row.last_refused = Some(now);
@@ -314,17 +370,21 @@ impl FilterCall<'_> {
                 let mut holds = std::mem::take(&mut row.holds);
                 let is_cause = !pod.is_refused_for_proven(self.reservation, cache, id, &holds);
                 for hold in holds.iter_mut().filter(|hold| pod.is_held_by(cache, id, hold)) {
-                    if hold.record_refusal(&pod.uid, now) {
+                    if hold.has_first_refusal() {
                         first.push(hold.pod.daemon_set);
                     }
+                    if !pod.has_failed {
+                        continue;
+                    }
+                    hold.record_refusal(&pod.uid, now);
                     hold.is_cause = is_cause;
                     self.reservation.charge(id, hold, now);
                 }
                 self.reservation.nodes[id].holds = holds;
             }
             FilterReason::DaemonPodNotReady => {
-                for gate in row.gates.iter_mut().filter(|gate| gate.is_closed) {
-                    gate.record_refusal(&pod.uid, now);
+                for gate in row.gates.iter_mut().filter(|gate| gate.is_closed && pod.has_failed) {
+                    gate.record_refusal(&pod.uid, door, now);
                 }
             }
             FilterReason::StaleCache => {}

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::door::Door;
 use super::refusal_clock::RefusalClock;
 use crate::api::daemonset::DaemonSet;
 use crate::cache::DaemonSetId;
@@ -50,6 +51,10 @@ pub struct Gate {
     /// True once a pod was Ready here, even if the watch has not brought the Node's annotation yet.
     pub was_ready: bool,
     clock: RefusalClock,
+    /// The time in which pods waited that a review of their binding refused.
+    bind_clock: RefusalClock,
+    /// True once the end of the wait of bindings was told.
+    is_end_for_bindings_told: bool,
     first_ready_asked_at: Option<Instant>,
     /// True if the Node had the annotation when it was last looked at.
     is_first_ready_recorded: bool,
@@ -72,6 +77,8 @@ impl Gate {
             is_expired: false,
             was_ready: false,
             clock: RefusalClock::default(),
+            bind_clock: RefusalClock::default(),
+            is_end_for_bindings_told: false,
             first_ready_asked_at: None,
             is_first_ready_recorded: false,
             first_ready_removals: 0,
@@ -96,15 +103,25 @@ impl Gate {
         true
     }
 
-    /// Records that a pod was refused, which starts the clock.
-    pub fn record_refusal(&mut self, uid: &Arc<str>, now: Instant) {
+    /// Records that a pod was refused at a door, which starts the clock.
+    pub fn record_refusal(&mut self, uid: &Arc<str>, door: Door, now: Instant) {
         self.clock.record_refusal(uid, now);
+        if door == Door::Bind {
+            self.bind_clock.record_refusal(uid, now);
+        }
+    }
+
+    /// Returns true once bindings have waited for `timeout`. A scheduler that nobody tells of the gate tries the node again and
+    /// again, so pods wait for it that could run elsewhere.
+    pub fn is_over_for_bindings(&self, timeout: Duration) -> bool {
+        self.bind_clock.spent() >= timeout
     }
 
     /// Opens the gate until the next refresh closes it. The spent time is kept.
     pub fn suspend(&mut self, now: Instant) {
         self.is_closed = false;
         self.clock.stop(now);
+        self.bind_clock.stop(now);
     }
 
     /// Returns true if the record can be dropped without loss.
@@ -118,6 +135,35 @@ impl Gate {
         self.is_closed = false;
         self.is_expired = false;
         self.clock = RefusalClock::default();
+        self.bind_clock = RefusalClock::default();
+        self.is_end_for_bindings_told = false;
+    }
+
+    /// Returns true once, when bindings have waited for `timeout`.
+    pub fn ends_for_bindings(&mut self, timeout: Duration) -> bool {
+        let is_news = self.is_over_for_bindings(timeout) && !self.is_end_for_bindings_told;
+        self.is_end_for_bindings_told |= is_news;
+        is_news
+    }
+
+    /// Returns the time in which pods waited at any door, and that in which bindings waited.
+    pub(super) fn spent(&self) -> (Duration, Duration) {
+        (self.clock.spent(), self.bind_clock.spent())
+    }
+
+    /// Takes over the time that another replica has counted, and the end that it has come to.
+    pub(super) fn restore_spent(
+        &mut self,
+        (all, bindings): (Duration, Duration),
+        is_expired: bool,
+        now: Instant,
+    ) {
+        self.clock.restore_spent(all);
+        self.bind_clock.restore_spent(bindings);
+        if is_expired {
+            self.suspend(now);
+            self.is_expired = true;
+        }
     }
 
     /// Counts the time until `now`. If a closed gate has spent `timeout`, opens it, marks it as expired and returns true.
@@ -128,7 +174,8 @@ impl Gate {
         timeout: Duration,
         is_waiting: impl Fn(&str) -> Option<bool>,
     ) -> bool {
-        self.clock.tick(now, is_waiting);
+        self.clock.tick(now, &is_waiting);
+        self.bind_clock.tick(now, is_waiting);
         if self.is_closed && self.clock.spent() >= timeout {
             self.suspend(now);
             self.is_expired = true;

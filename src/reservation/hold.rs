@@ -164,11 +164,15 @@ impl Hold {
         };
     }
 
-    /// Records that a pod was refused, which starts the clock. Returns true for the first pod since the hold began.
-    pub fn record_refusal(&mut self, uid: &Arc<str>, now: Instant) -> bool {
+    /// Records that a pod was refused. Returns true for the first one since the hold began.
+    pub fn has_first_refusal(&mut self) -> bool {
+        !std::mem::replace(&mut self.has_refused, true)
+    }
+
+    /// Starts the clock for a pod that was refused and waits.
+    pub fn record_refusal(&mut self, uid: &Arc<str>, now: Instant) {
         let clock = if self.fits_now { &mut self.fits_clock } else { &mut self.waits_clock };
         clock.record_refusal(uid, now);
-        !std::mem::replace(&mut self.has_refused, true)
     }
 
     /// Records that the pod would, or would not, fit right now. The time counts towards `holdTimeout` while it would, else towards
@@ -224,6 +228,25 @@ impl Hold {
             && self.is_cause
             && self.basis.is_some_and(|basis| !basis.is_proven())
             && self.is_running()
+    }
+
+    /// Returns the time counted while the pod would have fit, and while it would not.
+    pub(super) fn spent(&self) -> (Duration, Duration) {
+        (self.fits_clock.spent(), self.waits_clock.spent())
+    }
+
+    /// Takes over the time that another replica has counted, and the end that it has come to.
+    pub(super) fn restore_spent(
+        &mut self,
+        (fits, waits): (Duration, Duration),
+        is_expired: bool,
+        now: Instant,
+    ) {
+        self.fits_clock.restore_spent(fits);
+        self.waits_clock.restore_spent(waits);
+        if is_expired {
+            self.transition_to(HoldState::Expired, now);
+        }
     }
 
     /// Returns true while a clock runs.

@@ -8,15 +8,13 @@ use super::hold::{Hold, HoldState};
 use super::hold_basis::HoldBasis;
 use super::packing::PackingOrder;
 use crate::api::pod::{Pod, SYSTEM_CRITICAL_PRIORITY};
+use crate::cache::pod_info::PodInfo;
 use crate::cache::{Cache, DaemonSetId, NodeId};
 use crate::daemonset::daemon_pod::target_node_name;
 use crate::policy::ReservationMode;
-use crate::policy::opt_out::is_opted_out;
+use crate::policy::opt_out::{has_own_label, is_opted_out};
 use crate::scheduling::host_ports::{HostPort, MAX_HOST_PORTS, any_conflict, host_ports};
 use crate::scheduling::resources::{Resources, pod_requests};
-
-/// The label of the warden's own pods in its namespace.
-const OWN_LABEL: (&str, &str) = ("app.kubernetes.io/name", "daemonset-warden");
 
 /// The facts about the pod of a call that its object alone shows. They are computed before the cache is locked: a pod can be of
 /// megabytes.
@@ -25,7 +23,7 @@ pub struct IncomingDemand<'p> {
     pod: &'p Pod,
     target: Option<&'p str>,
     requests: Resources,
-    host_ports: Box<[HostPort]>,
+    host_ports: Arc<[HostPort]>,
     /// The pod asks for so many ports of the host that it counts as if it asked for all of them.
     asks_all_ports: bool,
 }
@@ -40,6 +38,7 @@ impl<'p> IncomingDemand<'p> {
         if asks_all_ports {
             host_ports = Box::default();
         }
+        let host_ports = host_ports.into();
         Self { pod, target: target_node_name(&pod.spec), requests, host_ports, asks_all_ports }
     }
 }
@@ -53,11 +52,13 @@ pub(super) struct IncomingPod {
     pub(super) daemon_set: Option<DaemonSetId>,
     /// True if the scheduler waits for claims of the pod before it binds it.
     pub(super) needs_claims: bool,
+    /// False if no scheduler has tried and failed the pod, as far as the cache knows: anybody can send a review of its binding.
+    pub(super) has_failed: bool,
     /// The node that a daemon pod is for. On other nodes it counts as an ordinary pod.
     target: Option<NodeId>,
     pub(super) priority: i32,
     pub(super) requests: Resources,
-    host_ports: Box<[HostPort]>,
+    host_ports: Arc<[HostPort]>,
     asks_all_ports: bool,
 }
 
@@ -80,21 +81,58 @@ pub(super) struct Remaining {
     ports_collide: bool,
 }
 
+/// The facts that exempt a pod from holds.
+struct ExemptingFacts<'p> {
+    namespace: &'p str,
+    priority: i32,
+    is_opted_out: bool,
+    has_own_label: bool,
+}
+
 impl Reservation {
-    fn class_of_pod(&self, cache: &Cache, pod: &Pod, daemon_set: Option<DaemonSetId>) -> PodClass {
-        let metadata = &pod.metadata;
-        let namespace = cache.namespace(&metadata.namespace);
-        let is_own = self.own_namespace.as_ref() == Some(&metadata.namespace)
-            && metadata.labels.get(OWN_LABEL.0).is_some_and(|value| value == OWN_LABEL.1);
-        let is_exempt = self.policy.reservation.mode == ReservationMode::Off
-            || pod.priority() >= SYSTEM_CRITICAL_PRIORITY
-            || is_own
-            || is_opted_out(&metadata.labels)
-            || namespace.is_some_and(|namespace| is_opted_out(&namespace.metadata.labels));
-        if is_exempt {
+    fn class_of(
+        &self,
+        cache: &Cache,
+        facts: &ExemptingFacts<'_>,
+        daemon_set: Option<DaemonSetId>,
+    ) -> PodClass {
+        if self.policy.reservation.mode == ReservationMode::Off || self.is_exempt(cache, facts) {
             return PodClass::Exempt;
         }
         daemon_set.map_or(PodClass::Ordinary, PodClass::Daemon)
+    }
+
+    fn is_exempt(&self, cache: &Cache, facts: &ExemptingFacts<'_>) -> bool {
+        let namespace = cache.namespace(facts.namespace);
+        facts.priority >= SYSTEM_CRITICAL_PRIORITY
+            || facts.has_own_label && self.own_namespace.as_deref() == Some(facts.namespace)
+            || facts.is_opted_out
+            || namespace.is_some_and(|namespace| is_opted_out(&namespace.metadata.labels))
+    }
+
+    /// Returns true if no hold counts against a cached pod.
+    pub(super) fn is_exempt_pod(&self, cache: &Cache, pod: &PodInfo) -> bool {
+        self.is_exempt(cache, &ExemptingFacts::of_cached(pod))
+    }
+}
+
+impl<'p> ExemptingFacts<'p> {
+    fn of(pod: &'p Pod) -> Self {
+        Self {
+            namespace: &pod.metadata.namespace,
+            priority: pod.priority(),
+            is_opted_out: is_opted_out(&pod.metadata.labels),
+            has_own_label: has_own_label(&pod.metadata.labels),
+        }
+    }
+
+    fn of_cached(pod: &'p PodInfo) -> Self {
+        Self {
+            namespace: &pod.namespace,
+            priority: pod.priority,
+            is_opted_out: pod.is_opted_out,
+            has_own_label: pod.has_own_label,
+        }
     }
 }
 
@@ -104,14 +142,40 @@ impl IncomingPod {
         let daemon_set = cache.verified_daemon_set(pod);
         Self {
             uid: pod.metadata.uid.as_str().into(),
-            class: reservation.class_of_pod(cache, pod, daemon_set),
+            class: reservation.class_of(cache, &ExemptingFacts::of(pod), daemon_set),
             daemon_set,
             needs_claims: pod.spec.needs_claims(),
+            // The scheduler sends the pod as it is; the cache may be behind.
+            has_failed: true,
             target: target.and_then(|name| cache.node_id(name)),
             priority: pod.priority(),
             requests: requests.clone(),
             host_ports: host_ports.clone(),
             asks_all_ports: *asks_all_ports,
+        }
+    }
+
+    /// Returns the facts about a cached pod that is about to be bound. Its volumes are there by then: the scheduler makes them
+    /// before.
+    pub(super) fn of_cached(reservation: &Reservation, cache: &Cache, pod: &PodInfo) -> Self {
+        let daemon = pod.daemon.as_deref();
+        let daemon_set = daemon.and_then(|daemon| daemon.daemon_set);
+        let class = if reservation.is_exempt_at_bind(cache, pod) {
+            PodClass::Exempt
+        } else {
+            reservation.class_of(cache, &ExemptingFacts::of_cached(pod), daemon_set)
+        };
+        Self {
+            uid: pod.uid.clone(),
+            class,
+            daemon_set,
+            needs_claims: false,
+            has_failed: pod.has_failed,
+            target: daemon.and_then(|daemon| daemon.target),
+            priority: pod.priority,
+            requests: pod.requests.clone(),
+            host_ports: pod.host_ports.clone(),
+            asks_all_ports: pod.asks_all_ports,
         }
     }
 

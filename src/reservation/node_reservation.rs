@@ -65,12 +65,16 @@ pub(super) enum NodeFreshness {
     /// The cache is behind since this time: the scheduler offers the node for a pod that does not fit by the cache, or the cache
     /// lacks the Node.
     Stale(Instant),
-    /// The node has been stale for `STALE_TIMEOUT`: the scheduler's sum and the cache's differ for another reason.
-    StaleIgnored,
+    /// The node has been stale for `STALE_TIMEOUT`, until this time: the scheduler's sum and the cache's differ for another reason,
+    /// or nobody's scheduler has offered it.
+    StaleIgnored(Instant),
 }
 
 /// The time for which a stale node is refused. A lasting difference between the two sums must not block the node for good.
 const STALE_TIMEOUT: Duration = Duration::from_secs(2);
+/// The time for which a node counts as fresh after that, whatever is offered: a difference that lasts costs two seconds a minute,
+/// and nobody can turn the rule off for longer.
+const IGNORED_FOR: Duration = Duration::from_secs(60);
 
 impl NodeFreshness {
     /// Returns true while pods are refused on the node because the cache is behind: for `STALE_TIMEOUT`.
@@ -81,6 +85,11 @@ impl NodeFreshness {
     /// Returns true if the node has been stale for `STALE_TIMEOUT` and is not yet `StaleIgnored`.
     pub(super) fn is_over(self, now: Instant) -> bool {
         matches!(self, Self::Stale(_)) && !self.refuses(now)
+    }
+
+    /// Returns true once it has been `StaleIgnored` for long enough.
+    pub(super) fn is_forgiven(self, now: Instant) -> bool {
+        matches!(self, Self::StaleIgnored(since) if now.saturating_duration_since(since) >= IGNORED_FOR)
     }
 }
 

@@ -16,9 +16,10 @@
 //!   └────────────────────────────────────────────────────────────────────────┘  written
 //! ```
 //! The scheduler clears a nomination with each failed attempt, and that wakes the pods that the nomination kept off. So a pod is
-//! nominated again, at most once in two seconds, and all pods together within a number and a rate. A nomination that this process
-//! did not write is never changed.
+//! nominated again, at most once in two seconds, and all pods together within a number and a rate. A nomination that the warden did
+//! not write is never changed. Of several replicas the one that judges alone nominates.
 
+mod adoption;
 mod candidates;
 mod queue;
 
@@ -32,6 +33,7 @@ use self::queue::{NominationQueue, QueuePlace};
 use super::Reservation;
 use super::cluster_write::{ClusterWrite, Nomination};
 use super::hold::{Hold, HoldState};
+use super::judging::Judging;
 use super::token_bucket::TokenBucket;
 use crate::cache::node_info::NodeInfo;
 use crate::cache::{Cache, NodeId, PodId};
@@ -174,6 +176,11 @@ impl Nominations {
         }
     }
 
+    /// Forgets all pods: another replica cares for them.
+    pub(super) fn forget_all(&mut self) {
+        self.records.clear();
+    }
+
     /// Counts a binding, to measure how busy the scheduler is.
     pub fn note_binding(&mut self, now: Instant) {
         self.bindings.note(now);
@@ -237,6 +244,7 @@ impl Reservation {
     /// Call it on each tick. It does nothing while the cache lacks events, or if nominations are not configured or not permitted.
     pub fn nominate(&mut self, cache: &Cache, now: Instant) -> usize {
         if !self.policy.reservation.nominates()
+            || self.judging == Judging::Standby
             || !self.nominations.is_permitted
             || self.freshness.lacks_events()
         {
@@ -399,7 +407,8 @@ impl Reservation {
             }
             let Some(kept_off) = kept_off_by(cache, hold, node) else { continue };
             self.ticking.insert(id);
-            if hold.record_refusal(&kept_off, now) {
+            hold.record_refusal(&kept_off, now);
+            if hold.has_first_refusal() {
                 let daemon_set = hold.pod.daemon_set;
                 self.begin_refusing(cache, id, &[daemon_set], now);
             }

@@ -55,9 +55,13 @@ impl Reservation {
                 }
             }
             Change::RoomFreed(id) => self.room_freed(cache, id, now),
-            Change::PodBound => self.nominations.note_binding(now),
+            Change::PodBound(id) => {
+                self.nominations.note_binding(now);
+                self.note_bound(cache, id, now);
+            }
             Change::PodNotPending(uid) => {
                 self.waiting.remove(&uid);
+                self.waits.forget(&uid);
                 self.nominations.forget(&uid);
                 if self.assumed.forget(&uid) {
                     self.assumed_pod_forgotten(cache, now);
@@ -66,6 +70,7 @@ impl Reservation {
             Change::PodChanged(id) => {
                 if let Some(pod) = cache.pod_if_known(id) {
                     self.nominations.observe(&pod.uid, pod.nominated, pod.failed_version());
+                    self.adopt_nomination(cache, id, now);
                 }
             }
             Change::DaemonSetChanged { id, moves } => {

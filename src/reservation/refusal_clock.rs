@@ -55,6 +55,11 @@ impl RefusalClock {
         self.spent
     }
 
+    /// Takes over the time that another replica has counted. It includes what this one had counted when that one took over.
+    pub fn restore_spent(&mut self, spent: Duration) {
+        self.spent = self.spent.max(spent);
+    }
+
     /// Returns true while a refused pod waits.
     pub fn is_running(&self) -> bool {
         self.refused_pod.is_some()

@@ -1,6 +1,7 @@
 //! The cache and the reservation together: a cluster that tests feed with events, and tables of the expected results.
 
 mod basis;
+mod bind;
 mod event_order;
 mod first_ready;
 mod hold_ends;
@@ -171,6 +172,7 @@ impl TestCluster {
             }
             ClusterWrite::TooLarge(daemon_set) => ExpectedWrite::TooLarge(of(daemon_set)),
             ClusterWrite::GateExpired(hold) => ExpectedWrite::GateExpired(of(hold)),
+            ClusterWrite::GateExpiredForBindings(hold) => ExpectedWrite::GateExpiredForBindings(of(hold)),
             ClusterWrite::Wake(node) => ExpectedWrite::Wake(node.to_string()),
             ClusterWrite::Nominate(nomination) => ExpectedWrite::Nominate(
                 nomination.name.to_string(),
@@ -196,6 +198,7 @@ enum ExpectedWrite {
     TooSmall(String, String),
     TooLarge(String),
     GateExpired(String),
+    GateExpiredForBindings(String),
     Wake(String),
     Nominate(String, Option<String>),
     Remember(String),

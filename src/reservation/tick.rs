@@ -9,6 +9,7 @@ use super::node_reservation::{NodeFreshness, NodeReservation};
 use super::{EARLY_RETRY_WINDOW, Reservation};
 use crate::cache::freshness::CacheFreshness;
 use crate::cache::{Cache, NodeId};
+use crate::scheduling::resources::Resources;
 
 /// The time after a refusal because of assumed pods in which the end of an assumption wakes the refused pods.
 const ASSUMED_REFUSAL_WINDOW: Duration = Duration::from_secs(6);
@@ -35,6 +36,8 @@ impl Reservation {
             self.wake_any(cache);
         }
         self.forget_waiting(cache, now);
+        self.unknown_bindings.expire(now);
+        self.forget_allowed(now);
         self.to_tick.extend(std::mem::take(&mut self.ticking));
     }
 
@@ -103,12 +106,17 @@ impl Reservation {
         }
     }
 
-    /// Ends the refusals on nodes that have been stale for too long.
+    /// Ends the refusals on nodes that have been stale for too long, and a while later lets them be stale again.
     fn give_up_on_stale_nodes(&mut self, cache: &Cache, now: Instant) {
         let mut any = false;
-        for row in self.nodes.iter_mut().filter(|row| row.freshness.is_over(now)) {
-            row.freshness = NodeFreshness::StaleIgnored;
-            any = true;
+        for row in &mut self.nodes {
+            if row.freshness.is_over(now) {
+                row.freshness = NodeFreshness::StaleIgnored(now);
+                any = true;
+            } else if row.freshness.is_forgiven(now) {
+                row.freshness = NodeFreshness::Fresh;
+                row.offered = Resources::default();
+            }
         }
         // The node itself may have no Node yet.
         if any {
@@ -118,8 +126,12 @@ impl Reservation {
 
     fn tick_gates(&mut self, cache: &Cache, id: NodeId, now: Instant) {
         let timeout = self.policy.reservation.hold_timeout;
+        let bind_timeout = self.policy.readiness_gates.bind_timeout;
         let mut gates = std::mem::take(&mut self.nodes[id].gates);
         for gate in &mut gates {
+            if gate.ends_for_bindings(bind_timeout) && gate.is_closed {
+                self.push_about(cache, id, gate.daemon_set, true, ClusterWrite::GateExpiredForBindings);
+            }
             if gate.tick(now, timeout, |uid| cache.is_unbound(uid)) {
                 self.push_about(cache, id, gate.daemon_set, true, ClusterWrite::GateExpired);
                 self.wake(cache, id);
@@ -151,5 +163,6 @@ impl Reservation {
         self.waiting.retain(|uid, refused_at| {
             is_known(uid) || now.saturating_duration_since(*refused_at) < UNKNOWN_POD
         });
+        self.waits.retain(is_known, UNKNOWN_POD, now);
     }
 }

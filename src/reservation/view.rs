@@ -20,7 +20,9 @@ pub struct View {
 impl View {
     /// Returns an empty view. `own_namespace` is the namespace that the warden runs in.
     pub fn new(policy: Arc<Policy>, own_namespace: Option<String>) -> Self {
-        Self { cache: Cache::new(policy.clone()), reservation: Reservation::new(policy, own_namespace) }
+        let mut cache = Cache::new(policy.clone());
+        cache.set_own_namespace(own_namespace.clone());
+        Self { cache, reservation: Reservation::new(policy, own_namespace) }
     }
 
     /// Hands the changes of the cache to the reservation. Call it after each event.

@@ -30,7 +30,7 @@ pub(super) struct WaitBudgets {
     pub(super) limit: usize,
     /// The seconds more of the namespaces that have spent half of the budget, and run many daemon pods.
     more: HashMap<String, usize>,
-    /// The beginning of second 0.
+    /// The beginning of second 3,600.
     epoch: Option<Instant>,
     /// By namespace: the seconds in which a pod waited, and the number of holds that it waited for.
     spent: HashMap<String, BTreeMap<u64, u32>>,
@@ -49,6 +49,11 @@ pub(super) struct ChargedSeconds(Vec<(u64, u64)>);
 impl ChargedSeconds {
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// Returns the seconds as ages before `now`, in ranges that include their ends.
+    fn ages(&self, now: u64) -> Vec<(u64, u64)> {
+        self.0.iter().map(|(first, last)| (now.saturating_sub(*last), now.saturating_sub(*first))).collect()
     }
 
     /// Adds a second, not earlier than all others. Returns false if it is there already.
@@ -100,6 +105,47 @@ impl WaitBudgets {
         self.spent.get(namespace).is_some_and(|spent| spent.len() >= self.limit.saturating_add(more))
     }
 
+    /// Returns the charged seconds of each namespace as ages before `now`, in ranges that include their ends, the newest first.
+    pub(super) fn ages(&mut self, now: Instant) -> BTreeMap<String, Vec<(u64, u64)>> {
+        let now = self.second(now);
+        let ages = |seconds: &BTreeMap<u64, u32>| {
+            let mut ranges: Vec<(u64, u64)> = Vec::new();
+            for age in seconds.keys().rev().map(|second| now.saturating_sub(*second)) {
+                match ranges.last_mut() {
+                    Some((_, last)) if *last + 1 == age => *last = age,
+                    _ => ranges.push((age, age)),
+                }
+            }
+            ranges
+        };
+        self.spent.iter().map(|(namespace, seconds)| (namespace.clone(), ages(seconds))).collect()
+    }
+
+    /// Charges seconds of these ages that another replica has charged, for good unless `charged` of a hold is given.
+    pub(super) fn restore(
+        &mut self,
+        namespace: &str,
+        ages: &[(u64, u64)],
+        charged: Option<&mut ChargedSeconds>,
+        now: Instant,
+    ) {
+        let now = self.second(now);
+        let oldest = PERIOD.as_secs();
+        let seconds = ages.iter().flat_map(|(first, last)| *first..=(*last).min(oldest));
+        let mut seconds: Vec<u64> =
+            seconds.take(PERIOD.as_secs() as usize).map(|age| now.saturating_sub(age)).collect();
+        seconds.sort_unstable();
+        seconds.dedup();
+        let spent = self.spent.entry_ref(namespace).or_default();
+        match charged {
+            Some(charged) => seconds.retain(|second| charged.insert(*second)),
+            None => seconds.retain(|second| !spent.contains_key(second)),
+        }
+        for second in seconds {
+            *spent.entry(second).or_default() += 1;
+        }
+    }
+
     /// Gives back the seconds that are older than an hour. Call it once a tick.
     pub(super) fn expire(&mut self, now: Instant) {
         let now = self.second(now);
@@ -119,9 +165,16 @@ impl WaitBudgets {
         self.spent.values().all(BTreeMap::is_empty)
     }
 
+    /// Returns the seconds that were charged for one hold as ages before `now`.
+    pub(super) fn ages_of(&mut self, charged: &ChargedSeconds, now: Instant) -> Vec<(u64, u64)> {
+        let now = self.second(now);
+        charged.ages(now)
+    }
+
+    /// Returns the number of the second; the first one is so high that seconds of the hour before it can be charged.
     fn second(&mut self, now: Instant) -> u64 {
         let epoch = *self.epoch.get_or_insert(now);
-        now.saturating_duration_since(epoch).as_secs()
+        PERIOD.as_secs() + now.saturating_duration_since(epoch).as_secs()
     }
 }
 

@@ -87,6 +87,17 @@ impl Resources {
         self.scalars.iter().find(|(own, _)| &**own == name).map_or(0, |(_, amount)| *amount)
     }
 
+    /// Returns the amount of a resource by its name; 0 if it is not listed.
+    pub fn amount(&self, name: &str) -> i64 {
+        match name {
+            "pods" => self.pods,
+            "cpu" => self.milli_cpu,
+            "memory" => self.memory,
+            "ephemeral-storage" => self.ephemeral_storage,
+            _ => self.scalar(name),
+        }
+    }
+
     /// Returns true if any amount is at a limit of `i64`. A part of such a sum may be lost: subtracting one summand does not give
     /// back the others.
     pub fn is_saturated(&self) -> bool {
@@ -133,6 +144,17 @@ impl Resources {
             && fits(request.ephemeral_storage, self.ephemeral_storage, used.ephemeral_storage)
             && fits(request.pods, self.pods, used.pods)
             && request.scalars.iter().all(|(name, asked)| fits(*asked, self.scalar(name), used.scalar(name)))
+    }
+
+    /// Returns true as [`Self::has_room_beside`], without a look at extended resources of which `self` has none: a scheduler may
+    /// not count them (`ignoredResources`, `ignoredByScheduler`).
+    pub fn has_known_room_beside(&self, used: &Self, request: &Self) -> bool {
+        if request.scalars.iter().all(|(name, _)| self.scalar(name) > 0) {
+            return self.has_room_beside(used, request);
+        }
+        let mut known = request.clone();
+        known.scalars.retain(|(name, _)| self.scalar(name) > 0);
+        self.has_room_beside(used, &known)
     }
 
     /// Returns true if `self` has more than 0 of any resource that `request` asks for, pod slots aside.

@@ -3,8 +3,10 @@
 //! Labels come from closed sets only: each is an enum, never a name, a namespace or a message. All series exist from the start,
 //! with 0, so that an alert on an increase sees the first one. No series is looked up by its labels while a request waits.
 
+pub mod bind;
 pub mod cluster;
 pub mod labels;
+pub mod leader_election;
 pub mod series;
 pub mod table;
 
@@ -15,13 +17,15 @@ use parking_lot::Mutex;
 use prometheus::{Encoder, Gauge, Histogram, IntCounter, IntGauge, Registry, TextEncoder};
 use tracing_appender::non_blocking::ErrorCounter;
 
+use self::bind::BindMetrics;
 use self::cluster::ClusterMetrics;
 pub use self::cluster::WatchedResource;
 pub use self::labels::{
     AdmissionOutcome, CertificateKind, CloseReason, ExtenderOutcome, ExtenderVerb, LogSource, Operation,
-    Port, ShedReason, SpanOutcome, Webhook,
+    Port, RegisteredWebhook, ShedReason, SpanOutcome, Webhook,
 };
 use self::labels::{CODE_LABEL, LabelValues};
+use self::leader_election::LeaderElectionMetrics;
 use self::series::{
     add, counter, counter_vec, counters, gauges, histograms, int_gauge, int_gauge_vec, int_gauges,
 };
@@ -74,7 +78,7 @@ pub struct Metrics {
     connections_cut: EnumMap<CloseReason, IntCounter>,
     certificate_expiration: EnumMap<CertificateKind, Gauge>,
     certificate_not_before: EnumMap<CertificateKind, Gauge>,
-    webhook_configuration_missing: EnumMap<Webhook, IntGauge>,
+    webhook_configuration_missing: EnumMap<RegisteredWebhook, IntGauge>,
     trace_spans: EnumMap<SpanOutcome, IntCounter>,
     /// Writes of the Secret of `--tls-secret` by this replica.
     pub tls_secret_writes: IntCounter,
@@ -82,8 +86,12 @@ pub struct Metrics {
     pub tls_secret_failures: IntCounter,
     /// Writes of a CA that was missing or wrong in a webhook configuration.
     pub webhook_configuration_patches: IntCounter,
+    /// The metrics about bindings.
+    pub bind: BindMetrics,
     /// The metrics about the cache, which the watches, the writes and the scheduler's calls count.
     pub cluster: ClusterMetrics,
+    /// The metrics of leader election.
+    pub leader_election: LeaderElectionMetrics,
     /// Requests in work on the secure port.
     pub http_in_flight: IntGauge,
     /// Connections that could not be accepted.
@@ -146,7 +154,9 @@ impl Default for Metrics {
             tls_secret_writes: counter(new, &TLS_SECRET_WRITES),
             tls_secret_failures: counter(new, &TLS_SECRET_FAILURES),
             webhook_configuration_patches: counter(new, &WEBHOOK_CONFIGURATION_PATCHES),
+            bind: BindMetrics::new(new),
             cluster: ClusterMetrics::new(new),
+            leader_election: LeaderElectionMetrics::new(new),
             http_in_flight: int_gauge(new, &HTTP_IN_FLIGHT),
             accept_errors: counter(new, &ACCEPT_ERRORS),
             panics: counter(new, &PANICS),
@@ -227,7 +237,7 @@ impl Metrics {
     }
 
     /// Records that a webhook configuration of which this replica writes the CA does not exist, or that it does.
-    pub fn webhook_configuration_missing(&self, webhook: Webhook, missing: bool) {
+    pub fn webhook_configuration_missing(&self, webhook: RegisteredWebhook, missing: bool) {
         self.webhook_configuration_missing[webhook].set(i64::from(missing));
     }
 

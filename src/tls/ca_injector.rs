@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tokio::sync::Notify;
 
 use super::apiserver::{ApiError, found, is_written};
-use crate::telemetry::metrics::Webhook;
+use crate::telemetry::metrics::RegisteredWebhook;
 use crate::telemetry::patch_params;
 
 /// Seconds until a watch is begun anew: less than the silence after which the client closes a connection.
@@ -22,8 +22,8 @@ const WATCH: u32 = 60;
 /// One webhook configuration whose CA bundle this replica keeps.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WebhookConfiguration {
-    /// The webhook: `Validate` for a ValidatingWebhookConfiguration, `Mutate` for a MutatingWebhookConfiguration.
-    pub webhook: Webhook,
+    /// The webhook: `Validate` and `Bind` for a ValidatingWebhookConfiguration, `Mutate` for a MutatingWebhookConfiguration.
+    pub webhook: RegisteredWebhook,
     /// The object's name.
     pub name: String,
 }
@@ -31,8 +31,10 @@ pub struct WebhookConfiguration {
 impl WebhookConfiguration {
     fn resource(&self) -> ApiResource {
         match self.webhook {
-            Webhook::Validate => ApiResource::erase::<ValidatingWebhookConfiguration>(&()),
-            Webhook::Mutate => ApiResource::erase::<MutatingWebhookConfiguration>(&()),
+            RegisteredWebhook::Validate | RegisteredWebhook::Bind => {
+                ApiResource::erase::<ValidatingWebhookConfiguration>(&())
+            }
+            RegisteredWebhook::Mutate => ApiResource::erase::<MutatingWebhookConfiguration>(&()),
         }
     }
 

@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 
 use super::apiserver::{ApiError, ServerClock, found, is_written};
 use super::secret_content::SecretData;
-use crate::telemetry::{FIELD_MANAGER, patch_params};
+use crate::api::meta::FIELD_MANAGER;
+use crate::telemetry::patch_params;
 
 /// The namespace and name of a Secret, written `NAMESPACE/NAME`.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -14,6 +14,7 @@ use crate::api::node::Node;
 use crate::api::pod::{Pod, PodSpec};
 use crate::api::policy_objects::{LimitRange, Namespace, PriorityClass, ResourceQuota, RuntimeClass};
 use crate::cache::Cache;
+use crate::cache::replicas::{is_replica_annotation, is_replica_label};
 use crate::daemonset::daemon_pod::GENERATION_ANNOTATION;
 use crate::policy::opt_out::OPT_OUT_LABEL;
 use crate::reservation::first_ready::MAX_FIRST_READY_READ;
@@ -106,9 +107,10 @@ impl WatchedKind for Pod {
 
     // Ports and labels are counted under the lock, and the labels of daemon pods are kept.
     fn trim(&mut self) {
-        self.metadata.annotations.clear();
+        self.metadata.annotations.retain(|key, value| is_replica_annotation(key, value));
         let mut kept = 0..MAX_LABELS;
-        self.metadata.labels.retain(|key, _| key == OPT_OUT_LABEL || kept.next().is_some());
+        let is_read = |key: &str| key == OPT_OUT_LABEL || is_replica_label(key);
+        self.metadata.labels.retain(|key, _| is_read(key) || kept.next().is_some());
         keep_host_ports(&mut self.spec, MAX_PORTS_READ);
     }
 

@@ -32,9 +32,9 @@ use crate::watch::watch_status::WatchStatus;
 
 /// The number of nodes that are refreshed before the lock is given to others, fewer of those with many DaemonSets. They take tens
 /// of microseconds.
-const BATCH: usize = 16;
+const BATCH: usize = 8;
 /// The batches of a tick: all nodes of a large cluster with many DaemonSets once. A tick has to end, or nothing is refused.
-const MAX_BATCHES: usize = 16_384;
+const MAX_BATCHES: usize = 32_768;
 /// The time for which a call refreshes changed nodes before it begins, those that it does not name too. It refreshes the others
 /// that it names while it judges them.
 const REFRESH_BEFORE_CALL: Duration = Duration::from_millis(20);
@@ -107,6 +107,11 @@ impl SharedCache {
     pub fn distrust(&self) {
         self.0.is_distrusted.store(true, Ordering::Release);
         self.0.metrics.cluster.cache_fresh.set(0);
+    }
+
+    /// Returns true while events of a required watch may be missing at `now`, as during a relist. Takes no lock of the cache.
+    pub fn lacks_events(&self, now: Instant) -> bool {
+        CacheFreshness::of(&self.health(), now).lacks_events()
     }
 
     /// Returns true once every kind has been listed or found absent, and from then on. Takes no lock of the cache.

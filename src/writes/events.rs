@@ -15,9 +15,9 @@ use tokio::sync::mpsc;
 
 use super::in_time;
 use crate::api::daemonset::{MAX_ELEMENTS, MAX_PLACEMENT_ELEMENTS};
+use crate::api::meta::FIELD_MANAGER;
 use crate::reservation::cluster_write::{ClusterWrite, DaemonSetReference, HoldSubject};
 use crate::reservation::token_bucket::TokenBucket;
-use crate::telemetry::FIELD_MANAGER;
 use crate::telemetry::logs::{Sanitized, chain};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::metrics::cluster::{WriteKind, WriteOutcome};
@@ -30,6 +30,9 @@ const PER_SECOND: u32 = 5;
 const REPEAT: Duration = Duration::from_secs(10);
 /// The most entries of [`EventLimiter::written`]. Beyond, all of them are dropped, and some Events are written early.
 const MAX_WRITTEN: usize = 1_024;
+
+/// The action of the Event of a gate that bindings do not wait for any longer.
+const OPEN_FOR_BINDINGS: &str = "OpenForBindings";
 
 /// An Event about a DaemonSet and a node, to be written on both.
 #[derive(Debug)]
@@ -58,6 +61,9 @@ impl EventWrite {
             ClusterWrite::GateExpired(subject) => {
                 (subject, "GateExpired", "Open", "".into(), EventType::Warning)
             }
+            ClusterWrite::GateExpiredForBindings(subject) => {
+                (subject, "GateExpired", OPEN_FOR_BINDINGS, "".into(), EventType::Warning)
+            }
             ClusterWrite::Wake(_)
             | ClusterWrite::RecordFirstReady { .. }
             | ClusterWrite::RemoveFirstReady { .. }
@@ -84,7 +90,8 @@ impl EventWrite {
                 format!("no room for the pod of DaemonSet {namespace}/{name}: {}", self.reason_text)
             }
             _ => format!(
-                "no longer waiting for the pod of DaemonSet {namespace}/{name} to be Ready: its time is up"
+                "{} waiting for the pod of DaemonSet {namespace}/{name} to be Ready: its time is up",
+                if self.action == OPEN_FOR_BINDINGS { "bindings are no longer" } else { "no longer" }
             ),
         };
         Some((self.event(text, Some(self.daemon_set())), self.node()))
@@ -97,6 +104,7 @@ impl EventWrite {
             "HoldEnded" => format!("no longer keeping room on a node: {}", self.reason_text),
             "NodeTooSmall" => "a node is too small for its daemons, and the pod of this DaemonSet does not fit beside those that go first: a higher priority or an older DaemonSet".to_owned(),
             "TooLarge" => format!("no room is reserved for the pods of this DaemonSet: its selector and template have more than {MAX_ELEMENTS} elements, or the node selector, node affinity and tolerations in it more than {MAX_PLACEMENT_ELEMENTS}"),
+            _ if self.action == OPEN_FOR_BINDINGS => "bindings no longer wait on a node for the pod of this DaemonSet to be Ready: readinessGates.bindTimeout is up; the scheduler's extender, if there is one, still steers pods elsewhere".to_owned(),
             _ => "ordinary pods no longer wait on a node for the pod of this DaemonSet to be Ready: its time is up".to_owned(),
         };
         (self.event(text, None), self.daemon_set())

@@ -50,9 +50,13 @@ async fn only_daemon_pods_and_daemon_sets_reach_the_warden() {
     let after = (namespace.mutating_calls(webhook).await, namespace.validating_calls().await);
     assert_eq!(
         after,
-        (before.0 + 1, before.1 + 1),
-        "one daemon pod, one DaemonSet; its status updates do not count"
+        (before.0, before.1 + 1),
+        "one DaemonSet; its status updates do not count, and its pod lacks nothing"
     );
+    let bound = json!({ "spec": { "template": { "spec": { "nodeName": node } } } });
+    namespace.create(&namespace.daemon_set("bound", bound)).await;
+    namespace.settled("bound", 1).await;
+    assert_eq!(namespace.mutating_calls(webhook).await, before.0 + 1, "a pod that its controller bound");
 }
 
 #[tokio::test]

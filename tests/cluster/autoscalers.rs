@@ -1,5 +1,5 @@
-//! Real autoscalers beside the extender. They simulate a scheduler without extenders, so a pod that only the warden refuses
-//! seems to fit, unless a nomination takes the room.
+//! Real autoscalers beside the extender and beside `/bind`. They simulate a scheduler without extenders and webhooks, so a pod that
+//! only the warden refuses seems to fit, unless a nomination takes the room.
 //!
 //! The tests take the programs by their paths, because the control plane's module cannot build them (`docs/autoscalers.md`
 //! says how to build them), and fail where a program is missing:
@@ -8,7 +8,7 @@
 //! CLUSTER_AUTOSCALER=... cargo test --release --test cluster autoscalers::cluster_autoscaler -- --ignored --nocapture
 //! KARPENTER=... KARPENTER_CRDS=DIR,DIR cargo test --release --test cluster autoscalers::karpenter -- --ignored --nocapture
 //! ```
-//! `SETUPS=plain,extender,nominated` in the environment chooses the setups.
+//! `SETUPS=plain,extender,nominated,bind-alone,bind,both` in the environment chooses the setups.
 
 mod cluster_autoscaler;
 mod karpenter;
@@ -25,8 +25,8 @@ use kube::{Api, ResourceExt};
 use serde_json::json;
 
 use crate::harness::{
-    ControlPlane, Extender, POOL, Scheduler, SchedulerOptions, TestNamespace, Warden, WardenOptions,
-    describe, eventually_within, is_bound, node_of,
+    BindWebhook, ControlPlane, Doors, Extender, POOL, Scheduler, SchedulerOptions, TestNamespace, Warden,
+    WardenOptions, describe, eventually_within, is_bound, node_of,
 };
 
 /// DaemonSets of 300m a pod, like the ordinary pods: a node of 4 CPU has room for these three, ten ordinary pods and 100m more.
@@ -36,26 +36,50 @@ const LATE: &str = "late";
 /// The time limit for a change of the whole cluster.
 const LONG: Duration = Duration::from_secs(300);
 
-/// The extenders that a scheduler calls.
+/// The doors at which the control plane asks the warden, and nomination.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum ExtenderSetup {
-    /// No extender.
+enum WardenSetup {
+    /// No warden.
     Plain,
-    /// The warden without nomination.
+    /// The extender without nomination.
     Extender,
-    /// The warden with its default configuration, which nominates.
+    /// The extender with the default configuration, which nominates.
     Nominated,
+    /// `/bind` without nomination.
+    BindAlone,
+    /// `/bind` with the default configuration.
+    Bind,
+    /// Both doors with the default configuration.
+    Both,
 }
 
-impl ExtenderSetup {
-    const ALL: [Self; 3] = [Self::Plain, Self::Extender, Self::Nominated];
+impl WardenSetup {
+    const ALL: [Self; 6] =
+        [Self::Plain, Self::Extender, Self::Nominated, Self::BindAlone, Self::Bind, Self::Both];
 
     fn name(self) -> &'static str {
         match self {
             Self::Plain => "plain",
             Self::Extender => "extender",
             Self::Nominated => "nominated",
+            Self::BindAlone => "bind-alone",
+            Self::Bind => "bind",
+            Self::Both => "both",
         }
+    }
+
+    fn doors(self) -> Doors {
+        match self {
+            Self::Plain => Doors::Without,
+            Self::Extender | Self::Nominated => Doors::Extender,
+            Self::BindAlone | Self::Bind => Doors::Bind,
+            Self::Both => Doors::Both,
+        }
+    }
+
+    /// Returns true if the warden has its default configuration: then autoscalers have to keep up.
+    fn nominates(self) -> bool {
+        matches!(self, Self::Nominated | Self::Bind | Self::Both)
     }
 
     fn asked() -> Vec<Self> {
@@ -92,17 +116,24 @@ struct PodCounts {
 }
 
 impl AutoscalerTest {
-    async fn new(setup: ExtenderSetup) -> Self {
+    async fn new(setup: WardenSetup) -> Self {
         let plane = tokio::task::spawn_blocking(|| ControlPlane::start("autoscaler")).await.unwrap();
         let plane = Arc::new(plane);
         let namespace = TestNamespace::on(plane.clone(), "scaled").await;
         let mut options = SchedulerOptions::default();
         let mut warden = None;
-        if setup != ExtenderSetup::Plain {
+        if setup.doors() != Doors::Without {
             let kubeconfig = Some(namespace.warden_kubeconfig().await);
-            let config = json!({ "reservation": { "nominate": setup == ExtenderSetup::Nominated } });
+            let config = json!({ "reservation": { "nominate": setup.nominates() } });
             let started = Warden::start(WardenOptions { config, kubeconfig }).await;
-            options.extenders.push(Extender { preempts: true, ..started.extender() });
+            if setup.doors().has_extender() {
+                options.extenders.push(Extender { preempts: true, ..started.extender() });
+            }
+            if setup.doors().has_bind() {
+                // The chart's timeout.
+                let webhook = BindWebhook { timeout_seconds: 1, ..BindWebhook::default() };
+                namespace.register_bind(&started, &webhook).await;
+            }
             warden = Some(started);
         }
         let scheduler = tokio::task::spawn_blocking(move || plane.scheduler(&options)).await.unwrap();

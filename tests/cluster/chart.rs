@@ -197,10 +197,11 @@ async fn only_daemon_pods_and_daemon_sets_reach_the_service() {
 
     namespace.create(&namespace.daemon_set("agent", json!({}))).await;
     namespace.settled("agent", 1).await;
-    assert_eq!(calls().await, (before.0 + 1.0, before.1 + 1.0), "one DaemonSet, one daemon pod");
+    assert_eq!(calls().await, (before.0 + 1.0, before.1), "one DaemonSet; its pod lacks nothing");
     let pod = namespace.api::<Pod>().create(&dry_run, &daemon_pod("bound", "node")).await.unwrap();
     let spec = pod.spec.unwrap();
     assert!(spec.node_name.is_none() && spec.affinity.is_some(), "the patch arrives: {spec:?}");
+    assert_eq!(calls().await.1, before.1 + 1.0, "one daemon pod that lacks something");
     assert_eq!(release.failed_open().await, 0.0);
     assert!(release.endpoints().connections() > 0, "the calls come through the ClusterIP");
     drop(replicas);
@@ -213,23 +214,18 @@ async fn an_overwritten_ca_bundle_is_put_right_at_once() {
     let _replicas = release.start_replicas().await;
     release.in_force().await;
     let right = release.ca_bundle("validating").await;
-    for kind in ["validating", "mutating"] {
+    let bind = format!("{RELEASE}-bind");
+    for (kind, name) in [("validating", RELEASE), ("mutating", RELEASE), ("validating", &bind)] {
         let wrong = json!([{ "op": "replace", "path": "/webhooks/0/clientConfig/caBundle", "value": "" }]);
-        let patch = [
-            "patch",
-            &format!("{kind}webhookconfiguration"),
-            RELEASE,
-            "--type=json",
-            "-p",
-            &wrong.to_string(),
-        ];
+        let patch =
+            ["patch", &format!("{kind}webhookconfiguration"), name, "--type=json", "-p", &wrong.to_string()];
         release.kubectl.succeed(&patch).await;
         let overwritten = Instant::now();
         eventually_within(Duration::from_secs(3), "the bundle is right", async || {
-            let now = release.ca_bundle(kind).await;
+            let now = release.ca_bundle_of(kind, name).await;
             if now == right { Ok(()) } else { Err(now) }
         })
         .await;
-        say(&format!("{kind} caBundle put right after {:.1} s", overwritten.elapsed().as_secs_f32()));
+        say(&format!("{kind} {name} caBundle put right after {:.1} s", overwritten.elapsed().as_secs_f32()));
     }
 }

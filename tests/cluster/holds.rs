@@ -7,8 +7,8 @@ use kube::api::ListParams;
 use serde_json::json;
 
 use crate::harness::{
-    ControlPlane, NodeOptions, SchedulerOptions, TestExtender, TestNamespace, Warden, WardenOptions,
-    consistently, describe, eventually, eventually_within, is_bound, object,
+    BindWebhook, ControlPlane, Doors, Extender, NodeOptions, SchedulerOptions, TestExtender, TestNamespace,
+    Warden, WardenOptions, consistently, describe, eventually, eventually_within, is_bound, object,
 };
 
 /// The time from the end of a hold until the refused pods run. Without waking, the scheduler would try them after 5 minutes.
@@ -143,15 +143,27 @@ async fn a_warden_that_is_killed_fails_open_and_comes_back_in_force() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_apiserver_that_restarts_loses_no_daemon_pod() {
-    let plane = tokio::task::spawn_blocking(|| ControlPlane::start("restarted")).await.unwrap();
-    let namespace = TestNamespace::on(&plane, "restarted").await;
+    an_apiserver_restarts("restarted", Doors::Extender).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_apiserver_that_restarts_loses_no_daemon_pod_by_bind() {
+    an_apiserver_restarts("restarted-bind", Doors::Bind).await;
+}
+
+async fn an_apiserver_restarts(name: &'static str, doors: Doors) {
+    let plane = tokio::task::spawn_blocking(move || ControlPlane::start(name)).await.unwrap();
+    let namespace = TestNamespace::on(&plane, name).await;
     let kubeconfig = Some(namespace.warden_kubeconfig().await);
     let warden = Warden::start(WardenOptions { kubeconfig, ..WardenOptions::default() }).await;
-    let mut extender = warden.extender();
     // With the other tests on two cores a call can take more than 300 ms; then the scheduler goes on without the extender,
     // and the test proves nothing.
-    extender.http_timeout = "5s";
-    let options = SchedulerOptions { extenders: vec![extender], ..SchedulerOptions::default() };
+    let extender = Extender { http_timeout: "5s", ..warden.extender() };
+    let extenders = doors.has_extender().then_some(extender).into_iter().collect();
+    if doors.has_bind() {
+        namespace.register_bind(&warden, &BindWebhook::default()).await;
+    }
+    let options = SchedulerOptions { extenders, ..SchedulerOptions::default() };
     let _scheduler = tokio::task::block_in_place(|| plane.scheduler(&options));
 
     for name in ["cni", "csi", "logs"] {

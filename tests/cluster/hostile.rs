@@ -5,9 +5,11 @@
 //! for it no more than the budget, no call waits long, the program goes on and stays small. Each kind of attack has to reach what
 //! it aims at, and a hold of the tenant has to refuse a pod. The seed of a run is printed; `SEED=...` repeats it.
 //!
-//! `NODES=500 cargo test --release --test cluster hostile::full_size -- --ignored --nocapture` runs it longer and larger.
+//! The control plane asks the extender, or `/bind` alone.
+//!
+//! `NODES=500 cargo test --release --test cluster hostile::full_size -- --ignored --nocapture --test-threads=1` runs it longer and larger.
 
-mod caller;
+pub(crate) mod caller;
 mod cannot_exist;
 mod come_and_go;
 mod dice;
@@ -21,9 +23,10 @@ pub(crate) mod tenant;
 use std::time::{Duration, Instant};
 
 use crate::harness::{TestNamespace, say};
-use crate::scenarios::scenario_run::{Scenario, ScenarioRun};
+use crate::scenarios::scenario_run::{Scenario, ScenarioOptions, ScenarioRun};
 
 use dice::Dice;
+use door::Door;
 use probe::{Probe, Report};
 use stranger::Stranger;
 use tally::Tally;
@@ -67,17 +70,22 @@ const SMALL: Bounds = Bounds {
     lock_cpu: None,
 };
 
-async fn attacked(name: &'static str, scenario: Scenario, bounds: &Bounds) {
+async fn attacked(name: &str, scenario: Scenario, bounds: &Bounds, door: Door) {
     let (mut dice, seed) = Dice::seeded();
     say(&format!("{name}: SEED={seed}"));
     let tenants = format!("{name}-tenant");
-    let run = ScenarioRun::beside(name, &tenants, bounds.nodes).await;
+    let options =
+        ScenarioOptions { beside: Some(tenants.clone()), ..ScenarioOptions::new(bounds.nodes, door.doors()) };
+    let run = ScenarioRun::start(name, options).await;
     let warden = run.warden.as_ref().expect("started with the warden");
     let tenant_namespace = TestNamespace::shared(&tenants).await;
     let begun = Instant::now();
-    let probe = Probe::start(&run.namespace, warden).await;
+    let probe = Probe::start(&run.namespace, warden, door).await;
     let tenant = Tenant::start(&tenant_namespace, &run.namespace, &mut dice).await;
-    let stranger = Stranger::start(warden, bounds.served, &mut dice).await;
+    let mut nodes: Vec<_> = (1..=bounds.nodes).map(|number| format!("{name}-{number}")).collect();
+    nodes.push(probe::pool(name));
+    let others = (run.namespace.api(), nodes);
+    let stranger = Stranger::start(warden, bounds.served, others, &mut dice).await;
 
     let outcome = run.run(scenario).await;
     tokio::time::sleep(bounds.lasts.saturating_sub(begun.elapsed())).await;
@@ -144,6 +152,8 @@ fn metrics(text: &str) -> String {
         "requests_shed_total",
         "connections_cut_total",
         "extender_fail_open",
+        "bind_requests_total",
+        "bind_unjudged",
     ];
     let tells = |line: &&str| names.iter().any(|name| line.contains(name)) && !line.ends_with(" 0");
     text.lines().filter(|line| !line.starts_with('#')).filter(tells).collect::<Vec<_>>().join("; ")
@@ -151,18 +161,33 @@ fn metrics(text: &str) -> String {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_rollout_finishes_beside_a_hostile_tenant_and_a_stranger() {
-    attacked("hostile-a", Scenario::Rollout { gone_after: "0s" }, &SMALL).await;
+    attacked("hostile-a", Scenario::Rollout { gone_after: "0s" }, &SMALL, Door::Filter).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nodes_that_join_get_their_daemon_pods_beside_a_hostile_tenant_and_a_stranger() {
-    attacked("hostile-b", Scenario::Join { ready_after: None }, &SMALL).await;
+    attacked("hostile-b", Scenario::Join { ready_after: None }, &SMALL, Door::Filter).await;
 }
 
-/// Runs with 50 nodes, or as many as the environment variable `NODES` says.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rollout_finishes_by_bind_beside_a_hostile_tenant_and_a_stranger() {
+    attacked("hostile-a-bind", Scenario::Rollout { gone_after: "0s" }, &SMALL, Door::Bind).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "minutes, and alone: see the head of this file"]
 async fn full_size() {
+    attacked_at_full_size(Door::Filter, "").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "minutes, and alone: see the head of this file"]
+async fn full_size_by_bind() {
+    attacked_at_full_size(Door::Bind, "-bind").await;
+}
+
+/// Runs with 50 nodes, or as many as the environment variable `NODES` says.
+async fn attacked_at_full_size(door: Door, ending: &str) {
     let nodes = std::env::var("NODES").map_or(50, |nodes| nodes.parse().expect("NODES is a number"));
     let bounds = Bounds {
         nodes,
@@ -175,6 +200,6 @@ async fn full_size() {
         slowest: Duration::from_millis(if nodes > 50 { 200 } else { 100 }),
         lock_cpu: Some(Duration::from_millis(5)),
     };
-    attacked("hostile-full-a", Scenario::Rollout { gone_after: "0s" }, &bounds).await;
-    attacked("hostile-full-b", Scenario::Join { ready_after: None }, &bounds).await;
+    attacked(&format!("hostile-full-a{ending}"), Scenario::Rollout { gone_after: "0s" }, &bounds, door).await;
+    attacked(&format!("hostile-full-b{ending}"), Scenario::Join { ready_after: None }, &bounds, door).await;
 }

@@ -2,8 +2,10 @@
 //!
 //! These tests use their own control planes: on the shared one the wardens of other tests would nominate their pods, too.
 
+mod steering;
+
 use std::sync::OnceLock;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kube::api::{DeleteParams, Patch, PatchParams};
@@ -13,8 +15,8 @@ use serde_json::{Value, json};
 use daemonset_warden::reservation::cluster_write::Nomination;
 
 use crate::harness::{
-    ControlPlane, Extender, GONE_AFTER, NodeOptions, SchedulerOptions, TestExtender, TestNamespace, Warden,
-    WardenOptions, consistently, describe, eventually, eventually_within, is_bound, node_of, say,
+    ControlPlane, Extender, GONE_AFTER, SchedulerOptions, TestExtender, TestNamespace, Warden, WardenOptions,
+    consistently, describe, eventually, eventually_within, is_bound, node_of,
 };
 
 /// The longest time from the failed attempt to the nomination.
@@ -150,7 +152,7 @@ async fn a_daemon_pod_that_the_scheduler_failed_is_nominated_until_its_hold_ends
     })
     .await;
     let cleared = [("kind", "clear_nomination"), ("outcome", "done")];
-    assert_eq!(test.warden.metric("daemonset_warden_cluster_writes_total", &cleared).await, 1.0);
+    assert!(test.warden.metric("daemonset_warden_cluster_writes_total", &cleared).await >= 1.0);
     assert_eq!(written(&test.warden, "failed").await, 0.0, "{}", test.warden.log());
 }
 
@@ -203,9 +205,8 @@ async fn a_nomination_that_a_preemption_stands_on_is_left_alone() {
     }
     test.daemon_set("agent", "800m", json!({ "priorityClassName": class })).await;
     failed_and_nominated(&test, 1).await;
-    assert_eq!(
-        written(&test.warden, "done").await,
-        1.0,
+    assert!(
+        written(&test.warden, "done").await >= 1.0,
         "by the warden: the scheduler does not preempt pods of equal priority"
     );
     // The agent needs 800m, and 500m are free. The victim takes 400m of these, so that the agent needs its room after
@@ -267,61 +268,6 @@ async fn a_pod_that_has_changed_or_was_replaced_is_not_patched() {
     namespace.api::<Pod>().delete("waits", &at_once).await.unwrap();
     namespace.create(&pod_of("waits")).await;
     assert_eq!(patch(&nomination).await.map(drop), Err(409), "another pod of the name");
-}
-
-#[tokio::test]
-async fn twenty_pods_beside_twenty_held_nodes_that_look_the_freest_go_elsewhere_at_once() {
-    let beside = pods_beside_held_nodes("steered", true).await;
-    assert_eq!(beside, 0, "ordinary pods in held room");
-}
-
-#[tokio::test]
-async fn without_nomination_they_take_held_room() {
-    let beside = pods_beside_held_nodes("not-steered", false).await;
-    assert_eq!(beside, 20, "the nodes look the freest");
-}
-
-/// Creates twenty ordinary pods in a cluster with twenty nodes that hold room and have the most free resources, and twenty other
-/// nodes with room. Returns the number of ordinary pods on the nodes that hold room. The scheduler calls no extender: only the
-/// nomination keeps the pods off.
-async fn pods_beside_held_nodes(name: &'static str, nominate: bool) -> usize {
-    // Its own control plane: each pod that ends in a cluster makes the scheduler try all failed pods, and clear their
-    // nominations.
-    let plane = tokio::task::spawn_blocking(move || ControlPlane::start(name)).await.unwrap();
-    let namespace = TestNamespace::on(&*Box::leak(Box::new(plane)), name).await;
-    label_namespace(&namespace, json!("yes")).await;
-    let warden = warden(&namespace, json!({ "nominate": nominate })).await;
-    let test = TestExtender::with(namespace, warden, SchedulerOptions::default()).await;
-    let labels = [("agent".to_owned(), "yes".to_owned())].into();
-    let held = test.namespace.nodes(1, 20, &NodeOptions { labels, ..NodeOptions::default() }).await;
-    test.namespace.nodes(21, 20, &NodeOptions { cpu: "400m", ..NodeOptions::default() }).await;
-    // This takes 1 of 4 CPU, so that the agent's 3500m do not fit, and 3 CPU are left.
-    for node in &held {
-        let filler =
-            test.namespace.pod(&format!("filler-{node}"), "1", json!({ "spec": { "nodeName": node } }));
-        test.namespace.create(&filler).await;
-    }
-    let selects_held = json!({ "nodeSelector": { "agent": "yes" } });
-    test.daemon_set("agent", "3500m", selects_held).await;
-    failed(&test, "agent", 20).await;
-    if nominate {
-        nominated(&test, "agent", 20).await;
-    }
-
-    let begun = Instant::now();
-    let web = json!({ "spec": { "template": { "spec": { "schedulerName": test.namespace.name } } } });
-    test.namespace.create(&test.namespace.deployment("web", 20, "300m", web)).await;
-    eventually_within(Duration::from_secs(3), "twenty pods run", async || {
-        let pods = test.namespace.pods("web").await;
-        match pods.iter().filter(|pod| is_bound(pod)).count() {
-            20 => Ok(()),
-            _ => Err(describe(&pods)),
-        }
-    })
-    .await;
-    say(&format!("20 pods beside 20 held nodes ran after {:?}, nominate: {nominate}", begun.elapsed()));
-    let pods = test.namespace.pods("web").await;
-    pods.iter().filter(|pod| held.iter().any(|node| node_of(pod) == Some(node))).count()
 }
 
 async fn failed_and_nominated(test: &TestExtender, count: usize) {

@@ -71,8 +71,11 @@ fn renders_what_it_rendered() {
 fn what_it_renders_is_what_the_program_takes() {
     for (name, args) in MATRIX {
         for object in objects(&render(args)) {
-            if let Some(text) = object["data"]["config.yaml"].as_str() {
-                assert!(config::parse(text).is_ok(), "{name}: {:?}", config::parse(text).err());
+            for file in ["config.yaml", "extender.yaml"] {
+                let Some(text) = object["data"][file].as_str() else { continue };
+                let policy = config::parse(text).unwrap_or_else(|faults| panic!("{name}: {faults:?}"));
+                // The replica that holds the Lease nominates for the extender's pods too.
+                assert!(file == "config.yaml" || !policy.reservation.nominates(), "{name}");
             }
             for container in object["spec"]["template"]["spec"]["containers"].as_array().into_iter().flatten()
             {
@@ -82,6 +85,100 @@ fn what_it_renders_is_what_the_program_takes() {
                     .unwrap_or_else(|e| panic!("{name}: {e}"));
             }
         }
+    }
+}
+
+#[test]
+fn the_certificate_names_the_services_of_all_webhooks() {
+    for (name, args) in MATRIX {
+        let objects = objects(&render(args));
+        let mut names: Vec<String> = Vec::new();
+        for object in &objects {
+            let dns = object["spec"]["dnsNames"].as_array().into_iter().flatten();
+            names.extend(dns.map(|name| name.as_str().unwrap().to_owned()));
+            for arg in arguments(object) {
+                let list = arg.strip_prefix("--tls-names=").unwrap_or_default();
+                names.extend(list.split(',').map(str::to_owned));
+            }
+        }
+        let webhooks = objects.iter().flat_map(|object| object["webhooks"].as_array().into_iter().flatten());
+        let wanted = webhooks.map(|webhook| {
+            let service = &webhook["clientConfig"]["service"];
+            format!("{}.{}.svc", service["name"].as_str().unwrap(), service["namespace"].as_str().unwrap())
+        });
+        // A certificate of the operator's own cannot be seen: the notes say which name it may lack.
+        let notes = if *name == "secret" { notes(args) } else { String::new() };
+        for wanted in wanted {
+            let is_old = *name == "secret" && !wanted.contains("-bind.");
+            assert!(is_old || names.contains(&wanted) || notes.contains(&wanted), "{name}: {wanted}");
+        }
+    }
+}
+
+#[test]
+fn only_replicas_of_the_deployment_stand_for_the_lease_and_nominate() {
+    for (name, args) in MATRIX {
+        let objects = objects(&render(args));
+        let of_kind = |kind: &str| objects.iter().find(|object| object["kind"] == kind);
+        let files = &of_kind("ConfigMap").unwrap()["data"];
+        for argument in of_kind("DaemonSet").into_iter().flat_map(arguments) {
+            let Some(file) = argument.strip_prefix("--config=/etc/daemonset-warden/") else { continue };
+            assert!(files[file].as_str().unwrap().contains("nominate: false"), "{name}: {file}");
+        }
+        let has_bind =
+            objects.iter().any(|object| object["webhooks"][0]["clientConfig"]["service"]["path"] == "/bind");
+        for object in &objects {
+            let stands = arguments(object).contains(&"--leader-elect");
+            match object["kind"].as_str().unwrap() {
+                "Deployment" => assert!(stands || !has_bind, "{name}"),
+                _ => assert!(!stands, "{name}: {}", object["kind"]),
+            }
+        }
+    }
+}
+
+/// Returns the arguments of the containers of an object.
+fn arguments(object: &Value) -> Vec<&str> {
+    let containers = object["spec"]["template"]["spec"]["containers"].as_array().into_iter().flatten();
+    containers
+        .flat_map(|container| container["args"].as_array().into_iter().flatten())
+        .filter_map(Value::as_str)
+        .collect()
+}
+
+/// Returns the notes that `helm install` prints.
+fn notes(args: &[&str]) -> String {
+    let chart = chart();
+    let mut all = vec![
+        "install",
+        "warden",
+        chart.to_str().unwrap(),
+        "--dry-run=client",
+        "--namespace=daemonset-warden",
+    ];
+    all.extend(args);
+    let output = helm(&all);
+    assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout).unwrap();
+    text.split_once("NOTES:").expect("notes").1.to_owned()
+}
+
+#[test]
+fn the_notes_say_if_room_is_kept_and_how_to_end_all_refusals() {
+    let end = "kubectl delete validatingwebhookconfiguration warden-daemonset-warden-daemonset-warden-bind";
+    for (args, said, has_end) in [
+        (&[][..], "Room for daemon pods is kept now", true),
+        (&["--set=config.reservation.mode=Audit"], "is NOT kept yet", true),
+        (&["--set=config.reservation.mode=Off"], "is not kept (config.reservation.mode is Off)", true),
+        (
+            &["--set=bindingWebhook.enabled=false"],
+            "is not kept until kube-scheduler calls the extender",
+            false,
+        ),
+        (&["--set=bindingWebhook.failurePolicy=Fail"], "WITHOUT A REPLICA NO POD IS BOUND", true),
+    ] {
+        let notes = notes(args);
+        assert!(notes.contains(said) && notes.contains(end) == has_end, "{args:?}: {notes}");
     }
 }
 
@@ -112,6 +209,10 @@ fn rejects_values_that_are_none_and_names_them() {
         ("validatingWebhook.failurePolicy=ignore", "/validatingWebhook/failurePolicy"),
         ("mutatingWebhook.timeoutSeconds=31", "/mutatingWebhook/timeoutSeconds"),
         ("mutatingWebhook.timeout=3", "timeout"),
+        ("bindingWebhook.failurePolicy=Never", "/bindingWebhook/failurePolicy"),
+        ("bindingWebhook.timeoutSeconds=0", "/bindingWebhook/timeoutSeconds"),
+        ("bindingWebhook.objectSelector.matchLabels.a=b", "objectSelector"),
+        ("flowSchema.enable=false", "enable"),
         ("hostNetwork=true", "/securePort"),
         ("tls.source=helm", "/tls/source"),
         ("tls.source=secret", "/tls/secret/name"),
@@ -127,6 +228,7 @@ fn rejects_values_that_are_none_and_names_them() {
         ("tracing.samplingRatePerMillion=1000001", "/tracing/samplingRatePerMillion"),
         ("deployment.terminationGracePeriodSeconds=5", "/deployment/terminationGracePeriodSeconds"),
         ("deployment.preStopSleepSeconds=30", "deployment.terminationGracePeriodSeconds"),
+        ("deployment.terminationGracePeriodSeconds=32", "must be at least preStopSleepSeconds and 23 s"),
         ("pod.runAsUser=0", "/pod/runAsUser"),
         ("metricsPort=10250", "metricsPort"),
         ("schedulerExtender.daemonSet.securePort=443", "/schedulerExtender/daemonSet/securePort"),
@@ -243,7 +345,9 @@ fn readme(values: &str) -> String {
         "# daemonset-warden: Helm chart\n\n\
          ```sh\nhelm install daemonset-warden charts/daemonset-warden --namespace daemonset-warden --create-namespace \\\n  \
          --set image.repository=YOUR-REGISTRY/daemonset-warden\n```\n\n\
-         Then both webhooks work. Room is reserved after kube-scheduler is configured: see `docs/install.md` for each distribution.\n\n\
+         Then room is kept for missing daemon pods, and both other webhooks work: `docs/install.md` has what a cluster may need besides,\n\
+         a week of `config.reservation.mode=Audit` first, and kube-scheduler's extender as a second step. One command ends all refusals of\n\
+         bindings at once: `kubectl delete validatingwebhookconfiguration daemonset-warden-bind`.\n\n\
          The chart needs Kubernetes 1.30 or newer. Nothing in it is random, so that `helm template` and Argo CD render the same each\n\
          time; the program itself makes the certificates.\n\n\
          This page is made from `values.yaml`: `UPDATE_GOLDEN=1 cargo test --test offline chart` writes it.\n\n\

@@ -43,6 +43,7 @@ fn the_documented_defaults_are_the_defaults() {
         "holdTimeout:",
         "waitTimeout:",
         "namespaceSelector:",
+        "bindTimeout:",
         "ignoreNodes:",
         "startupTaints:",
         "nominate:",

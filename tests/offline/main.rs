@@ -5,6 +5,7 @@
 
 mod apiserver_unreachable;
 mod bad_input;
+mod bind;
 mod certificates;
 mod chart;
 mod clock;

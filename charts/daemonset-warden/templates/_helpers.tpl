@@ -65,12 +65,20 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end }}
 {{- end }}
 
+{{- /* The name by which apiservers verify the certificate of /bind. */}}
+{{- define "daemonset-warden.bindName" -}}
+{{- printf "%s-bind.%s.svc" (include "daemonset-warden.fullname" .) .Release.Namespace }}
+{{- end }}
+
 {{- /* The names and addresses that a client may use, one a line. */}}
 {{- define "daemonset-warden.tlsNames" -}}
 {{- $fullname := include "daemonset-warden.fullname" . }}
 {{- $names := list (printf "%s.%s.svc" $fullname .Release.Namespace) (printf "%s.%s" $fullname .Release.Namespace) $fullname }}
 {{- if and .Values.service.clusterIP (ne .Values.service.clusterIP "None") }}
 {{- $names = append $names .Values.service.clusterIP }}
+{{- end }}
+{{- if .Values.bindingWebhook.enabled }}
+{{- $names = append $names (include "daemonset-warden.bindName" .) }}
 {{- end }}
 {{- if .Values.schedulerExtender.daemonSet.enabled }}
 {{- $names = append $names "127.0.0.1" }}
@@ -115,6 +123,30 @@ matchExpressions:
   {{- end }}
 {{- end }}
 
+{{- /* As above, for /bind. The bindings of kube-system are sent too: they are never refused, but the pods have to be counted. With Fail
+       kube-system and the own namespace are left out, wherever the release is, or a cluster without a replica could start none. */}}
+{{- define "daemonset-warden.bindingNamespaceSelector" -}}
+{{- $selector := .Values.bindingWebhook.namespaceSelector }}
+{{- if eq .Values.bindingWebhook.failurePolicy "Fail" }}
+{{- with $selector.matchLabels }}
+matchLabels:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+matchExpressions:
+  - key: daemonset-warden.io/ignore
+    operator: NotIn
+    values: ["true"]
+  - key: kubernetes.io/metadata.name
+    operator: NotIn
+    values: {{ list "kube-system" .Release.Namespace | uniq | toJson }}
+  {{- with $selector.matchExpressions }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+{{- else }}
+{{- include "daemonset-warden.namespaceSelector" (list . $selector) }}
+{{- end }}
+{{- end }}
+
 {{- define "daemonset-warden.objectSelector" -}}
 {{- with .matchLabels }}
 matchLabels:
@@ -129,11 +161,12 @@ matchExpressions:
   {{- end }}
 {{- end }}
 
+{{- /* The Service and the CA of a webhook: the root, the path, and the ending of the Service's name if it has one. */}}
 {{- define "daemonset-warden.clientConfig" -}}
 {{- $root := index . 0 }}
 service:
   namespace: {{ $root.Release.Namespace }}
-  name: {{ include "daemonset-warden.fullname" $root }}
+  name: {{ include "daemonset-warden.fullname" $root }}{{ if gt (len .) 2 }}{{ index . 2 }}{{ end }}
   path: {{ index . 1 }}
   port: {{ $root.Values.service.port }}
 {{- if eq $root.Values.tls.source "secret" }}
@@ -171,19 +204,19 @@ capabilities:
   drop: [ALL]
 {{- end }}
 
-{{- /* The arguments of `serve` in the Deployment and in the DaemonSet. */}}
+{{- /* The arguments of `serve` in the Deployment and in the DaemonSet, besides --config. */}}
 {{- define "daemonset-warden.commonArgs" -}}
-- --config=/etc/daemonset-warden/config.yaml
 {{- if eq .Values.tls.source "self" }}
 - --tls-secret={{ .Release.Namespace }}/{{ include "daemonset-warden.tlsSecretName" . }}
 - --tls-names={{ include "daemonset-warden.tlsNames" . | splitList "\n" | join "," }}
-{{- if or .Values.validatingWebhook.enabled .Values.mutatingWebhook.enabled }}
 {{- if .Values.validatingWebhook.enabled }}
 - --validating-webhook-configuration={{ include "daemonset-warden.clusterName" . }}
 {{- end }}
 {{- if .Values.mutatingWebhook.enabled }}
 - --mutating-webhook-configuration={{ include "daemonset-warden.clusterName" . }}
 {{- end }}
+{{- if .Values.bindingWebhook.enabled }}
+- --bind-webhook-configuration={{ include "daemonset-warden.clusterName" . }}-bind
 {{- end }}
 {{- else }}
 - --tls-cert-file=/etc/daemonset-warden-tls/tls.crt
@@ -251,7 +284,7 @@ httpGet:
   {{- end }}
 {{- end }}
 
-{{- /* The pod's name, under which it reports Events, and its namespace. */}}
+{{- /* The pod's name, under which it reports Events and stands for the Lease, and its namespace, which has the Lease. */}}
 {{- define "daemonset-warden.env" -}}
 - name: POD_NAME
   valueFrom:
@@ -271,11 +304,27 @@ httpGet:
 {{- if or (hasPrefix "127." .) (eq "::1" .) }}true{{ end }}
 {{- end }}
 
-{{- /* true if daemon pods are nominated: only then the chart grants the right to patch pods/status. `default` and `merge` would
-treat false as unset, and YAML 1.1, which Helm reads, takes a bare Off for false. */}}
-{{- define "daemonset-warden.nominates" -}}
+{{- /* Enforce, Audit or Off. `default` and `merge` would treat false as unset, and YAML 1.1, which Helm reads, takes a bare Off for
+false. */}}
+{{- define "daemonset-warden.mode" -}}
 {{- $reservation := .Values.config.reservation | default dict -}}
 {{- $mode := "Enforce" -}}
 {{- if hasKey $reservation "mode" }}{{ $mode = toString $reservation.mode }}{{ end }}
-{{- if and (ne (toString $reservation.nominate) "false") (eq $mode "Enforce") }}true{{ end }}
+{{- if eq $mode "false" }}Off{{ else }}{{ $mode }}{{ end }}
+{{- end }}
+
+{{- /* true if daemon pods are nominated: only then the chart grants the right to patch pods/status. */}}
+{{- define "daemonset-warden.nominates" -}}
+{{- $reservation := .Values.config.reservation | default dict -}}
+{{- if and (ne (toString $reservation.nominate) "false") (eq (include "daemonset-warden.mode" .) "Enforce") }}true{{ end }}
+{{- end }}
+
+{{- /* true if the replicas elect one of them: the one that judges bindings, and that nominates. */}}
+{{- define "daemonset-warden.elects" -}}
+{{- if or .Values.bindingWebhook.enabled (include "daemonset-warden.nominates" .) }}true{{ end }}
+{{- end }}
+
+{{- /* true if the extender's pods have a configuration of their own: without nomination. */}}
+{{- define "daemonset-warden.extenderConfigDiffers" -}}
+{{- if and .Values.schedulerExtender.daemonSet.enabled (include "daemonset-warden.nominates" .) }}true{{ end }}
 {{- end }}

@@ -7,7 +7,7 @@ const MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// Parses a duration, after go1.26 src/time/format.go (`ParseDuration`). Fails if the text has another syntax, is negative, or is
 /// longer than a year. The error is a message for the user.
-pub(super) fn parse(text: &str) -> Result<Duration, String> {
+pub(crate) fn parse(text: &str) -> Result<Duration, String> {
     let syntax = || format!("{text:?} is no duration; write it like 90s, 10m or 1h30m");
     if text.starts_with('-') && text.len() > 1 {
         return Err(format!("{text:?} is negative"));

@@ -35,15 +35,17 @@ pub(crate) struct BodyLimits<'a> {
     pub(crate) budget: &'a BodyBudget,
     /// The time from the request's head to the body's last byte.
     pub(crate) time: Duration,
-    /// The start of a large body that is not read to its end is kept, because it is enough for an answer.
-    pub(crate) keeps_start: bool,
+    /// The length, in bytes, from which the start of a body that is not read to its end is kept, because it is enough for an
+    /// answer;
+    /// `None` to keep none.
+    pub(crate) start_from: Option<usize>,
 }
 
 /// A body that was not read to its end.
 pub(crate) struct UnreadBody {
     /// The response that says so.
     pub(crate) response: ErrorResponse,
-    /// The first bytes, [`BodyLimits::free`] at most, of a body that is large: see [`BodyLimits::keeps_start`]. Empty for any other.
+    /// The first bytes, [`BodyLimits::free`] at most, of a body that is large: see [`BodyLimits::start_from`]. Empty for any other.
     pub(crate) start: Vec<u8>,
 }
 
@@ -193,19 +195,19 @@ async fn collect(
     limits: BodyLimits<'_>,
     metrics: &Metrics,
 ) -> Result<BufferedBody, UnreadBody> {
-    let BodyLimits { size, free, budget, keeps_start, .. } = limits;
+    let BodyLimits { size, free, budget, start_from, .. } = limits;
     let connection = request.extensions().get::<Arc<ConnectionState>>().cloned();
     let mut body: Body = request.into_body();
     let announced = body.size_hint().exact().map(|exact| usize::try_from(exact).unwrap_or(usize::MAX));
     let is_too_large = announced.is_some_and(|announced| announced > size);
-    if is_too_large && !keeps_start {
+    if is_too_large && start_from.is_none() {
         return Err(too_large(size).into());
     }
     // Of a body that is too large only the start is read.
     let read = if is_too_large { free } else { size };
     let unread = |response: ErrorResponse, bytes: Vec<u8>, needed: usize| {
-        let start =
-            if keeps_start && announced.unwrap_or(needed) >= LARGE_START { bytes } else { Vec::new() };
+        let is_large = start_from.is_some_and(|from| announced.unwrap_or(needed) >= from);
+        let start = if is_large { bytes } else { Vec::new() };
         if let Some(connection) = connection.as_ref().filter(|_| !start.is_empty()) {
             // The rest of the body comes after a response that may be no error.
             connection.mark_error_sent();
@@ -303,7 +305,7 @@ mod tests {
     use super::*;
 
     fn limits(budget: &BodyBudget) -> BodyLimits<'_> {
-        BodyLimits { size: 1_000, free: 10, budget, time: Duration::from_millis(20), keeps_start: false }
+        BodyLimits { size: 1_000, free: 10, budget, time: Duration::from_millis(20), start_from: None }
     }
 
     async fn read_text(body: Body, budget: &BodyBudget) -> Result<usize, StatusCode> {
@@ -336,7 +338,7 @@ mod tests {
     async fn the_start_of_a_large_body_is_kept() {
         let budget = BodyBudget::new(1, LARGE_START);
         let start = async |size: usize, body: Body| {
-            let limits = BodyLimits { size, keeps_start: true, ..limits(&budget) };
+            let limits = BodyLimits { size, start_from: Some(LARGE_START), ..limits(&budget) };
             let unread = read(Request::new(body), limits, &Metrics::default()).await.err();
             unread.map(|unread| (unread.response.into_response().status(), unread.start.len()))
         };

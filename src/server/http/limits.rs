@@ -12,6 +12,8 @@ pub struct Limits {
     pub admission_body: usize,
     /// The largest body of `/scheduler/*`, in bytes.
     pub scheduler_body: usize,
+    /// The largest body of `/bind`, in bytes.
+    pub bind_body: usize,
     /// The bytes of each body, and of each response, that are not counted. The bytes beyond are taken from
     /// [`Self::admission_memory`] or [`Self::scheduler_memory`], which all requests share.
     pub free_body: usize,
@@ -21,6 +23,8 @@ pub struct Limits {
     pub admission_memory: usize,
     /// The same for `/scheduler/*`.
     pub scheduler_memory: usize,
+    /// The same for `/bind`.
+    pub bind_memory: usize,
     /// The bytes that the decoded form of a body may take without being counted, unless the body is long.
     pub free_decoded: usize,
     /// The bytes that the decoded form of a body of `/validate` or `/mutate` may take. Those beyond the free ones are taken from
@@ -29,8 +33,8 @@ pub struct Limits {
     /// The bytes that the decoded form of a body of `/scheduler/*` may take. Those beyond the free ones are taken from
     /// [`Self::scheduler_memory`] too.
     pub scheduler_decoded: usize,
-    /// The number of bodies that may be on their way at once: so many for the webhooks, and as many for the scheduler. For one more
-    /// the oldest is shed.
+    /// The number of bodies that may be on their way at once: so many for the webhooks, for the scheduler and for bindings each.
+    /// For one more the oldest is shed.
     pub requests: usize,
     /// The number of connections that are served, for each port. For one more, the one that has waited for a request for the longest
     /// gives way.
@@ -74,6 +78,8 @@ impl Default for Limits {
             admission_body: 8 * MIB,
             // 5,000 full Nodes of 9 KB are 45 MB; with nodeCacheCapable it is names, 230 KB for 5,000.
             scheduler_body: 64 * MIB,
+            // A binding's review is 1.5 KB; a scheduler may copy labels and annotations of the pod into it.
+            bind_body: 64 * KIB,
             // A daemon pod's review is 5 KB, a DaemonSet's update 20 KB: those are never refused for what others hold.
             free_body: 32 * KIB,
             // Four of the largest. Every client that reaches the port may call these routes, so they must not use up the memory
@@ -81,6 +87,8 @@ impl Default for Limits {
             admission_memory: 32 * MIB,
             // One of the largest, or seven of 1,000 full Nodes: a scheduler calls for one pod at a time.
             scheduler_memory: 72 * MIB,
+            // Half of all the bodies that may be on their way, at their largest: a flood of other reviews takes none of it.
+            bind_memory: 4 * MIB,
             // A DaemonSet of a hundred containers takes 200 KB. It is so much for each core: other threads work on long bodies.
             free_decoded: MIB,
             // A DaemonSet and its old one of 3,000 containers each, and three times what is left of the budget beside the largest body.
@@ -144,8 +152,8 @@ impl Limits {
         self.connections = self.connections.min(a_port - self.surplus_connections).max(1);
         self.certified_connections = self.certified_connections.min(self.connections / 4);
         self.address_connections = self.address_connections.min(self.connections / 4).max(1);
-        // A connection with a body on its way gives way to none, so those of both kinds must not be all.
-        self.requests = self.requests.min(self.connections / 4).max(1);
+        // A connection with a body on its way gives way to none, so those of the three kinds must not be all.
+        self.requests = self.requests.min(self.connections / 6).max(1);
         self
     }
 }
@@ -196,15 +204,15 @@ mod tests {
         assert_eq!(fitting(128), (18, 6, 16));
         assert_eq!(fitting(0), (1, 0, 1));
         let limits = Limits::default().within_files(128);
-        assert_eq!((limits.certified_connections, limits.address_connections, limits.requests), (4, 4, 4));
+        assert_eq!((limits.certified_connections, limits.address_connections, limits.requests), (4, 4, 3));
     }
 
     #[test]
     fn slow_bodies_do_not_take_every_connection() {
         for files in [u64::MAX, 4_288, 1_024, 128] {
             let limits = Limits::default().within_files(files);
-            // The scheduler's and the webhooks'.
-            assert!(2 * limits.requests < limits.connections - limits.certified_connections, "{files}");
+            // The scheduler's, the webhooks' and those of bindings.
+            assert!(3 * limits.requests < limits.connections - limits.certified_connections, "{files}");
         }
     }
 }

@@ -177,7 +177,7 @@ pub(super) const GATES_EXPIRED: MetricDefinition = counter(
 pub(super) const ASSUMED_PODS: MetricDefinition = gauge(
     "daemonset_warden_assumed_pods",
     &[],
-    "Pods that the filter allowed and whose binding has not been seen yet.",
+    "Pods that the filter or `/bind` allowed and whose binding has not been seen yet.",
 );
 pub(super) const WAITING: MetricDefinition =
     gauge("daemonset_warden_waiting_pods", &[], "Pods that were refused on every node they were offered.");
@@ -326,7 +326,9 @@ impl ClusterMetrics {
             ClusterWrite::HoldEnded(_, reason) => {
                 self.holds_ended[*reason].inc();
             }
-            ClusterWrite::GateExpired(_) => self.gates_expired.inc(),
+            ClusterWrite::GateExpired(_) | ClusterWrite::GateExpiredForBindings(_) => {
+                self.gates_expired.inc()
+            }
             ClusterWrite::NodeTooSmall(..)
             | ClusterWrite::TooLarge(_)
             | ClusterWrite::Wake(_)

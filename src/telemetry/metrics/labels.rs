@@ -36,6 +36,7 @@ pub(super) use label;
 
 label! {
     Webhook = "webhook",
+    RegisteredWebhook = "webhook",
     Operation = "operation",
     AdmissionOutcome = "outcome",
     ExtenderVerb = "verb",
@@ -64,7 +65,7 @@ impl Label for EndReason {
     const NAME: &'static str = "reason";
 }
 
-/// An admission webhook.
+/// A webhook of the kind that reviews whole objects; `/bind` has metrics of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Enum, IntoStaticStr, VariantNames)]
 #[strum(serialize_all = "snake_case")]
 pub enum Webhook {
@@ -72,6 +73,18 @@ pub enum Webhook {
     Validate,
     /// `/mutate`
     Mutate,
+}
+
+/// A webhook that a configuration registers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Enum, IntoStaticStr, VariantNames)]
+#[strum(serialize_all = "snake_case")]
+pub enum RegisteredWebhook {
+    /// `/validate`
+    Validate,
+    /// `/mutate`
+    Mutate,
+    /// `/bind`
+    Bind,
 }
 
 /// The operation of a request that is reviewed.

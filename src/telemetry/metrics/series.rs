@@ -23,6 +23,10 @@ const LOCK_BUCKETS: [f64; 15] = [
     0.1, 0.25, 1.0,
 ];
 
+/// 0.1 s to an hour: a refused pod waits for a second at least, and for `waitTimeout` at most.
+const WAIT_BUCKETS: [f64; 13] =
+    [0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 1_200.0, 3_600.0];
+
 fn names(definition: &MetricDefinition) -> Vec<&'static str> {
     definition.labels.iter().map(|(label, _)| *label).collect()
 }
@@ -88,6 +92,18 @@ pub(super) fn histograms<L: Label>(
 ) -> EnumMap<L, Histogram> {
     let options = HistogramOpts::from(options(definition)).buckets(DURATION_BUCKETS.to_vec());
     by_label(&register(registry, HistogramVec::new(options, &names(definition))))
+}
+
+/// Makes a histogram of the time of an answer, without labels.
+pub(super) fn histogram(registry: &Registry, definition: &MetricDefinition) -> Histogram {
+    let options = HistogramOpts::from(options(definition)).buckets(DURATION_BUCKETS.to_vec());
+    register(registry, Histogram::with_opts(options))
+}
+
+/// Registers a histogram of the time for which pods wait. The caller makes each series, as for [`counter_vec`].
+pub(super) fn wait_histogram_vec(registry: &Registry, definition: &MetricDefinition) -> HistogramVec {
+    let options = HistogramOpts::from(options(definition)).buckets(WAIT_BUCKETS.to_vec());
+    register(registry, HistogramVec::new(options, &names(definition)))
 }
 
 /// Makes a histogram of the time for which a lock is held.

@@ -1,7 +1,7 @@
 //! The table of metrics. Its rows about the cache are in `cluster`.
 
 use super::labels::*;
-use super::{MetricDefinition, MetricKind, cluster};
+use super::{MetricDefinition, MetricKind, bind, cluster, leader_election};
 use crate::policy::Oversized;
 use crate::reservation::filter_reason::FilterReason;
 use crate::reservation::preemption::PreemptionReason;
@@ -16,6 +16,11 @@ pub static TABLE: &[MetricDefinition] = &[
     EXTENDER_UNJUDGED,
     EXTENDER_REFUSED_NODES,
     EXTENDER_DROPPED_NODES,
+    bind::BIND_REQUESTS,
+    bind::BIND_UNJUDGED,
+    bind::BIND_DURATION,
+    bind::BOUND_UNJUDGED,
+    bind::POD_WAIT,
     HTTP_ERRORS,
     HTTP_SHED,
     HTTP_IN_FLIGHT,
@@ -56,6 +61,9 @@ pub static TABLE: &[MetricDefinition] = &[
     cluster::FAIL_OPEN,
     cluster::AUDITED,
     cluster::CLUSTER_WRITES,
+    leader_election::JUDGING,
+    leader_election::TRANSITIONS,
+    leader_election::ERRORS,
     LOG_LINES_DROPPED,
     LOG_LINES_LEFT_OUT,
     TRACE_SPANS,
@@ -200,7 +208,7 @@ pub(super) const WEBHOOK_CONFIGURATION_PATCHES: MetricDefinition = MetricDefinit
 pub(super) const WEBHOOK_CONFIGURATION_MISSING: MetricDefinition = MetricDefinition {
     name: "daemonset_warden_webhook_configuration_missing",
     kind: MetricKind::Gauge,
-    labels: &[Webhook::LABEL],
+    labels: &[RegisteredWebhook::LABEL],
     help: "1 if the webhook configuration whose CA bundle this replica writes does not exist.",
 };
 pub(super) const LOG_LINES_DROPPED: MetricDefinition = MetricDefinition {

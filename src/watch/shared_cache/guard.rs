@@ -55,6 +55,9 @@ impl Drop for CacheGuard<'_> {
             return;
         }
         self.view.observe(Instant::now());
+        let unjudged = self.view.reservation.take_unjudged();
+        let waits = self.view.reservation.take_waits();
+        self.inner.metrics.bind.record_bound(unjudged, &waits);
         let writes = self.view.reservation.take_writes();
         // The writes of an incomplete cache may be wrong; gates ask again.
         if !writes.is_empty() && *self.inner.synced.borrow() {

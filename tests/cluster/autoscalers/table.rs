@@ -1,8 +1,8 @@
-//! The two scenarios that show the effect of an extender on autoscalers, printed as tables.
+//! The two scenarios that show the effect of the warden on autoscalers, printed as tables.
 
 use std::time::Duration;
 
-use super::{Autoscaler, AutoscalerTest, ExtenderSetup};
+use super::{Autoscaler, AutoscalerTest, WardenSetup};
 use crate::harness::{is_bound, say};
 
 /// The ordinary pods of the first scenario: they fill twenty nodes.
@@ -19,7 +19,7 @@ pub(super) async fn a_daemon_comes_to_full_nodes<A: Autoscaler>() {
     );
     say("|---|---|---|---|");
     let mut results = Vec::new();
-    for setup in ExtenderSetup::asked() {
+    for setup in WardenSetup::asked() {
         let test = AutoscalerTest::new(setup).await;
         let autoscaler = A::start(&test).await;
         test.create_ordinary(ORDINARY).await;
@@ -52,7 +52,7 @@ pub(super) async fn a_daemon_comes_to_full_nodes<A: Autoscaler>() {
         say_nominations(&test).await;
     }
     for (setup, up, late, took, end) in results {
-        if setup == ExtenderSetup::Nominated {
+        if setup.nominates() {
             assert_eq!(up.daemons, up.wanted, "after the scale-up");
             assert!(late.ordinary == ORDINARY && took < Duration::from_secs(30), "{late:?} after {took:?}");
             assert_eq!((end.ordinary, end.daemons), (ORDINARY, end.wanted), "in the end");
@@ -79,7 +79,7 @@ pub(super) async fn a_node_is_drained_into_held_room<A: Autoscaler>() {
     say("| setup | nodes | of four pods, evicted | ordinary pods that run | nodes after |");
     say("|---|---|---|---|---|");
     let mut results = Vec::new();
-    for setup in ExtenderSetup::asked().into_iter().filter(|setup| *setup != ExtenderSetup::Plain) {
+    for setup in WardenSetup::asked().into_iter().filter(|setup| *setup != WardenSetup::Plain) {
         let test = AutoscalerTest::new(setup).await;
         let mut autoscaler = A::start(&test).await;
         test.create_ordinary(110).await;
@@ -105,7 +105,7 @@ pub(super) async fn a_node_is_drained_into_held_room<A: Autoscaler>() {
         results.push((setup, evicted, run, wanted));
     }
     for (setup, evicted, run, wanted) in results {
-        if setup == ExtenderSetup::Nominated {
+        if setup.nominates() {
             assert_eq!((evicted, run), (0, wanted), "no pod is moved into held room");
         }
     }

@@ -44,6 +44,20 @@ pub(crate) const MATRIX: &[(&str, &[&str])] = &[
     ),
     ("without-nomination", &["--set=config.reservation.nominate=false"]),
     (
+        "without-bind",
+        &[
+            "--set=bindingWebhook.enabled=false,config.reservation.mode=Audit,metrics.prometheusRule.enabled=true",
+        ],
+    ),
+    (
+        "bind-fail",
+        &[
+            "--set=bindingWebhook.failurePolicy=Fail,bindingWebhook.timeoutSeconds=2,bindingWebhook.annotations.a=b,bindingWebhook.namespaceSelector.matchExpressions[0].key=tier,bindingWebhook.namespaceSelector.matchExpressions[0].operator=NotIn,bindingWebhook.namespaceSelector.matchExpressions[0].values[0]=system",
+            "--set=bindingWebhook.matchConditions[0].name=some-nodes,bindingWebhook.matchConditions[0].expression=object.target.name != 'n1'",
+            "--set=config.admission.defaultPriorityClassName=agents,flowSchema.enabled=false",
+        ],
+    ),
+    (
         "little",
         &[
             "--set=rbac.create=false,serviceAccount.create=false,podDisruptionBudget.enabled=false,validatingWebhook.enabled=false,tests.enabled=false,metrics.service.enabled=false,resourceQuota.enabled=false",

@@ -49,6 +49,11 @@ impl ClusterIp {
         self.endpoints.lock().unwrap().retain(|other| *other != endpoint);
     }
 
+    /// Replaces the endpoints for new connections.
+    pub(super) fn set(&self, endpoints: Vec<SocketAddr>) {
+        *self.endpoints.lock().unwrap() = endpoints;
+    }
+
     /// Returns `https://CLUSTER_IP:PORT/path`.
     pub(crate) fn url(&self, path: &str) -> String {
         format!("https://{}/{path}", self.address)

@@ -70,6 +70,11 @@ impl ControlPlane {
         Self::start_with(name, None, &[], Some(rate))
     }
 
+    /// Starts a control plane with further flags of the apiserver.
+    pub(crate) fn start_with_flags(name: &str, flags: &'static [&str]) -> Self {
+        Self::start_with(name, None, flags, None)
+    }
+
     /// Starts a control plane with an audit log, by the rules of an audit policy, and with further flags of the apiserver.
     pub(crate) fn start_audited(name: &str, rules: &serde_json::Value, flags: &'static [&str]) -> Self {
         Self::start_with(name, Some(rules), flags, None)

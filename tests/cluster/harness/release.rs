@@ -71,12 +71,17 @@ impl Release {
 
     /// Runs `helm install`, with free ports and these values.
     pub(crate) async fn install(&mut self, values: &[&str]) {
-        self.put("install", &[&["--create-namespace"], values].concat()).await;
+        self.install_without_cluster_ip(values).await;
         let services: Api<Service> = Api::namespaced(self.client.clone(), RELEASE);
         let spec = services.get(RELEASE).await.expect("the chart's Service").spec.unwrap_or_default();
         let address: Ipv4Addr = spec.cluster_ip.expect("a ClusterIP").parse().expect("an IPv4 address");
         let port = spec.ports.unwrap_or_default().first().expect("a port").port;
         self.service = Some(ClusterIp::start(address, port.try_into().expect("a port")));
+    }
+
+    /// Runs `helm install`, with free ports and these values, and leaves the way to the replicas to the test.
+    pub(crate) async fn install_without_cluster_ip(&self, values: &[&str]) {
+        self.put("install", &[&["--create-namespace"], values].concat()).await;
     }
 
     /// Runs `helm upgrade`.
@@ -85,7 +90,15 @@ impl Release {
     }
 
     async fn put(&self, verb: &str, values: &[&str]) {
-        let chart = chart();
+        self.put_chart(verb, &chart(), values).await;
+    }
+
+    /// Runs `helm install` with a chart of another version, as [`Self::install_without_cluster_ip`].
+    pub(crate) async fn install_chart(&self, chart: &Path, values: &[&str]) {
+        self.put_chart("install", chart, &[&["--create-namespace"], values].concat()).await;
+    }
+
+    async fn put_chart(&self, verb: &str, chart: &Path, values: &[&str]) {
         let ports = self.ports.iter().flat_map(|value| ["--set", value]);
         let args = [verb, RELEASE, chart.to_str().expect("UTF-8")].into_iter().chain(ports);
         self.helm_succeeds(&args.chain(values.iter().copied()).collect::<Vec<_>>()).await;
@@ -158,12 +171,18 @@ impl Release {
         .await
     }
 
-    /// Returns the number of calls that the apiserver admitted without an answer, because the failure policy is Ignore.
+    /// Returns the number of DaemonSets and daemon pods that the apiserver admitted without an answer, because the failure policy
+    /// is Ignore. The Service of `/bind` is not served here.
     pub(crate) async fn failed_open(&self) -> f64 {
-        self.apiserver_metric("apiserver_admission_webhook_fail_open_count", &[]).await
+        let mut failed = 0.0;
+        for name in ["validate.daemonset-warden.io", "mutate.daemonset-warden.io"] {
+            failed +=
+                self.apiserver_metric("apiserver_admission_webhook_fail_open_count", &[("name", name)]).await;
+        }
+        failed
     }
 
-    async fn apiserver_metric(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
+    pub(crate) async fn apiserver_metric(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
         let request = axum::http::Request::get("/metrics").body(Vec::new()).expect("a request");
         let text = self.client.request_text(request).await.expect("the apiserver's metrics");
         super::metrics::sum(&text, name, labels)
@@ -211,8 +230,13 @@ impl Release {
 
     /// Returns the `caBundle` of the `validating` or `mutating` webhook configuration, in base64.
     pub(crate) async fn ca_bundle(&self, kind: &str) -> String {
+        self.ca_bundle_of(kind, RELEASE).await
+    }
+
+    /// Returns the `caBundle` of the `validating` or `mutating` webhook configuration of that name, in base64.
+    pub(crate) async fn ca_bundle_of(&self, kind: &str, name: &str) -> String {
         let path = "jsonpath={.webhooks[0].clientConfig.caBundle}";
-        self.kubectl.succeed(&["get", &format!("{kind}webhookconfiguration"), RELEASE, "-o", path]).await
+        self.kubectl.succeed(&["get", &format!("{kind}webhookconfiguration"), name, "-o", path]).await
     }
 
     /// Waits until the service account exists, and returns a token of it.

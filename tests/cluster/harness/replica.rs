@@ -14,6 +14,7 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, ServerName};
 
 use super::control_plane::{block_on, listens_at};
+use super::network_namespace::is_root;
 use super::process::{Component, Process, random};
 use super::release::{RELEASE, Release, pod_address};
 use super::run;
@@ -23,6 +24,7 @@ const SERVICE_ACCOUNT: &str = "var/run/secrets/kubernetes.io/serviceaccount";
 
 /// A running replica. Killed when dropped.
 pub(crate) struct Replica {
+    component: Component,
     process: Process,
     https: SocketAddr,
     metrics: SocketAddr,
@@ -31,15 +33,23 @@ pub(crate) struct Replica {
     pod: PodSpec,
     /// The preStop sleep, before SIGTERM.
     pub(crate) pre_stop: Duration,
-    grace: Duration,
+    pub(super) grace: Duration,
 }
 
 impl Replica {
+    /// Starts a replica with a name and an address of its own.
     pub(super) async fn start(release: &Release, pod: &PodSpec) -> Self {
+        // In the host's network, the pod binds to the addresses of the node.
+        let is_host = pod.host_network.unwrap_or_default();
+        let address = if is_host { Ipv4Addr::LOCALHOST } else { pod_address() };
+        Self::start_as(release, pod, format!("{RELEASE}-{}", random()), address).await
+    }
+
+    /// Starts the replica of a Pod with that name, at that address.
+    pub(super) async fn start_as(release: &Release, pod: &PodSpec, name: String, address: Ipv4Addr) -> Self {
         let container = pod.containers.first().expect("a container");
-        let name = format!("{RELEASE}-{}", random());
         let root = run::folder("root");
-        image(&root);
+        image(&root, container.image.as_deref().unwrap_or_default());
         mount(release, pod, container, &root).await;
         let account = pod.service_account_name.as_deref().unwrap_or("default");
         let files = [
@@ -49,9 +59,7 @@ impl Replica {
         ];
         files.iter().for_each(|(file, text)| write(&root.join(SERVICE_ACCOUNT).join(file), text.as_bytes()));
 
-        // In the host's network, the pod binds to the addresses of the node.
-        let is_host = pod.host_network.unwrap_or_default();
-        let address = IpAddr::V4(if is_host { Ipv4Addr::LOCALHOST } else { pod_address() });
+        let address = IpAddr::V4(address);
         let port = |name: &str| {
             let ports = container.ports.iter().flatten();
             let mut port =
@@ -81,6 +89,7 @@ impl Replica {
         };
         Self {
             process: component.start(),
+            component,
             https: port("https"),
             metrics: port("metrics"),
             root,
@@ -113,9 +122,34 @@ impl Replica {
         assert!(status.success(), "{status}: {}", self.log());
     }
 
+    /// Sends SIGTERM, and does not wait.
+    pub(super) fn signal_end(&mut self) {
+        self.process.terminate();
+    }
+
     /// Sends SIGKILL.
     pub(crate) fn kill(&mut self) {
         self.process.kill();
+    }
+
+    /// Sends SIGSTOP: the kernel accepts connections, and the replica does not answer.
+    pub(super) fn freeze(&mut self) {
+        self.process.freeze();
+    }
+
+    /// Sends SIGCONT.
+    pub(super) fn thaw(&mut self) {
+        self.process.thaw();
+    }
+
+    /// Starts the process again after its end, as the kubelet restarts a container: in the same Pod.
+    pub(super) fn restart(&mut self) {
+        self.process = self.component.start();
+    }
+
+    /// Returns its metrics, or `None` while the metrics port does not answer.
+    pub(super) async fn metrics_if_any(&self) -> Option<String> {
+        get_from(self.metrics, "/metrics").await.ok()
     }
 
     /// Makes a TLS handshake as a client that trusts only this CA. Returns the error, if any.
@@ -167,20 +201,29 @@ impl Replica {
     }
 }
 
-/// Puts the program of the image into the root folder: from the folder that `DAEMONSET_WARDEN_IMAGE` names, where tests/image
-/// leaves the result of the Dockerfile, or else the program that Cargo built for the tests, with its shared libraries.
-fn image(root: &Path) {
-    static IMAGE: OnceLock<(PathBuf, Vec<PathBuf>)> = OnceLock::new();
-    let (program, libraries) = IMAGE.get_or_init(|| {
-        let named =
-            std::env::var_os("DAEMONSET_WARDEN_IMAGE").map(|root| Path::new(&root).join("daemonset-warden"));
-        let from = named.unwrap_or_else(|| env!("CARGO_BIN_EXE_daemonset-warden").into());
-        let program = run::folder("image").join("daemonset-warden");
-        fs::copy(&from, &program).unwrap_or_else(|e| panic!("failed to copy {}: {e}", from.display()));
-        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).expect("a mode");
-        let libraries = libraries(&program);
-        (program, libraries)
-    });
+/// The tag of an image that is the version before this one: its program is the file that `PREVIOUS_PROGRAM` names.
+pub(crate) const PREVIOUS: &str = "previous";
+
+/// A program with its shared libraries.
+type Program = (PathBuf, Vec<PathBuf>);
+
+/// Puts the program of an image into the root folder. Without the tag [`PREVIOUS`] it is from the folder that
+/// `DAEMONSET_WARDEN_IMAGE` names, where tests/image leaves the result of the Dockerfile, or else the program that Cargo built for
+/// the tests.
+fn image(root: &Path, name: &str) {
+    static IMAGE: OnceLock<Program> = OnceLock::new();
+    static PREVIOUS_IMAGE: OnceLock<Program> = OnceLock::new();
+    let (program, libraries) = if name.ends_with(&format!(":{PREVIOUS}")) {
+        PREVIOUS_IMAGE.get_or_init(|| {
+            copied("previous", &std::env::var_os("PREVIOUS_PROGRAM").expect("PREVIOUS_PROGRAM is set").into())
+        })
+    } else {
+        IMAGE.get_or_init(|| {
+            let named = std::env::var_os("DAEMONSET_WARDEN_IMAGE")
+                .map(|root| Path::new(&root).join("daemonset-warden"));
+            copied("image", &named.unwrap_or_else(|| env!("CARGO_BIN_EXE_daemonset-warden").into()))
+        })
+    };
     fs::set_permissions(root, fs::Permissions::from_mode(0o755)).expect("a mode");
     fs::hard_link(program, root.join("daemonset-warden")).expect("both are in the run's folder");
     for library in libraries {
@@ -188,6 +231,15 @@ fn image(root: &Path) {
         fs::create_dir_all(inside.parent().expect("it is below the root")).expect("a folder");
         fs::copy(library, inside).expect("a library can be read");
     }
+}
+
+/// Copies a program into the run's folder, so that a build meanwhile does not change it.
+fn copied(folder: &str, from: &PathBuf) -> Program {
+    let program = run::folder(folder).join("daemonset-warden");
+    fs::copy(from, &program).unwrap_or_else(|e| panic!("failed to copy {}: {e}", from.display()));
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).expect("a mode");
+    let libraries = libraries(&program);
+    (program, libraries)
 }
 
 /// Returns the shared libraries of the program; empty if it is static.
@@ -248,9 +300,8 @@ fn environment(variable: &EnvVar, pod: &str) -> String {
 /// else in a new user namespace.
 fn confined(root: &Path, pod: &PodSpec) -> Vec<String> {
     let root = root.display();
-    let is_root = Command::new("id").arg("-u").output().is_ok_and(|id| id.stdout.trim_ascii() == b"0");
     let user = pod.security_context.as_ref().and_then(|context| context.run_as_user).unwrap_or(0);
-    if is_root {
+    if is_root() {
         vec!["chroot".to_owned(), format!("--userspec={user}:{user}"), root.to_string()]
     } else {
         vec!["unshare".to_owned(), "--map-root-user".to_owned(), format!("--root={root}")]

@@ -3,7 +3,9 @@
 use kube::Client;
 use serde_json::{Value, json};
 
+use super::bind_webhook::BindWebhook;
 use super::control_plane::ControlPlane;
+use super::doors::Doors;
 use super::scheduler::{Extender, Scheduler, SchedulerOptions};
 use super::test_namespace::TestNamespace;
 use super::warden::{Warden, WardenOptions};
@@ -18,6 +20,19 @@ pub(crate) struct TestExtender {
 impl TestExtender {
     pub(crate) async fn start(name: &str, config: Value) -> Self {
         Self::start_with(name, config, |warden| vec![Extender { preempts: true, ..warden.extender() }]).await
+    }
+
+    /// Starts with the doors that the test chooses.
+    pub(crate) async fn start_by(name: &str, doors: Doors, config: Value) -> Self {
+        let asked = |warden: &Warden| {
+            let extender = Extender { preempts: true, http_timeout: "5s", ..warden.extender() };
+            doors.has_extender().then_some(extender).into_iter().collect()
+        };
+        let test = Self::start_with(name, config, asked).await;
+        if doors.has_bind() {
+            test.namespace.register_bind(&test.warden, &BindWebhook::default()).await;
+        }
+        test
     }
 
     /// Starts with the extenders that the test chooses: the warden with other options, or none.

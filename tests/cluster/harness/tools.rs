@@ -112,10 +112,10 @@ fn build_oracle() -> Result<PathBuf, String> {
 
 fn build() -> Result<Tools, String> {
     let module = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/control-plane");
-    let (newest, control_plane) = build_kubernetes(&module, &BESIDE, |into| copy_stages(&module, into))?;
-    let (version, kubernetes) = match minor_asked_for(&module, &newest)? {
+    let (usual, control_plane) = build_kubernetes(&module, &BESIDE, |into| copy_stages(&module, into))?;
+    let (version, kubernetes) = match minor_asked_for(&module, &usual)? {
         Some(minor) => build_kubernetes(&minor, &[], |_| Ok(()))?,
-        None => (newest, control_plane.clone()),
+        None => (usual, control_plane.clone()),
     };
 
     let read = |name: &str| read(&module, name);
@@ -150,10 +150,10 @@ fn build_kubernetes(
     Ok((version, folder))
 }
 
-/// Returns the module of the minor that `KUBERNETES` names, or `None` for the newest.
-fn minor_asked_for(module: &Path, newest: &str) -> Result<Option<PathBuf>, String> {
+/// Returns the module of the minor that `KUBERNETES` names, or `None` for the usual one.
+fn minor_asked_for(module: &Path, usual: &str) -> Result<Option<PathBuf>, String> {
     let minor = std::env::var("KUBERNETES").unwrap_or_default();
-    if minor.is_empty() || newest.starts_with(&format!("v{minor}.")) {
+    if minor.is_empty() || usual.starts_with(&format!("v{minor}.")) {
         return Ok(None);
     }
     let minors = module.join("minors");
@@ -166,7 +166,7 @@ fn minor_asked_for(module: &Path, newest: &str) -> Result<Option<PathBuf>, Strin
         .flatten()
         .map(|entry| entry.file_name().to_string_lossy().into_owned())
         .collect();
-    Err(format!("KUBERNETES={minor}: there are {} and {newest}", there.join(", ")))
+    Err(format!("KUBERNETES={minor}: there are {} and {usual}", there.join(", ")))
 }
 
 fn read(module: &Path, name: &str) -> Result<String, String> {

@@ -25,6 +25,13 @@ pub(crate) struct WardenOptions {
     pub(crate) kubeconfig: Option<PathBuf>,
 }
 
+/// The names of a Pod, for the environment of its process.
+#[allow(dead_code, reason = "benchmarks have no Pods")]
+pub(crate) struct PodName {
+    pub(crate) namespace: String,
+    pub(crate) name: String,
+}
+
 /// A running warden. Killed when dropped.
 pub(crate) struct Warden {
     component: Component,
@@ -33,6 +40,8 @@ pub(crate) struct Warden {
     metrics_port: u16,
     /// The CA of its certificate, in PEM.
     pub(crate) ca: String,
+    /// The default priority class of its configuration, if there is one.
+    pub(crate) class: Option<String>,
 }
 
 impl Warden {
@@ -44,7 +53,24 @@ impl Warden {
             .unwrap_or_else(|e| std::panic::resume_unwind(e.into_panic()))
     }
 
+    /// Starts a warden as the process of a Pod, with further arguments, and waits until it is ready.
+    pub(crate) async fn start_as_pod(options: WardenOptions, pod: PodName, args: &[&str]) -> Self {
+        let args: Vec<_> = args.iter().map(|arg| (*arg).to_owned()).collect();
+        let environment = vec![("POD_NAMESPACE", pod.namespace), ("POD_NAME", pod.name)];
+        tokio::task::spawn_blocking(move || Self::start_with(&options, args, environment))
+            .await
+            .unwrap_or_else(|e| std::panic::resume_unwind(e.into_panic()))
+    }
+
     fn start_blocking(options: &WardenOptions) -> Self {
+        Self::start_with(options, Vec::new(), Vec::new())
+    }
+
+    fn start_with(
+        options: &WardenOptions,
+        further: Vec<String>,
+        environment: Vec<(&'static str, String)>,
+    ) -> Self {
         let folder = run::folder("warden");
         let certificate = Certificate::issue();
         certificate.write(&folder);
@@ -59,16 +85,18 @@ impl Warden {
             format!("--config={}", write_configuration(&folder, &options.config).display()),
         ];
         args.extend(options.kubeconfig.iter().map(|file| format!("--kubeconfig={}", file.display())));
+        args.extend(further);
         let component = Component {
             name: "daemonset-warden".to_owned(),
             program: PathBuf::from(env!("CARGO_BIN_EXE_daemonset-warden")),
             args,
-            environment: image_environment(),
+            environment: image_environment().into_iter().chain(environment).collect(),
             folder,
             discard: None,
         };
         let process = component.start();
-        let mut warden = Self { component, process, port, metrics_port, ca: certificate.ca };
+        let class = options.config["admission"]["defaultPriorityClassName"].as_str().map(str::to_owned);
+        let mut warden = Self { component, process, port, metrics_port, ca: certificate.ca, class };
         warden.wait_until_ready();
         warden
     }

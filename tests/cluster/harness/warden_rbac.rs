@@ -3,7 +3,7 @@
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 
-use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, PolicyRule};
+use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, PolicyRule, Role, RoleBinding};
 use kube::Api;
 use kube::api::PostParams;
 use serde_json::{Value, json};
@@ -11,8 +11,9 @@ use serde_json::{Value, json};
 use super::control_plane::ControlPlane;
 use super::test_namespace::{TestNamespace, object};
 
-/// The rules of the chart's ClusterRole, and the further rules for nomination.
+/// The rules of the chart's ClusterRole, the further rules for nomination, and those of its Role for leader election.
 const RULES: &str = "rbac-rules.yaml";
+const LEADER_ELECTION_RULES: &str = "rbac-leader-election.yaml";
 const NOMINATION_RULES: &str = "rbac-nomination.yaml";
 
 impl<P: Deref<Target = ControlPlane>> TestNamespace<P> {
@@ -30,6 +31,23 @@ impl<P: Deref<Target = ControlPlane>> TestNamespace<P> {
         let user = json!({ "kind": "User", "name": "developer", "apiGroup": "rbac.authorization.k8s.io" });
         self.grant("daemonset-warden-without-nomination", &[RULES], user).await;
         self.plane.kubeconfig_of("developer")
+    }
+
+    /// Grants what [`Self::warden_kubeconfig`] does, and in this namespace the rules for leader election. Returns the kubeconfig.
+    pub(crate) async fn elected_kubeconfig(&self) -> PathBuf {
+        let role: Role = object(json!({
+            "metadata": { "name": "leader-election" }, "rules": rules(LEADER_ELECTION_RULES),
+        }));
+        let binding: RoleBinding = object(json!({
+            "metadata": { "name": "leader-election" },
+            "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "leader-election" },
+            "subjects": [{
+                "kind": "ServiceAccount", "name": "daemonset-warden", "namespace": "daemonset-warden",
+            }],
+        }));
+        self.create(&role).await;
+        self.create(&binding).await;
+        self.warden_kubeconfig().await
     }
 
     async fn grant(&self, name: &str, files: &[&str], subject: Value) {

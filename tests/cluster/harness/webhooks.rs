@@ -27,7 +27,7 @@ impl<P: Deref<Target = ControlPlane>> TestNamespace<P> {
     /// Registers both webhooks for the test's namespace, and waits until the apiserver calls them.
     pub(crate) async fn register(&self, warden: &Warden, failure_policy: &str) {
         self.register_mutating(&format!("{}-warden", self.name), warden, failure_policy).await;
-        let conditions = match_conditions("validating");
+        let conditions = match_conditions("validating", None);
         let rules = json!([{
             "apiGroups": ["apps", PERMISSIVE], "apiVersions": ["*"], "resources": ["daemonsets"],
             "operations": ["CREATE", "UPDATE"], "scope": "Namespaced",
@@ -49,8 +49,22 @@ impl<P: Deref<Target = ControlPlane>> TestNamespace<P> {
 
     /// Registers only the mutating webhook. The apiserver calls webhooks in the order of their names, so the test chooses it.
     pub(crate) async fn register_mutating(&self, name: &str, warden: &Warden, failure_policy: &str) {
-        let mut webhook = self.webhook(name, &format!("{}/mutate", warden.url()), &warden.ca, failure_policy);
-        webhook["matchConditions"] = match_conditions("mutating");
+        let url = format!("{}/mutate", warden.url());
+        let mut webhook = self.webhook(name, &url, &warden.ca, failure_policy);
+        webhook["matchConditions"] = match_conditions("mutating", warden.class.as_deref());
+        self.register_webhook(name, webhook).await;
+    }
+
+    /// Registers a mutating webhook that is not the warden's, with the match conditions of the chart, and with that default class.
+    pub(crate) async fn register_foreign_as_ours(
+        &self,
+        name: &str,
+        url: &str,
+        ca: &str,
+        class: Option<&str>,
+    ) {
+        let mut webhook = self.webhook(name, url, ca, "Fail");
+        webhook["matchConditions"] = match_conditions("mutating", class);
         self.register_webhook(name, webhook).await;
     }
 
@@ -70,12 +84,15 @@ impl<P: Deref<Target = ControlPlane>> TestNamespace<P> {
             object(json!({ "metadata": { "name": name }, "webhooks": [webhook] }));
         let api = Api::all(self.client.clone());
         api.create(&PostParams::default(), &configuration).await.expect("a webhook configuration");
-        let probe: Pod = self.pod("probe", "1m", owned_by_daemon_set("probe", "00000000"));
+        // A daemon pod that lacks something: the match conditions pass over others.
+        let mut probe = owned_by_daemon_set("probe", "00000000");
+        probe["spec"] = json!({ "nodeName": "probe" });
+        let probe: Pod = self.pod("probe", "1m", probe);
         let ask = || async { self.dry_run(&probe).await };
         self.called(name, "admit", ask).await;
     }
 
-    fn webhook(&self, name: &str, url: &str, ca: &str, failure_policy: &str) -> Value {
+    pub(super) fn webhook(&self, name: &str, url: &str, ca: &str, failure_policy: &str) -> Value {
         json!({
             "name": webhook_name(name),
             "admissionReviewVersions": ["v1"],
@@ -88,7 +105,7 @@ impl<P: Deref<Target = ControlPlane>> TestNamespace<P> {
     }
 
     /// Repeats `ask` until the apiserver has called the webhook: it loads a new configuration a little later.
-    async fn called<F: Future<Output = ()>>(&self, name: &str, kind: &str, ask: impl Fn() -> F) {
+    pub(super) async fn called<F: Future<Output = ()>>(&self, name: &str, kind: &str, ask: impl Fn() -> F) {
         eventually(&format!("the apiserver calls {name}"), async || {
             ask().await;
             if calls(&self.client, name, kind).await > 0 { Ok(()) } else { Err("it does not".to_owned()) }
@@ -126,11 +143,19 @@ pub(crate) fn owned_by_daemon_set(name: &str, uid: &str) -> Value {
 
 /// Returns the number of calls as the apiserver counts them, independent of the warden's metrics.
 async fn calls(client: &Client, name: &str, kind: &str) -> u64 {
+    count(client, "apiserver_admission_webhook_request_total", name, kind).await
+}
+
+/// Returns the number of requests that the apiserver admitted without an answer, because the failure policy is Ignore.
+pub(super) async fn failed_open(client: &Client, name: &str) -> u64 {
+    count(client, "apiserver_admission_webhook_fail_open_count", name, "validating").await
+}
+
+async fn count(client: &Client, metric: &str, name: &str, kind: &str) -> u64 {
     let request = axum::http::Request::get("/metrics").body(Vec::new()).expect("a request");
     let text = client.request_text(request).await.expect("the apiserver's metrics");
-    let labels = [("name", &*webhook_name(name)), ("type", kind)].map(|(k, v)| (k, v.to_owned()));
-    let labels: Vec<_> = labels.iter().map(|(key, value)| (*key, value.as_str())).collect();
-    metrics::sum(&text, "apiserver_admission_webhook_request_total", &labels) as u64
+    let name = webhook_name(name);
+    metrics::sum(&text, metric, &[("name", &name), ("type", kind)]) as u64
 }
 
 /// Returns the webhook's name, which needs at least three parts.
@@ -138,10 +163,17 @@ fn webhook_name(name: &str) -> String {
     format!("{name}.daemonset-warden.test")
 }
 
-fn match_conditions(kind: &str) -> Value {
+/// Returns the match conditions of the chart's `validating` or `mutating` webhook, as its templates render them for that class.
+fn match_conditions(kind: &str, class: Option<&str>) -> Value {
     let file =
         Path::new(env!("CARGO_MANIFEST_DIR")).join("charts/daemonset-warden/files/match-conditions.yaml");
     let text = std::fs::read_to_string(&file).expect("the chart's match conditions");
-    let conditions: Value = serde_saphyr::from_str(&text).expect("YAML");
+    let mut conditions: Value = serde_saphyr::from_str(&text).expect("YAML");
+    if let Some(class) = class.filter(|_| kind == "mutating") {
+        let of_class = conditions["mutatingClass"].as_str().expect("an expression").replace("CLASS", class);
+        let last = conditions[kind].as_array_mut().and_then(|list| list.last_mut()).expect("conditions");
+        last["expression"] =
+            json!(format!("({}) || ({of_class})", last["expression"].as_str().expect("an expression")));
+    }
     conditions[kind].clone()
 }

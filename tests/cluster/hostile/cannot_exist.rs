@@ -7,13 +7,25 @@ use k8s_openapi::api::core::v1::ResourceQuota;
 use serde_json::{Value, json};
 
 use super::caller::Caller;
-use super::door::{Answer, DOOR, forged_pod};
+use super::door::{Answer, Door, forged_pod};
 use crate::harness::{NodeOptions, TestNamespace, Warden, WardenOptions, consistently, eventually, object};
 
 /// The fault that was found: a DaemonSet whose pods can never exist stopped ordinary scheduling on every node.
 #[tokio::test]
 async fn a_daemon_set_whose_pods_cannot_exist_keeps_no_pod_off_for_long() {
-    let namespace = TestNamespace::shared("cannot-exist").await;
+    keeps_no_pod_off("cannot-exist", Door::Filter, forged_pod("asked", "3200m")).await;
+}
+
+#[tokio::test]
+async fn a_daemon_set_whose_pods_cannot_exist_keeps_no_binding_off_for_long() {
+    // In a namespace of its own: the quota is the tenant's.
+    let others = TestNamespace::shared("cannot-exist-others").await;
+    let asked = others.create(&others.unscheduled_pod("asked", "3200m", json!({}))).await;
+    keeps_no_pod_off("cannot-exist-bind", Door::Bind, json!(asked)).await;
+}
+
+async fn keeps_no_pod_off(name: &str, door: Door, asked: Value) {
+    let namespace = TestNamespace::shared(name).await;
     let kubeconfig = Some(namespace.warden_kubeconfig().await);
     let config = namespace.holding_here(json!({}));
     let warden = Warden::start(WardenOptions { config, kubeconfig }).await;
@@ -30,7 +42,7 @@ async fn a_daemon_set_whose_pods_cannot_exist_keeps_no_pod_off_for_long() {
     };
     let small = json!([{ "name": "main", "image": "example.test/main:1", "resources": { "requests": { "cpu": "900m" } } }]);
     let caller = Caller::of(&warden);
-    let is_allowed = async || match DOOR.ask(&caller, &forged_pod("asked", "3200m"), &names).await? {
+    let is_allowed = async || match door.ask(&caller, &asked, &names).await? {
         Answer::Allowed => Ok(()),
         Answer::Refused => Err("refused".to_owned()),
     };

@@ -9,7 +9,7 @@ use kube::Api;
 use kube::api::{DeleteParams, ListParams, PostParams};
 use serde_json::json;
 
-use super::door::DOOR;
+use super::door::Door;
 use super::tenant::forgery::owned_pod;
 use super::{AFTER_HOLDS, BUDGET};
 use crate::harness::{
@@ -65,7 +65,10 @@ async fn a_quota_of_one_pod_does_not_keep_every_node() {
     .await;
     attack.abort();
     let events = others.api().list(&ListParams::default()).await.expect("Events can be listed").items;
-    say(&format!("come-and-go: {} refusals", events.iter().filter(|event| DOOR.is_refusal(event)).count()));
+    say(&format!(
+        "come-and-go: {} refusals",
+        events.iter().filter(|event| Door::Filter.is_refusal(event)).count()
+    ));
 }
 
 async fn come_and_go(api: &Api<Pod>, pod: &Pod) {

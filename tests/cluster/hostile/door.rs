@@ -1,19 +1,19 @@
-//! The door of daemonset-warden at which a scheduler asks for a pod. Another verb is another variant, and nothing else of the
+//! The door of daemonset-warden at which a control plane asks for a pod. Another verb is another variant, and nothing else of the
 //! adversary changes.
 
 use k8s_openapi::api::core::v1::Event;
 use serde_json::{Value, json};
 
 use super::caller::Caller;
+use crate::harness::Doors;
 
-/// The door that the probe and the stranger use.
-pub(super) const DOOR: Door = Door::Filter;
-
-/// A verb of the extender that may refuse a pod.
-#[derive(Debug, Clone, Copy)]
+/// A route that may refuse a pod: the probe and the stranger use it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Door {
     /// All nodes in one call.
     Filter,
+    /// One node in each call, and only pods that exist are judged.
+    Bind,
 }
 
 /// An answer to [`Door::ask`].
@@ -28,6 +28,15 @@ impl Door {
     pub(super) fn path(self) -> &'static str {
         match self {
             Self::Filter => "/scheduler/filter",
+            Self::Bind => "/bind",
+        }
+    }
+
+    /// Returns the doors of a control plane that asks here.
+    pub(super) fn doors(self) -> Doors {
+        match self {
+            Self::Filter => Doors::Extender,
+            Self::Bind => Doors::Bind,
         }
     }
 
@@ -35,6 +44,7 @@ impl Door {
     pub(super) fn bodies(self, pod: &Value, nodes: &[String]) -> Vec<String> {
         match self {
             Self::Filter => vec![json!({ "Pod": pod, "NodeNames": nodes }).to_string()],
+            Self::Bind => nodes.iter().map(|node| binding_review(pod, node).to_string()).collect(),
         }
     }
 
@@ -57,20 +67,18 @@ impl Door {
     fn allows(self, answer: &Value) -> bool {
         match self {
             Self::Filter => answer["NodeNames"].as_array().is_some_and(|names| !names.is_empty()),
+            Self::Bind => answer["response"]["allowed"] == true,
         }
     }
 
     /// Returns true if the scheduler reports in this Event that the pod was refused for reserved room.
     pub(super) fn is_refusal(self, event: &Event) -> bool {
-        match self {
-            Self::Filter => {
-                event.reason.as_deref() == Some("FailedScheduling")
-                    && event
-                        .message
-                        .as_ref()
-                        .is_some_and(|text| text.contains("kept room for missing daemon"))
-            }
-        }
+        let says = match self {
+            Self::Filter => "kept room for missing daemon",
+            Self::Bind => "reserves room for daemon pods",
+        };
+        event.reason.as_deref() == Some("FailedScheduling")
+            && event.message.as_ref().is_some_and(|text| text.contains(says))
     }
 }
 
@@ -79,5 +87,27 @@ pub(super) fn forged_pod(uid: &str, cpu: &str) -> Value {
     json!({
         "metadata": { "name": uid, "namespace": "default", "uid": uid },
         "spec": { "containers": [{ "name": "main", "resources": { "requests": { "cpu": cpu } } }] },
+    })
+}
+
+/// Returns the review of a binding of that pod, as an apiserver sends it.
+pub(super) fn binding_review(pod: &Value, node: &str) -> Value {
+    let metadata = &pod["metadata"];
+    json!({
+        "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview",
+        "request": {
+            "uid": "u",
+            "kind": { "group": "", "version": "v1", "kind": "Binding" },
+            "resource": { "group": "", "version": "v1", "resource": "pods" },
+            "subResource": "binding", "operation": "CREATE",
+            "name": metadata["name"], "namespace": metadata["namespace"],
+            "object": {
+                "apiVersion": "v1", "kind": "Binding",
+                "metadata": {
+                    "name": metadata["name"], "namespace": metadata["namespace"], "uid": metadata["uid"],
+                },
+                "target": { "kind": "Node", "name": node },
+            },
+        },
     })
 }

@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 use k8s_openapi::api::core::v1::{Event, Pod};
 use kube::api::{DeleteParams, ListParams, PostParams};
 use kube::{Api, Config, ResourceExt};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
 use super::caller::Caller;
-use super::door::{DOOR, forged_pod};
+use super::door::{Door, forged_pod};
 use super::process::Identity;
 use crate::harness::{ControlPlane, NodeOptions, POOL, TestNamespace, Warden, is_bound};
 
@@ -61,6 +61,7 @@ pub(super) struct Probe {
     calls: JoinHandle<Calls>,
     events: Api<Event>,
     process: Identity,
+    door: Door,
 }
 
 /// Returns the pool of the node that only the tenant's DaemonSets select, which is also its name.
@@ -70,7 +71,11 @@ pub(super) fn pool(namespace: &str) -> String {
 
 impl Probe {
     /// Creates a node that only the tenant's DaemonSets select and one that no DaemonSet selects, and begins.
-    pub(super) async fn start(namespace: &TestNamespace<&'static ControlPlane>, warden: &Warden) -> Self {
+    pub(super) async fn start(
+        namespace: &TestNamespace<&'static ControlPlane>,
+        warden: &Warden,
+        door: Door,
+    ) -> Self {
         let client = namespace.client.clone();
         let class = namespace.priority_class("prod", 1_000_000).await;
         let pools = [pool(&namespace.name), format!("{}-control", namespace.name)];
@@ -91,14 +96,22 @@ impl Probe {
             [pod("important", &class, &pools[0]), pod("equal", "", &pools[0]), pod("control", "", &pools[1])];
         let (api, over): (Api<Pod>, _) = (namespace.api(), is_over.clone());
         let pods = tokio::spawn(async move { run_pods(&api, &pods, &over).await });
+        // At `/bind` only a pod that exists is judged, and no scheduler takes this one.
+        let asked = match door {
+            Door::Filter => None,
+            Door::Bind => {
+                let pod = namespace.create(&namespace.unscheduled_pod("asked", "1m", json!({}))).await;
+                Some(json!(pod))
+            }
+        };
         let (config, node, over) = (Caller::config(warden), pools[0].clone(), is_over.clone());
         // On a thread of its own, so that it measures nothing of this process.
         let calls = tokio::task::spawn_blocking(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            runtime.expect("a runtime").block_on(run_calls(&config, &[node], &over))
+            runtime.expect("a runtime").block_on(run_calls(door, asked, &config, &[node], &over))
         });
         let process = Identity::of(warden.id()).expect("it runs");
-        Self { begun: Instant::now(), is_over, pods, calls, events: namespace.api(), process }
+        Self { begun: Instant::now(), is_over, pods, calls, events: namespace.api(), process, door }
     }
 
     /// Ends the measure.
@@ -112,7 +125,7 @@ impl Probe {
             let is_about = |event: &&Event| {
                 event.involved_object.name.as_ref().is_some_and(|name| name.starts_with(prefix))
             };
-            events.iter().filter(is_about).filter(|event| DOOR.is_refusal(event)).count()
+            events.iter().filter(is_about).filter(|event| self.door.is_refusal(event)).count()
         };
         Report {
             lasted,
@@ -162,14 +175,21 @@ async fn run_pods(api: &Api<Pod>, pods: &[Pod; 3], is_over: &AtomicBool) -> (Dur
 }
 
 /// Asks ten times a second, as a scheduler does.
-async fn run_calls(config: &Config, nodes: &[String], is_over: &AtomicBool) -> Calls {
+async fn run_calls(
+    door: Door,
+    asked: Option<Value>,
+    config: &Config,
+    nodes: &[String],
+    is_over: &AtomicBool,
+) -> Calls {
     let (mut times, mut failed) = (Vec::new(), Vec::new());
     let caller = Caller::with(config.clone());
     while !is_over.load(Ordering::Relaxed) {
-        let pod = forged_pod(&format!("call-{}", times.len()), "1m");
+        let forged = || forged_pod(&format!("call-{}", times.len()), "1m");
+        let pod = asked.clone().unwrap_or_else(forged);
         let newcomer = times.len().is_multiple_of(NEWCOMERS).then(|| Caller::with(config.clone()));
         let begun = Instant::now();
-        if let Err(why) = DOOR.ask(newcomer.as_ref().unwrap_or(&caller), &pod, nodes).await {
+        if let Err(why) = door.ask(newcomer.as_ref().unwrap_or(&caller), &pod, nodes).await {
             failed.push(why);
         }
         times.push(begun.elapsed());

@@ -1,5 +1,6 @@
 //! A stranger at the port, without a credential.
 
+mod bindings;
 mod bodies;
 mod connections;
 
@@ -8,6 +9,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use k8s_openapi::api::core::v1::Pod;
+use kube::Api;
 use tokio::task::JoinHandle;
 
 use super::caller::Caller;
@@ -27,8 +30,14 @@ pub(super) struct Stranger {
 }
 
 impl Stranger {
-    /// Begins. `served` is the number of connections to open that the server has to serve: each costs a handshake.
-    pub(super) async fn start(warden: &Warden, served: usize, dice: &mut Dice) -> Self {
+    /// `served` is the number of connections to open that the server has to serve: each costs a handshake.
+    /// Begins. `pods` are those of the others, and `nodes` the names of their nodes.
+    pub(super) async fn start(
+        warden: &Warden,
+        served: usize,
+        (pods, nodes): (Api<Pod>, Vec<String>),
+        dice: &mut Dice,
+    ) -> Self {
         daemonset_warden::server::http::open_files::raise_open_file_limit();
         let is_over = Arc::new(AtomicBool::new(false));
         let mut attacks = Vec::new();
@@ -38,6 +47,8 @@ impl Stranger {
             let (caller, over, own) = (Caller::of(warden), is_over.clone(), dice.split());
             attacks.push(tokio::spawn(send_bodies(caller, attacker, written.clone(), own, over)));
         }
+        let (caller, over) = (Caller::of(warden), is_over.clone());
+        attacks.push(tokio::spawn(bindings::forge(caller, pods, nodes, dice.split(), over)));
         let address = SocketAddr::from(([127, 0, 0, 1], warden.port()));
         let target = Target::new(address, &warden.ca);
         attacks.push(tokio::spawn(open_connections(target, served, dice.split(), is_over.clone())));
@@ -57,7 +68,9 @@ impl Stranger {
 
 /// Returns the kinds of attacks.
 pub(super) fn kinds() -> impl Iterator<Item = &'static str> {
-    Body::ALL.iter().map(|body| body.name()).chain(Connection::ALL.iter().map(|kind| kind.name()))
+    let bodies = Body::ALL.iter().map(|body| body.name());
+    let connections = Connection::ALL.iter().map(|kind| kind.name());
+    bodies.chain(connections).chain([bindings::OF_PODS, bindings::OF_NOBODY])
 }
 
 /// Sends bodies.

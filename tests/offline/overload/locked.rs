@@ -68,7 +68,7 @@ pub(super) fn server_with(nodes: usize, policy: Policy, limits: Limits) -> (AppS
     let shared = SharedCache::new(view, vec![watch], metrics.clone(), |_| {});
     shared.tick(Instant::now());
     let cluster = Some(shared.clone());
-    (AppState::with_cluster(policy, limits, false, metrics, cluster, None), shared)
+    (AppState::with_cluster(policy, limits, false, metrics, cluster, None, None), shared)
 }
 
 pub(super) async fn post(state: &AppState, (path, body): Heavy) -> (StatusCode, Vec<u8>) {

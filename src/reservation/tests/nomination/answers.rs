@@ -59,3 +59,29 @@ fn an_answer_may_come_between_an_event_and_what_follows_from_it() {
     world.written("a-n1", 2);
     assert_eq!(world.nominated_now(), 1);
 }
+
+/// The process that nominated the pod has ended, or another replica judges now.
+#[test]
+fn the_next_judge_takes_back_what_another_one_has_nominated() {
+    let by_us = |pod: Value| {
+        with(
+            pod,
+            json!({"metadata": {"managedFields": [{"manager": "daemonset-warden", "subresource": "status"}]}}),
+        )
+    };
+    for (is_ours, expected) in [(true, vec![clears("d-n1")]), (false, vec![])] {
+        let mut world = waiting();
+        let judge = |world: &mut Stage, is_judging: bool| {
+            let TestCluster { view: View { cache, reservation }, now } = &mut world.world;
+            reservation.set_judging(cache, is_judging, *now);
+        };
+        judge(&mut world, false);
+        assert_eq!(world.nominations(), [], "the judge alone nominates");
+        let pod = nominated(failed("d", "n1", 2), "n1", 2);
+        world.pod(&if is_ours { by_us(pod) } else { pod });
+        judge(&mut world, true);
+        assert_eq!(world.nominated_now(), usize::from(is_ours));
+        world.end_holds();
+        assert_eq!(world.nominations(), expected);
+    }
+}

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::hostile::door::{DOOR, forged_pod};
+use crate::hostile::door::{Door, forged_pod};
 
 /// The length of a long name: what a body of 8 MiB may hold and an object of etcd may not.
 const LONG: usize = 3 * 1024 * 1024;
@@ -146,13 +146,13 @@ impl Body {
                 ("/scheduler/preempt", body.to_string().replace("LONG", &escaped()))
             }
             Self::NewPods => asked(&forged_pod(UID, "100m"), &names(500)),
-            Self::Rubbish => (DOOR.path(), format!("{{\"Pod\":{}", "[".repeat(100_000))),
+            Self::Rubbish => (Door::Filter.path(), format!("{{\"Pod\":{}", "[".repeat(100_000))),
         }
     }
 }
 
 fn asked(pod: &Value, nodes: &[String]) -> (&'static str, String) {
-    (DOOR.path(), DOOR.bodies(pod, nodes).swap_remove(0))
+    (Door::Filter.path(), Door::Filter.bodies(pod, nodes).swap_remove(0))
 }
 
 fn names(count: usize) -> Vec<String> {

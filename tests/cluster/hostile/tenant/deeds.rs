@@ -138,7 +138,8 @@ impl Means {
         if landed { Ok(()) } else { Err("it was not bound".to_owned()) }
     }
 
-    /// Creates a pod. Where the daemon pods take the whole quota, deletes one of them, and the controller is not there first every time.
+    /// Creates a pod. Where the daemon pods take the whole quota, deletes one of them, and the controller is not there first every
+    /// time.
     async fn create(&self, pod: &Pod) -> Result<(), String> {
         let mut result = Ok(());
         for _ in 0..5 {
