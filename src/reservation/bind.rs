@@ -101,7 +101,7 @@ impl Reservation {
         is_dry_run: bool,
         now: Instant,
     ) -> BindVerdict {
-        let is_exempt = pod.is_some_and(|pod| self.is_exempt_at_bind(cache, pod));
+        let is_exempt = pod.is_some_and(|pod| self.is_exempt_pod(cache, pod));
         if is_dry_run || is_exempt || self.policy.reservation.mode != ReservationMode::Enforce {
             return BindVerdict::Unknown;
         }

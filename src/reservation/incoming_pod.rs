@@ -16,6 +16,9 @@ use crate::policy::opt_out::{has_own_label, is_opted_out};
 use crate::scheduling::host_ports::{HostPort, MAX_HOST_PORTS, any_conflict, host_ports};
 use crate::scheduling::resources::{Resources, pod_requests};
 
+/// The namespace of the cluster's own pods.
+const KUBE_SYSTEM: &str = "kube-system";
+
 /// The facts about the pod of a call that its object alone shows. They are computed before the cache is locked: a pod can be of
 /// megabytes.
 #[derive(Debug)]
@@ -87,6 +90,8 @@ struct ExemptingFacts<'p> {
     priority: i32,
     is_opted_out: bool,
     has_own_label: bool,
+    /// True for the binding of a pod of kube-system that no DaemonSet owns: the cluster needs such pods to get well again.
+    is_system_binding: bool,
 }
 
 impl Reservation {
@@ -107,10 +112,11 @@ impl Reservation {
         facts.priority >= SYSTEM_CRITICAL_PRIORITY
             || facts.has_own_label && self.own_namespace.as_deref() == Some(facts.namespace)
             || facts.is_opted_out
+            || facts.is_system_binding
             || namespace.is_some_and(|namespace| is_opted_out(&namespace.metadata.labels))
     }
 
-    /// Returns true if no hold counts against a cached pod.
+    /// Returns true if no hold counts against the binding of a cached pod.
     pub(super) fn is_exempt_pod(&self, cache: &Cache, pod: &PodInfo) -> bool {
         self.is_exempt(cache, &ExemptingFacts::of_cached(pod))
     }
@@ -123,6 +129,7 @@ impl<'p> ExemptingFacts<'p> {
             priority: pod.priority(),
             is_opted_out: is_opted_out(&pod.metadata.labels),
             has_own_label: has_own_label(&pod.metadata.labels),
+            is_system_binding: false,
         }
     }
 
@@ -132,6 +139,7 @@ impl<'p> ExemptingFacts<'p> {
             priority: pod.priority,
             is_opted_out: pod.is_opted_out,
             has_own_label: pod.has_own_label,
+            is_system_binding: *pod.namespace == *KUBE_SYSTEM && pod.daemon.is_none(),
         }
     }
 }
@@ -160,14 +168,9 @@ impl IncomingPod {
     pub(super) fn of_cached(reservation: &Reservation, cache: &Cache, pod: &PodInfo) -> Self {
         let daemon = pod.daemon.as_deref();
         let daemon_set = daemon.and_then(|daemon| daemon.daemon_set);
-        let class = if reservation.is_exempt_at_bind(cache, pod) {
-            PodClass::Exempt
-        } else {
-            reservation.class_of(cache, &ExemptingFacts::of_cached(pod), daemon_set)
-        };
         Self {
             uid: pod.uid.clone(),
-            class,
+            class: reservation.class_of(cache, &ExemptingFacts::of_cached(pod), daemon_set),
             daemon_set,
             needs_claims: false,
             has_failed: pod.has_failed,

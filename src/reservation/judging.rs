@@ -5,12 +5,8 @@ use std::time::{Duration, Instant};
 
 use super::Reservation;
 use super::pod_wait::PodWait;
-use crate::cache::pod_info::PodInfo;
 use crate::cache::{Cache, PodId};
 use crate::policy::ReservationMode;
-
-/// The namespace of the cluster's own pods.
-const KUBE_SYSTEM: &str = "kube-system";
 
 /// The time after which a pod that was let through without being assumed is forgotten. A binding takes milliseconds.
 const UNASSUMED_TTL: Duration = Duration::from_secs(5);
@@ -45,12 +41,6 @@ impl Reservation {
                 self.judged_until = Some(now);
             }
         }
-    }
-
-    /// Returns true if a binding of this pod is never refused: no hold counts against it, or it is of kube-system, whose pods the
-    /// cluster needs to get well again.
-    pub(super) fn is_exempt_at_bind(&self, cache: &Cache, pod: &PodInfo) -> bool {
-        self.is_exempt_pod(cache, pod) || *pod.namespace == *KUBE_SYSTEM && pod.daemon.is_none()
     }
 
     /// Returns true if this process is the elected judge, which is asked about every binding.
@@ -94,7 +84,7 @@ impl Reservation {
             self.judging == Judging::Elected && self.policy.reservation.mode != ReservationMode::Off;
         let is_judged = pod.node.is_some_and(|node| self.assumed.is_assumed_on(&pod.uid, node))
             || self.allowed_unassumed.remove(&pod.uid).is_some();
-        if is_reviewed && !is_judged && !self.is_exempt_at_bind(cache, pod) {
+        if is_reviewed && !is_judged && !self.is_exempt_pod(cache, pod) {
             self.bound_unjudged += 1;
         }
     }

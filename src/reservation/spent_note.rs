@@ -5,6 +5,7 @@
 //! ages, for the clocks of two machines differ; the time between the writing and the reading of the note is a few seconds, and adds
 //! to them.
 
+use std::borrow::Cow;
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -30,24 +31,26 @@ type Ages = Vec<(u64, u64)>;
 
 #[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-struct SpentNote {
+struct SpentNote<'a> {
     /// The charged seconds by namespace: those that have spent most.
     namespaces: BTreeMap<String, Ages>,
     /// The holds that have spent most.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    holds: Vec<SpentTime>,
+    #[serde(borrow, skip_serializing_if = "Vec::is_empty")]
+    holds: Vec<SpentTime<'a>>,
     /// The gates that have spent most.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    gates: Vec<SpentTime>,
+    #[serde(borrow, skip_serializing_if = "Vec::is_empty")]
+    gates: Vec<SpentTime<'a>>,
 }
 
 /// The times of a hold or of a gate.
 #[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-struct SpentTime {
-    node: String,
+struct SpentTime<'a> {
+    #[serde(borrow)]
+    node: Cow<'a, str>,
     /// The DaemonSet's UID.
-    uid: String,
+    #[serde(borrow)]
+    uid: Cow<'a, str>,
     /// The seconds on both clocks: of a hold, while the pod would fit and while not; of a gate, at any door and at `/bind`.
     seconds: (u64, u64),
     #[serde(skip_serializing_if = "is_false")]
@@ -57,10 +60,10 @@ struct SpentTime {
     charged: Ages,
 }
 
-impl SpentTime {
-    fn new(node: &str, uid: &str, (first, second): (Duration, Duration), expired: bool) -> Self {
+impl<'a> SpentTime<'a> {
+    fn new(node: &'a str, uid: &'a str, (first, second): (Duration, Duration), expired: bool) -> Self {
         let seconds = (first.as_secs(), second.as_secs());
-        Self { node: node.to_owned(), uid: uid.to_owned(), seconds, expired, charged: Ages::new() }
+        Self { node: node.into(), uid: uid.into(), seconds, expired, charged: Ages::new() }
     }
 
     fn bytes(&self) -> usize {
@@ -94,18 +97,22 @@ impl Reservation {
             let Some(row) = self.nodes.get(id) else { continue };
             for hold in row.holds.iter().filter(|hold| !hold.is_blank()) {
                 let is_expired = hold.state == HoldState::Expired;
-                let mut spent = SpentTime::new(&node.name, &hold.daemon_set_uid, hold.spent(), is_expired);
-                spent.charged = self.wait_budgets.ages_of(&hold.charged, now);
-                holds.push(spent);
+                let spent = SpentTime::new(&node.name, &hold.daemon_set_uid, hold.spent(), is_expired);
+                holds.push((spent, Some(&hold.charged)));
             }
             for gate in row.gates.iter().filter(|gate| !gate.is_blank()) {
-                gates.push(SpentTime::new(&node.name, &gate.daemon_set_uid, gate.spent(), gate.is_expired));
+                let spent = SpentTime::new(&node.name, &gate.daemon_set_uid, gate.spent(), gate.is_expired);
+                gates.push((spent, None));
             }
         }
         for (from, to) in [(&mut holds, &mut note.holds), (&mut gates, &mut note.gates)] {
-            from.retain(|spent| spent.expired || spent.seconds != (0, 0));
-            from.sort_by_key(|spent| Reverse(spent.seconds.0 + spent.seconds.1));
-            for spent in from.drain(..) {
+            from.retain(|(spent, _)| spent.expired || spent.seconds != (0, 0));
+            from.sort_by_key(|(spent, _)| Reverse(spent.seconds.0 + spent.seconds.1));
+            for (mut spent, charged) in from.drain(..) {
+                // Only of those that may be noted: there can be thousands, and the cache is locked.
+                if let Some(charged) = charged {
+                    spent.charged = self.wait_budgets.ages_of(charged, now);
+                }
                 if spent.bytes() >= room {
                     break;
                 }
@@ -126,7 +133,7 @@ impl Reservation {
         if note.len() > 2 * MAX_NOTE {
             return;
         }
-        let Ok(note) = serde_json::from_str::<SpentNote>(note) else { return };
+        let Ok(note) = serde_json::from_str::<SpentNote<'_>>(note) else { return };
         // What was charged while this process judged it has charged itself.
         let known_from =
             self.judged_until.map_or(u64::MAX, |end| now.saturating_duration_since(end).as_secs() + 1);

@@ -51,8 +51,8 @@ impl Judge {
     /// Returns true if the holder is another replica that lives, and does not have the label.
     pub(super) fn is_holder_unlabelled(&self) -> bool {
         let LeaseSight::Seen(record, _) = &self.lease else { return false };
-        self.is_living(&record.holder)
-            && self.others().any(|other| other.name == pod_of(&record.holder) && !other.is_active)
+        let is_unlabelled = |other: &Replica| !other.is_terminating && !other.is_active;
+        self.others().any(|other| is_unlabelled(other) && other.name == pod_of(&record.holder))
     }
 
     /// Returns true if the holder ran in the own Pod: an earlier container, which has ended.
